@@ -1,0 +1,56 @@
+"""The Resource Graph queries: files beside this one, valid KQL once their placeholders are filled.
+
+A placeholder `{name}` stands where a literal stands, and only parsed values fill it: a bool, a datetime, or ids
+that MachineId or the like have already taken apart. A line `// include FILE` is replaced by that file, so that the
+columns of a machine are written once. What Resource Graph allows in a query: tests/unit/test_queries.py.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+_INCLUDE = re.compile(r"^// include (\w+\.kql)$", re.MULTILINE)
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+# What an ARM id may hold. No quote, no backslash: nothing that could end a KQL string literal.
+_SAFE_TEXT = re.compile(r"[\w./()@ -]+")
+
+Value = bool | datetime | Iterable[str]
+
+
+def names() -> list[str]:
+    """The queries by file name, without the fragments that other files include."""
+    return sorted(path.stem for path in FOLDER.glob("[!_]*.kql"))
+
+
+@cache
+def template(name: str) -> str:
+    """The text of a query with its includes in place and its placeholders open."""
+    text = (FOLDER / f"{name}.kql").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda match: (FOLDER / match[1]).read_text(encoding="utf-8").rstrip(), text)
+
+
+def placeholders(name: str) -> set[str]:
+    """The names that fill() must be given for this query."""
+    return set(_PLACEHOLDER.findall(template(name)))
+
+
+def fill(name: str, **values: Value) -> str:
+    """The query ready to send. Raises KeyError on a missing value, ValueError on text that is no id."""
+    return _PLACEHOLDER.sub(lambda match: _literal(values[match[1]]), template(name))
+
+
+def _literal(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return ", ".join(f"'{_safe(text)}'" for text in value)
+
+
+def _safe(text: str) -> str:
+    if not _SAFE_TEXT.fullmatch(text):
+        raise ValueError("an id in a query may hold letters, digits and ./()@ -_ only")
+    return text
