@@ -1,0 +1,171 @@
+"""How every Azure client is made: by managed identity, over one shared connection pool, with bounded work at once.
+
+The clients of one process share one transport and one TLS context: a context of its own for each costs many times the
+CPU of a call (docs/performance notes of the SDK: cpython issue 95031). There is no path for keys or connection strings.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable, meaning_of_refusal
+from functions.policy import Settings
+
+# The host runs every event and message that comes, all at once; this is what keeps memory and sockets bounded.
+CALLS_AT_ONCE = 32
+CONNECT_SECONDS = 10
+READ_SECONDS = 40
+DEFAULT_RETRY_AFTER_SECONDS = 60.0
+
+
+class Access:
+    """What the doors share: credential, transport, and the bound on calls under way. One per process and event loop."""
+
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime], *, credential: Any = None, transport: Any = None
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self._credential = credential
+        self._transport = transport
+        self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
+        self.peak_calls = 0
+        self._calls = 0
+        # Their lines hold URLs and headers; the journal says what happened.
+        for name in ("azure", "aiohttp", "msal"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+    @property
+    def credential(self) -> Any:
+        if self._credential is None:
+            from azure.identity.aio import ManagedIdentityCredential
+
+            client_id = self.settings.client_id
+            self._credential = ManagedIdentityCredential(
+                **({"client_id": client_id} if client_id else {}), use_env_settings=self.settings.use_proxy
+            )
+        return self._credential
+
+    @property
+    def transport(self) -> Any:
+        if self._transport is None:
+            from azure.core.pipeline.transport import AioHttpTransport
+
+            self._transport = AioHttpTransport(use_env_settings=self.settings.use_proxy)
+        return _Shared(self._transport)
+
+    def client_options(self) -> dict[str, Any]:
+        """Options of the ARM clients: our own retry is the queue's, the sweep's and Event Grid's, never the SDK's."""
+        return {
+            "transport": self.transport,
+            "retry_total": 0,
+            "connection_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+            "base_url": self.settings.arm_endpoint,
+            "credential_scopes": [f"{self.settings.arm_endpoint}/.default"],
+            "logging_enable": False,
+        }
+
+    def storage_options(self) -> dict[str, Any]:
+        """Options of the storage clients. Their calls are conditional or harmless to repeat: a few retries are fine."""
+        return {
+            "credential": self.credential,
+            "transport": self.transport,
+            "retry_total": 2,
+            "connection_timeout": CONNECT_SECONDS,
+            "read_timeout": READ_SECONDS,
+        }
+
+    @asynccontextmanager
+    async def call(self, what: str, *, starts_something: bool = False) -> AsyncIterator[None]:
+        """Around every call to the outside: a slot, and the SDK's exception turned into one of ours."""
+        async with self._slots:
+            self._calls += 1
+            self.peak_calls = max(self.peak_calls, self._calls)
+            try:
+                yield
+            except CloudError:
+                raise
+            except Exception as error:  # noqa: BLE001 - translated here so that no SDK text travels further
+                raise translate(error, what, starts_something) from None
+            finally:
+                self._calls -= 1
+
+    async def close(self) -> None:
+        for part in (self._transport, self._credential):
+            if part is not None:
+                await part.close()
+
+
+def translate(error: Exception, what: str, starts_something: bool = False) -> Exception:
+    """Our exception for one of azure-core's. Anything else is a programming error and comes back as it is."""
+    from azure.core import exceptions as sdk
+
+    if isinstance(error, sdk.HttpResponseError) and error.status_code:
+        return _answered(error, what, starts_something)
+    if isinstance(error, sdk.ServiceResponseError | TimeoutError | sdk.HttpResponseError):
+        return (
+            OutcomeUnknown(f"no answer to {what}")
+            if starts_something
+            else Unavailable(f"no answer to {what}")
+        )  # fmt: skip
+    if isinstance(error, sdk.ServiceRequestError):
+        return Unavailable(f"{what} could not be sent")
+    if isinstance(error, sdk.AzureError):  # credentials unavailable, a token endpoint that refuses
+        return Unavailable(f"{what} could not be sent: {type(error).__name__}")
+    return error
+
+
+def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
+    status = int(error.status_code)
+    code, codes, message = _details(error)
+    if status == 429:
+        return Throttled(f"{what}: the quota is used up", retry_after_seconds(error.response))
+    if status == 404:
+        return Gone(f"{what}: not found")
+    if status == 408 or status >= 500:
+        text = f"{what}: the service answered {status} {code}".rstrip()
+        return OutcomeUnknown(text) if starts_something else Unavailable(text)
+    return Refused(meaning_of_refusal(status, codes, message), status, code, "" if status in (401, 403) else message)
+
+
+def _details(error: Any) -> tuple[str, list[str], str]:
+    """(code, all codes, message). The SDK parses both body shapes of Azure, wrapped and flat, into error.error."""
+    parsed = getattr(error, "error", None)
+    code = str(getattr(parsed, "code", "") or getattr(error, "error_code", "") or "")
+    details = getattr(parsed, "details", None) or []
+    codes = [code, *(str(getattr(detail, "code", "") or "") for detail in details)]
+    return code, codes, str(getattr(parsed, "message", "") or "")
+
+
+def retry_after_seconds(response: Any) -> float:
+    """Retry-After (seconds) or Resource Graph's own header (hh:mm:ss); a minute when neither is given."""
+    headers = getattr(response, "headers", None) or {}
+    text = str(headers.get("Retry-After") or "")
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    parts = str(headers.get("x-ms-user-quota-resets-after") or "").split(":")
+    if len(parts) == 3 and all(part.replace(".", "", 1).isdigit() for part in parts):
+        return float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2])
+    return DEFAULT_RETRY_AFTER_SECONDS
+
+
+class _Shared:
+    """A transport that no client may close: azure-core closes what it was given when a client is closed."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    async def __aenter__(self) -> "_Shared":
+        await self._transport.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,198 @@
+"""The door to Azure's virtual machines: read one, start an operation on it, ask how an operation ended.
+
+A POST is sent once: no retry of the SDK, no poller left behind, a time-out for the whole call. Only URLs of ARM's own
+host that name an operation are ever called with our token. Nothing here decides anything.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from functions.cloud.access import Access
+from functions.cloud.errors import OutcomeUnknown, Unavailable
+from functions.machine import GUID, BadInput, Group, Json, Kind, Machine, MachineId, group_from_json, machine_from_arm
+
+SEND_SECONDS = 55  # for the whole POST; `begin` allows 60
+MACHINE_API_VERSION = "2024-11-01"
+GROUP_API_VERSION = "2021-04-01"
+PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
+BUCKET_SIZE = 600  # tokens per subscription and region (Azure's compute throttling limits)
+
+_OPERATION_PATH = re.compile(
+    rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Azure took the operation: its id (equal to the activity id of its result) and the URL to ask."""
+
+    operation_id: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an operation stands. `status` is Azure's own word; `result` the patch result when it ended."""
+
+    status: str
+    result: Mapping[str, Any]
+
+    @property
+    def running(self) -> bool:
+        return self.status.lower() in ("inprogress", "notstarted", "accepted", "running")
+
+    @property
+    def patch_status(self) -> str:
+        """The result's own status where there is one: envelope and result are separate."""
+        return str(self.result.get("status") or self.status)
+
+
+class Compute:
+    """One per process. Every method raises the exceptions of cloud/errors.py only."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._clients: dict[str, Any] = {}
+        self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left, as the last answer said
+
+    async def machine(self, machine: MachineId) -> Machine:
+        """The machine with its instance view. Raises Gone, Unavailable, Throttled, Refused, BadInput."""
+        body = await self._get(
+            machine.subscription, f"{machine}?$expand=instanceView", MACHINE_API_VERSION, "reading a machine"
+        )
+        return machine_from_arm(body)
+
+    async def group(self, machine: MachineId) -> Group:
+        """The resource group of a machine: tags and managedBy."""
+        body = await self._get(machine.subscription, machine.group_id, GROUP_API_VERSION, "reading a resource group")
+        return group_from_json(body)
+
+    async def start(self, machine: Machine, kind: Kind, order: Json | None, send_by: datetime) -> Accepted:
+        """Sends the POST, once, and not after `send_by`.
+
+        Raises Refused, Throttled, Gone, Unavailable (it never left) or OutcomeUnknown.
+        """
+        operations = self._client(machine.id.subscription).virtual_machines
+        target = (machine.id.group, machine.id.name)
+        options: dict[str, Any] = {"polling": False, "retry_total": 0, "use_env_settings": self._use_env}
+        answers: list[Any] = []
+        options["raw_response_hook"] = lambda response: answers.append(response.http_response)
+        what = f"starting an {'assessment' if kind is Kind.ASSESS else 'installation'}"
+        try:
+            async with self._access.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
+                if self._access.clock() > send_by:
+                    raise Unavailable(f"{what}: it could not leave in time")
+                if kind is Kind.ASSESS:
+                    await operations.begin_assess_patches(*target, **options)
+                else:
+                    await operations.begin_install_patches(*target, order, **options)
+        finally:
+            self._note_tokens(machine.bucket, answers)
+        return self._accepted(answers)
+
+    async def outcome(self, machine: MachineId, url: str) -> Outcome:
+        """Asks an operation how it stands. Raises Gone when Azure no longer knows it."""
+        self.operation_id(url)
+        body = await self._get(machine.subscription, url, None, "asking an operation")
+        properties = body.get("properties") if isinstance(body.get("properties"), Mapping) else {}
+        output = (properties or {}).get("output")
+        result = dict(output) if isinstance(output, Mapping) else {}
+        if isinstance(body.get("error"), Mapping):
+            result.setdefault("error", body["error"])
+        return Outcome(str(body.get("status") or "Unknown"), result)
+
+    def operation_id(self, url: str) -> str:
+        """The GUID of an operation URL. Raises BadInput on any other URL: our token goes to ARM alone."""
+        parts, arm = urlsplit(url), urlsplit(self._access.settings.arm_endpoint)
+        match = _OPERATION_PATH.fullmatch(parts.path)
+        if (parts.scheme, parts.netloc.lower()) != (arm.scheme, arm.netloc.lower()) or not match:
+            raise BadInput("an operation URL is not one of ARM's; it is not called")
+        return match["id"].lower()
+
+    def bucket_is_low(self, bucket: tuple[str, str]) -> bool:
+        """Whether the last answer here said that less than a quarter of the patch quota is left: one process's hint."""
+        return self._left.get(bucket, BUCKET_SIZE) < BUCKET_SIZE / 4
+
+    async def _get(self, subscription: str, url: str, api_version: str | None, what: str) -> Json:
+        from azure.core.rest import HttpRequest
+
+        params = {"api-version": api_version} if api_version else {}
+        async with self._access.call(what):
+            client = self._client(subscription)
+            answer = await client.send_request(HttpRequest("GET", url, params=params), use_env_settings=self._use_env)
+            answer.raise_for_status()
+            body = answer.json()
+        if not isinstance(body, Mapping):
+            raise Unavailable(f"{what}: the answer is no JSON object")
+        return body
+
+    def _client(self, subscription: str) -> Any:
+        if subscription not in self._clients:
+            from azure.mgmt.compute.aio import ComputeManagementClient
+
+            self._clients[subscription] = ComputeManagementClient(
+                self._access.credential, subscription, **self._access.client_options()
+            )
+        return self._clients[subscription]
+
+    @property
+    def _use_env(self) -> bool:
+        return self._access.settings.use_proxy
+
+    def _accepted(self, answers: list[Any]) -> Accepted:
+        """The 202's id and URL. Without them the operation may run all the same: the sweep finds it on the machine."""
+        url = str(answers[-1].headers.get("azure-asyncoperation") or "") if answers else ""
+        try:
+            return Accepted(self.operation_id(url), url)
+        except BadInput:
+            raise OutcomeUnknown("Azure's answer to the POST names no operation") from None
+
+    def _note_tokens(self, bucket: tuple[str, str], answers: list[Any]) -> None:
+        for answer in answers:
+            for part in str(answer.headers.get("x-ms-ratelimit-remaining-resource") or "").split(","):
+                name, _, left = part.partition(";")
+                if name.strip().endswith(PATCH_BUCKET) and left.strip().isdigit():
+                    self._left[bucket] = int(left)
+
+
+def install_order(
+    *,
+    windows: bool,
+    classifications: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    reboot: str,
+    minutes: int,
+    published_before: datetime | None = None,
+) -> Json:
+    """The body of installPatches, as plain JSON: the SDK would write a timedelta in a form the Linux guest refuses."""
+    order: dict[str, Any] = {
+        "maximumDuration": f"PT{minutes // 60}H{minutes % 60}M" if minutes % 60 else f"PT{minutes // 60}H",
+        "rebootSetting": reboot,
+    }
+    if not windows:
+        masks = {"packageNameMasksToInclude": list(include), "packageNameMasksToExclude": list(exclude)}
+        order["linuxParameters"] = _filled({"classificationsToInclude": list(classifications), **masks})
+        return order
+    kb = re.compile(r"(?:KB)?(\d{6,8})", re.IGNORECASE)
+    parameters: dict[str, Any] = {"classificationsToInclude": list(classifications)}
+    for names, numbers_key, masks_key in (
+        (include, "kbNumbersToInclude", "patchNameMasksToInclude"),
+        (exclude, "kbNumbersToExclude", "patchNameMasksToExclude"),
+    ):
+        parameters[numbers_key] = [match[1] for name in names if (match := kb.fullmatch(name))]
+        parameters[masks_key] = [name for name in names if not kb.fullmatch(name)]
+    if published_before:
+        parameters["maxPatchPublishDate"] = published_before.isoformat()
+    order["windowsParameters"] = _filled(parameters)
+    return order
+
+
+def _filled(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if value}

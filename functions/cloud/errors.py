@@ -1,0 +1,229 @@
+"""What Azure's answers mean: the door's exceptions, and the dictionary from signal to cause, meaning and remedy.
+
+Every door raises these and nothing else, so that no URL, token or identity of an SDK's own exception travels further.
+Sources of the signals: Microsoft Learn, "Common error messages when you manage virtual machines in Azure" and
+"Troubleshoot Azure Update Manager"; Azure/LinuxPatchExtension. Order of tests: HTTP status, code, then a fragment.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from functions.record import Cause
+
+
+class CloudError(Exception):
+    """Something outside did not do what was asked. The text is one clear line without ids or addresses."""
+
+
+class Unavailable(CloudError):
+    """A read failed, or a call was never sent: try again later, nothing has changed."""
+
+
+class Throttled(CloudError):
+    """The quota is used up. Says nothing about the machine."""
+
+    def __init__(self, text: str, retry_after_seconds: float) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Gone(CloudError):
+    """The machine (or the operation) does not exist."""
+
+
+class OutcomeUnknown(CloudError):
+    """A POST left and no answer came: the operation may or may not run."""
+
+
+class Refused(CloudError):
+    """Azure said no, and the dictionary says what that means."""
+
+    def __init__(self, meaning: "Meaning", status: int, code: str, message: str) -> None:
+        super().__init__(f"{status} {code}: {meaning.text}")
+        self.meaning, self.status, self.code, self.message = meaning, status, code, message
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a signal means: who ends the trouble, and what a person can do."""
+
+    cause: Cause
+    text: str
+    remedy: str = ""
+    unsupported: bool = False  # the same verdict as the support state Unsupported
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One entry of the dictionary: it matches when every part that is given matches (fragments without case)."""
+
+    status: int | None
+    code: str
+    fragment: str
+    meaning: Meaning
+
+    def matches(self, status: int, codes: Iterable[str], message: str) -> bool:
+        if self.status is not None and self.status != status:
+            return False
+        if self.code and self.code.lower() not in {code.lower() for code in codes}:
+            return False
+        return self.fragment.lower() in message.lower()
+
+
+_CONFLICT = Meaning(Cause.CONFLICT, "another operation is running on the machine")
+_POWER = Meaning(Cause.CONFLICT, "its power state is changing")
+_OFF = Meaning(Cause.OWNER, "the machine is not running", "Start the machine; it is looked at when it starts.")
+_BLOCKED = Meaning(
+    Cause.OWNER, "another extension is in failed state", "Repair or remove the named extension, then assess again."
+)
+_DELETING = Meaning(Cause.NEVER, "the machine is being deleted")
+_GENERALIZED = Meaning(Cause.NEVER, "the machine is generalized", "A generalized machine cannot be patched.")
+_INTERNAL = Meaning(
+    Cause.OWNER,
+    "the patch extension was installed by hand",
+    "Remove the patch extension and assess: Azure installs it itself.",
+)
+_AGENT = Meaning(
+    Cause.OWNER,
+    "the VM agent has not reported its status",
+    "Check that the VM agent runs and can reach Azure storage.",
+)
+_EARLY = Meaning(Cause.TRANSIENT, "the guest is still being provisioned")
+_PLATFORM = Meaning(Cause.TRANSIENT, "a platform update is under way")
+_UNSUPPORTED = Meaning(
+    Cause.NEVER,
+    "Azure cannot patch this image",
+    "Patch it inside the guest, or rebuild it on an image that Azure can patch.",
+    unsupported=True,
+)
+_ARM64 = Meaning(
+    Cause.NEVER, "there is no patch extension for this arm64 image", "Patch it inside the guest.", unsupported=True
+)
+_INSIDE = Meaning(Cause.TRANSIENT, "an internal error", "If it keeps coming back, check the VM agent.")
+_RIGHT = Meaning(
+    Cause.OWNER,
+    "the app's identity may not do this",
+    "Give the app's identity the patch role on the machine's subscription.",
+)
+_DENIED = Meaning(
+    Cause.OWNER, "a deny assignment forbids it", "Leave the machine to the service that manages it: patch-mode=off."
+)
+_POLICY = Meaning(Cause.OWNER, "Azure Policy forbids it", "Exempt the machine or the patch extension from the policy.")
+_LOCKED = Meaning(Cause.OWNER, "a ReadOnly lock blocks it", "Remove the lock, or tag the machine patch-mode=off.")
+_DISABLED = Meaning(Cause.OWNER, "the subscription is disabled", "Enable the subscription.")
+_PROVIDER = Meaning(
+    Cause.OWNER, "a resource provider is not registered", "Register Microsoft.Compute in the subscription."
+)
+_TOKEN = Meaning(
+    Cause.OWNER, "the app's token was refused", "Check that the app's managed identity exists and is assigned."
+)
+UNMATCHED = Meaning(Cause.OWNER, "Azure refused", "Read the code and message, and correct the machine.")
+
+REFUSALS: tuple[Signal, ...] = (
+    Signal(None, "AuthorizationFailed", "", _RIGHT),
+    Signal(None, "DenyAssignmentAuthorizationFailed", "", _DENIED),
+    Signal(None, "RequestDisallowedByPolicy", "", _POLICY),
+    Signal(None, "ScopeLocked", "", _LOCKED),
+    Signal(None, "ReadOnlyDisabledSubscription", "", _DISABLED),
+    Signal(None, "MissingSubscriptionRegistration", "", _PROVIDER),
+    Signal(None, "OperationNotAllowed", "another operation is in progress", _CONFLICT),
+    Signal(None, "OperationNotAllowed", "ongoing operation is changing power state", _POWER),
+    Signal(None, "OperationNotAllowed", "deallocated or marked to be deallocated", _OFF),
+    Signal(None, "OperationNotAllowed", "requires the vm to be running", _OFF),
+    Signal(None, "OperationNotAllowed", "when the vm is not running", _OFF),
+    Signal(None, "OperationNotAllowed", "in failed state", _BLOCKED),
+    Signal(None, "OperationNotAllowed", "marked for deletion", _DELETING),
+    Signal(None, "OperationNotAllowed", "since the vm is generalized", _GENERALIZED),
+    Signal(None, "OperationNotAllowed", "is reserved for internal use", _INTERNAL),
+    Signal(None, "VMAgentStatusCommunicationError", "", _AGENT),
+    Signal(None, "OSProvisioningClientError", "being provisioned", _EARLY),
+    Signal(None, "ResourceUpdateBlockedOnPlatformUpdate", "", _PLATFORM),
+    Signal(None, "InvalidParameter", "vm image is not supported", _UNSUPPORTED),
+    Signal(None, "", "was not found in the extension repository", _ARM64),
+    Signal(None, "", "internal execution error", _INSIDE),
+    Signal(401, "", "", _TOKEN),
+    Signal(403, "", "", _RIGHT),
+    Signal(409, "Conflict", "", _CONFLICT),
+)
+
+# How an operation that ran may end badly. Matched against the codes and messages of its error and details.
+OUTCOMES: tuple[Signal, ...] = (
+    Signal(
+        None,
+        "",
+        "newer_operation_superseded",
+        Meaning(
+            Cause.CONFLICT,
+            "a newer operation ended this one",
+            "Find what else patches this machine: a schedule, a script, the portal.",
+        ),
+    ),
+    Signal(None, "", "newer operation taking precedence", Meaning(Cause.CONFLICT, "a newer operation ended this one")),
+    Signal(
+        None,
+        "",
+        "shutdownorunresponsive",
+        Meaning(Cause.OWNER, "the machine is off or its agent does not answer", "Check power and VM agent."),
+    ),
+    Signal(
+        None,
+        "",
+        "maintenancewindowexceeded",
+        Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION."),
+    ),
+    Signal(
+        None,
+        "",
+        "sudo",
+        Meaning(Cause.OWNER, "sudo does not work for the patch extension", "Check the sudo configuration."),
+    ),
+    Signal(
+        None,
+        "",
+        "package_manager_failure",
+        Meaning(
+            Cause.OWNER, "the package manager is broken", "Repair it in the guest (for apt: sudo dpkg --configure -a)."
+        ),
+    ),
+    Signal(
+        None,
+        "",
+        "reboot failed to proceed",
+        Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that the machine came back."),
+    ),
+)
+
+_HARMLESS = {"", "0", "success", "ua_esm_required", "package_list_truncated"}
+_HARMLESS_TOP_LEVEL = {"1", "2"}  # the top-level codes seen beside the two warnings above
+
+
+def meaning_of_refusal(status: int, codes: Iterable[str], message: str) -> Meaning:
+    """The meaning of a synchronous refusal; an unknown signal belongs to the owner, with Azure's own words kept."""
+    codes = tuple(codes)
+    return next((signal.meaning for signal in REFUSALS if signal.matches(status, codes, message)), UNMATCHED)
+
+
+def meaning_of_outcome(status: str, error: Mapping[str, Any] | None) -> Meaning | None:
+    """Why an operation that ended did not do its work; None when it did. Failures hide behind Succeeded too."""
+    codes, messages = real_errors(error)
+    text = " ".join((*codes, *messages))
+    for signal in OUTCOMES:
+        if codes and signal.matches(0, codes, text):
+            return signal.meaning
+    if status.lower() in ("succeeded", "completedwithwarnings"):
+        return None
+    return Meaning(Cause.TRANSIENT, f"it ended {status}", "Read the patch extension's log on the machine.")
+
+
+def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(codes, messages) of an error object, without the ones that mean success: Azure sends one with every success."""
+    if not isinstance(error, Mapping):
+        return (), ()
+    details = [detail for detail in error.get("details") or [] if isinstance(detail, Mapping)]
+    found = [(str(item.get("code") or ""), str(item.get("message") or "")) for item in details]
+    found = [(code, message) for code, message in found if code.lower() not in _HARMLESS]
+    top = str(error.get("code") or "")
+    if not found and not details and top.lower() not in _HARMLESS | _HARMLESS_TOP_LEVEL:
+        found = [(top, str(error.get("message") or ""))]
+    return tuple(code for code, _ in found), tuple(message for _, message in found)

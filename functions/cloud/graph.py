@@ -1,0 +1,162 @@
+"""The door to Azure Resource Graph: finds machines, and is the only place that shows the support state.
+
+Every page or an error: a query that fails, is cut short or loses its way raises, and never reads as "no machines".
+A row about one machine that cannot be read is reported and left out; the others count.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from functions import journal
+from functions.cloud import queries
+from functions.cloud.access import Access
+from functions.cloud.errors import Unavailable
+from functions.machine import (
+    BadInput,
+    Group,
+    Json,
+    Machine,
+    group_from_json,
+    group_id,
+    machine_from_graph,
+    time_or_none,
+)
+from functions.policy import CLASSIFICATIONS, Mode
+
+PAGE_ROWS = 1000  # the most that Resource Graph gives
+IDS_A_QUERY = 250  # it asks for fewer than 300 ids a query
+
+_KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
+
+
+@dataclass(frozen=True)
+class SeenInstallation:
+    """One installation as Graph shows it."""
+
+    operation_id: str
+    status: str
+    started: datetime | None
+
+
+class Graph:
+    """One per process. Every method raises the exceptions of cloud/errors.py only."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._client: Any = None
+
+    async def due_machines(self, created_after: datetime, reassess_before: datetime) -> AsyncIterator[Machine]:
+        """The machines that may need something now: a superset of what decision.py will say."""
+        settings = self._access.settings
+        wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
+        query = queries.fill(
+            "due_machines",
+            created_after=created_after,
+            reassess_before=reassess_before,
+            all_images=settings.all_images,
+            installs=settings.mode in (Mode.INSTALL, Mode.PLAN),
+            any_class=bool(settings.packages_include),
+            **{_KQL_NAMES.get(name, name.lower()): flag for name, flag in wanted.items()},
+        )
+        async for machine in self._machines(query):
+            yield machine
+
+    async def named_machines(self, ids: Iterable[str]) -> AsyncIterator[Machine]:
+        """These machines as Graph shows them now. One that Graph does not show is missing from the answer."""
+        for batch in batches(ids):
+            async for machine in self._machines(queries.fill("named_machines", ids=batch)):
+                yield machine
+
+    async def census(self) -> AsyncIterator[Machine]:
+        """Every machine in scope."""
+        async for machine in self._machines(queries.fill("census")):
+            yield machine
+
+    async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
+        """Resource groups by lower-cased id."""
+        found: dict[str, Group] = {}
+        for batch in batches(ids):
+            async for row in self._rows(queries.fill("groups_named", ids=batch)):
+                found[group_id(row.get("id"))] = group_from_json(row)
+        return found
+
+    async def installations(self, ids: Iterable[str]) -> dict[str, list[SeenInstallation]]:
+        """The installations that Graph shows of these machines, by lower-cased machine id."""
+        found: dict[str, list[SeenInstallation]] = {}
+        for batch in batches(ids):
+            async for row in self._rows(queries.fill("installations_of", ids=batch)):
+                seen = SeenInstallation(
+                    str(row.get("operation_id") or "").lower(),
+                    str(row.get("status") or ""),
+                    time_or_none(row.get("started")),
+                )
+                found.setdefault(str(row.get("machine") or "").lower(), []).append(seen)
+        return found
+
+    async def fleet_counts(self) -> list[Json]:
+        """Machines by support state and image: rows of state_name, image_name, machines."""
+        return [row async for row in self._rows(queries.fill("fleet_counts"))]
+
+    async def _machines(self, query: str) -> AsyncIterator[Machine]:
+        async for row in self._rows(query):
+            try:
+                machine = machine_from_graph(row)
+            except BadInput as error:
+                journal.write("machine.unreadable", where="Resource Graph", machine=row.get("id"), problem=error)
+                continue
+            yield machine
+
+    async def _rows(self, query: str) -> AsyncIterator[Json]:
+        token: str | None = None
+        while True:
+            page = await self._page(query, token)
+            for row in page.data:
+                if not isinstance(row, Mapping):
+                    raise Unavailable("asking Resource Graph: a row is no JSON object")
+                yield row
+            token = page.skip_token
+            if not token:
+                if str(page.result_truncated).lower() == "true":
+                    raise Unavailable("asking Resource Graph: the answer was cut short and names no next page")
+                return
+
+    async def _page(self, query: str, token: str | None) -> Any:
+        from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
+
+        settings = self._access.settings
+        request = QueryRequest(
+            query=query,
+            subscriptions=list(settings.scope_subscriptions) or None,
+            management_groups=list(settings.scope_management_groups) or None,
+            options=QueryRequestOptions(top=PAGE_ROWS, skip_token=token),
+        )
+        headers: dict[str, str] = {}
+        async with self._access.call("asking Resource Graph"):
+            page = await self._graph().resources(
+                request,
+                raw_response_hook=lambda response: headers.update(response.http_response.headers),
+                use_env_settings=settings.use_proxy,
+            )
+        lowered = {name.lower(): value for name, value in headers.items()}
+        if str(lowered.get("x-ms-tenant-subscription-limit-hit", "")).lower() == "true":
+            raise Unavailable("asking Resource Graph: over 10,000 subscriptions; name management groups in PATCH_SCOPE")
+        if not isinstance(page.data, list):
+            raise Unavailable("asking Resource Graph: the answer holds no list of rows")
+        return page
+
+    def _graph(self) -> Any:
+        if self._client is None:
+            from azure.mgmt.resourcegraph.aio import ResourceGraphClient
+
+            self._client = ResourceGraphClient(self._access.credential, **self._access.client_options())
+        return self._client
+
+
+def batches(ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids without repetition, in lists short enough for one query."""
+    rest = iter(dict.fromkeys(ids))
+    while batch := list(islice(rest, IDS_A_QUERY)):
+        yield batch

@@ -1,0 +1,206 @@
+"""The ledger: one row for every machine with something in flight, and a few rows of the app itself.
+
+PartitionKey is the subscription, RowKey a hash of the machine's id. Rows carry a version; a newer one than this app
+knows is never touched, only reported, so that going back to an older app is safe.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+from functions.cloud.tables import Row, Table
+from functions.machine import Kind, MachineId, SupportState, Verdict
+from functions.record import Cause, Phase, Record
+
+VERSION = 1
+APP = "app"  # the partition of the app's own rows
+SWEEP_LEASE = timedelta(minutes=5)
+STOP_BEFORE_EXPIRY = timedelta(seconds=60)
+
+
+class NewerRow(Exception):
+    """A row of a version this app does not know."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record as read, with the row whose ETag a move must present."""
+
+    record: Record
+    row: Row
+
+
+class Ledger:
+    """The rows of machines. Moves return None (False) when somebody else moved first."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    async def read(self, machine: MachineId) -> Stored | None:
+        """The machine's record. Raises NewerRow."""
+        row = await self.table.get(machine.subscription, row_key(machine))
+        return Stored(_record(row), row) if row else None
+
+    async def insert(self, record: Record) -> Stored | None:
+        row = await self.table.insert(record.machine.subscription, row_key(record.machine), _columns(record))
+        return Stored(record, row) if row else None
+
+    async def replace(self, stored: Stored, record: Record) -> Stored | None:
+        row = await self.table.replace(stored.row, _columns(record))
+        return Stored(record, row) if row else None
+
+    async def put(self, stored: Stored | None, record: Record) -> Stored | None:
+        """Insert where nothing was read, replace where something was."""
+        return await (self.replace(stored, record) if stored else self.insert(record))
+
+    async def delete(self, stored: Stored) -> bool:
+        return await self.table.delete(stored.row)
+
+    async def all(self) -> AsyncIterator[Stored | NewerRow]:
+        """Every machine's row; one of a newer version comes as a NewerRow."""
+        async for row in self.table.scan(without=APP):
+            try:
+                yield Stored(_record(row), row)
+            except NewerRow as newer:
+                yield newer
+
+    # -- the app's own rows
+
+    async def first_deployment(self, now: datetime) -> datetime:
+        """The time written by whoever came first; never moved by a later deployment."""
+        row = await self.table.get(APP, "first-deployment")
+        if row is None:
+            await self.table.insert(APP, "first-deployment", {"v": VERSION, "at": now.isoformat()})
+            row = await self.table.get(APP, "first-deployment")
+        return datetime.fromisoformat(str(row.columns["at"])) if row else now
+
+    async def take_sweep(self, holder: str, now: datetime) -> "SweepLease | None":
+        """The right to sweep, for five minutes; None while another sweep has it."""
+        row = await self.table.get(APP, "sweep")
+        columns = {"v": VERSION, "holder": holder, "until": (now + SWEEP_LEASE).isoformat()}
+        if row is None:
+            row = await self.table.insert(APP, "sweep", columns)
+        elif datetime.fromisoformat(str(row.columns["until"])) <= now:
+            row = await self.table.replace(row, columns)
+        else:
+            return None
+        return SweepLease(self.table, row, holder) if row else None
+
+    async def remembered(self, name: str) -> dict[str, str]:
+        """A small note of the app to itself (`census`, `poison`); empty when there is none."""
+        row = await self.table.get(APP, name)
+        return json.loads(row.columns["note"]) if row else {}
+
+    async def remember(self, name: str, note: dict[str, str]) -> None:
+        """Replaces a note. Losing a race for it loses nothing: the winner wrote the same."""
+        columns = {"v": VERSION, "note": json.dumps(note)}
+        row = await self.table.get(APP, name)
+        await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
+
+
+class SweepLease:
+    """The right of one sweep to hand out work. Renewed before every batch; useless 60 s before it expires."""
+
+    def __init__(self, table: Table, row: Row, holder: str) -> None:
+        self._table, self._row, self._holder = table, row, holder
+
+    async def renew(self, now: datetime) -> bool:
+        """False: too late, or another sweep has it; nothing more may be handed out."""
+        if now >= datetime.fromisoformat(str(self._row.columns["until"])) - STOP_BEFORE_EXPIRY:
+            return False
+        return await self._write(now + SWEEP_LEASE)
+
+    async def release(self, now: datetime) -> None:
+        await self._write(now)
+
+    async def _write(self, until: datetime) -> bool:
+        columns = {"v": VERSION, "holder": self._holder, "until": until.isoformat()}
+        row = await self._table.replace(self._row, columns)
+        self._row = row or self._row
+        return row is not None
+
+
+def row_key(machine: MachineId) -> str:
+    """A key without the characters that table keys forbid, the same for every spelling of the id."""
+    return hashlib.sha256(str(machine).encode()).hexdigest()[:40]
+
+
+def _columns(record: Record) -> dict[str, Any]:
+    """Flat columns that a person can read in a storage explorer; empty ones are left out."""
+    columns: dict[str, Any] = {"v": VERSION}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if value not in (None, "", ()):
+            columns[item.name] = _to_column(value)
+    return columns
+
+
+def _to_column(value: object) -> Any:
+    if isinstance(value, Enum | MachineId):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, Verdict):
+        return json.dumps(
+            {
+                "state": value.state.value,
+                "assessment_id": value.assessment_id,
+                "assessed": value.assessed.isoformat() if value.assessed else None,
+                "status": value.status,
+                "counts": dict(value.counts),
+                "reboot_pending": value.reboot_pending,
+            }
+        )
+    return value
+
+
+def _record(row: Row) -> Record:
+    columns = row.columns
+    if int(columns.get("v", 0)) > VERSION:
+        raise NewerRow(f"a ledger row has version {columns['v']}; this app knows {VERSION}")
+    plain: dict[str, Any] = {name: str(columns.get(name, "")) for name in _TEXTS}
+    plain |= {name: _time(columns.get(name)) for name in _TIMES}
+    plain |= {name: int(columns.get(name, 0)) for name in _NUMBERS}
+    return Record(
+        machine=MachineId.parse(columns["machine"]),
+        phase=Phase(columns["phase"]),
+        kind=Kind(columns["kind"]),
+        due_at=datetime.fromisoformat(columns["due_at"]),
+        sent=bool(columns.get("sent", False)),
+        verdict=_verdict(columns.get("verdict")),
+        known_operations=tuple(part for part in str(columns.get("known_operations", "")).split(",") if part),
+        limit=timedelta(seconds=float(columns["limit"])),
+        cause=Cause(columns.get("cause", Cause.TRANSIENT)),
+        **plain,
+    )
+
+
+_TEXTS = ("token", "vm_id", "image", "region", "operation_id", "operation_url", "outcome", "state", "reason", "remedy")
+_NUMBERS = ("looks", "unanswered", "attempts")
+_TIMES = ("begun_at", "started_at", "ended_at", "not_before")
+
+
+def _time(value: Any) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _verdict(text: Any) -> Verdict | None:
+    if not text:
+        return None
+    content = json.loads(text)
+    return Verdict(
+        state=SupportState(content["state"]),
+        assessment_id=content["assessment_id"],
+        assessed=_time(content["assessed"]),
+        status=content["status"],
+        counts=content["counts"],
+        reboot_pending=content["reboot_pending"],
+    )

@@ -1,0 +1,164 @@
+"""Rows under an ETag: the four moves of a table that the ledger rests on, in Azure Table Storage and in memory.
+
+Both are held to one contract suite (tests/contract/test_ledger.py). Nothing here knows what a row means.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from functions.cloud.access import Access
+from functions.cloud.errors import Gone, Refused
+
+TABLE = "ledger"
+
+Entity = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as read: its keys, its columns, and the ETag that a later move must present."""
+
+    partition: str
+    key: str
+    columns: Entity
+    etag: str
+
+
+class Table(Protocol):
+    """A move returns the new row, or None when somebody else was faster: absent, present or changed since."""
+
+    async def get(self, partition: str, key: str) -> Row | None: ...
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None: ...
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None: ...
+
+    async def delete(self, row: Row) -> bool: ...
+
+    def scan(self, *, without: str) -> AsyncIterator[Row]:
+        """Every row whose partition is not `without`."""
+        ...
+
+
+class MemoryTable:
+    """The same moves in memory, for tests and plans."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Row] = {}
+        self._version = 0
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        return self.rows.get((partition, key))
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        return None if (partition, key) in self.rows else self._put(partition, key, columns)
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        if not self._current(row):
+            return None
+        return self._put(row.partition, row.key, columns)
+
+    async def delete(self, row: Row) -> bool:
+        current = self._current(row)
+        if current:
+            del self.rows[row.partition, row.key]
+        return current
+
+    async def scan(self, *, without: str) -> AsyncIterator[Row]:
+        for row in list(self.rows.values()):
+            if row.partition != without:
+                yield row
+
+    def _current(self, row: Row) -> bool:
+        found = self.rows.get((row.partition, row.key))
+        return found is not None and found.etag == row.etag
+
+    def _put(self, partition: str, key: str, columns: Entity) -> Row:
+        self._version += 1
+        row = Row(partition, key, dict(columns), f'W/"{self._version}"')
+        self.rows[partition, key] = row
+        return row
+
+
+class StorageTable:
+    """The table `ledger` in the storage account of the Functions host."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._client: Any = None
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        try:
+            async with self._access.call("reading the ledger"):
+                entity = await self._table().get_entity(partition, key)
+        except Gone:
+            return None
+        return _row(entity)
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        metadata = await self._move("create_entity", _entity(partition, key, columns))
+        return metadata and Row(partition, key, dict(columns), metadata["etag"])
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        from azure.core import MatchConditions
+        from azure.data.tables import UpdateMode
+
+        metadata = await self._move(
+            "update_entity",
+            _entity(row.partition, row.key, columns),
+            mode=UpdateMode.REPLACE,
+            etag=row.etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
+        return metadata and Row(row.partition, row.key, dict(columns), metadata["etag"])
+
+    async def delete(self, row: Row) -> bool:
+        from azure.core import MatchConditions
+
+        done = await self._move(
+            "delete_entity", row.partition, row.key, etag=row.etag, match_condition=MatchConditions.IfNotModified
+        )
+        return done is not None
+
+    async def scan(self, *, without: str) -> AsyncIterator[Row]:
+        pages = self._table().query_entities("PartitionKey ne @without", parameters={"without": without}).by_page()
+        while True:
+            async with self._access.call("reading the ledger"):
+                page = await anext(pages, None)
+                entities = [entity async for entity in page] if page is not None else None
+            if entities is None:
+                return
+            for entity in entities:
+                yield _row(entity)
+
+    async def _move(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """One conditional write: None when the condition failed, a mapping otherwise.
+
+        Never repeated by the SDK: after a lost answer the repetition would meet its own row and call it somebody else's.
+        """
+        try:
+            async with self._access.call("writing the ledger"):
+                return await getattr(self._table(), name)(*arguments, retry_total=0, **options) or {}
+        except Gone:  # a move on a row that is not there any more
+            return None
+        except Refused as refused:
+            if refused.status in (409, 412):
+                return None
+            raise
+
+    def _table(self) -> Any:
+        if self._client is None:
+            from azure.data.tables.aio import TableClient
+
+            self._client = TableClient(self._access.settings.table_endpoint, TABLE, **self._access.storage_options())
+        return self._client
+
+
+def _entity(partition: str, key: str, columns: Entity) -> dict[str, Any]:
+    return {**columns, "PartitionKey": partition, "RowKey": key}
+
+
+def _row(entity: Any) -> Row:
+    columns = {name: value for name, value in entity.items() if name not in ("PartitionKey", "RowKey")}
+    return Row(entity["PartitionKey"], entity["RowKey"], columns, entity.metadata["etag"])

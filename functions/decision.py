@@ -1,0 +1,459 @@
+"""What to do with one machine now: next_step(machine, record, settings, now), pure, with reason, remedy and "when".
+
+The rules stand in the order in which they may object; the first that speaks decides. The same function serves the sweep
+(a machine as Graph shows it), the second look before a POST (as its instance view shows it) and the census. What only
+the instance view tells is None in a machine from Graph: the rule then stays silent, and the second look asks again.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar
+
+from functions.machine import ImageKind, Kind, Machine, OsType, Patchers, PowerState, SupportState, Verdict
+from functions.policy import LINUX_CLASSIFICATIONS, Mode, Settings, Wishes, read_tags
+from functions.record import A_WEEK, STALE_SUMMARY, Cause, Phase, Record, backoff
+
+UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine is reported as undetermined
+
+
+class State(StrEnum):
+    """The one state of a machine: what people see, filter and alert on. docs/states.md explains each."""
+
+    DUE = "due"
+    QUEUED = "queued"
+    ASSESSING = "assessing"
+    INSTALLING = "installing"
+    CONFIRMING = "confirming"
+    SETTLING = "settling"
+    BUILDING = "building"
+    POWERED_OFF = "powered-off"
+    AGENT_NOT_READY = "agent-not-ready"
+    EXTENSIONS_FORBIDDEN = "extensions-forbidden"
+    BUSY = "busy"
+    GRAPH_BEHIND = "graph-behind"
+    WAITING_FOR_WINDOW = "waiting-for-window"
+    WAITING_FOR_SLOT = "waiting-for-slot"
+    ASSESSED = "assessed"
+    PATCHED = "patched"
+    NOTHING_SELECTED = "nothing-selected"
+    RECENTLY_PATCHED = "recently-patched"
+    REBOOT_PENDING = "reboot-pending"
+    PATCHED_BY_NOBODY = "patched-by-nobody"
+    UNSUPPORTED = "unsupported"
+    UNDETERMINED = "undetermined"
+    OPTED_OUT = "opted-out"
+    ON_HOLD = "on-hold"
+    BAD_TAG = "bad-tag"
+    MANAGED_ELSEWHERE = "managed-elsewhere"
+    SCHEDULED_ELSEWHERE = "scheduled-elsewhere"
+    MARKETPLACE = "marketplace"
+    OUT_OF_SCOPE = "out-of-scope"
+    SWITCHED_OFF = "switched-off"
+    HELD = "held"
+    OVERDUE = "overdue"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What follows for a machine. `remedy` is for a person ("" when there is nothing to do); `when` if it is known."""
+
+    state: State
+    reason: str
+    remedy: str = ""
+    when: datetime | None = None
+    cause: Cause = Cause.OWNER  # who ends a wait or a leave, when it has to be remembered
+    verb: ClassVar[str]
+
+
+class Assess(Step):
+    verb = "assess"
+
+
+class Install(Step):
+    verb = "install"
+
+
+class Wait(Step):
+    """Not now; something is expected to change."""
+
+    verb = "wait"
+
+
+class Leave(Step):
+    """Not ours to do, until somebody changes something."""
+
+    verb = "leave"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question: everything a rule may look at."""
+
+    machine: Machine
+    record: Record | None
+    settings: Settings
+    wishes: Wishes
+    created_after: datetime
+    now: datetime
+
+    @property
+    def mode(self) -> Mode:
+        """What may be done to this machine. A plan answers as installing would; whoever asks then calls nothing."""
+        setting = Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
+        return min(setting, self.wishes.mode)
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.machine.verdict or Verdict(SupportState.ABSENT)
+
+
+def next_step(
+    machine: Machine, record: Record | None, settings: Settings, created_after: datetime, now: datetime
+) -> Step:
+    """The answer for one machine. `record` counts earlier failures only: see standing() for what is in flight."""
+    wishes = read_tags(machine.tags, machine.group.tags if machine.group else {})
+    case = Case(machine, record, settings, wishes, created_after, now)
+    for rule in RULES:
+        if step := rule(case):
+            return step
+    return _by_support_state(case)
+
+
+def standing(record: Record | None, now: datetime) -> Step | None:
+    """What the ledger alone says: an operation under way, or a hold that lasts. None: ask next_step()."""
+    if record is None or record.due_again(now):
+        return None
+    busy = State.ASSESSING if record.kind is Kind.ASSESS else State.INSTALLING
+    if record.phase is Phase.QUEUED:
+        return Wait(State.QUEUED, f"claimed for an {_noun(record.kind)}", when=record.due_at)
+    if record.phase in (Phase.STARTING, Phase.RUNNING):
+        return Wait(busy, f"an {_noun(record.kind)} is under way", when=record.started_at)
+    if record.phase is Phase.ENDED:
+        ended = f"its {_noun(record.kind)} ended {record.outcome}; Resource Graph does not show it yet"
+        return Wait(State.CONFIRMING, ended, when=record.ended_at)
+    return Wait(State(record.state or State.HELD), record.reason, record.remedy, record.not_before, record.cause)
+
+
+def wanted_count(machine: Machine, settings: Settings) -> int:
+    """How many patches of the wanted classifications wait, by Graph's newest assessment."""
+    counts = (machine.verdict or Verdict(SupportState.ABSENT)).counts
+    if settings.packages_include:
+        return sum(counts.values())  # a mask may name a patch of any class
+    return sum(counts.get(name.lower(), 0) for name in wanted_classifications(machine, settings))
+
+
+def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, ...]:
+    if machine.os_type is OsType.LINUX:
+        return tuple(name for name in settings.classifications if name in LINUX_CLASSIFICATIONS)
+    return tuple(name for name in settings.classifications if name != "Other")
+
+
+# -- the rules, in order: whose machine it is, what its owner said, whether it can be called at all
+
+
+def _in_scope(case: Case) -> Step | None:
+    machine = case.machine
+    if not case.settings.covers(machine.id.subscription):
+        return Leave(State.OUT_OF_SCOPE, "its subscription is not in PATCH_SCOPE", "Add it to PATCH_SCOPE.")
+    if case.settings.mode is Mode.OFF:
+        return Leave(State.SWITCHED_OFF, "PATCH_MODE is off", "Set PATCH_MODE to assess or install.")
+    return None
+
+
+def _whose_machine(case: Case) -> Step | None:
+    manager = managed_elsewhere(case.machine)
+    remedy = "Leave it to the service that manages it, or patch its image."
+    return Leave(State.MANAGED_ELSEWHERE, manager, remedy) if manager else None
+
+
+def _image_in_scope(case: Case) -> Step | None:
+    if case.machine.image.customized or case.settings.all_images:
+        return None
+    remedy = "Set PATCH_IMAGES=all to take marketplace images in."
+    return Leave(State.MARKETPLACE, "a marketplace image: not looked at", remedy)
+
+
+def _new_enough(case: Case) -> Step | None:
+    created = case.machine.created
+    if created is not None and created >= case.created_after:
+        return None
+    age = f"created {stamp(created)}" if created else "its creation time is not known"
+    remedy = "Set PATCH_CREATED_AFTER to an earlier time, or to always."
+    return Leave(State.OUT_OF_SCOPE, f"{age}, before {stamp(case.created_after)}", remedy)
+
+
+def _tags_allow(case: Case) -> Step | None:
+    wishes = case.wishes
+    if wishes.problem:
+        return Leave(State.BAD_TAG, wishes.problem, "Correct the tag on the machine or its resource group.")
+    if wishes.mode is Mode.OFF:
+        return Leave(State.OPTED_OUT, "tag patch-mode=off", "Remove the tag patch-mode to take the machine back in.")
+    if wishes.mode is Mode.PLAN and case.settings.mode is not Mode.PLAN:
+        return Leave(State.OPTED_OUT, "tag patch-mode=plan: nothing is called", "Remove the tag patch-mode.")
+    if wishes.hold_until and case.now.date() < wishes.hold_until:
+        until = datetime.combine(wishes.hold_until, datetime.min.time(), UTC)
+        reason = f"tag patch-hold-until={wishes.hold_until.isoformat()}"
+        return Wait(State.ON_HOLD, reason, "Remove the tag to end the hold earlier.", until)
+    return None
+
+
+def _provisioned(case: Case) -> Step | None:
+    state = case.machine.provisioning_state.lower()
+    if state == "succeeded":
+        return None
+    if state == "failed":
+        return Wait(State.BUILDING, "its provisioning failed", "Repair or redeploy the machine.")
+    return Wait(State.BUILDING, f"provisioning state {state or 'unknown'}", cause=Cause.TRANSIENT)
+
+
+def _powered_on(case: Case) -> Step | None:
+    power = case.machine.power
+    if power is PowerState.RUNNING:
+        return None
+    if power is PowerState.STARTING:
+        return Wait(State.BUILDING, "it is starting", cause=Cause.TRANSIENT)
+    reason = "its power state is not known" if power is PowerState.UNKNOWN else f"the machine is {power}"
+    return Wait(State.POWERED_OFF, reason, "Start the machine; it is looked at when it starts.")
+
+
+def _nobody_at_work(case: Case) -> Step | None:
+    for summary in case.machine.summaries:
+        if summary.in_progress and not _stale(summary.modified or summary.started, case.now):
+            reason = "another assessment or installation is running on it"
+            return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=case.now + case.settings.first_retry)
+    return None
+
+
+def _agent_answers(case: Case) -> Step | None:
+    machine = case.machine
+    if not machine.extensions_allowed:
+        remedy = "Set allowExtensionOperations to true in the machine's OS profile."
+        return Wait(State.EXTENSIONS_FORBIDDEN, "allowExtensionOperations is false", remedy)
+    if machine.agent_ready is False:
+        remedy = "Check that the VM agent runs and can reach Azure storage."
+        return Wait(State.AGENT_NOT_READY, "the VM agent does not report ready", remedy)
+    if machine.busy_extensions:
+        names = ", ".join(machine.busy_extensions)
+        return Wait(State.BUILDING, f"extensions at work: {names}", cause=Cause.TRANSIENT)
+    return None
+
+
+def _old_enough_to_assess(case: Case) -> Step | None:
+    return _settled(case, case.settings.assess_after, "PATCH_ASSESS_AFTER_MINUTES")
+
+
+RULES: tuple[Callable[[Case], Step | None], ...] = (
+    _in_scope,
+    _whose_machine,
+    _image_in_scope,
+    _new_enough,
+    _tags_allow,
+    _provisioned,
+    _powered_on,
+    _nobody_at_work,
+    _agent_answers,
+    _old_enough_to_assess,
+)
+
+
+# -- then the support state
+
+
+def _by_support_state(case: Case) -> Step:
+    verdict = case.verdict
+    if case.machine.verdict is None and _assessed_lately(case):
+        return Wait(State.GRAPH_BEHIND, "assessed already: the sweep asks Resource Graph what came of it")
+    if _graph_is_behind(case):
+        reason = "a finished assessment is not in Resource Graph yet"
+        return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=case.now + case.settings.first_retry)
+    if verdict.state is SupportState.SUPPORTED or _served_marketplace(case):
+        return _supported(case)
+    if verdict.state is SupportState.UNSUPPORTED:
+        return _unsupported(case)
+    return _no_verdict(case)
+
+
+def _no_verdict(case: Case) -> Step:
+    """Absent, Unknown or UnableToDetermine: assess, with growing waits; the third silence is reported."""
+    record, state = case.record, case.verdict.state
+    unanswered = record.unanswered if record else 0
+    if unanswered and record and not record.due_again(case.now) and record.phase is Phase.HELD:
+        return undetermined(unanswered, state, record.not_before)
+    return Assess(State.DUE, f"support state {state}")
+
+
+def undetermined(unanswered: int, state: SupportState, when: datetime | None) -> Wait:
+    """The wait of a machine whose assessments bring no verdict."""
+    reason = f"{unanswered} assessments ended with support state {state}"
+    if unanswered < UNANSWERED_LIMIT:
+        return Wait(State.DUE, reason, when=when, cause=Cause.TRANSIENT)
+    remedy = "Check power, VM agent and outbound network, then assess again."
+    return Wait(State.UNDETERMINED, reason, remedy, when, Cause.TRANSIENT)
+
+
+def next_look(unanswered: int, state: SupportState, settings: Settings, jitter: float) -> timedelta:
+    """How long to wait after an assessment without a verdict: growing to a day; weekly once null is no news."""
+    if unanswered >= UNANSWERED_LIMIT and state is not SupportState.UNABLE_TO_DETERMINE:
+        return A_WEEK
+    return backoff(settings.first_retry, unanswered, jitter)
+
+
+def _unsupported(case: Case) -> Step:
+    if _stale(case.verdict.assessed, case.now, A_WEEK):
+        return Assess(State.DUE, "Unsupported a week ago: looked at again")
+    remedy = "Patch it inside the guest, or rebuild it on an image that Azure can patch."
+    return Leave(State.UNSUPPORTED, "Azure cannot patch this operating system or image", remedy, cause=Cause.NEVER)
+
+
+def _supported(case: Case) -> Step:
+    machine, settings, verdict = case.machine, case.settings, case.verdict
+    wanted, total = wanted_count(machine, settings), sum(verdict.counts.values())
+    installed = machine.installation
+    if _installed_since(case):
+        return Assess(State.DUE, "the last assessment is older than the last installation")
+    if _stale(verdict.assessed, case.now, settings.min_interval):
+        return Assess(State.DUE, f"last assessed {stamp(verdict.assessed)}")
+    if case.mode < Mode.INSTALL:
+        return _assessed(case, wanted, total)
+    if verdict.reboot_pending and installed and not _stale(installed.started, case.now, settings.min_interval):
+        remedy = "Restart the machine in a suitable window."
+        return Wait(State.REBOOT_PENDING, f"a reboot is pending; {wanted} patches wait", remedy)
+    if not wanted:
+        return _nothing_wanted(case, total)
+    if _stale(verdict.assessed, case.now, settings.fresh):
+        return Assess(State.DUE, f"the support state of {stamp(verdict.assessed)} is too old to install on")
+    return _may_install(case) or Install(State.DUE, f"Supported, {wanted} patches wait")
+
+
+def _may_install(case: Case) -> Step | None:
+    """The limits of an installation alone. Windows, waves and the breaker take their place here."""
+    machine, settings = case.machine, case.settings
+    if machine.patchers is Patchers.SCHEDULE and not (settings.include_scheduled or case.wishes.owned_by_us):
+        remedy = "Tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
+        return Leave(State.SCHEDULED_ELSEWHERE, "a maintenance configuration patches it: assessed only", remedy)
+    if machine.patchers is Patchers.PLATFORM:
+        remedy = "Set its patch mode to Manual to install it here."
+        return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
+    if step := _settled(case, settings.settle, "PATCH_SETTLE_MINUTES"):
+        return step
+    last = machine.installation
+    if last and last.succeeded and last.started and not _stale(last.started, case.now, settings.min_interval):
+        again = last.started + settings.min_interval
+        return Wait(State.RECENTLY_PATCHED, f"last installed {stamp(last.started)}", when=again, cause=Cause.TRANSIENT)
+    if case.wishes.window:
+        reason = "tag patch-window names a window; windows are not read yet"
+        return Wait(State.WAITING_FOR_WINDOW, reason, "Remove the tag to let PATCH_WINDOW decide.")
+    return None
+
+
+def _assessed(case: Case, wanted: int, total: int) -> Step:
+    why = "tag patch-mode=assess" if case.wishes.mode < case.settings.mode else "PATCH_MODE=assess"
+    if case.machine.patchers is Patchers.NOBODY:
+        reason = f"AutomaticByPlatform on a customized image: neither guest nor platform patches it; {wanted} wait"
+        remedy = "Set PATCH_MODE=install, or give the machine another patch mode."
+        return Leave(State.PATCHED_BY_NOBODY, reason, remedy)
+    remedy = "Set PATCH_MODE=install to patch it." if wanted else ""
+    return Leave(State.ASSESSED, f"Supported, {wanted} wanted of {total} patches wait; {why}", remedy)
+
+
+def _nothing_wanted(case: Case, total: int) -> Step:
+    if total:
+        reason = f"none of the {total} waiting patches is of a wanted classification"
+        return Leave(State.NOTHING_SELECTED, reason, "Widen PATCH_CLASSIFICATIONS to install them.")
+    if case.verdict.reboot_pending:
+        return Wait(State.REBOOT_PENDING, "a reboot is pending", "Restart the machine in a suitable window.")
+    return Leave(State.PATCHED, f"nothing to install, assessed {stamp(case.verdict.assessed)}")
+
+
+def _served_marketplace(case: Case) -> bool:
+    """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
+    return (
+        not case.machine.image.customized
+        and not case.machine.third_party_plan
+        and case.verdict.state is SupportState.ABSENT
+        and case.verdict.status.lower() == "succeeded"
+    )
+
+
+def _installed_since(case: Case) -> bool:
+    """Whether an installation, ours or anyone's, ended after the assessment: its counts are then void."""
+    installed, record, assessed = case.machine.installation, case.record, case.verdict.assessed
+    ends = [installed.modified or installed.started] if installed else []
+    ends += [record.ended_at] if record and record.kind is Kind.INSTALL else []
+    return any(end is not None and (assessed is None or end > assessed) for end in ends)
+
+
+def _assessed_lately(case: Case) -> bool:
+    """An event knows no verdict; a machine assessed within the interval needs no other assessment for it."""
+    seen = case.machine.assessment
+    return seen is not None and not _stale(seen.modified or seen.started, case.now, case.settings.min_interval)
+
+
+def _graph_is_behind(case: Case) -> bool:
+    """Only the instance view shows an assessment that ended after the one Graph has: the verdict is on its way."""
+    seen, verdict = case.machine.assessment, case.verdict
+    if case.machine.verdict is None or seen is None or seen.in_progress or seen.operation_id == verdict.assessment_id:
+        return False
+    newer = seen.started is not None and (verdict.assessed is None or seen.started > verdict.assessed)
+    return newer and not _stale(seen.modified or seen.started, case.now)
+
+
+def _settled(case: Case, age: timedelta, setting: str) -> Step | None:
+    created = case.machine.created
+    if created is None or case.now >= created + age:
+        return None
+    reason = f"younger than {setting} allows"
+    return Wait(State.SETTLING, reason, when=created + age, cause=Cause.TRANSIENT)
+
+
+def _stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMARY) -> bool:
+    return moment is None or now - moment >= age
+
+
+def _noun(kind: Kind) -> str:
+    return "assessment" if kind is Kind.ASSESS else "installation"
+
+
+def stamp(moment: datetime | None) -> str:
+    """A time for a reason: minutes and UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else "at an unknown time"
+
+
+# -- whose machine it is: patterns as data, each with its source
+
+_FOREIGN_TAGS = (
+    # AKS tags the machines of its node pools (AKS documentation, "Use Azure tags in AKS"); Karpenter its own.
+    (re.compile(r"(aks-managed-.*|karpenter\.(sh|azure\.com)[/_].*)"), "a Kubernetes node"),
+    # Image Builder and Packer tag what they build with (azure-docs, image-builder; Packer's azure-arm builder).
+    (re.compile(r"(createdby|imagebuilder.*)"), "an image build"),
+)
+_BUILDERS = ("azurevmimagebuilder", "packer")
+_AKS_GALLERIES = re.compile(r".*/galleries/(aksubuntu|akswindows|aksazurelinux|akscblmariner)[^/]*/.*", re.IGNORECASE)
+_BUILD_GROUPS = re.compile(r"(it_.+|packer-resource-group-.+|pkr-resource-group-.+)")
+_NODE_GROUPS = re.compile(r"mc_.+_.+_.+")
+_WINDOWS_CLIENT = re.compile(r"windows (10|11)\b.*", re.IGNORECASE)
+
+
+def managed_elsewhere(machine: Machine) -> str:
+    """Who manages the machine, as a reason; "" when nobody else does."""
+    group = machine.group
+    if machine.managed_by or (group and group.managed_by):
+        return "another Azure resource manages the machine (managedBy)"
+    if machine.scale_set:
+        return "a member of a scale set: not covered yet"
+    if _AKS_GALLERIES.fullmatch(machine.image.key) or _NODE_GROUPS.fullmatch(machine.id.group):
+        return "a Kubernetes node"
+    if _BUILD_GROUPS.fullmatch(machine.id.group):
+        return "an image build"
+    for tags in (machine.tags, group.tags if group else {}):
+        for name, text in tags.items():
+            for pattern, who in _FOREIGN_TAGS:
+                if pattern.fullmatch(name) and (name != "createdby" or text.lower() in _BUILDERS):
+                    return who
+    if machine.image.kind is ImageKind.MARKETPLACE and machine.image.key.startswith("microsoftwindowsdesktop:"):
+        return "Windows client"
+    return "Windows client" if _WINDOWS_CLIENT.fullmatch(machine.os_name) else ""

@@ -1,0 +1,507 @@
+"""What the owner wants: app settings and tags, read once into frozen values.
+
+A wrong setting never fails an import and is never guessed at: read_settings() collects every problem and raises one
+SettingsError, and each trigger then refuses, saying what is wrong. A tag, right or wrong, only ever narrows what the
+settings allow (`patch-owner` is the one tag that answers a question the settings leave open: whose the machine is).
+
+SETTINGS is the list: name, default, grammar, meaning. docs/settings.md is tested against it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import IntEnum
+from typing import Any
+
+from functions.machine import GUID, shown
+
+CLASSIFICATIONS = (
+    "Critical",
+    "Security",
+    "UpdateRollUp",
+    "FeaturePack",
+    "ServicePack",
+    "Definition",
+    "Tools",
+    "Updates",
+    "Other",
+)
+LINUX_CLASSIFICATIONS = ("Critical", "Security", "Other")
+# The timer's first tick comes up to one schedule after the app went live; machines made meanwhile are ours too.
+FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
+
+
+class Mode(IntEnum):
+    """How much the app may do. The smaller of setting and tag wins."""
+
+    OFF = 0
+    PLAN = 1  # decide and say it, call nothing
+    ASSESS = 2
+    INSTALL = 3
+
+
+class Reboot(IntEnum):
+    """The reboot setting of an installation, from least to most. The smaller of setting and tag wins."""
+
+    NEVER = 0
+    IF_REQUIRED = 1
+    ALWAYS = 2
+
+    @property
+    def wire(self) -> str:
+        """As the API spells it (`VMGuestPatchRebootSetting`)."""
+        return ("Never", "IfRequired", "Always")[self]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One wrong setting: its name, the value found (short), and what is allowed."""
+
+    name: str
+    value: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value}; allowed: {self.allowed}"
+
+
+class SettingsError(ValueError):
+    """One or more app settings are wrong. Nothing may be called until they are put right."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(map(str, problems)))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The app settings. Durations are timedeltas; `created_after` None means since the first deployment."""
+
+    scope_subscriptions: tuple[str, ...]
+    scope_management_groups: tuple[str, ...]
+    mode: Mode
+    all_images: bool
+    include_scheduled: bool
+    created_after: datetime | None
+    classifications: tuple[str, ...]
+    packages_include: tuple[str, ...]
+    packages_exclude: tuple[str, ...]
+    reboot: Reboot
+    max_duration_minutes: int
+    window: str
+    settle: timedelta
+    assess_after: timedelta
+    fresh: timedelta
+    min_interval: timedelta
+    max_in_flight: int
+    pace_percent: int
+    first_retry: timedelta
+    first_look: timedelta
+    arm_endpoint: str
+    queue_endpoint: str
+    table_endpoint: str
+    client_id: str
+    use_proxy: bool
+    schedule: str
+
+    def covers(self, subscription: str) -> bool:
+        """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""
+        return not self.scope_subscriptions or subscription in self.scope_subscriptions
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the tags of a machine and of its resource group ask for, the narrower of the two."""
+
+    mode: Mode = Mode.INSTALL
+    reboot: Reboot = Reboot.ALWAYS
+    hold_until: date | None = None
+    window: str = ""
+    owned_by_us: bool = False
+    problem: str = ""  # the first wrong tag, as one line
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """The settings from the environment. Raises SettingsError naming every wrong one."""
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for setting in SETTINGS:
+        text = environ.get(setting.name, "").strip()
+        try:
+            values[setting.field] = setting.read(text or setting.default)
+        except ValueError:
+            problems.append(Problem(setting.name, shown(text) if text else "not set", setting.grammar))
+    values["queue_endpoint"] = _storage(environ, "queue", problems)
+    values["table_endpoint"] = _storage(environ, "table", problems)
+    values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
+    if not problems and values["mode"] is Mode.INSTALL and not values["window"]:
+        problems.append(Problem("PATCH_WINDOW", "not set", "'any'; PATCH_MODE=install is refused without a window"))
+    if problems:
+        raise SettingsError(problems)
+    scope = values.pop("scope")
+    values["scope_subscriptions"] = tuple(item for item in scope if GUID.fullmatch(item))
+    values["scope_management_groups"] = tuple(item for item in scope if not GUID.fullmatch(item))
+    return Settings(**values)
+
+
+def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> Wishes:
+    """The wishes of both tag sets (keys lower-cased), the narrower winning. A wrong tag is a problem, never a guess."""
+    wishes, problems = Wishes(), []
+    for tags in (machine, group):
+        try:
+            wishes = _narrower(wishes, _wishes(tags))
+        except ValueError as error:
+            problems.append(str(error))
+    return wishes if not problems else Wishes(mode=Mode.OFF, problem=problems[0])
+
+
+def _narrower(one: Wishes, other: Wishes) -> Wishes:
+    holds = [hold for hold in (one.hold_until, other.hold_until) if hold]
+    return Wishes(
+        mode=min(one.mode, other.mode),
+        reboot=min(one.reboot, other.reboot),
+        hold_until=max(holds, default=None),
+        window=one.window or other.window,
+        owned_by_us=one.owned_by_us or other.owned_by_us,
+    )
+
+
+def _wishes(tags: Mapping[str, str]) -> Wishes:
+    known: dict[str, Any] = {}
+    for tag, field, read, grammar in TAGS:
+        if tag not in tags:
+            continue
+        try:
+            known[field] = read(tags[tag])
+        except ValueError:
+            raise ValueError(f"tag {tag} is {shown(tags[tag])}; allowed: {grammar}") from None
+    return Wishes(**known)
+
+
+def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) -> str:
+    """The endpoint of the host's own storage account, where the ledger and the queues are. By identity only."""
+    name = f"AzureWebJobsStorage__{service}ServiceUri"
+    uri = environ.get(name, "")
+    account = environ.get("AzureWebJobsStorage__accountName", "")
+    if not uri and re.fullmatch(r"[a-z0-9]{3,24}", account):
+        return f"https://{account}.{service}.core.windows.net"
+    if re.fullmatch(r"https://[\w.-]+(:\d+)?(/\w+)?/?", uri):
+        return uri.rstrip("/")
+    problems.append(
+        Problem(name, shown(uri) if uri else "not set", "https://<account>.<service>.core.windows.net, without a key")
+    )
+    return ""
+
+
+# -- grammars: each takes the text and returns a value, or raises ValueError
+
+
+def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
+    lowered = {name.lower(): value for name, value in choices.items()}
+
+    def read(text: str) -> Any:
+        if text.lower() not in lowered:
+            raise ValueError
+        return lowered[text.lower()]
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+            raise ValueError
+        return int(text)
+
+    return read
+
+
+def _span(unit: str, low: float, high: float) -> Callable[[str], timedelta]:
+    def read(text: str) -> timedelta:
+        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) or not low <= float(text) <= high:
+            raise ValueError
+        return timedelta(**{unit: float(text)})
+
+    return read
+
+
+def _scope(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
+    if not all(re.fullmatch(r"[\w().-]{1,90}", item) for item in items):
+        raise ValueError
+    if len({bool(GUID.fullmatch(item)) for item in items}) > 1:
+        raise ValueError  # Resource Graph takes subscriptions or management groups, not both
+    return items
+
+
+def _classifications(text: str) -> tuple[str, ...]:
+    names = {name.lower(): name for name in CLASSIFICATIONS}
+    wanted = [item.strip().lower() for item in text.split(",") if item.strip()]
+    if not wanted or any(item not in names for item in wanted):
+        raise ValueError
+    return tuple(names[item] for item in dict.fromkeys(wanted))
+
+
+def _packages(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip() for item in text.split(",") if item.strip())
+    if not all(re.fullmatch(r"[\w.+:~*?-]{1,200}", item) for item in items):
+        raise ValueError
+    return items
+
+
+def _created_after(text: str) -> datetime | None:
+    if text == "first-deployment":
+        return None
+    if text == "always":
+        return datetime(2000, 1, 1, tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _duration_minutes(text: str) -> int:
+    """Only PT…H…M: the Linux extension reads neither days nor weeks (Azure/LinuxPatchExtension)."""
+    match = re.fullmatch(r"PT(?:(\d{1,2})H)?(?:(\d{1,3})M)?", text, re.IGNORECASE)
+    minutes = int(match[1] or 0) * 60 + int(match[2] or 0) if match else 0
+    if not 30 <= minutes <= 235:
+        raise ValueError
+    return minutes
+
+
+def _endpoint(text: str) -> str:
+    if not re.fullmatch(r"https://[\w.-]+(:\d+)?/?", text):
+        raise ValueError
+    return text.rstrip("/").lower()
+
+
+def _schedule(text: str) -> str:
+    """An NCRONTAB expression as the Functions host reads it: five or six fields of numbers, `*`, `,`, `-`, `/`."""
+    fields = text.split()
+    limits = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
+    if len(fields) not in (5, 6):
+        raise ValueError
+    for field, (low, high) in zip(fields, limits[-len(fields) :], strict=True):
+        for part in field.split(","):
+            match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", part)
+            if not match or match[3] == "0":
+                raise ValueError
+            if any(number and not low <= int(number) <= high for number in (match[1], match[2])):
+                raise ValueError
+    return text
+
+
+def _window(text: str) -> str:
+    """Only `any` is read so far: an installation outside a window somebody meant would be worse than a refusal."""
+    if text.lower() not in ("", "any"):
+        raise ValueError
+    return text.lower()
+
+
+def _day(text: str) -> date:
+    return date.fromisoformat(text)
+
+
+_MODES = {"off": Mode.OFF, "plan": Mode.PLAN, "assess": Mode.ASSESS, "install": Mode.INSTALL}
+_REBOOTS = {reboot.wire: reboot for reboot in Reboot}
+_SWITCH = {"off": False, "on": True}
+
+# tag, the field of Wishes, how to read it, what is allowed
+TAGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
+    ("patch-mode", "mode", _choice(_MODES), "off, plan, assess or install"),
+    ("patch-reboot", "reboot", _choice(_REBOOTS), "Never, IfRequired or Always"),
+    ("patch-hold-until", "hold_until", _day, "a day such as 2027-01-15"),
+    ("patch-window", "window", str, "a maintenance window; the machine waits until windows are read"),
+    ("patch-owner", "owned_by_us", _choice({"image-patcher": True}), "image-patcher"),
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One app setting: its name, the field of Settings it fills, the default, how it is read, what it may be and is."""
+
+    name: str
+    field: str
+    default: str
+    read: Callable[[str], Any]
+    grammar: str
+    meaning: str
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "PATCH_SCOPE",
+        "scope",
+        "",
+        _scope,
+        "subscription ids, or management group names, separated by commas",
+        "Where to look. Empty: everything the app's identity may read.",
+    ),
+    Setting(
+        "PATCH_MODE",
+        "mode",
+        "assess",
+        _choice(_MODES),
+        "off, plan, assess or install",
+        "How much the app may do; plan decides and says it, and calls nothing.",
+    ),
+    Setting(
+        "PATCH_IMAGES",
+        "all_images",
+        "custom",
+        _choice({"custom": False, "all": True}),
+        "custom or all",
+        "Customized images only, or marketplace images too.",
+    ),
+    Setting(
+        "PATCH_SCHEDULED",
+        "include_scheduled",
+        "leave",
+        _choice({"leave": False, "include": True}),
+        "leave or include",
+        "Whether machines that a maintenance configuration patches are installed here too.",
+    ),
+    Setting(
+        "PATCH_CREATED_AFTER",
+        "created_after",
+        "first-deployment",
+        _created_after,
+        "an ISO time such as 2026-11-25T00:00:00Z, first-deployment or always",
+        "Older machines are out of scope.",
+    ),
+    Setting(
+        "PATCH_CLASSIFICATIONS",
+        "classifications",
+        "Critical,Security",
+        _classifications,
+        ", ".join(CLASSIFICATIONS) + ", separated by commas",
+        "Which patches to install. Linux knows Critical, Security and Other.",
+    ),
+    Setting(
+        "PATCH_PACKAGES_INCLUDE",
+        "packages_include",
+        "",
+        _packages,
+        "KB numbers or package masks, separated by commas",
+        "Installed besides the classifications.",
+    ),
+    Setting(
+        "PATCH_PACKAGES_EXCLUDE",
+        "packages_exclude",
+        "",
+        _packages,
+        "KB numbers or package masks, separated by commas",
+        "Never installed.",
+    ),
+    Setting(
+        "PATCH_REBOOT",
+        "reboot",
+        "IfRequired",
+        _choice(_REBOOTS),
+        "IfRequired, Never or Always",
+        "The reboot setting of every installation.",
+    ),
+    Setting(
+        "PATCH_MAX_DURATION",
+        "max_duration_minutes",
+        "PT2H",
+        _duration_minutes,
+        "PT30M to PT3H55M, hours and minutes only",
+        "How long an installation may take.",
+    ),
+    Setting(
+        "PATCH_WINDOW",
+        "window",
+        "",
+        _window,
+        "'any'; PATCH_MODE=install is refused without a window",
+        "When installations may start.",
+    ),
+    Setting(
+        "PATCH_SETTLE_MINUTES",
+        "settle",
+        "60",
+        _span("minutes", 0, 10080),
+        "minutes, 0 to 10080",
+        "No installation before a machine has this age.",
+    ),
+    Setting(
+        "PATCH_ASSESS_AFTER_MINUTES",
+        "assess_after",
+        "0",
+        _span("minutes", 0, 10080),
+        "minutes, 0 to 10080",
+        "No assessment before a machine has this age; raise it where first-boot scripts run long.",
+    ),
+    Setting(
+        "PATCH_FRESH_HOURS",
+        "fresh",
+        "24",
+        _span("hours", 0.01, 160),
+        "hours, up to 160",
+        "How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
+    ),
+    Setting(
+        "PATCH_MIN_INTERVAL_HOURS",
+        "min_interval",
+        "144",
+        _span("hours", 0.01, 160),
+        "hours, up to 160",
+        "At most one installation, and at least one assessment, of a machine in this time.",
+    ),
+    Setting(
+        "PATCH_MAX_IN_FLIGHT",
+        "max_in_flight",
+        "10",
+        _number(0, 10000),
+        "0 to 10000",
+        "Installations under way at once in the fleet.",
+    ),
+    Setting(
+        "PATCH_PACE_PERCENT",
+        "pace_percent",
+        "75",
+        _number(1, 100),
+        "1 to 100",
+        "The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
+    ),
+    Setting(
+        "PATCH_RETRY_MINUTES",
+        "first_retry",
+        "15",
+        _span("minutes", 0.01, 1440),
+        "minutes, up to 1440",
+        "The first wait after a passing failure; it doubles, up to a day.",
+    ),
+    Setting(
+        "PATCH_READY_MINUTES",
+        "first_look",
+        "2",
+        _span("minutes", 0.01, 60),
+        "minutes, up to 60",
+        "The first wait for a machine that is still being built; it doubles, four times.",
+    ),
+    Setting(
+        "ARM_ENDPOINT",
+        "arm_endpoint",
+        "https://management.azure.com",
+        _endpoint,
+        "https:// and a host",
+        "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
+    ),
+    Setting(
+        "PATCH_USE_PROXY",
+        "use_proxy",
+        "off",
+        _choice(_SWITCH),
+        "off or on",
+        "Whether HTTP(S)_PROXY is honoured; looking for it costs half of the CPU of a call.",
+    ),
+    Setting(
+        "RECONCILE_SCHEDULE",
+        "schedule",
+        "",
+        _schedule,
+        "an NCRONTAB expression such as 0 */5 * * * *",
+        "When the sweep runs. Required: the Functions host reads it too.",
+    ),
+)
