@@ -87,6 +87,10 @@ class Record:
     def bucket(self) -> tuple[str, str]:
         return self.machine.subscription, self.region
 
+    def same_machine(self, machine: Machine) -> bool:
+        """Whether the machine is still the one, and of the image, that this row is about."""
+        return self.vm_id == machine.vm_id and self.image == machine.image.key
+
     def due_again(self, now: datetime) -> bool:
         """Held, and the time of the hold is over."""
         return self.phase is Phase.HELD and self.not_before is not None and self.not_before <= now
@@ -103,7 +107,7 @@ def claim(
     machine: Machine, kind: Kind, token: str, due_at: datetime, *, previous: Record | None, sent: bool = True
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
-    same = previous if previous and previous.vm_id == machine.vm_id and previous.image == machine.image.key else None
+    same = previous if previous and previous.same_machine(machine) else None
     return Record(
         machine=machine.id,
         phase=Phase.QUEUED,

@@ -135,7 +135,7 @@ class StorageTable:
     async def _move(self, name: str, *arguments: Any, **options: Any) -> Any:
         """One conditional write: None when the condition failed, a mapping otherwise.
 
-        Never repeated by the SDK: after a lost answer the repetition would meet its own row and call it somebody else's.
+        Never repeated by the SDK: after a lost answer a repetition would take its own row for somebody else's.
         """
         try:
             async with self._access.call("writing the ledger"):

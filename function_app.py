@@ -1,0 +1,123 @@
+"""Every trigger on one page: binding → step. The only importer of azure.functions, the only reader of the clock.
+
+A trigger reads what came, hands it to a step, and turns an error into one line without identities or addresses: the
+text of an exception and its stack reach Application Insights whole. Nothing here can fail the import: an app whose
+import fails looks alive and has no functions.
+"""
+
+import os
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import azure.functions as func
+
+from functions import assess, events, install, journal, poisoned, reconcile
+from functions.cloud.errors import CloudError
+from functions.cloud.work_queue import NewerMessage, read_message
+from functions.doors import Doors, open_doors
+from functions.machine import BadInput, Kind
+from functions.policy import SettingsError, read_settings
+
+app = func.FunctionApp()
+
+STORAGE = "AzureWebJobsStorage"
+
+
+@app.event_grid_trigger(arg_name="event")
+async def on_machine_written(event) -> None:  # type: ignore[no-untyped-def]
+    async with _step("on_machine_written") as doors:
+        try:
+            machine = events.machine_in(_type_of(event), getattr(event, "subject", None), event.get_json())
+        except BadInput as problem:
+            journal.write("event.malformed", problem=problem)
+            return
+        if machine:
+            await assess.on_event(doors, machine)
+
+
+@app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
+async def on_reconcile(timer: func.TimerRequest) -> None:
+    async with _step("on_reconcile") as doors:
+        await reconcile.run(doors)
+
+
+@app.queue_trigger(arg_name="message", queue_name="assess-requests", connection=STORAGE)
+async def on_assess_request(message: func.QueueMessage) -> None:
+    async with _step("on_assess_request", message) as doors:
+        await assess.on_message(doors, read_message(_text(message)))
+
+
+@app.queue_trigger(arg_name="message", queue_name="install-requests", connection=STORAGE)
+async def on_install_request(message: func.QueueMessage) -> None:
+    async with _step("on_install_request", message) as doors:
+        await install.on_message(doors, read_message(_text(message)))
+
+
+@app.queue_trigger(arg_name="message", queue_name="assess-requests-poison", connection=STORAGE)
+async def on_assess_poisoned(message: func.QueueMessage) -> None:
+    async with _step("on_assess_poisoned", message) as doors:
+        await poisoned.on_message(doors, read_message(_text(message)), Kind.ASSESS)
+
+
+@app.queue_trigger(arg_name="message", queue_name="install-requests-poison", connection=STORAGE)
+async def on_install_poisoned(message: func.QueueMessage) -> None:
+    async with _step("on_install_poisoned", message) as doors:
+        await poisoned.on_message(doors, read_message(_text(message)), Kind.INSTALL)
+
+
+class StepFailed(Exception):
+    """A step could not be done now. The host delivers again: the event, the message, or the next tick."""
+
+
+_open: list[Doors] = []  # the doors of this process, once the settings could be read
+
+
+@asynccontextmanager
+async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Doors]:
+    """Around every step: settings, doors, and one clear line for whatever goes wrong."""
+    try:
+        yield _doors()
+    except SettingsError as error:
+        for problem in error.problems:
+            journal.write("settings.refused", function=name, setting=problem.name, problem=problem)
+        raise StepFailed(f"app settings are wrong: {error}") from None
+    except NewerMessage as newer:  # completed: its claim expires, and a sweep hands the machine out again
+        journal.write("ledger.newer", function=name, problem=newer)
+    except BadInput as problem:
+        if message is None:
+            raise _failed(name, str(problem)) from None
+        journal.write("message.malformed", function=name, problem=problem)
+    except (CloudError, reconcile.SweepFailed) as error:
+        raise _failed(name, str(error)) from None
+    except Exception as error:  # noqa: BLE001 - a defect: its text may hold anything, its place does not
+        raise _failed(name, f"{type(error).__name__} at {_place(error)}") from None
+
+
+def _doors() -> Doors:
+    if not _open:
+        _open.append(open_doors(read_settings(os.environ), lambda: datetime.now(UTC)))
+    return _open[0]
+
+
+def _failed(name: str, text: str) -> StepFailed:
+    journal.write("step.failed", function=name, problem=text)
+    return StepFailed(text)
+
+
+def _place(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
+
+
+def _type_of(event: object) -> object:
+    """An Event Grid event has event_type, a CloudEvent type: what was sent decides which one comes."""
+    return getattr(event, "event_type", None) or getattr(event, "type", None)
+
+
+def _text(message: func.QueueMessage) -> str:
+    body: bytes = message.get_body()
+    return body.decode("utf-8")

@@ -1,0 +1,42 @@
+"""Install Patches: from a claim to an installation under way, after one more look at everything that must be fresh."""
+
+from datetime import timedelta
+
+from functions.cloud.compute import install_order
+from functions.cloud.work_queue import Message
+from functions.decision import Assess, Install, wanted_classifications
+from functions.doors import Doors
+from functions.machine import Json, Kind, Machine, OsType
+from functions.operation import hold_step, launch, look, send, take
+from functions.policy import Settings, read_tags
+from functions.record import claim
+
+
+async def on_message(doors: Doors, message: Message) -> None:
+    """A claim for an installation. Raises CloudError only while its row is queued."""
+    stored = await take(doors, message, Kind.INSTALL)
+    seen = await look(doors, stored) if stored else None
+    if not stored or not seen:
+        return
+    machine, step = seen
+    if isinstance(step, Install):
+        limit = timedelta(minutes=doors.settings.max_duration_minutes)
+        await launch(doors, stored, stored.record, machine, order_for(machine, doors.settings), limit)
+    elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
+        again = claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=stored.record)
+        await send(doors, stored, again, timedelta(0))
+    else:
+        await hold_step(doors, stored, step)
+
+
+def order_for(machine: Machine, settings: Settings) -> Json:
+    """The body of the call: settings, narrowed by the machine's tags."""
+    wishes = read_tags(machine.tags, machine.group.tags if machine.group else {})
+    return install_order(
+        windows=machine.os_type is OsType.WINDOWS,
+        classifications=wanted_classifications(machine, settings),
+        include=settings.packages_include,
+        exclude=settings.packages_exclude,
+        reboot=min(settings.reboot, wishes.reboot).wire,
+        minutes=settings.max_duration_minutes,
+    )

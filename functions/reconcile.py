@@ -1,0 +1,281 @@
+"""The sweep: settle what is in flight, find what may need something, plan, hand out. It reads top to bottom.
+
+Only one sweep hands out at a time (a lease in the ledger). A stage that gets no answer decides nothing: the sweep goes
+on with what does not depend on it, and then fails, saying what it could not do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field, replace
+
+from functions import journal, settle
+from functions.cloud.errors import CloudError, Gone
+from functions.cloud.ledger import NewerRow, Stored, SweepLease
+from functions.decision import Assess, Install, Leave, State, Step, next_step, standing
+from functions.doors import Doors
+from functions.machine import BadInput, Machine, MachineId, SupportState, Verdict
+from functions.operation import forget, hold_step, send
+from functions.plan import Candidate, HandOut, Plan, make
+from functions.policy import Mode
+from functions.record import Phase, claim, requeue
+
+BATCH = 100  # hand-outs between two renewals of the lease
+CENSUS_BATCH = 1000
+
+
+class SweepFailed(Exception):
+    """One or more stages of a sweep got no answer. The text names them."""
+
+
+@dataclass
+class Sweep:
+    """What one sweep knows: the rows of the ledger, and which stages failed."""
+
+    doors: Doors
+    rows: dict[MachineId, Stored] = field(default_factory=dict)
+    newer: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    async def load(self) -> None:
+        """Reads every row: the table is as small as the work."""
+        self.rows, self.newer = {}, 0
+        async for item in self.doors.ledger.all():
+            if isinstance(item, NewerRow):
+                self.newer += 1
+            else:
+                self.rows[item.record.machine] = item
+        if self.newer:
+            journal.write("ledger.newer", rows=self.newer)
+
+    def fail(self, stage: str, error: CloudError) -> None:
+        journal.write("sweep.failed", stage=stage, problem=error)
+        self.failed.append(stage)
+
+
+async def run(doors: Doors) -> None:
+    """One sweep. Raises SweepFailed, or CloudError when the ledger itself does not answer."""
+    lease = await doors.ledger.take_sweep(doors.token(), doors.clock())
+    if lease is None:
+        journal.write("sweep.skipped")
+        return
+    sweep = Sweep(doors)
+    try:
+        await _sweep(sweep, lease)
+    finally:
+        await lease.release(doors.clock())
+    if sweep.failed:
+        raise SweepFailed(f"no answer for: {', '.join(sweep.failed)}; nothing was decided on it")
+
+
+async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
+    doors, started = sweep.doors, sweep.doors.clock()
+    await sweep.load()
+    try:
+        if sweep.rows:  # with nothing in flight there is nothing to settle, and nothing to read again
+            await settle.operations(doors, sweep.rows.values())
+            await sweep.load()
+            await settle.confirm(doors, sweep.rows.values())
+            await sweep.load()
+        candidates = [candidate async for candidate in find(sweep)] if doors.settings.mode is not Mode.OFF else []
+    except CloudError as error:
+        sweep.fail("find", error)
+        candidates = []
+    plan = make(candidates, [stored.record for stored in sweep.rows.values()], doors.settings, doors.clock())
+    handed_out = await hand_out(sweep, plan, lease)
+    for stage, work in (("poison", _report_poison), ("fleet", _count_fleet), ("census", _census)):
+        try:
+            await work(sweep)
+        except CloudError as error:
+            sweep.fail(stage, error)
+    journal.write(
+        "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
+        waiting_for_slot=plan.waiting_for_slot, waiting_for_pace=plan.waiting_for_pace,
+        seconds=doors.clock() - started,
+    )  # fmt: skip
+
+
+# -- find: what Graph or the ledger says may be due, decided one by one
+
+
+async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
+    """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all."""
+    doors = sweep.doors
+    created_after = await doors.created_after()
+    due = await _due_by_ledger(sweep)
+    reassess_before = doors.clock() - doors.settings.min_interval
+    async for machine in doors.graph.due_machines(created_after, reassess_before):
+        due.setdefault(machine.id, machine)
+    groups = await doors.graph.groups(machine.id.group_id for machine in due.values())
+    for machine in due.values():
+        group = groups.get(machine.id.group_id)
+        if group is None:
+            continue  # no answer about its group is no answer about its tags: the next sweep asks again
+        stored = sweep.rows.get(machine.id)
+        if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
+            await forget(doors, stored)
+            del sweep.rows[machine.id]
+            stored = None
+        record = stored.record if stored else None
+        now = doors.clock()
+        if standing(record, now):
+            continue
+        step = next_step(machine.in_group(group), record, doors.settings, created_after, now)
+        if isinstance(step, Assess | Install):
+            yield Candidate(machine, step)
+        elif stored:
+            await _still_waits(sweep, stored, step)
+
+
+async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
+    """Machines whose hold is over: Graph may not list them as due, and one that is gone must not be kept."""
+    doors, now = sweep.doors, sweep.doors.clock()
+    held = [stored for stored in sweep.rows.values() if stored.record.due_again(now)]
+    found: dict[MachineId, Machine] = {}
+    async for machine in doors.graph.named_machines(str(stored.record.machine) for stored in held):
+        found[machine.id] = machine
+    for stored in held:
+        if stored.record.machine not in found and (machine_now := await _not_in_graph(doors, stored)):
+            found[machine_now.id] = machine_now
+    return found
+
+
+async def _not_in_graph(doors: Doors, stored: Stored) -> Machine | None:
+    """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
+    try:
+        machine = await doors.compute.machine(stored.record.machine)
+    except Gone:
+        await forget(doors, stored)
+        return None
+    except (CloudError, BadInput) as error:
+        journal.write("machine.unreadable", where="ARM", machine=stored.record.machine, problem=error)
+        return None
+    return replace(machine, verdict=Verdict(SupportState.ABSENT))
+
+
+async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
+    """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
+    if isinstance(step, Leave):
+        await sweep.doors.ledger.delete(stored)
+    else:
+        await hold_step(sweep.doors, stored, step)
+
+
+# -- hand out: claim, then a message, in batches under the lease
+
+
+async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
+    """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
+    doors, done = sweep.doors, 0
+    if doors.settings.mode is Mode.PLAN:
+        for item in plan.hand_outs:
+            if item.candidate:
+                step = item.candidate.step
+                journal.write("machine.planned", machine=item.machine, verb=step.verb, reason=step.reason)
+        return 0
+    for start in range(0, len(plan.hand_outs), BATCH):
+        if not await lease.renew(doors.clock()):
+            journal.write("sweep.skipped", reason="the lease ran out", left=len(plan.hand_outs) - start)
+            break
+        batch = plan.hand_outs[start : start + BATCH]
+        results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
+        for result in results:
+            if isinstance(result, CloudError):
+                sweep.fail("hand-out", result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                done += result
+    return done
+
+
+async def _send(sweep: Sweep, item: HandOut) -> bool:
+    doors, stored = sweep.doors, sweep.rows.get(item.machine)
+    due_at = doors.clock() + item.delay
+    if item.candidate is None:
+        if stored is None:
+            return False
+        return await send(doors, stored, requeue(stored.record, doors.token(), due_at, sent=True), item.delay)
+    kind, machine = item.candidate.kind, item.candidate.machine
+    record = claim(machine, kind, doors.token(), due_at, previous=stored.record if stored else None)
+    claimed = await send(doors, stored, record, item.delay)
+    if claimed:
+        journal.write(
+            f"{'assessment' if item.candidate.kind == 'assess' else 'installation'}.queued", machine=item.machine,
+            reason=item.candidate.step.reason, delay_seconds=item.delay,
+        )  # fmt: skip
+    return claimed
+
+
+# -- report: poison queues, the fleet in numbers, and once a day every machine
+
+
+async def _report_poison(sweep: Sweep) -> None:
+    doors = sweep.doors
+    known = await doors.ledger.remembered("poison")
+    now = doors.clock().isoformat(timespec="seconds")
+    # A message that some function keeps trying to read is invisible most of the time: then our first sight counts.
+    found = {item.queue: item for item in await doors.queue.poison()}
+    note = {name: item.since.isoformat() if item.since else known.get(name, now) for name, item in found.items()}
+    for name, item in found.items():
+        journal.write("poison.found", queue=name, count=item.count, since=note[name])
+    if note != known:
+        await doors.ledger.remember("poison", note)
+
+
+async def _count_fleet(sweep: Sweep) -> None:
+    for row in await sweep.doors.graph.fleet_counts():
+        journal.write(
+            "fleet.counted", support_state=row["state_name"], image=row["image_name"], machines=row["machines"]
+        )
+
+
+async def _census(sweep: Sweep) -> None:
+    doors = sweep.doors
+    today = doors.clock().date().isoformat()
+    if (await doors.ledger.remembered("census")).get("day") == today:
+        return
+    await sweep.load()  # what this sweep handed out is part of the picture
+    async for machine, step in census(sweep):
+        journal.write(
+            "machine.counted", machine=machine.id, image=machine.image.key, image_kind=machine.image.kind,
+            region=machine.location, support_state=machine.verdict.state if machine.verdict else None,
+            patchers=machine.patchers, verb=step.verb, state=step.state, reason=step.reason, remedy=step.remedy,
+            when=step.when,
+        )  # fmt: skip
+    await doors.ledger.remember("census", {"day": today})
+
+
+async def census(sweep: Sweep) -> AsyncIterator[tuple[Machine, Step]]:
+    """Every machine in scope with its one state, reason and remedy."""
+    batch: list[Machine] = []
+    async for machine in sweep.doors.graph.census():
+        batch.append(machine)
+        if len(batch) == CENSUS_BATCH:
+            async for item in _states(sweep, batch):
+                yield item
+            batch = []
+    async for item in _states(sweep, batch):
+        yield item
+
+
+async def _states(sweep: Sweep, machines: Iterable[Machine]) -> AsyncIterator[tuple[Machine, Step]]:
+    doors = sweep.doors
+    machines = list(machines)
+    created_after = await doors.created_after()
+    groups = await doors.graph.groups(machine.id.group_id for machine in machines)
+    for machine in machines:
+        stored = sweep.rows.get(machine.id)
+        record = stored.record if stored else None
+        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
+        now = doors.clock()
+        step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
+        if step.state is State.DUE and step.when is None and doors.settings.mode is Mode.PLAN:
+            step = replace(step, remedy="Set PATCH_MODE to do it.")
+        yield machine, step
+
+
+async def everything(doors: Doors) -> list[tuple[Machine, Step]]:
+    """The state of every machine now, as the census sees it. For people who ask, and for the demo."""
+    sweep = Sweep(doors)
+    await sweep.load()
+    return [item async for item in census(sweep)]

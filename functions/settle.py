@@ -1,0 +1,221 @@
+"""The first half of a sweep: what became of everything in flight.
+
+The operation itself settles: its own answer ends it. The instance view stands in where the answer is gone, and Resource
+Graph confirms. Each row is settled alone; one that cannot be asked now is left as it is, for the next sweep.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from functions import journal
+from functions.cloud.compute import Outcome
+from functions.cloud.errors import CloudError, Gone, meaning_of_outcome, real_errors
+from functions.cloud.graph import SeenInstallation
+from functions.cloud.ledger import Stored
+from functions.decision import State, next_look, undetermined
+from functions.doors import Doors
+from functions.machine import BadInput, Kind, Machine, Summary, SupportState, Verdict
+from functions.operation import OWNER_RETRY, forget, hold_for
+from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, STALE_SUMMARY, Cause, Phase, Record, end, hold, release
+
+_COUNTS = (
+    "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
+    "criticalAndSecurityPatchCount", "otherPatchCount",
+)  # fmt: skip
+
+
+async def operations(doors: Doors, rows: Iterable[Stored]) -> None:
+    """Settles what can be settled without Resource Graph: expired claims, unknown outcomes, running operations."""
+    now = doors.clock()
+    await asyncio.gather(*(_one(doors, stored, now) for stored in rows))
+
+
+async def _one(doors: Doors, stored: Stored, now: datetime) -> None:
+    record = stored.record
+    settle: Callable[[Doors, Stored, datetime], Awaitable[None]] | None = None
+    if record.expired(now):
+        settle = _expire
+    elif record.phase is Phase.STARTING and record.begun_at and now >= record.begun_at + ADOPT_AFTER:
+        settle = _adopt
+    elif record.phase is Phase.RUNNING:
+        settle = _ask
+    if settle is None:
+        return
+    try:
+        await settle(doors, stored, now)
+    except Gone:
+        await forget(doors, stored)
+    except (CloudError, BadInput) as error:
+        journal.write("sweep.failed", stage="settle", machine=record.machine, problem=error)
+
+
+async def _expire(doors: Doors, stored: Stored, now: datetime) -> None:
+    journal.write("claim.expired", machine=stored.record.machine, kind=stored.record.kind)
+    await doors.ledger.replace(stored, release(stored.record, now))
+
+
+async def _adopt(doors: Doors, stored: Stored, now: datetime) -> None:
+    """The POST's answer was never recorded: another operation than those known before it is taken for ours."""
+    record = stored.record
+    machine = await doors.compute.machine(record.machine)
+    if machine.vm_id != record.vm_id:
+        return await forget(doors, stored)
+    summary = machine.assessment if record.kind is Kind.ASSESS else machine.installation
+    if summary is None or summary.operation_id in record.known_operations:
+        journal.write("claim.expired", machine=record.machine, kind=record.kind, reason="the POST started nothing")
+        await doors.ledger.replace(stored, release(record, now))
+        return None
+    journal.write("operation.adopted", machine=record.machine, kind=record.kind, operation=summary.operation_id)
+    record = replace(record, operation_id=summary.operation_id, started_at=summary.started or record.begun_at)
+    if summary.in_progress:
+        await doors.ledger.replace(stored, replace(record, phase=Phase.RUNNING))
+        return None
+    await _end(doors, replace(stored, record=record), summary.status, {}, summary.modified or now)
+    return None
+
+
+async def _ask(doors: Doors, stored: Stored, now: datetime) -> None:
+    record = stored.record
+    outcome: Outcome | None = None
+    if record.operation_url:
+        try:
+            outcome = await doors.compute.outcome(record.machine, record.operation_url)
+        except Gone:
+            outcome = None
+    if outcome is None:
+        await _ask_machine(doors, stored, now)
+    elif not outcome.running:
+        await _end(doors, stored, outcome.patch_status, outcome.result, now)
+    elif record.overdue(now):
+        await _overdue(doors, stored)
+
+
+async def _ask_machine(doors: Doors, stored: Stored, now: datetime) -> None:
+    """The operation's URL is gone: the instance view says how it ended, if it still shows it."""
+    record = stored.record
+    machine = await doors.compute.machine(record.machine)
+    if machine.vm_id != record.vm_id:
+        return await forget(doors, stored)
+    summary = _summary_of(machine, record)
+    if summary is None or record.overdue(now):
+        return await _end(doors, stored, "Unknown" if summary is None else summary.status, {}, now)
+    untouched = summary.modified is not None and now - summary.modified >= STALE_SUMMARY
+    if not summary.in_progress or untouched:
+        return await _end(doors, stored, summary.status, {}, summary.modified or now)
+    return None
+
+
+async def _overdue(doors: Doors, stored: Stored) -> None:
+    record = stored.record
+    reason = "the operation is still open an hour after its own limit"
+    journal.write("operation.overdue", machine=record.machine, kind=record.kind, operation=record.operation_id)
+    until = doors.clock() + OWNER_RETRY
+    remedy = "Check the VM agent; restart the machine if the operation stays open."
+    await doors.ledger.replace(stored, hold(record, Cause.OWNER, until, State.OVERDUE, reason, remedy))
+
+
+async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, Any], ended: datetime) -> None:
+    """Records an outcome, with the meaning of a bad one, and waits for Graph to show it."""
+    record = stored.record
+    error = result.get("error")
+    meaning = meaning_of_outcome(status, error)
+    codes, messages = real_errors(error)
+    journal.write(
+        "assessment.ended" if record.kind is Kind.ASSESS else "installation.ended",
+        machine=record.machine,
+        operation=record.operation_id,
+        status=status,
+        image=record.image,
+        meaning=meaning.text if meaning else None,
+        codes=",".join(codes),
+        messages="; ".join(messages),
+        reboot=result.get("rebootStatus"),
+        window_exceeded=result.get("maintenanceWindowExceeded"),
+        **{name: result.get(name) for name in _COUNTS},
+    )
+    ended_record = end(record, status, ended)
+    if meaning:
+        ended_record = replace(ended_record, cause=meaning.cause, reason=meaning.text, remedy=meaning.remedy)
+    await doors.ledger.replace(stored, ended_record)
+
+
+def _summary_of(machine: Machine, record: Record) -> Summary | None:
+    return next((item for item in machine.summaries if item.operation_id == record.operation_id), None)
+
+
+# -- what Resource Graph has to confirm
+
+
+async def confirm(doors: Doors, rows: Iterable[Stored]) -> None:
+    """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing."""
+    ended = [stored for stored in rows if stored.record.phase is Phase.ENDED]
+    assessed = [stored for stored in ended if stored.record.kind is Kind.ASSESS]
+    installed = [stored for stored in ended if stored.record.kind is Kind.INSTALL]
+    shown = {}
+    if assessed:
+        ids = [str(stored.record.machine) for stored in assessed]
+        shown = {machine.id: machine async for machine in doors.graph.named_machines(ids)}
+    for stored in assessed:
+        await _confirm_assessment(doors, stored, shown.get(stored.record.machine))
+    seen = await doors.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
+    for stored in installed:
+        await _confirm_installation(doors, stored, seen.get(str(stored.record.machine), []))
+
+
+async def _confirm_assessment(doors: Doors, stored: Stored, machine: Machine | None) -> None:
+    record = stored.record
+    if machine is not None and machine.vm_id != record.vm_id:
+        return await forget(doors, stored)
+    verdict = machine.verdict if machine else None
+    if machine is None or verdict is None or not _shows(record, verdict.assessment_id, verdict.assessed):
+        return await _silent(doors, stored)
+    journal.write(
+        "support.detected", machine=record.machine, state=verdict.state, operation=verdict.assessment_id,
+        image=record.image, patches=sum(verdict.counts.values()), reboot_pending=verdict.reboot_pending,
+    )  # fmt: skip
+    decided = verdict.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
+    if not decided and (machine.image.customized or record.reason):
+        return await _no_verdict(doors, stored, verdict)
+    if record.reason and verdict.state is not SupportState.UNSUPPORTED:
+        return await hold_for(doors, stored, record.cause, State.HELD, record.reason, record.remedy)
+    await doors.ledger.delete(stored)
+    return None
+
+
+async def _no_verdict(doors: Doors, stored: Stored, verdict: Verdict) -> None:
+    unanswered = stored.record.unanswered + 1
+    until = doors.clock() + next_look(unanswered, verdict.state, doors.settings, doors.jitter())
+    step = undetermined(unanswered, verdict.state, until)
+    record = replace(stored.record, unanswered=unanswered)
+    await doors.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
+
+
+async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenInstallation]) -> None:
+    record = stored.record
+    if not any(_shows(record, item.operation_id, item.started) for item in seen):
+        return await _silent(doors, stored)
+    journal.write("installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome)
+    if record.reason:
+        return await hold_for(doors, stored, record.cause, State.HELD, record.reason, record.remedy)
+    # Free at once: the sweep has it assessed, since counts from before the installation are void.
+    record = replace(record, attempts=0)
+    await doors.ledger.replace(stored, release(record, doors.clock()))
+    return None
+
+
+def _shows(record: Record, operation_id: str, started: datetime | None) -> bool:
+    """Graph shows this operation or a later one."""
+    if operation_id and operation_id == record.operation_id:
+        return True
+    return started is not None and record.started_at is not None and started > record.started_at + timedelta(seconds=1)
+
+
+async def _silent(doors: Doors, stored: Stored) -> None:
+    record = stored.record
+    if record.ended_at and doors.clock() >= record.ended_at + GRAPH_PATIENCE:
+        reason = f"its {record.kind} ended {record.outcome}; Resource Graph has not shown it for a day"
+        remedy = "Check that the app's identity may read the machine's patch results."
+        await hold_for(doors, stored, Cause.OWNER, State.HELD, reason, remedy)
