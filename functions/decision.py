@@ -35,7 +35,6 @@ class State(StrEnum):
     BUSY = "busy"
     GRAPH_BEHIND = "graph-behind"
     WAITING_FOR_WINDOW = "waiting-for-window"
-    WAITING_FOR_SLOT = "waiting-for-slot"
     ASSESSED = "assessed"
     PATCHED = "patched"
     NOTHING_SELECTED = "nothing-selected"
@@ -54,7 +53,6 @@ class State(StrEnum):
     SWITCHED_OFF = "switched-off"
     HELD = "held"
     OVERDUE = "overdue"
-    GONE = "gone"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functions import journal, settle
 from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
-from functions.decision import Assess, Install, Leave, State, Step, next_step, standing
+from functions.decision import Assess, Install, Leave, Step, next_step, standing
 from functions.doors import Doors
 from functions.machine import BadInput, Machine, MachineId, SupportState, Verdict
 from functions.operation import forget, hold_step, send
@@ -269,8 +269,6 @@ async def _states(sweep: Sweep, machines: Iterable[Machine]) -> AsyncIterator[tu
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         now = doors.clock()
         step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
-        if step.state is State.DUE and step.when is None and doors.settings.mode is Mode.PLAN:
-            step = replace(step, remedy="Set PATCH_MODE to do it.")
         yield machine, step
 
 

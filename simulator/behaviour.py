@@ -1,0 +1,217 @@
+"""What a test or a person chooses about the simulated Azure, as plain frozen data. Nothing here acts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from simulator.wire import Json
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long things take, in seconds. The defaults are typical of public labs and of the recorded traffic."""
+
+    create_seconds: float = 60
+    agent_ready_seconds: float = 45  # from running to the agent's first report
+    extensions_seconds: float = 90  # from the agent's first report to the last extension's end
+    start_seconds: float = 30
+    deallocate_seconds: float = 40
+    assess_seconds: float = 150
+    install_seconds: float = 900
+    reboot_seconds: float = 180  # added to an installation that restarts the machine
+    graph_lag_seconds: float = 20  # Azure says 95 % of changes show within 30 s, and promises no upper bound
+
+    def scaled(self, speed: float) -> Timings:
+        """The same world, `speed` times faster."""
+        return replace(self, **{each.name: getattr(self, each.name) / speed for each in fields(self)})
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A token bucket: at most `maximum`, `refill` more at the end of every period. None as a maximum: no limit."""
+
+    maximum: int | None
+    refill: int
+    period_seconds: float = 60
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Documented quotas (compute-throttling-limits.md, request-limits-and-throttling.md, Resource Graph's guidance).
+
+    Compute counts per machine ("resource") and per subscription and region; Resource Manager per caller and
+    subscription; Resource Graph per caller.
+    """
+
+    patch_resource: Rate = Rate(6, 2)
+    patch_subscription: Rate = Rate(600, 200)
+    patch_cost: int = 2  # inferred: the recorded call left 598 of 600 and 4 of 6
+    get_machine_resource: Rate = Rate(36, 12)
+    get_machine_subscription: Rate = Rate(24_000, 8_000)
+    get_operation_resource: Rate = Rate(45, 15)
+    get_operation_subscription: Rate = Rate(15_000, 5_000)
+    list_subscription: Rate = Rate(900, 300)
+    update_resource: Rate = Rate(12, 4)
+    update_subscription: Rate = Rate(1_500, 500)
+    arm_reads: Rate = Rate(250, 25, 1)
+    arm_writes: Rate = Rate(200, 10, 1)
+    arm_deletes: Rate = Rate(200, 10, 1)
+    graph: Rate = Rate(15, 15, 5)
+    # What Compute does when a second patch operation is asked for: not documented, so both can be had.
+    conflict: Literal["409", "supersede"] = "409"
+
+    def scaled(self, speed: float) -> Limits:
+        """The same quotas, refilled `speed` times faster."""
+        rates = {each.name: getattr(self, each.name) for each in fields(self) if each.type == "Rate"}
+        return replace(
+            self,
+            **{name: replace(rate, period_seconds=rate.period_seconds / speed) for name, rate in rates.items()},
+        )
+
+    def without_arm(self) -> Limits:
+        """Compute's own quotas alone: Resource Manager's 200 writes at once would hide their 300 calls."""
+        free = Rate(None, 0)
+        return replace(self, arm_reads=free, arm_writes=free, arm_deletes=free)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A synchronous no to assessPatches or installPatches. {0} is the operation, {1} the machine's name."""
+
+    status: int
+    code: str
+    message: str
+    details: tuple[Json, ...] = ()
+
+
+# Texts: Microsoft Learn, "Common error messages when you manage virtual machines in Azure", and public issues of
+# MicrosoftDocs/azure-docs. That page gives no HTTP status: 409 (400 for InvalidParameter) is inferred.
+REFUSALS: Mapping[str, Refusal] = {
+    "unsupported_image": Refusal(
+        400, "InvalidParameter", "The selected VM image is not supported for VM Guest patch operations."
+    ),
+    "agent": Refusal(
+        409,
+        "VMAgentStatusCommunicationError",
+        "VM '{1}' has not reported status for VM agent or extensions. Please verify the VM has a running VM agent, "
+        "and can establish outbound connections to Azure storage.",
+    ),
+    "conflict": Refusal(
+        409, "OperationNotAllowed", "Operation '{0}' is not allowed on VM '{1}' since another operation is in progress."
+    ),
+    "deallocated": Refusal(
+        409,
+        "OperationNotAllowed",
+        "Operation '{0}' is not allowed on VM '{1}' since the VM is either deallocated or marked to be deallocated.",
+    ),
+    "not_running": Refusal(409, "OperationNotAllowed", "The operation requires the VM to be running (or set to run)."),
+    "extensions_off": Refusal(
+        409, "OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running."
+    ),
+    "extension_failed": Refusal(
+        409,
+        "OperationNotAllowed",
+        "Operation '{0}' is not allowed on VM '{1}' since VM has extension 'CustomScript' in failed state.",
+    ),
+    "deletion": Refusal(
+        409,
+        "OperationNotAllowed",
+        "Operation '{0}' is not allowed on VM '{1}' since the VM is marked for deletion. You can only retry the Delete "
+        "operation (or wait for an ongoing one to complete).",
+    ),
+    "generalized": Refusal(
+        409, "OperationNotAllowed", "Operation '{0}' is not allowed on VM '{1}' since the VM is generalized."
+    ),
+    "platform_update": Refusal(
+        409,
+        "ResourceUpdateBlockedOnPlatformUpdate",
+        "Resource cannot be updated at this time due to ongoing platform update. Please try again later.",
+    ),
+    "provisioning": Refusal(
+        409,
+        "OSProvisioningClientError",
+        "OS Provisioning failed for VM '{1}' because the guest OS is currently being provisioned.",
+    ),
+    "arm64": Refusal(400, "BadRequest", "CPU Architecture 'arm64' was not found in the extension repository."),
+    "internal": Refusal(500, "InternalExecutionError", "An internal execution error occurred. Please retry later."),
+    "deny_assignment": Refusal(
+        403,
+        "DenyAssignmentAuthorizationFailed",
+        "The client has permission to perform action on the scope; however, the access is denied because of the deny "
+        "assignment with name 'lockdown'.",
+    ),
+    "policy": Refusal(403, "RequestDisallowedByPolicy", "Resource '{1}' was disallowed by policy."),
+    "subscription_disabled": Refusal(
+        409, "ReadOnlyDisabledSubscription", "The subscription is disabled and therefore marked as read only."
+    ),
+    "provider": Refusal(
+        409,
+        "MissingSubscriptionRegistration",
+        "The subscription is not registered to use namespace 'Microsoft.Compute'.",
+    ),
+}
+
+Kind = Literal["assess", "install"]
+
+_PENDING: Mapping[str, int] = {"critical": 1, "security": 4, "updates": 2, "other": 3}
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What one machine's guest does. An operation keeps the behaviour that was set when it started."""
+
+    support_state: str | None = "Supported"  # Unsupported, Unknown, UnableToDetermine; None: Azure writes no state
+    # How many updates wait, by class as Resource Graph spells it. Classes the system does not know are left out.
+    pending: Mapping[str, int] = field(default_factory=lambda: dict(_PENDING))
+    assess_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
+    install_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
+    failed_patches: int = 1  # how many of the selected ones fail, when install_status is Failed
+    reboot_status: str | None = None  # None: what follows from the order and from needs_reboot
+    needs_reboot: bool = True
+    window_exceeded: bool = False  # nothing of the selected gets installed: all stay pending
+    errors: tuple[tuple[str, str], ...] = ()  # (code, message): five at most are reported, cut at 128 characters
+    refuse: Refusal | None = None
+    refuse_kinds: tuple[Kind, ...] = ("assess", "install")
+    agent_never_ready: bool = False
+    extensions_hang: bool = False
+    never_ends: bool = False  # an operation of this guest stays InProgress for good
+    rows_missing: bool = False  # Resource Graph never shows this machine's assessments
+    assess_seconds: float | None = None  # None: as in Timings
+    install_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A right: actions (with `*`) at a scope and all below it."""
+
+    scope: str = "/"
+    actions: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A management lock at a scope and all below it."""
+
+    scope: str
+    level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly"
+
+
+@dataclass
+class Fault:
+    """Something goes wrong with the next `times` requests that match (None: with all of them).
+
+    `before`: the connection is refused, nothing happened. `after`: the server acts and the answer is lost. With a
+    status, the server answers that instead of acting. A delay alone only waits.
+    """
+
+    method: str = ".*"
+    path: str = ".*"  # searched in the path without its query, whatever the letter case
+    times: int | None = 1
+    status: int | None = None
+    drop: Literal["before", "after"] | None = None
+    body: Json | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0
+    hits: int = 0

@@ -1,0 +1,123 @@
+"""The events that Azure Resource Manager sends through Event Grid's subscription topic (event-schema-subscriptions.md).
+
+One for every write, action and delete that came to its end, with its caller's claims: identities are in there, as in
+Azure. `httpRequest` is present on updates, actions and deletes only (documented; a create has none).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from simulator.wire import Json, Request, ticks_z
+from simulator.world import Operation, World
+
+_ACTIONS = {
+    "assess": "assessPatches/action",
+    "install": "installPatches/action",
+    "start": "start/action",
+    "deallocate": "deallocate/action",
+    "powerOff": "powerOff/action",
+    "create": "write",
+    "update": "write",
+    "delete": "delete",
+}
+_TYPES = {"write": "Write", "action": "Action", "delete": "Delete"}
+TENANT = "00000000-0000-0000-0000-00000000a11e"
+_CALLER = "0b0b0b0b-0000-4000-8000-00000000ca11"
+
+
+@dataclass(frozen=True)
+class Happening:
+    """What an event tells: which resource, which operation, when, and by which request (None: a create)."""
+
+    subject: str
+    operation_name: str
+    at: datetime
+    succeeded: bool = True
+    request: Request | None = None
+
+
+def operation_event(world: World, operation: Operation, request: Request | None = None) -> Json:
+    """The event at the end of an operation on a virtual machine."""
+    good = operation.final_status in ("Succeeded", "CompletedWithWarnings")
+    name = f"Microsoft.Compute/virtualMachines/{_ACTIONS[operation.kind]}"
+    return event(world, Happening(operation.machine, name, operation.ends or operation.started, good, request))
+
+
+def event(world: World, what: Happening) -> Json:
+    subscription = what.subject.split("/")[2]
+    kind = _TYPES[what.operation_name.rsplit("/", 1)[1]]
+    data: Json = {
+        "authorization": {
+            "scope": what.subject,
+            "action": what.operation_name,
+            "evidence": {
+                "role": "Contributor",
+                "roleAssignmentScope": f"/subscriptions/{subscription}",
+                "roleAssignmentId": world.guid().replace("-", ""),
+                "roleDefinitionId": "b24988ac618042a0ab8820f7382dd24c",
+                "principalId": _CALLER.replace("-", ""),
+                "principalType": "ServicePrincipal",
+            },
+        },
+        "claims": _claims(what.at),
+        "correlationId": world.guid(),
+        "resourceProvider": what.operation_name.split("/", 1)[0],
+        "resourceUri": what.subject,
+        "operationName": what.operation_name,
+        "status": "Succeeded" if what.succeeded else "Failed",
+        "subscriptionId": subscription,
+        "tenantId": TENANT,
+    }
+    if what.request is not None:
+        data["httpRequest"] = {
+            "clientRequestId": world.guid(),
+            "clientIpAddress": "203.0.113.5",
+            "method": what.request.method,
+            "url": what.request.url,
+        }
+    return {
+        "subject": what.subject,
+        "eventType": f"Microsoft.Resources.Resource{kind}{'Success' if what.succeeded else 'Failure'}",
+        "eventTime": ticks_z(what.at),
+        "id": world.guid(),
+        "data": data,
+        "dataVersion": "2",
+        "metadataVersion": "1",
+        "topic": f"/subscriptions/{subscription}",
+    }
+
+
+def _claims(at: datetime) -> Json:
+    """Invented people, but real claim names: what must never be logged."""
+    schemas = "http://schemas.microsoft.com/identity/claims"
+    return {
+        "aud": "https://management.core.windows.net/",
+        "iss": f"https://sts.windows.net/{TENANT}/",
+        "iat": str(int(at.timestamp()) - 60),
+        "nbf": str(int(at.timestamp()) - 60),
+        "exp": str(int(at.timestamp()) + 3600),
+        "appid": "0c0c0c0c-0000-4000-8000-00000000a991",
+        "appidacr": "2",
+        "ipaddr": "203.0.113.5",
+        "name": "Pat Example",
+        f"{schemas}/objectidentifier": _CALLER,
+        f"{schemas}/tenantid": TENANT,
+        "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn": "pat@example.com",
+        "uti": "AAAAAAAAAAAAAAAAAAAAAA",
+        "ver": "1.0",
+    }
+
+
+def as_cloud_event(source: Json) -> Json:
+    """The same event in the CloudEvents 1.0 schema (event-schema-subscriptions.md)."""
+    return {
+        "id": source["id"],
+        "source": source["topic"],
+        "subject": source["subject"],
+        "data": source["data"],
+        "type": source["eventType"],
+        "time": source["eventTime"],
+        "specversion": "1.0",
+    }

@@ -1,0 +1,117 @@
+"""What a trigger hands to the Python worker, and what the worker makes of it.
+
+The host sends each trigger's input and its metadata as typed values; the library's own converters
+(`azure.functions.meta`) turn them into EventGridEvent, CloudEvent, QueueMessage and TimerRequest. So what a function
+gets, and what it fails on before it runs, is the library's doing and not imitated here.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import azure.functions  # noqa: F401  (registers the converters)
+from azure.functions.meta import Datum, get_binding_registry
+
+_ISO_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,7})?(?:Z|[+-]\d{2}:\d{2})?")
+
+
+class UndecodableBody(Exception):
+    """The message's body is not base64, or not UTF-8: the function cannot be called."""
+
+
+@dataclass(frozen=True)
+class TriggerInput:
+    """The typed value for the trigger's argument, and the trigger's metadata."""
+
+    data: Datum
+    metadata: Mapping[str, Datum] = field(default_factory=dict)
+
+    def decode(self, binding: str) -> Any:
+        """The Python object the function is called with; raises what the worker would raise."""
+        converter = get_binding_registry().get(binding)
+        return converter.decode(self.data, trigger_metadata=self.metadata)
+
+
+def event_input(event: Mapping[str, Any]) -> TriggerInput:
+    """One element of an Event Grid request."""
+    metadata = {} if event.get("data") is None else {"data": _json(event["data"])}
+    return TriggerInput(_json(event), metadata)
+
+
+def timer_input(schedule_status: Mapping[str, str] | None, *, past_due: bool, now: dt.datetime) -> TriggerInput:
+    info = {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": schedule_status, "IsPastDue": past_due}
+    return TriggerInput(_json(info), {"TimerTrigger": _text(now.strftime("%m/%d/%Y %H:%M:%S"))})
+
+
+def message_text(content: str, *, is_base64: bool) -> str:
+    """The text of a message as stored in the queue."""
+    if not is_base64:
+        return content
+    try:
+        return base64.b64decode("".join(content.split()), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise UndecodableBody(f"the message body cannot be decoded: {error}") from error
+
+
+def queue_input(text: str, message: Any) -> TriggerInput:
+    """A received message (of the queue SDK) whose body is `text`."""
+    metadata = {
+        "QueueTrigger": _text(text),
+        "DequeueCount": _json(message.dequeue_count),
+        "ExpirationTime": _json(message.expires_on.isoformat()),
+        "Id": _text(message.id),
+        "InsertionTime": _json(message.inserted_on.isoformat()),
+        "NextVisibleTime": _json(message.next_visible_on.isoformat()),
+        "PopReceipt": _text(message.pop_receipt),
+    }
+    return TriggerInput(_text(text), _merged(metadata, text))
+
+
+def _merged(metadata: dict[str, Datum], text: str) -> dict[str, Datum]:
+    """The pitfall: top-level members of a JSON object body replace metadata of the same name, compared without case."""
+    names = {name.lower(): name for name in metadata}
+    merged = dict(metadata)
+    for key, value in _members(text).items():
+        if value is None or isinstance(value, list):
+            continue
+        name = names.setdefault(key.lower(), key)
+        merged[name] = _json(value) if isinstance(value, dict) else _text(_as_dotnet_text(value))
+    return merged
+
+
+def _members(text: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _as_dotnet_text(value: str | float | bool) -> str:
+    """A JSON scalar as .NET's invariant culture writes it; a text that looks like a time has become one by then."""
+    if isinstance(value, str):
+        return _as_dotnet_time(value) if _ISO_TIME.fullmatch(value) else value
+    return str(value)
+
+
+def _as_dotnet_time(text: str) -> str:
+    try:
+        time = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (time.astimezone(dt.UTC) if time.tzinfo else time).strftime("%m/%d/%Y %H:%M:%S")
+
+
+def _json(value: Any) -> Datum:
+    return Datum(json.dumps(value, separators=(",", ":")), "json")
+
+
+def _text(value: str) -> Datum:
+    return Datum(value, "string")

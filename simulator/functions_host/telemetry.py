@@ -1,0 +1,111 @@
+"""What Application Insights would get of an app: traces and exceptions, in memory.
+
+A line of any Python logger inside an invocation becomes one trace of category `Function.<name>.User`; the logger's own
+name is lost, and host.json's logLevel decides whether the line is kept. Left out: sampling, metrics, the host's own
+lines about its life, and what the app prints (that does not arrive at log level Warning either).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from simulator.functions_host.settings import LOG_LEVELS
+
+MESSAGE_CHARACTERS = 32_768
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One AppTraces item."""
+
+    message: str
+    level: str
+    category: str
+    invocation_id: str
+
+
+@dataclass(frozen=True)
+class ExceptionItem:
+    """One AppExceptions item: text and stack of an exception, as everybody with access to the logs reads it."""
+
+    message: str
+    stack: str
+    category: str
+    invocation_id: str
+
+
+class LogTarget(Protocol):
+    """An invocation, as the log handler sees it."""
+
+    def log(self, level: str, message: str) -> None: ...
+
+
+current_invocation: ContextVar[LogTarget | None] = ContextVar("current_invocation", default=None)
+
+
+class LogFilter:
+    """host.json's logLevel: the longest category prefix decides, then `default`, then Information."""
+
+    def __init__(self, levels: Mapping[str, str]) -> None:
+        self._levels = {category.lower(): level for category, level in levels.items()}
+
+    def keeps(self, category: str, level: str) -> bool:
+        return LOG_LEVELS.index(level) >= LOG_LEVELS.index(self._minimum(category.lower()))
+
+    def _minimum(self, category: str) -> str:
+        parts = category.split(".")
+        for length in range(len(parts), 0, -1):
+            level = self._levels.get(".".join(parts[:length]))
+            if level is not None:
+                return level
+        return self._levels.get("default", "Information")
+
+
+class _Handler(logging.Handler):
+    """Hands a log record to the invocation it was written in; a record outside any is not the app's."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        invocation = current_invocation.get()
+        if invocation is not None:
+            invocation.log(_level(record.levelno), self.format(record))
+
+
+class LogCapture:
+    """The handler on the root logger while at least one host runs, and the worker's root level (INFO)."""
+
+    def __init__(self) -> None:
+        self._handler = _Handler()
+        self._users = 0
+        self._level_before = logging.WARNING
+
+    def start(self) -> None:
+        self._users += 1
+        if self._users == 1:
+            root = logging.getLogger()
+            self._level_before = root.level
+            root.setLevel(min(root.level, logging.INFO) if root.level else logging.INFO)
+            root.addHandler(self._handler)
+
+    def stop(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            root = logging.getLogger()
+            root.removeHandler(self._handler)
+            root.setLevel(self._level_before)
+
+
+log_capture = LogCapture()
+
+
+def _level(number: int) -> str:
+    if number >= logging.CRITICAL:
+        return "Critical"
+    if number >= logging.ERROR:
+        return "Error"
+    if number >= logging.WARNING:
+        return "Warning"
+    return "Information" if number >= logging.INFO else "Debug"

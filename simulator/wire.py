@@ -1,0 +1,131 @@
+"""What passes between a client and the simulated Azure: requests, responses, refusals, and how Azure writes a time.
+
+Knows nothing of machines or queries, and opens no socket.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+Json = dict[str, Any]
+
+# Every answer of Resource Manager carries these (recorded traffic of 2024-11-23).
+STANDING_HEADERS: Mapping[str, str] = {
+    "cache-control": "no-cache",
+    "expires": "-1",
+    "pragma": "no-cache",
+    "strict-transport-security": "max-age=31536000; includeSubDomains",
+    "x-cache": "CONFIG_NOCACHE",
+    "x-content-type-options": "nosniff",
+    "x-ms-need-to-refresh-epl-cache": "False",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request. Header names in lower case; `query` decoded, the last value of a repeated name counts."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    host: str = "management.azure.com"
+    scheme: str = "https"
+
+    def json(self) -> Json:
+        """The body as an object. Raises Refused as Resource Manager does."""
+        try:
+            value = json.loads(self.body or b"{}")
+        except ValueError:
+            raise Refused(400, "InvalidRequestContent", "The request content was invalid and could not be parsed.") from None
+        if not isinstance(value, dict):
+            raise Refused(400, "InvalidRequestContent", "The request content must be a JSON object.")
+        return value
+
+    @property
+    def origin(self) -> str:
+        return f"{self.scheme}://{self.host}"
+
+    @property
+    def url(self) -> str:
+        """For events: without the query, which may hold a signature; the api-version alone is kept."""
+        version = self.query.get("api-version")
+        return f"{self.origin}{self.path}" + (f"?api-version={version}" if version else "")
+
+
+@dataclass(frozen=True)
+class Response:
+    """One HTTP response. A body of None is an empty one."""
+
+    status: int
+    body: Json | list[Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def content(self) -> bytes:
+        return b"" if self.body is None else json.dumps(self.body, separators=(",", ":")).encode()
+
+
+class Refused(Exception):
+    """Azure says no. `flat` is the form of compute's throttling answer, without the `error` wrapper."""
+
+    def __init__(
+        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, body: Json | None = None
+    ) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status, self.code, self.message = status, code, message
+        self.headers = headers or {}
+        self._body = body
+
+    def response(self) -> Response:
+        body = self._body or {"error": {"code": self.code, "message": self.message}}
+        return Response(self.status, body, self.headers)
+
+
+class ConnectionLost(Exception):
+    """No answer came: the connection was refused `before` the server acted, or lost `after` it."""
+
+    def __init__(self, when: Literal["before", "after"]) -> None:
+        super().__init__(f"connection lost {when} the server acted")
+        self.when = when
+
+
+def moment(text: str) -> datetime:
+    """The inverse of `ticks` and `milliseconds`, to the microsecond."""
+    head, _, rest = text.replace("Z", "+00:00").partition(".")
+    if not rest:
+        return datetime.fromisoformat(head)
+    digits, _, zone = rest.partition("+")
+    return datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}+{zone}")
+
+
+def ticks(at: datetime) -> str:
+    """A time as Compute writes it: seven fraction digits, which datetime.fromisoformat of Python 3.10 cannot read.
+
+    The clock gives microseconds; the seventh digit is made up, but always the same for the same time.
+    """
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}{(at.second + at.microsecond) % 9 + 1}+00:00"
+
+
+def ticks_z(at: datetime) -> str:
+    return ticks(at).replace("+00:00", "Z")
+
+
+def whole_seconds(at: datetime) -> str:
+    """A time as the Windows guest reports it: whole seconds, rounded up (recorded: .65 became the next second)."""
+    at = at.astimezone(UTC)
+    if at.microsecond:
+        at = at.replace(microsecond=0) + timedelta(seconds=1)
+    return f"{at:%Y-%m-%dT%H:%M:%S}+00:00"
+
+
+def milliseconds(at: datetime) -> str:
+    """A time as the patch tables of Resource Graph write it."""
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}Z"

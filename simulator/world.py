@@ -1,0 +1,299 @@
+"""The state behind the simulated Azure: machines, resource groups, operations, and the events they give rise to.
+
+Everything that takes time is written down with its times when it starts; what is true at a moment is computed from that
+when somebody looks. So nothing runs in the background, any past moment can be looked at (Resource Graph lags), and a
+test with a clock of its own moves time by hand. This file knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+import itertools
+import random
+import uuid
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Generic, TypeVar
+
+from simulator.behaviour import Behaviour, Limits, Timings
+from simulator.wire import Json
+
+T = TypeVar("T")
+
+PATCHING = ("assess", "install")
+POWER = ("start", "deallocate", "powerOff")
+
+
+class Timeline(Generic[T]):
+    """A value that changes at known times, some of them perhaps still to come."""
+
+    def __init__(self) -> None:
+        self._times: list[datetime] = []
+        self._values: list[T] = []
+
+    def set(self, at: datetime, value: T) -> None:
+        """From `at` on the value is this; whatever was planned for later is off."""
+        keep = bisect_right(self._times, at)
+        self._times[keep:], self._values[keep:] = [at], [value]
+
+    def at(self, when: datetime) -> T | None:
+        index = bisect_right(self._times, when)
+        return self._values[index - 1] if index else None
+
+    def since(self, when: datetime) -> datetime | None:
+        """When the value that holds at `when` began."""
+        index = bisect_right(self._times, when)
+        return self._times[index - 1] if index else None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """One update that waits on a machine."""
+
+    id: str
+    name: str
+    classification: str  # as in a request: Critical, Security, Other, UpdateRollUp, …
+    version: str = ""
+    kb: str = ""
+
+
+@dataclass(eq=False)
+class Operation:
+    """Something asked of one machine: what, by whom, from when to when, and how it ends."""
+
+    kind: str  # assess, install, create, update, start, deallocate, powerOff, delete
+    machine: str  # the machine's id as its creator spelled it
+    vm_id: str
+    operation_id: str  # the GUID of the 202, equal to the activity id in the results
+    started: datetime
+    ends: datetime | None  # None: it never does
+    started_by: str  # User or Platform
+    windows: bool
+    region: str
+    _now: Callable[[], datetime] = field(repr=False)
+    final_status: str = "Succeeded"
+    order: Json = field(default_factory=dict)  # the body of installPatches
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    waiting: tuple[Patch, ...] = ()  # the updates that waited when it started
+    installs: frozenset[str] = frozenset()  # ids of the updates that it installs if it comes to its end
+    output: Json = field(default_factory=dict)  # the result of an assessment or installation that came to its end
+    ended_by: tuple[str, str] | None = None  # (code, message) when something ended it early
+    planned_end: datetime | None = None  # where it would have ended
+
+    @property
+    def status(self) -> str:
+        """InProgress, or how it ended."""
+        return self.status_at(self._now())
+
+    def status_at(self, when: datetime) -> str:
+        return "InProgress" if self.runs_at(when) else self.final_status
+
+    def runs_at(self, when: datetime) -> bool:
+        return self.started <= when and (self.ends is None or when < self.ends)
+
+    def end_early(self, at: datetime, status: str, code: str, message: str) -> None:
+        self.planned_end, self.ends = self.ends, at
+        self.final_status, self.ended_by, self.installs = status, (code, message), frozenset()
+
+
+def overlaps(operations: Iterable[Operation]) -> list[tuple[Operation, Operation]]:
+    """Pairs of assessments and installations on one machine of which the second began before the first was over.
+
+    An operation that a newer one ended counts with the time it would have taken: that is the overlap to see.
+    """
+    found = []
+    by_machine: dict[str, list[Operation]] = {}
+    for operation in sorted((each for each in operations if each.kind in PATCHING), key=lambda each: each.started):
+        earlier = by_machine.setdefault(operation.vm_id, [])
+        found += [(other, operation) for other in earlier if _reaches(other, operation.started)]
+        earlier.append(operation)
+    return found
+
+
+def _reaches(operation: Operation, when: datetime) -> bool:
+    cut_short = operation.ended_by is not None and operation.ended_by[0] == SUPERSEDED[0]
+    end = operation.planned_end if cut_short else operation.ends
+    return end is None or end > when
+
+
+SUPERSEDED = (
+    "NEWER_OPERATION_SUPERSEDED",
+    "Patch operation terminated due to a newer operation taking precedence. [Activity id: newer]",
+)
+
+
+@dataclass(eq=False)
+class Machine:
+    """One virtual machine, from its PUT to its DELETE."""
+
+    id: str
+    subscription: str
+    group: str
+    name: str
+    vm_id: str
+    windows: bool
+    region: str
+    created: datetime
+    provisioned: datetime
+    agent_delay: timedelta
+    extensions_delay: timedelta
+    body: Timeline[Json] = field(default_factory=Timeline)
+    power: Timeline[str] = field(default_factory=Timeline)
+    operations: list[Operation] = field(default_factory=list)
+    deleted: datetime | None = None
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.created <= when and (self.deleted is None or when < self.deleted)
+
+    def power_at(self, when: datetime) -> str:
+        return self.power.at(when) or "starting"
+
+    def agent_ready_at(self, when: datetime, behaviour: Behaviour) -> bool:
+        since = self.power.since(when)
+        if behaviour.agent_never_ready or since is None or self.power_at(when) != "running":
+            return False
+        return when >= since + self.agent_delay
+
+    @property
+    def extensions_done(self) -> datetime:
+        """When the extensions of its creation are through: they begin with the agent's first report."""
+        return self.provisioned + self.agent_delay + self.extensions_delay
+
+    def extensions_busy_at(self, when: datetime, behaviour: Behaviour) -> bool:
+        begun = self.provisioned + self.agent_delay
+        return begun <= when and (behaviour.extensions_hang or when < self.extensions_done)
+
+    def running_at(self, when: datetime, kinds: tuple[str, ...] = PATCHING) -> list[Operation]:
+        return [each for each in self.operations if each.kind in kinds and each.runs_at(when)]
+
+    def newest(self, kind: str, when: datetime) -> Operation | None:
+        """The last operation of this kind that had begun at `when`."""
+        return next((each for each in reversed(self.operations) if each.kind == kind and each.started <= when), None)
+
+    def installed_at(self, when: datetime) -> set[str]:
+        done = (each for each in self.operations if each.installs and each.ends is not None and each.ends <= when)
+        return set().union(*(each.installs for each in done))
+
+
+@dataclass(eq=False)
+class Group:
+    """One resource group."""
+
+    id: str
+    subscription: str
+    name: str
+    created: datetime
+    body: Timeline[Json] = field(default_factory=Timeline)
+    deleted: datetime | None = None
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.created <= when and (self.deleted is None or when < self.deleted)
+
+
+class World:
+    """Everything that exists, and the events that are due."""
+
+    def __init__(self, now: Callable[[], datetime], timings: Timings, limits: Limits, seed: int) -> None:
+        self.now, self.timings, self.limits = now, timings, limits
+        self.random = random.Random(seed)
+        self.machines: dict[str, Machine] = {}
+        self.gone: list[Machine] = []
+        self.groups: dict[str, Group] = {}
+        self.gone_groups: list[Group] = []
+        self.subscriptions: dict[str, str] = {}
+        self.operations: list[Operation] = []
+        self.by_operation_id: dict[str, Operation] = {}
+        self.events: list[Json] = []
+        self.listeners: list[Callable[[Json], None]] = []
+        self._behaviours: dict[str, tuple[int, Behaviour]] = {}
+        self._due: list[tuple[datetime, int, Callable[[], Json | None]]] = []
+        self._order = itertools.count()
+
+    def guid(self) -> str:
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def behave(self, name: str, behaviour: Behaviour) -> None:
+        """From now on; the updates that wait are new ones."""
+        generation = self._behaviours.get(name.lower(), (0, behaviour))[0] + 1
+        self._behaviours[name.lower()] = (generation, behaviour)
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        return self._behaviour(machine)[1]
+
+    def _behaviour(self, machine: Machine) -> tuple[int, Behaviour]:
+        by_id = self._behaviours.get(machine.id.lower())
+        return by_id or self._behaviours.get(machine.name.lower()) or (0, Behaviour())
+
+    def waiting(self, machine: Machine) -> tuple[Patch, ...]:
+        """The updates that wait on it now."""
+        generation, behaviour = self._behaviour(machine)
+        installed = machine.installed_at(self.now())
+        offered = patches_of(behaviour, generation, windows=machine.windows)
+        return tuple(patch for patch in offered if patch.id not in installed)
+
+    def machines_at(self, when: datetime) -> list[Machine]:
+        return [each for each in itertools.chain(self.machines.values(), self.gone) if each.exists_at(when)]
+
+    def groups_at(self, when: datetime) -> list[Group]:
+        return [each for each in itertools.chain(self.groups.values(), self.gone_groups) if each.exists_at(when)]
+
+    def record(self, operation: Operation, machine: Machine) -> Operation:
+        self.operations.append(operation)
+        self.by_operation_id[operation.operation_id] = operation
+        machine.operations.append(operation)
+        return operation
+
+    def at(self, due: datetime, make: Callable[[], Json | None]) -> None:
+        """At `due` this event goes out, unless `make` then finds it void."""
+        heapq.heappush(self._due, (due, next(self._order), make))
+
+    @property
+    def next_due(self) -> datetime | None:
+        return self._due[0][0] if self._due else None
+
+    def advance(self) -> None:
+        """Sends every event that is due by now."""
+        now = self.now()
+        while self._due and self._due[0][0] <= now:
+            _, _, make = heapq.heappop(self._due)
+            event = make()
+            if event is not None:
+                self.events.append(event)
+                for listener in self.listeners:
+                    listener(copy.deepcopy(event))
+
+
+# Class names as a request spells them, by the name in Resource Graph's counts.
+WINDOWS_CLASSES = {
+    "critical": "Critical",
+    "security": "Security",
+    "updateRollup": "UpdateRollUp",
+    "featurePack": "FeaturePack",
+    "servicePack": "ServicePack",
+    "definition": "Definition",
+    "updates": "Updates",
+    "tools": "Tools",
+}
+LINUX_CLASSES = {"critical": "Critical", "security": "Security", "other": "Other"}
+
+
+def patches_of(behaviour: Behaviour, generation: int, *, windows: bool) -> tuple[Patch, ...]:
+    """Made-up updates, as many as the behaviour says: the same ones for the same behaviour."""
+    classes = WINDOWS_CLASSES if windows else LINUX_CLASSES
+    make = _windows_patch if windows else _linux_patch
+    wanted = [(classes[key], number) for key, count in behaviour.pending.items() if key in classes for number in range(count)]
+    return tuple(make(classification, generation, number) for classification, number in wanted)
+
+
+def _windows_patch(classification: str, generation: int, number: int) -> Patch:
+    kb = f"50{generation % 100:02d}{list(WINDOWS_CLASSES.values()).index(classification)}{number % 100:02d}"
+    name = f"{classification} Update for Windows Server (KB{kb})"
+    return Patch(str(uuid.uuid5(uuid.NAMESPACE_OID, name)), name, classification, kb=kb)
+
+
+def _linux_patch(classification: str, generation: int, number: int) -> Patch:
+    name, version = f"lib{classification.lower()}{number}", f"1.{generation}.{number}-1ubuntu1"
+    return Patch(f"{name}_{version}_Ubuntu_22.04", name, classification, version=version)

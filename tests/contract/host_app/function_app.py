@@ -1,0 +1,74 @@
+"""The app of the recording: four functions that note what they get and then do what the event or message asks for.
+
+`IMPORT_DOES` and `TICK_DOES` are read at import, since each host imports this file anew under its own settings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from typing import Any
+
+import azure.functions as func
+from host_app_book import BOOK
+
+if os.environ.get("IMPORT_DOES") == "raise":
+    raise ValueError("the import fails")
+if os.environ.get("IMPORT_DOES") == "exit":
+    raise SystemExit(3)
+
+app = func.FunctionApp()
+_journal = logging.getLogger("journal")
+_TICK_DOES: dict[str, Any] = json.loads(os.environ.get("TICK_DOES", "{}"))
+
+
+@app.event_grid_trigger(arg_name="event")
+async def on_event(event: func.EventGridEvent, context: func.Context) -> None:
+    data = event.data if isinstance(event, func.CloudEvent) else event.get_json()
+    await _do(data, event, context)
+
+
+@app.queue_trigger(arg_name="msg", queue_name="%WORK_QUEUE%", connection="WORK")
+async def on_work(msg: func.QueueMessage, context: func.Context) -> None:
+    await _do(_parsed(msg), msg, context)
+
+
+@app.queue_trigger(arg_name="msg", queue_name="%WORK_QUEUE%-poison", connection="WORK")
+async def on_work_poison(msg: func.QueueMessage, context: func.Context) -> None:
+    body = _parsed(msg)
+    await _do(body.get("poison") if isinstance(body, dict) else None, msg, context)
+
+
+@app.timer_trigger(arg_name="timer", schedule="%TICK_SCHEDULE%")
+def on_tick(timer: func.TimerRequest, context: func.Context) -> None:
+    entry = BOOK.enter(context, timer)
+    time.sleep(_TICK_DOES.get("sleep", 0))
+    if "raise" in _TICK_DOES:
+        raise ValueError(_TICK_DOES["raise"])
+    entry.finished = True
+
+
+def _parsed(msg: func.QueueMessage) -> Any:
+    try:
+        return json.loads(msg.get_body())
+    except ValueError:
+        return None
+
+
+async def _do(asked: Any, argument: object, context: func.Context) -> None:
+    asked = asked if isinstance(asked, dict) else {}
+    entry = BOOK.enter(context, argument)
+    try:
+        for text in asked.get("log", []):
+            _journal.info(text)
+        await asyncio.sleep(asked.get("sleep", 0))
+        if "exit" in asked:
+            raise SystemExit(asked["exit"])
+        if "raise" in asked:
+            raise ValueError(asked["raise"])
+        entry.finished = True
+    finally:
+        entry.left = True

@@ -1,0 +1,305 @@
+"""A small world for stories: the simulated Azure in process, our steps with a clock that the story moves, and queues
+that behave as the Functions host makes them behave. The SDK clients, the queries and the steps are the real ones.
+
+Times are simulated; nothing sleeps. `world.pass_time(minutes=…)` delivers events, messages and sweeps as they come due.
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from functions import assess, events, install, poisoned, reconcile
+from functions.cloud.access import Access
+from functions.cloud.compute import Compute
+from functions.cloud.errors import CloudError
+from functions.cloud.graph import Graph
+from functions.cloud.ledger import Ledger, NewerRow
+from functions.cloud.tables import Entity, MemoryTable, Row
+from functions.cloud.work_queue import QUEUES, Message, Poison, read_message
+from functions.decision import Step
+from functions.doors import Doors
+from functions.machine import Kind, Machine, MachineId
+from functions.policy import read_settings
+from functions.record import Record
+from simulator.azure import Azure, Behaviour, Limits, Timings
+
+START = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
+GALLERY = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/g/images/web"
+    "/versions/1.0.0"
+)
+SETTINGS = {
+    "RECONCILE_SCHEDULE": "0 */5 * * * *",
+    "AzureWebJobsStorage__accountName": "storage",
+    "PATCH_MODE": "install",
+    "PATCH_WINDOW": "any",
+    "PATCH_CREATED_AFTER": "always",
+    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_MAX_IN_FLIGHT": "1000",
+}
+SWEEP_EVERY = timedelta(minutes=5)
+# As in host.json.
+VISIBILITY_TIMEOUT = timedelta(minutes=5)
+MAX_DEQUEUE_COUNT = 5
+
+
+class Killed(BaseException):
+    """The process dies here: nothing after this line runs."""
+
+
+class CrashingTable(MemoryTable):
+    """A table whose process dies before or after the n-th move, as the story says; and that may be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kill_when: Callable[[str, Entity], str | None] = lambda move, columns: None
+        self.away: CloudError | None = None
+        self.reads = 0
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        self._here()
+        self.reads += 1
+        return await super().get(partition, key)
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        return await self._move("insert", columns, super().insert(partition, key, columns))
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        return await self._move("replace", columns, super().replace(row, columns))
+
+    async def scan(self, *, without: str) -> AsyncIterator[Row]:
+        self._here()
+        async for row in super().scan(without=without):
+            yield row
+
+    async def _move(self, move: str, columns: Entity, done: Any) -> Row | None:
+        self._here(done)
+        when = self.kill_when(move, columns)
+        if when == "before":
+            done.close()
+            raise Killed
+        row: Row | None = await done
+        if when == "after":
+            raise Killed
+        return row
+
+    def _here(self, waiting: Any = None) -> None:
+        if self.away:
+            if waiting is not None:
+                waiting.close()
+            raise self.away
+
+
+@dataclass
+class Queued:
+    body: str
+    visible_at: datetime
+    attempts: int = 0
+
+
+@dataclass
+class StoryQueue:
+    """Messages in memory, delivered as the Functions host delivers: five attempts, spread, then the poison queue."""
+
+    now: Callable[[], datetime]
+    messages: dict[str, list[Queued]] = field(default_factory=dict)
+    away: CloudError | None = None
+
+    async def send(self, kind: Kind, message: Message, delay_seconds: float) -> None:
+        if self.away:
+            raise self.away
+        self.put(QUEUES[kind], message.body(), delay_seconds)
+
+    async def poison(self) -> list[Poison]:
+        names = [f"{name}-poison" for name in QUEUES.values()]
+        return [Poison(name, len(self.messages[name]), None) for name in names if self.messages.get(name)]
+
+    def put(self, queue: str, body: str, delay_seconds: float = 0) -> None:
+        visible_at = self.now() + timedelta(seconds=delay_seconds)
+        self.messages.setdefault(queue, []).append(Queued(body, visible_at))
+
+    def due(self, queue: str) -> list[Queued]:
+        return [message for message in self.messages.get(queue, []) if message.visible_at <= self.now()]
+
+
+class World:
+    """Azure, the app's doors, and the host's deliveries, under one clock."""
+
+    def __init__(
+        self, settings: dict[str, str] | None = None, timings: Timings | None = None, limits: Limits | None = None
+    ) -> None:
+        self.now = START
+        self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or Limits())
+        self.settings = read_settings(SETTINGS | (settings or {}))
+        self.table = CrashingTable()
+        self.queue = StoryQueue(lambda: self.now)
+        self.doors = self.open_doors()
+        self.errors: list[Exception] = []  # what steps raised and the host would log
+        self._events_read = 0
+        self._next_sweep = START + SWEEP_EVERY
+        self.events_arrive = True
+
+    def open_doors(self) -> Doors:
+        """A process of its own: its own clients, the same Azure, table and queues."""
+        access = Access(
+            self.settings, lambda: self.now, credential=self.azure.credential(), transport=self.azure.transport()
+        )
+        self._tokens = iter(range(10**9))
+        return Doors(
+            self.settings,
+            compute=Compute(access),
+            graph=Graph(access),
+            ledger=Ledger(self.table),
+            queue=self.queue,
+            clock=lambda: self.now,
+            jitter=lambda: 0.5,
+        )
+
+    # -- what people do
+
+    def machine_id(self, name: str, group: str = "rg-web") -> MachineId:
+        return MachineId(SUBSCRIPTION, group, name)
+
+    async def create(self, name: str, behaviour: Behaviour | None = None, **body: Any) -> MachineId:
+        machine = self.machine_id(name)
+        if behaviour:
+            self.azure.behave(str(machine), behaviour)
+        await self.put_vm(machine, **body)
+        return machine
+
+    async def put_vm(self, machine: MachineId, **changes: Any) -> None:
+        await arm(self.azure, "PUT", str(machine), vm_body(**changes))
+
+    async def delete(self, machine: MachineId) -> None:
+        await arm(self.azure, "DELETE", str(machine))
+
+    # -- what the host does
+
+    async def event(self, body: dict[str, Any], doors: Doors | None = None) -> None:
+        """One event, as on_machine_written takes it. Raises what the step raises."""
+        machine = events.machine_in(body["eventType"], body["subject"], body["data"])
+        if machine:
+            await assess.on_event(doors or self.doors, machine)
+
+    async def sweep(self, doors: Doors | None = None) -> None:
+        await self._guarded(reconcile.run(doors or self.doors))
+
+    async def messages(self) -> None:
+        """Every message that is visible now, once."""
+        for kind in Kind:
+            for message in self.queue.due(QUEUES[kind]):
+                await self._deliver(kind, message)
+            poison = f"{QUEUES[kind]}-poison"
+            for message in self.queue.due(poison):
+                if await self._guarded(poisoned.on_message(self.doors, read_message(message.body), kind)):
+                    self.queue.messages[poison].remove(message)
+                else:
+                    message.visible_at = self.now + timedelta(minutes=10)
+
+    async def pass_time(self, **span: float) -> None:
+        """Lets time pass by the minute: events, messages and sweeps come as they are due."""
+        until = self.now + timedelta(**span)
+        while self.now < until:
+            self.now = min(self.now + timedelta(minutes=1), until)
+            if self.events_arrive:
+                await self.deliver_events()
+            await self.messages()
+            if self.now >= self._next_sweep:
+                self._next_sweep = self.now + SWEEP_EVERY
+                await self.sweep()
+
+    async def deliver_events(self) -> None:
+        fresh = self.azure.events[self._events_read :]
+        self._events_read = len(self.azure.events)
+        for body in fresh:
+            await self._guarded(self.event(body))
+
+    async def _deliver(self, kind: Kind, message: Queued) -> None:
+        step = assess.on_message if kind is Kind.ASSESS else install.on_message
+        message.attempts += 1
+        waiting = self.queue.messages[QUEUES[kind]]
+        if await self._guarded(step(self.doors, read_message(message.body))):
+            waiting.remove(message)
+        elif message.attempts >= MAX_DEQUEUE_COUNT:
+            waiting.remove(message)
+            self.queue.put(f"{QUEUES[kind]}-poison", message.body)
+        else:
+            message.visible_at = self.now + VISIBILITY_TIMEOUT
+
+    async def _guarded(self, step: Any) -> bool:
+        try:
+            await step
+        except (CloudError, reconcile.SweepFailed) as error:
+            self.errors.append(error)
+            return False
+        return True
+
+    # -- the state of the world
+
+    async def record(self, machine: MachineId) -> Record | None:
+        stored = await self.doors.ledger.read(machine)
+        return stored.record if stored else None
+
+    async def records(self) -> list[Record]:
+        return [item.record async for item in self.doors.ledger.all() if not isinstance(item, NewerRow)]
+
+    async def states(self) -> dict[str, Step]:
+        """The one state of every machine, by name."""
+        self.table.away = None
+        return {machine.id.name: step for machine, step in await reconcile.everything(self.doors)}
+
+    async def machine(self, machine: MachineId) -> Machine:
+        return await self.doors.compute.machine(machine)
+
+    def operations(self, machine: MachineId | None = None, kind: str | None = None) -> list[Any]:
+        return [
+            operation
+            for operation in self.azure.operations
+            if (machine is None or str(operation.machine).lower() == str(machine))
+            and (kind is None or operation.kind == kind)
+        ]
+
+    def posts(self) -> list[Any]:
+        return [request for request in self.azure.requests if request[1] == "POST" and "Patches" in request[2]]
+
+
+async def arm(azure: Azure, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """A call to ARM by somebody with every right, through the SDK's pipeline. Returns the JSON answer, if any."""
+    from azure.core.rest import HttpRequest
+    from azure.mgmt.compute.aio import ComputeManagementClient
+
+    client = ComputeManagementClient(azure.credential(), SUBSCRIPTION, transport=azure.transport(), retry_total=0)
+    answer = await client.send_request(HttpRequest(method, path, params={"api-version": "2024-11-01"}, json=body))
+    answer.raise_for_status()
+    return json.loads(answer.text()) if answer.text() else None
+
+
+def vm_body(**changes: Any) -> dict[str, Any]:
+    """A Linux machine from a gallery image, as a person would PUT it. `image`, `os`, `tags`, `location` may differ."""
+    windows = changes.get("os") == "Windows"
+    configuration: dict[str, Any] = {"provisionVMAgent": True} if windows else {"disablePasswordAuthentication": True}
+    if "patch_settings" in changes:
+        configuration["patchSettings"] = changes["patch_settings"]
+    properties: dict[str, Any] = {
+        "hardwareProfile": {"vmSize": "Standard_B2s"},
+        "storageProfile": {
+            "imageReference": changes.get("image", {"id": GALLERY}),
+            "osDisk": {"osType": changes.get("os", "Linux"), "createOption": "FromImage"},
+        },
+        "osProfile": {
+            "computerName": "web",
+            "windowsConfiguration" if windows else "linuxConfiguration": configuration,
+        },
+    }
+    return {
+        "location": changes.get("location", "westeurope"),
+        "tags": changes.get("tags", {}),
+        "properties": properties,
+    }
+
+
+def event_names(lines: Iterable[dict[str, Any]]) -> list[str]:
+    return [line["event"] for line in lines]

@@ -1,0 +1,312 @@
+"""The evaluator's own promises: null logic, strings that are never null, joins, order, and that it fails rather than
+guesses. The values themselves are tested against recordings in test_kql_vectors.py."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from simulator.kql import KqlError, Schema, Unsupported, evaluate, resource_graph_schema
+from simulator.kql.syntax import parse
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+SCHEMA: Schema = {
+    "machines": {"name": "string", "size": "long", "on": "bool", "since": "datetime", "bag": "dynamic", "cost": "real"},
+    "notes": {"name": "string", "text": "string", "count": "int", "bag": "dynamic"},
+}
+Rows = Sequence[Mapping[str, object]]
+
+
+def ask(text: str, machines: Rows = (), notes: Rows = ()) -> list[dict[str, Any]]:
+    return evaluate(text, {"machines": machines, "notes": notes}, NOW, SCHEMA).rows
+
+
+def value_of(expression: str, **row: object) -> Any:
+    """The expression's value over one row; what is not given is null, or '' for a string."""
+    [found] = ask(f"machines | project value = {expression}", [row])
+    return found["value"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        # and: false wins over null
+        ("true and tobool('')", None),
+        ("tobool('') and true", None),
+        ("false and tobool('')", False),
+        ("tobool('') and false", False),
+        ("tobool('') and tobool('')", None),
+        # or: true wins over null
+        ("true or tobool('')", True),
+        ("tobool('') or true", True),
+        ("false or tobool('')", None),
+        ("tobool('') or false", None),
+        ("not(tobool(''))", None),
+        # one null is unequal to everything, two nulls are neither
+        ("toint('') == 1", False),
+        ("toint('') != 1", True),
+        ("toint('') == toint('')", None),
+        ("toint('') != toint('')", None),
+        # no order with null
+        ("toint('') < 1", None),
+        ("1 <= toint('')", None),
+        ("toint('') > 1", None),
+        ("1 >= toint('')", None),
+        # null is in no list
+        ("toint('') in (1, 2)", False),
+        ("toint('') !in (1, 2)", True),
+        ("iff(tobool(''), 'yes', 'no')", "no"),
+        ("coalesce(toint(''), 7)", 7),
+        ("coalesce('', 'b', 'c')", "b"),
+        ("coalesce('', '')", ""),
+        ("toint('') + 1", None),
+        ("1 - toint('')", None),
+    ],
+)
+@pytest.mark.parametrize("folded", [True, False], ids=["constant", "over a row"])
+def test_null_logic(expression: str, expected: object, folded: bool) -> None:
+    """The same whether computed while compiling or for each row."""
+    text = expression if folded else expression.replace("''", "name")
+    assert value_of(text, name="") == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("1 < 2", True),
+        ("2 <= 2", True),
+        ("1 > 2", False),
+        ("2 >= 3", False),
+        ("'a' == 'A'", False),
+        ("'a' != 'A'", True),
+        ("'a' =~ 'A'", True),
+        ("'a' !~ 'A'", False),
+        ("'a' in ('A', 'b')", False),
+        ("'a' !in ('A', 'b')", True),
+        ("'a' in~ ('A', 'b')", True),
+        ("'a' !in~ ('A', 'b')", False),
+        ("datetime(2026-11-22) < now()", True),
+        ("ago(12h) == datetime(2026-11-22)", True),
+        ("datetime(2026-11-22T10:00:00+02:00) == datetime(2026-11-22T08:00:00Z)", True),
+        ("datetime(2026-11-22T00:00:00.0000001Z) > datetime(2026-11-22)", True),
+        ("true or false and false", True),
+        ("(true or false) and false", False),
+        ("1 + 2 - 4", -1),
+        ("toint('2147483647')", 2147483647),
+        ("toint('2147483648')", None),
+        ("tostring(todatetime('2026-11-22T01:02:03.5Z'))", "2026-11-22T01:02:03.5000000Z"),
+        ("split('a/b', '/')[1]", "b"),
+        ("split('a/b', '/')[2]", None),
+        ("tostring(split('a/b', '/')[2])", ""),
+    ],
+)
+def test_operators_both_ways(expression: str, expected: object) -> None:
+    assert value_of(expression) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "bag", "expected"),
+    [
+        ("tostring(bag.a.b)", {"a": {"b": "x"}}, "x"),
+        ("tostring(bag.a.b)", {"a": "x"}, ""),
+        ("tostring(bag.A)", {"a": "x"}, ""),
+        ("tostring(bag['a b'])", {"a b": "x"}, "x"),
+        ("tostring(bag[1])", ["x", "y"], "y"),
+        ("tostring(bag)", {"a": [1, True, None, "é"]}, '{"a":[1,true,null,"é"]}'),
+        ("toint(bag)", "17", 17),
+        ("toint(bag)", 2.9, 2),
+        ("toint(bag)", {"a": 1}, None),
+        ("tobool(bag)", "True", True),
+        ("tobool(bag)", False, False),
+        ("todatetime(bag)", "2026-11-22T08:00:00.1234567+00:00", "2026-11-22T08:00:00.1234567Z"),
+        ("todatetime(bag)", "2026-13-01T00:00:00Z", None),
+        ("todatetime(bag)", "never", None),
+        ("isempty(bag)", "", True),
+        ("isempty(bag)", {}, False),
+        ("isnull(bag)", None, True),
+        ("isnotnull(bag.a)", {"a": None}, False),
+    ],
+)
+def test_dynamic_values(expression: str, bag: object, expected: object) -> None:
+    assert value_of(expression, bag=bag) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "bag"),
+    [
+        pytest.param("toint(bag)", True, id="a bool as an integer: the engines differ"),
+        pytest.param("toint(bag)", "2.5", id="a fraction as text"),
+        pytest.param("todatetime(bag)", 638_000_000, id="a number as a time"),
+        pytest.param("todatetime(bag)", "22/11/2026", id="another notation of a time"),
+        pytest.param("todatetime(bag)", "2026-11-22T08:00:00.12345678Z", id="more digits than ticks"),
+        pytest.param("tostring(bag)", 1e300, id="the text of a large real"),
+        pytest.param("tolong(bag) + 9223372036854775807", 1, id="a sum beyond 64 bits"),
+    ],
+)
+def test_a_value_it_is_not_sure_of_is_refused(expression: str, bag: object) -> None:
+    with pytest.raises(Unsupported):
+        value_of(expression, bag=bag)
+
+
+def test_a_missing_string_is_empty_and_the_rest_is_null() -> None:
+    assert (
+        ask("machines", [{}, {"name": None}])
+        == [{"name": "", "size": None, "on": None, "since": None, "bag": None, "cost": None}] * 2
+    )
+
+
+def test_where_keeps_only_true() -> None:
+    rows: Rows = [{"name": "yes", "on": True}, {"name": "no", "on": False}, {"name": "null"}]
+    assert ask("machines | where on | project name", rows) == [{"name": "yes"}]
+
+
+def test_extend_sees_the_row_as_it_was_and_keeps_the_place_of_a_known_column() -> None:
+    result = evaluate(
+        "notes | extend text = name, name = text, fresh = text",
+        {"notes": [{"name": "a", "text": "b"}]},
+        NOW,
+        SCHEMA,
+    )
+    assert [name for name, _ in result.columns] == ["name", "text", "count", "bag", "fresh"]
+    assert result.rows == [{"name": "b", "text": "a", "count": None, "bag": None, "fresh": "b"}]
+
+
+def test_leftouter_keeps_the_unmatched_and_repeats_the_matched() -> None:
+    rows = ask(
+        "machines | project name, size | join kind=leftouter (notes) on name | order by name asc, text asc",
+        [{"name": "a", "size": 1}, {"name": "b", "size": 2}],
+        [
+            {"name": "a", "text": "two", "count": 2},
+            {"name": "a", "text": "one", "bag": {"k": 1}},
+            {"name": "A", "text": "another case", "count": 3},
+        ],
+    )
+    assert rows == [
+        {"name": "a", "size": 1, "name1": "a", "text": "one", "count": None, "bag": {"k": 1}},
+        {"name": "a", "size": 1, "name1": "a", "text": "two", "count": 2, "bag": None},
+        {"name": "b", "size": 2, "name1": "", "text": "", "count": None, "bag": None},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [
+        ("asc", [None, 1, 2]),
+        ("desc", [2, 1, None]),
+        ("", [2, 1, None]),
+        ("asc nulls last", [1, 2, None]),
+        ("asc nulls first", [None, 1, 2]),
+        ("desc nulls first", [None, 2, 1]),
+        ("desc nulls last", [2, 1, None]),
+    ],
+)
+def test_order_of_nulls(direction: str, expected: list[int | None]) -> None:
+    rows = ask(f"machines | order by size {direction} | project size", [{"size": 2}, {}, {"size": 1}])
+    assert [row["size"] for row in rows] == expected
+
+
+def test_later_keys_order_the_equals_of_earlier_ones() -> None:
+    rows = [{"name": name, "size": size} for name, size in [("b", 1), ("a", 2), ("c", 2), ("a", 1)]]
+    found = ask("machines | sort by size desc, name asc | project name, size", rows)
+    assert [(row["name"], row["size"]) for row in found] == [("a", 2), ("c", 2), ("a", 1), ("b", 1)]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("summarize count()", [{"count_": 3}]),
+        ("where size > 99 | summarize n = count()", [{"n": 0}]),
+        ("where size > 99 | summarize n = count() by name", []),
+        ("summarize n = count() by name | order by name asc", [{"name": "", "n": 1}, {"name": "a", "n": 2}]),
+        ("summarize n = count() by on | order by on asc", [{"on": None, "n": 1}, {"on": True, "n": 2}]),
+        ("summarize by size | order by size asc", [{"size": 1}, {"size": 2}]),
+    ],
+)
+def test_summarize_counts(query: str, expected: list[dict[str, Any]]) -> None:
+    rows: Rows = [{"name": "a", "size": 1, "on": True}, {"name": "a", "size": 2}, {"size": 1, "on": True}]
+    assert ask(f"machines | {query}", rows) == expected
+
+
+def test_table_names_ignore_case_and_column_names_do_not() -> None:
+    assert ask("MACHINES | project name", [{"name": "a"}]) == [{"name": "a"}]
+    with pytest.raises(KqlError, match="'Name' at line 1, column 20"):
+        ask("machines | project Name")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "names"),
+    [
+        ("let a = 1; machines", Unsupported, "'let' at line 1, column 1"),
+        ("// why\nprint 1", Unsupported, "'print' at line 2, column 1"),
+        ("machines\n| mv-expand bag", Unsupported, "'mv-expand' at line 2, column 3"),
+        ("machines\n| where name has 'a'", Unsupported, "'has' at line 2, column 14"),
+        ("machines | where name !has 'a'", Unsupported, "'!has' at line 1, column 23"),
+        ("machines | where", Unsupported, "the end of the query"),
+        ("machines | where name == 'a\\'b'", Unsupported, "line 1, column 26"),
+        ("machines | project a = strlen(name)", Unsupported, r"the function strlen\(\) at line 1, column 24"),
+        ("machines | project tolower(name)", Unsupported, "without a name at line 1, column 20"),
+        ("machines | summarize dcount(name)", Unsupported, r"the aggregate dcount\(\) at line 1, column 22"),
+        ("machines | join (notes) on name", Unsupported, "join without a kind at line 1, column 12"),
+        ("machines | join kind=inner (notes) on name", Unsupported, "join kind=inner at line 1, column 12"),
+        ("machines | where bag.a == 'x'", Unsupported, "cast the dynamic value first"),
+        ("machines | where cost > 1", Unsupported, "real > long at line 1, column 23"),
+        ("machines | project a = 5m", Unsupported, "'5m' at line 1, column 24"),
+        ("machines | summarize", Unsupported, "the end of the query"),
+        ("machines | project a = ago(999999d)", Unsupported, "outside the years"),
+        ("machines | order by cost asc", Unsupported, "type real"),
+        ("machines | project a = tostring(on)", Unsupported, r"tostring\(\) of a bool"),
+        ("machines | project a = datetime(soon)", Unsupported, r"datetime\(soon\)"),
+        ("machine", KqlError, "the unknown table 'machine' at line 1, column 1"),
+        ("machines | extend a = nam", KqlError, "the unknown column 'nam' at line 1, column 23"),
+        ("machines | where size == 1 and name", KqlError, "bool and string at line 1, column 28"),
+    ],
+)
+def test_failures_name_the_construct_and_the_place_even_over_no_rows(
+    text: str, error: type[Exception], names: str
+) -> None:
+    with pytest.raises(error, match=names):
+        ask(text)
+
+
+def test_a_mistake_on_the_right_of_a_join_is_found_over_no_rows() -> None:
+    with pytest.raises(KqlError, match="'nam'"):
+        ask("machines | join kind=leftouter (notes | where nam == 'a') on name")
+
+
+def test_rows_that_do_not_fit_the_schema_are_refused() -> None:
+    with pytest.raises(ValueError, match="columns outside the schema of machines: Name"):
+        ask("machines", [{"Name": "a"}])
+    with pytest.raises(ValueError, match="tables outside the schema: machine"):
+        evaluate("machines", {"machine": []}, NOW, SCHEMA)
+
+
+def test_the_rows_given_are_not_changed() -> None:
+    given: Rows = [{"name": "b", "bag": {"k": 1}}, {"name": "a"}]
+    ask("machines | extend name = 'x', bag = bag.k | order by name asc", given)
+    assert given == [{"name": "b", "bag": {"k": 1}}, {"name": "a"}]
+
+
+def test_now_is_the_moment_given() -> None:
+    def asked_at(now: datetime) -> Any:
+        return evaluate("machines | project t = ago(1d)", {"machines": [{}]}, now, SCHEMA).rows[0]["t"]
+
+    assert asked_at(datetime(2026, 11, 22, tzinfo=UTC)) == "2026-11-21T00:00:00.0000000Z"
+    assert asked_at(datetime(2026, 11, 23, 0, 0, 0, 5, tzinfo=UTC)) == "2026-11-22T00:00:00.0000050Z"
+
+
+def test_a_moment_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="zone"):
+        evaluate("machines", {}, datetime(2026, 11, 22), SCHEMA)  # noqa: DTZ001 - the mistake under test
+
+
+def test_a_text_is_parsed_once() -> None:
+    text = "machines | where name == 'parsed once'"
+    assert parse(text) is parse(text)
+
+
+def test_the_packaged_schema_is_the_default() -> None:
+    assert evaluate("ResourceContainers | project id", {"resourcecontainers": [{"id": "/s"}]}, NOW).rows == [
+        {"id": "/s"}
+    ]
+    assert set(resource_graph_schema()) >= {"resources", "patchassessmentresources", "patchinstallationresources"}

@@ -1,0 +1,786 @@
+"""The app's Resource Graph queries: what they return, that the official language service finds nothing in them, and
+that they keep to what Resource Graph allows.
+
+Three looks at the same files:
+* run by the simulator's evaluator over rows written by hand, with rows expected by hand;
+* analysed by Microsoft's Kusto language service with Resource Graph's own rules (simulator/node/kql-check.js);
+* read as text and tree, for the shape the app relies on.
+
+The factors of the rows: ids whose letter case differs between tables, tags and counts that are left out, machines
+with no assessment and with several, neighbours (Arc machines, disks, single patches) that must not come along.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.cloud import queries
+from simulator.kql import KqlError, Unsupported, evaluate, syntax
+
+SIMULATOR = Path(__file__).parent.parent.parent / "simulator"
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+Row = dict[str, Any]
+
+# ---- rows written by hand
+
+SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001"
+# Graph gives a machine's id in the case it was created with, and its child records' ids in another.
+GROUP = f"{SUBSCRIPTION}/resourceGroups/RG-App"
+MACHINES = f"{GROUP}/providers/Microsoft.Compute/virtualMachines"
+CHILDREN = f"{SUBSCRIPTION}/resourcegroups/rg-app/providers/microsoft.compute/virtualMachines"
+IMAGES = f"{SUBSCRIPTION}/resourceGroups/RG-Images/providers/Microsoft.Compute"
+GALLERY_IMAGE = f"{IMAGES}/galleries/G/images/Web/versions/1.0.0"
+MANAGED_IMAGE = f"{IMAGES}/images/Old"
+ASSESSMENT = "microsoft.compute/virtualMachines/patchAssessmentResults"
+INSTALLATION = "microsoft.compute/virtualMachines/patchInstallationResults"
+
+WEB_01: Row = {
+    "id": f"{MACHINES}/Web-01",
+    "name": "Web-01",
+    "type": "microsoft.compute/virtualmachines",
+    "location": "westeurope",
+    "tags": {"patch-ring": "0"},
+    "properties": {
+        "vmId": "00000000-0000-0000-0000-0000000000a1",
+        "timeCreated": "2026-11-01T08:00:00.1234567Z",
+        "provisioningState": "Succeeded",
+        "extended": {"instanceView": {"powerState": {"code": "PowerState/running"}}},
+        "storageProfile": {
+            "osDisk": {"osType": "Linux", "createOption": "FromImage"},
+            "imageReference": {"id": GALLERY_IMAGE, "exactVersion": "1.0.0"},
+        },
+        "osProfile": {
+            "allowExtensionOperations": True,
+            "linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}},
+        },
+    },
+}
+# From a specialized disk: no image, no osProfile, no tags, and never assessed.
+BARE_02: Row = {
+    "id": f"{MACHINES}/bare-02",
+    "name": "bare-02",
+    "type": "microsoft.compute/virtualmachines",
+    "location": "northeurope",
+    "properties": {
+        "vmId": "00000000-0000-0000-0000-0000000000a2",
+        "timeCreated": "2026-11-02T08:00:00Z",
+        "provisioningState": "Creating",
+        "extended": {"instanceView": {"powerState": {"code": "powerstate/RUNNING"}}},
+        "storageProfile": {"osDisk": {"osType": "Windows", "createOption": "Attach"}},
+    },
+}
+MARKET_03: Row = {
+    "id": f"{MACHINES}/market-03",
+    "name": "market-03",
+    "type": "microsoft.compute/virtualmachines",
+    "location": "westeurope",
+    "managedBy": f"{GROUP}/providers/Microsoft.Example/owners/o",
+    "plan": {"name": "server", "publisher": "canonical", "product": "ubuntu"},
+    "properties": {
+        "timeCreated": "2026-11-03T08:00:00Z",
+        "virtualMachineScaleSet": {"id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/set"},
+        "extended": {"instanceView": {"powerState": {"code": "PowerState/running"}}},
+        "storageProfile": {
+            "osDisk": {"osType": "Windows", "createOption": "FromImage"},
+            "imageReference": {"publisher": "MicrosoftWindowsServer", "offer": "WindowsServer", "sku": "2025"},
+        },
+        "osProfile": {"allowExtensionOperations": False, "windowsConfiguration": {"enableAutomaticUpdates": True}},
+    },
+}
+OFF_04: Row = {
+    "id": f"{MACHINES}/off-04",
+    "name": "off-04",
+    "type": "microsoft.compute/virtualmachines",
+    "location": "westeurope",
+    "tags": {},
+    "properties": {
+        "timeCreated": "2026-11-04T08:00:00Z",
+        "extended": {"instanceView": {"powerState": {"code": "PowerState/deallocated"}}},
+        "storageProfile": {"imageReference": {"id": MANAGED_IMAGE}},
+    },
+}
+# What an Arc machine shows is not this; it is made as like a virtual machine as can be, but for its type.
+ARC_05: Row = {
+    "id": f"{GROUP}/providers/Microsoft.HybridCompute/machines/arc-05",
+    "type": "microsoft.hybridcompute/machines",
+    "properties": WEB_01["properties"],
+}
+DISK: Row = {"id": f"{GROUP}/providers/Microsoft.Compute/disks/web-01", "type": "microsoft.compute/disks"}
+
+
+def assessment(machine: str, record: str, **properties: object) -> Row:
+    return {
+        "id": f"{CHILDREN}/{machine}/patchAssessmentResults/{record}",
+        "name": record,
+        "type": ASSESSMENT,
+        "properties": properties,
+    }
+
+
+def readiness(state: str) -> Row:
+    return {"vmGuestPatchReadiness": {"detectedVMGuestPatchSupportState": state}}
+
+
+WEB_ASSESSED = assessment(
+    "web-01",
+    "latest",
+    assessmentActivityId="00000000-0000-0000-0000-0000000000b1",
+    status="Succeeded",
+    startDateTime="2026-11-21T10:00:00Z",
+    lastModifiedDateTime="2026-11-21T10:05:30.5Z",
+    rebootPending=True,
+    availablePatchCountByClassification={"security": 2, "other": 1},
+    configurationStatus=readiness("Supported"),
+)
+WEB_PATCH: Row = {
+    "id": f"{CHILDREN}/web-01/patchAssessmentResults/latest/softwarePatches/openssl",
+    "name": "openssl",
+    "type": f"{ASSESSMENT}/softwarepatches",
+    "properties": {"patchName": "openssl"},
+}
+MARKET_ASSESSED = assessment("MARKET-03", "latest", status="Succeeded", startDateTime="2026-11-21T11:00:00Z")
+MARKET_ASSESSED_BEFORE = assessment(
+    "Market-03",
+    "00000000-0000-0000-0000-0000000000b3",
+    status="Failed",
+    startDateTime="2026-11-20T11:00:00Z",
+    rebootPending=None,
+)
+OFF_ASSESSED = assessment("off-04", "latest", configurationStatus=readiness("Unsupported"))
+
+
+def installation(machine: str, run: str, **properties: object) -> Row:
+    return {
+        "id": f"{CHILDREN}/{machine}/patchInstallationResults/{run}",
+        "name": run,
+        "type": INSTALLATION,
+        "properties": properties,
+    }
+
+
+TABLES: Mapping[str, Sequence[Row]] = {
+    "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_05, WEB_01],
+    "resourcecontainers": [
+        {
+            "id": f"{SUBSCRIPTION}/resourceGroups/RG-Other",
+            "type": "microsoft.resources/subscriptions/resourceGroups",
+            "managedBy": "/someone",
+        },
+        {"id": SUBSCRIPTION, "type": "microsoft.resources/subscriptions", "tags": {"patch-mode": "off"}},
+        {
+            "id": GROUP,
+            "type": "microsoft.resources/subscriptions/resourcegroups",
+            "tags": {"patch-window": "any"},
+        },
+        {"id": f"{SUBSCRIPTION}/resourceGroups/not-asked", "type": "microsoft.resources/subscriptions/resourcegroups"},
+    ],
+    "patchassessmentresources": [WEB_PATCH, MARKET_ASSESSED, WEB_ASSESSED, OFF_ASSESSED, MARKET_ASSESSED_BEFORE],
+    "patchinstallationresources": [
+        installation("WEB-01", "run-2", status="InProgress"),
+        installation(
+            "web-01",
+            "run-1",
+            status="Succeeded",
+            installationActivityId="run-1",
+            startDateTime="2026-11-10T02:00:00Z",
+        ),
+        installation("bare-02", "run-3", status="Failed"),
+        {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1/softwarePatches/openssl",
+            "type": f"{INSTALLATION}/softwarepatches",
+        },
+    ],
+}
+
+# ---- and the rows expected of them
+
+WEB_01_FOUND: Row = {
+    "id": f"{MACHINES}/Web-01",
+    "location": "westeurope",
+    "tags": {"patch-ring": "0"},
+    "managedBy": "",
+    "plan": None,
+    "image": {"id": GALLERY_IMAGE, "exactVersion": "1.0.0"},
+    "is_marketplace": False,
+    "vm_id": "00000000-0000-0000-0000-0000000000a1",
+    "created": "2026-11-01T08:00:00.1234567Z",
+    "provisioning_state": "Succeeded",
+    "power_code": "PowerState/running",
+    "os_type": "Linux",
+    "create_option": "FromImage",
+    "scale_set": "",
+    "has_os_profile": True,
+    "allow_extensions": True,
+    "windows": None,
+    "linux": {"patchSettings": {"patchMode": "AutomaticByPlatform"}},
+    "assessment_id": "00000000-0000-0000-0000-0000000000b1",
+    "assessment_status": "Succeeded",
+    "assessment_started": "2026-11-21T10:00:00.0000000Z",
+    "assessment_modified": "2026-11-21T10:05:30.5000000Z",
+    "support_state": "Supported",
+    "reboot_pending": True,
+    "counts": {"security": 2, "other": 1},
+}
+BARE_02_FOUND: Row = {
+    "id": f"{MACHINES}/bare-02",
+    "location": "northeurope",
+    "tags": None,
+    "managedBy": "",
+    "plan": None,
+    "image": None,
+    "is_marketplace": False,
+    "vm_id": "00000000-0000-0000-0000-0000000000a2",
+    "created": "2026-11-02T08:00:00.0000000Z",
+    "provisioning_state": "Creating",
+    "power_code": "powerstate/RUNNING",
+    "os_type": "Windows",
+    "create_option": "Attach",
+    "scale_set": "",
+    "has_os_profile": False,
+    "allow_extensions": None,
+    "windows": None,
+    "linux": None,
+    "assessment_id": "",
+    "assessment_status": "",
+    "assessment_started": None,
+    "assessment_modified": None,
+    "support_state": "",
+    "reboot_pending": None,
+    "counts": None,
+}
+MARKET_03_FOUND: Row = {
+    "id": f"{MACHINES}/market-03",
+    "location": "westeurope",
+    "tags": None,
+    "managedBy": f"{GROUP}/providers/Microsoft.Example/owners/o",
+    "plan": {"name": "server", "publisher": "canonical", "product": "ubuntu"},
+    "image": {"publisher": "MicrosoftWindowsServer", "offer": "WindowsServer", "sku": "2025"},
+    "is_marketplace": True,
+    "vm_id": "",
+    "created": "2026-11-03T08:00:00.0000000Z",
+    "provisioning_state": "",
+    "power_code": "PowerState/running",
+    "os_type": "Windows",
+    "create_option": "FromImage",
+    "scale_set": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/set",
+    "has_os_profile": True,
+    "allow_extensions": False,
+    "windows": {"enableAutomaticUpdates": True},
+    "linux": None,
+    "assessment_id": "",
+    "assessment_status": "Succeeded",
+    "assessment_started": "2026-11-21T11:00:00.0000000Z",
+    "assessment_modified": None,
+    "support_state": "",
+    "reboot_pending": None,
+    "counts": None,
+}
+# A second record of the same machine is a second row: picking the newest is the app's business, not the query's.
+MARKET_03_FOUND_AGAIN: Row = MARKET_03_FOUND | {
+    "assessment_status": "Failed",
+    "assessment_started": "2026-11-20T11:00:00.0000000Z",
+}
+OFF_04_FOUND: Row = BARE_02_FOUND | {
+    "id": f"{MACHINES}/off-04",
+    "location": "westeurope",
+    "tags": {},
+    "image": {"id": MANAGED_IMAGE},
+    "vm_id": "",
+    "created": "2026-11-04T08:00:00.0000000Z",
+    "provisioning_state": "",
+    "power_code": "PowerState/deallocated",
+    "os_type": "",
+    "create_option": "",
+    "support_state": "Unsupported",
+}
+
+CLASSES = frozenset(
+    {"critical", "security", "update_rollup", "feature_pack", "service_pack", "definition", "tools", "updates", "other"}
+)
+
+
+def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **changes: queries.Value) -> Row:
+    """Values for due_machines: mode install, customized images, assessments good for a week."""
+    return {
+        "created_after": datetime(2026, 10, 1, tzinfo=UTC),
+        "reassess_before": datetime(2026, 11, 15, tzinfo=UTC),
+        "installs": True,
+        "all_images": False,
+        "any_class": False,
+        **{name: name in wanted for name in CLASSES},
+        **changes,
+    }
+
+
+@cache
+def filled() -> Mapping[str, str]:
+    """Every query as it would be sent, asked for the rows above; the ids in yet another letter case."""
+    values: Mapping[str, Row] = {
+        "census": {},
+        "due_machines": due_values(),
+        "fleet_counts": {},
+        "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
+        "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
+        "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
+    }
+    return {name: queries.fill(name, **values[name]) for name in queries.names()}
+
+
+EXPECTED: Mapping[str, list[Row]] = {
+    "census": [WEB_01_FOUND, BARE_02_FOUND, MARKET_03_FOUND, MARKET_03_FOUND_AGAIN, OFF_04_FOUND],
+    "due_machines": [WEB_01_FOUND, BARE_02_FOUND],
+    "fleet_counts": [
+        {"state_name": "Supported", "image_name": GALLERY_IMAGE.lower(), "machines": 1},
+        {"state_name": "Unsupported", "image_name": MANAGED_IMAGE.lower(), "machines": 1},
+        {"state_name": "absent", "image_name": "marketplace", "machines": 2},  # one machine with two records
+        {"state_name": "absent", "image_name": "none", "machines": 1},
+    ],
+    "groups_named": [
+        {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
+        {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
+    ],
+    "installations_of": [
+        {
+            "id": f"{CHILDREN}/WEB-01/patchInstallationResults/run-2",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "operation_id": "",
+            "status": "InProgress",
+            "started": None,
+        },
+        {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "operation_id": "run-1",
+            "status": "Succeeded",
+            "started": "2026-11-10T02:00:00.0000000Z",
+        },
+    ],
+    "named_machines": [WEB_01_FOUND, OFF_04_FOUND],
+}
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_returns_the_rows_expected_by_hand(name: str) -> None:
+    assert EXPECTED[name], "a query over no rows proves nothing"
+    assert evaluate(filled()[name], TABLES, NOW).rows == EXPECTED[name]
+
+
+# ---- what due_machines narrows to
+
+MARKETPLACE_IMAGE = MARKET_03["properties"]["storageProfile"]["imageReference"]
+FRESH, OLD = "2026-11-21T10:00:00Z", "2026-11-14T23:59:59Z"
+NEVER = None  # no assessment record at all
+
+
+def machine(
+    name: str = "vm",
+    *,
+    image: Mapping[str, str] = WEB_01["properties"]["storageProfile"]["imageReference"],
+    power: str = "PowerState/running",
+    created: str = "2026-11-01T08:00:00Z",
+) -> Row:
+    found = deepcopy(WEB_01)
+    found["id"] = f"{MACHINES}/{name.upper()}"
+    found["properties"]["storageProfile"]["imageReference"] = dict(image)
+    found["properties"]["extended"]["instanceView"]["powerState"]["code"] = power
+    found["properties"]["timeCreated"] = created
+    return found
+
+
+def assessed(
+    state: str | None,
+    started: str | None = FRESH,
+    *,
+    status: str = "Succeeded",
+    counts: Mapping[str, int] | None = None,
+) -> Row:
+    return assessment(
+        "vm",
+        "latest",
+        status=status,
+        startDateTime=started,
+        availablePatchCountByClassification=counts,
+        configurationStatus=readiness(state) if state else None,
+    )
+
+
+def due(machines: Sequence[Row], assessments: Sequence[Row], values: Row) -> list[str]:
+    tables = {"resources": machines, "patchassessmentresources": assessments}
+    rows = evaluate(queries.fill("due_machines", **values), tables, NOW).rows
+    return [row["id"].rsplit("/", 1)[1].lower() for row in rows]
+
+
+def row(id: str, expected: bool, assessment: Row | None, vm: Row | None = None, **values: Any) -> Any:
+    return pytest.param(vm or machine(), assessment, due_values(**values), expected, id=id)
+
+
+MARKET = machine(image=MARKETPLACE_IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("vm", "record", "values", "expected"),
+    [
+        # Supported: what is pending decides, and whether we install at all.
+        row("supported, fresh, nothing pending", False, assessed("Supported")),
+        row("supported, fresh, counts are zero", False, assessed("Supported", counts={"critical": 0, "security": 0})),
+        row("supported, a wanted class pending", True, assessed("Supported", counts={"security": 1})),
+        row(
+            "supported, pending but we do not install",
+            False,
+            assessed("Supported", counts={"security": 1}),
+            installs=False,
+        ),
+        row(
+            "supported, only unwanted classes pending", False, assessed("Supported", counts={"other": 7, "updates": 3})
+        ),
+        row("supported, any class is wanted", True, assessed("Supported", counts={"other": 7}), any_class=True),
+        row("supported in other letter case", True, assessed("supported", counts={"security": 1})),
+        *[
+            row(f"supported, {name} {what}", found, assessed("Supported", counts=counts), wanted=frozenset({name}))
+            for name, key in [
+                ("critical", "critical"),
+                ("security", "security"),
+                ("update_rollup", "updateRollup"),
+                ("feature_pack", "featurePack"),
+                ("service_pack", "servicePack"),
+                ("definition", "definition"),
+                ("tools", "tools"),
+                ("updates", "updates"),
+                ("other", "other"),
+            ]
+            for what, found, counts in [("pending", True, {key: 1}), ("left out", False, {"unheard of": 1})]
+        ],
+        # Age: looked at again whatever was found.
+        row("supported, old", True, assessed("Supported", OLD), installs=False),
+        row("supported, exactly at the limit", False, assessed("Supported", "2026-11-15T00:00:00Z")),
+        row("unsupported, fresh", False, assessed("Unsupported", counts={"security": 5})),
+        row("unsupported, old", True, assessed("Unsupported", OLD)),
+        # No verdict yet: asked for again, however fresh.
+        row("unknown", True, assessed("Unknown")),
+        row("unknown in other letter case", True, assessed("unknown")),
+        row("unable to determine", True, assessed("UnableToDetermine")),
+        row("null state", True, assessed(None)),
+        row("null state of a failed assessment", True, assessed(None, status="Failed")),
+        row("never assessed", True, NEVER),
+        row("no verdict, and we do not install", True, NEVER, installs=False),
+        # Marketplace images are asked for only with all_images; for them Succeeded without a state is an answer.
+        row("marketplace, customized only", False, NEVER, MARKET),
+        row("marketplace, all images", True, NEVER, MARKET, all_images=True),
+        row("marketplace, null state, succeeded", False, assessed(None), MARKET, all_images=True),
+        row(
+            "marketplace, null state, succeeded in other letter case",
+            False,
+            assessed(None, status="succeeded"),
+            MARKET,
+            all_images=True,
+        ),
+        row("marketplace, null state, failed", True, assessed(None, status="Failed"), MARKET, all_images=True),
+        row("marketplace, null state, pending", True, assessed(None, counts={"security": 1}), MARKET, all_images=True),
+        row(
+            "marketplace, null state, pending but we do not install",
+            False,
+            assessed(None, counts={"security": 1}),
+            MARKET,
+            all_images=True,
+            installs=False,
+        ),
+        row("marketplace, null state, old", True, assessed(None, OLD), MARKET, all_images=True),
+        row(
+            "marketplace in part is customized",
+            True,
+            NEVER,
+            machine(image={"publisher": "someone", "offer": "something"}),
+        ),
+        # Out of reach or out of scope.
+        row("powered off", False, NEVER, machine(power="PowerState/deallocated")),
+        row("power unknown", False, NEVER, machine(power="")),
+        row("running in other letter case", True, NEVER, machine(power="powerstate/Running")),
+        row("created too early", False, NEVER, machine(created="2026-09-30T23:59:59.9999999Z")),
+        row("created at the limit", True, NEVER, machine(created="2026-10-01T00:00:00Z")),
+    ],
+)
+def test_due_machines_narrows(vm: Row, record: Row | None, values: Row, expected: bool) -> None:
+    assert due([vm], [record] if record else [], values) == (["vm"] if expected else [])
+
+
+def fleet_at_rest(size: int) -> tuple[list[Row], list[Row]]:
+    """Machines that each need nothing for another reason, and their records."""
+    kinds: list[tuple[Row, Row | None]] = [
+        ({}, assessed("Supported")),
+        ({}, assessed("Supported", counts={"other": 4, "definition": 1})),
+        ({}, assessed("Unsupported", counts={"security": 3})),
+        ({"image": MARKETPLACE_IMAGE}, assessed(None, counts={"security": 2})),
+        ({"power": "PowerState/stopped"}, None),
+        ({"created": "2026-01-01T00:00:00Z"}, None),
+    ]
+    machines, records = [], []
+    for number in range(size):
+        changes, record = kinds[number % len(kinds)]
+        name = f"vm-{number:03d}"
+        machines.append(machine(name, **changes))
+        if record:
+            records.append(record | {"id": record["id"].replace("/vm/", f"/{name}/")})
+    return machines, records
+
+
+def test_a_fleet_at_rest_returns_no_row() -> None:
+    machines, records = fleet_at_rest(500)
+    assert due(machines, records, due_values()) == []
+
+
+def test_one_machine_in_need_stands_out_of_a_fleet_at_rest() -> None:
+    machines, records = fleet_at_rest(500)
+    assert due([*machines, machine("new")], records, due_values()) == ["new"]
+
+
+# ---- how fleet_counts names images and states
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        pytest.param({"id": "/G/Images/A"}, "/g/images/a", id="gallery or managed image"),
+        pytest.param({"sharedGalleryImageId": "/SharedGalleries/S"}, "/sharedgalleries/s", id="shared gallery"),
+        pytest.param({"communityGalleryImageId": "/Community/C"}, "/community/c", id="community gallery"),
+        pytest.param({"publisher": "p", "offer": "o", "sku": "s"}, "marketplace", id="marketplace"),
+        pytest.param({"publisher": "p", "offer": "o"}, "none", id="no sku"),
+        pytest.param({"publisher": "p", "sku": "s"}, "none", id="no offer"),
+        pytest.param({"offer": "o", "sku": "s"}, "none", id="no publisher"),
+        pytest.param({}, "none", id="no image"),
+    ],
+)
+def test_fleet_counts_names_the_image(image: Mapping[str, str], name: str) -> None:
+    rows = evaluate(queries.fill("fleet_counts"), {"resources": [machine(image=image)]}, NOW).rows
+    assert rows == [{"state_name": "absent", "image_name": name, "machines": 1}]
+
+
+def test_fleet_counts_adds_up_each_image_and_state() -> None:
+    states = {"a": "Unsupported", "b": "Supported", "c": "Supported"}
+    tables = {
+        "resources": [machine(name) for name in [*states, "d"]],
+        "patchassessmentresources": [
+            assessment(name, "latest", configurationStatus=readiness(state)) for name, state in states.items()
+        ],
+    }
+    rows = evaluate(queries.fill("fleet_counts"), tables, NOW).rows
+    assert [(row["state_name"], row["machines"]) for row in rows] == [
+        ("Supported", 2),
+        ("Unsupported", 1),
+        ("absent", 1),
+    ]
+
+
+# ---- the official language service
+
+INSTALL = "run `npm ci --prefix simulator/node` (make test does it)"
+
+
+def official_answers(texts: Mapping[str, str]) -> Mapping[str, Any]:
+    """What the Kusto language service and Resource Graph's rules say of each text. One process for all: it starts
+    slowly. Its absence fails the test: these rules have no other guard."""
+    node = shutil.which(os.environ.get("NODE", "node"))
+    if node is None:
+        pytest.fail("no Node: install Node 20 or newer, or set NODE to the program", pytrace=False)
+    if not (SIMULATOR / "node" / "node_modules" / "@kusto").is_dir():
+        pytest.fail(f"the Kusto language service is not installed: {INSTALL}", pytrace=False)
+    done = subprocess.run(
+        [node, SIMULATOR / "node" / "kql-check.js", SIMULATOR / "kql" / "schema.json"],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"kql-check.js: {done.stderr.strip()}", pytrace=False)
+    answers: Mapping[str, Any] = json.loads(done.stdout)
+    return answers
+
+
+ASSESSMENTS = "(patchassessmentresources | project id, properties) on"
+# Mistakes by name: the text, the code the checker gives, and what the evaluator raises. It accepts what is right Kusto
+# and only too much for Resource Graph: limits are the checker's part.
+MISTAKES: Mapping[str, tuple[str, str, type[Exception] | None]] = {
+    "unknown column": ("resources | where Type == 'x'", "KS142", KqlError),
+    "unknown table": ("resource | where type == 'x'", "KS204", KqlError),
+    "misspelt function": ("resources | project a = tostrin(id)", "KS211", Unsupported),
+    "let": ("let t = 'x'; resources | where type == t", "ARG005", Unsupported),
+    "forbidden join kind": (f"resources | join kind=leftanti {ASSESSMENTS} id", "ARG002", Unsupported),
+    "dynamic join key": (f"resources | join kind=leftouter {ASSESSMENTS} properties", "ARG004", KqlError),
+    "join key on one side": (f"resources | join kind=leftouter {ASSESSMENTS} name", "KS145", KqlError),
+    "join key of two types": (
+        "resources | join kind=leftouter (patchassessmentresources | project id = 1) on id",
+        "KS227",
+        KqlError,
+    ),
+    "dynamic group key": ("resources | summarize count() by t = properties.a", "KS116", KqlError),
+    "dynamic sort key": ("resources | order by properties.a asc", "KS116", KqlError),
+    "operator outside the list": ("resources | project-keep id", "ARG001", Unsupported),
+    "text plus text": ("resources | project a = id + name", "KS106", KqlError),
+    "time against text": ("resources | where todatetime(id) > id", "KS106", KqlError),
+    "time against dynamic": ("resources | where todatetime(id) > properties.a", "KS106", KqlError),
+    "text as a predicate": ("resources | where id", "KS141", KqlError),
+    "not of text": ("resources | where not(id)", "KS107", KqlError),
+    "too few arguments": ("resources | project a = iff(true, 1)", "KS119", KqlError),
+    "coalesce of two types": ("resources | project a = coalesce(id, 1)", "KS232", KqlError),
+    "coalesce of dynamic and text": ("resources | project a = coalesce(tags.a, '')", "KS141", KqlError),
+    "member of text": ("resources | project a = id.name", "KS142", KqlError),
+    "column named twice": ("resources | project a = id, a = name", "KS171", KqlError),
+    "column of the same extend": ("resources | extend a = 1, b = a", "KS142", KqlError),
+    "empty list": ("resources | where id in~ ()", "KS006", KqlError),
+    "project-away of nothing": ("resources | project-away nothing", "KS142", KqlError),
+    "unterminated text": ("resources | where id == 'x", "KS001", Unsupported),
+    "three mv-expand": ("resources | mv-expand tags | mv-expand zones | mv-expand plan", "ARG003", Unsupported),
+    "two joins across tables": (
+        f"resources | join kind=leftouter {ASSESSMENTS} id"
+        " | join kind=leftouter (patchinstallationresources | project id) on id",
+        "ARG006",
+        None,
+    ),
+    "one table joined twice": (
+        f"resources | join kind=leftouter {ASSESSMENTS} id | join kind=leftouter {ASSESSMENTS} id",
+        "ARG007",
+        None,
+    ),
+}
+# Right queries by name, where the evaluator's static types and names could differ from the official ones.
+AGREEMENTS: Mapping[str, str] = {
+    "every column": "Resources",
+    "coalesce of int and long": "resources | project a = coalesce(toint(tags.a), 0)",
+    "coalesce of int": "resources | project a = coalesce(toint(tags.a), toint(tags.b))",
+    "iff of long and int": "resources | project a = iff(true, 0, toint(tags.a)), b = iif(id == '', id, name)",
+    "int plus int": "resources | project a = toint(tags.a) + toint(tags.b), b = toint(tags.a) - 1",
+    "casts": "resources | project a = toint(id), b = tolong(id), c = tobool(id), d = todatetime(id), e = tostring(1)",
+    "tests": "resources | project a = isnull(tags), b = isnotempty(id), c = id in ('a'), d = not(true), e = 1 < 2",
+    "letter case": "resources | project a = tolower(tags.a), b = toupper(id)",
+    "steps into dynamic": "resources | project a = tags.a.b, b = tags['c'], c = split(id, '/'), d = split(id, '/')[2]",
+    "moments": "resources | project a = now(), b = ago(7d), c = datetime(2026-11-22T01:02:03.4567891Z)",
+    "extend in place": "resources | extend id = 1, fresh = name | project-away properties, tags",
+    "joined names": (
+        "resources | project id, id1 = 1 | join kind=leftouter"
+        " (patchassessmentresources | project id, id1 = tags, id3 = name) on id"
+    ),
+    "joined twin names": (
+        "resources | project id, name"
+        " | join kind=leftouter (patchassessmentresources | project id, name, name1 = tags) on id, name"
+    ),
+    "summarize": "resources | summarize count() by location, k = tolower(kind)",
+    "summarize without keys": "resources | summarize n = count()",
+    "summarize keys only": "resources | summarize by location",
+    "sorted": "resources | project id, name | sort by id asc nulls last, name",
+}
+
+
+@pytest.fixture(scope="module")
+def official() -> Mapping[str, Any]:
+    mistakes = {name: text for name, (text, _, _) in MISTAKES.items()}
+    return official_answers({**filled(), **mistakes, **AGREEMENTS})
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_the_language_service_finds_nothing(name: str, official: Mapping[str, Any]) -> None:
+    assert official[name]["diagnostics"] == []
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_checker_finds_the_mistake(name: str, official: Mapping[str, Any]) -> None:
+    _, code, _ = MISTAKES[name]
+    assert code in {diagnostic["code"] for diagnostic in official[name]["diagnostics"]}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_the_evaluator_fails_on_the_mistake_even_over_no_rows(name: str) -> None:
+    text, _, error = MISTAKES[name]
+    if error is None:
+        evaluate(text, {}, NOW)
+    else:
+        with pytest.raises(error):
+            evaluate(text, {}, NOW)
+
+
+@pytest.mark.parametrize("name", [*queries.names(), *AGREEMENTS])
+def test_columns_are_the_official_ones(name: str, official: Mapping[str, Any]) -> None:
+    text = {**filled(), **AGREEMENTS}[name]
+    assert official[name]["diagnostics"] == []
+    assert [list(column) for column in evaluate(text, {}, NOW).columns] == official[name]["columns"]
+
+
+# ---- the shape the app relies on
+
+
+def joins_of(query: syntax.Query) -> int:
+    """Joins at any depth."""
+    found = [operator for operator in query.operators if isinstance(operator, syntax.Join)]
+    return len(found) + sum(joins_of(join.right) for join in found)
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_keeps_to_what_resource_graph_allows(name: str) -> None:
+    text, tree = filled()[name], syntax.parse(filled()[name])
+    assert joins_of(tree) <= 1
+    assert not re.search(r"\blet\b", text)
+    assert len(re.findall(r"\bmv-?expand\b", text)) <= 2
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_ends_sorted_so_that_pages_repeat(name: str) -> None:
+    assert isinstance(syntax.parse(filled()[name]).operators[-1], syntax.Sort)
+
+
+@pytest.mark.parametrize("name", [name for name in queries.names() if name != "fleet_counts"])
+def test_can_page(name: str) -> None:
+    """A continuation needs the id in the answer and a sort by it; summarize gives a first page only."""
+    tree = syntax.parse(filled()[name])
+    last = tree.operators[-1]
+    assert isinstance(last, syntax.Sort)
+    [key] = last.keys
+    assert isinstance(key.expression, syntax.Column)
+    assert (key.expression.name, key.descending) == ("id", False)
+    assert "id" in dict(evaluate(filled()[name], {}, NOW).columns)
+    assert "summarize" not in filled()[name]
+
+
+# ---- filling
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a'b", id="single quote"),
+        pytest.param('a"b', id="double quote"),
+        pytest.param("a\\", id="backslash"),
+        pytest.param("a\nb", id="newline"),
+        pytest.param("a\rb", id="carriage return"),
+        pytest.param("a|b", id="pipe"),
+        pytest.param("a;b", id="semicolon"),
+        pytest.param("", id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("name", ["groups_named", "installations_of", "named_machines"])
+def test_fill_refuses_text_that_is_no_id(name: str, text: str) -> None:
+    with pytest.raises(ValueError, match="an id in a query"):
+        queries.fill(name, ids=[GROUP, text])
+
+
+@pytest.mark.parametrize("missing", sorted(queries.placeholders("due_machines")))
+def test_fill_refuses_a_missing_value(missing: str) -> None:
+    values = due_values()
+    del values[missing]
+    with pytest.raises(KeyError, match=missing):
+        queries.fill("due_machines", **values)
+
+
+@pytest.mark.parametrize("name", queries.names())
+def test_no_placeholder_stays_open(name: str) -> None:
+    assert "{" not in filled()[name]
+    assert "// include" not in filled()[name]
