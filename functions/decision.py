@@ -101,8 +101,11 @@ class Case:
     @property
     def mode(self) -> Mode:
         """What may be done to this machine. A plan answers as installing would; whoever asks then calls nothing."""
-        setting = Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
-        return min(setting, self.wishes.mode)
+        return min(self.setting_mode, self.wishes.mode)
+
+    @property
+    def setting_mode(self) -> Mode:
+        return Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
 
     @property
     def verdict(self) -> Verdict:
@@ -220,7 +223,8 @@ def _powered_on(case: Case) -> Step | None:
 
 def _nobody_at_work(case: Case) -> Step | None:
     for summary in case.machine.summaries:
-        if summary.in_progress and not _stale(summary.modified or summary.started, case.now):
+        touched = summary.modified or summary.started  # without a time it may have been touched just now
+        if summary.in_progress and (touched is None or not _stale(touched, case.now)):
             reason = "another assessment or installation is running on it"
             return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=case.now + case.settings.first_retry)
     return None
@@ -349,7 +353,8 @@ def _may_install(case: Case) -> Step | None:
 
 
 def _assessed(case: Case, wanted: int, total: int) -> Step:
-    why = "tag patch-mode=assess" if case.wishes.mode < case.settings.mode else "PATCH_MODE=assess"
+    tagged = case.wishes.mode < case.setting_mode
+    why = f"tag patch-mode={case.wishes.mode.name.lower()}" if tagged else "PATCH_MODE=assess"
     if case.machine.patchers is Patchers.NOBODY:
         reason = f"AutomaticByPlatform on a customized image: neither guest nor platform patches it; {wanted} wait"
         remedy = "Set PATCH_MODE=install, or give the machine another patch mode."

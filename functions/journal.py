@@ -74,7 +74,7 @@ def write(event: str, **fields: Field) -> None:
     if event not in EVENTS:
         raise KeyError(f"{event} is not in journal.EVENTS")
     text = json.dumps(line, ensure_ascii=False)
-    _log.log(level, "%s", text if len(text) <= LONGEST_LINE else _shortened(line))
+    _log.log(level, "%s", text if _length(text) <= LONGEST_LINE else _shortened(line))
 
 
 def _plain(value: object) -> str | int | float | bool:
@@ -86,12 +86,19 @@ def _plain(value: object) -> str | int | float | bool:
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
-    text = str(value)
+    text = str(value).encode("utf-8", "replace").decode()  # half of a character would fail the log's own encoding
     return text if len(text) <= _LONGEST_FIELD else text[: _LONGEST_FIELD - 1] + "…"
 
 
 def _shortened(line: dict[str, str | int | float | bool]) -> str:
     """Many long fields at once: each keeps its beginning, so that the line stays JSON."""
-    share = LONGEST_LINE // (2 * len(line))
-    cut = {name: value[:share] if isinstance(value, str) else value for name, value in line.items()}
-    return json.dumps(cut | {"shortened": True}, ensure_ascii=False)
+    text, share = "", LONGEST_LINE // (2 * len(line))
+    while not text or _length(text) > LONGEST_LINE:  # escaped characters are longer than they look
+        cut = {name: value[:share] if isinstance(value, str) else value for name, value in line.items()}
+        text, share = json.dumps(cut | {"shortened": True}, ensure_ascii=False), share // 2
+    return text
+
+
+def _length(text: str) -> int:
+    """In the host's characters: UTF-16 units."""
+    return len(text.encode("utf-16-le")) // 2

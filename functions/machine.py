@@ -21,6 +21,11 @@ _MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachine
 _GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?")
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+# What no error line may repeat: a URL's user and password, and the key or signature of a connection string.
+_SECRETS = (
+    (re.compile(r"//[^/@\s]*@"), "//…@"),
+    (re.compile(r"((?:key|sig|signature|password|pwd|secret|token)=)[^;&\s]+", re.IGNORECASE), r"\1…"),
+)
 GUID = re.compile(_GUID)
 
 
@@ -298,17 +303,21 @@ def time_or_none(value: object) -> datetime | None:
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value))
-        except ValueError:
+            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
             raise BadInput(f"{shown(value)} is no time; it should read like 2026-11-25T08:00:00Z") from None
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        if moment.year < 9999:  # the last year is a placeholder, and nothing can be added to it
+            return moment
     raise BadInput(f"{shown(value)} is no time; it should read like 2026-11-25T08:00:00Z")
 
 
 def shown(value: object) -> str:
-    """A value from outside for an error line: short, on one line, and never a URL's query (it may hold a signature)."""
+    """A value from outside for an error line: short, on one line, and never a URL's query, a key or a password."""
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
     text = "".join(char if char.isprintable() else "?" for char in value.split("?")[0])
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
     return f"'{text[:120]}{'…' if len(text) > 120 else ''}'"
 
 

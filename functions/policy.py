@@ -135,7 +135,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     values["queue_endpoint"] = _storage(environ, "queue", problems)
     values["table_endpoint"] = _storage(environ, "table", problems)
     values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
-    if not problems and values["mode"] is Mode.INSTALL and not values["window"]:
+    if values.get("mode") is Mode.INSTALL and values.get("window") == "":
         problems.append(Problem("PATCH_WINDOW", "not set", "'any'; PATCH_MODE=install is refused without a window"))
     if problems:
         raise SettingsError(problems)
@@ -256,7 +256,9 @@ def _created_after(text: str) -> datetime | None:
     if text == "always":
         return datetime(2000, 1, 1, tzinfo=UTC)
     moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not 2000 <= moment.year < 2200:
+        raise ValueError
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _duration_minutes(text: str) -> int:

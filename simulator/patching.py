@@ -16,7 +16,7 @@ from typing import Literal
 
 from simulator.behaviour import REFUSALS, Behaviour, Kind, Refusal
 from simulator.events import operation_event
-from simulator.wire import Json, Refused, ticks, whole_seconds
+from simulator.wire import Json, Refused, Request, ticks, whole_seconds
 from simulator.world import PATCHING, POWER, SUPERSEDED, Machine, Operation, Patch, World
 
 ACTIONS: dict[Kind, str] = {"assess": "assessPatches", "install": "installPatches"}
@@ -27,7 +27,14 @@ _ERRORS_REPORTED = 5
 _MESSAGE_CHARACTERS = 128
 
 
-def start(world: World, machine: Machine, kind: Kind, order: Json, started_by: Literal["User", "Platform"]) -> Operation:
+def start(
+    world: World,
+    machine: Machine,
+    kind: Kind,
+    order: Json,
+    started_by: Literal["User", "Platform"] = "User",
+    request: Request | None = None,
+) -> Operation:
     """Starts it, or raises Refused. Under Limits.conflict == "supersede" it ends what runs instead of standing back."""
     behaviour = world.behaviour(machine)
     if kind == "install":
@@ -49,6 +56,7 @@ def start(world: World, machine: Machine, kind: Kind, order: Json, started_by: L
         region=machine.region,
         _now=world.now,
         order=order,
+        request=request,
         behaviour=behaviour,
         waiting=waiting,
     )

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from simulator.behaviour import Behaviour, Limits, Timings
-from simulator.wire import Json
+from simulator.wire import Json, Request
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class Operation:
     _now: Callable[[], datetime] = field(repr=False)
     final_status: str = "Succeeded"
     order: Json = field(default_factory=dict)  # the body of installPatches
+    request: Request | None = field(default=None, repr=False)  # the one that started it, for its event
     behaviour: Behaviour = field(default_factory=Behaviour)
     waiting: tuple[Patch, ...] = ()  # the updates that waited when it started
     installs: frozenset[str] = frozenset()  # ids of the updates that it installs if it comes to its end

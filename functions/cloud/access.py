@@ -6,9 +6,11 @@ CPU of a call (docs/performance notes of the SDK: cpython issue 95031). There is
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from json import JSONDecodeError
 from typing import Any
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable, meaning_of_refusal
@@ -19,6 +21,10 @@ CALLS_AT_ONCE = 32
 CONNECT_SECONDS = 10
 READ_SECONDS = 40
 DEFAULT_RETRY_AFTER_SECONDS = 60.0
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # whatever a header says
+
+_SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
+_HOURS_MINUTES_SECONDS = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]+)?)")
 
 
 class Access:
@@ -104,13 +110,16 @@ def translate(error: Exception, what: str, starts_something: bool = False) -> Ex
     """Our exception for one of azure-core's. Anything else is a programming error and comes back as it is."""
     from azure.core import exceptions as sdk
 
-    if isinstance(error, sdk.HttpResponseError) and error.status_code:
+    if isinstance(error, sdk.ClientAuthenticationError) and error.status_code != 401:
+        return Unavailable(f"{what} could not be sent: no token")  # the answer was the identity's, not the service's
+    if isinstance(error, sdk.HttpResponseError) and (error.status_code or 0) >= 400:
         return _answered(error, what, starts_something)
-    if isinstance(error, sdk.ServiceResponseError | TimeoutError | sdk.HttpResponseError):
+    # A success that cannot be read comes as HttpResponseError (DecodeError) or as json's own error.
+    if isinstance(error, sdk.ServiceResponseError | TimeoutError | sdk.HttpResponseError | JSONDecodeError):
         return (
-            OutcomeUnknown(f"no answer to {what}")
+            OutcomeUnknown(f"no readable answer to {what}")
             if starts_something
-            else Unavailable(f"no answer to {what}")
+            else Unavailable(f"no readable answer to {what}")
         )  # fmt: skip
     if isinstance(error, sdk.ServiceRequestError):
         return Unavailable(f"{what} could not be sent")
@@ -144,13 +153,12 @@ def _details(error: Any) -> tuple[str, list[str], str]:
 def retry_after_seconds(response: Any) -> float:
     """Retry-After (seconds) or Resource Graph's own header (hh:mm:ss); a minute when neither is given."""
     headers = getattr(response, "headers", None) or {}
-    text = str(headers.get("Retry-After") or "")
-    if text.replace(".", "", 1).isdigit():
-        return float(text)
-    parts = str(headers.get("x-ms-user-quota-resets-after") or "").split(":")
-    if len(parts) == 3 and all(part.replace(".", "", 1).isdigit() for part in parts):
-        return float(parts[0]) * 3600 + float(parts[1]) * 60 + float(parts[2])
-    return DEFAULT_RETRY_AFTER_SECONDS
+    seconds = DEFAULT_RETRY_AFTER_SECONDS
+    if match := _SECONDS.fullmatch(str(headers.get("Retry-After") or "")):
+        seconds = float(match[0])
+    elif match := _HOURS_MINUTES_SECONDS.fullmatch(str(headers.get("x-ms-user-quota-resets-after") or "")):
+        seconds = float(match[1]) * 3600 + float(match[2]) * 60 + float(match[3])
+    return min(seconds, LONGEST_RETRY_AFTER_SECONDS)
 
 
 class _Shared:

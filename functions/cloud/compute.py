@@ -7,6 +7,7 @@ host that name an operation are ever called with our token. Nothing here decides
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -109,9 +110,13 @@ class Compute:
 
     def operation_id(self, url: str) -> str:
         """The GUID of an operation URL. Raises BadInput on any other URL: our token goes to ARM alone."""
-        parts, arm = urlsplit(url), urlsplit(self._access.settings.arm_endpoint)
-        match = _OPERATION_PATH.fullmatch(parts.path)
-        if (parts.scheme, parts.netloc.lower()) != (arm.scheme, arm.netloc.lower()) or not match:
+        match = None
+        if url.isprintable() and " " not in url:  # urlsplit would drop a line break silently
+            with suppress(ValueError):  # a host in broken brackets
+                parts, arm = urlsplit(url), urlsplit(self._access.settings.arm_endpoint)
+                if (parts.scheme, parts.netloc.lower()) == (arm.scheme, arm.netloc.lower()):
+                    match = _OPERATION_PATH.fullmatch(parts.path)
+        if not match:
             raise BadInput("an operation URL is not one of ARM's; it is not called")
         return match["id"].lower()
 

@@ -220,7 +220,8 @@ def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple
     """(codes, messages) of an error object, without the ones that mean success: Azure sends one with every success."""
     if not isinstance(error, Mapping):
         return (), ()
-    details = [detail for detail in error.get("details") or [] if isinstance(detail, Mapping)]
+    listed = error.get("details")
+    details = [detail for detail in listed if isinstance(detail, Mapping)] if isinstance(listed, list) else []
     found = [(str(item.get("code") or ""), str(item.get("message") or "")) for item in details]
     found = [(code, message) for code, message in found if code.lower() not in _HARMLESS]
     top = str(error.get("code") or "")

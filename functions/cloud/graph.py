@@ -101,13 +101,21 @@ class Graph:
         return [row async for row in self._rows(queries.fill("fleet_counts"))]
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
+        """One machine an id: rows come sorted by id, and of several assessments of a machine the newest counts."""
+        last: Machine | None = None
         async for row in self._rows(query):
             try:
                 machine = machine_from_graph(row)
             except BadInput as error:
                 journal.write("machine.unreadable", where="Resource Graph", machine=row.get("id"), problem=error)
                 continue
-            yield machine
+            if last is not None and last.id != machine.id:
+                yield last
+            elif last is not None and _assessed(last) > _assessed(machine):
+                machine = last
+            last = machine
+        if last is not None:
+            yield last
 
     async def _rows(self, query: str) -> AsyncIterator[Json]:
         token: str | None = None
@@ -153,6 +161,11 @@ class Graph:
 
             self._client = ResourceGraphClient(self._access.credential, **self._access.client_options())
         return self._client
+
+
+def _assessed(machine: Machine) -> str:
+    assessed = machine.verdict.assessed if machine.verdict else None
+    return assessed.isoformat() if assessed else ""
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:

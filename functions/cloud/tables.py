@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from functions.cloud.access import Access
-from functions.cloud.errors import Gone, Refused
+from functions.cloud.errors import Gone, Refused, Unavailable
 
 TABLE = "ledger"
 
@@ -97,14 +97,17 @@ class StorageTable:
         return _row(entity)
 
     async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
-        metadata = await self._move("create_entity", _entity(partition, key, columns))
+        try:
+            metadata = await self._move("create_entity", _entity(partition, key, columns))
+        except Gone:  # an insert needs no row: the table itself is missing, and nobody was faster
+            raise Unavailable(f"writing the ledger: the table {TABLE} does not exist") from None
         return metadata and Row(partition, key, dict(columns), metadata["etag"])
 
     async def replace(self, row: Row, columns: Entity) -> Row | None:
         from azure.core import MatchConditions
         from azure.data.tables import UpdateMode
 
-        metadata = await self._move(
+        metadata = await self._move_existing(
             "update_entity",
             _entity(row.partition, row.key, columns),
             mode=UpdateMode.REPLACE,
@@ -116,7 +119,7 @@ class StorageTable:
     async def delete(self, row: Row) -> bool:
         from azure.core import MatchConditions
 
-        done = await self._move(
+        done = await self._move_existing(
             "delete_entity", row.partition, row.key, etag=row.etag, match_condition=MatchConditions.IfNotModified
         )
         return done is not None
@@ -140,12 +143,17 @@ class StorageTable:
         try:
             async with self._access.call("writing the ledger"):
                 return await getattr(self._table(), name)(*arguments, retry_total=0, **options) or {}
-        except Gone:  # a move on a row that is not there any more
-            return None
         except Refused as refused:
             if refused.status in (409, 412):
                 return None
             raise
+
+    async def _move_existing(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """A move on a row that may be gone by now: None then too."""
+        try:
+            return await self._move(name, *arguments, **options)
+        except Gone:
+            return None
 
     def _table(self) -> Any:
         if self._client is None:

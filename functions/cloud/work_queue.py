@@ -55,7 +55,7 @@ def read_message(body: str) -> Message:
     """A message from a queue. Raises BadInput, or NewerMessage."""
     try:
         content = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second: brackets within brackets, thousands deep
         raise BadInput(f"a message is no JSON: {shown(body)}") from None
     version = content.get("v") if isinstance(content, Mapping) else None
     if isinstance(version, int) and version > VERSION:

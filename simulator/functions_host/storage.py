@@ -6,6 +6,7 @@ Blob", "Put Blob", "Get Blob"). Keys and connection strings are not supported.
 
 from __future__ import annotations
 
+import logging
 import ssl
 import time
 from collections.abc import Mapping
@@ -23,6 +24,10 @@ _RESOURCE = "https://storage.azure.com/"
 _BLOB_VERSION = "2021-12-02"
 _REFRESH_SECONDS = 300
 _CALL_SECONDS = 30
+
+# The .NET host's storage calls are none of the app's log lines: its poll every second is kept out of the root logger.
+_quiet = logging.getLogger(f"{__name__}.sdk")
+_quiet.setLevel(logging.WARNING)
 
 
 class HostIdentity:
@@ -79,6 +84,7 @@ class Storage:
             credential=self._identity(address),
             transport=AioHttpTransport(session=self._session, session_owner=False),
             retry_total=0,
+            logger=_quiet,
         )
 
     def container(self, address: ServiceAddress, name: str) -> BlobContainer:

@@ -3,8 +3,8 @@ would get. It is a small language made anew: where, extend, project, project-awa
 count(), order by, and the two dozen functions and operators that the queries need with their mirror images.
 
 It never approximates. What it does not know raises Unsupported; what the service would refuse raises KqlError. It does
-not read the clock, change its input, or enforce Resource Graph's limits on a query (simulator/node/kql-check.js does),
-and it knows nothing of paging.
+not read the clock, change its input, or page. It is no validator: Resource Graph's limits on a query and Kusto's
+reserved names are left to the official language service (simulator/node/kql-check.js).
 """
 
 import json

@@ -1,7 +1,7 @@
 """The scalar functions, each with the argument types it is sure of. A name that is not here is Unsupported."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from simulator.kql import values
@@ -43,7 +43,7 @@ class _OneArgument:
 
     result: str
     by_type: Mapping[str, Callable[[Any], Any]]
-    refuses_others: bool = field(default=False)
+    refuses_others: bool = False
 
 
 def _same(value: Any) -> Any:

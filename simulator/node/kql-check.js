@@ -54,7 +54,8 @@ function keywordOf(operator) {
 
 // The first table named under a node, in lower case.
 function tableOf(node, schema) {
-  const names = nodesUnder(node).filter((n) => kindOf(n) === 'NameReference' && n.ReferencedSymbol instanceof Symbols.TableSymbol)
+  const names = nodesUnder(node)
+    .filter((n) => kindOf(n) === 'NameReference' && n.ReferencedSymbol instanceof Symbols.TableSymbol)
     .map((n) => n.ReferencedSymbol.Name.toLowerCase());
   return names.find((name) => schema.tables.includes(name));
 }
@@ -75,10 +76,12 @@ function* brokenRules(root, schema) {
   const { rules } = schema;
   const nodes = nodesUnder(root);
   const operators = nodes.filter(isOperator);
-  for (const node of nodes.filter((n) => kindOf(n) === 'LetStatement')) yield ['ARG005', node, "'let' is not supported"];
+  for (const node of nodes.filter((n) => kindOf(n) === 'LetStatement')) {
+    yield ['ARG005', node, "'let' is not supported"];
+  }
   for (const operator of operators) {
     const keyword = keywordOf(operator);
-    if (!rules.operators.includes(keyword)) yield ['ARG001', operator, `operator '${keyword}' is not documented as supported`];
+    if (!rules.operators.includes(keyword)) yield ['ARG001', operator, `operator '${keyword}' is not documented`];
   }
   for (const [keyword, most] of Object.entries(rules.atMost)) {
     const found = operators.filter((o) => keywordOf(o).replace('mvexpand', 'mv-expand') === keyword).length;
@@ -104,7 +107,8 @@ function* brokenTableRules(root, joins, schema) {
   const free = [first, ...across].every((name) => schema.rules.joinedFreely.includes(name));
   if (across.length > 1 && !free) yield ['ARG006', root, `${across.length} joins across tables, one is allowed`];
   for (const name of new Set(joined)) {
-    if (joined.filter((other) => other === name).length > 1) yield ['ARG007', root, `'${name}' is on the right of several joins`];
+    const times = joined.filter((other) => other === name).length;
+    if (times > 1) yield ['ARG007', root, `'${name}' is on the right of ${times} joins`];
   }
 }
 
@@ -115,7 +119,8 @@ function check(text, schema) {
     return { line: before.length, column: before.at(-1).length + 1 };
   };
   const official = listed(code.GetDiagnostics()).map((d) => ({ code: d.Code, message: d.Message, ...place(d.Start) }));
-  const own = [...brokenRules(code.Syntax, schema)].map(([rule, node, message]) => ({ code: rule, message, ...place(node.TextStart) }));
+  const own = [...brokenRules(code.Syntax, schema)]
+    .map(([rule, node, message]) => ({ code: rule, message, ...place(node.TextStart) }));
   const columns = code.ResultType?.Columns ? listed(code.ResultType.Columns).map((c) => [c.Name, c.Type.Name]) : [];
   return { diagnostics: [...official, ...own], columns };
 }

@@ -111,6 +111,9 @@ class Stand:
             **self.account.settings("WORK", identity.CLIENT_ID),
             "WORK_QUEUE": "work",
             "TICK_SCHEDULE": "0 0 0 1 1 *",
+            # Always set: hosts side by side share the process environment, and the newest one's settings win.
+            "IMPORT_DOES": "",
+            "TICK_DOES": "{}",
             **changes,
         }
         return {name: value for name, value in settings.items() if value is not None}
@@ -198,7 +201,7 @@ async def visible(queue: QueueClient) -> list[Any]:
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
     """Wait until a question to the world is answered with yes."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110  (storage signals nothing)
             await asyncio.sleep(0.05)
 
 

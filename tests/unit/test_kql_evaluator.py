@@ -251,6 +251,8 @@ def test_table_names_ignore_case_and_column_names_do_not() -> None:
         ("machines | join kind=inner (notes) on name", Unsupported, "join kind=inner at line 1, column 12"),
         ("machines | where bag.a == 'x'", Unsupported, "cast the dynamic value first"),
         ("machines | where cost > 1", Unsupported, "real > long at line 1, column 23"),
+        ("machines | projecta = name", Unsupported, "'projecta' at line 1, column 12"),
+        ("machines | order byname asc", Unsupported, "'byname' at line 1, column 18"),
         ("machines | project a = 5m", Unsupported, "'5m' at line 1, column 24"),
         ("machines | summarize", Unsupported, "the end of the query"),
         ("machines | project a = ago(999999d)", Unsupported, "outside the years"),

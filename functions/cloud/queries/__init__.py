@@ -47,7 +47,10 @@ def _literal(value: Value) -> str:
         return "true" if value else "false"
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return ", ".join(f"'{_safe(text)}'" for text in value)
+    texts = [] if isinstance(value, str) else list(value)
+    if not texts:
+        raise ValueError("a query needs a list of at least one id")
+    return ", ".join(f"'{_safe(text)}'" for text in texts)
 
 
 def _safe(text: str) -> str:

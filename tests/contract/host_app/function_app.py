@@ -27,8 +27,7 @@ _TICK_DOES: dict[str, Any] = json.loads(os.environ.get("TICK_DOES", "{}"))
 
 @app.event_grid_trigger(arg_name="event")
 async def on_event(event: func.EventGridEvent, context: func.Context) -> None:
-    data = event.data if isinstance(event, func.CloudEvent) else event.get_json()
-    await _do(data, event, context)
+    await _do(event.get_json(), event, context)
 
 
 @app.queue_trigger(arg_name="msg", queue_name="%WORK_QUEUE%", connection="WORK")

@@ -1,0 +1,324 @@
+"""The host's queue trigger, case by case as the real host was recorded.
+
+Factors: the body x what the function does x attempts and their options in host.json x what becomes of the worker or
+of storage. The stories run side by side, since most of them wait. Where the recording waited long, `time_scale`
+shortens the host's times; storage counts visibility in whole seconds, which bounds how short a story can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from simulator.azurite import Azurite
+from simulator.tls import Tls
+from tests.contract.functions_host_stand import (
+    EVENT,
+    Stand,
+    Stories,
+    attempts,
+    entries,
+    eventually,
+    length,
+    put,
+    recorded,
+    visible,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+stories = Stories("queue")
+_POISON_OFF = {"AzureWebJobs.on_work_poison.Disabled": "1"}
+
+
+@pytest.fixture(scope="module")
+async def told(
+    request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
+    wanted = {
+        item.callspec.params["case"]
+        for item in request.session.items
+        if item.module is request.module and hasattr(item, "callspec")
+    }
+    async with stories.side_by_side(wanted, tls, azurite, tmp_path_factory.mktemp("queue")) as tasks:
+        yield tasks
+
+
+async def test_every_recorded_case_is_told() -> None:
+    assert stories.told.keys() == recorded("queue").keys()
+
+
+def _queues(**changes: Any) -> dict[str, Any]:
+    return {"queues": {"maxPollingInterval": "00:00:02", "batchSize": 16, "newBatchThreshold": 16, **changes}}
+
+
+def _counts(ran: list[Any]) -> list[int]:
+    return [entry.argument.dequeue_count for entry in ran]
+
+
+def _gaps(ran: list[Any]) -> list[float]:
+    starts = [entry.started_seconds for entry in ran]
+    return [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+
+
+@stories.tell("fails every time, visibilityTimeout default")
+async def _fails_at_once(stand: Stand, case: dict[str, Any]) -> None:
+    queue, poison = await stand.queue(), await stand.queue("work-poison", create=False)
+    await put(queue, {"raise": "no"})
+    host = await stand.host()
+    await host.until(lambda: bool(entries(host, "on_work_poison")))
+    ran = entries(host, "on_work")
+    assert _counts(ran) == case["dequeueCounts"]
+    assert sum(_gaps(ran)) < 5  # recorded: 0.6 s; no attempt waits for a visibility time
+    await eventually(lambda: _is_empty(queue, poison))
+
+
+@stories.tell("fails every time, visibilityTimeout 00:00:05")
+async def _fails_with_a_pause(stand: Stand, case: dict[str, Any]) -> None:
+    await put(await stand.queue(), {"raise": "no"})
+    host = await stand.host(app=stand.app(extensions=_queues(visibilityTimeout="00:00:05")), time_scale=0.4)
+    await host.until(lambda: bool(entries(host, "on_work_poison")), 30)
+    ran = entries(host, "on_work")
+    assert _counts(ran) == case["dequeueCounts"]
+    assert all(gap > 0.9 for gap in _gaps(ran))  # 2 s, and storage cuts the part of a second
+    after_the_fifth = entries(host, "on_work_poison")[0].started_seconds - ran[-1].started_seconds
+    assert after_the_fifth < 2.5  # no further pause before the poison queue, but its listener's polling interval
+
+
+@stories.tell("poison message as stored")
+async def _poison_as_stored(stand: Stand, case: dict[str, Any]) -> None:
+    assert case["stored"].startswith("new message id, body byte for byte as sent (base64 kept, or the raw text)")
+    queue, poison = await stand.queue(), await stand.queue("work-poison", create=False)
+    bodies = [base64.b64encode(b'{"raise": "no"}').decode(), "not base64 !! <&> é\n"]
+    sent = [await queue.send_message(body) for body in bodies]
+    host = await stand.host(stand.settings(**_POISON_OFF))
+    await host.until(lambda: len(attempts(host, "on_work")) == 10)
+    await eventually(lambda: _has(poison, 2))
+    stored = await visible(poison)
+    assert {message.content for message in stored} == set(bodies)
+    assert not {message.id for message in stored} & {message.id for message in sent}
+    assert {message.dequeue_count for message in stored} == {0}
+    assert {(message.expires_on - message.inserted_on).days for message in stored} == {7}
+
+
+@stories.tell("succeeds")
+async def _succeeds(stand: Stand, case: dict[str, Any]) -> None:
+    queue = await stand.queue()
+    sent = await put(queue, {})
+    host = await stand.host()
+    await host.until(lambda: bool(entries(host, "on_work")))
+    [entry] = entries(host, "on_work")
+    assert entry.argument.dequeue_count == case["dequeueCount"]
+    hidden = entry.argument.time_next_visible - sent.inserted_on
+    assert hidden.total_seconds() == pytest.approx(case["nextVisibleIn"], abs=10)
+    await eventually(lambda: _is_empty(queue))
+
+
+@stories.tell("delayed by 4 s")
+async def _delayed(stand: Stand, case: dict[str, Any]) -> None:
+    delay_seconds = 2
+    host_queue = await stand.queue()
+    host = await stand.host()
+    start = asyncio.get_running_loop().time()
+    await put(host_queue, {}, delay_seconds)
+    await host.until(lambda: bool(entries(host, "on_work")), 20)
+    waited = entries(host, "on_work")[0].started_seconds - start
+    assert delay_seconds - 1 < waited < delay_seconds + 6  # recorded: within a polling interval (2 s) after the delay
+
+
+@stories.tell("60 messages of 1 s")
+async def _many(stand: Stand, case: dict[str, Any]) -> None:
+    queue = await stand.queue()
+    for _ in range(60):
+        await put(queue, {"sleep": 2})
+    host = await stand.host()
+    await host.until(lambda: len(entries(host, "on_work")) == 60, 30)
+    assert host.running_at_once_peak == case["runningAtOnce"]
+    await eventually(lambda: _is_empty(queue))
+
+
+@stories.tell("body is not base64")
+async def _no_base64(stand: Stand, case: dict[str, Any]) -> None:
+    await _unreadable(stand, case, "not base64 !!")
+
+
+@stories.tell("body is not UTF-8")
+async def _no_utf8(stand: Stand, case: dict[str, Any]) -> None:
+    await _unreadable(stand, case, base64.b64encode(bytes([0xFF, 0xFE, 0x00])).decode())
+
+
+@stories.tell("top-level dequeueCount, no number")
+async def _wrong_count(stand: Stand, case: dict[str, Any]) -> None:
+    await _unreadable(stand, case, base64.b64encode(b'{"dequeueCount":"abc"}').decode())
+
+
+@stories.tell("top-level insertionTime")
+async def _wrong_time(stand: Stand, case: dict[str, Any]) -> None:
+    body = b'{"insertionTime":"2020-01-01T00:00:00Z"}'
+    await _unreadable(stand, case, base64.b64encode(body).decode())
+
+
+async def _unreadable(stand: Stand, case: dict[str, Any], content: str) -> None:
+    queue, poison = await stand.queue(), await stand.queue("work-poison")
+    await queue.send_message(content)
+    host = await stand.host()
+    await host.until(lambda: bool(attempts(host, "on_work_poison")))
+    assert len(attempts(host, "on_work")) == case["attempts"]
+    assert not any(attempt.ran or attempt.ok for attempt in attempts(host, "on_work"))
+    # A function on the poison queue cannot read it either: there it lies, out of sight for 10 minutes.
+    assert [attempt.ran for attempt in attempts(host, "on_work_poison")] == [False]
+    await eventually(lambda: _is_empty(queue))
+    assert await length(poison) == 1
+    assert not await visible(poison)
+
+
+@stories.tell("empty body")
+async def _empty_body(stand: Stand, case: dict[str, Any]) -> None:
+    await (await stand.queue()).send_message("")
+    await _runs_once(stand, {})
+
+
+@stories.tell("array")
+async def _array(stand: Stand, case: dict[str, Any]) -> None:
+    await put(await stand.queue(), [1, 2])
+    await _runs_once(stand, {})
+
+
+@stories.tell("top-level id")
+async def _top_level_id(stand: Stand, case: dict[str, Any]) -> None:
+    await put(await stand.queue(), {"id": "C"})
+    await _runs_once(stand, case["functionGets"])
+
+
+@stories.tell("top-level dequeueCount 7")
+async def _top_level_count(stand: Stand, case: dict[str, Any]) -> None:
+    await put(await stand.queue(), {"dequeueCount": 7})
+    await _runs_once(stand, case["functionGets"])
+
+
+@stories.tell("wrapped")
+async def _wrapped(stand: Stand, case: dict[str, Any]) -> None:
+    assert case["functionGets"] == {"msg.id": "the message's own id"}
+    sent = await put(await stand.queue(), json.loads(case["sent"]))
+    await _runs_once(stand, {"msg.id": sent.id})
+
+
+async def _runs_once(stand: Stand, gets: dict[str, Any]) -> None:
+    host = await stand.host()
+    await host.until(lambda: bool(attempts(host, "on_work")) and not host.running)
+    [entry] = entries(host, "on_work")
+    assert entry.finished
+    for name, value in gets.items():
+        assert getattr(entry.argument, name.removeprefix("msg.")) == value
+
+
+@stories.tell("function on the poison queue raises")
+async def _poison_function_raises(stand: Stand, case: dict[str, Any]) -> None:
+    poison = await stand.queue("work-poison")
+    await put(poison, {"poison": {"raise": "no"}})
+    host = await stand.host(time_scale=0.01)  # 10 minutes are 6 s
+    await host.until(lambda: bool(entries(host, "on_work_poison")))
+    await asyncio.sleep(2)
+    assert len(entries(host, "on_work_poison")) == case["attempts"]
+    assert await length(poison) == 1
+    assert not await visible(poison)
+    await host.until(lambda: len(entries(host, "on_work_poison")) == 2, 20)  # and comes again
+
+
+@stories.tell("worker exits in one of six running messages")
+async def _worker_exits(stand: Stand, case: dict[str, Any]) -> None:
+    """The recorded function called os._exit; here SystemExit ends the worker, since it shares the test's process."""
+    queue = await stand.queue()
+    ids = {(await put(queue, {"sleep": 30})).id for _ in range(5)} | {(await put(queue, {"sleep": 2, "exit": 3})).id}
+    app = stand.app(extensions=_queues(visibilityTimeout="00:00:05", maxPollingInterval="00:00:01"))
+    host = await stand.host(app=app, time_scale=0.2)
+    await host.until(lambda: host.state == "Stopped", 40)
+    counts = {id: [e.argument.dequeue_count for e in entries(host, "on_work") if e.argument.id == id] for id in ids}
+    assert counts == dict.fromkeys(ids, case["dequeueCountsOfAllSix"])
+    assert "Exceeded language worker restart retry count" in (host.error or "")
+    assert await length(queue) == 6
+
+
+@stories.tell("functionTimeout 00:00:05")
+async def _function_timeout(stand: Stand, case: dict[str, Any]) -> None:
+    queue = await stand.queue()
+    sleeps = {(await put(queue, {"sleep": seconds})).id: seconds for seconds in (60, 1.2, 1.5, 8)}
+    app = stand.app(functionTimeout="00:00:05", extensions=_queues())
+    host = await stand.host(app=app, time_scale=0.6)  # 3 s
+
+    def counts() -> dict[float, list[int]]:
+        ran = entries(host, "on_work")
+        return {s: [e.argument.dequeue_count for e in ran if e.argument.id == id] for id, s in sleeps.items()}
+
+    await host.until(lambda: len(entries(host, "on_work")) == 6, 30)
+    assert counts() == {60: [1, 2], 1.2: [1], 1.5: [1], 8: [1, 2]}
+    assert host.state == "Running"
+    assert await length(queue) == 2
+    await host.kill()
+
+
+@stories.tell("queue does not exist")
+async def _no_queue(stand: Stand, case: dict[str, Any]) -> None:
+    host = await stand.host()
+    await asyncio.sleep(1)
+    assert host.state == "Running"
+    assert host.functions["on_work"].error is None
+    assert (await stand.post(host, [EVENT])).status == 202
+    await put(await stand.queue(), {})  # and is read once it does
+    await host.until(lambda: bool(entries(host, "on_work")))
+
+
+@stories.tell("queue service unreachable")
+async def _unreachable(stand: Stand, case: dict[str, Any]) -> None:
+    settings = stand.settings(WORK__queueServiceUri="https://127.0.0.1:9/nobody")
+    host = await stand.host(settings, time_scale=0.05)  # 25 s are 1.2 s
+    assert (await stand.post(host, [EVENT])).status == 202  # not at the first try
+    await host.until(lambda: host.state == "Stopped")
+    with pytest.raises(aiohttp.ClientError):
+        await stand.post(host, [EVENT])
+
+
+@stories.tell("function disabled")
+async def _disabled(stand: Stand, case: dict[str, Any]) -> None:
+    queue, poison = await stand.queue(), await stand.queue("work-poison")
+    await put(poison, {})
+    host = await stand.host(stand.settings(**_POISON_OFF))
+    await put(queue, {})
+    await host.until(lambda: bool(entries(host, "on_work")))
+    await asyncio.sleep(1)
+    assert host.functions["on_work_poison"].disabled
+    assert len(await visible(poison)) == 1
+    assert (await visible(poison))[0].dequeue_count == 0
+
+
+@stories.tell("connection setting missing")
+async def _no_connection(stand: Stand, case: dict[str, Any]) -> None:
+    missing: dict[str, str | None] = dict.fromkeys(stand.account.settings("WORK", "x"))
+    host = await stand.host(stand.settings(**missing))
+    assert host.state == "Running"
+    assert "WORK" in (host.functions["on_work"].error or "")
+    assert (await stand.post(host, [EVENT])).status == 202
+    assert (await host.run_timer("on_tick")).ok
+
+
+async def _is_empty(*queues: Any) -> bool:
+    return [await length(queue) for queue in queues] == [0] * len(queues)
+
+
+async def _has(queue: Any, messages: int) -> bool:
+    try:
+        return await length(queue) == messages
+    except Exception as error:  # noqa: BLE001  (the SDK's type for 404 is checked by its status)
+        assert getattr(error, "status_code", None) == 404
+        return False
+
+
+@pytest.mark.parametrize("case", stories.told)
+async def test_as_recorded(case: str, told: dict[str, asyncio.Task[None]]) -> None:
+    await told[case]
