@@ -1,4 +1,4 @@
-"""Small builders that the tests share: one machine that is due for an installation, its settings, and a queue in memory.
+"""Small builders that the tests share: a machine that is due for an installation, its settings, a queue in memory.
 
 A test names only what it is about: `a_machine(power=PowerState.STOPPED)`, `settings(PATCH_MODE="assess")`. Settings go
 through the app's own reader, so that a test cannot hold a value which no app setting could give.

@@ -110,27 +110,31 @@ def translate(error: Exception, what: str, starts_something: bool = False) -> Ex
     """Our exception for one of azure-core's. Anything else is a programming error and comes back as it is."""
     from azure.core import exceptions as sdk
 
-    if isinstance(error, sdk.ClientAuthenticationError) and error.status_code != 401:
-        return Unavailable(f"{what} could not be sent: no token")  # the answer was the identity's, not the service's
+    if isinstance(error, sdk.ClientAuthenticationError):  # ours to mend, and never the machine's fault
+        return Unavailable(f"{what}: no valid token or no right; check the app's managed identity and its roles")
     if isinstance(error, sdk.HttpResponseError) and (error.status_code or 0) >= 400:
         return _answered(error, what, starts_something)
-    # A success that cannot be read comes as HttpResponseError (DecodeError) or as json's own error.
-    if isinstance(error, sdk.ServiceResponseError | TimeoutError | sdk.HttpResponseError | JSONDecodeError):
-        return (
-            OutcomeUnknown(f"no readable answer to {what}")
-            if starts_something
-            else Unavailable(f"no readable answer to {what}")
-        )  # fmt: skip
-    if isinstance(error, sdk.ServiceRequestError):
+    if isinstance(error, sdk.ServiceRequestError) and (not starts_something or _never_left(error)):
         return Unavailable(f"{what} could not be sent")
-    if isinstance(error, sdk.AzureError):  # credentials unavailable, a token endpoint that refuses
-        return Unavailable(f"{what} could not be sent: {type(error).__name__}")
+    # A success that cannot be read comes as HttpResponseError (DecodeError) or as json's own error.
+    if isinstance(error, sdk.AzureError | TimeoutError | JSONDecodeError):
+        return OutcomeUnknown(f"no answer to {what}") if starts_something else Unavailable(f"no answer to {what}")
     return error
+
+
+def _never_left(error: Any) -> bool:
+    """Whether no connection was made. azure-core calls a connection lost after sending a ServiceRequestError too
+    (its aiohttp transport maps every ClientError to one), so only aiohttp's own connect errors count."""
+    inner = getattr(error, "inner_exception", None)
+    names = {base.__name__ for base in type(inner).__mro__}
+    return bool(names & {"ClientConnectorError", "ConnectionTimeoutError"})
 
 
 def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
     status = int(error.status_code)
     code, codes, message = _details(error)
+    if status == 401:
+        return Unavailable(f"{what}: the app's token was refused; check its managed identity")
     if status == 429:
         return Throttled(f"{what}: the quota is used up", retry_after_seconds(error.response))
     if status == 404:

@@ -115,9 +115,6 @@ _DISABLED = Meaning(Cause.OWNER, "the subscription is disabled", "Enable the sub
 _PROVIDER = Meaning(
     Cause.OWNER, "a resource provider is not registered", "Register Microsoft.Compute in the subscription."
 )
-_TOKEN = Meaning(
-    Cause.OWNER, "the app's token was refused", "Check that the app's managed identity exists and is assigned."
-)
 UNMATCHED = Meaning(Cause.OWNER, "Azure refused", "Read the code and message, and correct the machine.")
 
 REFUSALS: tuple[Signal, ...] = (
@@ -142,7 +139,6 @@ REFUSALS: tuple[Signal, ...] = (
     Signal(None, "InvalidParameter", "vm image is not supported", _UNSUPPORTED),
     Signal(None, "", "was not found in the extension repository", _ARM64),
     Signal(None, "", "internal execution error", _INSIDE),
-    Signal(401, "", "", _TOKEN),
     Signal(403, "", "", _RIGHT),
     Signal(409, "Conflict", "", _CONFLICT),
 )

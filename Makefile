@@ -1,0 +1,67 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: each sets up what it uses, once.
+# Another Python than python3:  make test PYTHON=/path/to/python3.12
+# What a step does stands in scripts/setup. A stamp file says that it was done; it is done again when its list changes.
+
+PYTHON ?= python3
+PYTEST_WORKERS ?= 2
+
+VENV := .venv
+RUNTIME_VENV := .venv-runtime
+BIN := $(VENV)/bin
+PACKAGES := $(VENV)/.packages
+NODE_PACKAGES := simulator/node/node_modules/.packages
+SETUP := PYTHON="$(PYTHON)" sh scripts/setup
+
+# Node for Azurite and the Kusto language service: scripts/setup links it here, wherever it came from.
+export NODE := $(CURDIR)/$(BIN)/node
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint format setup unit runtime clean
+
+help:
+	@echo "make demo    Image Patcher at work on a simulated Azure, on this machine"
+	@echo "make test    every check: style, types, all tests"
+	@echo "make lint    style and types only;  make format  puts the style right"
+	@echo "make setup   only what demo and test need;  make clean  takes it away again"
+
+demo: setup
+	@$(BIN)/python -m simulator.demo
+
+test: lint unit runtime
+
+setup: $(PACKAGES) $(NODE_PACKAGES)
+
+lint: $(PACKAGES)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet . || { echo "error: these files need 'make format':"; \
+		$(BIN)/ruff format --check . | grep '^Would'; exit 1; } >&2
+	@$(BIN)/mypy
+
+format: $(PACKAGES)
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+# One file of tests stays in one process, so that its Azurite and its hosts are its own.
+unit: setup
+	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
+
+# Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
+runtime:
+	@$(SETUP) runtime $(RUNTIME_VENV)
+	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/runtime; fi
+
+clean:
+	rm -rf $(VENV) $(RUNTIME_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(PACKAGES): requirements.txt requirements-dev.txt scripts/setup
+	@$(SETUP) packages $(VENV)
+	@touch $@
+
+$(BIN)/node: | $(PACKAGES)
+	@$(SETUP) node $(VENV)
+
+$(NODE_PACKAGES): simulator/node/package.json simulator/node/package-lock.json simulator/node/.npmrc | $(BIN)/node
+	@$(SETUP) node-packages $(VENV)
+	@touch $@

@@ -1,0 +1,337 @@
+"""What becomes a machine: ARM's answers and Graph's rows, parsed into one value.
+
+Factors: letter case of ids; image references of every kind, with and without an OS profile; patch settings of Windows
+and Linux; power, agent and extension states; times with seven digits; what is missing. What must be refused is in
+test_bad_input.py.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from functions.machine import (
+    Group,
+    ImageKind,
+    MachineId,
+    OsType,
+    Patchers,
+    PowerState,
+    SupportState,
+    group_from_json,
+    image_of,
+    machine_from_arm,
+    machine_from_graph,
+    time_or_none,
+)
+from tests.support import ASSESSMENT as ASSESSMENT_ID
+from tests.support import GALLERY_IMAGE, INSTALLATION, PAYLOADS, SUBSCRIPTION, VM_ID, a_graph_row, an_arm_machine
+
+RECORDED_VIEW = json.loads((PAYLOADS / "VM_instanceView_patchStatus.json").read_text())
+VERSION = GALLERY_IMAGE
+DEFINITION = GALLERY_IMAGE.removesuffix("/versions/1.0.0")
+MANAGED = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.Compute/images/Old"
+MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "exactVersion": "24.04.1"}
+
+
+# -- ids
+
+
+def test_one_machine_has_one_id_however_azure_spells_it() -> None:
+    arm = MachineId.parse(
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG-Prod/providers/Microsoft.Compute/virtualMachines/VM-01"
+    )
+    graph = MachineId.parse(
+        f"/SUBSCRIPTIONS/{SUBSCRIPTION}/resourcegroups/rg-prod/providers/microsoft.compute/virtualmachines/vm-01"
+    )
+    assert arm == graph
+    assert MachineId.parse(str(arm)) == arm
+    assert arm.group_id == f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-prod"
+
+
+@pytest.mark.parametrize("group", ["a", "rg", "RG_1", "(parens)", "with.dot.in", "größe", "x" * 90])
+def test_group_names_that_azure_allows(group: str) -> None:
+    text = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/v"
+    assert MachineId.parse(text).group == group.lower()
+
+
+# -- images: the kind, and the key by which machines behave alike
+
+IMAGES: dict[str, tuple[dict[str, Any], bool, ImageKind, str]] = {
+    "marketplace": (MARKETPLACE, True, ImageKind.MARKETPLACE, "canonical:ubuntu-24_04-lts:server:24.04.1"),
+    "gallery version, generalized": ({"id": VERSION}, True, ImageKind.GALLERY, VERSION),
+    "gallery version, specialized": ({"id": VERSION}, False, ImageKind.GALLERY_SPECIALIZED, VERSION),
+    "gallery id in another case": ({"id": VERSION.upper()}, True, ImageKind.GALLERY, VERSION),
+    "definition with the exact version": (
+        {"id": DEFINITION, "exactVersion": "1.0.0"},
+        True,
+        ImageKind.GALLERY,
+        VERSION,
+    ),
+    "definition alone": ({"id": DEFINITION}, True, ImageKind.GALLERY, DEFINITION),
+    "managed image": ({"id": MANAGED}, True, ImageKind.MANAGED_IMAGE, MANAGED.lower()),
+    "managed image, specialized": ({"id": MANAGED}, False, ImageKind.MANAGED_IMAGE, MANAGED.lower()),
+    "shared gallery": (
+        {"sharedGalleryImageId": "/SharedGalleries/s/Images/i/Versions/1"},
+        True,
+        ImageKind.SHARED_GALLERY,
+        "/sharedgalleries/s/images/i/versions/1",
+    ),
+    "community gallery": (
+        {"communityGalleryImageId": "/CommunityGalleries/c/Images/i/Versions/1"},
+        True,
+        ImageKind.COMMUNITY_GALLERY,
+        "/communitygalleries/c/images/i/versions/1",
+    ),
+    "no image": ({}, False, ImageKind.NONE, ""),
+    "publisher without sku is customized": ({"publisher": "p", "offer": "o"}, True, ImageKind.NONE, ""),
+    "empty texts are no image": ({"id": "", "publisher": "", "offer": "", "sku": ""}, True, ImageKind.NONE, ""),
+}
+
+
+@pytest.mark.parametrize(("reference", "has_profile", "kind", "key"), IMAGES.values(), ids=IMAGES)
+def test_image_kinds(reference: dict[str, Any], has_profile: bool, kind: ImageKind, key: str) -> None:
+    image = image_of(reference, has_profile=has_profile)
+    assert (image.kind, image.key) == (kind, key)
+    assert image.customized is (kind is not ImageKind.MARKETPLACE)
+
+
+def test_arm_and_graph_agree_on_the_image() -> None:
+    assert machine_from_arm(an_arm_machine()).image == machine_from_graph(a_graph_row()).image
+
+
+# -- who else patches
+
+_BYPASS = {"automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True}}
+PATCHERS: dict[str, tuple[dict[str, Any], bool, Patchers]] = {
+    "linux ImageDefault": ({"linuxConfiguration": {"patchSettings": {"patchMode": "ImageDefault"}}}, True, Patchers.US),
+    "linux without patch settings": ({"linuxConfiguration": {}}, True, Patchers.US),
+    "windows AutomaticByOS": (
+        {"windowsConfiguration": {"patchSettings": {"patchMode": "AutomaticByOS"}}},
+        True,
+        Patchers.SELF,
+    ),
+    "windows automatic updates": ({"windowsConfiguration": {"enableAutomaticUpdates": True}}, True, Patchers.SELF),
+    "windows Manual": (
+        {"windowsConfiguration": {"enableAutomaticUpdates": True, "patchSettings": {"patchMode": "Manual"}}},
+        True,
+        Patchers.US,
+    ),
+    "platform on a customized image: nobody": (
+        {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}}},
+        True,
+        Patchers.NOBODY,
+    ),
+    "platform on a marketplace image": (
+        {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}}},
+        False,
+        Patchers.PLATFORM,
+    ),
+    "schedule on a customized image": (
+        {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform", **_BYPASS}}},
+        True,
+        Patchers.SCHEDULE,
+    ),
+    "the mode in another letter case": (
+        {"windowsConfiguration": {"patchSettings": {"patchMode": "automaticbyplatform", **_BYPASS}}},
+        False,
+        Patchers.SCHEDULE,
+    ),
+    "no configuration": ({}, True, Patchers.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize(("profile", "customized", "patchers"), PATCHERS.values(), ids=PATCHERS)
+def test_who_else_patches(profile: dict[str, Any], customized: bool, patchers: Patchers) -> None:
+    reference = {"id": GALLERY_IMAGE} if customized else MARKETPLACE
+    vm = an_arm_machine(properties={"storageProfile": {"imageReference": None}})
+    vm["properties"]["storageProfile"]["imageReference"] = reference
+    vm["properties"]["osProfile"] = profile
+    row = a_graph_row(
+        image=reference, windows=profile.get("windowsConfiguration"), linux=profile.get("linuxConfiguration")
+    )
+    assert machine_from_arm(vm).patchers is patchers
+    assert machine_from_graph(row).patchers is patchers
+
+
+# -- the instance view
+
+
+def test_the_recorded_instance_view() -> None:
+    vm = an_arm_machine()
+    vm["properties"]["instanceView"] = RECORDED_VIEW
+    machine = machine_from_arm(vm)
+    assert machine.assessment is not None
+    assert machine.installation is not None
+    assert machine.assessment.operation_id == ASSESSMENT_ID
+    assert machine.installation.operation_id == INSTALLATION
+    assert machine.assessment.succeeded
+    assert not machine.assessment.in_progress
+    assert machine.assessment.started == datetime(2020, 4, 24, 21, 2, 4, 255615, UTC)
+    assert machine.summaries == (machine.assessment, machine.installation)
+    assert machine.power is PowerState.UNKNOWN  # the recording shows no power state
+    assert machine.agent_ready is False  # nor an agent
+
+
+def _view(**view: Any) -> Any:
+    vm = an_arm_machine()
+    vm["properties"]["instanceView"] |= view
+    return machine_from_arm(vm)
+
+
+@pytest.mark.parametrize("state", [state for state in PowerState if state is not PowerState.UNKNOWN])
+def test_power_states(state: PowerState) -> None:
+    assert _view(statuses=[{"code": f"PowerState/{state}"}]).power is state
+    assert machine_from_graph(a_graph_row(power_code=f"powerstate/{state}")).power is state
+
+
+@pytest.mark.parametrize("statuses", [[], None, [{"code": "PowerState/melting"}], [{"code": 7}], ["text"]])
+def test_a_power_state_that_is_not_known(statuses: Any) -> None:
+    assert _view(statuses=statuses).power is PowerState.UNKNOWN
+
+
+AGENTS: dict[str, tuple[Any, bool]] = {
+    "ready": ({"statuses": [{"code": "ProvisioningState/succeeded", "displayStatus": "Ready"}]}, True),
+    "not ready": ({"statuses": [{"code": "ProvisioningState/Unavailable", "displayStatus": "Not Ready"}]}, False),
+    "succeeded but not ready": (
+        {"statuses": [{"code": "ProvisioningState/succeeded", "displayStatus": "Not Ready"}]},
+        False,
+    ),
+    "no statuses": ({}, False),
+    "no agent": (None, False),
+}
+
+
+@pytest.mark.parametrize(("agent", "ready"), AGENTS.values(), ids=AGENTS)
+def test_the_agent(agent: Any, ready: bool) -> None:
+    assert _view(vmAgent=agent).agent_ready is ready
+
+
+EXTENSIONS: dict[str, tuple[list[Any], tuple[str, ...]]] = {
+    "none": ([], ()),
+    "done": ([{"name": "monitor", "statuses": [{"code": "ProvisioningState/succeeded"}]}], ()),
+    "failed is at rest": ([{"name": "monitor", "statuses": [{"code": "ProvisioningState/failed/3"}]}], ()),
+    "creating": ([{"name": "monitor", "statuses": [{"code": "ProvisioningState/creating"}]}], ("monitor",)),
+    "in transition": ([{"name": "script", "statuses": [{"code": "ProvisioningState/transitioning"}]}], ("script",)),
+    "two of three": (
+        [
+            {"name": "a", "statuses": [{"code": "ProvisioningState/updating"}]},
+            {"name": "b", "statuses": [{"code": "ProvisioningState/succeeded"}]},
+            {"name": "c", "statuses": [{"code": "ProvisioningState/deleting"}]},
+        ],
+        ("a", "c"),
+    ),
+    "without statuses": ([{"name": "monitor"}], ()),
+}
+
+
+@pytest.mark.parametrize(("extensions", "busy"), EXTENSIONS.values(), ids=EXTENSIONS)
+def test_busy_extensions(extensions: list[Any], busy: tuple[str, ...]) -> None:
+    assert _view(extensions=extensions).busy_extensions == busy
+
+
+def test_graph_knows_nothing_that_only_the_instance_view_tells() -> None:
+    machine = machine_from_graph(a_graph_row())
+    assert machine.agent_ready is None
+    assert machine.busy_extensions is None
+    assert machine.summaries == ()
+    assert machine_from_arm(an_arm_machine()).verdict is None
+
+
+# -- the verdict
+
+
+@pytest.mark.parametrize("state", [state for state in SupportState if state is not SupportState.ABSENT])
+def test_support_states_in_any_letter_case(state: SupportState) -> None:
+    for text in (state.value, state.value.lower(), state.value.upper()):
+        verdict = machine_from_graph(a_graph_row(support_state=text)).verdict
+        assert verdict is not None
+        assert verdict.state is state
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_null_is_absent_and_not_unknown(value: object) -> None:
+    verdict = machine_from_graph(a_graph_row(support_state=value)).verdict
+    assert verdict is not None
+    assert verdict.state is SupportState.ABSENT
+
+
+def test_counts_of_graph_are_read_by_lower_cased_name_and_junk_is_left_out() -> None:
+    row = a_graph_row(counts={"updateRollup": 2, "Security": 1, "critical": None, "other": "7"})
+    verdict = machine_from_graph(row).verdict
+    assert verdict is not None
+    assert verdict.counts == {"updaterollup": 2, "security": 1}
+
+
+def test_a_row_without_an_assessment() -> None:
+    row = a_graph_row(
+        assessment_id="", assessment_status="", assessment_started=None, support_state="", counts=None,
+        reboot_pending=None,
+    )  # fmt: skip
+    verdict = machine_from_graph(row).verdict
+    assert verdict is not None
+    assert (verdict.state, verdict.assessed, dict(verdict.counts)) == (SupportState.ABSENT, None, {})
+    assert verdict.reboot_pending is False
+
+
+# -- the rest
+
+
+def test_a_machine_from_both_sides_is_the_same_machine() -> None:
+    arm, graph = machine_from_arm(an_arm_machine()), machine_from_graph(a_graph_row())
+    for name in ("id", "vm_id", "location", "os_type", "image", "created", "provisioning_state", "power", "patchers"):
+        assert getattr(arm, name) == getattr(graph, name), name
+    assert arm.vm_id == VM_ID
+    assert arm.bucket == (SUBSCRIPTION, "westeurope")
+
+
+def test_fields_that_are_rarely_there() -> None:
+    vm = an_arm_machine(
+        managedBy="/x", plan={"name": "third-party"}, location="West Europe", tags={"Patch-Mode": " off "},
+        properties={
+            "virtualMachineScaleSet": {"id": "/scale/set"},
+            "storageProfile": {"osDisk": {"osType": "windows"}},
+            "osProfile": {"allowExtensionOperations": False},
+            "instanceView": {"osName": "Windows Server 2025"},
+        },
+    )  # fmt: skip
+    machine = machine_from_arm(vm)
+    assert (machine.managed_by, machine.third_party_plan, machine.scale_set) == ("/x", True, "/scale/set")
+    assert (machine.location, machine.tags, machine.os_type) == ("westeurope", {"patch-mode": "off"}, OsType.WINDOWS)
+    assert machine.extensions_allowed is False
+    assert machine.os_name == "Windows Server 2025"
+
+
+def test_a_machine_without_a_profile_allows_extensions_as_azure_does() -> None:
+    vm = an_arm_machine()
+    del vm["properties"]["osProfile"]
+    assert machine_from_arm(vm).extensions_allowed is True
+    assert machine_from_graph(a_graph_row(allow_extensions=None)).extensions_allowed is True
+
+
+def test_a_group_is_read_alike_from_arm_and_graph() -> None:
+    assert group_from_json({"tags": {"Patch-Mode": "off"}, "managedBy": "/aks"}) == Group({"patch-mode": "off"}, "/aks")
+    assert group_from_json({"tags": None}) == Group()
+
+
+TIMES: dict[str, tuple[str, datetime]] = {
+    "seven digits": ("2026-11-25T08:00:00.1234567Z", datetime(2026, 11, 25, 8, 0, 0, 123456, UTC)),
+    "no fraction": ("2026-11-25T08:00:00Z", datetime(2026, 11, 25, 8, tzinfo=UTC)),
+    "an offset becomes UTC": ("2026-11-25T08:00:00+02:00", datetime(2026, 11, 25, 6, tzinfo=UTC)),
+    "no zone is UTC": ("2026-11-25T08:00:00", datetime(2026, 11, 25, 8, tzinfo=UTC)),
+    "the first second of .NET": ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+}
+
+
+@pytest.mark.parametrize(("text", "moment"), TIMES.values(), ids=TIMES)
+def test_times_as_azure_writes_them(text: str, moment: datetime) -> None:
+    read = time_or_none(text)
+    assert read == moment
+    assert read is not None
+    assert read.tzinfo is UTC
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_no_time_is_no_error(nothing: object) -> None:
+    assert time_or_none(nothing) is None
