@@ -46,7 +46,7 @@ async def on_event(doors: Doors, machine_id: MachineId) -> None:
         return await _leave(doors, stored, machine, step.state, step.reason)
     if doors.settings.mode is Mode.PLAN:
         return journal.write("machine.planned", machine=machine_id, verb=step.verb, reason=step.reason)
-    record = claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=previous)
+    record = replace(claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=previous), looks=0)
     if not isinstance(step, Assess):
         return await look_again(doors, stored, record, step)
     if doors.compute.bucket_is_low(machine.bucket):  # a storm: the sweep, the one owner of the pace, sends it

@@ -130,11 +130,11 @@ def standing(record: Record | None, now: datetime) -> Step | None:
         return None
     busy = State.ASSESSING if record.kind is Kind.ASSESS else State.INSTALLING
     if record.phase is Phase.QUEUED:
-        return Wait(State.QUEUED, f"claimed for an {_noun(record.kind)}", when=record.due_at)
+        return Wait(State.QUEUED, f"claimed for an {noun(record.kind)}", when=record.due_at)
     if record.phase in (Phase.STARTING, Phase.RUNNING):
-        return Wait(busy, f"an {_noun(record.kind)} is under way", when=record.started_at)
+        return Wait(busy, f"an {noun(record.kind)} is under way", when=record.started_at)
     if record.phase is Phase.ENDED:
-        ended = f"its {_noun(record.kind)} ended {record.outcome}; Resource Graph does not show it yet"
+        ended = f"its {noun(record.kind)} ended {record.outcome}; Resource Graph does not show it yet"
         return Wait(State.CONFIRMING, ended, when=record.ended_at)
     return Wait(State(record.state or State.HELD), record.reason, record.remedy, record.not_before, record.cause)
 
@@ -268,7 +268,8 @@ RULES: tuple[Callable[[Case], Step | None], ...] = (
 def _by_support_state(case: Case) -> Step:
     verdict = case.verdict
     if case.machine.verdict is None and _assessed_lately(case):
-        return Wait(State.GRAPH_BEHIND, "assessed already: the sweep asks Resource Graph what came of it")
+        reason = "assessed already: the sweep asks Resource Graph what came of it"
+        return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT)
     if _graph_is_behind(case):
         reason = "a finished assessment is not in Resource Graph yet"
         return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=case.now + case.settings.first_retry)
@@ -417,7 +418,7 @@ def _stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMAR
     return moment is None or now - moment >= age
 
 
-def _noun(kind: Kind) -> str:
+def noun(kind: Kind) -> str:
     return "assessment" if kind is Kind.ASSESS else "installation"
 
 

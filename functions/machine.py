@@ -143,7 +143,7 @@ class Summary:
 
     @property
     def in_progress(self) -> bool:
-        return self.status.lower() in ("inprogress", "notstarted")
+        return in_progress(self.status)
 
     @property
     def succeeded(self) -> bool:
@@ -309,6 +309,11 @@ def time_or_none(value: object) -> datetime | None:
         if moment.year < 9999:  # the last year is a placeholder, and nothing can be added to it
             return moment
     raise BadInput(f"{shown(value)} is no time; it should read like 2026-11-25T08:00:00Z")
+
+
+def in_progress(status: str) -> bool:
+    """Whether a status of Azure's names an operation that has not ended (services differ in its letter case)."""
+    return status.lower() in ("inprogress", "notstarted", "accepted", "running")
 
 
 def shown(value: object) -> str:

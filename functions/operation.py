@@ -7,7 +7,7 @@ raised and the message comes again; after it nothing is raised, because the ledg
 
 from collections.abc import Awaitable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable
@@ -135,30 +135,33 @@ async def send(doors: Doors, stored: Stored | None, record: Record, delay: timed
 
 async def hold_step(doors: Doors, stored: Stored, step: Step) -> None:
     """A Wait or Leave at the second look: the row keeps its reason, so that sweeps do not ask again too early."""
-    now = doors.clock()
-    until = step.when or now + (A_WEEK if step.cause is Cause.NEVER else OWNER_RETRY)
-    if step.cause in (Cause.TRANSIENT, Cause.CONFLICT) and step.when is None:
-        until = now + doors.settings.first_retry
-    record = hold(stored.record, step.cause, until, step.state, step.reason, step.remedy)
+    record, until = stored.record, step.when
+    if until is None:
+        record, until = _next_try(doors, record, step.cause)
     journal.write(
         "machine.waiting", machine=record.machine, verb=step.verb, state=step.state, reason=step.reason,
         remedy=step.remedy, until=until,
     )  # fmt: skip
-    await doors.ledger.replace(stored, record)
+    await doors.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
 
 
 async def hold_for(doors: Doors, stored: Stored, cause: Cause, state: State, reason: str, remedy: str) -> None:
-    """A failure: held by its cause, transient and conflict with growing waits, and a bounded number of them."""
-    record = replace(stored.record, attempts=stored.record.attempts + 1)
-    if cause is Cause.TRANSIENT and record.attempts > TRANSIENT_TRIES:
+    """A failure: held by its cause; what should have passed by itself becomes its owner's after five tries."""
+    if cause is Cause.TRANSIENT and stored.record.attempts >= TRANSIENT_TRIES:
         cause = Cause.OWNER
-    wait = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: A_WEEK}.get(cause)
-    until = doors.clock() + (wait or backoff(doors.settings.first_retry, record.attempts, doors.jitter()))
+    record, until = _next_try(doors, stored.record, cause)
     journal.write(
         "machine.held", machine=record.machine, kind=record.kind, cause=cause, state=state, reason=reason,
         remedy=remedy, attempts=record.attempts, until=until,
     )  # fmt: skip
     await doors.ledger.replace(stored, hold(record, cause, until, state, reason, remedy))
+
+
+def _next_try(doors: Doors, record: Record, cause: Cause) -> tuple[Record, datetime]:
+    """One more attempt, and when the next may be: growing waits, a day for an owner, a week for what cannot be."""
+    record = replace(record, attempts=record.attempts + 1)
+    fixed = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: A_WEEK}.get(cause)
+    return record, doors.clock() + (fixed or backoff(doors.settings.first_retry, record.attempts, doors.jitter()))
 
 
 async def hold_refused(doors: Doors, stored: Stored, refused: Refused) -> None:

@@ -119,6 +119,7 @@ def claim(
         due_at=due_at,
         sent=sent,
         verdict=machine.verdict,
+        looks=same.looks if same else 0,
         unanswered=same.unanswered if same else 0,
         attempts=same.attempts if same else 0,
     )

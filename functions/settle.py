@@ -15,9 +15,9 @@ from functions.cloud.compute import Outcome
 from functions.cloud.errors import CloudError, Gone, meaning_of_outcome, real_errors
 from functions.cloud.graph import SeenInstallation
 from functions.cloud.ledger import Stored
-from functions.decision import State, next_look, undetermined
+from functions.decision import State, next_look, noun, undetermined
 from functions.doors import Doors
-from functions.machine import BadInput, Kind, Machine, Summary, SupportState, Verdict
+from functions.machine import BadInput, Kind, Machine, Summary, SupportState, Verdict, in_progress
 from functions.operation import OWNER_RETRY, forget, hold_for
 from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, STALE_SUMMARY, Cause, Phase, Record, end, hold, release
 
@@ -170,7 +170,11 @@ async def _confirm_assessment(doors: Doors, stored: Stored, machine: Machine | N
     if machine is not None and machine.vm_id != record.vm_id:
         return await forget(doors, stored)
     verdict = machine.verdict if machine else None
-    if machine is None or verdict is None or not _shows(record, verdict.assessment_id, verdict.assessed):
+    if (
+        machine is None
+        or verdict is None
+        or not _shows(record, verdict.assessment_id, verdict.status, verdict.assessed)
+    ):
         return await _silent(doors, stored)
     journal.write(
         "support.detected", machine=record.machine, state=verdict.state, operation=verdict.assessment_id,
@@ -195,7 +199,7 @@ async def _no_verdict(doors: Doors, stored: Stored, verdict: Verdict) -> None:
 
 async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenInstallation]) -> None:
     record = stored.record
-    if not any(_shows(record, item.operation_id, item.started) for item in seen):
+    if not any(_shows(record, item.operation_id, item.status, item.started) for item in seen):
         return await _silent(doors, stored)
     journal.write("installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome)
     if record.reason:
@@ -206,16 +210,28 @@ async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenIns
     return None
 
 
-def _shows(record: Record, operation_id: str, started: datetime | None) -> bool:
-    """Graph shows this operation or a later one."""
+def _shows(record: Record, operation_id: str, status: str, started: datetime | None) -> bool:
+    """Graph shows the end of this operation, or of a later one."""
+    if in_progress(status):
+        return False
     if operation_id and operation_id == record.operation_id:
         return True
     return started is not None and record.started_at is not None and started > record.started_at + timedelta(seconds=1)
 
 
 async def _silent(doors: Doors, stored: Stored) -> None:
-    record = stored.record
-    if record.ended_at and doors.clock() >= record.ended_at + GRAPH_PATIENCE:
-        reason = f"its {record.kind} ended {record.outcome}; Resource Graph has not shown it for a day"
+    """Graph does not show it. Lag, most likely; but a machine that is gone, or another one by now, is never shown."""
+    record, now = stored.record, doors.clock()
+    ended = record.ended_at or now
+    if record.reason or now >= ended + ADOPT_AFTER:
+        try:
+            machine = await doors.compute.machine(record.machine)
+        except Gone:
+            return await forget(doors, stored)
+        if machine.vm_id != record.vm_id:
+            return await forget(doors, stored)
+    if now >= ended + GRAPH_PATIENCE:
+        reason = f"its {noun(record.kind)} ended {record.outcome}; Resource Graph has not shown it for a day"
         remedy = "Check that the app's identity may read the machine's patch results."
         await hold_for(doors, stored, Cause.OWNER, State.HELD, reason, remedy)
+    return None

@@ -55,9 +55,10 @@ class Limits:
     list_subscription: Rate = Rate(900, 300)
     update_resource: Rate = Rate(12, 4)
     update_subscription: Rate = Rate(1_500, 500)
-    arm_reads: Rate = Rate(250, 25, 1)
-    arm_writes: Rate = Rate(200, 10, 1)
-    arm_deletes: Rate = Rate(200, 10, 1)
+    # Resource Manager's own: off unless `with_arm` is asked for, as everybody in a test shares one caller.
+    arm_reads: Rate = Rate(None, 0, 1)
+    arm_writes: Rate = Rate(None, 0, 1)
+    arm_deletes: Rate = Rate(None, 0, 1)
     graph: Rate = Rate(15, 15, 5)
     # What Compute does when a second patch operation is asked for: not documented, so both can be had.
     conflict: Literal["409", "supersede"] = "409"
@@ -70,10 +71,9 @@ class Limits:
             **{name: replace(rate, period_seconds=rate.period_seconds / speed) for name, rate in rates.items()},
         )
 
-    def without_arm(self) -> Limits:
-        """Compute's own quotas alone: Resource Manager's 200 writes at once would hide their 300 calls."""
-        free = Rate(None, 0)
-        return replace(self, arm_reads=free, arm_writes=free, arm_deletes=free)
+    def with_arm(self) -> Limits:
+        """Resource Manager's quotas too. They allow a caller 200 writes at once: fewer than Compute's 300 calls."""
+        return replace(self, arm_reads=Rate(250, 25, 1), arm_writes=Rate(200, 10, 1), arm_deletes=Rate(200, 10, 1))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Refusal:
 # Texts: Microsoft Learn, "Common error messages when you manage virtual machines in Azure", and public issues of
 # MicrosoftDocs/azure-docs. That page gives no HTTP status: 409 (400 for InvalidParameter) is inferred.
 REFUSALS: Mapping[str, Refusal] = {
-    "unsupported_image": Refusal(
+    "unsupported-image": Refusal(
         400, "InvalidParameter", "The selected VM image is not supported for VM Guest patch operations."
     ),
     "agent": Refusal(
@@ -106,11 +106,11 @@ REFUSALS: Mapping[str, Refusal] = {
         "OperationNotAllowed",
         "Operation '{0}' is not allowed on VM '{1}' since the VM is either deallocated or marked to be deallocated.",
     ),
-    "not_running": Refusal(409, "OperationNotAllowed", "The operation requires the VM to be running (or set to run)."),
-    "extensions_off": Refusal(
+    "not-running": Refusal(409, "OperationNotAllowed", "The operation requires the VM to be running (or set to run)."),
+    "extensions-off": Refusal(
         409, "OperationNotAllowed", "Cannot modify extensions in the VM when the VM is not running."
     ),
-    "extension_failed": Refusal(
+    "extension-failed": Refusal(
         409,
         "OperationNotAllowed",
         "Operation '{0}' is not allowed on VM '{1}' since VM has extension 'CustomScript' in failed state.",
@@ -124,7 +124,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "generalized": Refusal(
         409, "OperationNotAllowed", "Operation '{0}' is not allowed on VM '{1}' since the VM is generalized."
     ),
-    "platform_update": Refusal(
+    "platform-update": Refusal(
         409,
         "ResourceUpdateBlockedOnPlatformUpdate",
         "Resource cannot be updated at this time due to ongoing platform update. Please try again later.",
@@ -136,14 +136,14 @@ REFUSALS: Mapping[str, Refusal] = {
     ),
     "arm64": Refusal(400, "BadRequest", "CPU Architecture 'arm64' was not found in the extension repository."),
     "internal": Refusal(500, "InternalExecutionError", "An internal execution error occurred. Please retry later."),
-    "deny_assignment": Refusal(
+    "deny-assignment": Refusal(
         403,
         "DenyAssignmentAuthorizationFailed",
         "The client has permission to perform action on the scope; however, the access is denied because of the deny "
         "assignment with name 'lockdown'.",
     ),
     "policy": Refusal(403, "RequestDisallowedByPolicy", "Resource '{1}' was disallowed by policy."),
-    "subscription_disabled": Refusal(
+    "subscription-disabled": Refusal(
         409, "ReadOnlyDisabledSubscription", "The subscription is disabled and therefore marked as read only."
     ),
     "provider": Refusal(
@@ -172,7 +172,7 @@ class Behaviour:
     needs_reboot: bool = True
     window_exceeded: bool = False  # nothing of the selected gets installed: all stay pending
     errors: tuple[tuple[str, str], ...] = ()  # (code, message): five at most are reported, cut at 128 characters
-    refuse: Refusal | None = None
+    refuse: Refusal | str | None = None  # or its name in REFUSALS
     refuse_kinds: tuple[Kind, ...] = ("assess", "install")
     agent_never_ready: bool = False
     extensions_hang: bool = False
@@ -180,6 +180,14 @@ class Behaviour:
     rows_missing: bool = False  # Resource Graph never shows this machine's assessments
     assess_seconds: float | None = None  # None: as in Timings
     install_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.refuse, str) and self.refuse not in REFUSALS:
+            raise ValueError(f"refuse is one of {', '.join(REFUSALS)}")
+
+    @property
+    def refusal(self) -> Refusal | None:
+        return REFUSALS[self.refuse] if isinstance(self.refuse, str) else self.refuse
 
 
 @dataclass(frozen=True)

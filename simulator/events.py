@@ -42,7 +42,9 @@ def operation_event(world: World, operation: Operation) -> Json:
     """The event at the end of an operation on a virtual machine."""
     good = operation.final_status in ("Succeeded", "CompletedWithWarnings")
     name = f"Microsoft.Compute/virtualMachines/{_ACTIONS[operation.kind]}"
-    return event(world, Happening(operation.machine, name, operation.ends or operation.started, good, operation.request))
+    return event(
+        world, Happening(operation.machine, name, operation.ends or operation.started, good, operation.request)
+    )
 
 
 def event(world: World, what: Happening) -> Json:

@@ -52,7 +52,7 @@ def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
 
 def patch(world: World, request: Request, params: Mapping[str, str]) -> Response:
     group, body = find(world, params), request.json()
-    changed = {name: body[name] for name in ("tags", "managedBy") if name in body}
+    changed: Json = {name: body[name] for name in ("tags", "managedBy") if name in body}
     group.body.set(world.now(), {**(group.body.at(world.now()) or {}), **changed})
     _tell(world, group.id, "write", request)
     return Response(200, document(group, world.now()))

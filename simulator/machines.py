@@ -277,7 +277,11 @@ def power_state(machine: Machine, when: datetime) -> Json:
 
 def guest(machine: Machine) -> Json:
     if machine.windows:
-        return {"computerName": machine.name, "osName": "Windows Server 2022 Datacenter", "osVersion": "10.0.20348.2849"}
+        return {
+            "computerName": machine.name,
+            "osName": "Windows Server 2022 Datacenter",
+            "osVersion": "10.0.20348.2849",
+        }
     return {"computerName": machine.name, "osName": "ubuntu", "osVersion": "22.04"}
 
 
@@ -343,7 +347,10 @@ def _patch_status(machine: Machine, now: datetime) -> Json:
     found: Json = {}
     if assessment:
         found["availablePatchSummary"] = _summary(
-            assessment, "assessmentActivityId", ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount"), now
+            assessment,
+            "assessmentActivityId",
+            ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount"),
+            now,
         )
     if installation:
         counts = ("notSelected", "excluded", "pending", "installed", "failed")
@@ -404,7 +411,9 @@ def _os_type(properties: Json, image: Json) -> str:
 
 def _fill_exact_version(image: Json) -> None:
     """Where the caller left the version open, Azure says which one it took."""
-    parts = str(image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or "").split("/")
+    parts = str(
+        image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or ""
+    ).split("/")
     lowered = [part.lower() for part in parts]
     if image.get("publisher"):
         image.setdefault("version", "latest")

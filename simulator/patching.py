@@ -1,6 +1,6 @@
 """assessPatches and installPatches: when they are refused, how long they take, and what they report.
 
-Result shapes: recorded traffic of azure-cli's test_vm_install_patches (2024-11-23) and the models of azure-mgmt-compute.
+Result shapes: recorded traffic of azure-cli's test_vm_install_patches (2024-11-23), the models of azure-mgmt-compute.
 Not simulated: hotpatching, update sources (WSUS), pre- and post-maintenance, the eight hours in which a machine
 re-created under its old name answers ShutdownOrUnresponsive, and whatever a real guest's package manager may do.
 """
@@ -77,19 +77,26 @@ def end_all(world: World, machine: Machine, status: str, code: str, message: str
 
 def _check_order(order: Json) -> None:
     if order.get("rebootSetting") not in REBOOTS:
-        raise Refused(400, "InvalidParameter", "Required parameter 'rebootSetting' is missing or has a value not allowed.")
+        raise Refused(
+            400, "InvalidParameter", "Required parameter 'rebootSetting' is missing or has a value not allowed."
+        )
     duration = order.get("maximumDuration")
     if duration is not None and not (isinstance(duration, str) and _DURATION.fullmatch(duration)):
         raise Refused(400, "InvalidParameter", f"The value '{duration}' of parameter 'maximumDuration' is invalid.")
     parameters = {**(order.get("windowsParameters") or {}), **(order.get("linuxParameters") or {})}
-    selecting = ("classificationsToInclude", "kbNumbersToInclude", "packageNameMasksToInclude", "patchNameMasksToInclude")
+    selecting = (
+        "classificationsToInclude",
+        "kbNumbersToInclude",
+        "packageNameMasksToInclude",
+        "patchNameMasksToInclude",
+    )
     if not any(parameters.get(name) for name in selecting):
         raise Refused(400, "InvalidParameter", "At least one classification or one inclusion must be given.")
 
 
 def _refuse_if_told(machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
-    if behaviour.refuse and kind in behaviour.refuse_kinds:
-        raise refused(behaviour.refuse, ACTIONS[kind], machine.name)
+    if behaviour.refusal and kind in behaviour.refuse_kinds:
+        raise refused(behaviour.refusal, ACTIONS[kind], machine.name)
 
 
 def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
@@ -104,7 +111,7 @@ def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: 
     elif power == "deallocated":
         reason = REFUSALS["deallocated"]
     elif power != "running":
-        reason = REFUSALS["not_running"]
+        reason = REFUSALS["not-running"]
     elif not machine.agent_ready_at(now, behaviour):
         reason = REFUSALS["agent"]
     elif machine.extensions_busy_at(now, behaviour):
@@ -195,7 +202,10 @@ def _sort_out(operation: Operation, *, failed: bool, nothing: bool) -> _Plan:
 
 
 def _named(patch: Patch, parameters: Json, suffix: Literal["Include", "Exclude"]) -> bool:
-    masks = [*(parameters.get(f"packageNameMasksTo{suffix}") or ()), *(parameters.get(f"patchNameMasksTo{suffix}") or ())]
+    masks = [
+        *(parameters.get(f"packageNameMasksTo{suffix}") or ()),
+        *(parameters.get(f"patchNameMasksTo{suffix}") or ()),
+    ]
     names = {patch.name.lower(), f"{patch.name}_{patch.version}".lower()}
     numbers = {str(number).lower().removeprefix("kb") for number in parameters.get(f"kbNumbersTo{suffix}") or ()}
     return patch.kb in numbers or any(fnmatch(name, str(mask).lower()) for mask in masks for name in names)
@@ -224,7 +234,7 @@ def error_of(operation: Operation, failure: tuple[str, str] | None = None) -> Js
     stop = "" if operation.windows else "."
     text = f"{len(entries)} error/s reported{stop}"
     if shown:
-        text += f" The latest {len(shown)} error/s are shared in detail. To view all errors, review this log file on the machine."
+        text += f" The latest {len(shown)} error/s are shared in detail."
     return {"details": shown, "code": code, "message": text}
 
 

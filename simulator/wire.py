@@ -42,7 +42,9 @@ class Request:
         try:
             value = json.loads(self.body or b"{}")
         except ValueError:
-            raise Refused(400, "InvalidRequestContent", "The request content was invalid and could not be parsed.") from None
+            raise Refused(
+                400, "InvalidRequestContent", "The request content was invalid and could not be parsed."
+            ) from None
         if not isinstance(value, dict):
             raise Refused(400, "InvalidRequestContent", "The request content must be a JSON object.")
         return value
@@ -75,7 +77,13 @@ class Refused(Exception):
     """Azure says no. `flat` is the form of compute's throttling answer, without the `error` wrapper."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, headers: Mapping[str, str] | None = None, body: Json | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Json | None = None,
     ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status, self.code, self.message = status, code, message

@@ -205,7 +205,8 @@ class World:
         self.groups: dict[str, Group] = {}
         self.gone_groups: list[Group] = []
         self.subscriptions: dict[str, str] = {}
-        self.operations: list[Operation] = []
+        self.operations: list[Operation] = []  # assessments and installations
+        self.changes: list[Operation] = []  # creations, updates, starts, stops, deletions
         self.by_operation_id: dict[str, Operation] = {}
         self.events: list[Json] = []
         self.listeners: list[Callable[[Json], None]] = []
@@ -242,7 +243,7 @@ class World:
         return [each for each in itertools.chain(self.groups.values(), self.gone_groups) if each.exists_at(when)]
 
     def record(self, operation: Operation, machine: Machine) -> Operation:
-        self.operations.append(operation)
+        (self.operations if operation.kind in PATCHING else self.changes).append(operation)
         self.by_operation_id[operation.operation_id] = operation
         machine.operations.append(operation)
         return operation
@@ -285,7 +286,9 @@ def patches_of(behaviour: Behaviour, generation: int, *, windows: bool) -> tuple
     """Made-up updates, as many as the behaviour says: the same ones for the same behaviour."""
     classes = WINDOWS_CLASSES if windows else LINUX_CLASSES
     make = _windows_patch if windows else _linux_patch
-    wanted = [(classes[key], number) for key, count in behaviour.pending.items() if key in classes for number in range(count)]
+    wanted = [
+        (classes[key], number) for key, count in behaviour.pending.items() if key in classes for number in range(count)
+    ]
     return tuple(make(classification, generation, number) for classification, number in wanted)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from functions.cloud.errors import Gone
-from functions.cloud.work_queue import QUEUES, Message, Poison
+from functions.cloud.work_queue import LONGEST_DELAY_SECONDS, QUEUES, Message, Poison
 from functions.machine import (
     Group,
     Image,
@@ -201,7 +201,8 @@ class MemoryQueue:
     queues: dict[str, list[_Entry]] = field(default_factory=lambda: {name: [] for name in QUEUES.values()})
 
     async def send(self, kind: Kind, message: Message, delay_seconds: float) -> None:
-        self.put(QUEUES[kind], message.body(), max(int(delay_seconds), 0))
+        delay = min(max(int(delay_seconds), 0), LONGEST_DELAY_SECONDS)
+        self.put(QUEUES[kind], message.body(), delay)
 
     async def poison(self) -> list[Poison]:
         found, now = [], self.clock()

@@ -15,7 +15,18 @@ from urllib.parse import urlsplit
 
 from functions.cloud.access import Access
 from functions.cloud.errors import OutcomeUnknown, Unavailable
-from functions.machine import GUID, BadInput, Group, Json, Kind, Machine, MachineId, group_from_json, machine_from_arm
+from functions.machine import (
+    GUID,
+    BadInput,
+    Group,
+    Json,
+    Kind,
+    Machine,
+    MachineId,
+    group_from_json,
+    in_progress,
+    machine_from_arm,
+)
 
 SEND_SECONDS = 55  # for the whole POST; `begin` allows 60
 MACHINE_API_VERSION = "2024-11-01"
@@ -46,7 +57,7 @@ class Outcome:
 
     @property
     def running(self) -> bool:
-        return self.status.lower() in ("inprogress", "notstarted", "accepted", "running")
+        return in_progress(self.status)
 
     @property
     def patch_status(self) -> str:
@@ -81,7 +92,7 @@ class Compute:
         """
         operations = self._client(machine.id.subscription).virtual_machines
         target = (machine.id.group, machine.id.name)
-        options: dict[str, Any] = {"polling": False, "retry_total": 0, "use_env_settings": self._use_env}
+        options: dict[str, Any] = {"polling": False, "retry_total": 0}
         answers: list[Any] = []
         options["raw_response_hook"] = lambda response: answers.append(response.http_response)
         what = f"starting an {'assessment' if kind is Kind.ASSESS else 'installation'}"
@@ -130,7 +141,7 @@ class Compute:
         params = {"api-version": api_version} if api_version else {}
         async with self._access.call(what):
             client = self._client(subscription)
-            answer = await client.send_request(HttpRequest("GET", url, params=params), use_env_settings=self._use_env)
+            answer = await client.send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
             body = answer.json()
         if not isinstance(body, Mapping):
@@ -145,10 +156,6 @@ class Compute:
                 self._access.credential, subscription, **self._access.client_options()
             )
         return self._clients[subscription]
-
-    @property
-    def _use_env(self) -> bool:
-        return self._access.settings.use_proxy
 
     def _accepted(self, answers: list[Any]) -> Accepted:
         """The 202's id and URL. Without them the operation may run all the same: the sweep finds it on the machine."""

@@ -115,6 +115,8 @@ _DISABLED = Meaning(Cause.OWNER, "the subscription is disabled", "Enable the sub
 _PROVIDER = Meaning(
     Cause.OWNER, "a resource provider is not registered", "Register Microsoft.Compute in the subscription."
 )
+# Not any text with the word sudo: the remedy for a broken package manager, `sudo dpkg --configure -a`, has it too.
+_SUDO = Meaning(Cause.OWNER, "sudo does not work for the patch extension", "Check the sudo configuration.")
 UNMATCHED = Meaning(Cause.OWNER, "Azure refused", "Read the code and message, and correct the machine.")
 
 REFUSALS: tuple[Signal, ...] = (
@@ -168,12 +170,8 @@ OUTCOMES: tuple[Signal, ...] = (
         "maintenancewindowexceeded",
         Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION."),
     ),
-    Signal(
-        None,
-        "",
-        "sudo",
-        Meaning(Cause.OWNER, "sudo does not work for the patch extension", "Check the sudo configuration."),
-    ),
+    Signal(None, "", "sudo status check failed", _SUDO),
+    Signal(None, "", "unable to invoke sudo", _SUDO),
     Signal(
         None,
         "",

@@ -146,7 +146,6 @@ class Graph:
             page = await self._graph().resources(
                 request,
                 raw_response_hook=lambda response: headers.update(response.http_response.headers),
-                use_env_settings=settings.use_proxy,
             )
         lowered = {name.lower(): value for name, value in headers.items()}
         if str(lowered.get("x-ms-tenant-subscription-limit-hit", "")).lower() == "true":

@@ -34,7 +34,9 @@ class Table(Protocol):
 
     async def replace(self, row: Row, columns: Entity) -> Row | None: ...
 
-    async def delete(self, row: Row) -> bool: ...
+    async def delete(self, row: Row) -> bool:
+        """Whether the row is gone now: True also when somebody else deleted it before."""
+        ...
 
     def scan(self, *, without: str) -> AsyncIterator[Row]:
         """Every row whose partition is not `without`."""
@@ -60,6 +62,8 @@ class MemoryTable:
         return self._put(row.partition, row.key, columns)
 
     async def delete(self, row: Row) -> bool:
+        if (row.partition, row.key) not in self.rows:
+            return True
         current = self._current(row)
         if current:
             del self.rows[row.partition, row.key]

@@ -143,7 +143,7 @@ class FunctionsHost:
         self._worker: Worker | None = None
         self._declarations: dict[str, Declaration] = {}
         self._storage: Storage | None = None
-        self._listeners: list[QueueListener | TimerListener] = []
+        self.listeners: list[QueueListener | TimerListener] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runner: web.AppRunner | None = None
         self._undo: list[Callable[[], None]] = []
@@ -190,7 +190,7 @@ class FunctionsHost:
             if self._closing is not None:
                 await self._closing
             return
-        for listener in self._listeners:
+        for listener in self.listeners:
             listener.stop()
         for site in list(self._runner.sites) if self._runner is not None else []:
             await site.stop()
@@ -305,7 +305,7 @@ class FunctionsHost:
             listener = self._timer_listener(declaration, storage)
         else:
             return
-        self._listeners.append(listener)
+        self.listeners.append(listener)
         self._spawn(listener.run())
 
     def _queue_listener(self, declaration: Declaration, storage: Storage) -> QueueListener:
@@ -501,7 +501,7 @@ class FunctionsHost:
         if self._worker is not None:
             self._worker.abandon()
         mine = asyncio.current_task()
-        for listener in self._listeners:
+        for listener in self.listeners:
             if isinstance(listener, QueueListener):
                 listener.abandon()
         for task in self._tasks - {mine}:

@@ -125,7 +125,7 @@ class TimerListener:
         self._run_on_startup = run_on_startup
         self._stopping = asyncio.Event()
         self._lost = asyncio.Event()
-        self.holds_lease = False
+        self.ticking = False  # this host holds the lease and has looked at what is stored
 
     async def run(self) -> None:
         """Wait for the lease, tick while it is held, and begin again when it is lost."""
@@ -147,13 +147,12 @@ class TimerListener:
 
     async def _tick_under(self, lease_id: str) -> None:
         self._lost.clear()
-        self.holds_lease = True
         renewing = asyncio.create_task(self._renew(lease_id))
         try:
             await self._tick()
         finally:
             renewing.cancel()
-            self.holds_lease = False
+            self.ticking = False
         await self._blobs.release_lease(self._lock_blob, lease_id)
 
     async def _renew(self, lease_id: str) -> None:
@@ -163,6 +162,7 @@ class TimerListener:
 
     async def _tick(self) -> None:
         status = await self._status_at_start()
+        self.ticking = True
         last = self._clock()
         if status is not None and status.next < last:
             status = await self._fire(Due(True, status), last)

@@ -184,7 +184,7 @@ def _declaration(function: Any) -> Declaration:
     call = function.get_user_function()
     parameters = set(inspect.signature(call).parameters)
     bindings = {binding.name for binding in function.get_bindings()}
-    if parameters - {"context"} != bindings - {"context"}:
+    if parameters - {"context"} != bindings - {"context", "$return"}:
         raise ValueError(f"function {name} takes {sorted(parameters)}, its bindings are {sorted(bindings)}")
     return Declaration(
         name=name,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from azure.storage.queue.aio import QueueClient
 
 from simulator import identity
@@ -83,6 +84,8 @@ class Stories:
 
 class Stand:
     """Storage, identity and any number of hosts of the sample app; hosts that still run at the end are stopped."""
+
+    app_folder = APP
 
     def __init__(self, tls: Tls, account: StorageAccount, folder: Path) -> None:
         self.tls = tls
@@ -209,3 +212,9 @@ def shifted_clock(start: dt.datetime) -> Callable[[], dt.datetime]:
     """A clock that begins at `start` now and then goes as the real one."""
     offset = start - dt.datetime.now(dt.UTC)
     return lambda: dt.datetime.now(dt.UTC) + offset
+
+
+def wanted_cases(request: pytest.FixtureRequest) -> set[str]:
+    """The cases that are collected to run of the requesting module (`pytest -k` may have left some out)."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    return {spec.params["case"] for spec in specs if spec is not None and "case" in spec.params}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from simulator.azurite import Azurite
 from simulator.functions_host import FunctionsHost
@@ -110,14 +111,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("webhook")
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stand(tls: Tls, azurite: Azurite, folder: Path) -> AsyncIterator[Stand]:
     async with Stand(tls, azurite.fresh_account(), folder) as stand:
         await stand.queue()
         yield stand
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def host(stand: Stand) -> FunctionsHost:
     return await stand.host()
 

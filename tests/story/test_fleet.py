@@ -23,33 +23,33 @@ QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments() -> None:
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
     for number in range(100):
-        await world.create(f"vm-{number:03}", SUPPORTED)
+        world.create(f"vm-{number:03}", SUPPORTED)
     writes = [event for event in world.azure.events if event["subject"].lower().count("/virtualmachines/") == 1]
     events = [event for event in writes if not event["subject"].lower().count("/extensions/")] * 10
     random.Random(7).shuffle(events)
     world.now += timedelta(minutes=2)
     await asyncio.gather(*(world.event(event) for event in events))
 
-    assert Counter(operation.kind for operation in world.azure.operations) == {"assess": 100}
-    assert not overlaps(world.azure.operations)
+    assert Counter(operation.kind for operation in world.operations()) == {"assess": 100}
+    assert not overlaps(world.operations())
 
 
 async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_and_none_failed() -> None:
     """700 machines at once in one region: the bucket holds 300 calls and refills 100 a minute."""
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
     for number in range(700):
-        await world.create(f"vm-{number:03}", SUPPORTED)
+        world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
     access = world.doors.compute._access
     fresh, world._events_read = world.azure.events, len(world.azure.events)
     await asyncio.gather(*(world.event(event) for event in fresh))
-    burst = len(world.azure.operations)
+    burst = len(world.operations())
     assert access.peak_calls <= CALLS_AT_ONCE
     assert burst < 300, "the events stop before the quota is gone; the sweep owns the pace"
 
     await world.pass_time(hours=1)
-    assert len({operation.machine for operation in world.azure.operations}) == 700
-    assert len(world.azure.operations) == 700
+    assert len({operation.machine for operation in world.operations()}) == 700
+    assert len(world.operations()) == 700
     assert [record for record in await world.records() if record.attempts] == []
     assert {step.state for step in (await world.states()).values()} == {State.ASSESSED}
     throttled = [request for request in world.azure.requests if request[3] == 429]
@@ -64,7 +64,7 @@ async def test_a_429_postpones_its_machine_and_says_nothing_about_it() -> None:
     world.azure.faults.add(
         Fault("POST", r".*/assessPatches", times=1, status=429, body=answer, headers={"Retry-After": "120"})
     )
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=2)
     record = await world.record(machine)
     assert record is not None
@@ -77,7 +77,7 @@ async def test_two_sweeps_at_once_hand_out_once() -> None:
     world = World(timings=QUICK)
     world.events_arrive = False
     for number in range(20):
-        await world.create(f"vm-{number:02}", SUPPORTED)
+        world.create(f"vm-{number:02}", SUPPORTED)
     world.now += timedelta(minutes=2)
     await asyncio.gather(*(world.sweep(world.open_doors()) for _ in range(2)))
     assert len(world.queue.messages[QUEUES[Kind.ASSESS]]) == 20
@@ -87,7 +87,7 @@ async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
     world = World(timings=QUICK)
     assert await world.doors.ledger.take_sweep("dead", world.now)
     world.events_arrive = False
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     world.now += timedelta(minutes=4)
     await world.sweep()
     assert not world.queue.messages
@@ -101,7 +101,7 @@ async def test_two_instances_of_every_function_at_once() -> None:
     """Every event, message and sweep is taken by two processes at the same time."""
     world = World(timings=QUICK)
     two = (world.open_doors(), world.open_doors())
-    machines = [await world.create(f"vm-{number:02}", SUPPORTED) for number in range(10)]
+    machines = [world.create(f"vm-{number:02}", SUPPORTED) for number in range(10)]
     for _ in range(120):
         world.now += timedelta(minutes=1)
         fresh = world.azure.events[world._events_read :]
@@ -116,7 +116,7 @@ async def test_two_instances_of_every_function_at_once() -> None:
             for item in due:
                 world.queue.messages[QUEUES[kind]].remove(item)
         await asyncio.gather(*(world.sweep(doors) for doors in two))
-    assert not overlaps(world.azure.operations)
+    assert not overlaps(world.operations())
     for machine in machines:
         assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 
@@ -124,7 +124,7 @@ async def test_two_instances_of_every_function_at_once() -> None:
 async def test_the_cap_of_the_fleet_counts_installations_only() -> None:
     world = World({"PATCH_MAX_IN_FLIGHT": "3"}, timings=QUICK)
     for number in range(12):
-        await world.create(f"vm-{number:02}", SUPPORTED)
+        world.create(f"vm-{number:02}", SUPPORTED)
     most = 0
     for _ in range(36):
         await world.pass_time(minutes=5)
@@ -138,7 +138,7 @@ async def test_the_cap_of_the_fleet_counts_installations_only() -> None:
 async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(machines: int) -> None:
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
     for number in range(machines):
-        await world.create(f"vm-{number:02}", SUPPORTED)
+        world.create(f"vm-{number:02}", SUPPORTED)
     await world.pass_time(hours=2)
     calls, reads = len(world.azure.requests), world.table.reads
     await world.sweep()
@@ -150,7 +150,7 @@ async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(m
 async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MODE": "plan"}, timings=QUICK)
-    await world.create("vm-01", SUPPORTED)
+    world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=1)
     assert world.posts() == []
     assert any('"machine.planned"' in line for line in caplog.messages)
@@ -160,7 +160,7 @@ async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptu
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     for number in range(5):
-        await world.create(f"vm-{number:02}", SUPPORTED)
+        world.create(f"vm-{number:02}", SUPPORTED)
     await world.pass_time(hours=30)
     counted = [line for line in caplog.messages if '"machine.counted"' in line]
     assert len(counted) == 10
@@ -169,7 +169,7 @@ async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptu
 
 async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
     world = World(timings=QUICK)
-    await world.create("vm-01", SUPPORTED)
+    world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=10)
     seen = await reconcile.everything(world.doors)
     assert [machine.id.name for machine, _ in seen] == ["vm-01"]

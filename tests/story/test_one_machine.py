@@ -10,6 +10,7 @@ from functions.decision import State
 from functions.machine import Kind
 from functions.record import Phase
 from simulator.azure import Behaviour, Fault, Timings, overlaps
+from simulator.behaviour import REFUSALS
 from tests.story.world import Killed, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
@@ -17,7 +18,7 @@ SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "criti
 
 async def test_a_new_machine_is_assessed_patched_and_confirmed() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=3)
 
     operations = world.operations(machine)
@@ -29,7 +30,7 @@ async def test_a_new_machine_is_assessed_patched_and_confirmed() -> None:
 
 async def test_the_default_mode_assesses_and_never_installs() -> None:
     world = World({"PATCH_MODE": "assess", "PATCH_WINDOW": ""})
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=12)
 
     assert [operation.kind for operation in world.operations(machine)] == ["assess"]
@@ -39,7 +40,7 @@ async def test_the_default_mode_assesses_and_never_installs() -> None:
 async def test_the_sweep_alone_reaches_the_same_end() -> None:
     world = World()
     world.events_arrive = False
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=3)
 
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
@@ -47,8 +48,9 @@ async def test_the_sweep_alone_reaches_the_same_end() -> None:
 
 async def test_a_machine_at_rest_is_patched_again_after_the_interval() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=3)
+    world.in_long_steps()
     world.azure.behave(str(machine), SUPPORTED)  # next month's patches
     await world.pass_time(days=7)
 
@@ -69,7 +71,7 @@ async def test_a_machine_at_rest_is_patched_again_after_the_interval() -> None:
 )
 async def test_without_the_verdict_supported_nothing_is_ever_installed(behaviour: Behaviour, state: State) -> None:
     world = World()
-    machine = await world.create("vm-01", behaviour)
+    machine = world.create("vm-01", behaviour)
     await world.pass_time(hours=12)
 
     assert world.operations(machine, "install") == []
@@ -80,7 +82,8 @@ async def test_without_the_verdict_supported_nothing_is_ever_installed(behaviour
 
 async def test_an_undetermined_machine_is_asked_three_times_then_weekly() -> None:
     world = World()
-    machine = await world.create("vm-01", Behaviour(support_state=None))
+    world.in_long_steps()
+    machine = world.create("vm-01", Behaviour(support_state=None))
     await world.pass_time(days=3)
     assert len(world.operations(machine)) == 3
     await world.pass_time(days=6)
@@ -89,7 +92,7 @@ async def test_an_undetermined_machine_is_asked_three_times_then_weekly() -> Non
 
 async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_one() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     while not world.operations(machine, "install"):
         await world.pass_time(minutes=1)
     world.azure.graph.freeze(world.now)
@@ -104,7 +107,7 @@ async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_o
 
 async def test_a_failing_graph_page_changes_nothing() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     world.events_arrive = False
     world.azure.faults.add(Fault("POST", r".*ResourceGraph.*", times=10_000, status=503))
     before = dict(world.table.rows)
@@ -125,7 +128,7 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Kin
     world.table.kill_when = lambda move, columns: (
         "before" if columns.get("phase") == Phase.RUNNING and columns.get("kind") == kind else None
     )
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     with pytest.raises(Killed):
         await world.pass_time(hours=3)
     assert len(world.operations(machine, kind)) == 1
@@ -136,7 +139,7 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Kin
 
     await world.pass_time(hours=5)
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
-    assert not overlaps(world.azure.operations)
+    assert not overlaps(world.operations())
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -152,14 +155,14 @@ async def test_killed_at_any_move_of_the_ledger_the_machine_is_patched_once(phas
         return None
 
     world.table.kill_when = once
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     for _ in range(20):
         try:
             await world.pass_time(hours=1)
         except Killed:
             continue
     assert len(world.operations(machine, "install")) == 1
-    assert not overlaps(world.azure.operations)
+    assert not overlaps(world.operations())
     assert (await world.states())["vm-01"].state == State.NOTHING_SELECTED
 
 
@@ -167,29 +170,30 @@ async def test_killed_at_any_move_of_the_ledger_the_machine_is_patched_once(phas
 async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: str) -> None:
     world = World()
     world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop=drop))
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=6)
 
     assert len(world.operations(machine, "install")) == 1
-    assert not overlaps(world.azure.operations)
+    assert not overlaps(world.operations())
 
 
 async def test_a_conflict_waits_for_the_winner() -> None:
     world = World()
     world.events_arrive = False
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=4)
-    world.azure.start_operation(str(machine), "install", started_by="User")
+    world.azure.start_operation(str(machine), "install", started_by="Platform")
     await world.pass_time(hours=8)
 
-    assert not overlaps(world.azure.operations)
-    assert len([operation for operation in world.operations(machine) if operation.started_by != "User"]) >= 1
+    assert not overlaps(world.operations())
+    assert len([operation for operation in world.operations(machine) if operation.started_by != "Platform"]) >= 1
 
 
 async def test_a_refused_image_is_the_same_verdict_as_unsupported() -> None:
     world = World()
-    refused = replace(SUPPORTED, refuse="unsupported-image")
-    machine = await world.create("vm-01", refused)
+    refused = replace(SUPPORTED, refuse=REFUSALS["unsupported_image"])
+    world.in_long_steps()
+    machine = world.create("vm-01", refused)
     await world.pass_time(days=2)
 
     assert world.operations(machine) == []
@@ -200,10 +204,10 @@ async def test_a_refused_image_is_the_same_verdict_as_unsupported() -> None:
 
 async def test_a_deleted_machine_is_forgotten() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     while not world.operations(machine):
         await world.pass_time(minutes=1)
-    await world.delete(machine)
+    world.delete(machine)
     await world.pass_time(hours=3)
 
     assert await world.records() == []
@@ -212,13 +216,13 @@ async def test_a_deleted_machine_is_forgotten() -> None:
 
 async def test_a_machine_recreated_under_its_name_starts_as_new() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     while not world.operations(machine, "install"):
         await world.pass_time(minutes=1)
     old = (await world.machine(machine)).vm_id
-    await world.delete(machine)
+    world.delete(machine)
     await world.pass_time(minutes=2)
-    await world.create("vm-01", SUPPORTED)
+    world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=8)
 
     new = (await world.machine(machine)).vm_id
@@ -230,7 +234,7 @@ async def test_a_machine_recreated_under_its_name_starts_as_new() -> None:
 async def test_a_message_poisoned_by_an_outage_is_recorded_and_its_machine_recovers() -> None:
     world = World()
     world.events_arrive = False
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=5)
     world.azure.faults.add(Fault("GET", r".*/virtualMachines/.*", times=5, status=503))
     held: list[str] = []
@@ -249,7 +253,7 @@ async def test_an_outage_of_a_minute_poisons_nothing() -> None:
     world = World()
     world.events_arrive = False
     for number in range(10):
-        await world.create(f"vm-{number}", SUPPORTED)
+        world.create(f"vm-{number}", SUPPORTED)
     await world.pass_time(minutes=5)
     world.table.away = Unavailable("the ledger is away")
     await world.messages()
@@ -263,7 +267,7 @@ async def test_an_outage_of_a_minute_poisons_nothing() -> None:
 
 async def test_tags_of_the_group_count_too() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-mode": "off"}})
     await world.pass_time(hours=2)
     assert world.operations(machine) == []
@@ -272,7 +276,7 @@ async def test_tags_of_the_group_count_too() -> None:
 
 async def test_a_start_event_releases_a_machine_held_because_it_was_off() -> None:
     world = World()
-    machine = await world.create("vm-01", SUPPORTED)
+    machine = world.create("vm-01", SUPPORTED)
     while not (await world.record(machine)) or not world.operations(machine):
         await world.pass_time(minutes=1)
     await arm(world.azure, "POST", f"{machine}/deallocate")

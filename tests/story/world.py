@@ -40,7 +40,6 @@ SETTINGS = {
     "PATCH_SETTLE_MINUTES": "0",
     "PATCH_MAX_IN_FLIGHT": "1000",
 }
-SWEEP_EVERY = timedelta(minutes=5)
 # As in host.json.
 VISIBILITY_TIMEOUT = timedelta(minutes=5)
 MAX_DEQUEUE_COUNT = 5
@@ -139,7 +138,8 @@ class World:
         self.doors = self.open_doors()
         self.errors: list[Exception] = []  # what steps raised and the host would log
         self._events_read = 0
-        self._next_sweep = START + SWEEP_EVERY
+        self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
+        self._next_sweep = START + self.sweep_every
         self.events_arrive = True
 
     def open_doors(self) -> Doors:
@@ -147,7 +147,6 @@ class World:
         access = Access(
             self.settings, lambda: self.now, credential=self.azure.credential(), transport=self.azure.transport()
         )
-        self._tokens = iter(range(10**9))
         return Doors(
             self.settings,
             compute=Compute(access),
@@ -163,18 +162,15 @@ class World:
     def machine_id(self, name: str, group: str = "rg-web") -> MachineId:
         return MachineId(SUBSCRIPTION, group, name)
 
-    async def create(self, name: str, behaviour: Behaviour | None = None, **body: Any) -> MachineId:
+    def create(self, name: str, behaviour: Behaviour | None = None, **body: Any) -> MachineId:
         machine = self.machine_id(name)
         if behaviour:
             self.azure.behave(str(machine), behaviour)
-        await self.put_vm(machine, **body)
+        self.azure.create_machine(str(machine), vm_body(**body))
         return machine
 
-    async def put_vm(self, machine: MachineId, **changes: Any) -> None:
-        await arm(self.azure, "PUT", str(machine), vm_body(**changes))
-
-    async def delete(self, machine: MachineId) -> None:
-        await arm(self.azure, "DELETE", str(machine))
+    def delete(self, machine: MachineId) -> None:
+        self.azure.delete_machine(str(machine))
 
     # -- what the host does
 
@@ -200,16 +196,20 @@ class World:
                     message.visible_at = self.now + timedelta(minutes=10)
 
     async def pass_time(self, **span: float) -> None:
-        """Lets time pass by the minute: events, messages and sweeps come as they are due."""
+        """Lets time pass by the tick: events, messages and sweeps come as they are due."""
         until = self.now + timedelta(**span)
         while self.now < until:
-            self.now = min(self.now + timedelta(minutes=1), until)
+            self.now = min(self.now + self.tick, until)
             if self.events_arrive:
                 await self.deliver_events()
             await self.messages()
             if self.now >= self._next_sweep:
-                self._next_sweep = self.now + SWEEP_EVERY
+                self._next_sweep = self.now + self.sweep_every
                 await self.sweep()
+
+    def in_long_steps(self) -> None:
+        """For stories of days and weeks."""
+        self.tick, self.sweep_every = timedelta(minutes=15), timedelta(hours=1)
 
     async def deliver_events(self) -> None:
         fresh = self.azure.events[self._events_read :]
@@ -258,7 +258,8 @@ class World:
         return [
             operation
             for operation in self.azure.operations
-            if (machine is None or str(operation.machine).lower() == str(machine))
+            if operation.kind in ("assess", "install")
+            and (machine is None or operation.machine.lower() == str(machine))
             and (kind is None or operation.kind == kind)
         ]
 

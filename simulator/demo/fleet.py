@@ -1,0 +1,309 @@
+"""The machines of the demo, one for each thing that may happen to a machine, and what should become of each.
+
+Only data, and what people and guests do meanwhile: nothing here starts or checks anything. What should become of a
+machine is written down by hand from the design, never computed from what the app says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from simulator.azure import Azure, Behaviour, Fault
+
+SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3e0"
+_SUBSCRIPTION_ID = f"/subscriptions/{SUBSCRIPTION}"
+_GALLERY = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/golden/images"
+_MANAGED = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Compute/images/erp-2025"
+
+# Each region has a quota of its own.
+REGIONS = ("westeurope", "northeurope", "swedencentral", "francecentral")
+# Resource groups: name → what its PUT says besides the location.
+GROUPS: Mapping[str, Mapping[str, Any]] = {
+    "rg-shop": {},
+    "rg-office": {},
+    "rg-lab": {"tags": {"patch-mode": "off"}},
+    "MC_shop_aks_westeurope": {},
+}
+
+GENERALIZED = {"id": f"{_GALLERY}/web/versions/1.4.0"}
+SPECIALIZED = {"id": f"{_GALLERY}/database/versions/3.0.1"}
+SHARED = {"sharedGalleryImageId": f"/sharedGalleries/{SUBSCRIPTION}-golden/images/app/versions/2.1.0"}
+COMMUNITY = {"communityGalleryImageId": "/communityGalleries/golden-5f3a/images/app/versions/7.0.0"}
+MANAGED = {"id": _MANAGED}
+UBUNTU = {
+    "publisher": "Canonical",
+    "offer": "0001-com-ubuntu-server-jammy",
+    "sku": "22_04-lts-gen2",
+    "version": "latest",
+}
+
+WAITING: Mapping[str, int] = {"critical": 1, "security": 4}  # nothing is left over once these are in
+SUPPORTED = Behaviour(support_state="Supported", pending=WAITING)
+BY_PLATFORM = {"patchMode": "AutomaticByPlatform"}
+BY_SCHEDULE = {**BY_PLATFORM, "automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True}}
+
+
+class Hands(Protocol):
+    """What people and guests can do while the app is at work."""
+
+    @property
+    def azure(self) -> Azure: ...
+
+    async def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """A call to ARM, again and again while the machine is busy or the quota used up."""
+        ...
+
+    async def seconds(self, seconds: float) -> None:
+        """Simulated ones."""
+        ...
+
+    async def until(self, condition: Callable[[], bool]) -> None: ...
+
+
+Act = Callable[[Hands, str], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What should become of a machine, and how many operations Azure should have seen on it, whoever asked for them."""
+
+    state: str
+    assessments: int
+    installations: int
+    more_assessments: bool = False  # asked again and again, so that the number depends on when one looks
+
+    def matches(self, state: str, assessments: int, installations: int) -> bool:
+        enough = assessments >= self.assessments if self.more_assessments else assessments == self.assessments
+        return state == self.state and enough and installations == self.installations
+
+
+@dataclass(frozen=True)
+class Part:
+    """One machine of the demo."""
+
+    name: str
+    story: str  # what is special about it, in a few words
+    expected: Expected
+    image: Mapping[str, str] | None = field(default_factory=lambda: GENERALIZED)  # None: a disk without an image
+    windows: bool = False
+    specialized: bool = False  # no osProfile
+    behaviour: Behaviour = SUPPORTED
+    tags: Mapping[str, str] = field(default_factory=dict)
+    patch_settings: Mapping[str, Any] = field(default_factory=dict)
+    group: str = "rg-shop"
+    region: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)  # further members of the PUT
+    profile: Mapping[str, Any] = field(default_factory=dict)  # further members of its osProfile
+    act: Act | None = None  # what somebody does meanwhile
+    fault: Fault | None = None  # what goes wrong between the app and ARM
+    event_lost: bool = False  # Event Grid never delivers its events
+
+    @property
+    def id(self) -> str:
+        return f"{_SUBSCRIPTION_ID}/resourceGroups/{self.group}/providers/Microsoft.Compute/virtualMachines/{self.name}"
+
+    def body(self) -> dict[str, Any]:
+        """What is PUT."""
+        disk = {
+            "osType": "Windows" if self.windows else "Linux",
+            "createOption": "FromImage" if self.image else "Attach",
+        }
+        storage: dict[str, Any] = {"osDisk": disk}
+        if self.image:
+            storage["imageReference"] = dict(self.image)
+        properties: dict[str, Any] = {"hardwareProfile": {"vmSize": "Standard_D2s_v5"}, "storageProfile": storage}
+        if not self.specialized:
+            properties["osProfile"] = self._profile()
+        return {"location": self.region, "tags": dict(self.tags), "properties": properties, **self.extra}
+
+    def _profile(self) -> dict[str, Any]:
+        name = "windowsConfiguration" if self.windows else "linuxConfiguration"
+        configuration = {"patchSettings": dict(self.patch_settings)} if self.patch_settings else {}
+        return {"computerName": self.name[:15], "adminUsername": "azureuser", name: configuration, **self.profile}
+
+
+# -- what people and guests do
+
+
+async def _power_off(hands: Hands, machine: str) -> None:
+    await hands.insist("POST", f"{machine}/deallocate")
+
+
+async def _power_off_and_on(hands: Hands, machine: str) -> None:
+    await hands.insist("POST", f"{machine}/deallocate")
+    await hands.seconds(600)
+    await hands.insist("POST", f"{machine}/start")
+
+
+async def _extensions_end(hands: Hands, machine: str) -> None:
+    """A long script extension comes to its end."""
+    await hands.seconds(540)
+    hands.azure.behave(machine, SUPPORTED)
+
+
+async def _install_by_hand(hands: Hands, machine: str) -> None:
+    """Somebody starts an installation in the portal in the very moment in which the machine is ready."""
+    await hands.seconds(420)
+    hands.azure.behave(machine, SUPPORTED)
+    hands.azure.start_operation(machine, "install", started_by="User")
+
+
+async def _break_apt(hands: Hands, machine: str) -> None:
+    """Between the assessment and the installation somebody interrupts dpkg."""
+    await hands.until(lambda: any(each.machine == machine and each.kind == "assess" for each in hands.azure.operations))
+    hands.azure.behave(machine, _APT_BROKEN)
+
+
+async def _delete_in_flight(hands: Hands, machine: str) -> None:
+    await hands.until(lambda: any(each.machine == machine and each.kind == "assess" for each in hands.azure.operations))
+    await hands.insist("DELETE", machine)
+
+
+_HANGS = Behaviour(support_state="Supported", pending=WAITING, extensions_hang=True)
+_APT_BROKEN = Behaviour(
+    support_state="Supported",
+    pending=WAITING,
+    install_status="Failed",
+    failed_patches=5,
+    errors=(("PACKAGE_MANAGER_FAILURE", "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'"),),
+)
+_CONFLICT = {
+    "error": {
+        "code": "OperationNotAllowed",
+        "message": "Operation 'assessPatches' is not allowed on VM since another operation is in progress.",
+    }
+}
+_THROTTLED = {
+    "code": "OperationNotAllowed",
+    "message": "The server rejected the request because too many requests have been received for this subscription.",
+    "details": [{"code": "TooManyRequests", "target": "VMGuestPatchOperationResourceMaximum", "message": "{}"}],
+}
+
+
+def _first_assessment(name: str, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Fault:
+    path = f"/virtualMachines/{name}/assessPatches$"
+    return Fault(method="POST", path=path, times=1, status=status, body=body, headers=dict(headers))
+
+
+PATCHED = Expected("patched", 2, 1)  # assessed, installed, assessed again
+UNTOUCHED = 0, 0
+
+# -- every image kind
+
+_IMAGES = (
+    Part("web-01", "Windows, gallery image", PATCHED, windows=True),
+    Part("web-02", "Linux, gallery image", PATCHED),
+    Part("db-01", "Windows, specialized image", PATCHED, SPECIALIZED, windows=True, specialized=True),
+    Part("db-02", "Linux, specialized image", PATCHED, SPECIALIZED, specialized=True),
+    Part("app-shared", "Linux, shared gallery", PATCHED, SHARED),
+    Part("app-community", "Linux, community gallery", PATCHED, COMMUNITY),
+    Part("erp-managed", "Windows, managed image", PATCHED, MANAGED, windows=True, group="rg-office"),
+    Part("erp-migrated", "Windows, migrated disk", PATCHED, None, windows=True, specialized=True, group="rg-office"),
+    Part("shop-market", "Linux, marketplace image", Expected("marketplace", *UNTOUCHED), UBUNTU),
+)
+
+# -- every support state (Supported is above), and what else an assessment or installation may bring
+
+_ANSWERS = (
+    Part("says-unknown", "support state Unknown", Expected("undetermined", 3, 0), behaviour=Behaviour("Unknown")),
+    Part("says-no", "support state Unsupported", Expected("unsupported", 1, 0), behaviour=Behaviour("Unsupported")),
+    Part(
+        "says-unable",
+        "UnableToDetermine",
+        Expected("undetermined", 3, 0, more_assessments=True),
+        behaviour=Behaviour("UnableToDetermine"),
+    ),
+    Part("says-nothing", "support state null", Expected("undetermined", 3, 0), behaviour=Behaviour(None)),
+    Part("up-to-date", "nothing to install", Expected("patched", 1, 0), behaviour=Behaviour(pending={})),
+    Part(
+        "only-other",
+        "nothing of a wanted class",
+        Expected("nothing-selected", 1, 0),
+        behaviour=Behaviour(pending={"other": 3}),
+        group="rg-office",
+    ),
+    Part(
+        "apt-broken",
+        "package manager broken",
+        Expected("held", 1, 1),
+        act=_break_apt,
+        group="rg-office",
+    ),
+    Part(
+        "refused",
+        "image refused by the API",
+        Expected("unsupported", *UNTOUCHED),
+        behaviour=Behaviour(refuse="unsupported-image"),
+    ),
+)
+
+# -- what its owner says
+
+_OWNERS = (
+    Part("tag-off", "tag patch-mode=off", Expected("opted-out", *UNTOUCHED), tags={"patch-mode": "off"}),
+    Part("lab-01", "group tag patch-mode=off", Expected("opted-out", *UNTOUCHED), group="rg-lab"),
+    Part("tag-hold", "on hold by tag", Expected("on-hold", *UNTOUCHED), tags={"patch-hold-until": "2099-01-15"}),
+    Part("tag-typo", "a tag with a typo", Expected("bad-tag", *UNTOUCHED), tags={"patch-mode": "instal"}),
+    Part(
+        "nobodys",
+        "AutomaticByPlatform, assess by tag",
+        Expected("patched-by-nobody", 1, 0),
+        tags={"patch-mode": "assess"},
+        patch_settings=BY_PLATFORM,
+    ),
+    Part("was-nobodys", "AutomaticByPlatform, taken over", PATCHED, patch_settings=BY_PLATFORM, windows=True),
+    Part(
+        "scheduled", "a maintenance schedule has it", Expected("scheduled-elsewhere", 1, 0), patch_settings=BY_SCHEDULE
+    ),
+    Part(
+        "aks-node-0",
+        "an AKS node",
+        Expected("managed-elsewhere", *UNTOUCHED),
+        group="MC_shop_aks_westeurope",
+        tags={"aks-managed-poolName": "pool1"},
+    ),
+    Part(
+        "desk-managed",
+        "managedBy another resource",
+        Expected("managed-elsewhere", *UNTOUCHED),
+        extra={"managedBy": f"{_SUBSCRIPTION_ID}/resourceGroups/rg-office/providers/Contoso.Desktops/pools/p1"},
+        group="rg-office",
+    ),
+)
+
+# -- what happens to it meanwhile
+
+_HAPPENINGS = (
+    Part("powered-off", "powered off at once", Expected("powered-off", *UNTOUCHED), act=_power_off),
+    Part("started-later", "powered off, started later", PATCHED, act=_power_off_and_on),
+    Part(
+        "agent-silent",
+        "VM agent never ready",
+        Expected("agent-not-ready", *UNTOUCHED),
+        behaviour=Behaviour(agent_never_ready=True),
+    ),
+    Part(
+        "no-extensions",
+        "extensions are forbidden",
+        Expected("extensions-forbidden", *UNTOUCHED),
+        profile={"allowExtensionOperations": False},
+    ),
+    Part("long-build", "extensions at work for long", PATCHED, behaviour=_HANGS, act=_extensions_end),
+    Part("by-hand", "somebody patches it by hand", Expected("patched", 1, 1), behaviour=_HANGS, act=_install_by_hand),
+    Part("conflict", "409: another operation runs", PATCHED, fault=_first_assessment("conflict", 409, _CONFLICT, {})),
+    Part(
+        "throttled",
+        "429: the quota is used up",
+        PATCHED,
+        fault=_first_assessment("throttled", 429, _THROTTLED, {"Retry-After": "3"}),
+    ),
+    Part("event-lost", "its event is lost", PATCHED, event_lost=True),
+    Part("deleted", "deleted while assessed", Expected("gone", 1, 0), act=_delete_in_flight),
+)
+
+FLEET: tuple[Part, ...] = tuple(
+    replace(part, region=REGIONS[number % len(REGIONS)])
+    for number, part in enumerate(_IMAGES + _ANSWERS + _OWNERS + _HAPPENINGS)
+)

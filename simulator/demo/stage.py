@@ -1,0 +1,292 @@
+"""One run of the demo: start everything, create the fleet, let people and guests act, watch, and compare.
+
+The app is the real one, driven from outside alone: events come through the webhook, work through the queues. What is
+seen of it is what anybody sees: its journal, its census, and the operations in Azure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from functions import reconcile
+from functions.cloud.access import Access
+from functions.cloud.compute import Compute
+from functions.cloud.errors import CloudError
+from functions.cloud.graph import Graph
+from functions.cloud.ledger import Ledger, Stored
+from functions.cloud.tables import StorageTable
+from functions.cloud.work_queue import StorageQueues
+from functions.decision import Step
+from functions.doors import Doors
+from functions.policy import read_settings
+from simulator import identity
+from simulator.azure import Azure, Operation, overlaps
+from simulator.demo import screen
+from simulator.demo.fleet import FLEET, GROUPS, SUBSCRIPTION, Part
+from simulator.demo.screen import Line, Numbers, Row, Verdict
+from simulator.embedded import ArmAnswer, Embedded
+from simulator.eventgrid import Filter
+from simulator.functions_host import FunctionsHost, Trace
+
+SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
+HOST_SCALE = 0.02  # the Functions host's own waits (polling, visibility of messages), as a part of the real ones
+LONGEST_SECONDS = 80.0  # then the demo ends, whatever state the machines are in
+POLL_SECONDS = 0.4
+
+# The app's clock is the real one, so its own times are set shorter here. Name → (value, what a deployment would have).
+SHORTENED: Mapping[str, tuple[str, str]] = {
+    "RECONCILE_SCHEDULE": ("*/2 * * * * *", "0 */5 * * * *"),
+    "PATCH_SETTLE_MINUTES": ("0.15", "60"),
+    "PATCH_READY_MINUTES": ("0.02", "2"),
+    "PATCH_RETRY_MINUTES": ("0.05", "15"),
+}
+SETTINGS: Mapping[str, str] = {
+    "PATCH_MODE": "install",
+    "PATCH_WINDOW": "any",
+    "PATCH_PACE_PERCENT": "100",
+    **{name: value for name, (value, _) in SHORTENED.items()},
+}
+
+# Lines that would only fill the ticker: they say nothing about one machine.
+_SILENT = {"event.ignored", "fleet.counted", "machine.counted", "sweep.finished", "sweep.skipped"}
+_DETAILS = ("state", "status", "support_state", "reason", "meaning", "problem", "remedy")
+
+
+async def run() -> bool:
+    """The whole demo. True when every machine ended as it should."""
+    console = Console()
+    print(introduction(), flush=True)
+    async with Embedded(speed=SPEED) as embedded:
+        settings = embedded.settings(**SETTINGS)
+        host = await embedded.host(settings, time_scale=HOST_SCALE)
+        await embedded.subscribe(host, filters=_lost_events())
+        async with _looking_in(settings) as doors:
+            stage = Stage(embedded, host, doors)
+            with screen.make(console) as picture:
+                verdicts = await stage.play(picture)
+    screen.conclude(console, verdicts)
+    return not any(verdict.expected for verdict in verdicts)
+
+
+def introduction() -> str:
+    """What is simulated and what is not, in a few lines."""
+    shortened = "\n".join(f"  {name}={value}   instead of {real}" for name, (value, real) in SHORTENED.items())
+    return (
+        f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
+        "Simulated: Resource Manager with Compute and its quotas, Resource Graph, Event Grid, the managed identity,\n"
+        "  the Functions host, and the machines' guests. Real: the app, the Azure SDKs, TLS, and storage (Azurite).\n"
+        f"Azure goes {SPEED:.0f} times faster: durations, the lag of Resource Graph, the refill of quotas.\n"
+        "The app goes by the real clock, with some of its settings shortened:\n"
+        f"{shortened}\n"
+    )
+
+
+def _lost_events() -> tuple[Filter, ...]:
+    """Event Grid promises delivery at least once, not always: these machines' events never come."""
+    return (Filter("subject", tuple(part.id for part in FLEET if part.event_lost), "StringNotIn"),)
+
+
+@asynccontextmanager
+async def _looking_in(settings: Mapping[str, str]) -> AsyncIterator[Doors]:
+    """For the census alone: somebody with an identity of their own looks at the app's ledger and at Resource Graph."""
+    read = read_settings(settings)
+
+    def clock() -> datetime:
+        return datetime.now(UTC)
+
+    access = Access(read, clock, credential=identity.StaticCredential())
+    yield Doors(read, Compute(access), Graph(access), Ledger(StorageTable(access)), StorageQueues(access), clock)
+    await access.close()
+
+
+@dataclass
+class Stage:
+    """The run: what was started, who acts, and what was seen last."""
+
+    embedded: Embedded
+    host: FunctionsHost
+    doors: Doors
+    _started: float = field(default_factory=time.monotonic)
+    _lives: list[asyncio.Task[None]] = field(default_factory=list)
+    _steps: dict[str, Step] = field(default_factory=dict)
+    _remembered: set[str] = field(default_factory=set)
+    _traces_read: int = 0
+
+    @property
+    def azure(self) -> Azure:
+        return self.embedded.azure
+
+    # -- Hands: what people and guests do
+
+    async def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        while (answer := await self.embedded.arm(method, path, body)).status in (409, 429):  # noqa: ASYNC110  (Azure decides)
+            await asyncio.sleep(0.1)  # as somebody would
+        _check(answer, method, path)
+
+    async def seconds(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / SPEED)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110  (anything in the world, nobody signals it)
+            await asyncio.sleep(0.02)
+
+    # -- the run
+
+    async def play(self, picture: screen.Screen) -> list[Verdict]:
+        """Creates the fleet and watches it until every machine is where it should be, or time is up."""
+        await self._create()
+        calm_since: int | None = None
+        while time.monotonic() - self._started < LONGEST_SECONDS:
+            await self._look(picture)
+            settled = all(not verdict.expected for verdict in self._verdicts())
+            sweeps = self._sweeps()
+            if not settled:
+                calm_since = None
+            elif calm_since is None:
+                calm_since = sweeps
+            elif sweeps > calm_since + 1:  # a whole sweep found nothing more to do
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        await self._end()
+        return self._verdicts()
+
+    async def _end(self) -> None:
+        for life in self._lives:
+            life.cancel()
+        await asyncio.gather(*self._lives, return_exceptions=True)
+
+    async def _create(self) -> None:
+        for name, more in GROUPS.items():
+            body = {"location": "westeurope", **more}
+            await self.insist("PUT", f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}", body)
+        for part in FLEET:
+            self.azure.behave(part.id, part.behaviour)
+            if part.fault:
+                self.azure.faults.add(part.fault)
+        self._lives = [asyncio.create_task(self._live(part)) for part in FLEET]
+
+    async def _live(self, part: Part) -> None:
+        """From its creation to whatever somebody does to it."""
+        await self.insist("PUT", part.id, part.body())
+        if part.act:
+            await part.act(self, part.id)
+
+    async def _look(self, picture: screen.Screen) -> None:
+        with suppress(CloudError):  # a look that fails shows the last one again; the end is judged by what was seen
+            found = await reconcile.everything(self.doors)
+            self._steps = {str(machine.id): step for machine, step in found}
+            self._remembered = {
+                str(row.record.machine) async for row in self.doors.ledger.all() if isinstance(row, Stored)
+            }
+        verdicts = self._verdicts()
+        picture.show([verdict.row for verdict in verdicts], self._numbers(verdicts), self._news())
+        for life in self._lives:
+            if life.done():
+                life.result()  # raises what went wrong
+
+    # -- what is seen
+
+    def _verdicts(self) -> list[Verdict]:
+        overlapping = {pair[0].machine.lower() for pair in overlaps(self.azure.operations)}
+        return [_verdict(part, self._row(part), part.id.lower() in overlapping) for part in FLEET]
+
+    def _row(self, part: Part) -> Row:
+        step = self._steps.get(part.id.lower())
+        operations = [each for each in self.azure.operations if each.machine.lower() == part.id.lower()]
+        counted = Counter(each.kind for each in operations)
+        state, reason = (str(step.state), step.reason) if step else self._without_step(part)
+        return Row(
+            part.name, part.story, state, reason, step.remedy if step else "", counted["assess"], counted["install"],
+            _progress(operations),
+        )  # fmt: skip
+
+    def _without_step(self, part: Part) -> tuple[str, str]:
+        """The census knows nothing of it: not yet, or not any more."""
+        created = any(each.machine == part.id for each in self.azure.operations)
+        if not created or part.id.lower() in self.azure.world.machines:
+            return "creating", "Resource Graph does not show it yet"
+        if part.id.lower() in self._remembered:
+            return "deleting", "it was deleted, and the app still remembers it"
+        return "gone", "it was deleted, and the app has forgotten it"
+
+    def _numbers(self, verdicts: list[Verdict]) -> Numbers:
+        operations = [each for each in self.azure.operations if each.kind in ("assess", "install")]
+        now = self.azure.now()
+        running = Counter(each.kind for each in operations if each.runs_at(now))
+        posts = [seen for seen in self.azure.requests if seen.method == "POST" and seen.path.endswith("Patches")]
+        return Numbers(
+            seconds=time.monotonic() - self._started,
+            settled=sum(not verdict.expected for verdict in verdicts),
+            running=running,
+            done=Counter(each.kind for each in operations) - running,
+            cap=self.doors.settings.max_in_flight,
+            refused=sum(seen.status >= 400 for seen in posts),
+            quota=self._quota(),
+            calls=len(self.azure.requests),
+            sweeps=self._sweeps(),
+        )
+
+    def _quota(self) -> dict[str, tuple[int, int]]:
+        rate = self.azure.limits.patch_subscription
+        regions = sorted({part.region for part in FLEET})
+        place = {region: f"{SUBSCRIPTION}/{region}" for region in regions}
+        name = "VMGuestPatchOperationSubscriptionMaximum"
+        size = rate.maximum or 0
+        return {region: (self.azure.quotas.bucket(rate, name, place[region]).tokens, size) for region in regions}
+
+    def _sweeps(self) -> int:
+        return sum(each.function == "on_reconcile" and bool(each.ok) for each in self.host.invocations)
+
+    def _news(self) -> list[Line]:
+        fresh = self.host.traces[self._traces_read :]
+        self._traces_read += len(fresh)
+        seconds = time.monotonic() - self._started
+        return [line for trace in fresh if (line := _line(trace, seconds))]
+
+
+def _check(answer: ArmAnswer, method: str, path: str) -> None:
+    if answer.status >= 400:
+        raise RuntimeError(f"{method} {path}: {answer.status} {answer.body}")
+
+
+def _progress(operations: list[Operation]) -> float | None:
+    """How far the assessment or installation that runs now has come."""
+    for each in operations:
+        now = each._now()
+        if each.kind in ("assess", "install") and each.ends and each.runs_at(now):
+            return (now - each.started) / (each.ends - each.started)
+    return None
+
+
+def _verdict(part: Part, row: Row, overlapping: bool) -> Verdict:
+    expected = part.expected
+    if overlapping:
+        return Verdict(row, "no operation beside another one")
+    if expected.matches(row.state, row.assessments, row.installations):
+        return Verdict(row)
+    more = " or more" if expected.more_assessments else ""
+    return Verdict(row, f"{expected.state}, {expected.assessments}{more} assessed, {expected.installations} installed")
+
+
+def _line(trace: Trace, seconds: float) -> Line | None:
+    """A line of the journal as the ticker shows it; None for what says nothing about one machine."""
+    try:
+        fields: dict[str, Any] = json.loads(trace.message)
+    except ValueError:
+        return None  # the host's own line about a failed invocation
+    event = str(fields.get("event"))
+    if event in _SILENT:
+        return None
+    machine = str(fields.get("machine", "")).rsplit("/", 1)[-1]
+    detail = next((str(fields[name]) for name in _DETAILS if fields.get(name)), "")
+    return Line(seconds, machine, event, detail, trace.level)

@@ -1,0 +1,125 @@
+"""The simulated Azure on a TLS port of this machine: the same handler as in process, an identity endpoint, a driver.
+
+The driver (`/simulator/...`) is not Azure's: it tells machines' guests what to do and shows what happened. It asks for
+no token and is meant for the loopback interface only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from typing import Any
+
+from aiohttp import web
+
+from simulator import identity
+from simulator.azure import Azure, Behaviour, ConnectionLost, Operation, Refused, Request
+from simulator.tls import Tls
+from simulator.wire import Json, milliseconds
+
+
+@asynccontextmanager
+async def serve(
+    azure: Azure, tls: Tls, *, port: int = 0, managed_identity: identity.ManagedIdentity | None = None
+) -> AsyncIterator[str]:
+    """Serves while open; gives the endpoint, such as https://localhost:12345. Port 0: any free one."""
+    app = web.Application(client_max_size=16 * 1024 * 1024)
+    if managed_identity:
+        app.add_routes(identity.routes(managed_identity))
+    app.add_routes(driver_routes(azure))
+    app.router.add_route("*", "/{path:.*}", _handler(azure))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls.server_context())
+        await site.start()
+        bound = runner.addresses[0][1]
+        azure.hosts |= {f"localhost:{bound}", f"127.0.0.1:{bound}"}
+        yield f"https://localhost:{bound}"
+    finally:
+        await runner.cleanup()
+
+
+def _handler(azure: Azure) -> Any:
+    async def handle(incoming: web.Request) -> web.StreamResponse:
+        request = Request(
+            incoming.method,
+            incoming.path,
+            dict(incoming.query),
+            {name.lower(): value for name, value in incoming.headers.items()},
+            await incoming.read(),
+            incoming.host,
+            incoming.scheme,
+        )
+        try:
+            response = await azure.handle(request)
+        except ConnectionLost:
+            # Both kinds look alike through a socket: a connection that closes without an answer.
+            incoming.transport.abort()
+            return web.Response(status=500)
+        return web.Response(status=response.status, headers=dict(response.headers), body=response.content)
+
+    return handle
+
+
+# --- the driver ----------------------------------------------------------------------------------------------------
+
+
+def driver_routes(azure: Azure) -> list[web.RouteDef]:
+    async def behave(request: web.Request) -> web.Response:
+        try:
+            azure.behave(request.match_info["name"], behaviour_of(await request.json()))
+        except (TypeError, ValueError, KeyError) as error:
+            return web.json_response({"problem": str(error)}, status=400)
+        return web.Response(status=204)
+
+    async def operations(_: web.Request) -> web.Response:
+        return web.json_response([operation_json(each) for each in azure.operations])
+
+    async def start(request: web.Request) -> web.Response:
+        asked = await request.json()
+        try:
+            started = azure.start_operation(asked["machine"], asked["kind"], asked.get("started_by", "Platform"))
+        except (KeyError, ValueError) as error:
+            return web.json_response({"problem": f"machine or kind: {error}"}, status=400)
+        except Refused as error:
+            return web.json_response({"problem": str(error)}, status=409)
+        return web.json_response(operation_json(started), status=201)
+
+    async def events(_: web.Request) -> web.Response:
+        return web.json_response(azure.events)
+
+    return [
+        web.put("/simulator/behaviours/{name}", behave),
+        web.get("/simulator/operations", operations),
+        web.post("/simulator/operations", start),
+        web.get("/simulator/events", events),
+    ]
+
+
+def behaviour_of(body: Json) -> Behaviour:
+    """A behaviour from JSON: the fields of Behaviour; `refuse` is a name in REFUSALS."""
+    known = {each.name for each in fields(Behaviour)}
+    unknown = body.keys() - known
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known are: {', '.join(sorted(known))}")
+    values = dict(body)
+    if "errors" in values:
+        values["errors"] = tuple((str(code), str(message)) for code, message in values["errors"])
+    if "refuse_kinds" in values:
+        values["refuse_kinds"] = tuple(values["refuse_kinds"])
+    return Behaviour(**values)
+
+
+def operation_json(operation: Operation) -> Json:
+    return {
+        "kind": operation.kind,
+        "machine": operation.machine,
+        "vmId": operation.vm_id,
+        "operationId": operation.operation_id,
+        "started": milliseconds(operation.started),
+        "ends": milliseconds(operation.ends) if operation.ends else None,
+        "status": operation.status,
+        "startedBy": operation.started_by,
+    }

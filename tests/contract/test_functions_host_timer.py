@@ -1,0 +1,222 @@
+"""The host's timer trigger, case by case as the real host was recorded, and the schedule's own table.
+
+Factors: what is stored of the schedule x the clock x how long and how the run ends x how many hosts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from simulator.azurite import Azurite
+from simulator.functions_host.settings import SettingError
+from simulator.functions_host.timer import Schedule, Status, status_at_start
+from simulator.tls import Tls
+from tests.contract.functions_host_stand import (
+    EVENT,
+    Stand,
+    Stories,
+    entries,
+    put,
+    recorded,
+    shifted_clock,
+    wanted_cases,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+stories = Stories("timer")
+_EVERY_SECOND = "* * * * * *"
+_EVERY_MINUTE = "0 * * * * *"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def told(
+    request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
+    async with stories.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("timer")) as tasks:
+        yield tasks
+
+
+async def test_every_recorded_case_is_told() -> None:
+    assert stories.told.keys() == recorded("timer").keys()
+
+
+def _gaps(ran: list[Any]) -> list[float]:
+    return [later.started_seconds - earlier.started_seconds for earlier, later in itertools.pairwise(ran)]
+
+
+def _time(hour: int = 12, minute: int = 0, second: float = 0.0, *, day: int = 1) -> dt.datetime:
+    return dt.datetime(2027, 1, day, hour, minute, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
+
+
+@stories.tell("first start")
+async def _first_start(stand: Stand, case: dict[str, Any]) -> None:
+    clock = shifted_clock(_time(second=57))
+    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_MINUTE), clock=clock)
+    await host.until(lambda: bool(entries(host, "on_tick")), 20)
+    [entry] = entries(host, "on_tick")
+    assert host.invocations[0].started >= _time(minute=1)  # at the full minute, not at start
+    assert entry.argument.past_due is case["past_due"]
+    assert dt.datetime.fromisoformat(entry.argument.schedule_status["Next"]) == _time(minute=1)
+
+
+@stories.tell("stopped over a tick")
+async def _stopped_over_a_tick(stand: Stand, case: dict[str, Any]) -> None:
+    settings = stand.settings(TICK_SCHEDULE=_EVERY_MINUTE)
+    first = await stand.host(settings, clock=shifted_clock(_time(second=5)))
+    await first.until(lambda: _ticks(first))
+    await first.stop()
+    assert not first.invocations
+    second = await stand.host(settings, clock=shifted_clock(_time(second=70)))  # down for 65 s
+    await second.until(lambda: bool(entries(second, "on_tick")))
+    await asyncio.sleep(1)
+    assert [entry.argument.past_due for entry in entries(second, "on_tick")] == [case["past_due"]]
+    await second.stop()
+    third = await stand.host(settings, clock=shifted_clock(_time(second=80)))  # the tick is not owed twice
+    await third.until(lambda: _ticks(third))
+    await asyncio.sleep(0.5)
+    assert not third.invocations
+
+
+@stories.tell("takes longer than its interval")
+async def _takes_longer(stand: Stand, case: dict[str, Any]) -> None:
+    recorded_gaps = [later - earlier for earlier, later in itertools.pairwise(case["startedAt"])]
+    assert all(12 <= gap < 12.2 for gap in recorded_gaps)  # a 12 s run: back to back
+    settings = stand.settings(TICK_SCHEDULE="*/2 * * * * *", TICK_DOES='{"sleep": 2.5}')
+    host = await stand.host(settings)
+    await host.until(lambda: len(entries(host, "on_tick")) == 4, 30)
+    assert all(2.5 <= gap < 3.5 for gap in _gaps(entries(host, "on_tick")))  # the next tick would make it 4
+    assert host.running_at_once_peak == 1
+
+
+@stories.tell("raises every time")
+async def _raises(stand: Stand, case: dict[str, Any]) -> None:
+    assert len(case["startedAt"]) == 4
+    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_SECOND, TICK_DOES='{"raise": "no"}'))
+    await host.until(lambda: len(entries(host, "on_tick")) == 4, 20)
+    ran = host.invocations[:4]
+    assert [invocation.ok for invocation in ran] == [False] * 4
+    seconds = [invocation.started.replace(microsecond=0) for invocation in ran]
+    assert len(set(seconds)) == 4  # each at a tick of its own
+
+
+@stories.tell("two hosts")
+async def _two_hosts(stand: Stand, case: dict[str, Any]) -> None:
+    settings = stand.settings(TICK_SCHEDULE=_EVERY_SECOND)
+    one = await stand.host(settings, time_scale=0.01)
+    two = await stand.host(settings, time_scale=0.01)  # tries each 0.6 s; a lease lasts 15 s, storage's least
+    await one.until(lambda: len(one.invocations) + len(two.invocations) >= 3)
+    owner, other = (one, two) if one.invocations else (two, one)
+    assert not other.invocations
+    killed_at = asyncio.get_running_loop().time()
+    await owner.kill()
+    await other.until(lambda: bool(entries(other, "on_tick")), 40)
+    taken_over_after = entries(other, "on_tick")[0].started_seconds - killed_at
+    assert case["takeoverAfterKillSeconds"] <= 60  # within the recorded host's lease, as here
+    assert 6 < taken_over_after < 25  # not before the dead host's lease has run out
+
+
+@stories.tell("by hand")
+async def _by_hand(stand: Stand, case: dict[str, Any]) -> None:
+    host = await stand.host()
+    url = f"{host.url}/admin/functions/on_tick"
+    async with stand.http.post(url, json={"input": ""}, headers={"x-functions-key": host.master_key}) as answer:
+        assert answer.status == case["answer"]["status"]
+    async with stand.http.post(url, json={"input": ""}, headers={"x-functions-key": host.system_key}) as answer:
+        assert answer.status == 401
+    await host.until(lambda: bool(entries(host, "on_tick")))
+    await host.run_timer("on_tick")
+    assert [entry.argument.past_due for entry in entries(host, "on_tick")] == [case["past_due"]] * 2
+
+
+@stories.tell("schedule more often than once a minute")
+async def _frequent(stand: Stand, case: dict[str, Any]) -> None:
+    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_SECOND))
+    await host.until(lambda: bool(entries(host, "on_tick")))
+    assert entries(host, "on_tick")[0].argument.schedule_status == case["schedule_status"]
+
+
+@stories.tell("schedule setting missing or no cron expression")
+async def _no_schedule(stand: Stand, case: dict[str, Any]) -> None:
+    queue = await stand.queue()
+    for schedule in (None, "every now and then", "61 * * * * *", "@daily"):
+        host = await stand.host(stand.settings(TICK_SCHEDULE=schedule))
+        assert host.state == "Running"
+        assert host.functions["on_tick"].error
+        assert (await stand.post(host, [EVENT])).status == 202
+        with pytest.raises(LookupError, match="on_tick"):
+            await host.run_timer("on_tick")
+        await put(queue, {})
+        await host.until(lambda host=host: bool(entries(host, "on_work")))  # type: ignore[misc]
+        await host.stop()
+
+
+def _ticks(host: Any) -> bool:
+    """Whether the host holds the timer's lease and has looked at the stored status."""
+    return any(getattr(listener, "ticking", False) for listener in host.listeners)
+
+
+@pytest.mark.parametrize("case", stories.told)
+async def test_as_recorded(case: str, told: dict[str, asyncio.Task[None]]) -> None:
+    await told[case]
+
+
+TICKS = {
+    "every minute": (_EVERY_MINUTE, _time(second=1), _time(minute=1)),
+    "exactly at a tick: the one after": (_EVERY_MINUTE, _time(), _time(minute=1)),
+    "five fields: second 0": ("*/5 * * * *", _time(second=1), _time(minute=5)),
+    "seconds": ("*/20 * * * * *", _time(second=21), _time(second=40)),
+    "names": ("0 0 2 * * Sun", _time(), _time(2, day=3)),
+    "day and weekday must both match": ("0 0 0 10 * Sun", _time(), _time(0, day=10)),
+    "the 11th is no Sunday before July": ("0 0 0 11 * Sun", _time(), dt.datetime(2027, 4, 11, tzinfo=dt.UTC)),
+}
+
+
+@pytest.mark.parametrize("name", TICKS)
+async def test_the_next_tick(name: str) -> None:
+    expression, now, expected = TICKS[name]
+    assert Schedule.parse(expression).after(now) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "* * * *", "00:05:00", "0 0 L * * *", "0 0 0 ? * *", "0 0 0 * * 8", "60 * * * * *"]
+)
+async def test_what_is_no_schedule(text: str) -> None:
+    with pytest.raises(SettingError, match="NCRONTAB"):
+        Schedule.parse(text)
+
+
+_NEVER = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+HOURLY = Schedule.parse("0 0 * * * *")
+STATUSES = {
+    "nothing stored: the next tick is noted": (None, Status(_NEVER, _time(13), _time(12, 10))),
+    "noted at the first start, not reached yet": (
+        Status(_NEVER, _time(13), _time(12, 5)),
+        Status(_NEVER, _time(13), _time(12, 5)),
+    ),
+    "run, and a tick missed: it stays in the past": (
+        Status(_time(10), _time(11), _time(10)),
+        Status(_time(10), _time(11), _time(10)),
+    ),
+    "another schedule, its tick to come": (
+        Status(_time(12), _time(12, 30), _time(12)),
+        Status(_NEVER, _time(13), _time(12, 10)),
+    ),
+    "another schedule, its tick in the past: nothing is owed": (
+        Status(_time(10), _time(10, 30), _time(10)),
+        Status(_NEVER, _time(13), _time(12, 10)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STATUSES)
+async def test_the_status_at_start(name: str) -> None:
+    stored, expected = STATUSES[name]
+    assert status_at_start(stored, HOURLY, _time(12, 10)) == expected

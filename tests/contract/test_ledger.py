@@ -1,0 +1,414 @@
+"""One suite for the ledger's table, in memory and in Azure Table Storage (Azurite): the same moves, the same answers.
+
+First the table's moves under an ETag, then the ledger on top of it, in both; last, what only the stored form can show:
+a record comes back as it was written, and a table that is missing is an error and no lost race.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from azure.data.tables.aio import TableServiceClient
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from functions.cloud.access import Access
+from functions.cloud.errors import CloudError, Unavailable
+from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, VERSION, Ledger, NewerRow, Stored, row_key
+from functions.cloud.tables import TABLE, MemoryTable, StorageTable, Table
+from functions.machine import Kind, MachineId, SupportState, Verdict
+from functions.record import Cause, Phase, Record, begin, hold, release
+from simulator.azurite import Azurite
+from simulator.identity import StaticCredential
+from tests.support import (
+    HOUR,
+    MINUTE,
+    NOW,
+    OPERATION,
+    OPERATION_URL,
+    a_machine,
+    a_record,
+    a_verdict,
+    machine_id,
+    settings,
+)
+
+SECOND = timedelta(seconds=1)
+
+
+@asynccontextmanager
+async def storage(azurite: Azurite, *, create: bool = True) -> AsyncIterator[StorageTable]:
+    """The real table in an account of its own, reached by identity over TLS as in Azure."""
+    account = azurite.fresh_account()
+    credential = StaticCredential()
+    if create:
+        async with TableServiceClient(account.table_url, credential=credential) as service:
+            await service.create_table(TABLE)
+    environ = {name: value for name, value in account.settings().items() if name.endswith("Uri")}
+    access = Access(settings(**environ), lambda: NOW, credential=credential)
+    try:
+        yield StorageTable(access)
+    finally:
+        await access.close()
+
+
+@pytest.fixture(params=["memory", "azurite"])
+async def table(request: pytest.FixtureRequest) -> AsyncIterator[Table]:
+    if request.param == "memory":
+        yield MemoryTable()
+        return
+    async with storage(request.getfixturevalue("azurite")) as stored:
+        yield stored
+
+
+@pytest.fixture
+def ledger(table: Table) -> Ledger:
+    return Ledger(table)
+
+
+# -- the table
+
+
+async def test_a_row_is_read_as_it_was_written(table: Table) -> None:
+    columns = {"v": 1, "text": "größe, 'quoted' & ?x=1", "flag": True, "number": 7, "seconds": 90.5, "empty": ""}
+    written = await table.insert("p", "k", columns)
+    read = await table.get("p", "k")
+    assert written is not None
+    assert read is not None
+    assert (read.partition, read.key, dict(read.columns)) == ("p", "k", columns)
+    assert read.etag == written.etag
+
+
+async def test_no_row_is_none(table: Table) -> None:
+    assert await table.get("p", "k") is None
+
+
+async def test_of_two_inserts_one_wins(table: Table) -> None:
+    rows = await asyncio.gather(*(table.insert("p", "k", {"v": number}) for number in range(4)))
+    won = [row for row in rows if row]
+    assert len(won) == 1
+    read = await table.get("p", "k")
+    assert read is not None
+    assert read.columns == won[0].columns
+
+
+async def test_a_row_is_replaced_whole_and_only_by_who_read_it_last(table: Table) -> None:
+    first = await table.insert("p", "k", {"a": 1, "b": 2})
+    assert first is not None
+    second = await table.replace(first, {"a": 3})
+    assert second is not None
+    assert second.etag != first.etag
+    assert await table.replace(first, {"a": 4}) is None
+    read = await table.get("p", "k")
+    assert read is not None
+    assert dict(read.columns) == {"a": 3}
+    assert await table.replace(second, {"a": 5}) is not None
+
+
+async def test_of_two_replaces_one_wins(table: Table) -> None:
+    row = await table.insert("p", "k", {"v": 0})
+    assert row is not None
+    replaced = await asyncio.gather(*(table.replace(row, {"v": number}) for number in range(1, 5)))
+    assert sum(item is not None for item in replaced) == 1
+
+
+async def test_only_who_read_it_last_deletes(table: Table) -> None:
+    first = await table.insert("p", "k", {"v": 1})
+    assert first is not None
+    second = await table.replace(first, {"v": 2})
+    assert second is not None
+    assert await table.delete(first) is False
+    assert await table.delete(second) is True
+    assert await table.get("p", "k") is None
+
+
+async def test_a_row_that_is_gone_cannot_be_moved(table: Table) -> None:
+    row = await table.insert("p", "k", {"v": 1})
+    assert row is not None
+    assert await table.delete(row)
+    assert await table.replace(row, {"v": 2}) is None
+    assert await table.delete(row) is True  # it is gone, whoever did it
+    again = await table.insert("p", "k", {"v": 3})
+    assert again is not None
+    assert await table.replace(row, {"v": 4}) is None  # the old ETag says nothing about the new row
+
+
+async def test_a_scan_sees_every_row_but_those_of_one_partition(table: Table) -> None:
+    for start in range(0, 120, 20):
+        await asyncio.gather(*(table.insert(f"p{n % 3}", f"k{n:03}", {"v": n}) for n in range(start, start + 20)))
+    await table.insert(APP, "sweep", {"v": 1})
+    seen = [(row.partition, row.key, row.columns["v"]) async for row in table.scan(without=APP)]
+    assert sorted(seen) == sorted((f"p{n % 3}", f"k{n:03}", n) for n in range(120))
+
+
+async def test_a_scan_gives_rows_that_can_be_moved(table: Table) -> None:
+    await table.insert("p", "k", {"v": 1})
+    rows = [row async for row in table.scan(without=APP)]
+    assert await table.replace(rows[0], {"v": 2}) is not None
+
+
+async def test_a_scan_of_nothing(table: Table) -> None:
+    assert [row async for row in table.scan(without=APP)] == []
+
+
+# -- the ledger: a machine's row
+
+
+async def test_a_machine_at_rest_has_no_row(ledger: Ledger) -> None:
+    assert await ledger.read(machine_id()) is None
+
+
+async def test_a_claim_is_taken_once(ledger: Ledger) -> None:
+    first = await ledger.insert(a_record(token="one"))
+    second = await ledger.insert(a_record(token="two"))
+    assert first is not None
+    assert second is None
+    stored = await ledger.read(machine_id())
+    assert stored is not None
+    assert stored.record.token == "one"
+
+
+async def test_put_inserts_where_nothing_was_read_and_replaces_where_something_was(ledger: Ledger) -> None:
+    first = await ledger.put(None, a_record(token="one"))
+    assert first is not None
+    assert await ledger.put(None, a_record(token="two")) is None
+    assert await ledger.put(first, a_record(token="three")) is not None
+    assert await ledger.put(first, a_record(token="four")) is None
+    stored = await ledger.read(machine_id())
+    assert stored is not None
+    assert stored.record.token == "three"
+
+
+async def test_of_two_who_begin_one_may_send(ledger: Ledger) -> None:
+    """A doubled message: both read the claim, both want to begin."""
+    await ledger.insert(a_record())
+    one, two = await ledger.read(machine_id()), await ledger.read(machine_id())
+    assert one is not None
+    assert two is not None
+    begun = begin(one.record, a_machine(), HOUR, NOW)
+    answers = await asyncio.gather(ledger.replace(one, begun), ledger.replace(two, begun))
+    assert sum(answer is not None for answer in answers) == 1
+
+
+async def test_a_stored_move_can_be_followed_by_the_next(ledger: Ledger) -> None:
+    stored: Stored | None = await ledger.insert(a_record())
+    changes: tuple[Callable[[Record], Record], ...] = (
+        lambda record: begin(record, a_machine(), HOUR, NOW),
+        lambda record: hold(record, Cause.OWNER, NOW + HOUR, "held", "why", "what"),
+        lambda record: release(record, NOW),
+    )
+    for change in changes:
+        assert stored is not None
+        stored = await ledger.replace(stored, change(stored.record))
+    assert stored is not None
+    assert await ledger.delete(stored)
+    assert await ledger.read(machine_id()) is None
+
+
+async def test_a_column_that_is_empty_again_is_gone_from_the_row(ledger: Ledger) -> None:
+    """The signed address of an operation must not outlive its use."""
+    stored = await ledger.insert(a_record(phase=Phase.RUNNING, operation_id=OPERATION, operation_url=OPERATION_URL))
+    assert stored is not None
+    await ledger.replace(stored, release(stored.record, NOW))
+    row = await ledger.table.get(stored.row.partition, stored.row.key)
+    assert row is not None
+    assert "operation_url" not in row.columns
+    assert "signature" not in str(row.columns)
+
+
+async def test_all_gives_every_machine_and_none_of_the_apps_own_rows(ledger: Ledger) -> None:
+    machines = [machine_id(f"vm-{number}") for number in range(5)]
+    for machine in machines:
+        await ledger.insert(a_record(machine=machine))
+    await ledger.first_deployment(NOW)
+    await ledger.take_sweep("a", NOW)
+    await ledger.remember("census", {"day": "2026-11-25"})
+    found = [item.record.machine async for item in ledger.all() if isinstance(item, Stored)]
+    assert sorted(map(str, found)) == sorted(map(str, machines))
+
+
+async def test_a_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:
+    await ledger.insert(a_record(machine=machine_id("known")))
+    newer = {"v": VERSION + 1, "shape": "nobody knows"}
+    await ledger.table.insert(machine_id().subscription, row_key(machine_id()), newer)
+    with pytest.raises(NewerRow, match=f"version {VERSION + 1}; this app knows {VERSION}"):
+        await ledger.read(machine_id())
+    assert await ledger.insert(a_record()) is None
+    items = [item async for item in ledger.all()]
+    assert sorted(type(item).__name__ for item in items) == ["NewerRow", "Stored"]
+    row = await ledger.table.get(machine_id().subscription, row_key(machine_id()))
+    assert row is not None
+    assert dict(row.columns) == newer
+
+
+# -- the ledger: the app's own rows
+
+
+async def test_the_first_deployment_is_written_once_and_never_moved(ledger: Ledger) -> None:
+    assert await ledger.first_deployment(NOW) == NOW
+    assert await ledger.first_deployment(NOW + HOUR) == NOW
+    assert await Ledger(ledger.table).first_deployment(NOW - HOUR) == NOW
+
+
+async def test_two_who_come_first_agree(ledger: Ledger) -> None:
+    times = await asyncio.gather(*(ledger.first_deployment(NOW + number * MINUTE) for number in range(4)))
+    assert len(set(times)) == 1
+
+
+async def test_one_sweep_at_a_time(ledger: Ledger) -> None:
+    leases = await asyncio.gather(*(ledger.take_sweep(f"sweep-{number}", NOW) for number in range(4)))
+    assert sum(lease is not None for lease in leases) == 1
+    assert await ledger.take_sweep("later", NOW + SWEEP_LEASE - SECOND) is None
+
+
+async def test_of_two_who_take_an_expired_lease_one_gets_it(ledger: Ledger) -> None:
+    assert await ledger.take_sweep("dead", NOW)
+    later = NOW + SWEEP_LEASE
+    leases = await asyncio.gather(*(ledger.take_sweep(f"sweep-{number}", later) for number in range(4)))
+    assert sum(lease is not None for lease in leases) == 1
+
+
+async def test_a_lease_is_renewed_until_sixty_seconds_before_its_end(ledger: Ledger) -> None:
+    lease = await ledger.take_sweep("a", NOW)
+    assert lease is not None
+    last = NOW + SWEEP_LEASE - STOP_BEFORE_EXPIRY
+    assert await lease.renew(last - SECOND)
+    assert await lease.renew(last + 3 * MINUTE)
+    assert await lease.renew(last + 9 * MINUTE) is False
+    assert await ledger.take_sweep("b", last + 3 * MINUTE + SWEEP_LEASE - SECOND) is None
+
+
+async def test_a_lease_that_was_taken_over_is_worth_nothing_and_disturbs_nobody(ledger: Ledger) -> None:
+    lost = await ledger.take_sweep("slow", NOW)
+    assert lost is not None
+    later = NOW + SWEEP_LEASE
+    held = await ledger.take_sweep("quick", later)
+    assert held is not None
+    assert await lost.renew(NOW + MINUTE) is False  # even by a clock that still thinks it is in time
+    await lost.release(later)
+    assert await ledger.take_sweep("third", later + MINUTE) is None
+    assert await held.renew(later + MINUTE)
+
+
+async def test_a_lease_given_back_is_free_at_once(ledger: Ledger) -> None:
+    lease = await ledger.take_sweep("a", NOW)
+    assert lease is not None
+    await lease.release(NOW + SECOND)
+    assert await ledger.take_sweep("b", NOW + SECOND)
+
+
+async def test_a_note_is_remembered_and_replaced(ledger: Ledger) -> None:
+    assert await ledger.remembered("poison") == {}
+    await ledger.remember("poison", {"q-poison": "2026-11-25T12:00:00+00:00"})
+    await ledger.remember("poison", {})
+    assert await ledger.remembered("poison") == {}
+    await ledger.remember("census", {"day": "2026-11-25"})
+    assert await ledger.remembered("census") == {"day": "2026-11-25"}
+
+
+# -- the stored form
+
+
+def test_one_machine_has_one_key_however_its_id_is_spelled() -> None:
+    key = row_key(machine_id())
+    assert key == row_key(MachineId.parse(str(machine_id()).upper()))
+    assert key != row_key(machine_id("vm-02"))
+    assert key.isalnum()
+    assert len(key) == 40
+
+
+FULL = Record(
+    machine=machine_id(), phase=Phase.RUNNING, kind=Kind.INSTALL, token="token", vm_id="vm", image="image",
+    region="westeurope", due_at=NOW, sent=True, looks=3,
+    verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
+    begun_at=NOW, operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
+    limit=timedelta(minutes=235), outcome="Failed", ended_at=NOW + HOUR, unanswered=2, attempts=7,
+    not_before=NOW + 2 * HOUR, cause=Cause.NEVER, state="held", reason="größe", remedy="do it",
+)  # fmt: skip
+
+
+async def test_a_record_with_every_field_comes_back_as_it_was(ledger: Ledger) -> None:
+    plain = a_record()
+    same = [item.name for item in fields(Record) if getattr(FULL, item.name) == getattr(plain, item.name)]
+    assert set(same) == {"machine", "due_at", "sent", "region"}  # all others are away from their defaults
+    await ledger.insert(FULL)
+    stored = await ledger.read(machine_id())
+    assert stored is not None
+    assert stored.record == FULL
+
+
+async def test_a_row_is_flat_and_readable(ledger: Ledger) -> None:
+    stored = await ledger.insert(FULL)
+    assert stored is not None
+    row = await ledger.table.get(stored.row.partition, stored.row.key)
+    assert row is not None
+    assert row.partition == machine_id().subscription
+    assert row.columns["machine"] == str(machine_id())
+    assert row.columns["phase"] == "running"
+    assert row.columns["due_at"] == "2026-11-25T12:00:00+00:00"
+    assert all(isinstance(value, str | int | float | bool) for value in row.columns.values())
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+moments = st.integers(0, 4_000_000_000_000).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC))
+perhaps = st.one_of(st.none(), moments)
+verdicts = st.builds(
+    Verdict, state=st.sampled_from(SupportState), assessment_id=words, assessed=perhaps, status=words,
+    counts=st.dictionaries(words, st.integers(0, 10**6)), reboot_pending=st.booleans(),
+)  # fmt: skip
+spans = st.timedeltas(timedelta(0), timedelta(days=30)).map(lambda span: timedelta(seconds=int(span.total_seconds())))
+small = st.integers(0, 2**31 - 1)
+any_record = st.builds(
+    Record, machine=st.just(machine_id()), phase=st.sampled_from(Phase), kind=st.sampled_from(Kind), token=words,
+    vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
+    verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
+    begun_at=perhaps, operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
+    ended_at=perhaps, unanswered=small, attempts=small, not_before=perhaps, cause=st.sampled_from(Cause), state=words,
+    reason=words, remedy=words,
+)  # fmt: skip
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(any_record)
+def test_any_record_comes_back_as_it_was(record: Record) -> None:
+    async def there_and_back() -> Stored | None:
+        ledger = Ledger(MemoryTable())
+        await ledger.insert(record)
+        return await ledger.read(record.machine)
+
+    stored = asyncio.run(there_and_back())
+    assert stored is not None
+    assert stored.record == record
+
+
+def test_the_strategy_above_knows_every_field() -> None:
+    assert len(fields(Record)) == 26, "a new field: give it to any_record and to FULL"
+
+
+# -- what only storage can do
+
+
+async def test_a_missing_table_is_an_error_and_no_lost_race(azurite: Azurite) -> None:
+    async with storage(azurite, create=False) as missing:
+        ledger = Ledger(missing)
+        with pytest.raises(Unavailable, match="the table ledger does not exist"):
+            await ledger.insert(a_record())
+        with pytest.raises(Unavailable, match="the table ledger does not exist"):
+            await ledger.take_sweep("a", NOW)
+        with pytest.raises(CloudError):
+            [item async for item in ledger.all()]
+
+
+async def test_a_token_for_another_service_is_refused_in_words_of_ours(azurite: Azurite) -> None:
+    account = azurite.fresh_account()
+    environ = {name: value for name, value in account.settings().items() if name.endswith("Uri")}
+    access = Access(settings(**environ), lambda: NOW, credential=StaticCredential("https://management.azure.com"))
+    with pytest.raises(CloudError) as caught:
+        await Ledger(StorageTable(access)).read(machine_id())
+    await access.close()
+    assert account.table_url not in str(caught.value)
+    assert str(caught.value).isprintable()

@@ -1,0 +1,1055 @@
+"""What follows for one machine, row by row.
+
+The factors: support state (absent, Unknown, Supported, Unsupported, UnableToDetermine; None on the event's road) ×
+image kind × power, agent, extensions × what is in flight (fresh, stale) × age of assessment and machine × who else
+patches × mode (setting and tag) × opt-out, hold, owner and wrong tags × who manages it × scale set × scope.
+
+A row names only what differs from tests/support.py's a_machine(): ready, Supported an hour ago, three wanted patches
+waiting, everything allowed, so that its step is Install. Below the tables the same factors are thrown together by
+hypothesis, for what must hold in every combination.
+"""
+
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from functions.decision import (
+    RULES,
+    UNANSWERED_LIMIT,
+    Assess,
+    Install,
+    Leave,
+    State,
+    Step,
+    Wait,
+    managed_elsewhere,
+    next_look,
+    next_step,
+    standing,
+    undetermined,
+    wanted_classifications,
+    wanted_count,
+)
+from functions.machine import (
+    Group,
+    Image,
+    ImageKind,
+    Kind,
+    Machine,
+    OsType,
+    Patchers,
+    PowerState,
+    SupportState,
+)
+from functions.policy import Mode, Settings, read_settings
+from functions.record import A_WEEK, Cause, Phase, Record, backoff
+from tests.support import (
+    ASSESSMENT,
+    DAY,
+    GALLERY_IMAGE,
+    HOUR,
+    LONG_AGO,
+    MINUTE,
+    NOW,
+    REQUIRED,
+    SUBSCRIPTION,
+    a_machine,
+    a_record,
+    a_summary,
+    a_verdict,
+    machine_id,
+    settings,
+)
+
+MARKETPLACE = Image(ImageKind.MARKETPLACE, "canonical:ubuntu-24_04-lts:server:24.04.1")
+CUSTOMIZED = [kind for kind in ImageKind if kind is not ImageKind.MARKETPLACE]
+OTHER_ID = "11111111-0000-0000-0000-000000000000"
+
+Row = tuple[dict[str, Any], dict[str, str], type[Step], State, str]
+
+
+def decide(machine: Machine, **environ: str) -> Step:
+    return next_step(machine, None, settings(**environ), LONG_AGO, NOW)
+
+
+def rows(table: dict[str, Row]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(("changes", "environ", "verb", "state", "fragment"), table.values(), ids=table)
+
+
+def check(step: Step, verb: type[Step], state: State, fragment: str) -> None:
+    assert (type(step), step.state) == (verb, state), step
+    assert fragment in step.reason
+
+
+# -- 1. the support state, for a customized image
+
+SUPPORT: dict[str, Row] = {
+    "Supported, patches wait": ({}, {}, Install, State.DUE, "Supported, 3 patches wait"),
+    "absent: null, no row": (
+        {"verdict": a_verdict(state=SupportState.ABSENT)},
+        {},
+        Assess,
+        State.DUE,
+        "support state absent",
+    ),
+    "Unknown": ({"verdict": a_verdict(state=SupportState.UNKNOWN)}, {}, Assess, State.DUE, "support state Unknown"),
+    "UnableToDetermine": (
+        {"verdict": a_verdict(state=SupportState.UNABLE_TO_DETERMINE)},
+        {},
+        Assess,
+        State.DUE,
+        "support state UnableToDetermine",
+    ),
+    "Unsupported": (
+        {"verdict": a_verdict(state=SupportState.UNSUPPORTED)},
+        {},
+        Leave,
+        State.UNSUPPORTED,
+        "Azure cannot patch",
+    ),
+    "Unsupported for a week": (
+        {"verdict": a_verdict(state=SupportState.UNSUPPORTED, assessed=NOW - A_WEEK)},
+        {},
+        Assess,
+        State.DUE,
+        "looked at again",
+    ),
+    "Unsupported at an unknown time": (
+        {"verdict": a_verdict(state=SupportState.UNSUPPORTED, assessed=None)},
+        {},
+        Assess,
+        State.DUE,
+        "looked at again",
+    ),
+    "not asked (an event), never assessed": ({"verdict": None}, {}, Assess, State.DUE, "support state absent"),
+    "not asked (an event), assessed lately": (
+        {"verdict": None, "assessment": a_summary()},
+        {},
+        Wait,
+        State.GRAPH_BEHIND,
+        "assessed already",
+    ),
+    "not asked (an event), assessed long ago": (
+        {"verdict": None, "assessment": a_summary(started=NOW - 7 * DAY, modified=NOW - 7 * DAY)},
+        {},
+        Assess,
+        State.DUE,
+        "support state absent",
+    ),
+    "Graph is behind the instance view": (
+        {"verdict": a_verdict(state=SupportState.ABSENT, assessment_id="", assessed=None), "assessment": a_summary()},
+        {},
+        Wait,
+        State.GRAPH_BEHIND,
+        "not in Resource Graph yet",
+    ),
+    "Graph shows an older assessment": (
+        {"verdict": a_verdict(assessed=NOW - 5 * HOUR), "assessment": a_summary(operation_id=OTHER_ID)},
+        {},
+        Wait,
+        State.GRAPH_BEHIND,
+        "not in Resource Graph yet",
+    ),
+    "Graph shows the same assessment": ({"assessment": a_summary()}, {}, Install, State.DUE, "Supported"),
+    "Graph shows a newer assessment": (
+        {"assessment": a_summary(operation_id=OTHER_ID, started=NOW - 2 * HOUR)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+    "Graph has been behind for a day": (
+        {
+            "verdict": a_verdict(state=SupportState.ABSENT, assessment_id="", assessed=None),
+            "assessment": a_summary(started=NOW - DAY, modified=NOW - DAY),
+        },
+        {},
+        Assess,
+        State.DUE,
+        "support state absent",
+    ),
+}
+
+
+@rows(SUPPORT)
+def test_support_state(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+@pytest.mark.parametrize("kind", CUSTOMIZED)
+@pytest.mark.parametrize("state", SupportState)
+def test_every_customized_image_kind_is_installed_where_it_is_supported_and_nowhere_else(
+    kind: ImageKind, state: SupportState
+) -> None:
+    step = decide(a_machine(image=Image(kind, "key"), verdict=a_verdict(state=state)), PATCH_IMAGES="all")
+    assert isinstance(step, Install) is (state is SupportState.SUPPORTED)
+
+
+# -- 2. Supported: what waits, how fresh it is, what ran before
+
+WEEK_OLD = a_verdict(assessed=NOW - 145 * HOUR)
+REBOOT = a_verdict(reboot_pending=True)
+SUPPORTED: dict[str, Row] = {
+    "nothing waits": ({"verdict": a_verdict(counts={})}, {}, Leave, State.PATCHED, "nothing to install"),
+    "nothing of a wanted class waits": (
+        {"verdict": a_verdict(counts={"other": 4})},
+        {},
+        Leave,
+        State.NOTHING_SELECTED,
+        "none of the 4",
+    ),
+    "the other class is wanted": (
+        {"verdict": a_verdict(counts={"other": 4})},
+        {"PATCH_CLASSIFICATIONS": "Other"},
+        Install,
+        State.DUE,
+        "4 patches",
+    ),
+    "a package mask may match any class": (
+        {"verdict": a_verdict(counts={"other": 4})},
+        {"PATCH_PACKAGES_INCLUDE": "openssl*"},
+        Install,
+        State.DUE,
+        "4 patches",
+    ),
+    "the state is older than a day": (
+        {"verdict": a_verdict(assessed=NOW - 25 * HOUR)},
+        {},
+        Assess,
+        State.DUE,
+        "too old to install on",
+    ),
+    "the state is just young enough": (
+        {"verdict": a_verdict(assessed=NOW - 24 * HOUR + MINUTE)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+    "older than a day, nothing wanted": (
+        {"verdict": a_verdict(counts={}, assessed=NOW - 25 * HOUR)},
+        {},
+        Leave,
+        State.PATCHED,
+        "assessed 2026-11-24 11:00 UTC",
+    ),
+    "not assessed for the interval": (
+        {"verdict": WEEK_OLD},
+        {},
+        Assess,
+        State.DUE,
+        "last assessed 2026-11-19 11:00 UTC",
+    ),
+    "assessed at an unknown time": (
+        {"verdict": a_verdict(assessed=None)},
+        {},
+        Assess,
+        State.DUE,
+        "last assessed at an unknown time",
+    ),
+    "installed after the assessment": (
+        {"installation": a_summary(started=NOW - 20 * MINUTE, modified=NOW - 10 * MINUTE)},
+        {},
+        Assess,
+        State.DUE,
+        "older than the last installation",
+    ),
+    "installed lately, assessed since": (
+        {"installation": a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {},
+        Wait,
+        State.RECENTLY_PATCHED,
+        "last installed 2026-11-25 09:00 UTC",
+    ),
+    "installed before the interval": (
+        {"installation": a_summary(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+    "an installation failed lately": (
+        {"installation": a_summary(status="Failed", started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+    "a reboot is pending, nothing waits": (
+        {"verdict": a_verdict(reboot_pending=True, counts={})},
+        {},
+        Wait,
+        State.REBOOT_PENDING,
+        "a reboot is pending",
+    ),
+    "a reboot is pending after an installation": (
+        {"verdict": REBOOT, "installation": a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {},
+        Wait,
+        State.REBOOT_PENDING,
+        "3 patches wait",
+    ),
+    "a reboot is pending, nobody installed": ({"verdict": REBOOT}, {}, Install, State.DUE, "Supported"),
+    "too young for an installation": (
+        {"created": NOW - 59 * MINUTE},
+        {},
+        Wait,
+        State.SETTLING,
+        "younger than PATCH_SETTLE_MINUTES",
+    ),
+    "just old enough": ({"created": NOW - 60 * MINUTE}, {}, Install, State.DUE, "Supported"),
+    "too young for an installation, but it has none waiting": (
+        {"created": NOW - MINUTE, "verdict": a_verdict(counts={})},
+        {},
+        Leave,
+        State.PATCHED,
+        "nothing to install",
+    ),
+    "too young, and to be assessed: not held back": (
+        {"created": NOW, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "first-boot scripts run long": (
+        {"created": NOW - 10 * MINUTE, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_ASSESS_AFTER_MINUTES": "30"},
+        Wait,
+        State.SETTLING,
+        "younger than PATCH_ASSESS_AFTER_MINUTES",
+    ),
+}
+
+
+@rows(SUPPORTED)
+def test_supported(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+def test_an_installation_of_ours_voids_the_counts_even_where_only_the_record_knows_it() -> None:
+    record = a_record(kind=Kind.INSTALL, phase=Phase.HELD, ended_at=NOW - MINUTE, not_before=NOW)
+    step = next_step(a_machine(), record, settings(), LONG_AGO, NOW)
+    check(step, Assess, State.DUE, "older than the last installation")
+    step = next_step(a_machine(), replace(record, kind=Kind.ASSESS), settings(), LONG_AGO, NOW)
+    check(step, Install, State.DUE, "Supported")
+
+
+def test_a_wait_with_an_end_says_when() -> None:
+    created = NOW - 10 * MINUTE
+    assert decide(a_machine(created=created)).when == created + HOUR
+    installed = a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)
+    assert decide(a_machine(installation=installed)).when == NOW - 3 * HOUR + timedelta(hours=144)
+
+
+# -- 3. the machine itself: provisioning, power, what runs on it, agent and extensions
+
+RUNNING = a_summary(status="InProgress", operation_id=OTHER_ID, started=NOW - 5 * MINUTE, modified=NOW - MINUTE)
+BODY: dict[str, Row] = {
+    "still creating": ({"provisioning_state": "Creating"}, {}, Wait, State.BUILDING, "provisioning state creating"),
+    "provisioning failed": ({"provisioning_state": "Failed"}, {}, Wait, State.BUILDING, "its provisioning failed"),
+    "no provisioning state": ({"provisioning_state": ""}, {}, Wait, State.BUILDING, "unknown"),
+    "starting": ({"power": PowerState.STARTING}, {}, Wait, State.BUILDING, "it is starting"),
+    "stopping": ({"power": PowerState.STOPPING}, {}, Wait, State.POWERED_OFF, "the machine is stopping"),
+    "stopped": ({"power": PowerState.STOPPED}, {}, Wait, State.POWERED_OFF, "the machine is stopped"),
+    "deallocating": ({"power": PowerState.DEALLOCATING}, {}, Wait, State.POWERED_OFF, "deallocating"),
+    "deallocated": ({"power": PowerState.DEALLOCATED}, {}, Wait, State.POWERED_OFF, "deallocated"),
+    "power not known": ({"power": PowerState.UNKNOWN}, {}, Wait, State.POWERED_OFF, "not known"),
+    "extensions forbidden": (
+        {"extensions_allowed": False},
+        {},
+        Wait,
+        State.EXTENSIONS_FORBIDDEN,
+        "allowExtensionOperations is false",
+    ),
+    "agent not ready": ({"agent_ready": False}, {}, Wait, State.AGENT_NOT_READY, "does not report ready"),
+    "agent not shown by Graph": ({"agent_ready": None}, {}, Install, State.DUE, "Supported"),
+    "extensions at work": ({"busy_extensions": ("script", "mon")}, {}, Wait, State.BUILDING, "script, mon"),
+    "extensions not shown by Graph": ({"busy_extensions": None}, {}, Install, State.DUE, "Supported"),
+    "an assessment runs": ({"assessment": RUNNING}, {}, Wait, State.BUSY, "is running on it"),
+    "an installation runs": ({"installation": RUNNING}, {}, Wait, State.BUSY, "is running on it"),
+    "one that has not started yet": (
+        {"installation": replace(RUNNING, status="NotStarted")},
+        {},
+        Wait,
+        State.BUSY,
+        "is running on it",
+    ),
+    "running, without any time: nothing says it is stale": (
+        {"installation": replace(RUNNING, started=None, modified=None)},
+        {},
+        Wait,
+        State.BUSY,
+        "is running on it",
+    ),
+    "running, started long ago, touched lately": (
+        {"installation": replace(RUNNING, started=NOW - 3 * DAY)},
+        {},
+        Wait,
+        State.BUSY,
+        "is running on it",
+    ),
+    "open, but untouched for a day": (
+        {"installation": replace(RUNNING, started=NOW - 3 * DAY, modified=NOW - DAY)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+}
+
+
+@rows(BODY)
+def test_the_machine_itself(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+@pytest.mark.parametrize("changes", [row[0] for row in BODY.values() if row[2] is Wait])
+def test_what_stops_an_installation_of_the_machine_stops_an_assessment_too(changes: dict[str, Any]) -> None:
+    asked = decide(a_machine(**changes, verdict=a_verdict(state=SupportState.ABSENT)))
+    assert isinstance(asked, Wait)
+
+
+# -- 4. modes, by setting and by tag
+
+MODES: dict[str, Row] = {
+    "setting off": ({}, {"PATCH_MODE": "off"}, Leave, State.SWITCHED_OFF, "PATCH_MODE is off"),
+    "setting plan answers as install would": ({}, {"PATCH_MODE": "plan"}, Install, State.DUE, "Supported"),
+    "setting assess": ({}, {"PATCH_MODE": "assess"}, Leave, State.ASSESSED, "3 wanted of 4"),
+    "setting assess, nothing known": (
+        {"verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_MODE": "assess"},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "setting assess, an old assessment": ({"verdict": WEEK_OLD}, {"PATCH_MODE": "assess"}, Assess, State.DUE, "last"),
+    "setting assess, a day-old state is young enough": (
+        {"verdict": a_verdict(assessed=NOW - 25 * HOUR)},
+        {"PATCH_MODE": "assess"},
+        Leave,
+        State.ASSESSED,
+        "PATCH_MODE=assess",
+    ),
+    "setting assess, nobody patches it": (
+        {"patchers": Patchers.NOBODY},
+        {"PATCH_MODE": "assess"},
+        Leave,
+        State.PATCHED_BY_NOBODY,
+        "neither guest nor platform",
+    ),
+    "setting install, nobody patches it: we do": ({"patchers": Patchers.NOBODY}, {}, Install, State.DUE, "Supported"),
+    "tag off": ({"tags": {"patch-mode": "off"}}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
+    "tag off on the group": ({"group": Group({"patch-mode": "off"})}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
+    "tag plan": ({"tags": {"patch-mode": "plan"}}, {}, Leave, State.OPTED_OUT, "nothing is called"),
+    "tag plan under setting plan": (
+        {"tags": {"patch-mode": "plan"}},
+        {"PATCH_MODE": "plan"},
+        Leave,
+        State.ASSESSED,
+        "tag patch-mode=plan",
+    ),
+    "tag assess": ({"tags": {"patch-mode": "assess"}}, {}, Leave, State.ASSESSED, "tag patch-mode=assess"),
+    "tag assess under setting plan": (
+        {"tags": {"patch-mode": "assess"}},
+        {"PATCH_MODE": "plan"},
+        Leave,
+        State.ASSESSED,
+        "tag patch-mode=assess",
+    ),
+    "tag install does not widen the setting": (
+        {"tags": {"patch-mode": "install"}},
+        {"PATCH_MODE": "assess"},
+        Leave,
+        State.ASSESSED,
+        "PATCH_MODE=assess",
+    ),
+    "tag install on the machine does not widen the group": (
+        {"tags": {"patch-mode": "install"}, "group": Group({"patch-mode": "off"})},
+        {},
+        Leave,
+        State.OPTED_OUT,
+        "patch-mode=off",
+    ),
+}
+
+
+@rows(MODES)
+def test_modes(changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+# -- 5. tags that hold, own, or are wrong
+
+TODAY, TOMORROW = NOW.date(), NOW.date() + DAY
+TAGS: dict[str, Row] = {
+    "held until tomorrow": (
+        {"tags": {"patch-hold-until": TOMORROW.isoformat()}},
+        {},
+        Wait,
+        State.ON_HOLD,
+        "patch-hold-until=2026-11-26",
+    ),
+    "held by the group": (
+        {"group": Group({"patch-hold-until": TOMORROW.isoformat()})},
+        {},
+        Wait,
+        State.ON_HOLD,
+        "patch-hold-until=2026-11-26",
+    ),
+    "the longer hold of the two": (
+        {"tags": {"patch-hold-until": TODAY.isoformat()}, "group": Group({"patch-hold-until": TOMORROW.isoformat()})},
+        {},
+        Wait,
+        State.ON_HOLD,
+        "patch-hold-until=2026-11-26",
+    ),
+    "the hold ends on its day": ({"tags": {"patch-hold-until": TODAY.isoformat()}}, {}, Install, State.DUE, ""),
+    "the hold is over": ({"tags": {"patch-hold-until": "2026-11-24"}}, {}, Install, State.DUE, ""),
+    "wrong hold": ({"tags": {"patch-hold-until": "soon"}}, {}, Leave, State.BAD_TAG, "patch-hold-until is 'soon'"),
+    "wrong mode": ({"tags": {"patch-mode": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-mode is 'maybe'"),
+    "wrong mode on the group": ({"group": Group({"patch-mode": "no"})}, {}, Leave, State.BAD_TAG, "patch-mode is"),
+    "wrong reboot": ({"tags": {"patch-reboot": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-reboot is"),
+    "wrong owner": ({"tags": {"patch-owner": "me"}}, {}, Leave, State.BAD_TAG, "patch-owner is 'me'"),
+    "a window": ({"tags": {"patch-window": "Sat 22:00"}}, {}, Wait, State.WAITING_FOR_WINDOW, "not read yet"),
+    "a window does not hold an assessment back": (
+        {"tags": {"patch-window": "Sat 22:00"}, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "foreign tags say nothing": ({"tags": {"env": "prod", "createdby": "terraform"}}, {}, Install, State.DUE, ""),
+    "the group is not read yet": ({"group": None}, {}, Install, State.DUE, ""),
+}
+
+
+@rows(TAGS)
+def test_tags(changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+def test_a_hold_says_when_it_ends() -> None:
+    step = decide(a_machine(tags={"patch-hold-until": "2027-01-15"}))
+    assert step.when is not None
+    assert step.when.date() == date(2027, 1, 15)
+
+
+# -- 6. who else patches it
+
+OWNED = {"tags": {"patch-owner": "image-patcher"}}
+ELSEWHERE: dict[str, Row] = {
+    "a schedule": (
+        {"patchers": Patchers.SCHEDULE},
+        {},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "a maintenance configuration",
+    ),
+    "a schedule, to be assessed": (
+        {"patchers": Patchers.SCHEDULE, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "a schedule, but all are included": (
+        {"patchers": Patchers.SCHEDULE},
+        {"PATCH_SCHEDULED": "include"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "a schedule, but tagged ours": ({"patchers": Patchers.SCHEDULE, **OWNED}, {}, Install, State.DUE, ""),
+    "a schedule, but the group is tagged ours": (
+        {"patchers": Patchers.SCHEDULE, "group": Group({"patch-owner": "image-patcher"})},
+        {},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "the guest itself": ({"patchers": Patchers.SELF}, {}, Install, State.DUE, ""),
+    "not known": ({"patchers": Patchers.UNKNOWN}, {}, Install, State.DUE, ""),
+    "the platform (marketplace)": (
+        {"patchers": Patchers.PLATFORM, "image": MARKETPLACE},
+        {"PATCH_IMAGES": "all"},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "AutomaticByPlatform",
+    ),
+    "the platform, tagged ours: the tag is about schedules": (
+        {"patchers": Patchers.PLATFORM, "image": MARKETPLACE, **OWNED},
+        {"PATCH_IMAGES": "all"},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "AutomaticByPlatform",
+    ),
+}
+
+
+@rows(ELSEWHERE)
+def test_who_else_patches_it(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+# -- 7. whose machine it is: every pattern
+
+_GALLERIES = "/subscriptions/x/resourcegroups/aks/providers/microsoft.compute/galleries"
+MANAGED: dict[str, tuple[dict[str, Any], str]] = {
+    "managedBy": ({"managed_by": "/subscriptions/x/y"}, "managedBy"),
+    "managedBy on the group": ({"group": Group(managed_by="/aks")}, "managedBy"),
+    "scale set": ({"scale_set": "/scale/set"}, "scale set"),
+    "AKS tag": ({"tags": {"aks-managed-poolname": "np"}}, "Kubernetes"),
+    "AKS tag on the group": ({"group": Group({"aks-managed-cluster-name": "c"})}, "Kubernetes"),
+    "Karpenter": ({"tags": {"karpenter.sh_nodepool": "default"}}, "Kubernetes"),
+    "Karpenter with a slash": ({"tags": {"karpenter.sh/nodepool": "default"}}, "Kubernetes"),
+    "Karpenter's Azure provider": ({"tags": {"karpenter.azure.com_cluster": "c"}}, "Kubernetes"),
+    "AKS Ubuntu gallery": (
+        {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/aksubuntu/images/2204gen2/versions/1")},
+        "Kubernetes",
+    ),
+    "AKS Windows gallery": (
+        {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/akswindows/images/w/versions/1")},
+        "Kubernetes",
+    ),
+    "AKS Azure Linux gallery": (
+        {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/aksazurelinux/images/v3/versions/1")},
+        "Kubernetes",
+    ),
+    "AKS Mariner gallery": (
+        {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/akscblmariner/images/v2/versions/1")},
+        "Kubernetes",
+    ),
+    "node resource group": ({"id": machine_id(group="mc_rg_cluster_westeurope")}, "Kubernetes"),
+    "Image Builder tag": ({"tags": {"createdby": "AzureVMImageBuilder"}}, "image build"),
+    "Packer tag": ({"tags": {"createdby": "packer"}}, "image build"),
+    "Image Builder template tag": ({"tags": {"imagebuildertemplatename": "t"}}, "image build"),
+    "Image Builder group": ({"id": machine_id(group="it_rg_template_1234")}, "image build"),
+    "Packer group": ({"id": machine_id(group="packer-resource-group-abcde")}, "image build"),
+    "Packer group, newer": ({"id": machine_id(group="pkr-resource-group-abcde")}, "image build"),
+    "Windows client image": (
+        {"image": Image(ImageKind.MARKETPLACE, "microsoftwindowsdesktop:windows-11:win11-24h2-ent")},
+        "Windows client",
+    ),
+    "Windows 11 in the guest": ({"os_name": "Windows 11 Enterprise"}, "Windows client"),
+    "Windows 10 in the guest": ({"os_name": "windows 10 pro"}, "Windows client"),
+}
+OURS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "made by a person": {"tags": {"createdby": "alice"}},
+    "a gallery that only sounds like AKS": {
+        "image": Image(ImageKind.GALLERY, f"{_GALLERIES}/my_aksubuntu/images/i/versions/1")
+    },
+    "a group that only sounds like AKS": {"id": machine_id(group="mc_donalds")},
+    "a group with it in its name": {"id": machine_id(group="rg-it_department")},
+    "Windows Server": {"os_name": "Windows Server 2025 Datacenter"},
+    "Windows 100": {"os_name": "Windows 100"},
+    "a group's tag": {"group": Group({"createdby": "terraform"})},
+}
+
+
+@pytest.mark.parametrize(("changes", "reason"), MANAGED.values(), ids=MANAGED)
+@pytest.mark.parametrize("state", [SupportState.ABSENT, SupportState.SUPPORTED])
+def test_managed_elsewhere_is_neither_assessed_nor_installed(
+    changes: dict[str, Any], reason: str, state: SupportState
+) -> None:
+    step = decide(a_machine(**changes, verdict=a_verdict(state=state)), PATCH_IMAGES="all")
+    check(step, Leave, State.MANAGED_ELSEWHERE, reason)
+
+
+@pytest.mark.parametrize("changes", OURS.values(), ids=OURS)
+def test_not_managed_elsewhere(changes: dict[str, Any]) -> None:
+    assert managed_elsewhere(a_machine(**changes)) == ""
+
+
+# -- 8. scope
+
+SCOPE: dict[str, Row] = {
+    "in the listed subscription": ({}, {"PATCH_SCOPE": SUBSCRIPTION}, Install, State.DUE, ""),
+    "in another subscription": (
+        {"id": machine_id(subscription=OTHER_ID)},
+        {"PATCH_SCOPE": SUBSCRIPTION},
+        Leave,
+        State.OUT_OF_SCOPE,
+        "PATCH_SCOPE",
+    ),
+    "marketplace": ({"image": MARKETPLACE}, {}, Leave, State.MARKETPLACE, "not looked at"),
+    "marketplace, all images, Supported": ({"image": MARKETPLACE}, {"PATCH_IMAGES": "all"}, Install, State.DUE, ""),
+    "marketplace, all images, assessed without a state": (
+        {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_IMAGES": "all"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "marketplace, all images, never assessed": (
+        {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.ABSENT, status="", assessed=None, counts={})},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "marketplace, all images, assessment failed": (
+        {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.ABSENT, status="Failed")},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "marketplace, all images, Unknown permits nothing": (
+        {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.UNKNOWN)},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "Unknown",
+    ),
+    "marketplace with a third-party plan, without a state": (
+        {"image": MARKETPLACE, "third_party_plan": True, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+    "marketplace with a third-party plan, Supported": (
+        {"image": MARKETPLACE, "third_party_plan": True},
+        {"PATCH_IMAGES": "all"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "customized, assessed without a state: never": (
+        {"verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "absent",
+    ),
+}
+
+
+@rows(SCOPE)
+def test_scope(changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str) -> None:
+    check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+@pytest.mark.parametrize(
+    ("created", "verb"),
+    [
+        pytest.param(NOW - 2 * DAY - timedelta(seconds=1), Leave, id="older"),
+        pytest.param(NOW - 2 * DAY, Install, id="at that moment"),
+        pytest.param(None, Leave, id="age not known"),
+    ],
+)
+def test_machines_created_before_the_start_are_out_of_scope(created: datetime | None, verb: type[Step]) -> None:
+    step = next_step(a_machine(created=created), None, settings(), NOW - 2 * DAY, NOW)
+    assert type(step) is verb
+    assert verb is Install or step.state is State.OUT_OF_SCOPE
+
+
+def test_the_order_of_objections_is_the_documented_one() -> None:
+    """Of several objections the first speaks: whose it is, then its owner, then whether it can be called at all."""
+    worst = {
+        "managed_by": "/x", "image": MARKETPLACE, "created": None, "tags": {"patch-mode": "off"},
+        "provisioning_state": "Creating", "power": PowerState.STOPPED, "assessment": RUNNING, "agent_ready": False,
+    }  # fmt: skip
+    cures = ["managed_by", "image", "created", "tags", "provisioning_state", "power", "assessment", "agent_ready"]
+    seen = []
+    for name in cures:
+        seen.append(decide(a_machine(**worst)).state)
+        del worst[name]
+    assert seen == [
+        State.MANAGED_ELSEWHERE, State.MARKETPLACE, State.OUT_OF_SCOPE, State.OPTED_OUT, State.BUILDING,
+        State.POWERED_OFF, State.BUSY, State.AGENT_NOT_READY,
+    ]  # fmt: skip
+    assert len(RULES) == 10
+
+
+# -- 9. no verdict, three times
+
+SILENCE: dict[str, tuple[int, SupportState, type[Step], State]] = {
+    "one silence": (1, SupportState.ABSENT, Wait, State.DUE),
+    "two": (2, SupportState.UNKNOWN, Wait, State.DUE),
+    "three: reported": (3, SupportState.ABSENT, Wait, State.UNDETERMINED),
+    "three times not determined: reported": (3, SupportState.UNABLE_TO_DETERMINE, Wait, State.UNDETERMINED),
+}
+
+
+@pytest.mark.parametrize(("unanswered", "state", "verb", "expected"), SILENCE.values(), ids=SILENCE)
+def test_assessments_without_a_verdict(unanswered: int, state: SupportState, verb: type[Step], expected: State) -> None:
+    until = NOW + HOUR
+    record = a_record(phase=Phase.HELD, unanswered=unanswered, not_before=until)
+    machine = a_machine(verdict=a_verdict(state=state))
+    step = next_step(machine, record, settings(), LONG_AGO, NOW)
+    assert (type(step), step.state, step.when) == (verb, expected, until)
+    assert bool(step.remedy) is (unanswered >= UNANSWERED_LIMIT)
+    again = next_step(machine, record, settings(), LONG_AGO, until)
+    check(again, Assess, State.DUE, f"support state {state}")
+
+
+def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() -> None:
+    given_settings = settings()
+    looks = [next_look(count, SupportState.ABSENT, given_settings, 0) for count in (1, 2, 3, 4)]
+    assert looks == [15 * MINUTE, 30 * MINUTE, A_WEEK, A_WEEK]
+    looks = [next_look(count, SupportState.UNABLE_TO_DETERMINE, given_settings, 0) for count in (1, 2, 3, 8)]
+    assert looks == [15 * MINUTE, 30 * MINUTE, HOUR, DAY]
+    assert undetermined(3, SupportState.ABSENT, None).cause is Cause.TRANSIENT
+
+
+# -- 10. what the ledger alone says
+
+STANDING: dict[str, tuple[Record | None, State | None, str]] = {
+    "no row": (None, None, ""),
+    "queued": (a_record(due_at=NOW + HOUR), State.QUEUED, "claimed for an assessment"),
+    "queued, for an installation": (a_record(kind=Kind.INSTALL), State.QUEUED, "claimed for an installation"),
+    "starting": (a_record(phase=Phase.STARTING), State.ASSESSING, "an assessment is under way"),
+    "running": (a_record(phase=Phase.RUNNING, kind=Kind.INSTALL), State.INSTALLING, "an installation is under way"),
+    "ended": (a_record(phase=Phase.ENDED, outcome="Failed"), State.CONFIRMING, "its assessment ended Failed"),
+    "held": (
+        a_record(phase=Phase.HELD, not_before=NOW + HOUR, state="overdue", reason="why", remedy="do"),
+        State.OVERDUE,
+        "why",
+    ),
+    "held without a state": (
+        a_record(phase=Phase.HELD, not_before=NOW + HOUR, reason="why"),
+        State.HELD,
+        "why",
+    ),
+    "the hold is over": (a_record(phase=Phase.HELD, not_before=NOW), None, ""),
+}
+
+
+@pytest.mark.parametrize(("record", "state", "reason"), STANDING.values(), ids=STANDING)
+def test_standing(record: Record | None, state: State | None, reason: str) -> None:
+    step = standing(record, NOW)
+    assert (step.state if step else None) == state
+    if step:
+        assert isinstance(step, Wait)
+        assert reason in step.reason
+
+
+def test_a_hold_keeps_its_remedy_its_end_and_who_ends_it() -> None:
+    record = a_record(
+        phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="held"
+    )
+    assert standing(record, NOW) == Wait(State.HELD, "why", "do", NOW + HOUR, Cause.OWNER)
+
+
+# -- 11. what is wanted
+
+WANTED: dict[str, tuple[OsType, str, tuple[str, ...]]] = {
+    "linux, the default": (OsType.LINUX, "Critical,Security", ("Critical", "Security")),
+    "linux knows three classes": (OsType.LINUX, "Critical,UpdateRollUp,Tools,Other", ("Critical", "Other")),
+    "linux, none of its classes": (OsType.LINUX, "Definition", ()),
+    "windows has no Other": (OsType.WINDOWS, "Security,Definition,Other", ("Security", "Definition")),
+}
+
+
+@pytest.mark.parametrize(("os_type", "text", "wanted"), WANTED.values(), ids=WANTED)
+def test_classifications_by_operating_system(os_type: OsType, text: str, wanted: tuple[str, ...]) -> None:
+    assert wanted_classifications(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=text)) == wanted
+
+
+def test_wanted_patches_are_counted_by_what_the_installation_will_ask_for() -> None:
+    windows = a_machine(
+        os_type=OsType.WINDOWS, verdict=a_verdict(counts={"updaterollup": 2, "other": 9, "security": 1})
+    )
+    assert wanted_count(windows, settings(PATCH_CLASSIFICATIONS="UpdateRollUp,Security,Other")) == 3
+    assert wanted_count(windows, settings(PATCH_PACKAGES_INCLUDE="KB5001234")) == 12
+    assert wanted_count(a_machine(verdict=None), settings()) == 0
+
+
+# -- 12. what must hold in every combination
+
+times = st.one_of(st.none(), st.integers(-60 * 24 * 12, 60).map(lambda minutes: NOW + minutes * MINUTE))
+operations = st.sampled_from([ASSESSMENT, OTHER_ID, ""])
+statuses = st.sampled_from(["InProgress", "NotStarted", "Succeeded", "Failed", "CompletedWithWarnings", "Unknown", ""])
+summaries = st.one_of(
+    st.none(),
+    st.builds(a_summary, operation_id=operations, status=statuses, started=times, modified=times),
+)
+counts = st.dictionaries(st.sampled_from(["critical", "security", "other", "updaterollup"]), st.integers(0, 3))
+verdicts = st.one_of(
+    st.none(),
+    st.builds(
+        a_verdict, state=st.sampled_from(SupportState), assessment_id=operations, assessed=times,
+        status=st.sampled_from(["Succeeded", "Failed", ""]), counts=counts, reboot_pending=st.booleans(),
+    ),
+)  # fmt: skip
+tags = st.dictionaries(
+    st.sampled_from(["patch-mode", "patch-reboot", "patch-hold-until", "patch-window", "env", "createdby"]),
+    st.sampled_from(["off", "plan", "assess", "install", "Never", "2026-11-24", "2027-01-15", "packer", "wrong", ""]),
+    max_size=3,
+)
+groups = st.one_of(st.none(), st.builds(Group, tags=tags, managed_by=st.sampled_from(["", "", "/aks"])))
+images = st.sampled_from([MARKETPLACE, *(Image(kind, GALLERY_IMAGE) for kind in CUSTOMIZED)])
+
+
+def _mostly(usual: Any, values: Any) -> st.SearchStrategy[Any]:
+    """The usual value more often than not: a machine with five things wrong says no more than one with one."""
+    return st.one_of(st.just(usual), st.just(usual), st.just(usual), st.sampled_from(values))
+
+
+machines = st.builds(
+    a_machine,
+    image=images, created=_mostly(NOW - 2 * DAY, [None, NOW, NOW - 9 * DAY]),
+    provisioning_state=_mostly("Succeeded", ["Creating", "Failed", ""]),
+    power=_mostly(PowerState.RUNNING, list(PowerState)), tags=tags, group=groups,
+    managed_by=_mostly("", ["/x"]), scale_set=_mostly("", ["/x"]), third_party_plan=st.booleans(),
+    extensions_allowed=_mostly(True, [False]), patchers=st.sampled_from(Patchers),
+    agent_ready=_mostly(True, [None, False]), busy_extensions=_mostly((), [None, ("script",)]),
+    os_type=st.sampled_from(OsType), assessment=summaries, installation=summaries, verdict=verdicts,
+)  # fmt: skip
+environs = st.fixed_dictionaries(
+    {"PATCH_MODE": st.sampled_from(["off", "plan", "assess", "install"])},
+    optional={
+        "PATCH_IMAGES": st.sampled_from(["custom", "all"]),
+        "PATCH_SCHEDULED": st.sampled_from(["leave", "include"]),
+        "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
+        "PATCH_CLASSIFICATIONS": st.just("Definition"),
+        "PATCH_ASSESS_AFTER_MINUTES": st.just("120"),
+    },
+)
+records = st.one_of(
+    st.none(),
+    st.builds(
+        a_record, phase=st.sampled_from(Phase), kind=st.sampled_from(Kind), unanswered=st.integers(0, 5),
+        not_before=times, ended_at=times, started_at=times, state=st.sampled_from(["", *State]),
+        cause=st.sampled_from(Cause), reason=st.just("a reason"),
+    ),
+)  # fmt: skip
+many = hypothesis_settings(max_examples=200, deadline=None)
+
+
+def _settings(environ: dict[str, str]) -> Settings:
+    return read_settings({**REQUIRED, "PATCH_WINDOW": "any", **environ})
+
+
+@many
+@given(machines, records, environs)
+def test_every_combination_has_one_state_one_reason_and_a_remedy_where_a_person_is_needed(
+    machine: Machine, record: Record | None, environ: dict[str, str]
+) -> None:
+    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    assert type(step) in (Assess, Install, Wait, Leave)
+    assert step.verb in ("assess", "install", "wait", "leave")
+    assert step.reason.strip()
+    assert step.reason.isprintable()
+    at_rest = step.state in (State.PATCHED, State.ASSESSED)
+    if isinstance(step, Leave) and not at_rest:
+        assert step.remedy
+    if isinstance(step, Wait) and step.cause is Cause.OWNER:
+        assert step.remedy, step
+    standing(record, NOW)
+
+
+@many
+@given(machines, records, environs)
+def test_a_customized_image_is_installed_only_where_supported(
+    machine: Machine, record: Record | None, environ: dict[str, str]
+) -> None:
+    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    if isinstance(step, Install) and machine.image.customized:
+        assert machine.verdict is not None
+        assert machine.verdict.state is SupportState.SUPPORTED
+    if isinstance(step, Install) and not machine.image.customized:
+        assert machine.verdict is not None
+        assert machine.verdict.state in (SupportState.SUPPORTED, SupportState.ABSENT)
+
+
+@many
+@given(machines, records, environs)
+def test_nothing_starts_beside_an_operation_that_runs(
+    machine: Machine, record: Record | None, environ: dict[str, str]
+) -> None:
+    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    fresh = [
+        summary
+        for summary in machine.summaries
+        if summary.in_progress and NOW - (summary.modified or summary.started or NOW) < DAY
+    ]
+    if fresh:
+        assert isinstance(step, Wait | Leave)
+
+
+def _does(step: Step) -> int:
+    return {Install: 2, Assess: 1}.get(type(step), 0)
+
+
+extra_tags = st.tuples(
+    st.sampled_from(
+        ["patch-mode", "patch-reboot", "patch-hold-until", "patch-window", "patch-owner", "createdby", "x"]
+    ),
+    st.sampled_from(
+        ["off", "plan", "assess", "install", "Always", "2026-11-24", "2099-01-01", "image-patcher", "packer", "?", ""]
+    ),
+)
+
+
+@many
+@given(machines, records, environs, extra_tags, st.booleans())
+def test_no_tag_right_or_wrong_ever_widens_anything(
+    machine: Machine, record: Record | None, environ: dict[str, str], tag: tuple[str, str], on_group: bool
+) -> None:
+    """One more tag never brings an installation or an assessment about; patch-owner answers whose a schedule's is."""
+    name, text = tag
+    group = machine.group or Group()
+    if name in machine.tags or name in group.tags:
+        return  # an exchange of one tag for another, not one more
+    if name == "patch-owner" and machine.patchers is Patchers.SCHEDULE:
+        return
+    known = replace(machine, group=group)
+    tagged = (
+        replace(known, group=replace(group, tags={**group.tags, name: text}))
+        if on_group
+        else replace(known, tags={**machine.tags, name: text})
+    )
+    given_settings = _settings(environ)
+    before = next_step(known, record, given_settings, LONG_AGO, NOW)
+    after = next_step(tagged, record, given_settings, LONG_AGO, NOW)
+    assert _does(after) <= _does(before), (before, after)
+
+
+@many
+@given(machines, records, environs)
+def test_a_larger_mode_never_does_less(machine: Machine, record: Record | None, environ: dict[str, str]) -> None:
+    """off ≤ assess ≤ install; plan calls nothing, and answers as install would."""
+    done = {}
+    for mode in ("off", "plan", "assess", "install"):
+        done[mode] = _does(next_step(machine, record, _settings(environ | {"PATCH_MODE": mode}), LONG_AGO, NOW))
+    assert done["off"] == 0
+    assert done["assess"] <= done["install"]
+    assert done["assess"] <= 1
+    if "plan" not in machine.tags.values() and not (machine.group and "plan" in machine.group.tags.values()):
+        assert done["plan"] == done["install"]
+    tagged = [
+        _does(
+            next_step(
+                replace(machine, tags={**machine.tags, "patch-mode": mode}), record, _settings(environ), LONG_AGO, NOW
+            )
+        )
+        for mode in ("off", "assess", "install")
+    ]
+    assert tagged == sorted(tagged)
+    assert Mode.OFF < Mode.PLAN < Mode.ASSESS < Mode.INSTALL
+
+
+@given(st.integers(1, 60), st.floats(0, 1))
+def test_backoff_grows_and_stays_within_a_day_and_its_jitter(attempts: int, jitter: float) -> None:
+    first = 15 * MINUTE
+    wait = backoff(first, attempts, jitter)
+    assert first <= wait <= DAY * 1.2
+    assert backoff(first, attempts, 0) <= wait
+    assert backoff(first, attempts + 1, 0) >= backoff(first, attempts, 0)

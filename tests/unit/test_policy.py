@@ -1,0 +1,369 @@
+"""What the owner wants: app settings and tags.
+
+Factors: each setting left out, given well, given badly; several bad at once; where the storage is; the two tag sets,
+the narrower winning. SETTINGS itself says what exists, and every entry of it must have a row here.
+"""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from functions.policy import (
+    SETTINGS,
+    TAGS,
+    Mode,
+    Reboot,
+    Settings,
+    SettingsError,
+    Wishes,
+    read_settings,
+    read_tags,
+)
+from tests.support import REQUIRED, SUBSCRIPTION, settings
+
+OTHER = "00000000-0000-0000-0000-000000000002"
+
+# setting → field, value when it is left out
+DEFAULTS: dict[str, tuple[str, Any]] = {
+    "PATCH_SCOPE": ("scope_subscriptions", ()),
+    "PATCH_MODE": ("mode", Mode.ASSESS),
+    "PATCH_IMAGES": ("all_images", False),
+    "PATCH_SCHEDULED": ("include_scheduled", False),
+    "PATCH_CREATED_AFTER": ("created_after", None),
+    "PATCH_CLASSIFICATIONS": ("classifications", ("Critical", "Security")),
+    "PATCH_PACKAGES_INCLUDE": ("packages_include", ()),
+    "PATCH_PACKAGES_EXCLUDE": ("packages_exclude", ()),
+    "PATCH_REBOOT": ("reboot", Reboot.IF_REQUIRED),
+    "PATCH_MAX_DURATION": ("max_duration_minutes", 120),
+    "PATCH_WINDOW": ("window", ""),
+    "PATCH_SETTLE_MINUTES": ("settle", timedelta(hours=1)),
+    "PATCH_ASSESS_AFTER_MINUTES": ("assess_after", timedelta(0)),
+    "PATCH_FRESH_HOURS": ("fresh", timedelta(hours=24)),
+    "PATCH_MIN_INTERVAL_HOURS": ("min_interval", timedelta(hours=144)),
+    "PATCH_MAX_IN_FLIGHT": ("max_in_flight", 10),
+    "PATCH_PACE_PERCENT": ("pace_percent", 75),
+    "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
+    "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
+    "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
+    "PATCH_USE_PROXY": ("use_proxy", False),
+    "RECONCILE_SCHEDULE": ("schedule", REQUIRED["RECONCILE_SCHEDULE"]),
+}
+
+# setting → [(text, value of its field)]
+GOOD: dict[str, list[tuple[str, Any]]] = {
+    "PATCH_SCOPE": [(SUBSCRIPTION, (SUBSCRIPTION,)), (f" {SUBSCRIPTION} , {OTHER},", (SUBSCRIPTION, OTHER)), ("", ())],
+    "PATCH_MODE": [("off", Mode.OFF), ("Plan", Mode.PLAN), ("ASSESS", Mode.ASSESS), ("  assess ", Mode.ASSESS)],
+    "PATCH_IMAGES": [("custom", False), ("all", True), ("ALL", True)],
+    "PATCH_SCHEDULED": [("leave", False), ("include", True)],
+    "PATCH_CREATED_AFTER": [
+        ("first-deployment", None),
+        ("always", datetime(2000, 1, 1, tzinfo=UTC)),
+        ("2026-11-25T00:00:00Z", datetime(2026, 11, 25, tzinfo=UTC)),
+        ("2026-11-25", datetime(2026, 11, 25, tzinfo=UTC)),
+        ("2026-11-25T02:00:00+02:00", datetime(2026, 11, 25, tzinfo=UTC)),
+    ],
+    "PATCH_CLASSIFICATIONS": [
+        ("security", ("Security",)),
+        ("Security, critical,security", ("Security", "Critical")),
+        ("UpdateRollUp,Other", ("UpdateRollUp", "Other")),
+    ],
+    "PATCH_PACKAGES_INCLUDE": [("KB5001234, openssl*", ("KB5001234", "openssl*")), ("lib-x:1~a+b", ("lib-x:1~a+b",))],
+    "PATCH_PACKAGES_EXCLUDE": [("kernel*", ("kernel*",)), ("a?c", ("a?c",))],
+    "PATCH_REBOOT": [("never", Reboot.NEVER), ("Always", Reboot.ALWAYS)],
+    "PATCH_MAX_DURATION": [("PT30M", 30), ("PT3H55M", 235), ("pt1h30m", 90), ("PT90M", 90)],
+    "PATCH_WINDOW": [("any", "any"), ("ANY", "any")],
+    "PATCH_SETTLE_MINUTES": [("0", timedelta(0)), ("0.5", timedelta(seconds=30)), ("10080", timedelta(days=7))],
+    "PATCH_ASSESS_AFTER_MINUTES": [("30", timedelta(minutes=30))],
+    "PATCH_FRESH_HOURS": [("160", timedelta(hours=160)), ("0.01", timedelta(seconds=36))],
+    "PATCH_MIN_INTERVAL_HOURS": [("24", timedelta(days=1))],
+    "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
+    "PATCH_PACE_PERCENT": [("1", 1), ("100", 100)],
+    "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1))],
+    "PATCH_READY_MINUTES": [("60", timedelta(hours=1))],
+    "ARM_ENDPOINT": [
+        ("https://management.chinacloudapi.cn/", "https://management.chinacloudapi.cn"),
+        ("https://LOCALHOST:8443", "https://localhost:8443"),
+    ],
+    "PATCH_USE_PROXY": [("on", True), ("Off", False)],
+    "RECONCILE_SCHEDULE": [
+        ("0 */5 * * * *", "0 */5 * * * *"),
+        ("*/5 * * * *", "*/5 * * * *"),
+        ("0 0,30 6-20 * * 1-5", "0 0,30 6-20 * * 1-5"),
+        ("0 0-30/10 * 1 1 0", "0 0-30/10 * 1 1 0"),
+    ],
+}
+
+BAD: dict[str, list[str]] = {
+    "PATCH_SCOPE": ["/subscriptions/x", "a b", f"{SUBSCRIPTION},my-group", "x" * 91, "'; drop"],
+    "PATCH_MODE": ["on", "installl", "2", "assess,install"],
+    "PATCH_IMAGES": ["custom,all", "marketplace", "true"],
+    "PATCH_SCHEDULED": ["yes", "included"],
+    "PATCH_CREATED_AFTER": [
+        "yesterday",
+        "2026-13-01",
+        "25.11.2026",
+        "Always!",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:59Z",
+    ],
+    "PATCH_CLASSIFICATIONS": ["Critical;Security", "Important", ",", "Critical,Securty"],
+    "PATCH_PACKAGES_INCLUDE": ["a b", "lib=1", "$(reboot)", "x" * 201, 'a"b'],
+    "PATCH_PACKAGES_EXCLUDE": ["a\nb", "a/b"],
+    "PATCH_REBOOT": ["IfNeeded", "no"],
+    "PATCH_MAX_DURATION": ["2h", "PT", "PT29M", "PT3H56M", "PT4H", "P1D", "P1W", "PT2H0M0S", "-PT2H", "120"],
+    "PATCH_WINDOW": ["Sat 22:00-02:00 Europe/Paris", "none"],
+    "PATCH_SETTLE_MINUTES": ["-1", "10081", "1h", "1e3", "NaN", "inf", "1,5"],
+    "PATCH_ASSESS_AFTER_MINUTES": ["-0.1", "soon"],
+    "PATCH_FRESH_HOURS": ["0", "161", "24h"],
+    "PATCH_MIN_INTERVAL_HOURS": ["0", "160.1", "weekly"],
+    "PATCH_MAX_IN_FLIGHT": ["-1", "10001", "1.5", "ten", "0x10"],
+    "PATCH_PACE_PERCENT": ["0", "101", "75%", "1_0"],
+    "PATCH_RETRY_MINUTES": ["0", "1441"],
+    "PATCH_READY_MINUTES": ["0", "61"],
+    "ARM_ENDPOINT": [
+        "http://management.azure.com",
+        "management.azure.com",
+        "https://user@management.azure.com",
+        "https://management.azure.com/path",
+        "https://management.azure.com?x=1",
+        "https://",
+    ],
+    "PATCH_USE_PROXY": ["true", "1", "http://proxy:8080"],
+    "RECONCILE_SCHEDULE": [
+        "every 5 minutes",
+        "* * * *",
+        "* * * * * * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "0 0 0 0 * *",
+        "0 0 0 * 13 *",
+        "0 0 0 * * 7",
+        "*/0 * * * *",
+        "0 0 0 * * MON",
+        "@daily",
+        "00:05:00",
+        "1- * * * *",
+        "0 */5 * * * *; DROP",
+    ],
+}
+
+
+def test_every_setting_has_rows_here() -> None:
+    names = [setting.name for setting in SETTINGS]
+    assert names == list(DEFAULTS)
+    assert set(names) == set(GOOD) == set(BAD)
+    assert all(GOOD.values())
+    assert all(BAD.values())
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_what_a_setting_is_when_left_out(name: str) -> None:
+    field, value = DEFAULTS[name]
+    assert getattr(read_settings(REQUIRED), field) == value
+
+
+@pytest.mark.parametrize("name", [name for name in DEFAULTS if name != "RECONCILE_SCHEDULE"])
+def test_an_empty_setting_is_one_left_out(name: str) -> None:
+    """The portal keeps a setting whose value was deleted, as an empty text."""
+    assert read_settings({**REQUIRED, name: "  "}) == read_settings(REQUIRED)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"), [(name, text, value) for name, rows in GOOD.items() for text, value in rows]
+)
+def test_good_values(name: str, text: str, value: Any) -> None:
+    assert getattr(read_settings({**REQUIRED, name: text}), DEFAULTS[name][0]) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, rows in BAD.items() for text in rows])
+def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, name: text})
+    grammar = next(setting.grammar for setting in SETTINGS if setting.name == name)
+    line = str(caught.value)
+    assert [problem.name for problem in caught.value.problems] == [name]
+    assert line.startswith(f"{name} is '")
+    assert line.endswith(f"; allowed: {grammar}")
+    assert line.isprintable()
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    environ = {"PATCH_MODE": "on", "PATCH_PACE_PERCENT": "0", "PATCH_WINDOW": "nights", "ARM_ENDPOINT": "http://x"}
+    with pytest.raises(SettingsError) as caught:
+        read_settings(environ)
+    assert [problem.name for problem in caught.value.problems] == [
+        "PATCH_MODE",
+        "PATCH_WINDOW",
+        "PATCH_PACE_PERCENT",
+        "ARM_ENDPOINT",
+        "RECONCILE_SCHEDULE",
+        "AzureWebJobsStorage__queueServiceUri",
+        "AzureWebJobsStorage__tableServiceUri",
+    ]
+
+
+def test_with_nothing_set_only_the_schedule_and_the_storage_are_missing() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({})
+    assert [(problem.name, problem.value) for problem in caught.value.problems] == [
+        ("RECONCILE_SCHEDULE", "not set"),
+        ("AzureWebJobsStorage__queueServiceUri", "not set"),
+        ("AzureWebJobsStorage__tableServiceUri", "not set"),
+    ]
+
+
+def test_with_only_what_is_required_nothing_is_ever_installed() -> None:
+    assert read_settings(REQUIRED).mode < Mode.INSTALL
+
+
+def test_installing_without_a_window_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"PATCH_WINDOW is not set; allowed: 'any'; PATCH_MODE=install is refused"):
+        read_settings({**REQUIRED, "PATCH_MODE": "install"})
+    assert read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_WINDOW": "any"}).mode is Mode.INSTALL
+
+
+def test_the_missing_window_is_named_beside_other_problems() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_PACE_PERCENT": "0"})
+    assert [problem.name for problem in caught.value.problems] == ["PATCH_PACE_PERCENT", "PATCH_WINDOW"]
+
+
+def test_the_table_and_the_values_have_the_same_fields() -> None:
+    filled = {setting.field for setting in SETTINGS} - {"scope"}
+    rest = {"scope_subscriptions", "scope_management_groups", "queue_endpoint", "table_endpoint", "client_id"}
+    assert filled | rest == set(Settings.__dataclass_fields__)
+
+
+def test_every_setting_says_what_it_means_and_what_it_may_be() -> None:
+    for setting in SETTINGS:
+        assert setting.meaning.endswith("."), setting.name
+        assert setting.grammar, setting.name
+
+
+# -- scope
+
+
+def test_management_groups_are_told_from_subscriptions() -> None:
+    read = settings(PATCH_SCOPE="platform,Landing-Zones")
+    assert read.scope_management_groups == ("platform", "landing-zones")
+    assert read.scope_subscriptions == ()
+
+
+@pytest.mark.parametrize(
+    ("scope", "subscription", "covered"),
+    [
+        pytest.param("", SUBSCRIPTION, True, id="no scope: everything"),
+        pytest.param(SUBSCRIPTION.upper(), SUBSCRIPTION, True, id="listed"),
+        pytest.param(SUBSCRIPTION, OTHER, False, id="not listed"),
+        pytest.param("some-group", OTHER, True, id="under groups only Azure knows"),
+    ],
+)
+def test_what_the_scope_covers(scope: str, subscription: str, covered: bool) -> None:
+    assert settings(PATCH_SCOPE=scope).covers(subscription) is covered
+
+
+# -- storage: by identity only
+
+QUEUE, TABLE = "AzureWebJobsStorage__queueServiceUri", "AzureWebJobsStorage__tableServiceUri"
+SCHEDULE = {"RECONCILE_SCHEDULE": REQUIRED["RECONCILE_SCHEDULE"]}
+CONNECTION = "DefaultEndpointsProtocol=https;AccountName=patcher;AccountKey=c2VjcmV0c2VjcmV0==;EndpointSuffix=core.x"
+
+
+def test_storage_by_account_name() -> None:
+    read = read_settings(REQUIRED)
+    assert read.queue_endpoint == "https://patcherstorage.queue.core.windows.net"
+    assert read.table_endpoint == "https://patcherstorage.table.core.windows.net"
+
+
+def test_storage_by_address_wins_over_the_name() -> None:
+    read = read_settings({**REQUIRED, QUEUE: "https://q.example/", TABLE: "https://localhost:10002/account1"})
+    assert (read.queue_endpoint, read.table_endpoint) == ("https://q.example", "https://localhost:10002/account1")
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({"AzureWebJobsStorage": CONNECTION}, id="connection string"),
+        pytest.param({"AzureWebJobsStorage": "UseDevelopmentStorage=true"}, id="development storage"),
+        pytest.param({QUEUE: CONNECTION, TABLE: CONNECTION}, id="connection string as address"),
+        pytest.param({"AzureWebJobsStorage__accountName": CONNECTION}, id="connection string as name"),
+        pytest.param({"AzureWebJobsStorage__accountName": "Upper_Case"}, id="a name that cannot be"),
+        pytest.param({QUEUE: "http://q.example", TABLE: "http://t.example"}, id="no TLS"),
+        pytest.param({QUEUE: "https://q.example?sv=1&sig=c2VjcmV0", TABLE: "https://t.example?sig=c2VjcmV0"}, id="SAS"),
+        pytest.param({QUEUE: "https://me:c2VjcmV0@q.example", TABLE: "https://me:c2VjcmV0@t.example"}, id="password"),
+        pytest.param({QUEUE: "https://q.example\nc2VjcmV0", TABLE: "https://t.example/a/b"}, id="line break"),
+    ],
+)
+def test_storage_is_never_reached_by_a_key(environ: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(SCHEDULE | environ)
+    line = str(caught.value)
+    assert [problem.name for problem in caught.value.problems] == [QUEUE, TABLE]
+    assert "without a key" in line
+    assert "c2VjcmV0=" not in line
+    assert "c2VjcmV0c2" not in line
+    assert "sig=c2" not in line
+    assert ":c2VjcmV0@" not in line
+    assert line.isprintable()
+
+
+def test_the_identity_is_named_by_the_storage_connection_or_by_azure_client_id() -> None:
+    assert read_settings(REQUIRED).client_id == ""
+    assert read_settings({**REQUIRED, "AZURE_CLIENT_ID": "b"}).client_id == "b"
+    both = {"AzureWebJobsStorage__clientId": "a", "AZURE_CLIENT_ID": "b"}
+    assert read_settings({**REQUIRED, **both}).client_id == "a"
+
+
+# -- tags
+
+HOLD = date(2027, 1, 15)
+TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], Wishes]] = {
+    "none": ({}, {}, Wishes()),
+    "foreign ones": ({"env": "prod"}, {"owner": "ops"}, Wishes()),
+    "mode on the machine": ({"patch-mode": "assess"}, {}, Wishes(mode=Mode.ASSESS)),
+    "mode on the group": ({}, {"patch-mode": "Off"}, Wishes(mode=Mode.OFF)),
+    "the smaller mode wins: machine": ({"patch-mode": "off"}, {"patch-mode": "install"}, Wishes(mode=Mode.OFF)),
+    "the smaller mode wins: group": ({"patch-mode": "install"}, {"patch-mode": "off"}, Wishes(mode=Mode.OFF)),
+    "the smaller reboot wins": (
+        {"patch-reboot": "Always"},
+        {"patch-reboot": "never"},
+        Wishes(reboot=Reboot.NEVER),
+    ),
+    "the later hold wins": (
+        {"patch-hold-until": "2026-12-01"},
+        {"patch-hold-until": "2027-01-15"},
+        Wishes(hold_until=HOLD),
+    ),
+    "a hold of one side": ({"patch-hold-until": "2027-01-15"}, {}, Wishes(hold_until=HOLD)),
+    "a window of the group": ({}, {"patch-window": "Sat 22:00-02:00"}, Wishes(window="Sat 22:00-02:00")),
+    "owner": ({"patch-owner": "Image-Patcher"}, {}, Wishes(owned_by_us=True)),
+}
+
+
+@pytest.mark.parametrize(("machine", "group", "wishes"), TAG_ROWS.values(), ids=TAG_ROWS)
+def test_tags(machine: dict[str, str], group: dict[str, str], wishes: Wishes) -> None:
+    assert read_tags(machine, group) == wishes
+
+
+BAD_TAGS = [
+    ("patch-mode", "of"),
+    ("patch-mode", ""),
+    ("patch-reboot", "sometimes"),
+    ("patch-hold-until", "next week"),
+    ("patch-hold-until", "2027-02-30"),
+    ("patch-owner", "somebody"),
+]
+
+
+@pytest.mark.parametrize(("tag", "text"), BAD_TAGS)
+@pytest.mark.parametrize("on_group", [False, True], ids=["machine", "group"])
+def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group: bool) -> None:
+    tags = {tag: text, "patch-owner": "image-patcher"} if tag != "patch-owner" else {tag: text}
+    wishes = read_tags({} if on_group else tags, tags if on_group else {})
+    grammar = next(allowed for name, _, _, allowed in TAGS if name == tag)
+    assert wishes == Wishes(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
+
+
+def test_every_tag_that_can_be_wrong_has_a_row() -> None:
+    assert {name for name, _ in BAD_TAGS} == {name for name, *_ in TAGS} - {"patch-window"}

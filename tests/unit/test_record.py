@@ -1,0 +1,208 @@
+"""The moves of a machine's row that are pure: claim, begin, accepted, requeue, end, hold, release, and its clocks.
+
+Factors: the phase, what was counted before, another machine or image under the same id, and each limit just before and
+at its moment. Who moves the row and under which ETag: tests/contract/test_ledger.py.
+"""
+
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from functions.machine import Image, ImageKind, Kind, Machine
+from functions.record import (
+    ADOPT_AFTER,
+    CLAIM_LIFE,
+    OVERDUE_MARGIN,
+    SEND_WITHIN,
+    UNKNOWN_DURATION,
+    Cause,
+    Phase,
+    Record,
+    accepted,
+    backoff,
+    begin,
+    claim,
+    end,
+    hold,
+    release,
+    requeue,
+)
+from tests.support import (
+    ASSESSMENT,
+    DAY,
+    GALLERY_IMAGE,
+    HOUR,
+    INSTALLATION,
+    MINUTE,
+    NOW,
+    OPERATION,
+    OPERATION_URL,
+    VM_ID,
+    a_machine,
+    a_record,
+    a_summary,
+)
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said() -> None:
+    machine = a_machine()
+    record = claim(machine, Kind.INSTALL, "token-9", NOW, previous=None)
+    assert (record.machine, record.vm_id, record.image, record.region) == (
+        machine.id, VM_ID, GALLERY_IMAGE, "westeurope",
+    )  # fmt: skip
+    assert (record.phase, record.kind, record.token, record.due_at) == (Phase.QUEUED, Kind.INSTALL, "token-9", NOW)
+    assert record.verdict == machine.verdict
+    assert record.sent
+    assert record.bucket == machine.bucket
+    assert record.in_flight
+
+
+COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", operation_id=OPERATION)
+
+
+@pytest.mark.parametrize(
+    ("machine", "kept"),
+    [
+        pytest.param(a_machine(), True, id="the same machine"),
+        pytest.param(a_machine(vm_id="another"), False, id="another machine under the same id"),
+        pytest.param(a_machine(image=Image(ImageKind.GALLERY, "another")), False, id="another image"),
+    ],
+)
+def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, kept: bool) -> None:
+    record = claim(machine, Kind.ASSESS, "token-2", NOW, previous=COUNTED)
+    assert (record.attempts, record.unanswered) == ((3, 2) if kept else (0, 0))
+    assert (record.reason, record.operation_id, record.not_before) == ("", "", None)
+
+
+def test_begin_remembers_what_the_machine_showed_before_the_post() -> None:
+    machine = a_machine(assessment=a_summary(), installation=a_summary(operation_id=INSTALLATION))
+    record = begin(a_record(), machine, 2 * HOUR, NOW)
+    assert (record.phase, record.begun_at, record.limit) == (Phase.STARTING, NOW, 2 * HOUR)
+    assert record.known_operations == (ASSESSMENT, INSTALLATION)
+    assert record.token == "token-1"  # the same claim: a doubled message finds it no longer queued
+
+
+def test_a_recorded_answer_makes_it_running() -> None:
+    record = accepted(begin(a_record(), a_machine(), HOUR, NOW), OPERATION, OPERATION_URL, NOW + SECOND)
+    assert (record.phase, record.operation_id, record.operation_url) == (Phase.RUNNING, OPERATION, OPERATION_URL)
+    assert record.started_at == NOW + SECOND
+    assert record.in_flight
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
+    begun = begin(a_record(), a_machine(assessment=a_summary()), HOUR, NOW)
+    record = requeue(begun, "token-2", NOW + HOUR, sent=sent, looks=2)
+    assert (record.phase, record.token, record.due_at) == (Phase.QUEUED, "token-2", NOW + HOUR)
+    assert (record.sent, record.looks) == (sent, 2)
+    assert (record.begun_at, record.known_operations) == (None, ())
+
+
+def test_an_end_keeps_the_operation_and_forgets_its_signed_address() -> None:
+    running = accepted(begin(a_record(), a_machine(), HOUR, NOW), OPERATION, OPERATION_URL, NOW)
+    record = end(running, "Succeeded", NOW + HOUR)
+    assert (record.phase, record.outcome, record.ended_at) == (Phase.ENDED, "Succeeded", NOW + HOUR)
+    assert (record.operation_id, record.operation_url, record.started_at) == (OPERATION, "", NOW)
+    assert not record.in_flight
+
+
+def test_an_end_of_an_operation_whose_answer_was_never_recorded() -> None:
+    begun = begin(a_record(), a_machine(), HOUR, NOW)
+    record = end(begun, "Failed", NOW + HOUR, operation_id=ASSESSMENT)
+    assert (record.operation_id, record.started_at) == (ASSESSMENT, NOW)
+
+
+def test_a_hold_says_until_when_why_and_what_to_do() -> None:
+    running = accepted(a_record(kind=Kind.INSTALL, attempts=2), OPERATION, OPERATION_URL, NOW)
+    record = hold(running, Cause.OWNER, NOW + DAY, "overdue", "it is stuck", "restart it")
+    assert (record.phase, record.cause, record.not_before) == (Phase.HELD, Cause.OWNER, NOW + DAY)
+    assert (record.state, record.reason, record.remedy) == ("overdue", "it is stuck", "restart it")
+    assert (record.operation_url, record.sent, record.attempts) == ("", False, 2)
+    assert not record.in_flight
+
+
+def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
+    record = release(a_record(phase=Phase.RUNNING, operation_url=OPERATION_URL, attempts=2, unanswered=1), NOW)
+    assert record.due_again(NOW)
+    assert not record.in_flight
+    assert (record.operation_url, record.attempts, record.unanswered) == ("", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("move", "phase"),
+    [
+        (lambda record: begin(record, a_machine(), HOUR, NOW), Phase.STARTING),
+        (lambda record: accepted(record, OPERATION, OPERATION_URL, NOW), Phase.RUNNING),
+        (lambda record: requeue(record, "t", NOW, sent=False), Phase.QUEUED),
+        (lambda record: end(record, "Succeeded", NOW), Phase.ENDED),
+        (lambda record: hold(record, Cause.NEVER, NOW, "held", "r", ""), Phase.HELD),
+        (lambda record: release(record, NOW), Phase.HELD),
+    ],
+    ids=["begin", "accepted", "requeue", "end", "hold", "release"],
+)
+def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase: Phase) -> None:  # type: ignore[no-untyped-def]
+    before = a_record(phase=Phase.STARTING, begun_at=NOW, attempts=1, unanswered=1, verdict=a_machine().verdict)
+    copy = replace(before)
+    after = move(before)
+    assert after.phase is phase
+    for name in ("machine", "kind", "vm_id", "image", "region", "attempts", "unanswered", "verdict"):
+        assert getattr(after, name) == getattr(before, name), name
+    assert before == copy
+    signed = [item.name for item in fields(Record) if "signature" in str(getattr(after, item.name))]
+    assert signed == (["operation_url"] if phase is Phase.RUNNING else [])  # stored while it may be asked, no longer
+
+
+# -- clocks: each limit just before and at its moment
+
+CLOCKS: list[tuple[str, Record, str, datetime, bool]] = [
+    ("held, not over", a_record(phase=Phase.HELD, not_before=NOW), "due_again", NOW - SECOND, False),
+    ("held, over", a_record(phase=Phase.HELD, not_before=NOW), "due_again", NOW, True),
+    ("held without an end", a_record(phase=Phase.HELD), "due_again", NOW, False),
+    ("queued is not held", a_record(not_before=NOW), "due_again", NOW + DAY, False),
+    ("claim young", a_record(), "expired", NOW + CLAIM_LIFE - SECOND, False),
+    ("claim old", a_record(), "expired", NOW + CLAIM_LIFE, True),
+    ("claim never sent does not expire", a_record(sent=False), "expired", NOW + 9 * DAY, False),
+    ("running does not expire", a_record(phase=Phase.RUNNING), "expired", NOW + 9 * DAY, False),
+    (
+        "within its limit and margin",
+        a_record(phase=Phase.RUNNING, started_at=NOW, limit=HOUR),
+        "overdue",
+        NOW + HOUR + OVERDUE_MARGIN - SECOND,
+        False,
+    ),
+    (
+        "over its limit and margin",
+        a_record(phase=Phase.RUNNING, started_at=NOW, limit=HOUR),
+        "overdue",
+        NOW + HOUR + OVERDUE_MARGIN,
+        True,
+    ),
+    ("a start that is not known", a_record(phase=Phase.RUNNING), "overdue", NOW + 9 * DAY, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("record", "question", "now", "answer"), [row[1:] for row in CLOCKS], ids=[row[0] for row in CLOCKS]
+)
+def test_clocks(record: Record, question: str, now: datetime, answer: bool) -> None:
+    assert getattr(record, question)(now) is answer
+
+
+def test_the_limits_fit_into_each_other() -> None:
+    assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
+    assert a_record().limit == UNKNOWN_DURATION == 4 * HOUR
+
+
+# -- backoff
+
+
+@pytest.mark.parametrize(
+    ("attempts", "wait"),
+    [(1, 15 * MINUTE), (2, 30 * MINUTE), (3, HOUR), (7, 16 * HOUR), (8, DAY), (9, DAY), (1000, DAY)],
+)
+def test_the_wait_doubles_up_to_a_day(attempts: int, wait: timedelta) -> None:
+    assert backoff(15 * MINUTE, attempts, 0) == wait
+    assert backoff(15 * MINUTE, attempts, 1) == wait * 1.2
