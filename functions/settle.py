@@ -6,6 +6,7 @@ Graph confirms. Each row is settled alone; one that cannot be asked now is left 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from functions.decision import State, next_look, noun, undetermined
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, Summary, SupportState, Verdict, in_progress
 from functions.operation import OWNER_RETRY, forget, hold_for
-from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, STALE_SUMMARY, Cause, Phase, Record, end, hold, release
+from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, Cause, Phase, Record, end, hold, release
 
 _COUNTS = (
     "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
@@ -81,10 +82,8 @@ async def _ask(doors: Doors, stored: Stored, now: datetime) -> None:
     record = stored.record
     outcome: Outcome | None = None
     if record.operation_url:
-        try:
+        with suppress(Gone, BadInput):  # no longer known, or not ARM's (its address was changed): the machine tells
             outcome = await doors.compute.outcome(record.machine, record.operation_url)
-        except Gone:
-            outcome = None
     if outcome is None:
         await _ask_machine(doors, stored, now)
     elif not outcome.running:
@@ -100,11 +99,10 @@ async def _ask_machine(doors: Doors, stored: Stored, now: datetime) -> None:
     if machine.vm_id != record.vm_id:
         return await forget(doors, stored)
     summary = _summary_of(machine, record)
-    if summary is None or record.overdue(now):
-        return await _end(doors, stored, "Unknown" if summary is None else summary.status, {}, now)
-    untouched = summary.modified is not None and now - summary.modified >= STALE_SUMMARY
-    if not summary.in_progress or untouched:
+    if summary is not None and not summary.in_progress:
         return await _end(doors, stored, summary.status, {}, summary.modified or now)
+    if summary is None or record.overdue(now):
+        return await _end(doors, stored, "Unknown", {}, now)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 
 from simulator.azurite import AzuriteUnavailable
@@ -10,6 +11,8 @@ from simulator.demo.stage import run
 
 
 def main() -> int:
+    # The app's process would end with its connections open; here it is this one, which asyncio would complain about.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         return 0 if asyncio.run(run()) else 1
     except AzuriteUnavailable as error:

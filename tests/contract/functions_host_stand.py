@@ -177,7 +177,7 @@ class Answer:
 
 def entries(host: FunctionsHost, function: str, *, after: int = 0) -> list[Any]:
     """What the sample app noted of this host's runs, leaving out the host's first `after` invocations."""
-    ids = {invocation.id for invocation in host.invocations[after:] if invocation.function == function}
+    ids = [invocation.id for invocation in host.invocations[after:] if invocation.function == function]
     return list(_BOOK.of(ids))
 
 

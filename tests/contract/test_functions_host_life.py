@@ -37,7 +37,7 @@ LEFT_OUT = {
     "telemetry.sampling": "the host keeps every trace; that the app's host.json excludes traces from sampling is "
     "tested on that file",
     "telemetry.idleTracesPerMinute": "the host writes no traces of its own storage calls, at no log level",
-    "storageCallsAtStart": "counts of the product's own start; it keeps keys and a primary-host lease in blobs, this host none",
+    "storageCallsAtStart": "counts of the start of the product, which keeps keys and a primary-host lease in blobs",
     "what": "the recording's own description",
     "options": "the sample app's host.json, compared below",
     "event": "the event the cases send",

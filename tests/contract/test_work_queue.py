@@ -8,12 +8,13 @@ base64 (host.json).
 import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import pytest
+from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
 from functions.cloud.access import Access
@@ -85,8 +86,7 @@ class StorageStand:
 
     async def put_poison(self, kind: Kind, body: str) -> None:
         async with self.client(f"{QUEUES[kind]}-poison") as client:
-            with_it = [queue async for queue in self._service().list_queues(f"{QUEUES[kind]}-poison")]
-            if not with_it:
+            with suppress(ResourceExistsError):
                 await client.create_queue()
             await client.send_message(base64.b64encode(body.encode()).decode())
 
@@ -99,9 +99,6 @@ class StorageStand:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
-
-    def _service(self) -> QueueServiceClient:
-        return QueueServiceClient(self.account.queue_url, credential=self.credential)
 
 
 @asynccontextmanager

@@ -64,11 +64,17 @@ def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     from functions.policy import read_settings
     from simulator.identity import StaticCredential
 
+    class Impatient(Access):
+        """The storage SDK waits 15 s and more between two attempts; nothing here is about its waits."""
+
+        def storage_options(self) -> dict[str, Any]:
+            return super().storage_options() | {"retry_total": 0}
+
     def clock() -> datetime:
         return datetime.now(UTC)
 
     values = read_settings(settings())
-    access = Access(values, clock, credential=StaticCredential())
+    access = Impatient(values, clock, credential=StaticCredential())
     ledger = Ledger(MemoryTable())
     doors = Doors(values, Compute(access), Graph(access), ledger, StorageQueues(access), clock)
     sys.modules["function_app"]._open.append(doors)

@@ -41,12 +41,12 @@ class TypedData:
     def __init__(self, **value: str) -> None:
         vars(self).update(value)
 
-    def WhichOneof(self, _: str) -> str | None:  # noqa: N802 - protobuf's name
+    def WhichOneof(self, _: str) -> str | None:
         return next(iter(vars(self)), None)
 
 
 class ParameterBinding(Message):
-    def WhichOneof(self, _: str) -> str:  # noqa: N802 - protobuf's name
+    def WhichOneof(self, _: str) -> str:
         return "data"
 
 
@@ -211,12 +211,13 @@ def _message(text: str) -> tuple[Typed, dict[str, Typed]]:
 def merged(text: str, metadata: Mapping[str, Typed]) -> dict[str, Typed]:
     """The host lays a JSON object's top-level members over the metadata, by name without case; no arrays, no nulls."""
     result = dict(metadata)
-    names = {name.lower(): name for name in metadata}
+    names: dict[str, str] = {name.lower(): name for name in metadata}
     try:
-        body = json.loads(text)
+        body: Any = json.loads(text)
     except ValueError:
         return result
-    for name, value in body.items() if isinstance(body, dict) else ():
+    members: dict[str, Any] = body if isinstance(body, dict) else {}
+    for name, value in members.items():
         if value is None or isinstance(value, list):
             continue
         plain = ("json", json.dumps(value)) if isinstance(value, dict) else ("string", str(value))

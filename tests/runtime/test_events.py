@@ -72,7 +72,7 @@ MALFORMED = {
     "eventType a number": (CREATED | {"eventType": 7}, "type"),
     **{f"no subject, {schema}": (without(event, "subject"), "machine id") for schema, event in BOTH},
     **{f"subject a number, {schema}": (event | {"subject": 7}, "machine id") for schema, event in BOTH},
-    **{f"subject another resource, {schema}": (event | {"subject": "/subscriptions/1"}, "machine") for schema, event in BOTH},
+    **{f"subject no machine, {schema}": (event | {"subject": "/x"}, "machine id") for schema, event in BOTH},
     **{f"no data, {schema}": (without(event, "data"), "data") for schema, event in BOTH},
     **{f"data null, {schema}": (event | {"data": None}, "data") for schema, event in BOTH},
     **{f"data a text, {schema}": (event | {"data": "text"}, "data") for schema, event in BOTH},

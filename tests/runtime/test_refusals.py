@@ -27,6 +27,8 @@ CONNECTION_STRING = (
     f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET}==;EndpointSuffix=core.windows.net"
 )
 
+SHARED_ACCESS = f"QueueEndpoint=https://a.queue.core.windows.net/;SharedAccessSignature=sv=2026-01-01&sig={SECRET}"
+
 
 @pytest.fixture(params=PAYLOADS)
 def function(request: pytest.FixtureRequest) -> str:
@@ -51,6 +53,7 @@ WRONG = {
     "a table address with a signature": ("AzureWebJobsStorage__tableServiceUri", SIGNED),
     "a connection string for the queues": ("AzureWebJobsStorage__queueServiceUri", CONNECTION_STRING),
     "a connection string for the tables": ("AzureWebJobsStorage__tableServiceUri", CONNECTION_STRING),
+    "a signed connection string": ("AzureWebJobsStorage__queueServiceUri", SHARED_ACCESS),
     "a signed address for Resource Manager": ("ARM_ENDPOINT", SIGNED),
     "a password in Resource Manager's address": ("ARM_ENDPOINT", f"https://user:{SECRET}@management.azure.com"),
 }

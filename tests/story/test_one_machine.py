@@ -10,7 +10,6 @@ from functions.decision import State
 from functions.machine import Kind
 from functions.record import Phase
 from simulator.azure import Behaviour, Fault, Timings, overlaps
-from simulator.behaviour import REFUSALS
 from tests.story.world import Killed, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
@@ -191,7 +190,7 @@ async def test_a_conflict_waits_for_the_winner() -> None:
 
 async def test_a_refused_image_is_the_same_verdict_as_unsupported() -> None:
     world = World()
-    refused = replace(SUPPORTED, refuse=REFUSALS["unsupported_image"])
+    refused = replace(SUPPORTED, refuse="unsupported-image")
     world.in_long_steps()
     machine = world.create("vm-01", refused)
     await world.pass_time(days=2)
@@ -285,3 +284,25 @@ async def test_a_start_event_releases_a_machine_held_because_it_was_off() -> Non
     await arm(world.azure, "POST", f"{machine}/start")
     await world.pass_time(hours=2)
     assert len(world.operations(machine, "install")) == 1
+
+
+async def test_an_operation_that_never_ends_is_held_as_overdue_and_nothing_is_started_beside_it() -> None:
+    world = World()
+    world.in_long_steps()
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=True))
+    await world.pass_time(hours=9)
+
+    step = (await world.states())["vm-01"]
+    assert (step.state, bool(step.remedy)) == (State.OVERDUE, True)
+    assert len(world.operations(machine)) == 1
+
+
+@pytest.mark.parametrize("never_ends", [False, True], ids=["it ended", "it never does"])
+async def test_where_the_operation_url_is_gone_the_instance_view_settles(never_ends: bool) -> None:
+    world = World()
+    world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=404))
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=never_ends))
+    await world.pass_time(hours=3)
+
+    kinds = [operation.kind for operation in world.operations(machine)]
+    assert kinds == (["assess"] if never_ends else ["assess", "install", "assess"])

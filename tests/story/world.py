@@ -40,6 +40,8 @@ SETTINGS = {
     "PATCH_SETTLE_MINUTES": "0",
     "PATCH_MAX_IN_FLIGHT": "1000",
 }
+# A second operation kills the first instead of being refused: only so does a test see that the app never starts one.
+SUPERSEDE = Limits(conflict="supersede")
 # As in host.json.
 VISIBILITY_TIMEOUT = timedelta(minutes=5)
 MAX_DEQUEUE_COUNT = 5
@@ -131,7 +133,7 @@ class World:
         self, settings: dict[str, str] | None = None, timings: Timings | None = None, limits: Limits | None = None
     ) -> None:
         self.now = START
-        self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or Limits())
+        self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or SUPERSEDE)
         self.settings = read_settings(SETTINGS | (settings or {}))
         self.table = CrashingTable()
         self.queue = StoryQueue(lambda: self.now)

@@ -25,19 +25,20 @@ class Entry:
 
 
 class Book:
-    """Every run of every host of this process, in order."""
+    """Every run of every host of this process."""
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
+        self._entries: dict[str, Entry] = {}
 
     def enter(self, context: func.Context, argument: object) -> Entry:
         entry = Entry(context.function_name, context.invocation_id, argument)
-        self._entries.append(entry)
+        self._entries[entry.invocation_id] = entry
         return entry
 
-    def of(self, invocation_ids: set[str]) -> list[Entry]:
-        """The runs of these invocations."""
-        return [entry for entry in self._entries if entry.invocation_id in invocation_ids]
+    def of(self, invocation_ids: list[str]) -> list[Entry]:
+        """The runs of these invocations, those that reached the function's code."""
+        entries = [self._entries[id] for id in invocation_ids if id in self._entries]
+        return sorted(entries, key=lambda entry: entry.started_seconds)
 
 
 BOOK = Book()
