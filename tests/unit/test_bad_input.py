@@ -176,12 +176,12 @@ def test_messages(body: str, says: str) -> None:
 
 @given(st.one_of(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
 def test_any_text_is_a_message_or_a_clear_line(body: str) -> None:
+    line = ""
     try:
         read_message(body)
-    except BadInput as problem:
-        assert str(problem).isprintable()
-    except NewerMessage:
-        pass
+    except (BadInput, NewerMessage) as problem:
+        line = str(problem)
+    assert line.isprintable()
 
 
 # -- ARM's answers about a machine
@@ -413,10 +413,12 @@ def test_what_is_shown_is_short_and_on_one_line(text: str) -> None:
 
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_none_or_a_clear_line(text: str) -> None:
+    line = ""
     try:
         time_or_none(text)
     except BadInput as problem:
-        assert str(problem).isprintable()
+        line = str(problem)
+    assert line.isprintable()
 
 
 def test_the_table_is_long_enough() -> None:
