@@ -237,8 +237,10 @@ class Azure:
         """By id, or by name where only one machine has it."""
         if machine_id.lower() in self.world.machines:
             return self.world.machines[machine_id.lower()]
-        (found,) = (each for each in self.world.machines.values() if each.name.lower() == machine_id.lower())
-        return found
+        found = [each for each in self.world.machines.values() if each.name.lower() == machine_id.lower()]
+        if len(found) != 1:
+            raise LookupError(f"{len(found)} machines are called {machine_id}")
+        return found[0]
 
     def start_operation(
         self,
@@ -307,12 +309,13 @@ class Azure:
         return Response(response.status, response.body, {**headers, **response.headers})
 
     def _dressed(self, response: Response) -> Response:
-        content = response.content
         headers = {**STANDING_HEADERS, "x-msedge-ref": "Ref A: 0 Ref B: 0 Ref C: 0", "date": self._date()}
-        headers["content-length"] = str(len(content))
-        if content:
+        dressed = Response(response.status, response.body, headers)
+        headers["content-length"] = str(len(dressed.content))
+        if dressed.content:
             headers["content-type"] = "application/json; charset=utf-8"
-        return Response(response.status, response.body, headers | dict(response.headers))
+        headers |= response.headers
+        return dressed
 
     def _date(self) -> str:
         return format_datetime(self.now().astimezone(UTC), usegmt=True)

@@ -1,8 +1,8 @@
-"""The whole embedded Azure: the one place that starts all of it, for the demo, for people and for whole-chain tests.
+"""The whole embedded Azure with everything open to choice, for the demo and for tests of the whole chain.
 
-Certificates, storage (Azurite), the managed identity's endpoint, Resource Manager and Resource Graph on a TLS port,
-Event Grid, and Functions hosts that run the app of this folder. It gives what a deployment gives: queues, a table, app
-settings and an event subscription. It never looks into the app, and never acts in the world by itself.
+The same parts, joined the same way, as everything.py joins them for a person; here the Azurite may be shared, durations
+and quotas are chosen, any number of Functions hosts come and go, and people call Resource Manager. It gives what a
+deployment gives and nothing more: it never looks into the app, and never acts in the world by itself.
 """
 
 from __future__ import annotations
@@ -10,31 +10,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import aiohttp
-from azure.data.tables.aio import TableClient
-from azure.storage.queue.aio import QueueClient
 
 from simulator import identity, server
 from simulator.azure import Azure, Limits, Timings
 from simulator.azurite import Azurite, StorageAccount
 from simulator.eventgrid import EventGrid, EventSubscription, Filter, Schema
+from simulator.everything import APP_FOLDER, make_storage, subscription_to
 from simulator.functions_host import FunctionsHost
 from simulator.tls import Tls
 from simulator.wire import Json
 
-APP_FOLDER = Path(__file__).resolve().parents[1]
-TABLES = ("ledger",)
-QUEUES = ("assess-requests", "assess-requests-poison", "install-requests", "install-requests-poison")
-EVENT_FUNCTION = "on_machine_written"
-EVENT_TYPES = ("Microsoft.Resources.ResourceWriteSuccess", "Microsoft.Resources.ResourceActionSuccess")
-OPERATION_NAMES = ("Microsoft.Compute/virtualMachines/write", "Microsoft.Compute/virtualMachines/start/action")
-
+_SOMEBODY = "00000000-0000-0000-0000-0000000c0ffe"
 _API_VERSION = {"virtualmachines": "2024-11-01", "resourcegroups": "2021-04-01"}
 
 
@@ -44,17 +36,6 @@ class ArmAnswer:
 
     status: int
     body: Json | None
-
-
-class _Identity(identity.ManagedIdentity):
-    """Knows the address at which Resource Manager is served here, as the tenant of another cloud knows that cloud's."""
-
-    arm_url = ""
-
-    def answer(self, query: Mapping[str, str], headers: Mapping[str, str]) -> identity.Answer:
-        if self.arm_url and query.get("resource", "").rstrip("/") == self.arm_url:
-            query = {**query, "resource": identity.ARM}
-        return super().answer(query, headers)
 
 
 class Embedded:
@@ -83,8 +64,7 @@ class Embedded:
             seed,
         )
         self.event_grid = EventGrid(self.azure, speed, self.tls.client_context(), seed=seed)
-        self.identity = _Identity()
-        self.arm_url = ""
+        self.identity = server.Identity()
         self.account: StorageAccount
         self._azurite = azurite
         self._port = port
@@ -110,22 +90,12 @@ class Embedded:
         self.tls.trust_in_this_process()
         azurite = self._azurite if self._azurite else await enter(Azurite(self.tls))
         self.account = azurite.fresh_account()
-        await self._create_storage()
+        await make_storage(self.account)
         self._identity_settings = await enter(identity.serve(self.identity))
-        self.arm_url = await enter(server.serve(self.azure, self.tls, port=self._port))
-        self.identity.arm_url = self.arm_url
+        self.identity.endpoint = await enter(server.serve(self.azure, self.tls, port=self._port))
         connector = aiohttp.TCPConnector(limit=32, ssl=self.tls.client_context())
         self._http = await enter(aiohttp.ClientSession(connector=connector))
         await enter(self.event_grid)
-
-    async def _create_storage(self) -> None:
-        credential = identity.StaticCredential()
-        for name in QUEUES:
-            async with QueueClient(self.account.queue_url, name, credential=credential) as queue:
-                await queue.create_queue()
-        for name in TABLES:
-            async with TableClient(self.account.table_url, name, credential=credential) as table:
-                await table.create_table()
 
     # -- what a deployment gives
 
@@ -135,7 +105,7 @@ class Embedded:
             **self._identity_settings,
             **self.tls.settings(),
             **self.account.settings(client_id=identity.CLIENT_ID),
-            "ARM_ENDPOINT": self.arm_url,
+            "ARM_ENDPOINT": self.identity.endpoint,
             "RECONCILE_SCHEDULE": "0 */5 * * * *",
             **changes,
         }
@@ -149,14 +119,7 @@ class Embedded:
         self, host: FunctionsHost, schema: Schema = "EventGridSchema", filters: tuple[Filter, ...] = ()
     ) -> EventSubscription:
         """The event subscription of a deployment, with its handshake. `filters` take away from it."""
-        subscription = EventSubscription(
-            "image-patcher",
-            webhook_url(host),
-            included_event_types=EVENT_TYPES,
-            operation_names=OPERATION_NAMES,
-            filters=filters,
-            schema=schema,
-        )
+        subscription = replace(subscription_to(host), filters=filters, schema=schema)
         await self.event_grid.subscribe(subscription)
         return subscription
 
@@ -167,15 +130,7 @@ class Embedded:
         names = path.lower().split("/")
         version = next((each for name, each in _API_VERSION.items() if name in names[-3:]), "2024-11-01")
         headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=_SOMEBODY)}"}
-        url, query = f"{self.arm_url}{path}", {"api-version": version}
+        url, query = f"{self.identity.endpoint}{path}", {"api-version": version}
         async with self._http.request(method, url, params=query, json=body, headers=headers) as answer:
             text = await answer.text()
             return ArmAnswer(answer.status, json.loads(text) if text else None)
-
-
-_SOMEBODY = "00000000-0000-0000-0000-0000000c0ffe"
-
-
-def webhook_url(host: FunctionsHost, function: str = EVENT_FUNCTION) -> str:
-    """Where Event Grid delivers, with the host's key."""
-    return f"{host.event_url}?functionName={function}&code={host.system_key}"

@@ -53,6 +53,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         self.management_groups: dict[str, list[str]] = {}
+        self._finished: dict[str, list[Json]] = {}  # rows of assessments that are over: they never change again
 
     def freeze(self, at: datetime | None = None) -> None:
         """From now on every answer shows the world as it was at `at`."""
@@ -88,10 +89,13 @@ class Graph:
 
     def _reads_something(self, subscription: str, permits: Permits) -> bool:
         """A right on the subscription or on anything in it will do."""
-        inside = [each.id for each in self.world.groups.values() if each.subscription.lower() == subscription]
-        inside += [each.id for each in self.world.machines.values() if each.subscription.lower() == subscription]
-        scopes = [f"/subscriptions/{subscription}", *inside]
-        return any(permits(action, scope) for scope in scopes for action in (_MACHINE_READ, _GROUP_READ))
+        if any(permits(action, f"/subscriptions/{subscription}") for action in (_MACHINE_READ, _GROUP_READ)):
+            return True
+        inside = [each for each in self.world.groups.values() if each.subscription.lower() == subscription]
+        machines_inside = (each for each in self.world.machines.values() if each.subscription.lower() == subscription)
+        return any(permits(_GROUP_READ, each.id) for each in inside) or any(
+            permits(_MACHINE_READ, each.id) for each in machines_inside
+        )
 
     def _evaluate(self, asked: _Asked, scope: set[str], permits: Permits) -> tuple[list[tuple[str, str]], list[Json]]:
         from simulator.kql import KqlError, Unsupported, evaluate
@@ -104,6 +108,16 @@ class Graph:
             body = {"error": {"code": "BadRequest", "message": text, "details": details}}
             raise Refused(400, "BadRequest", str(error), body=body) from error
         return list(result.columns), result.rows
+
+    def assessment_rows(self, machine: Machine, operation: Operation, when: datetime) -> list[Json]:
+        """The row of an assessment, and those of a few of the updates that it found."""
+        known = None if operation.runs_at(when) else self._finished.get(operation.operation_id)
+        if known is not None:
+            return known
+        rows = [assessment_row(machine, operation, when), *_patch_rows(machine, operation, when)]
+        if not operation.runs_at(when):
+            self._finished[operation.operation_id] = rows
+        return rows
 
     def _shuffler(self, asked: _Asked) -> random.Random | None:
         """Without an order each page is cut from another order: rows come twice or never, as documented."""
@@ -199,8 +213,24 @@ def quota_headers(left: int, seconds: float) -> dict[str, str]:
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
+class _Rows(Sequence[Json]):
+    """Rows that are made when somebody iterates over them, and not before: most queries look at one table of five."""
+
+    def __init__(self, make: Callable[[], Iterable[Json]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Json]:
+        return iter(self._make())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._make())
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self._make())[index]
+
+
 class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
-    """The rows that the caller may read, made when a query looks at their table."""
+    """The rows that the caller may read."""
 
     def __init__(self, graph: Graph, scope: set[str], permits: Permits) -> None:
         self._when = graph.seen_at
@@ -213,8 +243,8 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
             "maintenanceresources": lambda: (),
         }
 
-    def __getitem__(self, table: str) -> list[Json]:
-        return list(self._makers[table]())
+    def __getitem__(self, table: str) -> Sequence[Json]:
+        return _Rows(self._makers[table])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
@@ -224,7 +254,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _resources(self) -> Iterator[Json]:
         for machine in self._readable(self._world.machines_at(self._when), _MACHINE_READ):
-            yield machine_row(self._world, machine, self._when)
+            yield machine_row(machine, self._when)
 
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):
@@ -239,8 +269,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
             if operation is None or self._world.behaviour(machine).rows_missing:
                 continue
             if self._world.now() - _modified(operation, self._when) < ASSESSMENTS_KEPT:
-                yield assessment_row(machine, operation, self._when)
-                yield from _patch_rows(machine, operation, self._when)
+                yield from self._graph.assessment_rows(machine, operation, self._when)
 
     def _installations(self) -> Iterator[Json]:
         for machine in self._readable(self._with_orphans(), _INSTALLATION_READ):
@@ -256,8 +285,10 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         return [each for each in every if each.created <= self._when]
 
     def _readable(self, found: Iterable[Machine], action: str) -> Iterator[Machine]:
+        whole = {each for each in self._scope if self._permits(action, f"/subscriptions/{each}")}
         for machine in found:
-            if machine.subscription.lower() in self._scope and self._permits(action, machine.id):
+            subscription = machine.subscription.lower()
+            if subscription in whole or (subscription in self._scope and self._permits(action, machine.id)):
                 yield machine
 
 
@@ -283,8 +314,8 @@ def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json
     } | more
 
 
-def machine_row(world: World, machine: Machine, when: datetime) -> Json:
-    body = machines.document(world, machine, when)
+def machine_row(machine: Machine, when: datetime) -> Json:
+    body = machines.document(machine, when, copied=False)
     shown = {name: body.get(name) for name in ("tags", "plan", "identity", "zones", "extendedLocation")}
     power = machines.power_state(machine, when)
     view = {"hyperVGeneration": "V2", "powerState": power, **machines.guest(machine)}

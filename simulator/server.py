@@ -6,9 +6,9 @@ no token and is meant for the loopback interface only.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from aiohttp import web
@@ -29,7 +29,7 @@ async def serve(
         app.add_routes(identity.routes(managed_identity))
     app.add_routes(driver_routes(azure))
     app.router.add_route("*", "/{path:.*}", _handler(azure))
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls.server_context())
@@ -39,6 +39,19 @@ async def serve(
         yield f"https://localhost:{bound}"
     finally:
         await runner.cleanup()
+
+
+@dataclass
+class Identity(identity.ManagedIdentity):
+    """The app's identity where Resource Manager has another address: as in a sovereign cloud, that is its resource."""
+
+    endpoint: str = ""
+
+    def answer(self, query: Mapping[str, str], headers: Mapping[str, str]) -> identity.Answer:
+        asked = query.get("resource", "").rstrip("/")
+        if self.endpoint and asked == self.endpoint:
+            query = {**query, "resource": identity.ARM}
+        return super().answer(query, headers)
 
 
 def _handler(azure: Azure) -> Any:
@@ -81,7 +94,7 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         asked = await request.json()
         try:
             started = azure.start_operation(asked["machine"], asked["kind"], asked.get("started_by", "Platform"))
-        except (KeyError, ValueError) as error:
+        except (LookupError, ValueError) as error:
             return web.json_response({"problem": f"machine or kind: {error}"}, status=400)
         except Refused as error:
             return web.json_response({"problem": str(error)}, status=409)

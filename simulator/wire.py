@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 Json = dict[str, Any]
@@ -68,7 +69,7 @@ class Response:
     body: Json | list[Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def content(self) -> bytes:
         return b"" if self.body is None else json.dumps(self.body, separators=(",", ":")).encode()
 
@@ -103,17 +104,8 @@ class ConnectionLost(Exception):
         self.when = when
 
 
-def moment(text: str) -> datetime:
-    """The inverse of `ticks` and `milliseconds`, to the microsecond."""
-    head, _, rest = text.replace("Z", "+00:00").partition(".")
-    if not rest:
-        return datetime.fromisoformat(head)
-    digits, _, zone = rest.partition("+")
-    return datetime.fromisoformat(f"{head}.{digits[:6].ljust(6, '0')}+{zone}")
-
-
 def ticks(at: datetime) -> str:
-    """A time as Compute writes it: seven fraction digits, which datetime.fromisoformat of Python 3.10 cannot read.
+    """A time as Compute writes it, with seven fraction digits.
 
     The clock gives microseconds; the seventh digit is made up, but always the same for the same time.
     """

@@ -212,7 +212,7 @@ class Stage:
 
     def _without_step(self, part: Part) -> tuple[str, str]:
         """The census knows nothing of it: not yet, or not any more."""
-        created = any(each.machine == part.id for each in self.azure.operations)
+        created = any(each.machine == part.id for each in self.azure.changes)
         if not created or part.id.lower() in self.azure.world.machines:
             return "creating", "Resource Graph does not show it yet"
         if part.id.lower() in self._remembered:

@@ -7,13 +7,20 @@ polls, and the attempts. It decides from what the queue says (the dequeue count)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from azure.core.exceptions import HttpResponseError, ResourceNotFoundError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import (
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 
 from simulator.functions_host.settings import QueueOptions
 
@@ -150,9 +157,13 @@ class QueueListener:
     def _start(self, message: Any) -> None:
         task = asyncio.create_task(self._process(message))
         self._running.add(task)
-        task.add_done_callback(
-            lambda done: None if done.cancelled() or done.exception() else self._running.discard(done)
-        )
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fault(error)
 
     async def _process(self, message: Any) -> None:
         if self._poison is not None and message.dequeue_count > self._options.max_dequeue_count:
@@ -192,9 +203,14 @@ class QueueListener:
         try:
             await self._stubbornly(lambda: poison.send_message(message.content))
         except ResourceNotFoundError:
-            await self._stubbornly(poison.create_queue)
+            await self._create(poison)
             await self._stubbornly(lambda: poison.send_message(message.content))
         await self._delete(message, pop_receipt)
+
+    async def _create(self, queue: Any) -> None:
+        # Two messages may find the poison queue missing at the same time.
+        with contextlib.suppress(ResourceExistsError):
+            await self._stubbornly(queue.create_queue)
 
     async def _unless_lost(self, call: Callable[[], Awaitable[Any]]) -> None:
         """A message that somebody else has by now, or that is gone, is only logged."""

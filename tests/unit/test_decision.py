@@ -47,12 +47,13 @@ from functions.machine import (
     SupportState,
 )
 from functions.policy import Mode, Settings, read_settings
-from functions.record import A_WEEK, Cause, Phase, Record, backoff
+from functions.record import A_WEEK, Cause, Phase, Record, accepted, backoff, begin, claim, end, release
 from tests.support import (
     ASSESSMENT,
     DAY,
     GALLERY_IMAGE,
     HOUR,
+    INSTALLATION,
     LONG_AGO,
     MINUTE,
     NOW,
@@ -129,6 +130,20 @@ SUPPORT: dict[str, Row] = {
     "not asked (an event), never assessed": ({"verdict": None}, {}, Assess, State.DUE, "support state absent"),
     "not asked (an event), assessed lately": (
         {"verdict": None, "assessment": a_summary()},
+        {},
+        Wait,
+        State.GRAPH_BEHIND,
+        "assessed already",
+    ),
+    "not asked (an event), assessed over a long time, lately ended": (
+        {"verdict": None, "assessment": a_summary(started=NOW - 7 * DAY)},
+        {},
+        Wait,
+        State.GRAPH_BEHIND,
+        "assessed already",
+    ),
+    "not asked (an event), assessed lately, end not known": (
+        {"verdict": None, "assessment": a_summary(modified=None)},
         {},
         Wait,
         State.GRAPH_BEHIND,
@@ -295,6 +310,13 @@ SUPPORTED: dict[str, Row] = {
         Wait,
         State.REBOOT_PENDING,
         "3 patches wait",
+    ),
+    "a reboot is pending since an installation long ago": (
+        {"verdict": REBOOT, "installation": a_summary(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
     ),
     "a reboot is pending, nobody installed": ({"verdict": REBOOT}, {}, Install, State.DUE, "Supported"),
     "too young for an installation": (
@@ -746,17 +768,19 @@ def test_scope(changes: dict[str, Any], environ: dict[str, str], verb: type[Step
 
 
 @pytest.mark.parametrize(
-    ("created", "verb"),
+    ("created", "verb", "state", "says"),
     [
-        pytest.param(NOW - 2 * DAY - timedelta(seconds=1), Leave, id="older"),
-        pytest.param(NOW - 2 * DAY, Install, id="at that moment"),
-        pytest.param(None, Leave, id="age not known"),
+        pytest.param(
+            NOW - 2 * DAY - MINUTE, Leave, State.OUT_OF_SCOPE, "created 2026-11-23 11:59 UTC, before", id="older"
+        ),
+        pytest.param(NOW - 2 * DAY, Install, State.DUE, "", id="at that moment"),
+        pytest.param(None, Leave, State.OUT_OF_SCOPE, "its creation time is not known", id="age not known"),
     ],
 )
-def test_machines_created_before_the_start_are_out_of_scope(created: datetime | None, verb: type[Step]) -> None:
-    step = next_step(a_machine(created=created), None, settings(), NOW - 2 * DAY, NOW)
-    assert type(step) is verb
-    assert verb is Install or step.state is State.OUT_OF_SCOPE
+def test_machines_created_before_the_start_are_out_of_scope(
+    created: datetime | None, verb: type[Step], state: State, says: str
+) -> None:
+    check(next_step(a_machine(created=created), None, settings(), NOW - 2 * DAY, NOW), verb, state, says)
 
 
 def test_the_order_of_objections_is_the_documented_one() -> None:
@@ -1053,3 +1077,51 @@ def test_backoff_grows_and_stays_within_a_day_and_its_jitter(attempts: int, jitt
     assert first <= wait <= DAY * 1.2
     assert backoff(first, attempts, 0) <= wait
     assert backoff(first, attempts + 1, 0) >= backoff(first, attempts, 0)
+
+
+# -- 13. a story: one machine from its creation to patched, told by decisions and moves alone
+
+
+def test_the_life_of_one_machine() -> None:
+    given_settings, now = settings(), NOW
+    born = a_machine(created=now, verdict=None)
+
+    def says(machine: Machine, record: Record | None) -> Step:
+        return standing(record, now) or next_step(machine, record, given_settings, LONG_AGO, now)
+
+    # created: an event; the guest is still busy, then it is not
+    assert says(replace(born, busy_extensions=("script",)), None).state is State.BUILDING
+    assert isinstance(says(born, None), Assess)
+
+    # claimed, sent, under way, ended: nothing else may start meanwhile
+    record = claim(born, Kind.ASSESS, "one", now, previous=None)
+    assert says(born, record).state is State.QUEUED
+    record = begin(record, born, 4 * HOUR, now)
+    assert says(born, record).state is State.ASSESSING
+    record = accepted(record, ASSESSMENT, "https://…", now)
+    assert says(born, record).state is State.ASSESSING
+    now += 3 * MINUTE
+    record = end(record, "Succeeded", now)
+    assert says(born, record).state is State.CONFIRMING
+
+    # Graph shows what came of it: Supported, and too young for an installation for the rest of its first hour
+    found = replace(born, verdict=a_verdict(assessed=now - 3 * MINUTE))
+    assert says(found, None).state is State.SETTLING
+    now += HOUR
+    assert isinstance(says(found, None), Install)
+
+    # installed; what was counted before is void, so it is assessed again
+    record = claim(found, Kind.INSTALL, "two", now, previous=None)
+    assert says(found, record).state is State.QUEUED
+    record = accepted(begin(record, found, 2 * HOUR, now), INSTALLATION, "https://…", now)
+    assert says(found, record).state is State.INSTALLING
+    now += 20 * MINUTE
+    record = release(end(record, "Succeeded", now), now)
+    assert isinstance(says(found, record), Assess)
+
+    # assessed once more: patched, at rest, without a row, until the interval is over
+    now += 5 * MINUTE
+    patched = replace(found, verdict=a_verdict(assessed=now, counts={"other": 0}))
+    assert says(patched, None).state is State.PATCHED
+    now += given_settings.min_interval
+    assert isinstance(says(patched, None), Assess)

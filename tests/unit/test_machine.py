@@ -310,6 +310,11 @@ def test_a_machine_without_a_profile_allows_extensions_as_azure_does() -> None:
     assert machine_from_graph(a_graph_row(allow_extensions=None)).extensions_allowed is True
 
 
+def test_graph_says_whether_extensions_are_allowed() -> None:
+    for allowed in (True, False):
+        assert machine_from_graph(a_graph_row(allow_extensions=allowed)).extensions_allowed is allowed
+
+
 def test_a_group_is_read_alike_from_arm_and_graph() -> None:
     assert group_from_json({"tags": {"Patch-Mode": "off"}, "managedBy": "/aks"}) == Group({"patch-mode": "off"}, "/aks")
     assert group_from_json({"tags": None}) == Group()

@@ -11,10 +11,14 @@ import pytest
 
 from functions.machine import Image, ImageKind, Kind, Machine
 from functions.record import (
+    A_WEEK,
     ADOPT_AFTER,
     CLAIM_LIFE,
+    GRAPH_PATIENCE,
+    LONGEST_RETRY,
     OVERDUE_MARGIN,
     SEND_WITHIN,
+    STALE_SUMMARY,
     UNKNOWN_DURATION,
     Cause,
     Phase,
@@ -102,7 +106,7 @@ def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
 
 
 def test_an_end_keeps_the_operation_and_forgets_its_signed_address() -> None:
-    running = accepted(begin(a_record(), a_machine(), HOUR, NOW), OPERATION, OPERATION_URL, NOW)
+    running = accepted(begin(a_record(), a_machine(), HOUR, NOW - MINUTE), OPERATION, OPERATION_URL, NOW)
     record = end(running, "Succeeded", NOW + HOUR)
     assert (record.phase, record.outcome, record.ended_at) == (Phase.ENDED, "Succeeded", NOW + HOUR)
     assert (record.operation_id, record.operation_url, record.started_at) == (OPERATION, "", NOW)
@@ -191,9 +195,17 @@ def test_clocks(record: Record, question: str, now: datetime, answer: bool) -> N
     assert getattr(record, question)(now) is answer
 
 
-def test_the_limits_fit_into_each_other() -> None:
+def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
+    assert (CLAIM_LIFE, SEND_WITHIN, ADOPT_AFTER, OVERDUE_MARGIN) == (HOUR, MINUTE, 15 * MINUTE, HOUR)
+    assert (GRAPH_PATIENCE, STALE_SUMMARY, LONGEST_RETRY, A_WEEK) == (DAY, DAY, DAY, 7 * DAY)
     assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
     assert a_record().limit == UNKNOWN_DURATION == 4 * HOUR
+
+
+def test_a_new_claim_has_counted_nothing() -> None:
+    record = claim(a_machine(), Kind.ASSESS, "token", NOW, previous=None)
+    assert (record.looks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
+    assert not claim(a_machine(), Kind.ASSESS, "token", NOW, previous=None, sent=False).sent
 
 
 # -- backoff

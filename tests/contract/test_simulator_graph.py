@@ -1,0 +1,307 @@
+"""The simulator's Resource Graph: rows as sampled, lag, retention, letter case, paging with its traps, rights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from simulator import shapes
+from simulator.azure import Azure, Behaviour, Grant
+from simulator.shapes import SUBSCRIPTION
+from tests.contract.simulator_stand import GROUP, Clock, arm, payload, ready_machine
+
+VM = shapes.machine_id("vm-01")
+OTHER = "00000000-0000-0000-0000-000000000002"
+ASSESSMENTS = "patchassessmentresources | where type =~ 'microsoft.compute/virtualmachines/patchassessmentresults'"
+UPDATES = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
+GROUPS = "resourcecontainers | where type =~ 'microsoft.resources/subscriptions/resourcegroups'"
+DAY = 24 * 3600
+
+
+async def assessments(azure: Azure) -> list[dict[str, Any]]:
+    async with arm(azure) as client:
+        return await client.rows(ASSESSMENTS)
+
+
+@pytest.mark.parametrize(
+    ("sample", "os", "behaviour"),
+    [
+        pytest.param("supported_linux_custom", "Linux", Behaviour(), id="supported"),
+        pytest.param(
+            "unsupported",
+            "Linux",
+            Behaviour(support_state="Unsupported", assess_status="Failed", errors=(("CODE", "text"),)),
+            id="unsupported",
+        ),
+        pytest.param("in_progress", "Windows", Behaviour(never_ends=True), id="in progress"),
+        pytest.param(
+            "undetermined",
+            "Windows",
+            Behaviour(support_state="UnableToDetermine", assess_status="Failed"),
+            id="undetermined",
+        ),
+        pytest.param("marketplace_no_state", "Windows", Behaviour(support_state=None), id="no state"),
+    ],
+)
+async def test_assessment_rows_are_the_sampled_ones(sample: str, os: Any, behaviour: Behaviour) -> None:
+    expected = payload("arg_patchassessmentresources_records_INFERRED.json")[sample]
+    clock = Clock()
+    azure = Azure(clock)
+    azure.behave("vm-01", behaviour)
+    ready_machine(azure, clock, os=os)
+    azure.start_operation(VM, "assess")
+    clock.go(3600)
+    (row,) = await assessments(azure)
+    assert row.keys() == expected.keys()
+    assert row["properties"].keys() == expected["properties"].keys()
+    for name in ("status", "osType", "patchServiceUsed", "configurationStatus"):
+        assert row["properties"].get(name) == expected["properties"].get(name)
+    counts = "availablePatchCountByClassification"
+    assert row["properties"][counts].keys() == expected["properties"][counts].keys()
+    assert (row["name"], row["type"]) == (row["properties"]["assessmentActivityId"], expected["type"])
+    assert row["id"] == f"{VM.lower()}/patchAssessmentResults/latest"
+
+
+async def test_an_installation_shows_and_empties_the_next_assessment() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    run = azure.start_operation(VM, "install")
+    clock.go(3600)
+    azure.start_operation(VM, "assess")
+    clock.go(3600)
+    async with arm(azure) as client:
+        (row,) = await client.rows("patchinstallationresources")
+    assert row["id"] == f"{VM.lower()}/patchInstallationResults/{run.operation_id}"
+    assert (row["properties"]["status"], row["properties"]["installedPatchCount"]) == ("Succeeded", 5)
+    (assessment,) = await assessments(azure)
+    counts = assessment["properties"]["availablePatchCountByClassification"]
+    assert counts == {"critical": 0, "security": 0, "other": 3}
+
+
+async def test_rows_show_the_world_as_it_was_a_lag_ago() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.graph.lag_seconds = 600
+    ready_machine(azure, clock)
+    machines = "resources | project name, power = tostring(properties.extended.instanceView.powerState.code)"
+    async with arm(azure) as client:
+        assert await client.rows(machines) == [], "created, and not shown yet"
+        clock.go(600)
+        assert await client.rows(machines) == [{"name": "vm-01", "power": "PowerState/running"}]
+        azure.start_operation(VM, "assess")
+        clock.go(599)
+        assert await client.rows(ASSESSMENTS) == []
+        clock.go(1)
+        assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["InProgress"]
+        azure.graph.freeze()
+        clock.go(DAY)
+        assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["InProgress"]
+        azure.graph.thaw()
+        assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["Succeeded"]
+        azure.delete_machine(VM)
+        assert len(await client.rows(machines)) == 1, "deleted, and still shown"
+        clock.go(600)
+        assert await client.rows(machines) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "days"),
+    [
+        pytest.param("assess", ASSESSMENTS, 7, id="assessments seven days"),
+        pytest.param("install", "patchinstallationresources", 30, id="installations thirty days"),
+    ],
+)
+async def test_rows_expire(kind: str, table: str, days: int) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    ended = azure.start_operation(VM, kind).ends
+    assert ended is not None
+    async with arm(azure) as client:
+        clock.go((ended - clock()).total_seconds() + days * DAY - 1)
+        assert len(await client.rows(table)) == 1
+        clock.go(1)
+        assert await client.rows(table) == []
+
+
+async def test_a_few_updates_show_as_rows_of_their_own() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.start_operation(VM, "assess")
+    clock.go(3600)
+    async with arm(azure) as client:
+        rows = await client.rows(f"patchassessmentresources | where type =~ '{UPDATES}'")
+    assert len(rows) == 3
+    assert all("/patchAssessmentResults/latest/softwarePatches/" in row["id"] for row in rows)
+
+
+async def test_groups_and_subscriptions_are_containers() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.create_group(GROUP, tags={"patch-mode": "off"}, managedBy="somebody")
+    clock.go(60)
+    async with arm(azure) as client:
+        rows = await client.rows(f"{GROUPS} | project id, tags, managedBy")
+    assert rows == [{"id": GROUP, "tags": {"patch-mode": "off"}, "managedBy": "somebody"}]
+
+
+# --- paging --------------------------------------------------------------------------------------------------------
+
+
+def a_fleet(count: int) -> tuple[Azure, Clock]:
+    clock = Clock()
+    azure = Azure(clock)
+    for number in range(count):
+        azure.create_machine(shapes.machine_id(f"vm-{number:04}"), shapes.machine())
+    clock.go(300)
+    return azure, clock
+
+
+async def pages(azure: Azure, query: str, top: int) -> list[dict[str, Any]]:
+    found, token = [], None
+    async with arm(azure) as client:
+        while True:
+            options = {"top": top} | ({"skipToken": token} if token else {})
+            page = (await client.ask(query, **options)).json()
+            found.append(page)
+            token = page.get("$skipToken")
+            if not token:
+                return found
+
+
+async def test_ordered_pages_hold_every_row_once() -> None:
+    azure, _ = a_fleet(25)
+    found = await pages(azure, "resources | project id, name | order by id asc", 10)
+    assert [page["count"] for page in found] == [10, 10, 5]
+    assert {page["totalRecords"] for page in found} == {25}
+    assert [page["resultTruncated"] for page in found] == ["true", "true", "false"], "texts, not booleans"
+    names = [row["name"] for page in found for row in page["data"]]
+    assert names == [f"vm-{number:04}" for number in range(25)]
+
+
+async def test_unordered_pages_lose_and_repeat_rows() -> None:
+    azure, _ = a_fleet(60)
+    found = await pages(azure, "resources | project id, name", 10)
+    names = [row["name"] for page in found for row in page["data"]]
+    assert len(names) == 60
+    assert len(set(names)) < 60
+
+
+async def test_without_an_id_a_cut_answer_names_no_next_page() -> None:
+    azure, _ = a_fleet(12)
+    (page,) = await pages(azure, "resources | project name | order by name asc", 10)
+    assert (page["count"], page["resultTruncated"]) == (10, "true")
+
+
+async def test_the_default_page_has_a_hundred_rows() -> None:
+    azure, _ = a_fleet(101)
+    async with arm(azure) as client:
+        assert (await client.ask("resources | project id | order by id asc")).json()["count"] == 100
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        pytest.param("resources | project id", {"top": 1001}, id="a page too large"),
+        pytest.param("resources | project id", {"skipToken": "nonsense"}, id="a token that is none"),
+        pytest.param("resources | where", {}, id="no KQL"),
+        pytest.param("nosuchtable | project id", {}, id="no such table"),
+        pytest.param("resources | project nosuchcolumn", {}, id="no such column"),
+    ],
+)
+async def test_bad_requests(query: str, options: dict[str, Any]) -> None:
+    azure, _ = a_fleet(1)
+    async with arm(azure) as client:
+        answer = await client.ask(query, **options)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+async def test_a_token_is_good_for_its_own_query_only() -> None:
+    azure, _ = a_fleet(12)
+    async with arm(azure) as client:
+        token = (await client.ask("resources | project id | order by id asc", top=10)).json()["$skipToken"]
+        answer = await client.ask("resources | project id, name | order by id asc", top=10, skipToken=token)
+    assert answer.status_code == 400
+
+
+async def test_the_sdk_reads_the_pages() -> None:
+    from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
+
+    azure, _ = a_fleet(12)
+    async with arm(azure) as client:
+        options = QueryRequestOptions(top=10)
+        query = "resources | project id | order by id asc"
+        page = await client.graph.resources(QueryRequest(query=query, subscriptions=[SUBSCRIPTION], options=options))
+    assert (page.count, page.total_records, page.result_truncated) == (10, 12, "true")
+    assert isinstance(page.data, list)
+    assert page.skip_token
+
+
+# --- rights --------------------------------------------------------------------------------------------------------
+
+SCOPES = [
+    pytest.param([Grant()], [SUBSCRIPTION, OTHER], ["vm-01", "vm-02"], id="all"),
+    pytest.param(
+        [Grant(f"/subscriptions/{OTHER}")], [SUBSCRIPTION, OTHER], ["vm-02"], id="one of two: silently partial"
+    ),
+    pytest.param([Grant(f"/subscriptions/{OTHER}")], [], ["vm-02"], id="the tenant: what is readable"),
+    pytest.param([Grant(f"/subscriptions/{OTHER}")], [SUBSCRIPTION], None, id="none of those asked for"),
+    pytest.param([Grant(VM)], [SUBSCRIPTION], ["vm-01"], id="one machine"),
+    pytest.param([], [], None, id="nothing anywhere"),
+]
+
+
+@pytest.mark.parametrize(("grants", "asked", "seen"), SCOPES)
+async def test_rows_without_a_right_are_left_out_without_a_word(
+    grants: list[Grant], asked: list[str], seen: list[str] | None
+) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.create_machine(VM, shapes.machine())
+    azure.create_machine(shapes.machine_id("vm-02", subscription=OTHER), shapes.machine())
+    clock.go(300)
+    azure.grants = grants
+    async with arm(azure) as client:
+        answer = await client.ask("resources | project name | order by name asc", subscriptions=tuple(asked))
+    if seen is None:
+        assert answer.status_code == 403
+    else:
+        assert [row["name"] for row in answer.json()["data"]] == seen
+
+
+async def test_a_management_group_stands_for_its_subscriptions() -> None:
+    azure, _ = a_fleet(1)
+    azure.graph.management_groups["corp"] = [SUBSCRIPTION]
+    body = {"query": "resources | project name", "managementGroups": ["corp"], "options": {"resultFormat": "table"}}
+    async with arm(azure) as client:
+        answer = (await client.call("POST", "/providers/Microsoft.ResourceGraph/resources", body)).json()
+        body["managementGroups"] = ["another"]
+        refused = await client.call("POST", "/providers/Microsoft.ResourceGraph/resources", body)
+    assert answer["data"] == {"columns": [{"name": "name", "type": "string"}], "rows": [["vm-0000"]]}
+    assert refused.status_code == 403
+
+
+@pytest.mark.parametrize("stays", [True, False])
+async def test_rows_of_a_machine_that_is_gone(stays: bool) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.graph.orphans_stay = stays
+    ready_machine(azure, clock)
+    azure.start_operation(VM, "assess")
+    clock.go(3600)
+    azure.delete_machine(VM)
+    clock.go(3600)
+    assert len(await assessments(azure)) == stays
+
+
+async def test_a_machine_whose_rows_never_show() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.behave("vm-01", Behaviour(rows_missing=True))
+    ready_machine(azure, clock)
+    azure.start_operation(VM, "assess")
+    clock.go(3600)
+    assert await assessments(azure) == []

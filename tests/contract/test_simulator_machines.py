@@ -1,0 +1,394 @@
+"""Virtual machines of the simulator: their life, what is refused and how, rights, locks, faults.
+
+Factors of a refusal: what the machine is doing, what somebody else is doing to it, who asks, which door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
+
+from simulator import shapes
+from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lock, Refused, overlaps
+from simulator.shapes import SUBSCRIPTION
+from simulator.tls import Tls
+from tests.contract.simulator_stand import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
+
+VM = shapes.machine_id("vm-01")
+
+
+def states(view: dict[str, object]) -> tuple[list[str], str, list[str]]:
+    """(status codes, the agent's display status, extension states)."""
+    statuses = [each["code"] for each in view["statuses"]]  # type: ignore[attr-defined,index]
+    agent = view["vmAgent"]["statuses"][0]["displayStatus"]  # type: ignore[index]
+    extensions = [each["statuses"][0]["code"] for each in view.get("extensions", [])]  # type: ignore[attr-defined]
+    return statuses, agent, extensions
+
+
+async def test_a_machine_comes_to_life_in_the_order_of_a_real_one() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    seen = []
+    async with arm(azure) as client:
+        await client.call("PUT", GROUP, {"location": "westus", "tags": {"team": "web"}})
+        created = await client.call("PUT", VM, shapes.machine(tags={"patch-ring": "0"}))
+        for seconds in (0, 60, 45, 90):
+            clock.go(seconds)
+            seen.append(states((await client.call("GET", f"{VM}/instanceView")).json()))
+    assert (created.status_code, created.json()["properties"]["provisioningState"]) == (201, "Creating")
+    assert "azure-asyncoperation" in created.headers
+    running = ["ProvisioningState/succeeded", "PowerState/running"]
+    assert seen == [
+        (["ProvisioningState/creating", "PowerState/starting"], "Not Ready", []),
+        (running, "Not Ready", []),
+        (running, "Ready", ["ProvisioningState/transitioning"]),
+        (running, "Ready", ["ProvisioningState/succeeded"]),
+    ]
+    assert [each["data"]["operationName"].removeprefix("Microsoft.") for each in azure.events] == [
+        "Resources/subscriptions/resourceGroups/write",
+        "Compute/virtualMachines/write",
+        "Compute/virtualMachines/extensions/write",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("image", "has_profile", "exact_version"),
+    [
+        pytest.param("marketplace", True, "20348.2849.241119", id="marketplace"),
+        pytest.param("gallery", True, "1.4.0", id="gallery version"),
+        pytest.param("gallery-latest", True, "1.0.0", id="gallery, version left open"),
+        pytest.param("specialized", False, "1.0.0", id="specialized: no osProfile"),
+        pytest.param("shared-gallery", True, "1.4.0", id="shared gallery"),
+        pytest.param("community-gallery", True, "1.4.0", id="community gallery"),
+        pytest.param("managed-image", True, None, id="managed image"),
+        pytest.param("none", False, None, id="attached disk"),
+    ],
+)
+async def test_every_kind_of_image_is_told_as_azure_tells_it(
+    image: shapes.ImageName, has_profile: bool, exact_version: str | None
+) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock, image=image)
+    async with arm(azure) as client:
+        properties = (await client.call("GET", VM)).json()["properties"]
+    storage = properties["storageProfile"]
+    assert ("osProfile" in properties) is has_profile
+    assert storage.get("imageReference", {}).get("exactVersion") == exact_version
+    assert storage["osDisk"]["createOption"] == ("Attach" if image == "none" else "FromImage")
+    assert "adminPassword" not in properties.get("osProfile", {})
+
+
+async def test_a_deleted_machine_is_gone_and_its_successor_is_another() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        first = (await client.call("GET", VM)).json()["properties"]
+        started = await client.call("POST", f"{VM}/assessPatches")
+        deleted = await client.call("DELETE", VM)
+        missing = await client.call("GET", VM)
+        assessment = (await client.call("GET", started.headers["azure-asyncoperation"])).json()
+        clock.go(60)
+        again = await client.call("PUT", VM, shapes.machine())
+    assert (deleted.status_code, missing.status_code) == (202, 404)
+    assert missing.json()["error"]["code"] == "ResourceNotFound"
+    assert assessment["status"] == "Canceled"
+    second = again.json()["properties"]
+    assert second["vmId"] != first["vmId"]
+    assert second["timeCreated"] > first["timeCreated"]
+
+
+async def test_groups_keep_tags_and_manager_and_take_their_machines_along() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        await client.call("PATCH", GROUP, {"tags": {"patch-mode": "off"}, "managedBy": "/subscriptions/x"})
+        group = (await client.call("GET", GROUP)).json()
+        listed = (await client.call("GET", f"{GROUP}/providers/Microsoft.Compute/virtualMachines")).json()["value"]
+        await client.call("DELETE", GROUP)
+        gone = [(await client.call("GET", url)).json()["error"]["code"] for url in (GROUP, VM)]
+    assert (group["tags"], group["managedBy"]) == ({"patch-mode": "off"}, "/subscriptions/x")
+    assert [each["name"] for each in listed] == ["vm-01"]
+    assert gone == ["ResourceGroupNotFound", "ResourceNotFound"]
+
+
+Prepare = Callable[[Azure, Clock], object]
+
+REFUSED = [
+    pytest.param(lambda a, c: c.go(-READY_SECONDS), 409, "OperationNotAllowed", "in progress", id="still creating"),
+    pytest.param(
+        lambda a, c: a.behave("vm-01", Behaviour(agent_never_ready=True)),
+        409, "VMAgentStatusCommunicationError", "has not reported status", id="agent dead",
+    ),
+    pytest.param(
+        lambda a, c: a.behave("vm-01", Behaviour(extensions_hang=True)),
+        409, "OperationNotAllowed", "another operation is in progress", id="extensions at work",
+    ),
+    pytest.param(
+        lambda a, c: (a.start_operation(VM, "deallocate"), c.go(3600)),
+        409, "OperationNotAllowed", "either deallocated or marked to be deallocated", id="deallocated",
+    ),
+    pytest.param(
+        lambda a, c: (a.start_operation(VM, "powerOff"), c.go(3600)),
+        409, "OperationNotAllowed", "requires the VM to be running", id="stopped",
+    ),
+    pytest.param(
+        lambda a, c: a.start_operation(VM, "deallocate"),
+        409, "OperationNotAllowed", "is changing power state", id="power state changing",
+    ),
+    pytest.param(
+        lambda a, c: a.start_operation(VM, "assess"),
+        409, "OperationNotAllowed", "another operation is in progress", id="platform assessment under way",
+    ),
+    pytest.param(
+        lambda a, c: a.start_operation(VM, "install"),
+        409, "OperationNotAllowed", "another operation is in progress", id="somebody else's installation under way",
+    ),
+    pytest.param(
+        lambda a, c: a.locks.append(Lock(GROUP)), 409, "ScopeLocked", "are locked", id="read-only lock on the group"
+    ),
+    pytest.param(
+        lambda a, c: setattr(a, "grants", [Grant(actions=("*/read",))]),
+        403, "AuthorizationFailed", "does not have authorization", id="reader only",
+    ),
+    pytest.param(
+        lambda a, c: setattr(a, "grants", [Grant(f"/subscriptions/{SUBSCRIPTION}/resourceGroups/other")]),
+        403, "AuthorizationFailed", "over scope", id="rights elsewhere",
+    ),
+    pytest.param(
+        lambda a, c: a.behave("vm-01", Behaviour(refuse="unsupported-image")),
+        400, "InvalidParameter", "The selected VM image is not supported", id="unsupported image",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", ["assessPatches", "installPatches"])
+@pytest.mark.parametrize(("prepare", "status", "code", "fragment"), REFUSED)
+async def test_refused(action: str, prepare: Prepare, status: int, code: str, fragment: str) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    prepare(azure, clock)
+    before = len(azure.operations)
+    async with arm(azure) as client:
+        answer = await client.call("POST", f"{VM}/{action}", install_order() if "install" in action else None)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert fragment in answer.json()["error"]["message"]
+    assert len(azure.operations) == before, "a refusal starts nothing"
+
+
+def test_every_documented_text_can_be_had() -> None:
+    documented = {
+        each["message"] for each in payload("compute_error_messages.json")["errors"] if each["code"].isalpha()
+    }
+    ours = {
+        each.message.replace("'CustomScript'", "'{2}'").replace("VM '{1}' has", "VM '{0}' has")
+        for each in REFUSALS.values()
+    }
+    ours |= {each.replace("for VM '{1}' because", "for VM '{0}' because") for each in ours}
+    missing = {each for each in documented if each not in ours and "changing power state" not in each}
+    assert not missing
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param({"rebootSetting": "Sometimes"}, id="reboot setting unknown"),
+        pytest.param({"maximumDuration": "2 hours"}, id="duration no duration"),
+        pytest.param({"linuxParameters": {}, "windowsParameters": {}}, id="nothing selected"),
+    ],
+)
+async def test_an_order_that_azure_would_not_take(order: dict[str, object]) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        answer = await client.call("POST", f"{VM}/installPatches", install_order(**order))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidParameter")
+    assert azure.operations == []
+
+
+async def test_a_newer_operation_ends_the_older_where_azure_does_not_refuse_it() -> None:
+    clock = Clock()
+    azure = Azure(clock, limits=replace(Limits(), conflict="supersede"))
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        older = await client.call("POST", f"{VM}/installPatches", install_order())
+        clock.go(60)
+        newer = await client.call("POST", f"{VM}/assessPatches")
+        ended = (await client.call("GET", older.headers["azure-asyncoperation"])).json()
+    assert newer.status_code == 202
+    assert (ended["status"], ended["error"]["code"]) == ("Failed", "NEWER_OPERATION_SUPERSEDED")
+    assert ended["properties"]["output"]["installedPatchCount"] == 0
+    first, second = azure.operations
+    assert overlaps(azure.operations) == [(first, second)]
+    clock.go(3600)
+    assert overlaps([first, azure.start_operation(VM, "assess")]) == []
+
+
+async def test_a_shutdown_ends_what_runs() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    operation = azure.start_operation(VM, "install")
+    clock.go(60)
+    azure.start_operation(VM, "deallocate")
+    assert operation.status == "Failed"
+    assert operation.ended_by is not None
+    assert operation.ended_by[0] == "ShutdownOrUnresponsive"
+
+
+SECURITY_BUT_EXCLUDED = {"classificationsToInclude": ["Security"], "packageNameMasksToExclude": ["libsecurity*"]}
+OUTCOMES = [
+    pytest.param({}, {}, ("Succeeded", 5, 0, 0, "Completed"), 0, id="succeeds and reboots"),
+    pytest.param({}, {"rebootSetting": "Never"}, ("CompletedWithWarnings", 5, 0, 0, "Required"), 0, id="no reboot"),
+    pytest.param({"needs_reboot": False}, {}, ("Succeeded", 5, 0, 0, "NotNeeded"), 0, id="no reboot needed"),
+    pytest.param({"install_status": "Failed"}, {}, ("Failed", 4, 1, 0, "Completed"), 1, id="one patch fails"),
+    pytest.param({"window_exceeded": True}, {}, ("Failed", 0, 0, 5, "NotNeeded"), 5, id="time runs out"),
+    pytest.param({"pending": {"other": 3}}, {}, ("Succeeded", 0, 0, 0, "NotNeeded"), 0, id="nothing selected is there"),
+    pytest.param(
+        {}, {"linuxParameters": {"packageNameMasksToInclude": ["libsecurity0*"]}},
+        ("Succeeded", 1, 0, 0, "Completed"), 4, id="one package by its name",
+    ),
+    pytest.param(
+        {}, {"linuxParameters": SECURITY_BUT_EXCLUDED},
+        ("Succeeded", 1, 0, 0, "Completed"), 4, id="Security brings Critical, the excluded stay",
+    ),
+    pytest.param({}, {"maximumDuration": "P1D"}, ("Failed", 0, 0, 5, "NotNeeded"), 5, id="duration unreadable"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("behaviour", "order", "outcome", "left"), OUTCOMES)
+def test_how_an_installation_ends_and_what_then_waits(
+    behaviour: dict[str, object], order: dict[str, object], outcome: tuple[object, ...], left: int
+) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    azure.behave("vm-01", Behaviour(**behaviour))  # type: ignore[arg-type]
+    ready_machine(azure, clock)
+    run = azure.start_operation(VM, "install", order=install_order(**order))
+    clock.go(3600)
+    result = run.output
+    counts = [result[f"{name}PatchCount"] for name in ("installed", "failed", "pending")]
+    assert (run.status, *counts, result["rebootStatus"]) == outcome
+    assert azure.start_operation(VM, "assess").output["criticalAndSecurityPatchCount"] == left
+
+
+async def test_a_changed_patch_mode_makes_the_platform_assess() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+
+    settings = {"patchMode": "AutomaticByPlatform", "assessmentMode": "ImageDefault"}
+    profile = {"osProfile": {"linuxConfiguration": {"patchSettings": settings}}}
+    async with arm(azure) as client:
+        await client.call("PATCH", VM, {"tags": {"a": "b"}})
+        assert azure.operations == [], "a tag changes no mode"
+        await client.call("PATCH", VM, {"properties": profile})
+    (assessment,) = azure.operations
+    assert (assessment.kind, assessment.started_by) == ("assess", "Platform")
+
+
+@pytest.mark.parametrize("cut", ["s", "h", "c", "t", "p"])
+async def test_an_operation_url_without_its_signature_is_worth_nothing(cut: str) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        url = (await client.call("POST", f"{VM}/assessPatches")).headers["azure-asyncoperation"]
+        bare, _, query = url.partition("?")
+        broken = f"{bare}?" + "&".join(part for part in query.split("&") if not part.startswith(f"{cut}="))
+        assert (await client.call("GET", broken)).status_code == 403
+        assert (await client.call("GET", url)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "audience", [pytest.param("https://storage.azure.com", id="storage"), pytest.param("https://example.com", id="any")]
+)
+async def test_a_token_for_somebody_else_is_refused(audience: str) -> None:
+    from azure.mgmt.compute.aio import ComputeManagementClient
+
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    client = ComputeManagementClient(azure.credential(audience), SUBSCRIPTION, transport=azure.transport())
+    with pytest.raises(ClientAuthenticationError):
+        await client.virtual_machines.get("rg-prod", "vm-01")
+
+
+async def test_a_request_to_another_host_does_not_leave() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    async with arm(azure) as client:
+        with pytest.raises(ServiceRequestError):
+            await client.call("GET", "https://management.azure.com.example.com/subscriptions?api-version=1")
+    assert azure.requests == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "started"),
+    [
+        pytest.param(Fault("POST", "assessPatches$", drop="before"), ServiceRequestError, 0, id="lost before"),
+        pytest.param(Fault("POST", "assessPatches$", drop="after"), ServiceResponseError, 1, id="lost after"),
+    ],
+)
+async def test_a_lost_connection_says_nothing_about_what_happened(
+    fault: Fault, error: type[Exception], started: int
+) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.faults.add(replace(fault))
+    async with arm(azure) as client:
+        with pytest.raises(error):
+            await client.call("POST", f"{VM}/assessPatches")
+        assert len(azure.operations) == started
+        assert (await client.call("GET", VM)).status_code == 200
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_lost_connection_over_the_port(drop: str, tls: Tls) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.faults.add(Fault("POST", "assessPatches$", drop=drop))  # type: ignore[arg-type]
+    async with arm(azure, "TLS port", tls) as client:
+        with pytest.raises((ServiceRequestError, ServiceResponseError)):
+            await client.call("POST", f"{VM}/assessPatches")
+    assert len(azure.operations) == (1 if drop == "after" else 0)
+
+
+async def test_a_status_by_fault_happens_as_often_as_said() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.faults.add(Fault("GET", "virtualmachines", times=2, status=503))
+    async with arm(azure) as client:
+        assert [(await client.call("GET", VM)).status_code for _ in range(3)] == [503, 503, 200]
+    assert [each.status for each in azure.requests] == [503, 503, 200]
+
+
+def test_the_same_seed_gives_the_same_world() -> None:
+    def ids(seed: int) -> list[str]:
+        clock = Clock()
+        azure = Azure(clock, seed=seed)
+        ready_machine(azure, clock)
+        azure.start_operation(VM, "assess")
+        return [azure.machine("vm-01").vm_id, azure.operations[0].operation_id, *(each["id"] for each in azure.events)]
+
+    assert ids(1) == ids(1)
+    assert ids(1) != ids(2)
+
+
+def test_somebody_else_is_refused_as_we_are() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.start_operation(VM, "install")
+    with pytest.raises(Refused, match="another operation is in progress"):
+        azure.start_operation(VM, "assess")

@@ -1,0 +1,104 @@
+"""The simulator's quotas beside the documented buckets (compute-throttling-limits.md, Resource Graph's guidance)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from simulator import shapes
+from simulator.azure import Azure, Limits, Rate
+from tests.contract.simulator_stand import READY_SECONDS, Clock, arm, payload, ready_machine
+
+VM = shapes.machine_id("vm-01")
+
+
+def test_the_buckets_are_the_documented_ones() -> None:
+    documented = payload("compute_throttling.json")["policies"]
+    ours = Limits()
+    pairs = {
+        "VM Guest Patch Operations (assessPatches+installPatches)": (ours.patch_resource, ours.patch_subscription),
+        "Get Operation": (ours.get_operation_resource, ours.get_operation_subscription),
+        "Low Cost Get VM (GET, instanceView)": (ours.get_machine_resource, ours.get_machine_subscription),
+        "High Cost Get VM (list)": (None, ours.list_subscription),
+        "Update VM": (ours.update_resource, ours.update_subscription),
+    }
+    assert documented.keys() == pairs.keys()
+    for name, rates in pairs.items():
+        for level, rate in zip(("resource", "subscription"), rates, strict=True):
+            wanted = documented[name][level]
+            expected = None if wanted is None else Rate(wanted["max"], wanted["refill_per_min"])
+            assert rate == expected, f"{name}, {level}"
+
+
+@pytest.mark.parametrize(
+    ("limits", "speed", "first", "later"),
+    [
+        pytest.param(Limits(), 1, 300, 100, id="Compute's own: 300 at once, then 100 a minute"),
+        pytest.param(Limits(), 60, 300, 100, id="sixty times faster: 100 a second"),
+        pytest.param(Limits().with_arm(), 1, 200, 100, id="Resource Manager's too: 200 writes at once"),
+    ],
+)
+async def test_calls_at_once_and_after_a_refill(limits: Limits, speed: float, first: int, later: int) -> None:
+    clock = Clock()
+    azure = Azure(clock, limits=limits.scaled(speed))
+    ids = [shapes.machine_id(f"vm-{number:03}") for number in range(700)]
+    for each in ids:
+        azure.create_machine(each, shapes.machine())
+    clock.go(READY_SECONDS)
+    async with arm(azure) as client:
+        answers = await asyncio.gather(*(client.call("POST", f"{each}/assessPatches") for each in ids[:350]))
+        assert Counter(each.status_code for each in answers) == {202: first, 429: 350 - first}
+        clock.go(60 / speed)
+        answers = await asyncio.gather(*(client.call("POST", f"{each}/assessPatches") for each in ids[350:]))
+        refilled = Counter(each.status_code for each in answers)
+    spare = 300 - first  # what Compute's bucket still held
+    assert refilled == {202: min(200, later + spare), 429: 350 - min(200, later + spare)}
+    assert len(azure.operations) == first + refilled[202]
+
+
+async def test_a_machine_takes_three_calls_then_one_a_minute_and_the_429_is_the_documented_one() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        spent = [await client.call("POST", f"{VM}/assessPatches") for _ in range(4)]
+        clock.go(60)
+        refilled = [(await client.call("POST", f"{VM}/assessPatches")).status_code for _ in range(2)]
+    assert [each.status_code for each in spent] == [202, 409, 409, 429], "a conflict costs tokens too"
+    assert refilled == [409, 429]
+    sample = payload("compute_429_doc_sample.json")
+    body = spent[-1].json()
+    assert body.keys() == sample["body"].keys()
+    assert (body["code"], body["message"]) == (sample["body"]["code"], sample["body"]["message"])
+    assert body["details"][0].keys() == sample["body"]["details"][0].keys()
+    assert body["details"][0]["target"] == "VMGuestPatchOperationResource"
+    assert spent[-1].headers["Retry-After"] == "60"
+    assert spent[-1].headers["x-ms-ratelimit-remaining-resource"].endswith("VMGuestPatchOperationResource;0")
+
+
+async def test_reads_and_polls_have_buckets_of_their_own() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        url = (await client.call("POST", f"{VM}/assessPatches")).headers["azure-asyncoperation"]
+        polls = Counter([(await client.call("GET", url)).status_code for _ in range(46)])
+        reads = Counter([(await client.call("GET", VM)).status_code for _ in range(37)])
+    assert polls == {200: 45, 429: 1}
+    assert reads == {200: 36, 429: 1}
+
+
+async def test_resource_graph_answers_fifteen_queries_in_five_seconds() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        answers = [await client.ask("resources | project id") for _ in range(16)]
+        clock.go(5)
+        later = await client.ask("resources | project id")
+    assert [each.status_code for each in answers] == [200] * 15 + [429]
+    assert [each.headers["x-ms-user-quota-remaining"] for each in answers[13:]] == ["1", "0", "0"]
+    assert answers[-1].headers["x-ms-user-quota-resets-after"] == "00:00:05"
+    assert later.status_code == 200

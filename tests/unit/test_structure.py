@@ -1,0 +1,207 @@
+"""The shape of the house: which way imports run, who reads the clock, and what a cold start loads.
+
+Read from the source alone, so that the rules hold for modules that do not exist yet; the cold start is a real import in
+a process of its own.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import REPOSITORY
+
+PACKAGE = REPOSITORY / "functions"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+STANDARD_LIBRARY = sys.stdlib_module_names
+
+# The rooms, from the ground up: a module imports only from rooms before its own, or what is named for it.
+FLOORS = (
+    ("machine",),
+    ("window", "events", "journal"),
+    ("policy",),
+    ("record",),
+    ("decision", "cloud"),
+    ("rounds",),
+    ("plan",),
+    ("doors",),
+    ("operation",),
+    ("assess", "install", "poisoned", "settle"),
+    ("reconcile",),
+)
+PURE = ("machine", "window", "policy", "record", "decision", "rounds", "plan", "events")
+EXISTING = [room for room in PURE if (PACKAGE / f"{room}.py").exists()]
+CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "time_ns"}
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[0]
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported(node: ast.AST) -> Iterator[str]:
+    """The modules that one import statement names; `from functions import journal` names functions.journal."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "imports are absolute"
+        whole = {"functions", "functions.cloud"}
+        for alias in node.names:
+            yield f"{node.module}.{alias.name}" if node.module in whole else str(node.module)
+
+
+def imports_anywhere(path: Path) -> set[str]:
+    return {name for node in ast.walk(tree(path)) for name in imported(node)}
+
+
+def imports_at_the_top(path: Path) -> set[str]:
+    """What importing the module loads: every import that is not inside a function."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                found.update(imported(child))
+                visit(child)
+
+    visit(tree(path))
+    return found
+
+
+def ours(names: set[str]) -> set[str]:
+    return {name.removeprefix("functions.") for name in names if name.startswith("functions.")}
+
+
+def test_every_module_has_its_floor() -> None:
+    rooms = {room_of(name_of(path)) for path in MODULES} - {"__init__", "functions", ""}
+    assert rooms <= {room for floor in FLOORS for room in floor}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_run_one_way(path: Path) -> None:
+    height = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    room = room_of(name_of(path))
+    for name in ours(imports_anywhere(path)):
+        other = room_of(name)
+        assert other == room == "cloud" or height[other] < height[room], f"{room} imports {name}"
+
+
+@pytest.mark.parametrize("room", EXISTING)
+def test_the_pure_modules_import_the_standard_library_and_each_other(room: str) -> None:
+    for name in imports_anywhere(PACKAGE / f"{room}.py"):
+        other = name.removeprefix("functions.")
+        allowed = other in PURE if name.startswith("functions") else name.split(".")[0] in STANDARD_LIBRARY
+        assert allowed, name
+
+
+@pytest.mark.parametrize("room", EXISTING)
+def test_the_pure_modules_reach_for_nothing_outside(room: str) -> None:
+    outside = {"os", "io", "pathlib", "socket", "ssl", "asyncio", "logging", "time", "random", "secrets", "subprocess"}
+    assert not {name.split(".")[0] for name in imports_anywhere(PACKAGE / f"{room}.py")} & outside
+    for node in ast.walk(tree(PACKAGE / f"{room}.py")):
+        assert not isinstance(node, ast.AsyncFunctionDef | ast.Await)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in {"open", "print", "input", "eval", "exec"}
+
+
+@pytest.mark.parametrize("room", EXISTING)
+def test_values_are_frozen(room: str) -> None:
+    """A value that a decision was made on cannot be changed behind its back."""
+    for node in ast.walk(tree(PACKAGE / f"{room}.py")):
+        if isinstance(node, ast.ClassDef):
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            assert all(text == "dataclass(frozen=True)" for text in decorators if "dataclass" in text), node.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_reads_the_clock(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+            owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+            assert not (owner in ("datetime", "date", "time") and node.attr in CLOCKS), f"line {node.lineno}"
+    assert "time" not in imports_anywhere(path)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_nothing_that_ships_knows_the_tests_or_the_simulator(path: Path) -> None:
+    foreign = {"simulator", "tests", "pytest", "hypothesis", "unittest", "function_app"}
+    assert not {name.split(".")[0] for name in imports_anywhere(path)} & foreign
+    assert "azure.functions" not in imports_anywhere(path)
+
+
+@pytest.mark.parametrize("path", [*MODULES, REPOSITORY / "function_app.py"], ids=lambda path: path.stem)
+def test_no_sdk_is_imported_at_the_top_of_a_module(path: Path) -> None:
+    for name in imports_at_the_top(path):
+        mine = name.startswith("functions") or name.split(".")[0] in STANDARD_LIBRARY
+        assert mine or (path.name == "function_app.py" and name == "azure.functions"), name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_cloud_imports_an_sdk(path: Path) -> None:
+    foreign = {
+        name
+        for name in imports_anywhere(path)
+        if not name.startswith("functions") and name.split(".")[0] not in STANDARD_LIBRARY
+    }
+    assert not foreign or room_of(name_of(path)) == "cloud", foreign
+
+
+def test_only_the_app_reads_the_environment() -> None:
+    reading = {name_of(path) for path in MODULES if "os" in imports_anywhere(path)}
+    assert reading == set()
+
+
+LOADED = """
+import json, sys
+import function_app
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    """What is in memory after importing the app, in a fresh process, with no setting at all."""
+    answer = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=REPOSITORY, env={"PATH": ""}, capture_output=True, text=True, check=True
+    )
+    return set(json.loads(answer.stdout))
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "azure.mgmt", "azure.core", "azure.identity", "azure.storage", "azure.data", "azure.eventgrid", "aiohttp",
+        "msal", "cryptography", "requests", "simulator", "tests",
+    ],
+)  # fmt: skip
+def test_a_cold_start_loads_no_client(package: str, loaded: set[str]) -> None:
+    assert not [name for name in loaded if name == package or name.startswith(f"{package}.")]
+
+
+def test_a_cold_start_loads_the_app(loaded: set[str]) -> None:
+    assert {"function_app", "azure.functions", "functions.decision", "functions.plan", "functions.events"} <= loaded
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stat().st_size], ids=name_of)
+def test_every_module_opens_with_its_idea(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_no_failure_is_swallowed_in_silence(path: Path) -> None:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"line {node.lineno}: a bare except"
+            only_pass = all(isinstance(statement, ast.Pass) for statement in node.body)
+            assert not only_pass, f"line {node.lineno}: nothing is done about it"
