@@ -15,6 +15,7 @@ from typing import ClassVar
 from functions.machine import ImageKind, Kind, Machine, OsType, Patchers, PowerState, SupportState, Verdict
 from functions.policy import LINUX_CLASSIFICATIONS, Mode, Settings, Wishes, read_tags
 from functions.record import A_WEEK, STALE_SUMMARY, Cause, Phase, Record, backoff
+from functions.window import ANY, Windows, both
 
 UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine is reported as undetermined
 
@@ -35,6 +36,12 @@ class State(StrEnum):
     BUSY = "busy"
     GRAPH_BEHIND = "graph-behind"
     WAITING_FOR_WINDOW = "waiting-for-window"
+    WAITING_FOR_CANARY = "waiting-for-canary"
+    WAITING_FOR_RING = "waiting-for-ring"
+    WAITING_FOR_GROUP = "waiting-for-group"
+    WAITING_FOR_SLOT = "waiting-for-slot"
+    BREAKER_OPEN = "breaker-open"
+    PAUSED = "paused"
     ASSESSED = "assessed"
     PATCHED = "patched"
     NOTHING_SELECTED = "nothing-selected"
@@ -108,6 +115,23 @@ class Case:
         return Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
 
     @property
+    def window(self) -> Windows:
+        """When this machine may be installed. A tag narrows the setting; a machine this young need not wait for it."""
+        setting = self.settings.window or ANY  # only PATCH_MODE=plan gets here without one
+        if self.wishes.window:
+            return both(setting, self.wishes.window)
+        created = self.machine.created
+        young = created is not None and self.now < created + self.settings.first_span
+        return ANY if young and self.machine.installation is None else setting
+
+    @property
+    def minutes_left(self) -> int:
+        """How long an installation may take from now: the setting, or less where the window closes; 0 when closed."""
+        closes = self.window.closes(self.now, self.settings.blackouts)
+        left = int((closes - self.now).total_seconds() // 60) if closes else 0
+        return min(self.settings.max_duration_minutes, left)
+
+    @property
     def verdict(self) -> Verdict:
         return self.machine.verdict or Verdict(SupportState.ABSENT)
 
@@ -116,12 +140,22 @@ def next_step(
     machine: Machine, record: Record | None, settings: Settings, created_after: datetime, now: datetime
 ) -> Step:
     """The answer for one machine. `record` counts earlier failures only: see standing() for what is in flight."""
-    wishes = read_tags(machine.tags, machine.group.tags if machine.group else {})
-    case = Case(machine, record, settings, wishes, created_after, now)
+    case = case_of(machine, record, settings, created_after, now)
     for rule in RULES:
         if step := rule(case):
             return step
     return _by_support_state(case)
+
+
+def case_of(
+    machine: Machine, record: Record | None, settings: Settings, created_after: datetime, now: datetime
+) -> Case:
+    return Case(machine, record, settings, wishes_of(machine), created_after, now)
+
+
+def wishes_of(machine: Machine) -> Wishes:
+    """What the tags of the machine and of its resource group ask for."""
+    return read_tags(machine.tags, machine.group.tags if machine.group else {})
 
 
 def standing(record: Record | None, now: datetime) -> Step | None:
@@ -333,7 +367,7 @@ def _supported(case: Case) -> Step:
 
 
 def _may_install(case: Case) -> Step | None:
-    """The limits of an installation alone. Windows, waves and the breaker take their place here."""
+    """The limits of an installation alone. Rounds, caps and the breaker are the fleet's: rounds.py and plan.py."""
     machine, settings = case.machine, case.settings
     if machine.patchers is Patchers.SCHEDULE and not (settings.include_scheduled or case.wishes.owned_by_us):
         remedy = "Tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
@@ -347,10 +381,29 @@ def _may_install(case: Case) -> Step | None:
     if last and last.succeeded and last.started and not _stale(last.started, case.now, settings.min_interval):
         again = last.started + settings.min_interval
         return Wait(State.RECENTLY_PATCHED, f"last installed {stamp(last.started)}", when=again, cause=Cause.TRANSIENT)
-    if case.wishes.window:
-        reason = "tag patch-window names a window; windows are not read yet"
-        return Wait(State.WAITING_FOR_WINDOW, reason, "Remove the tag to let PATCH_WINDOW decide.")
-    return None
+    return _in_window(case)
+
+
+def _in_window(case: Case) -> Step | None:
+    minutes = case.minutes_left
+    if minutes >= least_minutes(case.machine, case.settings):
+        return None
+    opens = case.window.opens(case.now, case.settings.blackouts)
+    next_one = f"opens {stamp(opens)}" if opens else "it does not open within 400 days"
+    reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
+    remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
+    return Wait(State.WAITING_FOR_WINDOW, f"{reason} ({case.window.text})", remedy, opens, Cause.TRANSIENT)
+
+
+def least_minutes(machine: Machine, settings: Settings) -> int:
+    """The time an installation needs at least, or it installs nothing: a step and the reserve for its reboot.
+
+    Windows 15 + 10, service packs 20 + 10 (Update Manager's troubleshooting page); Linux 5 for a package + 15
+    (Azure/LinuxPatchExtension).
+    """
+    if machine.os_type is OsType.LINUX:
+        return 20
+    return 30 if "ServicePack" in settings.classifications else 25
 
 
 def _assessed(case: Case, wanted: int, total: int) -> Step:

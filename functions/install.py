@@ -4,11 +4,10 @@ from datetime import timedelta
 
 from functions.cloud.compute import install_order
 from functions.cloud.work_queue import Message
-from functions.decision import Assess, Install, wanted_classifications
+from functions.decision import Assess, Case, Install, case_of, wanted_classifications
 from functions.doors import Doors
-from functions.machine import Json, Kind, Machine, OsType
+from functions.machine import Json, Kind, OsType
 from functions.operation import hold_step, launch, look, send, take
-from functions.policy import Settings, read_tags
 from functions.record import claim
 
 
@@ -20,8 +19,9 @@ async def on_message(doors: Doors, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Install):
-        limit = timedelta(minutes=doors.settings.max_duration_minutes)
-        await launch(doors, stored, stored.record, machine, order_for(machine, doors.settings), limit)
+        case = case_of(machine, stored.record, doors.settings, await doors.created_after(), doors.clock())
+        limit = timedelta(minutes=case.minutes_left)
+        await launch(doors, stored, stored.record, machine, order_for(case), limit)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
         again = claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=stored.record)
         await send(doors, stored, again, timedelta(0))
@@ -29,14 +29,14 @@ async def on_message(doors: Doors, message: Message) -> None:
         await hold_step(doors, stored, step)
 
 
-def order_for(machine: Machine, settings: Settings) -> Json:
-    """The body of the call: settings, narrowed by the machine's tags."""
-    wishes = read_tags(machine.tags, machine.group.tags if machine.group else {})
+def order_for(case: Case) -> Json:
+    """The body of the call: settings, narrowed by the machine's tags and by what is left of its window."""
+    machine, settings = case.machine, case.settings
     return install_order(
         windows=machine.os_type is OsType.WINDOWS,
         classifications=wanted_classifications(machine, settings),
         include=settings.packages_include,
         exclude=settings.packages_exclude,
-        reboot=min(settings.reboot, wishes.reboot).wire,
-        minutes=settings.max_duration_minutes,
+        reboot=min(settings.reboot, case.wishes.reboot).wire,
+        minutes=case.minutes_left,
     )

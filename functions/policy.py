@@ -15,6 +15,8 @@ from enum import IntEnum
 from typing import Any
 
 from functions.machine import GUID, shown
+from functions.window import BLACKOUT_GRAMMAR, NO_BLACKOUTS, Blackouts, Windows, both, read_blackouts, read_windows
+from functions.window import GRAMMAR as WINDOW_GRAMMAR
 
 CLASSIFICATIONS = (
     "Critical",
@@ -30,6 +32,7 @@ CLASSIFICATIONS = (
 LINUX_CLASSIFICATIONS = ("Critical", "Security", "Other")
 # The timer's first tick comes up to one schedule after the app went live; machines made meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
+LAST_RING = 1000  # machines without a patch-ring tag
 
 
 class Mode(IntEnum):
@@ -75,6 +78,14 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
+class Breaker:
+    """So many failures within this span open the breaker of an image."""
+
+    failures: int
+    span: timedelta
+
+
+@dataclass(frozen=True)
 class Settings:
     """The app settings. Durations are timedeltas; `created_after` None means since the first deployment."""
 
@@ -89,12 +100,21 @@ class Settings:
     packages_exclude: tuple[str, ...]
     reboot: Reboot
     max_duration_minutes: int
-    window: str
+    window: Windows | None  # None: not set
+    blackouts: Blackouts
+    first_span: timedelta  # the first patching of a machine this young need not wait for the window
     settle: timedelta
     assess_after: timedelta
     fresh: timedelta
     min_interval: timedelta
     max_in_flight: int
+    max_per_image: int
+    canaries: int
+    bake: timedelta
+    success_percent: int
+    breaker: Breaker
+    round_length: timedelta
+    paused: bool
     pace_percent: int
     first_retry: timedelta
     first_look: timedelta
@@ -117,7 +137,9 @@ class Wishes:
     mode: Mode = Mode.INSTALL
     reboot: Reboot = Reboot.ALWAYS
     hold_until: date | None = None
-    window: str = ""
+    window: Windows | None = None
+    ring: int = LAST_RING
+    group: str = ""  # patch-group: one member at a time
     owned_by_us: bool = False
     problem: str = ""  # the first wrong tag, as one line
 
@@ -135,8 +157,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     values["queue_endpoint"] = _storage(environ, "queue", problems)
     values["table_endpoint"] = _storage(environ, "table", problems)
     values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
-    if values.get("mode") is Mode.INSTALL and values.get("window") == "":
-        problems.append(Problem("PATCH_WINDOW", "not set", "'any'; PATCH_MODE=install is refused without a window"))
+    if values.get("mode") is Mode.INSTALL and "window" in values and values["window"] is None:
+        problems.append(Problem("PATCH_WINDOW", "not set", f"{WINDOW_GRAMMAR}; PATCH_MODE=install is refused without"))
     if problems:
         raise SettingsError(problems)
     scope = values.pop("scope")
@@ -162,7 +184,9 @@ def _narrower(one: Wishes, other: Wishes) -> Wishes:
         mode=min(one.mode, other.mode),
         reboot=min(one.reboot, other.reboot),
         hold_until=max(holds, default=None),
-        window=one.window or other.window,
+        window=both(one.window, other.window) if one.window and other.window else one.window or other.window,
+        ring=max(one.ring, other.ring) if LAST_RING not in (one.ring, other.ring) else min(one.ring, other.ring),
+        group=one.group or other.group,
         owned_by_us=one.owned_by_us or other.owned_by_us,
     )
 
@@ -292,9 +316,23 @@ def _schedule(text: str) -> str:
     return text
 
 
-def _window(text: str) -> str:
-    """Only `any` is read so far: an installation outside a window somebody meant would be worse than a refusal."""
-    if text.lower() not in ("", "any"):
+def _windows(text: str) -> Windows | None:
+    return read_windows(text) if text else None
+
+
+def _blackouts(text: str) -> Blackouts:
+    return read_blackouts(text) if text else NO_BLACKOUTS
+
+
+def _breaker(text: str) -> Breaker:
+    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE)
+    if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
+        raise ValueError
+    return Breaker(int(match[1]), timedelta(days=int(match[2])))
+
+
+def _group(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]{1,64}", text):
         raise ValueError
     return text.lower()
 
@@ -312,7 +350,9 @@ TAGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
     ("patch-mode", "mode", _choice(_MODES), "off, plan, assess or install"),
     ("patch-reboot", "reboot", _choice(_REBOOTS), "Never, IfRequired or Always"),
     ("patch-hold-until", "hold_until", _day, "a day such as 2027-01-15"),
-    ("patch-window", "window", str, "a maintenance window; the machine waits until windows are read"),
+    ("patch-window", "window", read_windows, WINDOW_GRAMMAR),
+    ("patch-ring", "ring", _number(0, 99), "0 to 99"),
+    ("patch-group", "group", _group, "a name of letters, digits, . and -"),
     ("patch-owner", "owned_by_us", _choice({"image-patcher": True}), "image-patcher"),
 )
 
@@ -414,9 +454,25 @@ SETTINGS: tuple[Setting, ...] = (
         "PATCH_WINDOW",
         "window",
         "",
-        _window,
-        "'any'; PATCH_MODE=install is refused without a window",
-        "When installations may start.",
+        _windows,
+        WINDOW_GRAMMAR,
+        "When installations may run. PATCH_MODE=install is refused without.",
+    ),
+    Setting(
+        "PATCH_BLACKOUT",
+        "blackouts",
+        "",
+        _blackouts,
+        BLACKOUT_GRAMMAR,
+        "Days on which no installation runs, whatever the window.",
+    ),
+    Setting(
+        "PATCH_FIRST_HOURS",
+        "first_span",
+        "24",
+        _span("hours", 0, 720),
+        "hours, 0 to 720",
+        "The first patching of a machine this young need not wait for the window; 0: it waits.",
     ),
     Setting(
         "PATCH_SETTLE_MINUTES",
@@ -457,6 +513,62 @@ SETTINGS: tuple[Setting, ...] = (
         _number(0, 10000),
         "0 to 10000",
         "Installations under way at once in the fleet.",
+    ),
+    Setting(
+        "PATCH_MAX_PER_IMAGE",
+        "max_per_image",
+        "5",
+        _number(1, 10000),
+        "1 to 10000",
+        "Installations under way at once on machines of one image version.",
+    ),
+    Setting(
+        "PATCH_CANARIES",
+        "canaries",
+        "1",
+        _number(0, 100),
+        "0 to 100",
+        "How many machines of an image prove each round before the others.",
+    ),
+    Setting(
+        "PATCH_BAKE_MINUTES",
+        "bake",
+        "1440",
+        _span("minutes", 0, 43200),
+        "minutes, 0 to 43200",
+        "How long canaries, and then each ring, are watched before the next goes.",
+    ),
+    Setting(
+        "PATCH_SUCCESS_PERCENT",
+        "success_percent",
+        "90",
+        _number(0, 100),
+        "0 to 100",
+        "How many installations of the rings before must have succeeded.",
+    ),
+    Setting(
+        "PATCH_BREAKER",
+        "breaker",
+        "3 in 7 days",
+        _breaker,
+        "failures in days, such as 3 in 7 days",
+        "So many failures of one image stop its installations until a person closes the breaker.",
+    ),
+    Setting(
+        "PATCH_ROUND_DAYS",
+        "round_length",
+        "7",
+        _span("days", 0.001, 90),
+        "days, up to 90",
+        "How long what canaries and rings proved holds; then a new round begins.",
+    ),
+    Setting(
+        "PATCH_PAUSE",
+        "paused",
+        "off",
+        _choice(_SWITCH),
+        "off or on",
+        "No new call while on; docs/stop.md has the faster switch.",
     ),
     Setting(
         "PATCH_PACE_PERCENT",

@@ -102,8 +102,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     doors = sweep.doors
     created_after = await doors.created_after()
     due = await _due_by_ledger(sweep)
-    reassess_before = doors.clock() - doors.settings.min_interval
-    async for machine in doors.graph.due_machines(created_after, reassess_before):
+    async for machine in doors.graph.due_machines(created_after, doors.clock()):
         due.setdefault(machine.id, machine)
     groups = await doors.graph.groups(machine.id.group_id for machine in due.values())
     for machine in due.values():

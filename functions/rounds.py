@@ -101,9 +101,9 @@ def settle(
         record = replace(record, rings={**record.rings, ring: tally})
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
-    since = now - settings.breaker_span
+    since = now - settings.breaker.span
     record = replace(record, failures=(*(at for at in record.failures if at > since), now))
-    if record.breaker_open or not (canary or len(record.failures) >= settings.breaker_failures):
+    if record.breaker_open or not (canary or len(record.failures) >= settings.breaker.failures):
         return record
     why = f"its canary {machine.name}: {problem}" if canary else f"{len(record.failures)} failures, last {machine.name}"
     return replace(record, opening=now.strftime("%Y%m%dT%H%M%S"), opened_because=why)

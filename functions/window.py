@@ -144,15 +144,12 @@ class Monthly:
         offset = timedelta(days=self.offset_days)
         month = (first - offset).replace(day=1)
         while True:
-            day = self._in(month) + offset
+            first_weekday = month + (self.weekday - month.weekday()) % 7 * _DAY
+            # The 0th is a week before the 1st: the last one of the month before.
+            day = first_weekday + (self.nth - 1) * 7 * _DAY + offset
             if day >= first:
                 yield day
-            month = _month_after(month)
-
-    def _in(self, month: date) -> date:
-        """The nth weekday of the month whose first day is given. The last one is a week before the next month's 1st."""
-        first_of = month if self.nth else _month_after(month)
-        return first_of + (self.weekday - first_of.weekday()) % 7 * _DAY + (self.nth - 1) * 7 * _DAY
+            month = (month + 31 * _DAY).replace(day=1)
 
     def __str__(self) -> str:
         offset = f" {self.offset_days:+d}d" if self.offset_days else ""
@@ -264,10 +261,6 @@ def _instant(now: datetime) -> datetime:
     if now.tzinfo is None:
         raise ValueError(f"a moment without a zone says nothing: {now.isoformat()}")
     return now.astimezone(UTC)
-
-
-def _month_after(month: date) -> date:
-    return (month + 31 * _DAY).replace(day=1)
 
 
 def _naive(moment: datetime) -> datetime:

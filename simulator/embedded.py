@@ -7,6 +7,7 @@ deployment gives and nothing more: it never looks into the app, and never acts i
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -71,8 +72,10 @@ class Embedded:
         self._stack = AsyncExitStack()
         self._identity_settings: dict[str, str] = {}
         self._http: aiohttp.ClientSession
+        self._open_before: set[aiohttp.ClientSession] = set()
 
     async def __aenter__(self) -> Embedded:
+        self._open_before = set(_open_sessions())
         try:
             await self._start()
         except BaseException:
@@ -84,6 +87,9 @@ class Embedded:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        # An app's process that ends closes its connections; here it is this one, and it goes on.
+        for session in set(_open_sessions()) - self._open_before:
+            await session.close()
 
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
@@ -134,3 +140,7 @@ class Embedded:
         async with self._http.request(method, url, params=query, json=body, headers=headers) as answer:
             text = await answer.text()
             return ArmAnswer(answer.status, json.loads(text) if text else None)
+
+
+def _open_sessions() -> list[aiohttp.ClientSession]:
+    return [each for each in gc.get_objects() if isinstance(each, aiohttp.ClientSession) and not each.closed]

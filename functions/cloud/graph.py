@@ -48,14 +48,16 @@ class Graph:
         self._access = access
         self._client: Any = None
 
-    async def due_machines(self, created_after: datetime, reassess_before: datetime) -> AsyncIterator[Machine]:
+    async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
         """The machines that may need something now: a superset of what decision.py will say."""
         settings = self._access.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
         query = queries.fill(
             "due_machines",
             created_after=created_after,
-            reassess_before=reassess_before,
+            reassess_before=now - settings.min_interval,
+            window_open=settings.window is None or settings.window.closes(now, settings.blackouts) is not None,
+            young_after=now - settings.first_span,
             all_images=settings.all_images,
             installs=settings.mode in (Mode.INSTALL, Mode.PLAN),
             any_class=bool(settings.packages_include),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 
 from simulator.azurite import AzuriteUnavailable
@@ -11,8 +10,6 @@ from simulator.demo.stage import run
 
 
 def main() -> int:
-    # The app's process would end with its connections open; here it is this one, which asyncio would complain about.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     try:
         return 0 if asyncio.run(run()) else 1
     except AzuriteUnavailable as error:

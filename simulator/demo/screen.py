@@ -75,7 +75,8 @@ class Numbers:
     done: Mapping[str, int] = field(default_factory=dict)  # operations ended, by kind
     cap: int = 0
     refused: int = 0
-    quota: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # region → (tokens left, of how many)
+    quota: int = 0  # tokens of a region's patch quota when it is full
+    quota_left: int = 0  # and the least that were left in any region
     calls: int = 0
     sweeps: int = 0
 
@@ -225,15 +226,19 @@ def _headline(rows: Sequence[Row], numbers: Numbers) -> RenderableType:
 
 def _counters(numbers: Numbers) -> RenderableType:
     running, done = numbers.running, numbers.done
-    parts = [
+    operations = (
         f"assessments {running.get('assess', 0)} running, {done.get('assess', 0)} done",
-        f"installations {running.get('install', 0)} of at most {numbers.cap}, {done.get('install', 0)} done",
-        f"refused {numbers.refused}",
-    ]
-    quotas = [f"{region} {left}/{size}" for region, (left, size) in numbers.quota.items()]
-    more = [f"quota {', '.join(quotas)}"] if quotas else []
-    more += [f"calls to ARM {numbers.calls}", f"sweeps {numbers.sweeps}"]
-    return Text("\n".join(" · ".join(part) for part in (parts, more)), style="dim", no_wrap=True, overflow="ellipsis")
+        f"installations {running.get('install', 0)} running, {done.get('install', 0)} done",
+        f"at most {numbers.cap} of ours at once",
+        f"refused or postponed {numbers.refused}",
+    )
+    traffic = (
+        f"sweeps {numbers.sweeps}",
+        f"calls to Azure {numbers.calls}",
+        f"patch quota {numbers.quota} a region, never under {numbers.quota_left}",
+    )
+    return Text("
+".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)
 
 
 # -- the end

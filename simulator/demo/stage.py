@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ from functions.policy import read_settings
 from simulator import identity
 from simulator.azure import Azure, Operation, overlaps
 from simulator.demo import screen
-from simulator.demo.fleet import FLEET, GROUPS, SUBSCRIPTION, Part
+from simulator.demo.fleet import FLEET, GROUPS, REGIONS, SUBSCRIPTION, Part
 from simulator.demo.screen import Line, Numbers, Row, Verdict
 from simulator.embedded import ArmAnswer, Embedded
 from simulator.eventgrid import Filter
@@ -42,6 +42,7 @@ SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, an
 HOST_SCALE = 0.02  # the Functions host's own waits (polling, visibility of messages), as a part of the real ones
 LONGEST_SECONDS = 80.0  # then the demo ends, whatever state the machines are in
 POLL_SECONDS = 0.4
+PATCH_QUOTA = "VMGuestPatchOperationSubscriptionMaximum"
 
 # The app's clock is the real one, so its own times are set shorter here. Name → (value, what a deployment would have).
 SHORTENED: Mapping[str, tuple[str, str]] = {
@@ -54,12 +55,25 @@ SETTINGS: Mapping[str, str] = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_PACE_PERCENT": "100",
+    # The host's waits are shortened, the functions' own work is not: nor may be the limit on it.
+    "AzureFunctionsJobHost__functionTimeout": "10:00:00",
     **{name: value for name, (value, _) in SHORTENED.items()},
 }
 
 # Lines that would only fill the ticker: they say nothing about one machine.
 _SILENT = {"event.ignored", "fleet.counted", "machine.counted", "sweep.finished", "sweep.skipped"}
-_DETAILS = ("state", "status", "support_state", "reason", "meaning", "problem", "remedy")
+_TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a number
+    "assessment.started": (),
+    "installation.started": (),
+    "installation.seen": (),
+    "installation.ended": ("status", "meaning", "installedPatchCount patches installed", "reboot"),
+    "support.detected": ("state", "patches patches wait"),
+    "operation.refused": ("status", "code", "cause"),
+    "operation.throttled": ("wait_seconds s to wait",),
+    "machine.deferred": ("reason",),
+    "machine.held": ("state", "reason"),
+    "machine.waiting": ("state", "reason"),
+}
 
 
 async def run() -> bool:
@@ -80,14 +94,22 @@ async def run() -> bool:
 
 def introduction() -> str:
     """What is simulated and what is not, in a few lines."""
-    shortened = "\n".join(f"  {name}={value}   instead of {real}" for name, (value, real) in SHORTENED.items())
+    shortened = "\n".join(f"{'':13}{f'{name}={value}':<36}instead of {real}" for name, (value, real) in SHORTENED.items())
     return (
-        f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
-        "Simulated: Resource Manager with Compute and its quotas, Resource Graph, Event Grid, the managed identity,\n"
-        "  the Functions host, and the machines' guests. Real: the app, the Azure SDKs, TLS, and storage (Azurite).\n"
-        f"Azure goes {SPEED:.0f} times faster: durations, the lag of Resource Graph, the refill of quotas.\n"
-        "The app goes by the real clock, with some of its settings shortened:\n"
-        f"{shortened}\n"
+        f"Image Patcher at work on {len(FLEET)} machines, from their creation on.
+"
+        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid, the managed
+"
+        "             identity, the Functions host, and what is inside the machines
+"
+        "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)
+"
+        f"  speed      Azure goes {SPEED:.0f} times faster: its durations, Resource Graph's lag, its quotas' refill
+"
+        "  the app    goes by the real clock; these of its settings are shorter than in a deployment:
+"
+        f"{shortened}
+"
     )
 
 
@@ -121,6 +143,7 @@ class Stage:
     _steps: dict[str, Step] = field(default_factory=dict)
     _remembered: set[str] = field(default_factory=set)
     _traces_read: int = 0
+    _least_quota: int = 10**9
 
     @property
     def azure(self) -> Azure:
@@ -231,18 +254,19 @@ class Stage:
             done=Counter(each.kind for each in operations) - running,
             cap=self.doors.settings.max_in_flight,
             refused=sum(seen.status >= 400 for seen in posts),
-            quota=self._quota(),
+            quota_left=self._quota_left(),
+            quota=self.azure.limits.patch_subscription.maximum or 0,
             calls=len(self.azure.requests),
             sweeps=self._sweeps(),
         )
 
-    def _quota(self) -> dict[str, tuple[int, int]]:
+    def _quota_left(self) -> int:
+        """The least that was seen, of any region's tokens: the refill is as fast as everything else."""
         rate = self.azure.limits.patch_subscription
-        regions = sorted({part.region for part in FLEET})
-        place = {region: f"{SUBSCRIPTION}/{region}" for region in regions}
-        name = "VMGuestPatchOperationSubscriptionMaximum"
-        size = rate.maximum or 0
-        return {region: (self.azure.quotas.bucket(rate, name, place[region]).tokens, size) for region in regions}
+        for region in REGIONS:
+            bucket = self.azure.quotas.bucket(rate, PATCH_QUOTA, f"{SUBSCRIPTION}/{region}")
+            self._least_quota = min(self._least_quota, bucket.tokens)
+        return self._least_quota
 
     def _sweeps(self) -> int:
         return sum(each.function == "on_reconcile" and bool(each.ok) for each in self.host.invocations)
@@ -288,5 +312,13 @@ def _line(trace: Trace, seconds: float) -> Line | None:
     if event in _SILENT:
         return None
     machine = str(fields.get("machine", "")).rsplit("/", 1)[-1]
-    detail = next((str(fields[name]) for name in _DETAILS if fields.get(name)), "")
+    detail = ", ".join(_details(event, fields))
     return Line(seconds, machine, event, detail, trace.level)
+
+
+def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:
+    """The two or three fields that say most."""
+    names = _TOLD.get(event, ("state", "status", "reason", "problem"))
+    for name, unit in (name.partition(" ")[::2] for name in names):
+        if name in fields:
+            yield f"{fields[name]} {unit}".rstrip()

@@ -222,3 +222,10 @@ def test_a_connection_by_account_name() -> None:
 
 async def _is_empty(queue: Any) -> bool:
     return await length(queue) == 0
+
+
+async def test_a_host_whose_identity_is_unknown_stops_and_says_so(stand: Stand) -> None:
+    await stand.queue()
+    host = await stand.host(stand.settings(WORK__clientId="nobody"))
+    await host.until(lambda: host.state == "Stopped")
+    assert "No User Assigned" in (host.error or "")

@@ -27,6 +27,7 @@ from functions.decision import (
     State,
     Step,
     Wait,
+    case_of,
     managed_elsewhere,
     next_look,
     next_step,
@@ -68,6 +69,7 @@ from tests.support import (
 )
 
 MARKETPLACE = Image(ImageKind.MARKETPLACE, "canonical:ubuntu-24_04-lts:server:24.04.1")
+NIGHTS = "Sat 22:00-02:00"
 CUSTOMIZED = [kind for kind in ImageKind if kind is not ImageKind.MARKETPLACE]
 OTHER_ID = "11111111-0000-0000-0000-000000000000"
 
@@ -544,9 +546,16 @@ TAGS: dict[str, Row] = {
     "wrong mode on the group": ({"group": Group({"patch-mode": "no"})}, {}, Leave, State.BAD_TAG, "patch-mode is"),
     "wrong reboot": ({"tags": {"patch-reboot": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-reboot is"),
     "wrong owner": ({"tags": {"patch-owner": "me"}}, {}, Leave, State.BAD_TAG, "patch-owner is 'me'"),
-    "a window": ({"tags": {"patch-window": "Sat 22:00"}}, {}, Wait, State.WAITING_FOR_WINDOW, "not read yet"),
+    "wrong window": ({"tags": {"patch-window": "Sat 22:00"}}, {}, Leave, State.BAD_TAG, "patch-window is 'Sat 22:00'"),
+    "a window of its own": (
+        {"tags": {"patch-window": NIGHTS}},
+        {},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28 22:00 UTC",
+    ),
     "a window does not hold an assessment back": (
-        {"tags": {"patch-window": "Sat 22:00"}, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"tags": {"patch-window": NIGHTS}, "verdict": a_verdict(state=SupportState.ABSENT)},
         {},
         Assess,
         State.DUE,
@@ -566,6 +575,134 @@ def test_a_hold_says_when_it_ends() -> None:
     step = decide(a_machine(tags={"patch-hold-until": "2027-01-15"}))
     assert step.when is not None
     assert step.when.date() == date(2027, 1, 15)
+
+
+# -- 5b. windows and black-outs: NOW is a Wednesday, 12:00 UTC
+
+YOUNG = {"created": NOW - 2 * HOUR}
+WINDOWS: dict[str, Row] = {
+    "open": ({}, {"PATCH_WINDOW": "Wed 11:00-14:00"}, Install, State.DUE, ""),
+    "opens at this moment": ({}, {"PATCH_WINDOW": "Wed 12:00-14:00"}, Install, State.DUE, ""),
+    "closes at this moment": (
+        {},
+        {"PATCH_WINDOW": "Wed 10:00-12:00"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-12-02 10:00 UTC",
+    ),
+    "closed": ({}, {"PATCH_WINDOW": NIGHTS}, Wait, State.WAITING_FOR_WINDOW, "2026-11-28 22:00 UTC"),
+    "closed, in another zone": (
+        {},
+        {"PATCH_WINDOW": "Sat 22:00-02:00 Europe/Paris"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28 21:00 UTC",
+    ),
+    "too little of it is left": (
+        {},
+        {"PATCH_WINDOW": "Wed 11:00-12:19"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "only 19 minutes",
+    ),
+    "just enough for Linux": ({}, {"PATCH_WINDOW": "Wed 11:00-12:20"}, Install, State.DUE, ""),
+    "not enough for Windows": (
+        {"os_type": OsType.WINDOWS},
+        {"PATCH_WINDOW": "Wed 11:00-12:24"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "only 24 minutes",
+    ),
+    "just enough for Windows": (
+        {"os_type": OsType.WINDOWS},
+        {"PATCH_WINDOW": "Wed 11:00-12:25"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "not enough for a service pack": (
+        {"os_type": OsType.WINDOWS},
+        {"PATCH_WINDOW": "Wed 11:00-12:29", "PATCH_CLASSIFICATIONS": "Critical,ServicePack"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "only 29 minutes",
+    ),
+    "the tag narrows the setting": (
+        {"tags": {"patch-window": NIGHTS}},
+        {"PATCH_WINDOW": "Wed 11:00-14:00"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "does not open within 400 days",
+    ),
+    "the tag does not widen the setting": (
+        {"tags": {"patch-window": "any"}},
+        {"PATCH_WINDOW": NIGHTS},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28 22:00 UTC",
+    ),
+    "black-out": ({}, {"PATCH_BLACKOUT": "2026-11-25"}, Wait, State.WAITING_FOR_WINDOW, "2026-11-26 00:00 UTC"),
+    "a first patching need not wait": (YOUNG, {"PATCH_WINDOW": NIGHTS}, Install, State.DUE, ""),
+    "a first patching, told to wait": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_HOURS": "0"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28",
+    ),
+    "a first patching heeds its owner's tag": (
+        {**YOUNG, "tags": {"patch-window": NIGHTS}},
+        {},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28",
+    ),
+    "a first patching heeds a black-out": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS, "PATCH_BLACKOUT": "2026-11-25"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-26 00:00 UTC",
+    ),
+    "a second patching waits": (
+        {**YOUNG, "installation": a_summary(status="Failed", started=NOW - 2 * HOUR, modified=NOW - 100 * MINUTE)},
+        {"PATCH_WINDOW": NIGHTS},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28",
+    ),
+    "closed, and to be assessed": (
+        {"verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_WINDOW": NIGHTS},
+        Assess,
+        State.DUE,
+        "",
+    ),
+}
+
+
+@rows(WINDOWS)
+def test_windows(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    step = decide(a_machine(**changes), **environ)
+    check(step, verb, state, fragment)
+    assert verb is not Wait or step.when is None or step.when > NOW
+
+
+@pytest.mark.parametrize(
+    ("changes", "window", "minutes"),
+    [
+        pytest.param({}, "any", 120, id="any: the setting"),
+        pytest.param({}, "Wed 11:00-13:00", 60, id="the window closes earlier"),
+        pytest.param({}, "Wed 11:00-23:00", 120, id="the window closes later"),
+        pytest.param(YOUNG, NIGHTS, 120, id="a first patching is not cut"),
+        pytest.param({"tags": {"patch-window": "Wed 12:00-12:45"}}, "any", 45, id="its own window closes earlier"),
+    ],
+)
+def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: str, minutes: int) -> None:
+    machine = a_machine(**changes)
+    assert case_of(machine, None, settings(PATCH_WINDOW=window), LONG_AGO, NOW).minutes_left == minutes
 
 
 # -- 6. who else patches it
@@ -914,7 +1051,23 @@ verdicts = st.one_of(
 )  # fmt: skip
 tags = st.dictionaries(
     st.sampled_from(["patch-mode", "patch-reboot", "patch-hold-until", "patch-window", "env", "createdby"]),
-    st.sampled_from(["off", "plan", "assess", "install", "Never", "2026-11-24", "2027-01-15", "packer", "wrong", ""]),
+    st.sampled_from(
+        [
+            "any",
+            "Wed 11:00-14:00",
+            NIGHTS,
+            "off",
+            "plan",
+            "assess",
+            "install",
+            "Never",
+            "2026-11-24",
+            "2027-01-15",
+            "packer",
+            "wrong",
+            "",
+        ]
+    ),
     max_size=3,
 )
 groups = st.one_of(st.none(), st.builds(Group, tags=tags, managed_by=st.sampled_from(["", "", "/aks"])))
@@ -944,6 +1097,8 @@ environs = st.fixed_dictionaries(
         "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
         "PATCH_CLASSIFICATIONS": st.just("Definition"),
         "PATCH_ASSESS_AFTER_MINUTES": st.just("120"),
+        "PATCH_WINDOW": st.sampled_from(["any", "Wed 11:00-14:00", NIGHTS]),
+        "PATCH_BLACKOUT": st.just("2026-11-25"),
     },
 )
 records = st.one_of(
@@ -1014,10 +1169,37 @@ def _does(step: Step) -> int:
 
 extra_tags = st.tuples(
     st.sampled_from(
-        ["patch-mode", "patch-reboot", "patch-hold-until", "patch-window", "patch-owner", "createdby", "x"]
+        [
+            "patch-mode",
+            "patch-reboot",
+            "patch-hold-until",
+            "patch-window",
+            "patch-ring",
+            "patch-group",
+            "patch-owner",
+            "createdby",
+            "x",
+        ]
     ),
     st.sampled_from(
-        ["off", "plan", "assess", "install", "Always", "2026-11-24", "2099-01-01", "image-patcher", "packer", "?", ""]
+        [
+            "off",
+            "plan",
+            "assess",
+            "install",
+            "Always",
+            "2026-11-24",
+            "2099-01-01",
+            "image-patcher",
+            "packer",
+            "?",
+            "",
+            "any",
+            "Wed 11:00-14:00",
+            NIGHTS,
+            "0",
+            "7",
+        ]
     ),
 )
 

@@ -231,6 +231,7 @@ def test_429_is_never_the_machines_failure() -> None:
 RETRY_AFTER: dict[str, tuple[dict[str, str], float]] = {
     "seconds": ({"Retry-After": "17"}, 17),
     "Resource Graph's own header": ({"x-ms-user-quota-resets-after": "00:01:05"}, 65),
+    "hours": ({"x-ms-user-quota-resets-after": "02:00:00"}, 7200),
     "with a fraction": ({"x-ms-user-quota-resets-after": "00:00:03.5"}, 3.5),
     "seconds win": ({"Retry-After": "2", "x-ms-user-quota-resets-after": "01:00:00"}, 2),
     "none": ({}, DEFAULT_RETRY_AFTER_SECONDS),
@@ -348,6 +349,7 @@ HARMLESS: dict[str, Any] = {
     "nulls": {"code": None, "message": None, "details": None},
     "Ubuntu Pro": {"code": "1", "message": "1 error/s reported.", "details": [{"code": "UA_ESM_REQUIRED"}]},
     "a cut list": {"code": "2", "message": "2 error/s reported.", "details": [{"code": "PACKAGE_LIST_TRUNCATED"}]},
+    "more warnings than a top-level code was seen for": {"code": "7", "details": [{"code": "UA_ESM_REQUIRED"}]},
     "no object": "an error",
     "details that are none": {"code": "0", "details": 7},
     "details as text": {"code": "0", "details": "text"},
@@ -381,3 +383,5 @@ def test_codes_and_messages_are_kept_for_the_log_without_the_harmless_ones() -> 
         ("rc 100", "failed"),
     )
     assert real_errors({"code": "Broken", "message": "alone"}) == (("Broken",), ("alone",))
+    assert real_errors({"code": "Broken"}) == (("Broken",), ("",))
+    assert real_errors({"code": "1", "details": [{"code": "X", "message": None}]}) == (("X",), ("",))

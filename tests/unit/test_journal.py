@@ -163,6 +163,12 @@ GIANTS: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_long_field_keeps_its_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    line = written(caplog, fits="x" * 2000, cut="y" * 2001)
+    assert line["fits"] == "x" * 2000
+    assert line["cut"] == "y" * 1999 + "…"
+
+
 @pytest.mark.parametrize("fields", GIANTS.values(), ids=GIANTS)
 def test_giant_fields_still_make_one_line_of_json(fields: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     line = written(caplog, machine=machine_id(), **fields)

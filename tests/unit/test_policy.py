@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from functions.policy import (
+    LAST_RING,
     SETTINGS,
     TAGS,
+    Breaker,
     Mode,
     Reboot,
     Settings,
@@ -20,8 +22,10 @@ from functions.policy import (
     read_settings,
     read_tags,
 )
-from tests.support import REQUIRED, SUBSCRIPTION, settings
+from functions.window import NO_BLACKOUTS, both, read_blackouts, read_windows
+from tests.support import DAY, REQUIRED, SUBSCRIPTION, settings
 
+NIGHTS = "Sat 22:00-02:00 Europe/Paris"
 OTHER = "00000000-0000-0000-0000-000000000002"
 
 # setting → field, value when it is left out
@@ -36,12 +40,21 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_PACKAGES_EXCLUDE": ("packages_exclude", ()),
     "PATCH_REBOOT": ("reboot", Reboot.IF_REQUIRED),
     "PATCH_MAX_DURATION": ("max_duration_minutes", 120),
-    "PATCH_WINDOW": ("window", ""),
+    "PATCH_WINDOW": ("window", None),
+    "PATCH_BLACKOUT": ("blackouts", NO_BLACKOUTS),
+    "PATCH_FIRST_HOURS": ("first_span", timedelta(hours=24)),
     "PATCH_SETTLE_MINUTES": ("settle", timedelta(hours=1)),
     "PATCH_ASSESS_AFTER_MINUTES": ("assess_after", timedelta(0)),
     "PATCH_FRESH_HOURS": ("fresh", timedelta(hours=24)),
     "PATCH_MIN_INTERVAL_HOURS": ("min_interval", timedelta(hours=144)),
     "PATCH_MAX_IN_FLIGHT": ("max_in_flight", 10),
+    "PATCH_MAX_PER_IMAGE": ("max_per_image", 5),
+    "PATCH_CANARIES": ("canaries", 1),
+    "PATCH_BAKE_MINUTES": ("bake", timedelta(days=1)),
+    "PATCH_SUCCESS_PERCENT": ("success_percent", 90),
+    "PATCH_BREAKER": ("breaker", Breaker(3, timedelta(days=7))),
+    "PATCH_ROUND_DAYS": ("round_length", timedelta(days=7)),
+    "PATCH_PAUSE": ("paused", False),
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
     "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
@@ -72,12 +85,21 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_PACKAGES_EXCLUDE": [("kernel*", ("kernel*",)), ("a?c", ("a?c",))],
     "PATCH_REBOOT": [("never", Reboot.NEVER), ("Always", Reboot.ALWAYS)],
     "PATCH_MAX_DURATION": [("PT30M", 30), ("PT3H55M", 235), ("pt1h30m", 90), ("PT90M", 90)],
-    "PATCH_WINDOW": [("any", "any"), ("ANY", "any")],
+    "PATCH_WINDOW": [("any", read_windows("any")), (NIGHTS, read_windows(NIGHTS))],
+    "PATCH_BLACKOUT": [("2026-12-20..2027-01-05", read_blackouts("2026-12-20..2027-01-05"))],
+    "PATCH_FIRST_HOURS": [("0", timedelta(0)), ("720", timedelta(days=30))],
     "PATCH_SETTLE_MINUTES": [("0", timedelta(0)), ("0.5", timedelta(seconds=30)), ("10080", timedelta(days=7))],
     "PATCH_ASSESS_AFTER_MINUTES": [("30", timedelta(minutes=30))],
     "PATCH_FRESH_HOURS": [("160", timedelta(hours=160)), ("0.01", timedelta(seconds=36))],
     "PATCH_MIN_INTERVAL_HOURS": [("24", timedelta(days=1))],
     "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
+    "PATCH_MAX_PER_IMAGE": [("1", 1)],
+    "PATCH_CANARIES": [("0", 0), ("100", 100)],
+    "PATCH_BAKE_MINUTES": [("0", timedelta(0)), ("43200", timedelta(days=30))],
+    "PATCH_SUCCESS_PERCENT": [("0", 0), ("100", 100)],
+    "PATCH_BREAKER": [("1 in 1 day", Breaker(1, timedelta(days=1))), ("100 IN 90 days", Breaker(100, 90 * DAY))],
+    "PATCH_ROUND_DAYS": [("30", timedelta(days=30))],
+    "PATCH_PAUSE": [("on", True)],
     "PATCH_PACE_PERCENT": [("1", 1), ("100", 100)],
     "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1))],
     "PATCH_READY_MINUTES": [("60", timedelta(hours=1))],
@@ -112,12 +134,21 @@ BAD: dict[str, list[str]] = {
     "PATCH_PACKAGES_EXCLUDE": ["a\nb", "a/b"],
     "PATCH_REBOOT": ["IfNeeded", "no"],
     "PATCH_MAX_DURATION": ["2h", "PT", "PT29M", "PT3H56M", "PT4H", "P1D", "P1W", "PT2H0M0S", "-PT2H", "120"],
-    "PATCH_WINDOW": ["Sat 22:00-02:00 Europe/Paris", "none"],
+    "PATCH_WINDOW": ["none", "Sat 22-02", "Sat 22:00-02:00 Europe/Pariss", "Sat 25:00-26:00", "22:00-02:00 Sat"],
+    "PATCH_BLACKOUT": ["Christmas", "2027-01-05..2026-12-20", "2026-02-30"],
+    "PATCH_FIRST_HOURS": ["-1", "721", "a day"],
     "PATCH_SETTLE_MINUTES": ["-1", "10081", "1h", "1e3", "NaN", "inf", "1,5"],
     "PATCH_ASSESS_AFTER_MINUTES": ["-0.1", "soon"],
     "PATCH_FRESH_HOURS": ["0", "161", "24h"],
     "PATCH_MIN_INTERVAL_HOURS": ["0", "160.1", "weekly"],
     "PATCH_MAX_IN_FLIGHT": ["-1", "10001", "1.5", "ten", "0x10"],
+    "PATCH_MAX_PER_IMAGE": ["0", "10001"],
+    "PATCH_CANARIES": ["-1", "101", "one"],
+    "PATCH_BAKE_MINUTES": ["43201", "1d"],
+    "PATCH_SUCCESS_PERCENT": ["101", "90%"],
+    "PATCH_BREAKER": ["3", "0 in 7 days", "3 in 0 days", "101 in 7 days", "3 in 91 days", "3 per week"],
+    "PATCH_ROUND_DAYS": ["0", "91", "weekly"],
+    "PATCH_PAUSE": ["yes", "paused"],
     "PATCH_PACE_PERCENT": ["0", "101", "75%", "1_0"],
     "PATCH_RETRY_MINUTES": ["0", "1441"],
     "PATCH_READY_MINUTES": ["0", "61"],
@@ -218,8 +249,11 @@ def test_with_only_what_is_required_nothing_is_ever_installed() -> None:
 
 
 def test_installing_without_a_window_is_refused() -> None:
-    with pytest.raises(SettingsError, match=r"PATCH_WINDOW is not set; allowed: 'any'; PATCH_MODE=install is refused"):
+    with pytest.raises(
+        SettingsError, match=r"PATCH_WINDOW is not set; .* PATCH_MODE=install is refused without"
+    ) as caught:
         read_settings({**REQUIRED, "PATCH_MODE": "install"})
+    assert len(caught.value.problems) == 1
     assert read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_WINDOW": "any"}).mode is Mode.INSTALL
 
 
@@ -336,7 +370,22 @@ TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], Wishes]] = {
         Wishes(hold_until=HOLD),
     ),
     "a hold of one side": ({"patch-hold-until": "2027-01-15"}, {}, Wishes(hold_until=HOLD)),
-    "a window of the group": ({}, {"patch-window": "Sat 22:00-02:00"}, Wishes(window="Sat 22:00-02:00")),
+    "a window of the group": ({}, {"patch-window": NIGHTS}, Wishes(window=read_windows(NIGHTS))),
+    "a window of the machine": (
+        {"patch-window": NIGHTS},
+        {"patch-mode": "install"},
+        Wishes(window=read_windows(NIGHTS)),
+    ),
+    "two windows: where both are open": (
+        {"patch-window": NIGHTS},
+        {"patch-window": "any"},
+        Wishes(window=both(read_windows(NIGHTS), read_windows("any"))),
+    ),
+    "a ring": ({"patch-ring": "0"}, {}, Wishes(ring=0)),
+    "the later ring of two": ({"patch-ring": "0"}, {"patch-ring": "3"}, Wishes(ring=3)),
+    "the ring of the group": ({}, {"patch-ring": "1"}, Wishes(ring=1)),
+    "no ring is the last": ({}, {}, Wishes(ring=LAST_RING)),
+    "a group, the machine's own first": ({"patch-group": "Quorum"}, {"patch-group": "x"}, Wishes(group="quorum")),
     "owner": ({"patch-owner": "Image-Patcher"}, {}, Wishes(owned_by_us=True)),
 }
 
@@ -353,6 +402,12 @@ BAD_TAGS = [
     ("patch-hold-until", "next week"),
     ("patch-hold-until", "2027-02-30"),
     ("patch-owner", "somebody"),
+    ("patch-window", "Saturday night"),
+    ("patch-window", ""),
+    ("patch-ring", "first"),
+    ("patch-ring", "100"),
+    ("patch-group", "a b"),
+    ("patch-group", ""),
 ]
 
 
@@ -366,4 +421,4 @@ def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group
 
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:
-    assert {name for name, _ in BAD_TAGS} == {name for name, *_ in TAGS} - {"patch-window"}
+    assert {name for name, _ in BAD_TAGS} == {name for name, *_ in TAGS}
