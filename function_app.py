@@ -120,4 +120,7 @@ def _type_of(event: object) -> object:
 
 def _text(message: func.QueueMessage) -> str:
     body: bytes = message.get_body()
-    return body.decode("utf-8")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise BadInput("a message is not UTF-8 text; it should be JSON") from None

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from functions.machine import ImageKind, Kind, Machine, OsType, Patchers, PowerState, SupportState, Verdict
-from functions.policy import LINUX_CLASSIFICATIONS, Mode, Settings, Wishes, read_tags
+from functions.policy import LINUX_CLASSIFICATIONS, Mode, Settings, Wishes, wishes_of
 from functions.record import A_WEEK, STALE_SUMMARY, Cause, Phase, Record, backoff
 from functions.window import ANY, Windows, both
 
@@ -153,11 +153,6 @@ def case_of(
     return Case(machine, record, settings, wishes_of(machine), created_after, now)
 
 
-def wishes_of(machine: Machine) -> Wishes:
-    """What the tags of the machine and of its resource group ask for."""
-    return read_tags(machine.tags, machine.group.tags if machine.group else {})
-
-
 def standing(record: Record | None, now: datetime) -> Step | None:
     """What the ledger alone says: an operation under way, or a hold that lasts. None: ask next_step()."""
     if record is None or record.due_again(now):
@@ -170,7 +165,8 @@ def standing(record: Record | None, now: datetime) -> Step | None:
     if record.phase is Phase.ENDED:
         ended = f"its {noun(record.kind)} ended {record.outcome}; Resource Graph does not show it yet"
         return Wait(State.CONFIRMING, ended, when=record.ended_at)
-    return Wait(State(record.state or State.HELD), record.reason, record.remedy, record.not_before, record.cause)
+    state = State(record.state) if record.state in set(State) else State.HELD  # a later app may know more
+    return Wait(state, record.reason, record.remedy, record.not_before, record.cause)
 
 
 def wanted_count(machine: Machine, settings: Settings) -> int:

@@ -1,6 +1,6 @@
 """Install Patches: from a claim to an installation under way, after one more look at everything that must be fresh."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from functions.cloud.compute import install_order
 from functions.cloud.work_queue import Message
@@ -9,6 +9,7 @@ from functions.doors import Doors
 from functions.machine import Json, Kind, OsType
 from functions.operation import hold_step, launch, look, send, take
 from functions.record import claim
+from functions.rounds import breaker_wait
 
 
 async def on_message(doors: Doors, message: Message) -> None:
@@ -19,9 +20,13 @@ async def on_message(doors: Doors, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Install):
+        image = (await doors.ledger.image(machine.image.key)).record
+        if image.breaker_open:
+            await hold_step(doors, stored, breaker_wait(image))
+            return
         case = case_of(machine, stored.record, doors.settings, await doors.created_after(), doors.clock())
         limit = timedelta(minutes=case.minutes_left)
-        await launch(doors, stored, stored.record, machine, order_for(case), limit)
+        await launch(doors, stored, stored.record, machine, order_for(case, image.opened), limit)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
         again = claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=stored.record)
         await send(doors, stored, again, timedelta(0))
@@ -29,8 +34,11 @@ async def on_message(doors: Doors, message: Message) -> None:
         await hold_step(doors, stored, step)
 
 
-def order_for(case: Case) -> Json:
-    """The body of the call: settings, narrowed by the machine's tags and by what is left of its window."""
+def order_for(case: Case, cutoff: datetime | None) -> Json:
+    """The body of the call: settings, narrowed by the machine's tags and by what is left of its window.
+
+    `cutoff` is the round's: on Windows every ring gets the patches its canary got. Linux has no such limit.
+    """
     machine, settings = case.machine, case.settings
     return install_order(
         windows=machine.os_type is OsType.WINDOWS,
@@ -39,4 +47,5 @@ def order_for(case: Case) -> Json:
         exclude=settings.packages_exclude,
         reboot=min(settings.reboot, case.wishes.reboot).wire,
         minutes=case.minutes_left,
+        published_before=cutoff,
     )

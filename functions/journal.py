@@ -48,6 +48,11 @@ EVENTS = {
     "operation.overdue": "an operation is open long after its own limit",
     "claim.expired": "a claim whose message came to nothing; the machine is free again",
     "ledger.newer": "a row or message written by a newer version; left alone",
+    "round.opened": "an image's installations begin a round: its canary goes first",
+    "breaker.opened": "installations of an image stopped until a person closes this opening",
+    "machine.limited": "a due machine waits for a limit of the fleet",
+    "failures.grouped": "the same failure on three or more machines of an image",
+    "app.paused": "a person paused the app: nothing new is started",
     "sweep.skipped": "another sweep is at work",
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what it feeds was not decided",
@@ -57,9 +62,9 @@ EVENTS = {
 WARNINGS = {
     "event.malformed", "message.malformed", "message.poisoned", "poison.found", "machine.held", "machine.unreadable",
     "operation.throttled", "operation.abandoned", "operation.unknown", "claim.expired", "ledger.newer",
-    "operation.refused",
+    "operation.refused", "app.paused",
 }  # fmt: skip
-ERRORS = {"settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
+ERRORS = {"breaker.opened", "failures.grouped", "settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
 
 Field = str | int | float | bool | Enum | datetime | timedelta | object | None
 

@@ -186,12 +186,15 @@ class Machine:
     group: Group | None = None  # None: not read yet
     managed_by: str = ""
     scale_set: str = ""
+    availability_set: str = ""
     third_party_plan: bool = False
     extensions_allowed: bool = True
     patchers: Patchers = Patchers.UNKNOWN
     os_name: str = ""
     agent_ready: bool | None = None
     busy_extensions: tuple[str, ...] | None = None
+    healthy: bool | None = None  # by the Application Health extension; None where there is none
+    reboot_pending: bool | None = None
     assessment: Summary | None = None
     installation: Summary | None = None
     verdict: Verdict | None = None  # None: Graph was not asked; ABSENT: it was, and shows nothing
@@ -231,12 +234,15 @@ def machine_from_arm(vm: Json) -> Machine:
         tags=_tags(vm.get("tags")),
         managed_by=_text(vm.get("managedBy")),
         scale_set=_text(_object(properties.get("virtualMachineScaleSet")).get("id")),
+        availability_set=_text(_object(properties.get("availabilitySet")).get("id")).lower(),
         third_party_plan=bool(_object(vm.get("plan")).get("name")),
         extensions_allowed=profile.get("allowExtensionOperations") is not False,
         patchers=_patchers(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
         os_name=_text(view.get("osName")),
         agent_ready=_agent_ready(_object(view.get("vmAgent"))),
         busy_extensions=_busy_extensions(view),
+        healthy=_healthy(_object(_object(view.get("vmHealth")).get("status"))),
+        reboot_pending=_reboot_pending(_object(status.get("availablePatchSummary"))),
         assessment=_summary(status.get("availablePatchSummary"), "assessmentActivityId"),
         installation=_summary(status.get("lastPatchInstallationSummary"), "installationActivityId"),
     )
@@ -257,6 +263,7 @@ def machine_from_graph(row: Json) -> Machine:
         tags=_tags(row.get("tags")),
         managed_by=_text(row.get("managedBy")),
         scale_set=_text(row.get("scale_set")),
+        availability_set=_text(row.get("availability_set")).lower(),
         third_party_plan=bool(_object(row.get("plan")).get("name")),
         extensions_allowed=row.get("allow_extensions") is not False,
         patchers=_patchers(image, row.get("windows"), row.get("linux")),
@@ -404,6 +411,16 @@ def _busy_extensions(view: Json) -> tuple[str, ...]:
         if any(code.split("/")[-1] in ("creating", "updating", "deleting", "transitioning") for code in codes):
             busy.append(_text(extension.get("name")))
     return tuple(busy)
+
+
+def _healthy(status: Json) -> bool | None:
+    code = _text(status.get("code")).lower()
+    return code == "healthstate/healthy" if code else None
+
+
+def _reboot_pending(summary: Json) -> bool | None:
+    pending = summary.get("rebootPending")
+    return pending if isinstance(pending, bool) else None
 
 
 def _os_type(value: object) -> OsType:

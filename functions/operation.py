@@ -84,6 +84,10 @@ async def launch(
 ) -> None:
     """Begin, POST, record. `stored` None: the event's road, whose row goes straight to starting."""
     now = doors.clock()
+    if reason := doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused():
+        journal.write("app.paused", machine=machine.id, kind=record.kind, reason=reason)
+        await doors.ledger.put(stored, requeue(record, doors.token(), now, sent=False))
+        return
     begun = await doors.ledger.put(stored, begin(record, machine, limit, now))
     if begun is None:
         journal.write("message.stale", machine=machine.id, kind=record.kind, phase="taken by another")

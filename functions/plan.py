@@ -1,19 +1,21 @@
 """Fleet limits over many decisions: which of the due machines now, and how far apart. Pure.
 
-Caps count installations only. The pace belongs to the sweep alone: per subscription and region it hands out at most
-what the quota allows until the next sweeps, less what is queued already. Waves, canaries and the breaker take their
-place here.
+Installations pass the round of their image (canary, then ring after ring), the breaker, and the caps: per fleet, image,
+availability set and patch-group. Assessments pass the pace alone. The pace belongs to the sweep: per subscription and
+region it hands out at most what the quota allows until the next sweeps, less what is queued already.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from functions.decision import Install, Step
+from functions import rounds
+from functions.decision import Install, State, Step, Wait
 from functions.machine import Kind, Machine, MachineId
-from functions.policy import Settings
-from functions.record import Phase, Record
+from functions.policy import Settings, Wishes, wishes_of
+from functions.record import Cause, Phase, Record
+from functions.rounds import ImageRecord, Installable
 
 # Azure's quota of patch calls, assessments and installations together, per subscription and region (Azure's compute
 # throttling limits). The cost of a call is inferred from one recorded answer: 598 of 600 tokens were left after it.
@@ -35,6 +37,14 @@ class Candidate:
     def kind(self) -> Kind:
         return Kind.INSTALL if isinstance(self.step, Install) else Kind.ASSESS
 
+    @property
+    def wishes(self) -> Wishes:
+        return wishes_of(self.machine)
+
+    @property
+    def installable(self) -> Installable:
+        return Installable(self.machine.id, self.wishes.ring)
+
 
 @dataclass(frozen=True)
 class HandOut:
@@ -46,36 +56,48 @@ class HandOut:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble."""
+
+    rows: Sequence[Record] = ()
+    images: Mapping[str, ImageRecord] = field(default_factory=dict)
+    troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (subscription, group) → who
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The hand-outs in order, and how many machines wait for what."""
+    """The hand-outs in order, why each other due machine waits, and the rounds that these hand-outs open."""
 
     hand_outs: Sequence[HandOut]
-    waiting_for_slot: int
-    waiting_for_pace: int
+    waits: Mapping[MachineId, Step]
+    opened: Mapping[str, ImageRecord]
 
 
-def make(candidates: Iterable[Candidate], rows: Sequence[Record], settings: Settings, now: datetime) -> Plan:
+def make(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, now: datetime) -> Plan:
     """Which of the due machines now. Claims that wait to be sent come first, then assessments, then installations."""
-    pace = _Pace(rows, settings)
-    slots = settings.max_in_flight - installations_in_flight(rows)
+    candidates = sorted(candidates, key=lambda item: _age(item.machine))
+    assessments = [item for item in candidates if item.kind is Kind.ASSESS]
+    caps = _Caps(fleet, settings)
+    installations, waits, opened = _admit(candidates, fleet, caps, settings, now)
+    pace = _Pace(fleet.rows, settings)
     hand_outs: list[HandOut] = []
-    no_slot = no_pace = 0
-    work: list[tuple[MachineId, Bucket, Candidate | None]] = [
-        (row.machine, row.bucket, None) for row in rows if waits_to_be_sent(row, now)
-    ]
-    work += [(item.machine.id, item.machine.bucket, item) for item in sorted(candidates, key=_urgency)]
-    for machine, bucket, candidate in work:
-        takes_slot = candidate is not None and candidate.kind is Kind.INSTALL
-        if takes_slot and slots <= 0:
-            no_slot += 1
-            continue
-        delay = pace.next_delay(bucket)
+    for row in fleet.rows:
+        if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.bucket)) is not None:
+            hand_outs.append(HandOut(row.machine, None, delay))
+    for item in (*assessments, *installations):
+        step = caps.objects(item) if item.kind is Kind.INSTALL else None
+        delay = None if step else pace.next_delay(item.machine.bucket)
         if delay is None:
-            no_pace += 1
+            reason = "the quota of patch calls of its subscription and region is spoken for"
+            waits[item.machine.id] = step or Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
             continue
-        slots -= takes_slot
-        hand_outs.append(HandOut(machine, candidate, delay))
-    return Plan(hand_outs, no_slot, no_pace)
+        if item.kind is Kind.INSTALL:
+            caps.take(item)
+        hand_outs.append(HandOut(item.machine.id, item, delay))
+    handed = {
+        item.candidate.machine.image.key for item in hand_outs if item.candidate and item.candidate.kind == "install"
+    }
+    return Plan(hand_outs, waits, {image: record for image, record in opened.items() if image in handed})
 
 
 def installations_in_flight(rows: Iterable[Record]) -> int:
@@ -86,6 +108,86 @@ def installations_in_flight(rows: Iterable[Record]) -> int:
 def waits_to_be_sent(record: Record, now: datetime) -> bool:
     """A claim without a message whose time has come: postponed by a 429, or left by an event in a storm."""
     return record.phase is Phase.QUEUED and not record.sent and record.due_at <= now
+
+
+def _admit(
+    candidates: Iterable[Candidate], fleet: Fleet, caps: "_Caps", settings: Settings, now: datetime
+) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
+    """The installations that their images' rounds let go now, the waits of the others, and the rounds."""
+    by_image: dict[str, list[Candidate]] = {}
+    admitted: list[Candidate] = []
+    waits: dict[MachineId, Step] = {}
+    records: dict[str, ImageRecord] = {}
+    for item in candidates:
+        if item.kind is not Kind.INSTALL:
+            continue
+        if step := caps.objects_to_neighbours(item):  # it could not go anyway, so no ring and no canary waits for it
+            waits[item.machine.id] = step
+        elif item.machine.image.key:
+            by_image.setdefault(item.machine.image.key, []).append(item)
+        else:
+            admitted.append(item)  # no image: a group of one, under the caps alone
+    for image, group in by_image.items():
+        record = records[image] = rounds.current(fleet.images.get(image, ImageRecord(image)), settings, now)
+        running = [
+            Installable(row.machine, row.ring)
+            for row in fleet.rows
+            if row.kind is Kind.INSTALL and row.image == image and (row.in_flight or row.phase is Phase.ENDED)
+        ]
+        admission = rounds.admit(record, [item.installable for item in group], running, settings, now)
+        by_id = {item.machine.id: item for item in group}
+        admitted += [by_id[machine] for machine in admission.admitted]
+        waits |= admission.waits
+    return admitted, waits, records
+
+
+class _Caps:
+    """The caps on installations in flight, as they fill up."""
+
+    def __init__(self, fleet: Fleet, settings: Settings) -> None:
+        self._settings, self._troubled = settings, fleet.troubled_groups
+        rows = [row for row in fleet.rows if row.kind is Kind.INSTALL and row.in_flight]
+        self._fleet = len(rows)
+        self._images = Counter(row.image for row in rows)
+        self._sets = Counter(row.availability_set for row in rows)
+        self._groups = Counter((row.machine.subscription, row.group) for row in rows)
+
+    def objects_to_neighbours(self, item: Candidate) -> Step | None:
+        """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
+        machine = item.machine
+        if machine.availability_set and self._sets[machine.availability_set]:
+            return Wait(
+                State.WAITING_FOR_GROUP, "another machine of its availability set is at work", cause=Cause.TRANSIENT
+            )
+        group = (machine.id.subscription, item.wishes.group)
+        if not group[1]:
+            return None
+        if self._groups[group]:
+            return Wait(State.WAITING_FOR_GROUP, f"another member of {group[1]} is at work", cause=Cause.TRANSIENT)
+        if trouble := self._troubled.get(group):
+            remedy = f"Start or repair {trouble}, or take it out of the group."
+            return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
+        return None
+
+    def objects(self, item: Candidate) -> Step | None:
+        settings = self._settings
+        if step := self.objects_to_neighbours(item):
+            return step
+        if self._fleet >= settings.max_in_flight:
+            reason = f"{self._fleet} installations are under way in the fleet (PATCH_MAX_IN_FLIGHT)"
+            return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
+        key = item.machine.image.key
+        if key and self._images[key] >= settings.max_per_image:
+            reason = f"{self._images[key]} installations are under way on its image (PATCH_MAX_PER_IMAGE)"
+            return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
+        return None
+
+    def take(self, item: Candidate) -> None:
+        machine = item.machine
+        self._fleet += 1
+        self._images[machine.image.key] += 1
+        self._sets[machine.availability_set] += 1
+        self._groups[machine.id.subscription, item.wishes.group] += 1
 
 
 class _Pace:
@@ -104,6 +206,14 @@ class _Pace:
         return delay
 
 
-def _urgency(candidate: Candidate) -> tuple[bool, str]:
-    """Assessments first: they are harmless, and installations wait for them. Then the longest known first."""
-    return candidate.kind is Kind.INSTALL, candidate.machine.created.isoformat() if candidate.machine.created else ""
+def _age(machine: Machine) -> str:
+    """The longest known first."""
+    return machine.created.isoformat() if machine.created else ""
+
+
+def with_eta(step: Step, place: int, settings: Settings, now: datetime) -> Step:
+    """For a plan: about when a machine that waits for a slot gets one, if every installation takes its whole time."""
+    if step.when is not None or step.state is not State.WAITING_FOR_SLOT or not settings.max_in_flight:
+        return step
+    turns = place // settings.max_in_flight + 1
+    return replace(step, when=now + turns * timedelta(minutes=settings.max_duration_minutes))

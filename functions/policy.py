@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
-from functions.machine import GUID, shown
+from functions.machine import GUID, BadInput, Machine, shown
 from functions.window import BLACKOUT_GRAMMAR, NO_BLACKOUTS, Blackouts, Windows, both, read_blackouts, read_windows
 from functions.window import GRAMMAR as WINDOW_GRAMMAR
 
@@ -152,8 +152,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         text = environ.get(setting.name, "").strip()
         try:
             values[setting.field] = setting.read(text or setting.default)
-        except ValueError:
-            problems.append(Problem(setting.name, shown(text) if text else "not set", setting.grammar))
+        except ValueError as error:
+            precise = f" ({error})" if isinstance(error, BadInput) else ""
+            problems.append(Problem(setting.name, shown(text) if text else "not set", f"{setting.grammar}{precise}"))
     values["queue_endpoint"] = _storage(environ, "queue", problems)
     values["table_endpoint"] = _storage(environ, "table", problems)
     values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
@@ -165,6 +166,11 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     values["scope_subscriptions"] = tuple(item for item in scope if GUID.fullmatch(item))
     values["scope_management_groups"] = tuple(item for item in scope if not GUID.fullmatch(item))
     return Settings(**values)
+
+
+def wishes_of(machine: Machine) -> Wishes:
+    """What the tags of the machine and of its resource group ask for."""
+    return read_tags(machine.tags, machine.group.tags if machine.group else {})
 
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> Wishes:

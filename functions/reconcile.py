@@ -13,10 +13,10 @@ from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
 from functions.decision import Assess, Install, Leave, Step, next_step, standing
 from functions.doors import Doors
-from functions.machine import BadInput, Machine, MachineId, SupportState, Verdict
+from functions.machine import BadInput, Kind, Machine, MachineId, PowerState, SupportState, Verdict
 from functions.operation import forget, hold_step, send
-from functions.plan import Candidate, HandOut, Plan, make
-from functions.policy import Mode
+from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
+from functions.policy import Mode, wishes_of
 from functions.record import Phase, claim, requeue
 
 BATCH = 100  # hand-outs between two renewals of the lease
@@ -47,7 +47,7 @@ class Sweep:
         if self.newer:
             journal.write("ledger.newer", rows=self.newer)
 
-    def fail(self, stage: str, error: CloudError) -> None:
+    def fail(self, stage: str, error: Exception) -> None:
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
 
@@ -80,7 +80,7 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
     except CloudError as error:
         sweep.fail("find", error)
         candidates = []
-    plan = make(candidates, [stored.record for stored in sweep.rows.values()], doors.settings, doors.clock())
+    plan = await _plan(sweep, candidates)
     handed_out = await hand_out(sweep, plan, lease)
     for stage, work in (("poison", _report_poison), ("fleet", _count_fleet), ("census", _census)):
         try:
@@ -89,8 +89,7 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
             sweep.fail(stage, error)
     journal.write(
         "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
-        waiting_for_slot=plan.waiting_for_slot, waiting_for_pace=plan.waiting_for_pace,
-        seconds=doors.clock() - started,
+        waiting=len(plan.waits), seconds=doors.clock() - started,
     )  # fmt: skip
 
 
@@ -159,6 +158,46 @@ async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
         await hold_step(sweep.doors, stored, step)
 
 
+# -- plan: the fleet's limits over what was found
+
+
+async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
+    """What goes now. A pause, or an answer that is missing, plans nothing."""
+    doors = sweep.doors
+    nothing = Plan((), {}, {})
+    if reason := doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused():
+        journal.write("app.paused", reason=reason, due=len(candidates))
+        return nothing
+    rows = [stored.record for stored in sweep.rows.values()]
+    try:
+        images = {
+            image: (await doors.ledger.image(image)).record
+            for image in {item.machine.image.key for item in candidates if item.kind is Kind.INSTALL} - {""}
+        }
+        troubled = await _troubled_groups(sweep, candidates)
+    except (CloudError, NewerRow) as error:
+        sweep.fail("plan", error)
+        return nothing
+    plan = make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+    for machine, step in plan.waits.items():
+        journal.write("machine.limited", machine=machine, state=step.state, reason=step.reason, when=step.when)
+    return plan
+
+
+async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
+    """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is."""
+    doors = sweep.doors
+    wanted = {item.wishes.group for item in candidates if item.kind is Kind.INSTALL} - {""}
+    troubled: dict[tuple[str, str], str] = {}
+    async for machine in doors.graph.group_members(wanted):
+        key = (machine.id.subscription, wishes_of(machine).group)
+        record = sweep.rows.get(machine.id)
+        unwell = record is not None and record.record.phase is Phase.HELD and record.record.kind is Kind.INSTALL
+        if machine.power is not PowerState.RUNNING or unwell:
+            troubled[key] = machine.id.name
+    return troubled
+
+
 # -- hand out: claim, then a message, in batches under the lease
 
 
@@ -166,11 +205,13 @@ async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
     doors, done = sweep.doors, 0
     if doors.settings.mode is Mode.PLAN:
-        for item in plan.hand_outs:
-            if item.candidate:
-                step = item.candidate.step
-                journal.write("machine.planned", machine=item.machine, verb=step.verb, reason=step.reason)
+        _say(plan, doors)
         return 0
+    for record in plan.opened.values():
+        stored = await doors.ledger.image(record.image)
+        if stored.record.opened != record.opened:
+            journal.write("round.opened", image=record.image, cutoff=record.opened)
+            await doors.ledger.put_image(stored, record)
     for start in range(0, len(plan.hand_outs), BATCH):
         if not await lease.renew(doors.clock()):
             journal.write("sweep.skipped", reason="the lease ran out", left=len(plan.hand_outs) - start)
@@ -185,6 +226,22 @@ async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
             else:
                 done += result
     return done
+
+
+def _say(plan: Plan, doors: Doors) -> None:
+    """PATCH_MODE=plan: what would be done, for whom, when and why."""
+    now = doors.clock()
+    for item in plan.hand_outs:
+        if item.candidate:
+            step = item.candidate.step
+            journal.write(
+                "machine.planned", machine=item.machine, verb=step.verb, reason=step.reason, when=now + item.delay
+            )
+    for place, (machine, waiting) in enumerate(plan.waits.items()):
+        step = with_eta(waiting, place, doors.settings, now)
+        journal.write(
+            "machine.planned", machine=machine, verb=step.verb, state=step.state, reason=step.reason, when=step.when
+        )
 
 
 async def _send(sweep: Sweep, item: HandOut) -> bool:

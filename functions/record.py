@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from functions.machine import Kind, Machine, MachineId, Verdict
+from functions.policy import LAST_RING, wishes_of
 
 # A claim whose message never came to anything is free again this long after it was due. Longer than a message's five
 # attempts, which host.json spreads over 20 minutes.
@@ -60,6 +61,9 @@ class Record:
     image: str  # Image.key
     region: str
     due_at: datetime  # queued
+    ring: int = LAST_RING
+    group: str = ""  # patch-group
+    availability_set: str = ""
     sent: bool = False  # queued: a message is under way; False: the sweep has to send one
     looks: int = 0  # queued: how often the machine was found not ready yet
     verdict: Verdict | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
@@ -71,6 +75,8 @@ class Record:
     limit: timedelta = UNKNOWN_DURATION  # running: the operation's own maximumDuration
     outcome: str = ""  # ended: as Azure writes it
     ended_at: datetime | None = None  # ended
+    at_fault: bool = False  # ended: the patches or the image failed, not the machine's circumstances
+    neutral: bool = False  # ended: it proves nothing about the image: a reboot is still wanted, or somebody interfered
     unanswered: int = 0  # assessments that ended without a verdict, in a row
     attempts: int = 0  # held: failures in a row
     not_before: datetime | None = None  # held
@@ -107,6 +113,7 @@ def claim(
     machine: Machine, kind: Kind, token: str, due_at: datetime, *, previous: Record | None, sent: bool = True
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
+    wishes = wishes_of(machine)
     same = previous if previous and previous.same_machine(machine) else None
     return Record(
         machine=machine.id,
@@ -118,6 +125,9 @@ def claim(
         region=machine.location,
         due_at=due_at,
         sent=sent,
+        ring=wishes.ring,
+        group=wishes.group,
+        availability_set=machine.availability_set,
         verdict=machine.verdict,
         looks=same.looks if same else 0,
         unanswered=same.unanswered if same else 0,

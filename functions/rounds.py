@@ -17,6 +17,8 @@ from functions.machine import MachineId
 from functions.policy import LAST_RING, Settings
 from functions.record import Cause
 
+COUNTED = 50  # operations remembered as counted
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -37,6 +39,7 @@ class ImageRecord:
     proved: datetime | None = None  # when the last of them was settled
     rings: Mapping[int, Tally] = field(default_factory=dict)  # of this round
     failures: tuple[datetime, ...] = ()  # over all rounds, as far back as the breaker looks
+    counted: tuple[str, ...] = ()  # the last operations counted here: a sweep that dies half way counts none twice
     opening: str = ""  # the breaker's last opening: its id, which a person names to close it
     opened_because: str = ""
     closed: str = ""  # the opening that a person closed
@@ -87,12 +90,22 @@ def admit(
 
 
 def settle(
-    record: ImageRecord, machine: MachineId, ring: int, begun: datetime, problem: str, settings: Settings, now: datetime
+    record: ImageRecord,
+    operation_id: str,
+    machine: MachineId,
+    ring: int,
+    begun: datetime,
+    problem: str,
+    settings: Settings,
+    now: datetime,
 ) -> ImageRecord:
     """An installation of the image came to its end; `problem` says what was wrong with it or its machine, "" nothing.
 
     One begun before the round opened proves nothing about the round, but its failure counts for the breaker.
     """
+    if operation_id in record.counted:
+        return record
+    record = replace(record, counted=(*record.counted[1 - COUNTED :], operation_id))
     in_round = record.opened is not None and begun >= record.opened
     canary = in_round and record.canaries < settings.canaries
     if in_round:
@@ -111,7 +124,7 @@ def settle(
 
 def breaker_wait(record: ImageRecord) -> Wait:
     """The wait of every machine of an image whose breaker is open: why, and how to close this opening."""
-    remedy = f"Look at what failed, then close opening {record.opening} (docs/stop.md)."
+    remedy = f"Look at what failed, then close opening {record.opening} of this image (docs/stop.md)."
     return Wait(State.BREAKER_OPEN, f"installations of this image stopped: {record.opened_because}", remedy)
 
 

@@ -11,17 +11,19 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from functions import journal
+from functions import journal, rounds
 from functions.cloud.compute import Outcome
-from functions.cloud.errors import CloudError, Gone, meaning_of_outcome, real_errors
+from functions.cloud.errors import CloudError, Gone, Unavailable, meaning_of_outcome, real_errors
 from functions.cloud.graph import SeenInstallation
-from functions.cloud.ledger import Stored
+from functions.cloud.ledger import NewerRow, Stored
 from functions.decision import State, next_look, noun, undetermined
 from functions.doors import Doors
-from functions.machine import BadInput, Kind, Machine, Summary, SupportState, Verdict, in_progress
+from functions.machine import BadInput, Kind, Machine, PowerState, Summary, SupportState, Verdict, in_progress
 from functions.operation import OWNER_RETRY, forget, hold_for
 from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, Cause, Phase, Record, end, hold, release
 
+# Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
+SLOW_REBOOT = timedelta(hours=1)
 _COUNTS = (
     "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
     "criticalAndSecurityPatchCount", "otherPatchCount",
@@ -45,12 +47,17 @@ async def _one(doors: Doors, stored: Stored, now: datetime) -> None:
         settle = _ask
     if settle is None:
         return
+    await _alone(doors, stored, settle(doors, stored, now))
+
+
+async def _alone(doors: Doors, stored: Stored, settling: Awaitable[None]) -> None:
+    """One row must not keep the others from being settled: what fails now is left for the next sweep."""
     try:
-        await settle(doors, stored, now)
+        await settling
     except Gone:
         await forget(doors, stored)
-    except (CloudError, BadInput) as error:
-        journal.write("sweep.failed", stage="settle", machine=record.machine, problem=error)
+    except (CloudError, BadInput, NewerRow) as error:
+        journal.write("sweep.failed", stage="settle", machine=stored.record.machine, problem=error)
 
 
 async def _expire(doors: Doors, stored: Stored, now: datetime) -> None:
@@ -137,6 +144,11 @@ async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, A
     ended_record = end(record, status, ended)
     if meaning:
         ended_record = replace(ended_record, cause=meaning.cause, reason=meaning.text, remedy=meaning.remedy)
+    wants_reboot = str(result.get("rebootStatus")).lower() == "required"
+    at_fault = meaning is not None and meaning.patches
+    ended_record = replace(
+        ended_record, at_fault=at_fault, neutral=wants_reboot or (meaning is not None and not at_fault)
+    )
     await doors.ledger.replace(stored, ended_record)
 
 
@@ -157,10 +169,10 @@ async def confirm(doors: Doors, rows: Iterable[Stored]) -> None:
         ids = [str(stored.record.machine) for stored in assessed]
         shown = {machine.id: machine async for machine in doors.graph.named_machines(ids)}
     for stored in assessed:
-        await _confirm_assessment(doors, stored, shown.get(stored.record.machine))
+        await _alone(doors, stored, _confirm_assessment(doors, stored, shown.get(stored.record.machine)))
     seen = await doors.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
-    for stored in installed:
-        await _confirm_installation(doors, stored, seen.get(str(stored.record.machine), []))
+    for stored in installed:  # one after the other: several may be of one image, whose row each of them moves
+        await _alone(doors, stored, _confirm_installation(doors, stored, seen.get(str(stored.record.machine), [])))
 
 
 async def _confirm_assessment(doors: Doors, stored: Stored, machine: Machine | None) -> None:
@@ -199,13 +211,53 @@ async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenIns
     record = stored.record
     if not any(_shows(record, item.operation_id, item.status, item.started) for item in seen):
         return await _silent(doors, stored)
-    journal.write("installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome)
+    problem = await _health(doors, record)
+    if problem and doors.clock() < (record.ended_at or doors.clock()) + SLOW_REBOOT:
+        return None  # a slow reboot is looked at again before it is called a failure
+    journal.write(
+        "installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome,
+        problem=problem,
+    )  # fmt: skip
+    await _prove(doors, record, problem)
+    if problem:
+        return await hold_for(doors, stored, Cause.OWNER, State.HELD, problem, "Look at the machine, then start it.")
     if record.reason:
         return await hold_for(doors, stored, record.cause, State.HELD, record.reason, record.remedy)
     # Free at once: the sweep has it assessed, since counts from before the installation are void.
     record = replace(record, attempts=0)
     await doors.ledger.replace(stored, release(record, doors.clock()))
     return None
+
+
+async def _health(doors: Doors, record: Record) -> str:
+    """What is wrong with a machine after its installation; "" when it runs, its agent is ready, and it feels well."""
+    machine = await doors.compute.machine(record.machine)
+    if machine.vm_id != record.vm_id:
+        return ""
+    if machine.power is not PowerState.RUNNING:
+        return f"the machine is {machine.power} after its installation"
+    if machine.agent_ready is False:
+        return "the VM agent does not report ready after the installation"
+    return "the Application Health extension reports unhealthy" if machine.healthy is False else ""
+
+
+async def _prove(doors: Doors, record: Record, problem: str) -> None:
+    """Writes into the image's round what this installation proved. Neutral outcomes prove nothing."""
+    if not record.image or (record.neutral and not problem):
+        return
+    stored = await doors.ledger.image(record.image)
+    problem = problem or (record.reason if record.at_fault else "")
+    begun = record.begun_at or doors.clock()
+    image = rounds.settle(
+        stored.record, record.operation_id, record.machine, record.ring, begun, problem, doors.settings, doors.clock()
+    )
+    if image.opening != stored.record.opening:
+        journal.write(
+            "breaker.opened", image=image.image, opening=image.opening, reason=image.opened_because,
+            remedy=rounds.breaker_wait(image).remedy,
+        )  # fmt: skip
+    if image != stored.record and await doors.ledger.put_image(stored, image) is None:
+        raise Unavailable("writing the ledger: the image's row changed meanwhile")
 
 
 def _shows(record: Record, operation_id: str, status: str, started: datetime | None) -> bool:

@@ -52,6 +52,7 @@ class Meaning:
     text: str
     remedy: str = ""
     unsupported: bool = False  # the same verdict as the support state Unsupported
+    patches: bool = False  # the patches or the image are at fault: counts for the breaker of the image
 
 
 @dataclass(frozen=True)
@@ -177,18 +178,21 @@ OUTCOMES: tuple[Signal, ...] = (
         "",
         "package_manager_failure",
         Meaning(
-            Cause.OWNER, "the package manager is broken", "Repair it in the guest (for apt: sudo dpkg --configure -a)."
+            Cause.OWNER,
+            "the package manager is broken",
+            "Repair it in the guest (for apt: sudo dpkg --configure -a).",
+            patches=True,
         ),
     ),
     Signal(
         None,
         "",
         "reboot failed to proceed",
-        Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that the machine came back."),
+        Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that the machine came back.", patches=True),
     ),
 )
 
-_HARMLESS = {"", "0", "success", "ua_esm_required", "package_list_truncated"}
+_HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated"}
 _HARMLESS_TOP_LEVEL = {"1", "2"}  # the top-level codes seen beside the two warnings above
 
 
@@ -203,11 +207,12 @@ def meaning_of_outcome(status: str, error: Mapping[str, Any] | None) -> Meaning 
     codes, messages = real_errors(error)
     text = " ".join((*codes, *messages))
     for signal in OUTCOMES:
-        if codes and signal.matches(0, codes, text):
+        if text.strip() and signal.matches(0, codes, text):
             return signal.meaning
     if status.lower() in ("succeeded", "completedwithwarnings"):
         return None
-    return Meaning(Cause.TRANSIENT, f"it ended {status}", "Read the patch extension's log on the machine.")
+    remedy = "Read the patch extension's log on the machine."
+    return Meaning(Cause.TRANSIENT, f"it ended {status}", remedy, patches=status.lower() == "failed")
 
 
 def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -217,8 +222,9 @@ def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple
     listed = error.get("details")
     details = [detail for detail in listed if isinstance(detail, Mapping)] if isinstance(listed, list) else []
     found = [(str(item.get("code") or ""), str(item.get("message") or "")) for item in details]
-    found = [(code, message) for code, message in found if code.lower() not in _HARMLESS]
+    found = [(code, message) for code, message in found if code.lower() not in _HARMLESS and (code or message)]
     top = str(error.get("code") or "")
-    if not found and not details and top.lower() not in _HARMLESS | _HARMLESS_TOP_LEVEL:
-        found = [(top, str(error.get("message") or ""))]
+    text = str(error.get("message") or "")
+    if not found and not details and (top or text) and top.lower() not in _HARMLESS | _HARMLESS_TOP_LEVEL:
+        found = [(top, text)]
     return tuple(code for code, _ in found), tuple(message for _, message in found)

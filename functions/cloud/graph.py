@@ -77,6 +77,12 @@ class Graph:
         async for machine in self._machines(queries.fill("census")):
             yield machine
 
+    async def group_members(self, names: Iterable[str]) -> AsyncIterator[Machine]:
+        """The machines that carry one of these patch-group tags."""
+        for batch in batches(names):
+            async for machine in self._machines(queries.fill("group_members", ids=batch)):
+                yield machine
+
     async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
         """Resource groups by lower-cased id."""
         found: dict[str, Group] = {}

@@ -14,7 +14,9 @@ from typing import Any
 
 from functions.cloud.tables import Row, Table
 from functions.machine import Kind, MachineId, SupportState, Verdict
+from functions.policy import LAST_RING
 from functions.record import Cause, Phase, Record
+from functions.rounds import ImageRecord, Tally
 
 VERSION = 1
 APP = "app"  # the partition of the app's own rows
@@ -32,6 +34,14 @@ class Stored:
 
     record: Record
     row: Row
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image's record, with its row if it has one."""
+
+    record: ImageRecord
+    row: Row | None
 
 
 class Ledger:
@@ -68,7 +78,28 @@ class Ledger:
             except NewerRow as newer:
                 yield newer
 
+    # -- images: one row each
+
+    async def image(self, image: str) -> "StoredImage":
+        """What is remembered of an image: an empty record where there is no row. Raises NewerRow."""
+        row = await self.table.get(APP, image_key(image))
+        return StoredImage(_image(row) if row else ImageRecord(image), row)
+
+    async def put_image(self, stored: "StoredImage", record: ImageRecord) -> "StoredImage | None":
+        """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
+        columns = _image_columns(record)
+        if stored.row:
+            row = await self.table.replace(stored.row, columns)
+        else:
+            row = await self.table.insert(APP, image_key(record.image), columns)
+        return StoredImage(record, row) if row else None
+
     # -- the app's own rows
+
+    async def paused(self) -> str:
+        """Why a person paused the app (docs/stop.md); "" when nobody did."""
+        row = await self.table.get(APP, "pause")
+        return str(row.columns.get("reason") or "no reason given") if row else ""
 
     async def first_deployment(self, now: datetime) -> datetime:
         """The time written by whoever came first; never moved by a later deployment."""
@@ -129,6 +160,50 @@ def row_key(machine: MachineId) -> str:
     return hashlib.sha256(str(machine).encode()).hexdigest()[:40]
 
 
+def image_key(image: str) -> str:
+    return f"image-{hashlib.sha256(image.encode()).hexdigest()[:24]}"
+
+
+def _image_columns(record: ImageRecord) -> dict[str, Any]:
+    rings = {
+        str(ring): [tally.succeeded, tally.failed, tally.last.isoformat() if tally.last else ""]
+        for ring, tally in record.rings.items()
+    }
+    columns = {
+        "v": VERSION,
+        "image": record.image,
+        "opened": record.opened.isoformat() if record.opened else "",
+        "canaries": record.canaries,
+        "proved": record.proved.isoformat() if record.proved else "",
+        "rings": json.dumps(rings),
+        "failures": ",".join(at.isoformat() for at in record.failures),
+        "counted": ",".join(record.counted),
+        "opening": record.opening,
+        "opened_because": record.opened_because,
+        "closed": record.closed,
+    }
+    return {name: value for name, value in columns.items() if value != ""}
+
+
+def _image(row: Row) -> ImageRecord:
+    columns = row.columns
+    if int(columns.get("v", 0)) > VERSION:
+        raise NewerRow(f"an image's row has version {columns['v']}; this app knows {VERSION}")
+    rings = json.loads(columns.get("rings", "{}"))
+    return ImageRecord(
+        image=str(columns["image"]),
+        opened=_time(columns.get("opened")),
+        canaries=int(columns.get("canaries", 0)),
+        proved=_time(columns.get("proved")),
+        rings={int(ring): Tally(ok, bad, _time(last)) for ring, (ok, bad, last) in rings.items()},
+        failures=tuple(datetime.fromisoformat(at) for at in str(columns.get("failures", "")).split(",") if at),
+        counted=tuple(part for part in str(columns.get("counted", "")).split(",") if part),
+        opening=str(columns.get("opening", "")),
+        opened_because=str(columns.get("opened_because", "")),
+        closed=str(columns.get("closed", "")),
+    )
+
+
 def _columns(record: Record) -> dict[str, Any]:
     """Flat columns that a person can read in a storage explorer; empty ones are left out."""
     columns: dict[str, Any] = {"v": VERSION}
@@ -175,6 +250,9 @@ def _record(row: Row) -> Record:
         kind=Kind(columns["kind"]),
         due_at=datetime.fromisoformat(columns["due_at"]),
         sent=bool(columns.get("sent", False)),
+        ring=int(columns.get("ring", LAST_RING)),
+        at_fault=bool(columns.get("at_fault", False)),
+        neutral=bool(columns.get("neutral", False)),
         verdict=_verdict(columns.get("verdict")),
         known_operations=tuple(part for part in str(columns.get("known_operations", "")).split(",") if part),
         limit=timedelta(seconds=float(columns["limit"])),
@@ -183,7 +261,10 @@ def _record(row: Row) -> Record:
     )
 
 
-_TEXTS = ("token", "vm_id", "image", "region", "operation_id", "operation_url", "outcome", "state", "reason", "remedy")
+_TEXTS = (
+    "token", "vm_id", "image", "region", "operation_id", "operation_url", "outcome", "state", "reason", "remedy",
+    "group", "availability_set",
+)  # fmt: skip
 _NUMBERS = ("looks", "unanswered", "attempts")
 _TIMES = ("begun_at", "started_at", "ended_at", "not_before")
 

@@ -104,6 +104,8 @@ class StorageQueues:
                 self._access.settings.queue_endpoint,
                 name,
                 message_encode_policy=TextBase64EncodePolicy(),
+                initial_backoff=1,  # the SDK's own 15 s would outlast Event Grid's patience
+                increment_base=2,
                 **self._access.storage_options(),
             )
         return self._clients[name]

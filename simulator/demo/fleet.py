@@ -27,7 +27,10 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     "MC_shop_aks_westeurope": {},
 }
 
+# Machines of one image version behave alike: of each, one machine is patched before the others.
 GENERALIZED = {"id": f"{_GALLERY}/web/versions/1.4.0"}
+GENERALIZED_API = {"id": f"{_GALLERY}/api/versions/2.0.0"}
+GENERALIZED_KIOSK = {"id": f"{_GALLERY}/kiosk/versions/9.9.0"}
 SPECIALIZED = {"id": f"{_GALLERY}/database/versions/3.0.1"}
 SHARED = {"sharedGalleryImageId": f"/sharedGalleries/{SUBSCRIPTION}-golden/images/app/versions/2.1.0"}
 COMMUNITY = {"communityGalleryImageId": "/communityGalleries/golden-5f3a/images/app/versions/7.0.0"}
@@ -228,6 +231,7 @@ _ANSWERS = (
         "apt-broken",
         "package manager broken",
         Expected("held", 1, 1),
+        GENERALIZED_KIOSK,
         act=_break_apt,
         group="rg-office",
     ),
@@ -248,15 +252,13 @@ _OWNERS = (
     Part("tag-typo", "a tag with a typo", Expected("bad-tag", *UNTOUCHED), tags={"patch-mode": "instal"}),
     Part(
         "nobodys",
-        "AutomaticByPlatform, assess by tag",
+        "nobody's, assess by tag",
         Expected("patched-by-nobody", 1, 0),
         tags={"patch-mode": "assess"},
         patch_settings=BY_PLATFORM,
     ),
-    Part("was-nobodys", "AutomaticByPlatform, taken over", PATCHED, patch_settings=BY_PLATFORM, windows=True),
-    Part(
-        "scheduled", "a maintenance schedule has it", Expected("scheduled-elsewhere", 1, 0), patch_settings=BY_SCHEDULE
-    ),
+    Part("was-nobodys", "nobody's, taken over", PATCHED, patch_settings=BY_PLATFORM, windows=True),
+    Part("scheduled", "has a maintenance schedule", Expected("scheduled-elsewhere", 1, 0), patch_settings=BY_SCHEDULE),
     Part(
         "aks-node-0",
         "an AKS node",
@@ -277,7 +279,7 @@ _OWNERS = (
 
 _HAPPENINGS = (
     Part("powered-off", "powered off at once", Expected("powered-off", *UNTOUCHED), act=_power_off),
-    Part("started-later", "powered off, started later", PATCHED, act=_power_off_and_on),
+    Part("started-later", "powered off, started later", PATCHED, GENERALIZED_API, act=_power_off_and_on),
     Part(
         "agent-silent",
         "VM agent never ready",
@@ -297,9 +299,10 @@ _HAPPENINGS = (
         "throttled",
         "429: the quota is used up",
         PATCHED,
+        GENERALIZED_API,
         fault=_first_assessment("throttled", 429, _THROTTLED, {"Retry-After": "3"}),
     ),
-    Part("event-lost", "its event is lost", PATCHED, event_lost=True),
+    Part("event-lost", "its event is lost", PATCHED, GENERALIZED_API, event_lost=True),
     Part("deleted", "deleted while assessed", Expected("gone", 1, 0), act=_delete_in_flight),
 )
 

@@ -199,7 +199,7 @@ class LiveScreen:
 def _columns_of_a_row(width: int) -> list[dict[str, Any]]:
     fixed: list[dict[str, Any]] = [
         {"width": 14, "no_wrap": True},
-        {"width": 19, "no_wrap": True},
+        {"width": 20, "no_wrap": True},
         {"width": _BAR_CELLS, "no_wrap": True},
     ]
     if width >= _NARROW:
@@ -237,8 +237,7 @@ def _counters(numbers: Numbers) -> RenderableType:
         f"calls to Azure {numbers.calls}",
         f"patch quota {numbers.quota} a region, never under {numbers.quota_left}",
     )
-    return Text("
-".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)
+    return Text("\n".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)
 
 
 # -- the end

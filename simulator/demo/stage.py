@@ -50,6 +50,7 @@ SHORTENED: Mapping[str, tuple[str, str]] = {
     "PATCH_SETTLE_MINUTES": ("0.15", "60"),
     "PATCH_READY_MINUTES": ("0.02", "2"),
     "PATCH_RETRY_MINUTES": ("0.05", "15"),
+    "PATCH_BAKE_MINUTES": ("0.05", "1440"),
 }
 SETTINGS: Mapping[str, str] = {
     "PATCH_MODE": "install",
@@ -66,7 +67,7 @@ _TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a 
     "assessment.started": (),
     "installation.started": (),
     "installation.seen": (),
-    "installation.ended": ("status", "meaning", "installedPatchCount patches installed", "reboot"),
+    "installation.ended": ("status", "meaning", "installedPatchCount patches installed"),
     "support.detected": ("state", "patches patches wait"),
     "operation.refused": ("status", "code", "cause"),
     "operation.throttled": ("wait_seconds s to wait",),
@@ -94,22 +95,16 @@ async def run() -> bool:
 
 def introduction() -> str:
     """What is simulated and what is not, in a few lines."""
-    shortened = "\n".join(f"{'':13}{f'{name}={value}':<36}instead of {real}" for name, (value, real) in SHORTENED.items())
+    lines = ((f"{name}={value}", real) for name, (value, real) in SHORTENED.items())
+    shortened = "\n".join(f"{'':13}{short:<36}instead of {real}" for short, real in lines)
     return (
-        f"Image Patcher at work on {len(FLEET)} machines, from their creation on.
-"
-        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid, the managed
-"
-        "             identity, the Functions host, and what is inside the machines
-"
-        "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)
-"
-        f"  speed      Azure goes {SPEED:.0f} times faster: its durations, Resource Graph's lag, its quotas' refill
-"
-        "  the app    goes by the real clock; these of its settings are shorter than in a deployment:
-"
-        f"{shortened}
-"
+        f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
+        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid, the managed\n"
+        "             identity, the Functions host, and what is inside the machines\n"
+        "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
+        f"  speed      Azure goes {SPEED:.0f} times faster: its durations, Resource Graph's lag, its quotas' refill\n"
+        "  the app    goes by the real clock; these of its settings are shorter than in a deployment:\n"
+        f"{shortened}\n"
     )
 
 

@@ -39,6 +39,9 @@ SETTINGS = {
     "PATCH_CREATED_AFTER": "always",
     "PATCH_SETTLE_MINUTES": "0",
     "PATCH_MAX_IN_FLIGHT": "1000",
+    "PATCH_MAX_PER_IMAGE": "1000",
+    "PATCH_CANARIES": "0",
+    "PATCH_BAKE_MINUTES": "0",
 }
 # A second operation kills the first instead of being refused: only so does a test see that the app never starts one.
 SUPERSEDE = Limits(conflict="supersede")
