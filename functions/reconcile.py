@@ -17,10 +17,11 @@ from functions.machine import BadInput, Kind, Machine, MachineId, PowerState, Su
 from functions.operation import forget, hold_step, send
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode, wishes_of
-from functions.record import Phase, claim, requeue
+from functions.record import Phase, Record, claim, requeue
 
 BATCH = 100  # hand-outs between two renewals of the lease
 CENSUS_BATCH = 1000
+SAME_FAILURE = 3  # machines of an image with the same failure are reported as one
 
 
 class SweepFailed(Exception):
@@ -298,7 +299,18 @@ async def _census(sweep: Sweep) -> None:
             patchers=machine.patchers, verb=step.verb, state=step.state, reason=step.reason, remedy=step.remedy,
             when=step.when,
         )  # fmt: skip
+    for (image, reason), names in _grouped(stored.record for stored in sweep.rows.values()).items():
+        journal.write("failures.grouped", image=image, reason=reason, count=len(names), machines=", ".join(names))
     await doors.ledger.remember("census", {"day": today})
+
+
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[str]]:
+    """The same failure on three or more machines of an image: one thing to look at, not many."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if record.phase is Phase.HELD and record.attempts and record.state == State.HELD:
+            groups.setdefault((record.image, record.reason), []).append(record.machine.name)
+    return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}
 
 
 async def census(sweep: Sweep) -> AsyncIterator[tuple[Machine, Step]]:

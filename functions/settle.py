@@ -15,7 +15,7 @@ from functions import journal, rounds
 from functions.cloud.compute import Outcome
 from functions.cloud.errors import CloudError, Gone, Unavailable, meaning_of_outcome, real_errors
 from functions.cloud.graph import SeenInstallation
-from functions.cloud.ledger import NewerRow, Stored
+from functions.cloud.ledger import NewerRow, Stored, image_key
 from functions.decision import State, next_look, noun, undetermined
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, PowerState, Summary, SupportState, Verdict, in_progress
@@ -253,7 +253,8 @@ async def _prove(doors: Doors, record: Record, problem: str) -> None:
     )
     if image.opening != stored.record.opening:
         journal.write(
-            "breaker.opened", image=image.image, opening=image.opening, reason=image.opened_because,
+            "breaker.opened", image=image.image, row=image_key(image.image), opening=image.opening,
+            reason=image.opened_because,
             remedy=rounds.breaker_wait(image).remedy,
         )  # fmt: skip
     if image != stored.record and await doors.ledger.put_image(stored, image) is None:
