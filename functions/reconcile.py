@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functions import journal, settle
 from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
-from functions.decision import Assess, Install, Leave, Step, next_step, standing
+from functions.decision import Assess, Install, Leave, State, Step, next_step, standing
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, MachineId, PowerState, SupportState, Verdict
 from functions.operation import forget, hold_step, send
