@@ -16,6 +16,7 @@ import azure.functions as func
 
 from functions import assess, events, install, journal, poisoned, reconcile
 from functions.cloud.errors import CloudError
+from functions.cloud.ledger import NewerRow
 from functions.cloud.work_queue import NewerMessage, read_message
 from functions.doors import Doors, open_doors
 from functions.machine import BadInput, Kind
@@ -84,7 +85,7 @@ async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIte
         for problem in error.problems:
             journal.write("settings.refused", function=name, setting=problem.name, problem=problem)
         raise StepFailed(f"app settings are wrong: {error}") from None
-    except NewerMessage as newer:  # completed: its claim expires, and a sweep hands the machine out again
+    except (NewerMessage, NewerRow) as newer:  # completed: its claim expires, and a sweep hands the machine out again
         journal.write("ledger.newer", function=name, problem=newer)
     except BadInput as problem:
         if message is None:

@@ -50,7 +50,7 @@ EVENTS = {
     "ledger.newer": "a row or message written by a newer version; left alone",
     "round.opened": "an image's installations begin a round: its canary goes first",
     "breaker.opened": "installations of an image stopped until a person closes this opening",
-    "machine.limited": "a due machine waits for a limit of the fleet",
+    "fleet.limited": "due machines that wait for a limit of the fleet, by state and reason",
     "failures.grouped": "the same failure on three or more machines of an image",
     "app.paused": "a person paused the app: nothing new is started",
     "sweep.skipped": "another sweep is at work",

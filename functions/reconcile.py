@@ -5,7 +5,8 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from functions import journal, settle
@@ -34,6 +35,7 @@ class Sweep:
 
     doors: Doors
     rows: dict[MachineId, Stored] = field(default_factory=dict)
+    waits: Mapping[MachineId, Step] = field(default_factory=dict)  # the fleet's limits, by the last plan
     newer: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -77,12 +79,16 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
             await sweep.load()
             await settle.confirm(doors, sweep.rows.values())
             await sweep.load()
+            await lease.renew(doors.clock())
         candidates = [candidate async for candidate in find(sweep)] if doors.settings.mode is not Mode.OFF else []
     except CloudError as error:
         sweep.fail("find", error)
         candidates = []
     plan = await _plan(sweep, candidates)
+    sweep.waits = plan.waits
     handed_out = await hand_out(sweep, plan, lease)
+    for (state, reason), count in Counter((step.state, step.reason) for step in plan.waits.values()).items():
+        journal.write("fleet.limited", state=state, reason=reason, machines=count)
     for stage, work in (("poison", _report_poison), ("fleet", _count_fleet), ("census", _census)):
         try:
             await work(sweep)
@@ -179,10 +185,7 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     except (CloudError, NewerRow) as error:
         sweep.fail("plan", error)
         return nothing
-    plan = make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
-    for machine, step in plan.waits.items():
-        journal.write("machine.limited", machine=machine, state=step.state, reason=step.reason, when=step.when)
-    return plan
+    return make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
 
 
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
@@ -208,16 +211,13 @@ async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     if doors.settings.mode is Mode.PLAN:
         _say(plan, doors)
         return 0
-    for record in plan.opened.values():
-        stored = await doors.ledger.image(record.image)
-        if stored.record.opened != record.opened:
-            journal.write("round.opened", image=record.image, cutoff=record.opened)
-            await doors.ledger.put_image(stored, record)
-    for start in range(0, len(plan.hand_outs), BATCH):
+    lost = await _open_rounds(sweep, plan, lease)
+    hand_outs = [item for item in plan.hand_outs if not _of_image(item, lost)]
+    for start in range(0, len(hand_outs), BATCH):
         if not await lease.renew(doors.clock()):
-            journal.write("sweep.skipped", reason="the lease ran out", left=len(plan.hand_outs) - start)
+            journal.write("sweep.skipped", reason="the lease ran out", left=len(hand_outs) - start)
             break
-        batch = plan.hand_outs[start : start + BATCH]
+        batch = hand_outs[start : start + BATCH]
         results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
         for result in results:
             if isinstance(result, CloudError):
@@ -227,6 +227,25 @@ async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
             else:
                 done += result
     return done
+
+
+async def _open_rounds(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
+    """Writes the rounds that this plan opens. Returns the images whose row could not be moved: none of theirs goes."""
+    lost = set()
+    for record in plan.opened.values():
+        stored = await sweep.doors.ledger.image(record.image)
+        if stored.record.opened == record.opened:
+            continue
+        if not await lease.renew(sweep.doors.clock()) or not await sweep.doors.ledger.put_image(stored, record):
+            lost.add(record.image)
+            continue
+        journal.write("round.opened", image=record.image, cutoff=record.opened)
+    return lost
+
+
+def _of_image(item: HandOut, images: set[str]) -> bool:
+    candidate = item.candidate
+    return candidate is not None and candidate.kind is Kind.INSTALL and candidate.machine.image.key in images
 
 
 def _say(plan: Plan, doors: Doors) -> None:
@@ -337,11 +356,16 @@ async def _states(sweep: Sweep, machines: Iterable[Machine]) -> AsyncIterator[tu
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         now = doors.clock()
         step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
+        if isinstance(step, Assess | Install):
+            step = sweep.waits.get(machine.id, step)
         yield machine, step
 
 
 async def everything(doors: Doors) -> list[tuple[Machine, Step]]:
-    """The state of every machine now, as the census sees it. For people who ask, and for the demo."""
+    """The state of every machine now, the fleet's limits included. For people who ask, and for the demo."""
     sweep = Sweep(doors)
     await sweep.load()
-    return [item async for item in census(sweep)]
+    seen = [item async for item in census(sweep)]
+    due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
+    waits = (await _plan(sweep, due)).waits
+    return [(machine, waits.get(machine.id, step)) for machine, step in seen]

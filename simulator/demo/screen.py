@@ -228,9 +228,8 @@ def _counters(numbers: Numbers) -> RenderableType:
     running, done = numbers.running, numbers.done
     operations = (
         f"assessments {running.get('assess', 0)} running, {done.get('assess', 0)} done",
-        f"installations {running.get('install', 0)} running, {done.get('install', 0)} done",
-        f"at most {numbers.cap} of ours at once",
-        f"refused or postponed {numbers.refused}",
+        f"installations {running.get('install', 0)} running (cap {numbers.cap}), {done.get('install', 0)} done",
+        f"refused {numbers.refused}",
     )
     traffic = (
         f"sweeps {numbers.sweeps}",
@@ -247,6 +246,9 @@ def conclude(console: Console, verdicts: Sequence[Verdict]) -> None:
     """The table of every machine, and the last line."""
     if for_people():
         console.print(_table(verdicts, console.width))
+        console.print(
+            Text("a/i: the assessments and installations that Azure saw, whoever asked for them", style="dim")
+        )
     else:
         _plain_table(verdicts)
     wrong = [verdict for verdict in verdicts if verdict.expected]
@@ -272,11 +274,11 @@ def _table(verdicts: Sequence[Verdict], width: int) -> RenderableType:
     if width >= _NARROW:
         table.add_column("what it is", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    table.add_column("assessed/installed", no_wrap=True, justify="center")
-    table.add_column("reason and remedy", ratio=1)
+    table.add_column("a/i", no_wrap=True)
+    table.add_column("reason → remedy", ratio=1)
     for verdict in verdicts:
         row = verdict.row
-        reason = Text(row.reason) + Text(f" {row.remedy}" if row.remedy else "", style="dim")
+        reason = Text(row.reason) + Text(f" → {row.remedy}" if row.remedy else "", style="dim")
         cells: list[RenderableType] = [
             Text("✗", style="red") if verdict.expected else Text("✓", style="green"),
             Text(row.name, style="bold"),

@@ -74,6 +74,7 @@ _TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a 
     "machine.deferred": ("reason",),
     "machine.held": ("state", "reason"),
     "machine.waiting": ("state", "reason"),
+    "machine.limited": ("state", "reason"),
 }
 
 
@@ -136,7 +137,9 @@ class Stage:
     _started: float = field(default_factory=time.monotonic)
     _lives: list[asyncio.Task[None]] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
+    _limited: dict[str, tuple[str, str]] = field(default_factory=dict)  # machine → state and reason of its last wait
     _remembered: set[str] = field(default_factory=set)
+    _seen: bool = False
     _traces_read: int = 0
     _least_quota: int = 10**9
 
@@ -147,7 +150,7 @@ class Stage:
     # -- Hands: what people and guests do
 
     async def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
-        while (answer := await self.embedded.arm(method, path, body)).status in (409, 429):  # noqa: ASYNC110  (Azure decides)
+        while (answer := await self.embedded.arm(method, path, body)).status in (409, 429):  # noqa: ASYNC110
             await asyncio.sleep(0.1)  # as somebody would
         _check(answer, method, path)
 
@@ -166,7 +169,7 @@ class Stage:
         calm_since: int | None = None
         while time.monotonic() - self._started < LONGEST_SECONDS:
             await self._look(picture)
-            settled = all(not verdict.expected for verdict in self._verdicts())
+            settled = self._seen and all(not verdict.expected for verdict in self._verdicts())
             sweeps = self._sweeps()
             if not settled:
                 calm_since = None
@@ -200,12 +203,14 @@ class Stage:
             await part.act(self, part.id)
 
     async def _look(self, picture: screen.Screen) -> None:
-        with suppress(CloudError):  # a look that fails shows the last one again; the end is judged by what was seen
+        self._seen = False
+        with suppress(CloudError):  # a look that fails shows the last one again, and ends nothing
             found = await reconcile.everything(self.doors)
             self._steps = {str(machine.id): step for machine, step in found}
             self._remembered = {
                 str(row.record.machine) async for row in self.doors.ledger.all() if isinstance(row, Stored)
             }
+            self._seen = True
         verdicts = self._verdicts()
         picture.show([verdict.row for verdict in verdicts], self._numbers(verdicts), self._news())
         for life in self._lives:
@@ -223,6 +228,8 @@ class Stage:
         operations = [each for each in self.azure.operations if each.machine.lower() == part.id.lower()]
         counted = Counter(each.kind for each in operations)
         state, reason = (str(step.state), step.reason) if step else self._without_step(part)
+        if state == "due" and part.name in self._limited:
+            state, reason = self._limited[part.name]
         return Row(
             part.name, part.story, state, reason, step.remedy if step else "", counted["assess"], counted["install"],
             _progress(operations),
@@ -267,10 +274,24 @@ class Stage:
         return sum(each.function == "on_reconcile" and bool(each.ok) for each in self.host.invocations)
 
     def _news(self) -> list[Line]:
+        """The fresh lines of the journal. That a machine still waits for the same thing is no news."""
         fresh = self.host.traces[self._traces_read :]
         self._traces_read += len(fresh)
-        seconds = time.monotonic() - self._started
-        return [line for trace in fresh if (line := _line(trace, seconds))]
+        news: list[Line] = []
+        for fields, level in map(_read, fresh):
+            name = str(fields.get("machine", "")).rsplit("/", 1)[-1]
+            limit = (str(fields.get("state")), str(fields.get("reason")))
+            event = str(fields.get("event", ""))
+            if event == "machine.limited":
+                if self._limited.get(name) == limit:
+                    continue
+                self._limited[name] = limit
+            else:
+                self._limited.pop(name, None)
+            if event and event not in _SILENT:
+                seconds = time.monotonic() - self._started
+                news.append(Line(seconds, name, event, ", ".join(_details(event, fields)), level))
+        return news
 
 
 def _check(answer: ArmAnswer, method: str, path: str) -> None:
@@ -297,18 +318,13 @@ def _verdict(part: Part, row: Row, overlapping: bool) -> Verdict:
     return Verdict(row, f"{expected.state}, {expected.assessments}{more} assessed, {expected.installations} installed")
 
 
-def _line(trace: Trace, seconds: float) -> Line | None:
-    """A line of the journal as the ticker shows it; None for what says nothing about one machine."""
+def _read(trace: Trace) -> tuple[dict[str, Any], str]:
+    """A line of the journal and its level; nothing for the host's own line about a failed invocation."""
     try:
         fields: dict[str, Any] = json.loads(trace.message)
     except ValueError:
-        return None  # the host's own line about a failed invocation
-    event = str(fields.get("event"))
-    if event in _SILENT:
-        return None
-    machine = str(fields.get("machine", "")).rsplit("/", 1)[-1]
-    detail = ", ".join(_details(event, fields))
-    return Line(seconds, machine, event, detail, trace.level)
+        return {}, trace.level
+    return fields, trace.level
 
 
 def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:

@@ -72,6 +72,8 @@ INSTALL = {
     "PATCH_RETRY_MINUTES": "0.01",
     "PATCH_PACE_PERCENT": "100",
     "PATCH_MAX_IN_FLIGHT": "1000",
+    "PATCH_MAX_PER_IMAGE": "1000",
+    "PATCH_CANARIES": "0",
     "RECONCILE_SCHEDULE": "* * * * * *",
     # The host's waits are shortened, the functions' own work is not: nor may be the limit on it.
     "AzureFunctionsJobHost__functionTimeout": "10:00:00",
