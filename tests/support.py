@@ -157,6 +157,7 @@ def a_graph_row(**changes: Any) -> dict[str, Any]:
         "os_type": "Linux",
         "create_option": "FromImage",
         "scale_set": "",
+        "availability_set": "",
         "has_os_profile": True,
         "allow_extensions": True,
         "windows": None,

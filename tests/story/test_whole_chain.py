@@ -254,7 +254,7 @@ async def sweeping(host: FunctionsHost) -> AsyncIterator[None]:
     async def sweep() -> None:
         while True:
             await host.run_timer("on_reconcile")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
 
     task = asyncio.create_task(sweep())
     yield
@@ -290,7 +290,7 @@ async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments
 
 async def test_two_instances_of_everything_patch_each_machine_once(chain: Chain) -> None:
     hosts = [await chain.host(RECONCILE_SCHEDULE=BY_HAND) for _ in range(2)]
-    machines = [await chain.create(f"vm-{number:02}") for number in range(8)]
+    machines = [await chain.create(f"vm-{number:02}") for number in range(6)]
     await asyncio.gather(*(chain.deliver(host, chain.writes()) for host in hosts))
     async with sweeping(hosts[0]), sweeping(hosts[1]):
         await chain.until_patched(*machines)
@@ -308,8 +308,8 @@ async def test_a_message_that_fails_five_times_is_recorded_and_its_machine_recov
     machine = await chain.create("vm-01")
     broken = Fault("GET", "/virtualMachines/vm-01$", times=5, status=503)
     chain.embedded.azure.faults.add(broken)
-    await chain.host()
-    await chain.until_patched(machine, seconds=30)
+    async with sweeping(await chain.host(RECONCILE_SCHEDULE=BY_HAND)):
+        await chain.until_patched(machine, seconds=30)
 
     assert broken.hits == 5
     assert [line["machine"] for line in chain.journal("message.poisoned")] == [machine.lower()]
@@ -397,8 +397,8 @@ async def test_a_wrong_setting_stops_every_trigger_and_loses_nothing(chain: Chai
         assert line["setting"] == "PATCH_MODE"
         assert line["problem"] == "PATCH_MODE is 'instal'; allowed: off, plan, assess or install"
 
-    await chain.host()
-    await chain.until_patched(machine, seconds=30)
+    async with sweeping(await chain.host(RECONCILE_SCHEDULE=BY_HAND)):
+        await chain.until_patched(machine, seconds=30)
     assert chain.kinds(machine) == PATCHED_ONCE
     assert chain.journal("message.poisoned"), "the message was not lost"
 

@@ -215,7 +215,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     line = str(caught.value)
     assert [problem.name for problem in caught.value.problems] == [name]
     assert line.startswith(f"{name} is '")
-    assert line.endswith(f"; allowed: {grammar}")
+    assert f"; allowed: {grammar}" in line
+    rest = line.partition(f"; allowed: {grammar}")[2]
+    assert not rest or (rest.startswith(" (") and name in ("PATCH_WINDOW", "PATCH_BLACKOUT"))  # what exactly is wrong
     assert line.isprintable()
 
 
