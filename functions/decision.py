@@ -303,7 +303,9 @@ def _by_support_state(case: Case) -> Step:
     if _graph_is_behind(case):
         reason = "a finished assessment is not in Resource Graph yet"
         return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=case.now + case.settings.first_retry)
-    if verdict.state is SupportState.SUPPORTED or _served_marketplace(case):
+    if _answered_marketplace(case) and case.machine.third_party_plan:
+        return _with_plan(case)
+    if verdict.state is SupportState.SUPPORTED or _answered_marketplace(case):
         return _supported(case)
     if verdict.state is SupportState.UNSUPPORTED:
         return _unsupported(case)
@@ -357,9 +359,11 @@ def _supported(case: Case) -> Step:
         return Wait(State.REBOOT_PENDING, f"a reboot is pending; {wanted} patches wait", remedy)
     if not wanted:
         return _nothing_wanted(case, total)
+    if step := _may_install(case):
+        return step  # before its freshness: what may not be installed now need not be assessed for it either
     if _stale(verdict.assessed, case.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {stamp(verdict.assessed)} is too old to install on")
-    return _may_install(case) or Install(State.DUE, f"Supported, {wanted} patches wait")
+    return Install(State.DUE, f"Supported, {wanted} patches wait")
 
 
 def _may_install(case: Case) -> Step | None:
@@ -422,14 +426,21 @@ def _nothing_wanted(case: Case, total: int) -> Step:
     return Leave(State.PATCHED, f"nothing to install, assessed {stamp(case.verdict.assessed)}")
 
 
-def _served_marketplace(case: Case) -> bool:
+def _answered_marketplace(case: Case) -> bool:
     """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
     return (
         not case.machine.image.customized
-        and not case.machine.third_party_plan
         and case.verdict.state is SupportState.ABSENT
         and case.verdict.status.lower() == "succeeded"
     )
+
+
+def _with_plan(case: Case) -> Step:
+    """A third-party plan: no support state is all that an assessment ever says, and it permits no installation."""
+    if _stale(case.verdict.assessed, case.now, case.settings.min_interval):
+        return Assess(State.DUE, f"last assessed {stamp(case.verdict.assessed)}")
+    reason = "a marketplace image with a third-party plan and no support state: assessed only"
+    return Leave(State.ASSESSED, reason, cause=Cause.NEVER)
 
 
 def _installed_since(case: Case) -> bool:

@@ -2,7 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from functions import journal
 from functions.cloud.compute import install_order
+from functions.cloud.ledger import NewerRow
 from functions.cloud.work_queue import Message
 from functions.decision import Assess, Case, Install, case_of, wanted_classifications
 from functions.doors import Doors
@@ -20,7 +22,11 @@ async def on_message(doors: Doors, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Install):
-        image = (await doors.ledger.image(machine.image.key)).record
+        try:
+            image = (await doors.ledger.image(machine.image.key)).record
+        except NewerRow as newer:  # left alone: the claim expires, and a sweep of the newer app goes on
+            journal.write("ledger.newer", machine=machine.id, problem=newer)
+            return
         if image.breaker_open:
             await hold_step(doors, stored, breaker_wait(image))
             return

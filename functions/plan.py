@@ -21,7 +21,14 @@ from functions.rounds import ImageRecord, Installable
 # throttling limits). The cost of a call is inferred from one recorded answer: 598 of 600 tokens were left after it.
 TOKENS_A_MINUTE = 200
 TOKENS_A_CALL = 2
-HORIZON = timedelta(minutes=5)  # how far ahead one sweep hands out
+TOKENS_AT_MOST = 600
+# How much of a full bucket a sweep may use at once. A minute's calls must be left (it refills only at the end of each
+# minute), and a reserve for what the ledger does not show: events' own calls whose rows are gone, and other people's.
+BURST_SHARE = 0.5
+FILL_TIME = timedelta(minutes=TOKENS_AT_MOST / TOKENS_A_MINUTE)  # an empty bucket is full after this long
+# How far ahead one sweep hands out: longer than from one sweep to the next, so that the queue does not run dry when
+# the next one comes late or has much to settle first.
+HORIZON = timedelta(minutes=7)
 
 Bucket = tuple[str, str]
 
@@ -79,7 +86,7 @@ def make(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, now:
     assessments = [item for item in candidates if item.kind is Kind.ASSESS]
     caps = _Caps(fleet, settings)
     installations, waits, opened = _admit(candidates, fleet, caps, settings, now)
-    pace = _Pace(fleet.rows, settings)
+    pace = _Pace(fleet.rows, settings, now)
     hand_outs: list[HandOut] = []
     for row in fleet.rows:
         if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.bucket)) is not None:
@@ -146,11 +153,14 @@ class _Caps:
 
     def __init__(self, fleet: Fleet, settings: Settings) -> None:
         self._settings, self._troubled = settings, fleet.troubled_groups
-        rows = [row for row in fleet.rows if row.kind is Kind.INSTALL and row.in_flight]
+        installs = [row for row in fleet.rows if row.kind is Kind.INSTALL]
+        rows = [row for row in installs if row.in_flight]
         self._fleet = len(rows)
         self._images = Counter(row.image for row in rows)
-        self._sets = Counter(row.availability_set for row in rows)
-        self._groups = Counter((row.machine.subscription, row.group) for row in rows)
+        # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
+        away = [row for row in installs if row.in_flight or row.phase is Phase.ENDED]
+        self._sets = Counter(row.availability_set for row in away)
+        self._groups = Counter((row.machine.subscription, row.group) for row in away)
 
     def objects_to_neighbours(self, item: Candidate) -> Step | None:
         """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
@@ -191,19 +201,34 @@ class _Caps:
 
 
 class _Pace:
-    """How far apart the calls of one bucket are, and how many fit before the horizon."""
+    """How far apart the calls of one bucket are, and how many fit before the horizon.
 
-    def __init__(self, rows: Iterable[Record], settings: Settings) -> None:
-        calls_a_minute = TOKENS_A_MINUTE / TOKENS_A_CALL * settings.pace_percent / 100
-        self._spacing = timedelta(minutes=1) / calls_a_minute
-        self._taken: Counter[Bucket] = Counter(row.bucket for row in rows if row.phase is Phase.QUEUED and row.sent)
+    A bucket at rest is full: the first calls go at once. Whatever is queued, or was called while an empty bucket would
+    fill up, counts against them; a claim that a 429 postponed shows that it is not full at all.
+    """
+
+    def __init__(self, rows: Sequence[Record], settings: Settings, now: datetime) -> None:
+        share = settings.pace_percent / 100
+        self._spacing = timedelta(minutes=1) / (TOKENS_A_MINUTE / TOKENS_A_CALL * share)
+        self._burst = int(TOKENS_AT_MOST / TOKENS_A_CALL * BURST_SHARE * share)
+        self._queued = Counter(row.bucket for row in rows if row.phase is Phase.QUEUED and row.sent)
+        self._called = Counter(row.bucket for row in rows if _spends(row, now))
+        self._taken: Counter[Bucket] = Counter()
 
     def next_delay(self, bucket: Bucket) -> timedelta | None:
-        delay = self._taken[bucket] * self._spacing
+        at_once = max(self._burst - self._queued[bucket] - self._called[bucket], 0)
+        place = self._taken[bucket] - at_once
+        delay = (self._queued[bucket] + place) * self._spacing if place >= 0 else timedelta(0)
         if delay >= HORIZON:
             return None
         self._taken[bucket] += 1
         return delay
+
+
+def _spends(record: Record, now: datetime) -> bool:
+    """Whether this row's last call is young enough to be missing in its bucket, or was not to be had at all."""
+    unsent = record.phase is Phase.QUEUED and not record.sent
+    return unsent or (record.begun_at is not None and now - record.begun_at < FILL_TIME)
 
 
 def _age(machine: Machine) -> str:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from functions import journal, settle
 from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
-from functions.decision import Assess, Install, Leave, State, Step, next_step, standing
+from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, MachineId, PowerState, SupportState, Verdict
 from functions.operation import forget, hold_step, send
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode, wishes_of
 from functions.record import Phase, Record, claim, requeue
+from functions.rounds import current
 
 BATCH = 100  # hand-outs between two renewals of the lease
 CENSUS_BATCH = 1000
@@ -36,6 +37,7 @@ class Sweep:
     doors: Doors
     rows: dict[MachineId, Stored] = field(default_factory=dict)
     waits: Mapping[MachineId, Step] = field(default_factory=dict)  # the fleet's limits, by the last plan
+    own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     newer: int = 0
     failed: list[str] = field(default_factory=list)
 
@@ -127,6 +129,8 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
         step = next_step(machine.in_group(group), record, doors.settings, created_after, now)
         if isinstance(step, Assess | Install):
             yield Candidate(machine, step)
+        elif doors.settings.mode is Mode.PLAN and isinstance(step, Wait):
+            sweep.own_waits[machine.id] = step
         elif stored:
             await _still_waits(sweep, stored, step)
 
@@ -174,7 +178,8 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     nothing = Plan((), {}, {})
     if reason := doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused():
         journal.write("app.paused", reason=reason, due=len(candidates))
-        return nothing
+        wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
+        return Plan((), {item.machine.id: wait for item in candidates}, {})
     rows = [stored.record for stored in sweep.rows.values()]
     try:
         images = {
@@ -195,8 +200,10 @@ async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tu
     troubled: dict[tuple[str, str], str] = {}
     async for machine in doors.graph.group_members(wanted):
         key = (machine.id.subscription, wishes_of(machine).group)
-        record = sweep.rows.get(machine.id)
-        unwell = record is not None and record.record.phase is Phase.HELD and record.record.kind is Kind.INSTALL
+        stored = sweep.rows.get(machine.id)
+        held = stored is not None and stored.record.phase is Phase.HELD and stored.record.kind is Kind.INSTALL
+        # One whose hold is over is decided anew, and must not stand in its own way.
+        unwell = held and stored is not None and not stored.record.due_again(sweep.doors.clock())
         if machine.power is not PowerState.RUNNING or unwell:
             troubled[key] = machine.id.name
     return troubled
@@ -209,7 +216,7 @@ async def hand_out(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
     doors, done = sweep.doors, 0
     if doors.settings.mode is Mode.PLAN:
-        _say(plan, doors)
+        _say(sweep, plan)
         return 0
     lost = await _open_rounds(sweep, plan, lease)
     hand_outs = [item for item in plan.hand_outs if not _of_image(item, lost)]
@@ -234,12 +241,14 @@ async def _open_rounds(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
     lost = set()
     for record in plan.opened.values():
         stored = await sweep.doors.ledger.image(record.image)
-        if stored.record.opened == record.opened:
+        # On the row as it is by now: a person may have closed its breaker since the plan was made.
+        fresh = current(stored.record, sweep.doors.settings, record.opened or sweep.doors.clock())
+        if fresh == stored.record:
             continue
-        if not await lease.renew(sweep.doors.clock()) or not await sweep.doors.ledger.put_image(stored, record):
+        if not await lease.renew(sweep.doors.clock()) or not await sweep.doors.ledger.put_image(stored, fresh):
             lost.add(record.image)
             continue
-        journal.write("round.opened", image=record.image, cutoff=record.opened)
+        journal.write("round.opened", image=record.image, cutoff=fresh.opened)
     return lost
 
 
@@ -248,8 +257,9 @@ def _of_image(item: HandOut, images: set[str]) -> bool:
     return candidate is not None and candidate.kind is Kind.INSTALL and candidate.machine.image.key in images
 
 
-def _say(plan: Plan, doors: Doors) -> None:
-    """PATCH_MODE=plan: what would be done, for whom, when and why."""
+def _say(sweep: Sweep, plan: Plan) -> None:
+    """PATCH_MODE=plan: what would be done, for whom, when and why; the waits included."""
+    doors = sweep.doors
     now = doors.clock()
     for item in plan.hand_outs:
         if item.candidate:
@@ -259,9 +269,15 @@ def _say(plan: Plan, doors: Doors) -> None:
             )
     for place, (machine, waiting) in enumerate(plan.waits.items()):
         step = with_eta(waiting, place, doors.settings, now)
-        journal.write(
-            "machine.planned", machine=machine, verb=step.verb, state=step.state, reason=step.reason, when=step.when
-        )
+        _say_wait(machine, step)
+    for machine, step in sweep.own_waits.items():
+        _say_wait(machine, step)
+
+
+def _say_wait(machine: MachineId, step: Step) -> None:
+    journal.write(
+        "machine.planned", machine=machine, verb=step.verb, state=step.state, reason=step.reason, when=step.when
+    )
 
 
 async def _send(sweep: Sweep, item: HandOut) -> bool:

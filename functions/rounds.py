@@ -124,8 +124,9 @@ def settle(
 
 def breaker_wait(record: ImageRecord) -> Wait:
     """The wait of every machine of an image whose breaker is open: why, and how to close this opening."""
+    reason = f"installations of this image stopped (opening {record.opening}): {record.opened_because}"
     remedy = f"Look at what failed, then close opening {record.opening} of this image (docs/stop.md)."
-    return Wait(State.BREAKER_OPEN, f"installations of this image stopped: {record.opened_because}", remedy)
+    return Wait(State.BREAKER_OPEN, reason, remedy, cause=Cause.TRANSIENT)  # closed, the next sweeps go on
 
 
 def _canaries(

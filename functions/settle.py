@@ -126,7 +126,7 @@ async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, A
     """Records an outcome, with the meaning of a bad one, and waits for Graph to show it."""
     record = stored.record
     error = result.get("error")
-    meaning = meaning_of_outcome(status, error)
+    meaning = meaning_of_outcome(status, error, result)
     codes, messages = real_errors(error)
     journal.write(
         "assessment.ended" if record.kind is Kind.ASSESS else "installation.ended",
@@ -146,9 +146,8 @@ async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, A
         ended_record = replace(ended_record, cause=meaning.cause, reason=meaning.text, remedy=meaning.remedy)
     wants_reboot = str(result.get("rebootStatus")).lower() == "required"
     at_fault = meaning is not None and meaning.patches
-    ended_record = replace(
-        ended_record, at_fault=at_fault, neutral=wants_reboot or (meaning is not None and not at_fault)
-    )
+    neutral = not at_fault and (wants_reboot or meaning is not None)
+    ended_record = replace(ended_record, at_fault=at_fault, neutral=neutral)
     await doors.ledger.replace(stored, ended_record)
 
 
@@ -211,14 +210,22 @@ async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenIns
     record = stored.record
     if not any(_shows(record, item.operation_id, item.status, item.started) for item in seen):
         return await _silent(doors, stored)
-    problem = await _health(doors, record)
-    if problem and doors.clock() < (record.ended_at or doors.clock()) + SLOW_REBOOT:
+    machine = await doors.compute.machine(record.machine)
+    if machine.vm_id != record.vm_id:
+        return await forget(doors, stored)
+    problem = _unwell(machine)
+    # A guest cannot deallocate its machine: that was somebody, and says nothing about the patches.
+    taken_down = machine.power in (PowerState.DEALLOCATING, PowerState.DEALLOCATED)
+    if problem and not taken_down and doors.clock() < (record.ended_at or doors.clock()) + SLOW_REBOOT:
         return None  # a slow reboot is looked at again before it is called a failure
     journal.write(
         "installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome,
         problem=problem,
     )  # fmt: skip
-    await _prove(doors, record, problem)
+    if taken_down:
+        await _prove(doors, replace(record, neutral=not record.at_fault), "")
+    else:
+        await _prove(doors, record, problem)
     if problem:
         return await hold_for(doors, stored, Cause.OWNER, State.HELD, problem, "Look at the machine, then start it.")
     if record.reason:
@@ -229,11 +236,8 @@ async def _confirm_installation(doors: Doors, stored: Stored, seen: list[SeenIns
     return None
 
 
-async def _health(doors: Doors, record: Record) -> str:
+def _unwell(machine: Machine) -> str:
     """What is wrong with a machine after its installation; "" when it runs, its agent is ready, and it feels well."""
-    machine = await doors.compute.machine(record.machine)
-    if machine.vm_id != record.vm_id:
-        return ""
     if machine.power is not PowerState.RUNNING:
         return f"the machine is {machine.power} after its installation"
     if machine.agent_ready is False:

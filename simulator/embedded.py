@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import gc
 import json
+import tempfile
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -37,6 +39,7 @@ class ArmAnswer:
 
     status: int
     body: Json | None
+    headers: Mapping[str, str]
 
 
 class Embedded:
@@ -57,7 +60,8 @@ class Embedded:
         port: int = 0,
         seed: int = 0,
     ) -> None:
-        self.tls = tls or Tls.create()
+        self._folder = None if tls else tempfile.TemporaryDirectory(prefix="simulator-tls-")
+        self.tls = tls or Tls.create(Path(self._folder.name) if self._folder else None)
         self.azure = Azure(
             lambda: datetime.now(UTC),
             (timings or Timings()).scaled(speed),
@@ -90,6 +94,8 @@ class Embedded:
         # An app's process that ends closes its connections; here it is this one, and it goes on.
         for session in set(_open_sessions()) - self._open_before:
             await session.close()
+        if self._folder:
+            self._folder.cleanup()
 
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
@@ -139,7 +145,7 @@ class Embedded:
         url, query = f"{self.identity.endpoint}{path}", {"api-version": version}
         async with self._http.request(method, url, params=query, json=body, headers=headers) as answer:
             text = await answer.text()
-            return ArmAnswer(answer.status, json.loads(text) if text else None)
+            return ArmAnswer(answer.status, json.loads(text) if text else None, answer.headers)
 
 
 def _open_sessions() -> list[aiohttp.ClientSession]:

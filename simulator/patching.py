@@ -144,7 +144,7 @@ def _plan_assessment(world: World, machine: Machine, operation: Operation) -> No
     seconds = world.timings.assess_seconds if behaviour.assess_seconds is None else behaviour.assess_seconds
     operation.ends = None if behaviour.never_ends else operation.started + timedelta(seconds=seconds)
     operation.final_status, failure = _status(machine, operation, behaviour.assess_status)
-    operation.output = assessment_result(operation, failure)
+    operation.output = assessment_result(operation, failure, reboot_pending=_reboot_pending(machine, operation.started))
 
 
 def _plan_installation(world: World, machine: Machine, operation: Operation) -> None:
@@ -242,14 +242,25 @@ def time_of(operation: Operation, at: datetime) -> str:
     return whole_seconds(at) if operation.windows else ticks(at)
 
 
-def assessment_result(operation: Operation, failure: tuple[str, str] | None = None) -> Json:
+def _reboot_pending(machine: Machine, when: datetime) -> bool:
+    """An installation left a reboot to do, and none happened since: by another installation, or a stop and a start."""
+    for each in reversed(machine.operations):
+        reboot = result(each)["rebootStatus"] if each.kind == "install" and not each.runs_at(when) else ""
+        if each.kind == "start" or reboot in ("Completed", "Required"):
+            return bool(reboot == "Required")
+    return False
+
+
+def assessment_result(
+    operation: Operation, failure: tuple[str, str] | None = None, *, reboot_pending: bool = False
+) -> Json:
     readable = operation.final_status in ("Succeeded", "CompletedWithWarnings")
     found = operation.waiting if readable else ()
     critical = sum(patch.classification in ("Critical", "Security") for patch in found)
     return {
         "status": operation.final_status,
         "assessmentActivityId": operation.operation_id,
-        "rebootPending": False,
+        "rebootPending": reboot_pending,
         "criticalAndSecurityPatchCount": critical,
         "otherPatchCount": len(found) - critical,
         "startDateTime": time_of(operation, operation.started),

@@ -146,50 +146,75 @@ REFUSALS: tuple[Signal, ...] = (
     Signal(409, "Conflict", "", _CONFLICT),
 )
 
-# How an operation that ran may end badly. Matched against the codes and messages of its error and details.
+_SUPERSEDED = Meaning(
+    Cause.CONFLICT,
+    "a newer operation ended this one",
+    "Find what else patches this machine: a schedule, a script, the portal.",
+)
+_NO_ANSWER = Meaning(
+    Cause.OWNER,
+    "the machine is off or its agent does not answer",
+    "Check power and VM agent. If it was made anew under an old name, wait eight hours.",
+)
+_TIME = Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION, and the window if it is short.")
+_FORBIDDEN = Meaning(
+    Cause.OWNER, "extensions are forbidden on it", "Set allowExtensionOperations to true in the machine's OS profile."
+)
+# Reported for machines that came back well, too: not the patches' fault before the machine itself was looked at.
+_REBOOT = Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that it came back; look at its boot log.")
+_SOME_FAILED = Meaning(
+    Cause.TRANSIENT, "some patches failed", "See which ones in the guest's own update log.", patches=True
+)
+_UPDATE_SOURCE = Meaning(
+    Cause.OWNER, "Windows Update does not reach its source", "Check proxy, firewall and WSUS settings in the guest."
+)
+_UPDATE_STOPS = Meaning(Cause.TRANSIENT, "the guest's update service was shutting down")
+_UPDATE_OFF = Meaning(Cause.OWNER, "Windows Update is disabled", "Enable the service wuauserv in the guest.")
+_NO_ACCESS = Meaning(
+    Cause.OWNER, "Windows Update was denied access, or disk C: is full", "Free space on C:, then check its permissions."
+)
+_PACKAGES = Meaning(
+    Cause.OWNER,
+    "the package manager is broken",
+    "Repair it in the guest (for apt: sudo dpkg --configure -a).",
+    patches=True,
+)
+# The image brings its agent: what this one cannot do, no machine of the image can.
+_OLD_AGENT = Meaning(
+    Cause.OWNER, "its Azure Linux Agent is too old", "Update the agent in the guest and in the image.", patches=True
+)
+_BAD_AGENT = Meaning(
+    Cause.OWNER, "its Azure Linux Agent is a known bad build", "Upgrade the agent, in the image too.", patches=True
+)
+_GUEST = Meaning(
+    Cause.TRANSIENT, "the patch extension failed", "Read the patch extension's log on the machine.", patches=True
+)
+
+# How an operation that ran may end badly. Matched against the codes and messages of its error and details, the most
+# telling first: OPERATION_FAILED often stands beside another one. Left out, because nobody published what it reads:
+# the refusal of Red Hat Enterprise Linux 10; its support state says the same.
 OUTCOMES: tuple[Signal, ...] = (
-    Signal(
-        None,
-        "",
-        "newer_operation_superseded",
-        Meaning(
-            Cause.CONFLICT,
-            "a newer operation ended this one",
-            "Find what else patches this machine: a schedule, a script, the portal.",
-        ),
-    ),
-    Signal(None, "", "newer operation taking precedence", Meaning(Cause.CONFLICT, "a newer operation ended this one")),
-    Signal(
-        None,
-        "",
-        "shutdownorunresponsive",
-        Meaning(Cause.OWNER, "the machine is off or its agent does not answer", "Check power and VM agent."),
-    ),
-    Signal(
-        None,
-        "",
-        "maintenancewindowexceeded",
-        Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION."),
-    ),
+    Signal(None, "", "newer_operation_superseded", _SUPERSEDED),
+    Signal(None, "", "newer operation taking precedence", _SUPERSEDED),
+    Signal(None, "", "shutdownorunresponsive", _NO_ANSWER),
+    Signal(None, "", "allowextensionoperations", _FORBIDDEN),
+    Signal(None, "", "maintenancewindowexceeded", _TIME),
+    Signal(None, "", "insufficient time to schedule a required reboot", _TIME),
     Signal(None, "", "sudo status check failed", _SUDO),
     Signal(None, "", "unable to invoke sudo", _SUDO),
-    Signal(
-        None,
-        "",
-        "package_manager_failure",
-        Meaning(
-            Cause.OWNER,
-            "the package manager is broken",
-            "Repair it in the guest (for apt: sudo dpkg --configure -a).",
-            patches=True,
-        ),
-    ),
-    Signal(
-        None,
-        "",
-        "reboot failed to proceed",
-        Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that the machine came back.", patches=True),
-    ),
+    Signal(None, "", "package_manager_failure", _PACKAGES),
+    Signal(None, "", "unsupported older azure linux agent version", _OLD_AGENT),
+    Signal(None, "", "2.12.0.4", _BAD_AGENT),  # on SUSE 15 (Azure/LinuxPatchExtension, pull request 320)
+    Signal(None, "", "reboot failed to proceed", _REBOOT),
+    Signal(None, "", "0x8024402c", _UPDATE_SOURCE),
+    Signal(None, "", "0x8024401c", _UPDATE_SOURCE),
+    Signal(None, "", "0x8024402f", _UPDATE_SOURCE),
+    Signal(None, "", "0x80072ee2", _UPDATE_SOURCE),
+    Signal(None, "", "0x8024001e", _UPDATE_STOPS),
+    Signal(None, "", "0x8024002e", _UPDATE_OFF),
+    Signal(None, "", "0x80070422", _UPDATE_OFF),
+    Signal(None, "", "0x80070005", _NO_ACCESS),
+    Signal(None, "", "operation_failed", _GUEST),
 )
 
 _HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated"}
@@ -202,17 +227,33 @@ def meaning_of_refusal(status: int, codes: Iterable[str], message: str) -> Meani
     return next((signal.meaning for signal in REFUSALS if signal.matches(status, codes, message)), UNMATCHED)
 
 
-def meaning_of_outcome(status: str, error: Mapping[str, Any] | None) -> Meaning | None:
-    """Why an operation that ended did not do its work; None when it did. Failures hide behind Succeeded too."""
+def meaning_of_outcome(
+    status: str, error: Mapping[str, Any] | None, result: Mapping[str, Any] | None = None
+) -> Meaning | None:
+    """Why an operation that ended did not do its work; None when it did. Failures hide behind Succeeded too.
+
+    `result` is the whole of what an installation left, where it is known: some ends are told by its fields alone.
+    """
     codes, messages = real_errors(error)
     text = " ".join((*codes, *messages))
     for signal in OUTCOMES:
         if text.strip() and signal.matches(0, codes, text):
             return signal.meaning
+    if told := _told_by_fields(status, result or {}):
+        return told
     if status.lower() in ("succeeded", "completedwithwarnings"):
         return None
     remedy = "Read the patch extension's log on the machine."
     return Meaning(Cause.TRANSIENT, f"it ended {status}", remedy, patches=status.lower() == "failed")
+
+
+def _told_by_fields(status: str, result: Mapping[str, Any]) -> Meaning | None:
+    failed = result.get("failedPatchCount")
+    if status.lower() == "failed" and isinstance(failed, int) and failed > 0:
+        return _SOME_FAILED
+    if result.get("maintenanceWindowExceeded") is True:
+        return _TIME
+    return _REBOOT if str(result.get("rebootStatus")).lower() == "failed" else None
 
 
 def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

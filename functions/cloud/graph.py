@@ -56,7 +56,10 @@ class Graph:
             "due_machines",
             created_after=created_after,
             reassess_before=now - settings.min_interval,
-            window_open=settings.window is None or settings.window.closes(now, settings.blackouts) is not None,
+            # A plan names those that wait for their window too.
+            window_open=settings.mode is Mode.PLAN
+            or settings.window is None
+            or settings.window.closes(now, settings.blackouts) is not None,
             young_after=now - settings.first_span,
             all_images=settings.all_images,
             installs=settings.mode in (Mode.INSTALL, Mode.PLAN),

@@ -30,6 +30,7 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
 # Machines of one image version behave alike: of each, one machine is patched before the others.
 GENERALIZED = {"id": f"{_GALLERY}/web/versions/1.4.0"}
 GENERALIZED_API = {"id": f"{_GALLERY}/api/versions/2.0.0"}
+GENERALIZED_BATCH = {"id": f"{_GALLERY}/batch/versions/1.0.3"}
 GENERALIZED_KIOSK = {"id": f"{_GALLERY}/kiosk/versions/9.9.0"}
 SPECIALIZED = {"id": f"{_GALLERY}/database/versions/3.0.1"}
 SHARED = {"sharedGalleryImageId": f"/sharedGalleries/{SUBSCRIPTION}-golden/images/app/versions/2.1.0"}
@@ -159,6 +160,13 @@ async def _break_apt(hands: Hands, machine: str) -> None:
     hands.azure.behave(machine, _APT_BROKEN)
 
 
+async def _second_of_its_image(hands: Hands, machine: str) -> None:
+    """It becomes ready when the other machine of its image is being patched already."""
+    first = machine.replace("kiosk-02", "kiosk-01")
+    await hands.until(lambda: any(each.machine == first and each.kind == "install" for each in hands.azure.operations))
+    hands.azure.behave(machine, _PATCHES_FAIL)
+
+
 async def _delete_in_flight(hands: Hands, machine: str) -> None:
     await hands.until(lambda: any(each.machine == machine and each.kind == "assess" for each in hands.azure.operations))
     await hands.insist("DELETE", machine)
@@ -172,6 +180,7 @@ _APT_BROKEN = Behaviour(
     failed_patches=5,
     errors=(("PACKAGE_MANAGER_FAILURE", "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'"),),
 )
+_PATCHES_FAIL = Behaviour(support_state="Supported", pending=WAITING, install_status="Failed", failed_patches=5)
 _CONFLICT = {
     "error": {
         "code": "OperationNotAllowed",
@@ -231,8 +240,25 @@ _ANSWERS = (
         "apt-broken",
         "package manager broken",
         Expected("held", 1, 1),
-        GENERALIZED_KIOSK,
+        GENERALIZED_BATCH,
         act=_break_apt,
+        group="rg-office",
+    ),
+    Part(
+        "kiosk-01",
+        "its patches fail: a canary",
+        Expected("breaker-open", 2, 1),
+        GENERALIZED_KIOSK,
+        behaviour=_PATCHES_FAIL,
+        group="rg-office",
+    ),
+    Part(
+        "kiosk-02",
+        "its image's canary failed",
+        Expected("breaker-open", 1, 0),
+        GENERALIZED_KIOSK,
+        behaviour=_HANGS,
+        act=_second_of_its_image,
         group="rg-office",
     ),
     Part(

@@ -62,7 +62,7 @@ SETTINGS: Mapping[str, str] = {
 }
 
 # Lines that would only fill the ticker: they say nothing about one machine.
-_SILENT = {"event.ignored", "fleet.counted", "machine.counted", "sweep.finished", "sweep.skipped"}
+_SILENT = {"event.ignored", "fleet.counted", "machine.counted", "fleet.limited", "sweep.finished", "sweep.skipped"}
 _TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a number
     "assessment.started": (),
     "installation.started": (),
@@ -74,7 +74,7 @@ _TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a 
     "machine.deferred": ("reason",),
     "machine.held": ("state", "reason"),
     "machine.waiting": ("state", "reason"),
-    "machine.limited": ("state", "reason"),
+    "round.opened": (),
 }
 
 
@@ -137,7 +137,6 @@ class Stage:
     _started: float = field(default_factory=time.monotonic)
     _lives: list[asyncio.Task[None]] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
-    _limited: dict[str, tuple[str, str]] = field(default_factory=dict)  # machine → state and reason of its last wait
     _remembered: set[str] = field(default_factory=set)
     _seen: bool = False
     _traces_read: int = 0
@@ -228,8 +227,6 @@ class Stage:
         operations = [each for each in self.azure.operations if each.machine.lower() == part.id.lower()]
         counted = Counter(each.kind for each in operations)
         state, reason = (str(step.state), step.reason) if step else self._without_step(part)
-        if state == "due" and part.name in self._limited:
-            state, reason = self._limited[part.name]
         return Row(
             part.name, part.story, state, reason, step.remedy if step else "", counted["assess"], counted["install"],
             _progress(operations),
@@ -274,24 +271,10 @@ class Stage:
         return sum(each.function == "on_reconcile" and bool(each.ok) for each in self.host.invocations)
 
     def _news(self) -> list[Line]:
-        """The fresh lines of the journal. That a machine still waits for the same thing is no news."""
         fresh = self.host.traces[self._traces_read :]
         self._traces_read += len(fresh)
-        news: list[Line] = []
-        for fields, level in map(_read, fresh):
-            name = str(fields.get("machine", "")).rsplit("/", 1)[-1]
-            limit = (str(fields.get("state")), str(fields.get("reason")))
-            event = str(fields.get("event", ""))
-            if event == "machine.limited":
-                if self._limited.get(name) == limit:
-                    continue
-                self._limited[name] = limit
-            else:
-                self._limited.pop(name, None)
-            if event and event not in _SILENT:
-                seconds = time.monotonic() - self._started
-                news.append(Line(seconds, name, event, ", ".join(_details(event, fields)), level))
-        return news
+        seconds = time.monotonic() - self._started
+        return [line for trace in fresh if (line := _line(trace, seconds))]
 
 
 def _check(answer: ArmAnswer, method: str, path: str) -> None:
@@ -318,13 +301,18 @@ def _verdict(part: Part, row: Row, overlapping: bool) -> Verdict:
     return Verdict(row, f"{expected.state}, {expected.assessments}{more} assessed, {expected.installations} installed")
 
 
-def _read(trace: Trace) -> tuple[dict[str, Any], str]:
-    """A line of the journal and its level; nothing for the host's own line about a failed invocation."""
+def _line(trace: Trace, seconds: float) -> Line | None:
+    """A line of the journal as the ticker shows it; None for the host's own line about a failed invocation."""
     try:
         fields: dict[str, Any] = json.loads(trace.message)
     except ValueError:
-        return {}, trace.level
-    return fields, trace.level
+        return None
+    event = str(fields.get("event", ""))
+    if event in _SILENT:
+        return None
+    about = str(fields.get("machine", "")) or str(fields.get("image", "")).replace("/versions/", "/")
+    name = about.rsplit("/", 1)[-1] if "/virtualmachines/" in about else "/".join(about.rsplit("/", 2)[-2:])
+    return Line(seconds, name, event, ", ".join(_details(event, fields)), trace.level)
 
 
 def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:

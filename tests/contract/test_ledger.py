@@ -7,24 +7,40 @@ a record comes back as it was written, and a table that is missing is an error a
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from functions import rounds
 from functions.cloud.access import Access
 from functions.cloud.errors import CloudError, Unavailable
-from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, VERSION, Ledger, NewerRow, Stored, row_key
+from functions.cloud.ledger import (
+    APP,
+    STOP_BEFORE_EXPIRY,
+    SWEEP_LEASE,
+    VERSION,
+    Ledger,
+    NewerRow,
+    Stored,
+    StoredImage,
+    image_key,
+    row_key,
+)
 from functions.cloud.tables import TABLE, MemoryTable, StorageTable, Table
 from functions.machine import Kind, MachineId, SupportState, Verdict
+from functions.policy import LAST_RING
 from functions.record import Cause, Phase, Record, begin, hold, release
+from functions.rounds import ImageRecord, Tally
 from simulator.azurite import Azurite
 from simulator.identity import StaticCredential
 from tests.support import (
+    GALLERY_IMAGE,
     HOUR,
     MINUTE,
     NOW,
@@ -323,7 +339,8 @@ def test_one_machine_has_one_key_however_its_id_is_spelled() -> None:
 
 FULL = Record(
     machine=machine_id(), phase=Phase.RUNNING, kind=Kind.INSTALL, token="token", vm_id="vm", image="image",
-    region="westeurope", due_at=NOW, sent=True, looks=3,
+    region="westeurope", due_at=NOW, sent=True, looks=3, ring=4, group="quorum",
+    availability_set="/set", at_fault=True, neutral=True,
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
     begun_at=NOW, operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
     limit=timedelta(minutes=235), outcome="Failed", ended_at=NOW + HOUR, unanswered=2, attempts=7,
@@ -365,6 +382,7 @@ small = st.integers(0, 2**31 - 1)
 any_record = st.builds(
     Record, machine=st.just(machine_id()), phase=st.sampled_from(Phase), kind=st.sampled_from(Kind), token=words,
     vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
+    ring=st.integers(0, LAST_RING), group=words, availability_set=words, at_fault=st.booleans(), neutral=st.booleans(),
     verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
     begun_at=perhaps, operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
     ended_at=perhaps, unanswered=small, attempts=small, not_before=perhaps, cause=st.sampled_from(Cause), state=words,
@@ -386,7 +404,156 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 
 def test_the_strategy_above_knows_every_field() -> None:
-    assert len(fields(Record)) == 26, "a new field: give it to any_record and to FULL"
+    assert len(fields(Record)) == 31, "a new field: give it to any_record and to FULL"
+    assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
+
+
+# -- an image's row
+
+FULL_IMAGE = ImageRecord(
+    image=GALLERY_IMAGE, opened=NOW, canaries=2, proved=NOW + HOUR,
+    rings={0: Tally(3, 1, NOW + HOUR), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
+    failures=(NOW, NOW + MINUTE), counted=(OPERATION, "operation-2"), opening="20261125T120000",
+    opened_because="its canary größe: the package manager is broken", closed="20261101T080000",
+)  # fmt: skip
+OPEN_IMAGE = replace(FULL_IMAGE, closed="")
+
+
+async def close_by_hand(table: Table, image: str, opening: str) -> None:
+    """What docs/stop.md tells a person to do: merge one column, without looking at anybody's ETag."""
+    if isinstance(table, MemoryTable):
+        row = table.rows[APP, image_key(image)]
+        table._put(APP, row.key, {**row.columns, "closed": opening})
+        return
+    assert isinstance(table, StorageTable)
+    entity = {"PartitionKey": APP, "RowKey": image_key(image), "closed": opening}
+    await table._table().update_entity(entity, mode=UpdateMode.MERGE)
+
+
+async def test_an_image_that_nobody_knows_is_an_empty_record(ledger: Ledger) -> None:
+    stored = await ledger.image(GALLERY_IMAGE)
+    assert (stored.record, stored.row) == (ImageRecord(GALLERY_IMAGE), None)
+    assert not stored.record.breaker_open
+
+
+async def test_an_image_comes_back_as_it_was_written(ledger: Ledger) -> None:
+    plain = ImageRecord("x")
+    assert [item.name for item in fields(plain) if getattr(FULL_IMAGE, item.name) == getattr(plain, item.name)] == []
+    assert await ledger.put_image(await ledger.image(GALLERY_IMAGE), FULL_IMAGE)
+    stored = await ledger.image(GALLERY_IMAGE)
+    assert stored.record == FULL_IMAGE
+    assert stored.row is not None
+    assert stored.row.columns["opened"] == "2026-11-25T12:00:00+00:00"
+    assert all(isinstance(value, str | int | bool) for value in stored.row.columns.values())
+    assert (await ledger.image("another")).record == ImageRecord("another")
+
+
+async def test_an_images_row_is_moved_again_and_again(ledger: Ledger) -> None:
+    stored: StoredImage | None = await ledger.image(GALLERY_IMAGE)
+    for record in (ImageRecord(GALLERY_IMAGE, opened=NOW), OPEN_IMAGE, ImageRecord(GALLERY_IMAGE)):
+        assert stored is not None
+        stored = await ledger.put_image(stored, record)
+    assert (await ledger.image(GALLERY_IMAGE)).record == ImageRecord(GALLERY_IMAGE)
+
+
+async def test_of_two_who_move_an_images_row_one_wins(ledger: Ledger) -> None:
+    for record in (ImageRecord(GALLERY_IMAGE, canaries=1), ImageRecord(GALLERY_IMAGE, canaries=2)):  # new, then known
+        one, two = await ledger.image(GALLERY_IMAGE), await ledger.image(GALLERY_IMAGE)
+        answers = await asyncio.gather(ledger.put_image(one, record), ledger.put_image(two, record))
+        assert sum(answer is not None for answer in answers) == 1
+
+
+async def test_a_person_closes_the_breaker_with_one_column(ledger: Ledger) -> None:
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
+    assert (await ledger.image(GALLERY_IMAGE)).record.breaker_open
+    await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
+    record = (await ledger.image(GALLERY_IMAGE)).record
+    assert record == replace(OPEN_IMAGE, closed=OPEN_IMAGE.opening)
+    assert not record.breaker_open
+
+
+async def test_closing_another_opening_closes_nothing(ledger: Ledger) -> None:
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
+    await close_by_hand(ledger.table, GALLERY_IMAGE, "20261101T080000")
+    assert (await ledger.image(GALLERY_IMAGE)).record.breaker_open
+
+
+async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_open_it_again(ledger: Ledger) -> None:
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
+    seen = await ledger.image(GALLERY_IMAGE)
+    await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
+    settled = rounds.settle(
+        seen.record, "operation-3", machine_id(), 0, NOW, "", settings(), NOW + HOUR
+    )  # what the sweep makes of what it read: the breaker is still open there
+    assert settled.breaker_open
+    assert await ledger.put_image(seen, settled) is None
+    again = await ledger.image(GALLERY_IMAGE)
+    assert not again.record.breaker_open
+    assert await ledger.put_image(again, replace(again.record, canaries=3))
+    record = (await ledger.image(GALLERY_IMAGE)).record
+    assert (record.canaries, record.closed, record.breaker_open) == (3, OPEN_IMAGE.opening, False)
+
+
+async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:
+    newer = {"v": VERSION + 1, "image": GALLERY_IMAGE, "shape": "nobody knows"}
+    await ledger.table.insert(APP, image_key(GALLERY_IMAGE), newer)
+    with pytest.raises(NewerRow, match=f"version {VERSION + 1}; this app knows {VERSION}"):
+        await ledger.image(GALLERY_IMAGE)
+    assert await ledger.put_image(StoredImage(OPEN_IMAGE, None), OPEN_IMAGE) is None
+    row = await ledger.table.get(APP, image_key(GALLERY_IMAGE))
+    assert row is not None
+    assert dict(row.columns) == newer
+
+
+async def test_images_are_no_machines(ledger: Ledger) -> None:
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE), FULL_IMAGE)
+    await ledger.table.insert(APP, "pause", {"reason": "night"})
+    assert [item async for item in ledger.all()] == []
+
+
+def test_every_image_has_a_key_of_its_own_that_a_table_may_hold() -> None:
+    keys = {image_key(image) for image in (GALLERY_IMAGE, f"{GALLERY_IMAGE}1", "", "a:b#c?d/e\\f")}
+    assert len(keys) == 4
+    assert all(key.startswith("image-") and key.replace("-", "").isalnum() for key in keys)
+
+
+any_image = st.builds(
+    ImageRecord, image=words.filter(bool), opened=perhaps, canaries=small, proved=perhaps,
+    rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps), max_size=5),
+    failures=st.lists(moments, max_size=5).map(tuple), counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),
+    opening=words, opened_because=words, closed=words,
+)  # fmt: skip
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(any_image)
+def test_any_image_comes_back_as_it_was(record: ImageRecord) -> None:
+    async def there_and_back() -> StoredImage:
+        ledger = Ledger(MemoryTable())
+        await ledger.put_image(StoredImage(record, None), record)
+        return await ledger.image(record.image)
+
+    assert asyncio.run(there_and_back()).record == record
+
+
+# -- the row that pauses
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        pytest.param({"reason": "storage incident, Kim"}, "storage incident, Kim", id="with a reason"),
+        pytest.param({}, "no reason given", id="without"),
+        pytest.param({"reason": ""}, "no reason given", id="with an empty one"),
+    ],
+)
+async def test_a_row_pauses_the_app_until_it_is_deleted(ledger: Ledger, columns: dict[str, str], reason: str) -> None:
+    assert await ledger.paused() == ""
+    row = await ledger.table.insert(APP, "pause", columns)
+    assert await ledger.paused() == reason
+    assert row is not None
+    assert await ledger.table.delete(row)
+    assert await ledger.paused() == ""
 
 
 # -- what only storage can do

@@ -78,6 +78,11 @@ INSTALL = {
     # The host's waits are shortened, the functions' own work is not: nor may be the limit on it.
     "AzureFunctionsJobHost__functionTimeout": "10:00:00",
 }
+# A host takes one message at a time: otherwise the first to look takes all.
+ONE_AT_A_TIME = {
+    "AzureFunctionsJobHost__extensions__queues__batchSize": "1",
+    "AzureFunctionsJobHost__extensions__queues__newBatchThreshold": "0",
+}
 BY_HAND = "0 0 0 1 1 *"  # no tick in a test's life: sweeps are started by name
 HOST_SCALE = 0.003  # of the host's own waits: a failed message comes back after a second, the least there is
 
@@ -289,7 +294,7 @@ async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments
 
 
 async def test_two_instances_of_everything_patch_each_machine_once(chain: Chain) -> None:
-    hosts = [await chain.host(RECONCILE_SCHEDULE=BY_HAND) for _ in range(2)]
+    hosts = [await chain.host(RECONCILE_SCHEDULE=BY_HAND, **ONE_AT_A_TIME) for _ in range(2)]
     machines = [await chain.create(f"vm-{number:02}") for number in range(6)]
     await asyncio.gather(*(chain.deliver(host, chain.writes()) for host in hosts))
     async with sweeping(hosts[0]), sweeping(hosts[1]):
@@ -404,6 +409,21 @@ async def test_a_wrong_setting_stops_every_trigger_and_loses_nothing(chain: Chai
 
 
 # -- what is logged
+
+
+async def test_the_search_for_secrets_would_find_them(tls: Tls, azurite: Azurite) -> None:
+    """In what the app is handed: a token, an event with its claims, an operation's URL with its signature."""
+    async with started(tls, azurite) as chain:
+        machine = await chain.create("vm-01")
+        accepted = await chain.embedded.arm("POST", f"{machine}/assessPatches")
+        handed = {
+            "a token": identity.mint(identity.ARM),
+            "claims": json.dumps(chain.writes()[0]),
+            "a signature": accepted.headers["azure-asyncoperation"],
+            "an address": accepted.headers["azure-asyncoperation"],
+        }
+    for what, text in handed.items():
+        assert SECRETS[what].search(text), what
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from functions.cloud.access import Access
 from functions.cloud.compute import Compute
 from functions.cloud.errors import CloudError
 from functions.cloud.graph import Graph
-from functions.cloud.ledger import Ledger, NewerRow
+from functions.cloud.ledger import APP, Ledger, NewerRow, image_key
 from functions.cloud.tables import Entity, MemoryTable, Row
 from functions.cloud.work_queue import QUEUES, Message, Poison, read_message
 from functions.decision import Step
@@ -23,6 +23,7 @@ from functions.doors import Doors
 from functions.machine import Kind, Machine, MachineId
 from functions.policy import read_settings
 from functions.record import Record
+from functions.rounds import ImageRecord
 from simulator.azure import Azure, Behaviour, Limits, Timings
 
 START = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -133,18 +134,23 @@ class World:
     """Azure, the app's doors, and the host's deliveries, under one clock."""
 
     def __init__(
-        self, settings: dict[str, str] | None = None, timings: Timings | None = None, limits: Limits | None = None
+        self,
+        settings: dict[str, str] | None = None,
+        timings: Timings | None = None,
+        limits: Limits | None = None,
+        start: datetime = START,
     ) -> None:
-        self.now = START
+        self.now = start
         self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or SUPERSEDE)
-        self.settings = read_settings(SETTINGS | (settings or {}))
+        self._environment = SETTINGS | (settings or {})
+        self.settings = read_settings(self._environment)
         self.table = CrashingTable()
         self.queue = StoryQueue(lambda: self.now)
         self.doors = self.open_doors()
         self.errors: list[Exception] = []  # what steps raised and the host would log
         self._events_read = 0
         self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
-        self._next_sweep = START + self.sweep_every
+        self._next_sweep = start + self.sweep_every
         self.events_arrive = True
 
     def open_doors(self) -> Doors:
@@ -176,6 +182,31 @@ class World:
 
     def delete(self, machine: MachineId) -> None:
         self.azure.delete_machine(str(machine))
+
+    def power(self, machine: MachineId, kind: str) -> None:
+        """start, deallocate or powerOff, by somebody."""
+        self.azure.start_operation(str(machine), kind, started_by="User")
+
+    def set(self, **settings: str) -> None:
+        """Other app settings: the Functions host starts the app anew."""
+        self._environment |= settings
+        self.settings = read_settings(self._environment)
+        self.doors = self.open_doors()
+
+    async def pause(self, reason: str) -> None:
+        """The row of docs/stop.md."""
+        await self.table.insert(APP, "pause", {"reason": reason})
+
+    async def resume(self) -> None:
+        row = await self.table.get(APP, "pause")
+        assert row is not None
+        await self.table.delete(row)
+
+    async def close_breaker(self, opening: str, image: str = GALLERY) -> None:
+        """Merges the column `closed` into the image's row, as docs/stop.md says."""
+        row = await self.table.get(APP, image_key(image.lower()))
+        assert row is not None
+        await self.table.replace(row, dict(row.columns) | {"closed": opening})
 
     # -- what the host does
 
@@ -211,6 +242,13 @@ class World:
             if self.now >= self._next_sweep:
                 self._next_sweep = self.now + self.sweep_every
                 await self.sweep()
+
+    async def until(self, holds: Callable[[], bool], **at_most: float) -> None:
+        """Lets time pass until something holds; fails when it does not in this time."""
+        last = self.now + timedelta(**at_most)
+        while not holds():
+            assert self.now < last, "it never came to it"
+            await self.pass_time(seconds=self.tick.total_seconds())
 
     def in_long_steps(self) -> None:
         """For stories of days and weeks."""
@@ -256,6 +294,10 @@ class World:
         self.table.away = None
         return {machine.id.name: step for machine, step in await reconcile.everything(self.doors)}
 
+    async def image(self, image: str = GALLERY) -> ImageRecord:
+        """What the ledger remembers of an image."""
+        return (await self.doors.ledger.image(image.lower())).record
+
     async def machine(self, machine: MachineId) -> Machine:
         return await self.doors.compute.machine(machine)
 
@@ -267,6 +309,15 @@ class World:
             and (machine is None or operation.machine.lower() == str(machine))
             and (kind is None or operation.kind == kind)
         ]
+
+    def installed(self) -> list[str]:
+        """The names of the machines that were installed, in order, as often as they were."""
+        return [operation.machine.rsplit("/", 1)[-1] for operation in self.operations(kind="install")]
+
+    def installing(self, when: datetime | None = None) -> list[str]:
+        """The machines on which an installation runs."""
+        running = [each for each in self.operations(kind="install") if each.runs_at(when or self.now)]
+        return [operation.machine.rsplit("/", 1)[-1] for operation in running]
 
     def posts(self) -> list[Any]:
         return [request for request in self.azure.requests if request[1] == "POST" and "Patches" in request[2]]
@@ -300,7 +351,12 @@ def vm_body(**changes: Any) -> dict[str, Any]:
             "windowsConfiguration" if windows else "linuxConfiguration": configuration,
         },
     }
+    if "availability_set" in changes:
+        sets = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Microsoft.Compute/availabilitySets"
+        properties["availabilitySet"] = {"id": f"{sets}/{changes['availability_set']}"}
+    zones = {"zones": [changes["zone"]]} if "zone" in changes else {}
     return {
+        **zones,
         "location": changes.get("location", "westeurope"),
         "tags": changes.get("tags", {}),
         "properties": properties,

@@ -28,6 +28,7 @@ from functions.decision import (
     Step,
     Wait,
     case_of,
+    least_minutes,
     managed_elsewhere,
     next_look,
     next_step,
@@ -627,6 +628,42 @@ WINDOWS: dict[str, Row] = {
         State.WAITING_FOR_WINDOW,
         "only 29 minutes",
     ),
+    "just enough for a service pack": (
+        {"os_type": OsType.WINDOWS, "verdict": a_verdict(counts={"servicepack": 1})},
+        {"PATCH_WINDOW": "Wed 11:00-12:30", "PATCH_CLASSIFICATIONS": "Critical,ServicePack"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "Linux knows no service packs": (
+        {},
+        {"PATCH_WINDOW": "Wed 11:00-12:20", "PATCH_CLASSIFICATIONS": "Critical,ServicePack"},
+        Install,
+        State.DUE,
+        "",
+    ),
+    "too little is left before a black-out": (
+        {"tags": {"patch-window": "Wed 11:00-14:00 Asia/Tokyo; Wed 11:00-14:00"}},
+        {"PATCH_BLACKOUT": "2026-11-26 Pacific/Auckland", "PATCH_WINDOW": "Wed 10:00-13:00"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-12-02 11:00 UTC",
+    ),
+    "the tag and the setting overlap for too short a time": (
+        {"tags": {"patch-window": "Wed 11:50-12:10"}},
+        {"PATCH_WINDOW": "Wed 11:00-14:00"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "only 10 minutes of its window are left; it opens 2026-12-02 11:50 UTC",
+    ),
+    "of two windows the open one counts": ({}, {"PATCH_WINDOW": f"{NIGHTS}; Wed 11:00-14:00"}, Install, State.DUE, ""),
+    "of two windows the next one is named": (
+        {},
+        {"PATCH_WINDOW": f"{NIGHTS}; 2nd Tue +3d 01:00-05:00"},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28 22:00 UTC",
+    ),
     "the tag narrows the setting": (
         {"tags": {"patch-window": NIGHTS}},
         {"PATCH_WINDOW": "Wed 11:00-14:00"},
@@ -671,6 +708,20 @@ WINDOWS: dict[str, Row] = {
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
     ),
+    "closed, and the support state is too old to install on": (
+        {"verdict": a_verdict(assessed=NOW - 30 * HOUR)},
+        {"PATCH_WINDOW": NIGHTS},
+        Wait,
+        State.WAITING_FOR_WINDOW,
+        "2026-11-28 22:00 UTC",
+    ),
+    "open, and the support state is too old to install on": (
+        {"verdict": a_verdict(assessed=NOW - 30 * HOUR)},
+        {"PATCH_WINDOW": "Wed 11:00-14:00"},
+        Assess,
+        State.DUE,
+        "too old to install on",
+    ),
     "closed, and to be assessed": (
         {"verdict": a_verdict(state=SupportState.ABSENT)},
         {"PATCH_WINDOW": NIGHTS},
@@ -698,11 +749,35 @@ def test_windows(
         pytest.param({}, "Wed 11:00-23:00", 120, id="the window closes later"),
         pytest.param(YOUNG, NIGHTS, 120, id="a first patching is not cut"),
         pytest.param({"tags": {"patch-window": "Wed 12:00-12:45"}}, "any", 45, id="its own window closes earlier"),
+        pytest.param({"tags": {"patch-window": "any"}}, "Wed 11:00-12:40", 40, id="its own window closes later"),
+        pytest.param({"tags": {"patch-window": "Wed 11:00-12:45"}}, "Wed 12:00-12:30", 30, id="both close"),
+        pytest.param({}, NIGHTS, 0, id="closed"),
     ],
 )
 def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: str, minutes: int) -> None:
     machine = a_machine(**changes)
     assert case_of(machine, None, settings(PATCH_WINDOW=window), LONG_AGO, NOW).minutes_left == minutes
+
+
+def test_an_installation_ends_before_a_black_out() -> None:
+    """2026-11-26 begins in Auckland at 11:00 UTC of the day before, and an hour earlier than that it is not yet there."""
+    now = NOW - 105 * MINUTE
+    limits = settings(PATCH_BLACKOUT="2026-11-26 Pacific/Auckland")
+    assert case_of(a_machine(), None, limits, LONG_AGO, now).minutes_left == 45
+    assert case_of(a_machine(), None, limits, LONG_AGO, NOW).minutes_left == 0
+
+
+@pytest.mark.parametrize(
+    ("os_type", "classifications", "minutes"),
+    [
+        (OsType.LINUX, "Critical,Security", 20),
+        (OsType.LINUX, "ServicePack", 20),
+        (OsType.WINDOWS, "Critical,Security", 25),
+        (OsType.WINDOWS, "Critical,ServicePack", 30),
+    ],
+)
+def test_the_least_an_installation_needs(os_type: OsType, classifications: str, minutes: int) -> None:
+    assert least_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=classifications)) == minutes
 
 
 # -- 6. who else patches it
@@ -877,6 +952,24 @@ SCOPE: dict[str, Row] = {
     ),
     "marketplace with a third-party plan, without a state": (
         {"image": MARKETPLACE, "third_party_plan": True, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"PATCH_IMAGES": "all"},
+        Leave,
+        State.ASSESSED,
+        "third-party plan",
+    ),
+    "marketplace with a third-party plan, assessed long ago": (
+        {"image": MARKETPLACE, "third_party_plan": True, "verdict": replace(WEEK_OLD, state=SupportState.ABSENT)},
+        {"PATCH_IMAGES": "all"},
+        Assess,
+        State.DUE,
+        "last assessed 2026-11-19",
+    ),
+    "marketplace with a third-party plan, its assessment failed": (
+        {
+            "image": MARKETPLACE,
+            "third_party_plan": True,
+            "verdict": a_verdict(state=SupportState.ABSENT, status="Failed"),
+        },
         {"PATCH_IMAGES": "all"},
         Assess,
         State.DUE,

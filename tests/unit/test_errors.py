@@ -207,6 +207,10 @@ def test_only_two_meanings_are_the_verdict_unsupported() -> None:
     }
 
 
+def test_no_refusal_is_the_fault_of_patches_that_were_never_installed() -> None:
+    assert not [signal for signal in REFUSALS if signal.meaning.patches]
+
+
 def _meanings() -> list[Meaning]:
     return [signal.meaning for signal in (*REFUSALS, *OUTCOMES)] + [UNMATCHED]
 
@@ -270,6 +274,14 @@ FATES: dict[str, tuple[Exception, type[CloudError], type[CloudError]]] = {
     "408": (answered(408, ""), OutcomeUnknown, Unavailable),
     "500": (answered(500, wrapped("InternalServerError", "oops")), OutcomeUnknown, Unavailable),
     "503 as HTML": (answered(503, "<html>"), OutcomeUnknown, Unavailable),
+    "504": (answered(504, wrapped("GatewayTimeout", "late")), OutcomeUnknown, Unavailable),
+    "404 of the group": (answered(404, wrapped("ResourceGroupNotFound", "no")), Gone, Gone),
+    "429 of Resource Manager itself": (
+        answered(429, wrapped("SubscriptionRequestsThrottled", "")),
+        Throttled,
+        Throttled,
+    ),
+    "429 without a word": (answered(429, ""), Throttled, Throttled),
     "no answer": (sdk.ServiceResponseError("connection reset"), OutcomeUnknown, Unavailable),
     "no answer in time": (sdk.ServiceResponseTimeoutError("timeout"), OutcomeUnknown, Unavailable),
     "our own time-out": (TimeoutError(), OutcomeUnknown, Unavailable),
@@ -311,34 +323,114 @@ def test_a_defect_of_ours_is_not_dressed_up_as_one_of_azures() -> None:
 
 # -- how a run ended
 
-RUN_ROWS: list[tuple[str, Cause, str]] = [
-    ("NEWER_OPERATION_SUPERSEDED", Cause.CONFLICT, "a newer operation"),
-    ("Stopped: newer operation taking precedence", Cause.CONFLICT, "a newer operation"),
-    ("ShutdownOrUnresponsive", Cause.OWNER, "off or its agent"),
-    ("MaintenanceWindowExceeded", Cause.TRANSIENT, "the time ran out"),
-    ("Sudo status check failed. Please ensure the computer is configured correctly", Cause.OWNER, "sudo"),
-    ("Unable to invoke sudo", Cause.OWNER, "sudo"),
-    ("PACKAGE_MANAGER_FAILURE: run 'sudo dpkg --configure -a'", Cause.OWNER, "package manager"),
-    ("Reboot failed to proceed on the machine in a timely manner", Cause.TRANSIENT, "reboot"),
+# what it reads, who ends the trouble, whether the patches or the image are at fault, what the meaning says
+RUN_ROWS: list[tuple[str, Cause, bool, str]] = [
+    ("NEWER_OPERATION_SUPERSEDED", Cause.CONFLICT, False, "a newer operation"),
+    ("Stopped: newer operation taking precedence", Cause.CONFLICT, False, "a newer operation"),
+    ("ShutdownOrUnresponsive", Cause.OWNER, False, "off or its agent"),
+    ("AllowExtensionOperations=false on the VM", Cause.OWNER, False, "extensions are forbidden"),
+    ("MaintenanceWindowExceeded", Cause.TRANSIENT, False, "the time ran out"),
+    ("[RM] Insufficient time to schedule a required reboot.", Cause.TRANSIENT, False, "the time ran out"),
+    ("Sudo status check failed. Please ensure the computer is configured correctly", Cause.OWNER, False, "sudo"),
+    ("Unable to invoke sudo", Cause.OWNER, False, "sudo"),
+    ("PACKAGE_MANAGER_FAILURE: run 'sudo dpkg --configure -a'", Cause.OWNER, True, "package manager"),
+    ("Unsupported older Azure Linux Agent version", Cause.OWNER, True, "too old"),
+    ("Provisioning failed with WALinuxAgent-2.12.0.4", Cause.OWNER, True, "a known bad build"),
+    ("Reboot failed to proceed on the machine in a timely manner", Cause.TRANSIENT, False, "reboot"),
+    ("HRESULT 0x8024402C", Cause.OWNER, False, "does not reach its source"),
+    ("HRESULT 0x8024401C", Cause.OWNER, False, "does not reach its source"),
+    ("HRESULT 0x8024402F", Cause.OWNER, False, "does not reach its source"),
+    ("HRESULT 0x80072EE2", Cause.OWNER, False, "does not reach its source"),
+    ("HRESULT 0x8024001E", Cause.TRANSIENT, False, "shutting down"),
+    ("HRESULT 0x8024002E", Cause.OWNER, False, "Windows Update is disabled"),
+    ("HRESULT 0x80070422", Cause.OWNER, False, "Windows Update is disabled"),
+    ("HRESULT 0x80070005", Cause.OWNER, False, "disk C: is full"),
+    ("OPERATION_FAILED", Cause.TRANSIENT, True, "the patch extension failed"),
 ]
 
 
 def test_every_entry_about_a_run_has_its_row() -> None:
-    met = [next(signal for signal in OUTCOMES if signal.matches(0, [], text)) for text, _, _ in RUN_ROWS]
+    met = [next(signal for signal in OUTCOMES if signal.matches(0, [], text)) for text, *_ in RUN_ROWS]
     assert met == list(OUTCOMES)
 
 
 @pytest.mark.parametrize("status", ["Failed", "Succeeded", "CompletedWithWarnings"])
-@pytest.mark.parametrize(("text", "cause", "says"), RUN_ROWS)
-def test_how_a_run_ended(text: str, cause: Cause, says: str, status: str) -> None:
-    """A failure can hide behind a status of success: the details decide."""
+@pytest.mark.parametrize(("text", "cause", "at_fault", "says"), RUN_ROWS)
+def test_how_a_run_ended(text: str, cause: Cause, at_fault: bool, says: str, status: str) -> None:
+    """A failure can hide behind a status of success: the details decide. The most telling of several codes counts."""
     details = [{"code": "OPERATION_FAILED", "message": text}]
     meaning = meaning_of_outcome(status, {"code": "1", "message": "1 error/s reported.", "details": details})
     assert meaning is not None
-    assert meaning.cause is cause
+    assert (meaning.cause, meaning.patches) == (cause, at_fault)
     assert says in meaning.text
+    assert not meaning.unsupported
     by_code = meaning_of_outcome(status, {"code": "1", "details": [{"code": text, "message": ""}]})
     assert by_code == meaning
+    assert meaning_of_outcome(status, {"code": "1", "details": [{"code": text.upper(), "message": ""}]}) == meaning
+
+
+# An installation's own fields, where its error names nothing: status, fields, what it says ("" for nothing), at fault
+FIELDS: dict[str, tuple[str, dict[str, Any], str, bool]] = {
+    "patches failed": ("Failed", {"failedPatchCount": 2}, "some patches failed", True),
+    "patches failed, and the time ran out": (
+        "Failed",
+        {"failedPatchCount": 1, "maintenanceWindowExceeded": True},
+        "some patches failed",
+        True,
+    ),
+    "the time ran out": (
+        "Failed",
+        {"failedPatchCount": 0, "maintenanceWindowExceeded": True},
+        "the time ran out",
+        False,
+    ),
+    "the time ran out, with warnings": (
+        "CompletedWithWarnings",
+        {"maintenanceWindowExceeded": True},
+        "the time ran out",
+        False,
+    ),
+    "the reboot failed": ("Succeeded", {"rebootStatus": "Failed"}, "the reboot was slow or failed", False),
+    "failed, and nothing says why": ("Failed", {"failedPatchCount": 0}, "it ended Failed", True),
+    "failed, of an operation whose answer is gone": ("Failed", {}, "it ended Failed", True),
+    "no verdict": ("Unknown", {"failedPatchCount": 0}, "it ended Unknown", False),
+    "canceled": ("Canceled", {}, "it ended Canceled", False),
+    "installed, a reboot is required": ("Succeeded", {"rebootStatus": "Required"}, "", False),
+    "installed, the reboot is on its way": ("Succeeded", {"rebootStatus": "Started"}, "", False),
+    "installed, nothing to reboot for": ("Succeeded", {"rebootStatus": "NotNeeded"}, "", False),
+    "others pending, excluded or not selected": (
+        "Succeeded",
+        {"pendingPatchCount": 3, "excludedPatchCount": 2, "notSelectedPatchCount": 9, "failedPatchCount": 0},
+        "",
+        False,
+    ),
+    "warnings alone": ("CompletedWithWarnings", {"maintenanceWindowExceeded": False, "rebootStatus": None}, "", False),
+    "fields that are no fields": (
+        "Succeeded",
+        {"failedPatchCount": "many", "maintenanceWindowExceeded": "yes"},
+        "",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("status", "fields", "says", "at_fault"), FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("error", [None, "recorded"])
+def test_what_an_installations_fields_tell(
+    status: str, fields: dict[str, Any], says: str, at_fault: bool, error: str | None
+) -> None:
+    harmless = HARMLESS["recorded with every success"] if error else None
+    meaning = meaning_of_outcome(status, harmless, fields)
+    assert (meaning.text if meaning else "", bool(meaning and meaning.patches)) == (says, at_fault)
+    if meaning and meaning.cause is Cause.OWNER:
+        assert meaning.remedy
+
+
+def test_a_named_error_says_more_than_the_fields() -> None:
+    error = {"code": "1", "details": [{"code": "NEWER_OPERATION_SUPERSEDED", "message": ""}]}
+    meaning = meaning_of_outcome("Failed", error, {"failedPatchCount": 4, "maintenanceWindowExceeded": True})
+    assert meaning is not None
+    assert (meaning.cause, meaning.patches) == (Cause.CONFLICT, False)
 
 
 HARMLESS: dict[str, Any] = {

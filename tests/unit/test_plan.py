@@ -1,75 +1,134 @@
-"""Fleet limits: which of the due machines now, and how far apart.
+"""Fleet limits: which of the due machines now, why the others wait, and how far apart the calls are.
 
-Factors: assessments and installations, slots taken by every phase, one and two quota buckets, claims that wait to be
-sent, and how much is queued already. Below the examples, random fleets.
+Factors: assessments and installations; slots taken by every phase; fleet, image, availability set and patch-group;
+groups in trouble; images with every kind of record; one and two quota buckets; claims that wait to be sent, and how
+much is queued already. Below the examples, random fleets: what holds in each, what a restriction never adds, and that
+in time everybody is handed out.
+
+Who is the canary and when a ring opens is told in test_rounds.py; here it is enough that the plan heeds it.
 """
 
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions.decision import Assess, Install, State
-from functions.machine import Kind, MachineId
+from functions import rounds
+from functions.decision import Assess, Install, State, Step, Wait
+from functions.machine import Image, ImageKind, Kind, Machine, MachineId
 from functions.plan import (
+    BURST_SHARE,
+    FILL_TIME,
     HORIZON,
     TOKENS_A_CALL,
     TOKENS_A_MINUTE,
+    TOKENS_AT_MOST,
     Candidate,
+    Fleet,
     HandOut,
     Plan,
     installations_in_flight,
     make,
     waits_to_be_sent,
+    with_eta,
 )
+from functions.policy import Settings
 from functions.record import Phase, Record
-from tests.support import DAY, HOUR, NOW, a_machine, a_record, machine_id, settings
+from functions.rounds import ImageRecord, Tally
+from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id, settings
 
 REGIONS = ("westeurope", "northeurope")
+OTHER_SUBSCRIPTION = "00000000-0000-0000-0000-000000000002"
 
 
-def to_assess(name: str, region: str = "westeurope", age: timedelta = DAY) -> Candidate:
-    machine = a_machine(id=machine_id(name), location=region, created=NOW - age)
+def a_member(
+    name: str,
+    image: str = GALLERY_IMAGE,
+    *,
+    ring: int | None = None,
+    group: str = "",
+    availability_set: str = "",
+    region: str = "westeurope",
+    subscription: str = SUBSCRIPTION,
+    age: timedelta = DAY,
+) -> Machine:
+    tags = {"patch-ring": str(ring)} if ring is not None else {}
+    return a_machine(
+        id=machine_id(name, subscription=subscription),
+        image=Image(ImageKind.GALLERY if image else ImageKind.NONE, image),
+        tags=tags | ({"patch-group": group} if group else {}),
+        availability_set=availability_set,
+        location=region,
+        created=NOW - age,
+    )
+
+
+def to_assess(machine: Machine) -> Candidate:
     return Candidate(machine, Assess(State.DUE, "absent"))
 
 
-def to_install(name: str, region: str = "westeurope", age: timedelta = DAY) -> Candidate:
-    machine = a_machine(id=machine_id(name), location=region, created=NOW - age)
+def to_install(machine: Machine) -> Candidate:
     return Candidate(machine, Install(State.DUE, "Supported"))
+
+
+def at_work(machine: Machine, phase: Phase = Phase.RUNNING, kind: Kind = Kind.INSTALL) -> Record:
+    """The row of an installation that began long enough ago to be no concern of the pace."""
+    item = to_install(machine)
+    return a_record(
+        machine=machine.id, image=machine.image.key, region=machine.location, ring=item.wishes.ring,
+        group=item.wishes.group, availability_set=machine.availability_set, phase=phase, kind=kind,
+        begun_at=None if phase is Phase.QUEUED else NOW - HOUR,
+    )  # fmt: skip
+
+
+def proved(image: str = GALLERY_IMAGE) -> ImageRecord:
+    """An image two days into its round, its canary baked."""
+    return ImageRecord(image, opened=NOW - 2 * DAY, canaries=1, proved=NOW - DAY)
+
+
+def fleet_of(*rows: Record, **images: ImageRecord) -> Fleet:
+    """Rows in flight. The image of a_member() is proved, and so are the images `x` and `y`; `images` put in others."""
+    known = {GALLERY_IMAGE: proved(), "x": proved("x"), "y": proved("y")}
+    return Fleet(rows, known | images)
 
 
 def names(plan: Plan) -> list[str]:
     return [item.machine.name for item in plan.hand_outs]
 
 
-def fleet(count: int, region: str = "westeurope", prefix: str = "vm") -> list[Candidate]:
-    return [to_assess(f"{prefix}-{number:04}", region) for number in range(count)]
+def states(plan: Plan) -> dict[str, State]:
+    return {machine.name: step.state for machine, step in plan.waits.items()}
+
+
+def many(count: int, region: str = "westeurope", prefix: str = "vm") -> list[Candidate]:
+    return [to_assess(a_member(f"{prefix}-{number:04}", region=region)) for number in range(count)]
+
+
+# -- order and slots
 
 
 def test_nothing_due_is_an_empty_plan() -> None:
-    assert make([], [], settings(), NOW) == Plan([], 0, 0)
+    assert make([], Fleet(), settings(), NOW) == Plan([], {}, {})
 
 
-def test_assessments_first_then_the_oldest_machines() -> None:
-    due = [to_install("new"), to_install("old", age=9 * DAY), to_assess("b"), to_assess("a", age=2 * DAY)]
-    assert names(make(due, [], settings(), NOW)) == ["a", "b", "old", "new"]
+def test_assessments_first_then_installations_and_of_each_the_oldest_machines() -> None:
+    due = [
+        to_install(a_member("new", "x")),
+        to_install(a_member("old", "y", age=9 * DAY)),
+        to_assess(a_member("b")),
+        to_assess(a_member("a", age=2 * DAY)),
+    ]
+    assert names(make(due, fleet_of(), settings(), NOW)) == ["a", "b", "old", "new"]
 
 
-def test_the_cap_counts_installations_alone() -> None:
-    due = [to_install("i1", age=3 * DAY), to_install("i2", age=2 * DAY), to_install("i3"), *fleet(20)]
-    plan = make(due, [], settings(PATCH_MAX_IN_FLIGHT="2"), NOW)
-    assert [item.name for item in map(lambda hand_out: hand_out.machine, plan.hand_outs)][-2:] == ["i1", "i2"]
-    assert len(plan.hand_outs) == 22
-    assert plan.waiting_for_slot == 1
-
-
-def test_a_cap_of_nought_installs_nothing_and_assesses_all() -> None:
-    plan = make([to_install("i1"), to_assess("a1")], [], settings(PATCH_MAX_IN_FLIGHT="0"), NOW)
-    assert names(plan) == ["a1"]
-    assert plan.waiting_for_slot == 1
+def test_within_an_image_the_lower_ring_goes_first() -> None:
+    due = [to_install(a_member("b", ring=1, age=9 * DAY)), to_install(a_member("a", ring=0))]
+    assert names(make(due, fleet_of(), settings(), NOW)) == ["a"]
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -78,55 +137,195 @@ def test_what_holds_a_slot(phase: Phase) -> None:
     assert held == (1 if phase in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) else 0)
 
 
-def test_slots_that_are_taken_are_not_given_again() -> None:
-    rows = [a_record(machine=machine_id(f"r{number}"), kind=Kind.INSTALL, phase=Phase.RUNNING) for number in range(3)]
-    plan = make([to_install("i1"), to_install("i2")], rows, settings(PATCH_MAX_IN_FLIGHT="4"), NOW)
-    assert len(plan.hand_outs) == 1
-    plan = make([to_install("i1")], rows, settings(PATCH_MAX_IN_FLIGHT="2"), NOW)  # a cap lowered under way
-    assert (len(plan.hand_outs), plan.waiting_for_slot) == (0, 1)
+SLOT, GROUP, CANARY = State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP, State.WAITING_FOR_CANARY
 
 
-def test_calls_of_one_bucket_are_spread_and_end_at_the_horizon() -> None:
-    plan = make(fleet(1000), [], settings(PATCH_PACE_PERCENT="100"), NOW)
-    delays = [item.delay for item in plan.hand_outs]
-    assert delays[:3] == [timedelta(0), timedelta(milliseconds=600), timedelta(milliseconds=1200)]
-    assert len(delays) == 500  # 200 tokens a minute, 2 a call, 5 minutes
-    assert plan.waiting_for_pace == 500
-    assert max(delays) < HORIZON
+@dataclass(frozen=True)
+class Case:
+    """What is due, what is at work, and what comes of it."""
+
+    due: list[Machine]
+    rows: list[Record]
+    environ: dict[str, str]
+    handed_out: list[str]
+    waits: dict[str, State]
+    reason: str = ""
 
 
-@pytest.mark.parametrize(("percent", "calls"), [("75", 375), ("50", 250), ("1", 5)])
-def test_the_pace_leaves_room_for_others(percent: str, calls: int) -> None:
-    assert len(make(fleet(600), [], settings(PATCH_PACE_PERCENT=percent), NOW).hand_outs) == calls
+def of(count: int, image: str = "x", **changes: str) -> list[Machine]:
+    return [a_member(f"{image}{number}", image, **changes) for number in range(count)]  # type: ignore[arg-type]
 
 
-def test_two_buckets_go_side_by_side() -> None:
-    due = fleet(300, "westeurope", "w") + fleet(300, "northeurope", "n")
-    plan = make(due, [], settings(PATCH_PACE_PERCENT="50"), NOW)
-    assert Counter(item.machine.name[0] for item in plan.hand_outs) == {"w": 250, "n": 250}
-    assert sum(item.delay == timedelta(0) for item in plan.hand_outs) == 2
+CAPS: dict[str, Case] = {
+    "the fleet's cap": Case(
+        of(3), [], {"PATCH_MAX_IN_FLIGHT": "2"}, ["x0", "x1"], {"x2": SLOT}, "2 installations are under way"
+    ),
+    "the fleet's cap, over two images": Case(
+        [*of(2), *of(2, "y")], [], {"PATCH_MAX_IN_FLIGHT": "3"}, ["x0", "x1", "y0"], {"y1": SLOT}, "in the fleet"
+    ),
+    "slots that are taken": Case(
+        of(2), [at_work(a_member("r", "y"))], {"PATCH_MAX_IN_FLIGHT": "2"}, ["x0"], {"x1": SLOT}, "PATCH_MAX_IN_FLIGHT"
+    ),
+    "a cap that was lowered under way": Case(
+        of(1), [at_work(machine) for machine in of(3, "y")], {"PATCH_MAX_IN_FLIGHT": "2"}, [], {"x0": SLOT},
+        "3 installations are under way",
+    ),
+    "a cap of nought": Case(of(1), [], {"PATCH_MAX_IN_FLIGHT": "0"}, [], {"x0": SLOT}, "0 installations"),
+    "assessments take no slot": Case(
+        of(1), [at_work(a_member("r"), kind=Kind.ASSESS)], {"PATCH_MAX_IN_FLIGHT": "1"}, ["x0"], {}
+    ),
+    "the cap of an image": Case(
+        [*of(3), *of(1, "y")], [], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0", "x1", "y0"], {"x2": SLOT},
+        "2 installations are under way on its image (PATCH_MAX_PER_IMAGE)",
+    ),
+    "the cap of an image, partly taken": Case(
+        of(2), [at_work(a_member("r", "x"))], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0"], {"x1": SLOT}, "on its image"
+    ),
+    "machines without an image are no image": Case(
+        of(3, ""), [], {"PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "1"}, ["0", "1", "2"], {}
+    ),
+    "one of an availability set": Case(
+        of(2, availability_set="/s"), [], {}, ["x0"], {"x1": GROUP}, "another machine of its availability set"
+    ),
+    "one of an availability set is at work": Case(
+        of(1, availability_set="/s"), [at_work(a_member("r", "y", availability_set="/s"))], {}, [], {"x0": GROUP},
+        "another machine of its availability set",
+    ),
+    "another availability set": Case(
+        of(1, availability_set="/s"), [at_work(a_member("r", "y", availability_set="/t"))], {}, ["x0"], {}
+    ),
+    "one of a group": Case(of(2, group="quorum"), [], {}, ["x0"], {"x1": GROUP}, "another member of quorum"),
+    "one of a group, over images": Case(
+        [*of(1, group="quorum"), *of(1, "y", group="Quorum")], [], {}, ["x0"], {"y0": GROUP}, "another member of quorum"
+    ),
+    "one of a group is at work": Case(
+        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"))], {}, [], {"x0": GROUP}, "quorum"
+    ),
+    "one of a group is not back from its installation yet": Case(
+        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), Phase.ENDED)], {}, [], {"x0": GROUP},
+        "another member of quorum",
+    ),
+    "one of a set is not back from its installation yet": Case(
+        of(1, availability_set="/s"), [at_work(a_member("r", "y", availability_set="/s"), Phase.ENDED)], {}, [],
+        {"x0": GROUP}, "availability set",
+    ),
+    "a member that is assessed holds nobody up": Case(
+        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), kind=Kind.ASSESS)], {}, ["x0"], {}
+    ),
+    "a group of another subscription": Case(
+        of(1, group="quorum"), [at_work(a_member("r", group="quorum", subscription=OTHER_SUBSCRIPTION))], {}, ["x0"], {}
+    ),
+}  # fmt: skip
 
 
-def test_two_subscriptions_of_one_region_are_two_buckets() -> None:
-    other = "00000000-0000-0000-0000-000000000002"
-    machine = a_machine(id=MachineId(other, "rg", "x"))
-    due = [*fleet(3), Candidate(machine, Assess(State.DUE, "absent"))]
-    assert sum(item.delay == timedelta(0) for item in make(due, [], settings(), NOW).hand_outs) == 2
+@pytest.mark.parametrize("case", CAPS.values(), ids=CAPS)
+def test_caps(case: Case) -> None:
+    plan = make([to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), NOW)
+    assert names(plan) == case.handed_out
+    assert states(plan) == case.waits
+    assert all(case.reason in step.reason for step in plan.waits.values())
 
 
-def test_what_is_queued_already_is_taken_off_the_pace() -> None:
-    rows = [a_record(machine=machine_id(f"q{number}")) for number in range(300)]
-    plan = make(fleet(200), rows, settings(), NOW)
-    assert len(plan.hand_outs) == 75
-    assert plan.hand_outs[0].delay == 300 * timedelta(milliseconds=800)
+TROUBLE = {(SUBSCRIPTION, "quorum"): "db-2"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "goes"),
+    [
+        pytest.param(a_member("x0", group="quorum"), False, id="of the group"),
+        pytest.param(a_member("x0", group="other"), True, id="of another group"),
+        pytest.param(a_member("x0"), True, id="of none"),
+        pytest.param(
+            a_member("x0", group="quorum", subscription=OTHER_SUBSCRIPTION), True, id="its namesake elsewhere"
+        ),
+    ],
+)
+def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, goes: bool) -> None:
+    plan = make([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    assert names(plan) == (["x0"] if goes else [])
+    if not goes:
+        step = plan.waits[machine.id]
+        assert step.reason == "db-2 of patch-group quorum is off or unhealthy"
+        assert step.remedy == "Start or repair db-2, or take it out of the group."
+
+
+def test_a_machine_that_its_neighbours_hold_is_nobodys_canary_and_keeps_no_ring_closed() -> None:
+    due = [to_install(a_member("a", "new", ring=0, group="quorum")), to_install(a_member("b", "new", ring=1))]
+    plan = make(due, Fleet(troubled_groups=TROUBLE), settings(), NOW)
+    assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
+    due = [to_install(a_member("a", ring=0, group="quorum")), to_install(a_member("b", ring=1))]
+    plan = make(due, replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
+
+
+def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
+    member = a_member("a", "bad", group="quorum", availability_set="/s")
+    known = Fleet(
+        [at_work(a_member("r", "bad", group="quorum", availability_set="/s"))],
+        {"bad": replace(proved("bad"), opening="o")},
+        TROUBLE,
+    )
+    plan = make([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), NOW)
+    assert (names(plan), plan.waits, plan.opened) == (["a"], {}, {})
+
+
+# -- rounds, as far as the plan is concerned
+
+
+def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
+    plan = make([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), NOW)
+    assert names(plan) == ["p0", "q0"]
+    assert states(plan) == {"p1": CANARY, "q1": CANARY}
+    assert plan.opened == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
+
+
+def test_a_canary_that_ended_and_is_not_settled_yet_is_still_the_canary() -> None:
+    known = Fleet([at_work(a_member("p0", "p"), Phase.ENDED)], {"p": ImageRecord("p", opened=NOW - HOUR)})
+    plan = make([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    assert (names(plan), states(plan)) == ([], {"p1": CANARY})
+
+
+@pytest.mark.parametrize(("phase", "replaced"), [(Phase.RUNNING, False), (Phase.HELD, True)])
+def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None:
+    known = Fleet([at_work(a_member("p0", "p"), phase)], {"p": ImageRecord("p", opened=NOW - HOUR)})
+    plan = make([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    assert names(plan) == (["p1"] if replaced else [])
+
+
+def test_a_round_opens_only_where_somebody_goes() -> None:
+    known = {"p": replace(proved("p"), opened=NOW - 8 * DAY)}
+    due = [to_install(a_member("p0", "p"))]
+    assert make(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), NOW).opened == {}
+    opened = make(due, Fleet((), known), settings(), NOW).opened
+    assert opened == {"p": ImageRecord("p", opened=NOW)}
+    assert make(due, Fleet((), {"p": proved("p")}), settings(), NOW).opened == {"p": proved("p")}  # the one that holds
+
+
+def test_an_open_breaker_stops_its_image_and_no_other() -> None:
+    bad = replace(proved("x"), opening="20261125T110000", opened_because="its canary x9: it does not boot")
+    due = [to_install(machine) for machine in [*of(2), *of(1, "y")]]
+    plan = make(due, fleet_of(x=bad), settings(), NOW)
+    assert names(plan) == ["y0"]
+    assert states(plan) == {"x0": State.BREAKER_OPEN, "x1": State.BREAKER_OPEN}
+    assert set(plan.waits.values()) == {rounds.breaker_wait(bad)}
+    assert "x" not in plan.opened
+
+
+def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
+    plan = make([to_install(machine) for machine in of(2, "")], Fleet(), settings(), NOW)
+    assert (names(plan), plan.opened) == (["0", "1"], {})
+
+
+# -- claims that wait to be sent
 
 
 def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> None:
-    unsent = a_record(machine=machine_id("unsent"), kind=Kind.INSTALL, sent=False)
-    plan = make([to_install("new"), to_assess("a")], [unsent], settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
+    unsent = replace(at_work(a_member("unsent", "y"), Phase.QUEUED), sent=False)
+    due = [to_install(a_member("new", "x")), to_assess(a_member("a"))]
+    plan = make(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
     assert plan.hand_outs[0] == HandOut(machine_id("unsent"), None, timedelta(0))
     assert names(plan) == ["unsent", "a"]
-    assert plan.waiting_for_slot == 1
+    assert states(plan) == {"new": SLOT}
 
 
 @pytest.mark.parametrize(
@@ -140,51 +339,417 @@ def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> No
 )
 def test_claims_that_wait_to_be_sent(record: Record, waits: bool) -> None:
     assert waits_to_be_sent(record, NOW) is waits
-    assert bool(make([], [record], settings(), NOW).hand_outs) is waits
+    assert bool(make([], Fleet([record]), settings(), NOW).hand_outs) is waits
+
+
+# -- the pace
+
+
+def calls_in(span: timedelta, percent: int) -> int:
+    """How many calls the share of the quota refills in this time."""
+    return int(span / timedelta(minutes=1) * TOKENS_A_MINUTE / TOKENS_A_CALL * percent / 100)
+
+
+def burst(percent: int) -> int:
+    return int(TOKENS_AT_MOST / TOKENS_A_CALL * BURST_SHARE * percent / 100)
+
+
+def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_the_horizon() -> None:
+    plan = make(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    delays = [item.delay for item in plan.hand_outs]
+    assert delays[: burst(100)] == [timedelta(0)] * burst(100)
+    assert delays[burst(100) :][:3] == [timedelta(0), timedelta(milliseconds=600), timedelta(milliseconds=1200)]
+    assert len(delays) == burst(100) + calls_in(HORIZON, 100)
+    assert max(delays) < HORIZON
+    assert set(states(plan).values()) == {SLOT}
+    assert len(plan.waits) == 1000 - len(delays)
+    assert all("quota of patch calls" in step.reason for step in plan.waits.values())
+
+
+def test_what_one_sweep_sends_at_once_leaves_the_bucket_a_minutes_calls() -> None:
+    """The bucket refills at the end of each minute: what goes in the first one must be there already."""
+    plan = make(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    first_minute = sum(item.delay < timedelta(minutes=1) for item in plan.hand_outs)
+    assert first_minute * TOKENS_A_CALL <= TOKENS_AT_MOST
+
+
+@pytest.mark.parametrize("percent", [75, 50, 1])
+def test_the_pace_leaves_room_for_others(percent: int) -> None:
+    plan = make(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    assert len(plan.hand_outs) == burst(percent) + calls_in(HORIZON, percent)
+
+
+def test_two_buckets_go_side_by_side() -> None:
+    due = many(600, "westeurope", "w") + many(600, "northeurope", "n")
+    each = burst(50) + calls_in(HORIZON, 50)
+    plan = make(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), NOW)
+    assert Counter(item.machine.name[0] for item in plan.hand_outs) == {"w": each, "n": each}
+
+
+def test_two_subscriptions_of_one_region_are_two_buckets() -> None:
+    queued = [a_record(machine=machine_id(f"q{number}")) for number in range(burst(75) + 9)]
+    due = [to_assess(a_member("here")), to_assess(a_member("there", subscription=OTHER_SUBSCRIPTION))]
+    delays = {item.machine.name: item.delay for item in make(due, Fleet(queued), settings(), NOW).hand_outs}
+    assert delays["here"] > delays["there"] == timedelta(0)
+
+
+def test_what_is_queued_already_is_taken_off_the_pace() -> None:
+    rows = [a_record(machine=machine_id(f"q{number}")) for number in range(300)]
+    plan = make(many(900), Fleet(rows), settings(), NOW)
+    assert plan.hand_outs[0].delay == 300 * timedelta(milliseconds=800)
+    assert len(plan.hand_outs) == calls_in(HORIZON, 75) - 300
+
+
+CALLED: list[tuple[str, Record, int]] = [
+    # a row, and how many of the two calls over the burst have to wait then, and of those in it
+    ("called just now", a_record(phase=Phase.RUNNING, begun_at=NOW), 2),
+    ("called before the bucket was full again", a_record(phase=Phase.ENDED, begun_at=NOW - FILL_TIME + MINUTE), 2),
+    ("called long ago", a_record(phase=Phase.RUNNING, begun_at=NOW - FILL_TIME), 1),
+    ("held since before", a_record(phase=Phase.HELD), 1),
+    ("queued: it will be called, and is the first after the burst too", a_record(), 3),
+    ("postponed by a 429: the bucket was empty", a_record(sent=False, due_at=NOW + HOUR), 2),
+]
+
+
+@pytest.mark.parametrize(("row", "late"), [row[1:] for row in CALLED], ids=[row[0] for row in CALLED])
+def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) -> None:
+    delays = [item.delay for item in make(many(burst(75) - 1), Fleet([row]), settings(), NOW).hand_outs]
+    assert delays == [timedelta(0)] * len(delays)
+    delays = [item.delay for item in make(many(burst(75) + 2), Fleet([row]), settings(), NOW).hand_outs]
+    assert sum(delay > timedelta(0) for delay in delays) == late
+
+
+# -- a plan's guess
+
+
+@pytest.mark.parametrize(
+    ("place", "when"),
+    [(0, NOW + 2 * HOUR), (9, NOW + 2 * HOUR), (10, NOW + 4 * HOUR), (25, NOW + 6 * HOUR)],
+)
+def test_when_a_slot_will_be_free(place: int, when: datetime) -> None:
+    assert with_eta(Wait(SLOT, "full"), place, settings(), NOW).when == when
+
+
+@pytest.mark.parametrize(
+    ("step", "cap"),
+    [
+        pytest.param(Wait(SLOT, "full"), "0", id="never: no slot at all"),
+        pytest.param(Wait(CANARY, "first"), "10", id="nobody knows"),
+        pytest.param(Wait(SLOT, "full", when=NOW + DAY), "10", id="known already"),
+    ],
+)
+def test_what_cannot_be_guessed_is_left_as_it_is(step: Step, cap: str) -> None:
+    assert with_eta(step, 3, settings(PATCH_MAX_IN_FLIGHT=cap), NOW) is step
 
 
 # -- random fleets
 
-candidates = st.lists(
-    st.tuples(st.sampled_from([to_assess, to_install]), st.sampled_from(REGIONS), st.integers(0, 9)), max_size=60
-).map(lambda rows: [make_one(f"c{n}", region, age * DAY) for n, (make_one, region, age) in enumerate(rows)])
-records = st.lists(
-    st.tuples(st.sampled_from(Phase), st.sampled_from(Kind), st.booleans(), st.sampled_from(REGIONS)), max_size=60
-).map(
-    lambda rows: [
-        a_record(machine=machine_id(f"r{n}"), phase=phase, kind=kind, sent=sent, region=region)
-        for n, (phase, kind, sent, region) in enumerate(rows)
-    ]
+IMAGES = ("", "p", "q", "r")
+GROUPS = ("", "", "", "g", "h")
+SETS = ("", "", "", "/s", "/t")
+
+
+def members(prefix: str, largest: int, *, neighbours: bool = True) -> st.SearchStrategy[list[Machine]]:
+    none = st.just("")
+    one = st.tuples(
+        st.sampled_from(IMAGES), st.sampled_from([None, None, 0, 1, 2]),
+        st.sampled_from(GROUPS) if neighbours else none, st.sampled_from(SETS) if neighbours else none,
+        st.sampled_from(REGIONS), st.integers(1, 9),
+    )  # fmt: skip
+    return st.lists(one, max_size=largest).map(
+        lambda rows: [
+            a_member(
+                f"{prefix}{number}", image, ring=ring, group=group, availability_set=neighbour, region=region,
+                age=age * DAY,
+            )
+            for number, (image, ring, group, neighbour, region, age) in enumerate(rows)
+        ]
+    )  # fmt: skip
+
+
+def candidates(largest: int = 40, *, neighbours: bool = True) -> st.SearchStrategy[list[Candidate]]:
+    made = st.lists(st.sampled_from([to_install, to_install, to_assess]), min_size=largest, max_size=largest)
+    return st.tuples(members("c", largest, neighbours=neighbours), made).map(
+        lambda both: [make_one(machine) for machine, make_one in zip(both[0], both[1], strict=False)]
+    )
+
+
+def records(largest: int = 12, *, neighbours: bool = True) -> st.SearchStrategy[list[Record]]:
+    drawn = st.tuples(st.sampled_from(Phase), st.sampled_from([Kind.INSTALL, Kind.INSTALL, Kind.ASSESS]), st.booleans())
+    phases = st.lists(drawn, min_size=largest, max_size=largest)
+    return st.tuples(members("r", largest, neighbours=neighbours), phases).map(
+        lambda both: [
+            replace(at_work(machine, phase, kind), sent=sent)
+            for machine, (phase, kind, sent) in zip(both[0], both[1], strict=False)
+        ]
+    )
+
+
+def an_image(image: str) -> dict[str, ImageRecord]:
+    """Every kind of record that an image may have, by what it is."""
+    return {
+        "no round": ImageRecord(image),
+        "no canary yet": ImageRecord(image, opened=NOW - HOUR),
+        "one canary": ImageRecord(image, opened=NOW - HOUR, canaries=1, proved=NOW - MINUTE),
+        "baked": replace(proved(image), canaries=9),
+        "ring 0 failed": replace(proved(image), canaries=9, rings={0: Tally(1, 1, NOW - DAY)}),
+        "expired": replace(proved(image), canaries=9, opened=NOW - 30 * DAY),
+        "breaker open": replace(proved(image), canaries=9, opening="o"),
+        "breaker closed": replace(proved(image), canaries=9, opening="o", closed="o"),
+    }
+
+
+images = st.fixed_dictionaries(
+    {}, optional={name: st.sampled_from(list(an_image(name).values())) for name in IMAGES if name}
+)
+trouble = st.sets(st.sampled_from(["g", "h"])).map(lambda found: {(SUBSCRIPTION, name): "somebody" for name in found})
+fleets = st.builds(Fleet, records(), images, trouble)
+environs = st.fixed_dictionaries(
+    {
+        "PATCH_MAX_IN_FLIGHT": st.integers(0, 20).map(str),
+        "PATCH_MAX_PER_IMAGE": st.integers(1, 6).map(str),
+        "PATCH_CANARIES": st.integers(0, 3).map(str),
+        "PATCH_BAKE_MINUTES": st.sampled_from(["0", "1440"]),
+        "PATCH_PACE_PERCENT": st.sampled_from(["1", "2", "75"]),
+    }
 )
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
-@given(candidates, records, st.integers(0, 12), st.integers(1, 100))
-def test_in_every_fleet(due: list[Candidate], rows: list[Record], cap: int, percent: int) -> None:
-    given_settings = settings(PATCH_MAX_IN_FLIGHT=str(cap), PATCH_PACE_PERCENT=str(percent))
-    plan = make(due, rows, given_settings, NOW)
-    unsent = [row for row in rows if waits_to_be_sent(row, NOW)]
+def installed(plan: Plan) -> list[Candidate]:
+    return [item.candidate for item in plan.hand_outs if item.candidate and item.candidate.kind is Kind.INSTALL]
 
-    # nothing is lost and nothing is doubled
-    assert len(plan.hand_outs) + plan.waiting_for_slot + plan.waiting_for_pace == len(due) + len(unsent)
-    handed_out = [item.machine for item in plan.hand_outs]
-    assert len(set(handed_out)) == len(handed_out)
 
-    # the cap
-    installs = sum(item.candidate is not None and item.candidate.kind is Kind.INSTALL for item in plan.hand_outs)
-    assert installs == 0 or installs + installations_in_flight(rows) <= cap
+def in_flight(rows: Iterable[Record]) -> list[Record]:
+    return [row for row in rows if row.kind is Kind.INSTALL and row.in_flight]
 
-    # the pace: within the horizon, evenly, and with what is queued never more than the quota's share
-    calls_a_minute = TOKENS_A_MINUTE / TOKENS_A_CALL * percent / 100
-    spacing = timedelta(minutes=1) / calls_a_minute
-    regions = {row.machine: row.region for row in rows} | {item.machine.id: item.machine.location for item in due}
-    for region in REGIONS:
-        delays = [item.delay for item in plan.hand_outs if regions[item.machine] == region]
-        queued = sum(row.phase is Phase.QUEUED and row.sent and row.region == region for row in rows)
-        assert all(timedelta(0) <= delay < HORIZON for delay in delays)
-        assert delays == [(queued + number) * spacing for number in range(len(delays))]
-        assert not delays or (len(delays) + queued - 1) * spacing < HORIZON
+
+def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
+    """Installations of an image of which nothing is known yet."""
+    return [
+        row
+        for row in rows
+        if row.kind is Kind.INSTALL and row.image == image and (row.in_flight or row.phase is Phase.ENDED)
+    ]
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given(candidates(), fleets, environs)
+def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
+    limits = settings(**environ)
+    plan = make(due, fleet, limits, NOW)
+    chosen = installed(plan)
+
+    # nothing is lost and nothing is doubled: handed out, or waiting with a reason
+    new = {item.machine for item in plan.hand_outs if item.candidate}
+    assert len(new) == sum(item.candidate is not None for item in plan.hand_outs)
+    assert new | set(plan.waits) == {item.machine.id for item in due}
+    assert not new & set(plan.waits)
+    assert all(isinstance(step, Wait) and step.reason for step in plan.waits.values())
+    assert {item.machine for item in plan.hand_outs if not item.candidate} <= {
+        row.machine for row in fleet.rows if waits_to_be_sent(row, NOW)
+    }
+
+    # the caps
+    before = in_flight(fleet.rows)
+    assert not chosen or len(chosen) + len(before) <= limits.max_in_flight
+    for image, count in Counter(item.machine.image.key for item in chosen).items():
+        if image:
+            assert count + sum(row.image == image for row in before) <= limits.max_per_image
+
+    # one of an availability set, one of a group, none of a group in trouble
+    away = [row for row in fleet.rows if row.kind is Kind.INSTALL and (row.in_flight or row.phase is Phase.ENDED)]
+    for name, count in Counter(item.machine.availability_set for item in chosen).items():
+        assert not name or count + sum(row.availability_set == name for row in away) == 1
+    for name, count in Counter(item.wishes.group for item in chosen).items():
+        assert not name or count + sum(row.group == name for row in away) == 1
+        assert not name or (SUBSCRIPTION, name) not in fleet.troubled_groups
+
+    # each image's round: no open breaker is passed, canaries before the crowd, ring after ring
+    for image in {item.machine.image.key for item in chosen} - {""}:
+        record = rounds.current(fleet.images.get(image, ImageRecord(image)), limits, NOW)
+        mine = [item for item in chosen if item.machine.image.key == image]
+        assert not record.breaker_open
+        if record.canaries < limits.canaries:
+            assert record.canaries + len(not_settled(fleet.rows, image)) + len(mine) <= limits.canaries
+        else:
+            _assert_ring_after_ring(due, plan, mine, not_settled(fleet.rows, image))
+        assert plan.opened[image] == record
+    assert set(plan.opened) == {item.machine.image.key for item in chosen} - {""}
 
     # the order: unsent claims, assessments, installations
     order = [0 if item.candidate is None else 1 if item.candidate.kind is Kind.ASSESS else 2 for item in plan.hand_outs]
     assert order == sorted(order)
+
+
+def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candidate], running: list[Record]) -> None:
+    """All that go are of one ring, and nobody of an earlier one is due or at work, but who waits for a neighbour."""
+    [ring] = {item.wishes.ring for item in mine}
+    assert not [row for row in running if row.ring < ring]
+    earlier = [
+        item
+        for item in due
+        if item.kind is Kind.INSTALL and item.machine.image == mine[0].machine.image and item.wishes.ring < ring
+    ]
+    assert {plan.waits[item.machine.id].state for item in earlier} <= {GROUP}
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 200), st.integers(1, 100))
+def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> None:
+    """The pace: within the horizon, never more than the quota's share, and no slower than it where somebody waits."""
+    rows = [a_record(machine=machine_id(f"q{number}")) for number in range(queued)]
+    rows += [a_record(machine=machine_id(f"r{number}"), phase=Phase.RUNNING, begun_at=NOW) for number in range(called)]
+    plan = make(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    delays = [item.delay for item in plan.hand_outs]
+    spacing = timedelta(minutes=1) / (TOKENS_A_MINUTE / TOKENS_A_CALL * percent / 100)
+    at_once = max(burst(percent) - queued - called, 0)
+    assert delays == sorted(delays)
+    assert all(timedelta(0) <= delay < HORIZON for delay in delays)
+    for number, delay in enumerate(delays, 1):
+        refilled = delay / spacing - queued + 1  # what is queued already has the first calls that come in
+        assert number <= at_once + max(refilled, 0) + 1e-6
+    if plan.waits:
+        assert len(delays) >= at_once + HORIZON / spacing - queued - 1
+
+
+# -- a restriction never adds an installation of what it restricts
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(candidates(), fleets, environs, st.integers(0, 20))
+def test_a_smaller_cap_of_the_fleet_adds_nobody(
+    due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
+) -> None:
+    environ = environ | {"PATCH_PACE_PERCENT": "100"}  # the pace is spent by whoever goes: it would give to others
+    smaller = min(cap, int(environ["PATCH_MAX_IN_FLIGHT"]))
+    wide = installed(make(due, fleet, settings(**environ), NOW))
+    narrow = installed(make(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), NOW))
+    assert narrow == wide[: len(narrow)]
+
+
+RESTRICTIONS = st.sampled_from(["breaker", "image cap", "rows", "canaries"])
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(candidates(neighbours=False), records(neighbours=False), images, environs, RESTRICTIONS, records())
+def test_a_restriction_never_makes_more_installations(
+    due: list[Candidate],
+    rows: list[Record],
+    known: Mapping[str, ImageRecord],
+    environ: dict[str, str],
+    restriction: str,
+    more: list[Record],
+) -> None:
+    """Counted over the fleet: a slot that one machine loses may go to another. Among neighbours even that is no rule:
+    who is stopped may have stood in the way of two, one of its group and one of its availability set."""
+    environ = environ | {"PATCH_PACE_PERCENT": "100"}
+    free = make(due, Fleet(rows, known), settings(**environ), NOW)
+    if restriction == "breaker":
+        bad = replace(rounds.current(known.get("p", ImageRecord("p")), settings(), NOW), opening="new", closed="")
+        bound = make(due, Fleet(rows, {**known, "p": bad}), settings(**environ), NOW)
+        assert not [item for item in installed(bound) if item.machine.image.key == "p"]
+    elif restriction == "image cap":
+        bound = make(due, Fleet(rows, known), settings(**environ | {"PATCH_MAX_PER_IMAGE": "1"}), NOW)
+    elif restriction == "canaries":
+        wanted = str(max(int(environ["PATCH_CANARIES"]), 1))
+        free = make(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": "0"}), NOW)
+        bound = make(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": wanted}), NOW)
+        assert {image: count for image, count in _by_image(bound).items() if image and count > int(wanted)} == {}
+        return
+    else:
+        added = [replace(row, machine=machine_id(f"more{number}")) for number, row in enumerate(more)]
+        bound = make(due, Fleet([*rows, *added], known), settings(**environ), NOW)
+    assert len(installed(bound)) <= len(installed(free))
+
+
+def _by_image(plan: Plan) -> Counter[str]:
+    return Counter(item.machine.image.key for item in installed(plan))
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(candidates(), fleets, environs)
+def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
+    everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
+    plan = make(due, replace(fleet, troubled_groups=everywhere), settings(**environ), NOW)
+    assert {item.wishes.group for item in installed(plan)} <= {""}
+
+
+# -- in time everybody goes
+
+
+@dataclass
+class Life:
+    """A fleet over time: whoever is handed out is at work for a while, and every installation succeeds."""
+
+    due: list[Candidate]
+    images: dict[str, ImageRecord]
+    limits: Settings
+    now: datetime = NOW
+
+    def __post_init__(self) -> None:
+        self.rows: dict[MachineId, Record] = {}
+        self.went: list[MachineId] = []
+
+    def tick(self, step: timedelta, at_work_for: int) -> None:
+        self.now += step
+        for row in list(self.rows.values()):
+            if row.looks >= at_work_for:  # how long it has been at work, in ticks
+                self._settle(row)
+            else:
+                self.rows[row.machine] = replace(row, looks=row.looks + 1)
+        plan = make(self.due, Fleet(list(self.rows.values()), self.images), self.limits, self.now)
+        assert all(step.reason for step in plan.waits.values())
+        for item in installed(plan):
+            self._begin(item, plan)
+
+    def _begin(self, item: Candidate, plan: Plan) -> None:
+        image = item.machine.image.key
+        if image:
+            record = self.images[image] = plan.opened[image]
+            unsettled = not_settled(self.rows.values(), image)
+            assert record.canaries >= self.limits.canaries or (
+                record.canaries + len(unsettled) < self.limits.canaries  # it is one of the canaries itself
+            )
+        self.due.remove(item)
+        self.went.append(item.machine.id)
+        row = replace(at_work(item.machine), begun_at=self.now, operation_id=str(item.machine.id))
+        self.rows[item.machine.id] = row
+
+    def _settle(self, row: Record) -> None:
+        del self.rows[row.machine]
+        if row.image:
+            assert row.begun_at is not None
+            self.images[row.image] = rounds.settle(
+                self.images[row.image], row.operation_id, row.machine, row.ring, row.begun_at, "", self.limits, self.now
+            )
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    members("m", 14),
+    images,
+    environs,
+    st.sampled_from(["1", "7"]),
+    st.integers(0, 2),
+    st.sampled_from([HOUR, 6 * HOUR, DAY]),
+)
+def test_nobody_starves(
+    machines: list[Machine],
+    known: dict[str, ImageRecord],
+    environ: dict[str, str],
+    days: str,
+    at_work_for: int,
+    tick: timedelta,
+) -> None:
+    environ = environ | {"PATCH_MAX_IN_FLIGHT": str(max(int(environ["PATCH_MAX_IN_FLIGHT"]), 1))}
+    # What was proved with failures in the past holds its rings for the rest of that round, and no longer.
+    life = Life([to_install(machine) for machine in machines], dict(known), settings(PATCH_ROUND_DAYS=days, **environ))
+    stopped = {image for image, record in known.items() if record.breaker_open}
+    expected = {machine.id for machine in machines if machine.image.key not in stopped}
+    for _ in range(60 * 24):
+        if set(life.went) == expected and not life.rows:
+            break
+        life.tick(tick, at_work_for)
+    assert set(life.went) == expected
+    assert len(life.went) == len(expected)
+    assert {item.machine.image.key for item in life.due} <= stopped

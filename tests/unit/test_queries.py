@@ -10,22 +10,33 @@ The factors of the rows: ids whose letter case differs between tables, tags and 
 with no assessment and with several, neighbours (Arc machines, disks, single patches) that must not come along.
 """
 
+import asyncio
 import json
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import deepcopy
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from functions.cloud import queries
+from functions.cloud.access import Access
+from functions.cloud.graph import Graph
+from functions.decision import Assess, Install, State, Step, next_step
+from functions.machine import Group, PowerState
+from functions.policy import CLASSIFICATIONS, Settings, wishes_of
+from simulator.identity import StaticCredential
 from simulator.kql import KqlError, Unsupported, evaluate, syntax
+from tests.support import settings
 
 SIMULATOR = Path(__file__).parent.parent.parent / "simulator"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -49,7 +60,7 @@ WEB_01: Row = {
     "name": "Web-01",
     "type": "microsoft.compute/virtualmachines",
     "location": "westeurope",
-    "tags": {"patch-ring": "0"},
+    "tags": {"patch-ring": "0", "patch-group": "Quorum"},
     "properties": {
         "vmId": "00000000-0000-0000-0000-0000000000a1",
         "timeCreated": "2026-11-01T08:00:00.1234567Z",
@@ -102,8 +113,9 @@ OFF_04: Row = {
     "name": "off-04",
     "type": "microsoft.compute/virtualmachines",
     "location": "westeurope",
-    "tags": {},
+    "tags": {"patch-group": "quorum"},
     "properties": {
+        "availabilitySet": {"id": f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR"},
         "timeCreated": "2026-11-04T08:00:00Z",
         "extended": {"instanceView": {"powerState": {"code": "PowerState/deallocated"}}},
         "storageProfile": {"imageReference": {"id": MANAGED_IMAGE}},
@@ -207,7 +219,7 @@ TABLES: Mapping[str, Sequence[Row]] = {
 WEB_01_FOUND: Row = {
     "id": f"{MACHINES}/Web-01",
     "location": "westeurope",
-    "tags": {"patch-ring": "0"},
+    "tags": {"patch-ring": "0", "patch-group": "Quorum"},
     "managedBy": "",
     "plan": None,
     "image": {"id": GALLERY_IMAGE, "exactVersion": "1.0.0"},
@@ -219,6 +231,7 @@ WEB_01_FOUND: Row = {
     "os_type": "Linux",
     "create_option": "FromImage",
     "scale_set": "",
+    "availability_set": "",
     "has_os_profile": True,
     "allow_extensions": True,
     "windows": None,
@@ -246,6 +259,7 @@ BARE_02_FOUND: Row = {
     "os_type": "Windows",
     "create_option": "Attach",
     "scale_set": "",
+    "availability_set": "",
     "has_os_profile": False,
     "allow_extensions": None,
     "windows": None,
@@ -273,6 +287,7 @@ MARKET_03_FOUND: Row = {
     "os_type": "Windows",
     "create_option": "FromImage",
     "scale_set": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/set",
+    "availability_set": "",
     "has_os_profile": True,
     "allow_extensions": False,
     "windows": {"enableAutomaticUpdates": True},
@@ -293,7 +308,8 @@ MARKET_03_FOUND_AGAIN: Row = MARKET_03_FOUND | {
 OFF_04_FOUND: Row = BARE_02_FOUND | {
     "id": f"{MACHINES}/off-04",
     "location": "westeurope",
-    "tags": {},
+    "tags": {"patch-group": "quorum"},
+    "availability_set": f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR".lower(),
     "image": {"id": MANAGED_IMAGE},
     "vm_id": "",
     "created": "2026-11-04T08:00:00.0000000Z",
@@ -315,6 +331,8 @@ def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **c
         "created_after": datetime(2026, 10, 1, tzinfo=UTC),
         "reassess_before": datetime(2026, 11, 15, tzinfo=UTC),
         "installs": True,
+        "window_open": True,
+        "young_after": datetime(2026, 11, 21, tzinfo=UTC),
         "all_images": False,
         "any_class": False,
         **{name: name in wanted for name in CLASSES},
@@ -329,6 +347,7 @@ def filled() -> Mapping[str, str]:
         "census": {},
         "due_machines": due_values(),
         "fleet_counts": {},
+        "group_members": {"ids": ["QUORUM", "nobody"]},
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
@@ -345,6 +364,7 @@ EXPECTED: Mapping[str, list[Row]] = {
         {"state_name": "absent", "image_name": "marketplace", "machines": 2},  # one machine with two records
         {"state_name": "absent", "image_name": "none", "machines": 1},
     ],
+    "group_members": [WEB_01_FOUND, OFF_04_FOUND],
     "groups_named": [
         {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
         {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
@@ -425,6 +445,9 @@ def row(id: str, expected: bool, assessment: Row | None, vm: Row | None = None, 
 
 
 MARKET = machine(image=MARKETPLACE_IMAGE)
+PENDING, QUIET = assessed("Supported", counts={"security": 1}), assessed("Supported")
+MARKET_PENDING = assessed(None, counts={"security": 1})
+YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
 
 
 @pytest.mark.parametrize(
@@ -462,7 +485,9 @@ MARKET = machine(image=MARKETPLACE_IMAGE)
         ],
         # Age: looked at again whatever was found.
         row("supported, old", True, assessed("Supported", OLD), installs=False),
-        row("supported, exactly at the limit", False, assessed("Supported", "2026-11-15T00:00:00Z")),
+        row("supported, exactly at the limit", True, assessed("Supported", "2026-11-15T00:00:00Z")),
+        row("supported, just younger", False, assessed("Supported", "2026-11-15T00:00:00.000001Z")),
+        row("supported, at an unknown time", True, assessed("Supported", None), installs=False),
         row("unsupported, fresh", False, assessed("Unsupported", counts={"security": 5})),
         row("unsupported, old", True, assessed("Unsupported", OLD)),
         # No verdict yet: asked for again, however fresh.
@@ -501,6 +526,24 @@ MARKET = machine(image=MARKETPLACE_IMAGE)
             NEVER,
             machine(image={"publisher": "someone", "offer": "something"}),
         ),
+        # While no window is open: installations for the young alone, assessments for all.
+        row("window closed, pending", False, PENDING, window_open=False),
+        row("window closed, pending and young", True, PENDING, machine(created=YOUNG), window_open=False),
+        row("window closed, pending and just too old", False, PENDING, machine(created=GROWN), window_open=False),
+        row(
+            "window closed, young, but we do not install",
+            False,
+            PENDING,
+            machine(created=YOUNG),
+            window_open=False,
+            installs=False,
+        ),
+        row("window closed, young, nothing pending", False, QUIET, machine(created=YOUNG), window_open=False),
+        row("window closed, marketplace", False, MARKET_PENDING, MARKET, window_open=False, all_images=True),
+        row("window closed, old assessment", True, assessed("Supported", OLD), window_open=False),
+        row("window closed, never assessed", True, NEVER, window_open=False),
+        row("window closed, unknown", True, assessed("Unknown"), window_open=False),
+        row("window open, pending and old", True, PENDING, window_open=True),
         # Out of reach or out of scope.
         row("powered off", False, NEVER, machine(power="PowerState/deallocated")),
         row("power unknown", False, NEVER, machine(power="")),
@@ -511,6 +554,144 @@ MARKET = machine(image=MARKETPLACE_IMAGE)
 )
 def test_due_machines_narrows(vm: Row, record: Row | None, values: Row, expected: bool) -> None:
     assert due([vm], [record] if record else [], values) == (["vm"] if expected else [])
+
+
+# -- the narrowing is a superset: whatever decision.py would do on a row of Graph's, due_machines has returned that row
+
+
+class GraphOfRows(Graph):
+    """The app's own door, with the evaluator in place of the service."""
+
+    def __init__(self, given: Settings, tables: Mapping[str, Sequence[Row]]) -> None:
+        super().__init__(Access(given, lambda: NOW, credential=StaticCredential()))
+        self.tables = tables
+
+    async def _rows(self, query: str) -> AsyncIterator[Row]:
+        for found in evaluate(query, self.tables, NOW).rows:
+            yield dict(found)
+
+
+def before(hours: float, microseconds: int = 0) -> str:
+    return (NOW - timedelta(hours=hours, microseconds=microseconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+# Ages on both sides of every limit below, and on it: settling, freshness, first patching, interval, a week, the scope.
+AGES = [before(hours, more) for hours in (1, 24, 48, 100, 144, 168, 2000) for more in (-1, 0, 1)]
+COUNTS = ["critical", "security", "updateRollup", "featurePack", "servicePack", "definition", "tools", "other"]
+PATCH_SETTINGS: list[Row] = [
+    {"patchMode": "ImageDefault"},
+    {"patchMode": "AutomaticByPlatform"},
+    {
+        "patchMode": "AutomaticByPlatform",
+        "automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True},
+    },
+]
+
+
+def mostly(value: Any, others: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """One value five times out of six: with everything at random, everything would be left alone."""
+    return st.integers(0, 5).flatmap(lambda roll: st.sampled_from(others) if roll == 5 else st.just(value))
+
+
+@st.composite
+def raw_machines(draw: st.DrawFn) -> tuple[Row, Row | None]:
+    """A machine as Azure keeps it, and its assessment if it has one."""
+    images = [MARKETPLACE_IMAGE, {"id": GALLERY_IMAGE}, {}, {"publisher": "p", "offer": "o"}]
+    vm = machine(
+        image=draw(st.sampled_from(images)),
+        power=draw(mostly("PowerState/running", ["powerstate/Running", "PowerState/stopped", ""])),
+        created=draw(st.sampled_from([before(12), before(90), *AGES, ""])),
+    )
+    vm["properties"]["provisioningState"] = draw(mostly("Succeeded", ["Creating"]))
+    vm["properties"]["storageProfile"]["osDisk"]["osType"] = draw(st.sampled_from(["Linux", "Windows"]))
+    linux = vm["properties"]["osProfile"]["linuxConfiguration"]
+    linux["patchSettings"] = draw(mostly(PATCH_SETTINGS[0], PATCH_SETTINGS))
+    vm["plan"] = draw(mostly(None, [{"name": "server", "publisher": "p", "product": "q"}]))
+    vm["tags"] = draw(mostly({}, [{"patch-mode": "assess"}, {"patch-window": "Sun 00:00-12:00"}]))
+    if not draw(st.integers(0, 5)):
+        return vm, None
+    one_class = st.sampled_from(COUNTS).map(lambda name: {name: 1})
+    any_classes = st.dictionaries(st.sampled_from(COUNTS), st.integers(0, 2), max_size=3)
+    return vm, assessed(
+        draw(mostly("Supported", ["supported", None, "Unsupported", "Unknown", "UnableToDetermine"])),
+        draw(mostly(before(2), [None, *AGES])),
+        status=draw(mostly("Succeeded", ["succeeded", "Failed", "InProgress", ""])),
+        counts=draw(st.one_of(st.none(), one_class, one_class, any_classes)),
+    )
+
+
+# NOW is a Sunday, 00:00 UTC.
+CLOSED, OPEN, SHORT = "Sat 10:00-12:00", "Sat 22:00-04:00", "Sun 00:00-00:10"
+environs = st.fixed_dictionaries(
+    {"PATCH_MODE": st.sampled_from(["install", "install", "assess", "plan"])},
+    optional={
+        "PATCH_WINDOW": st.sampled_from([CLOSED, CLOSED, OPEN, SHORT]),
+        "PATCH_BLACKOUT": st.sampled_from(["2026-11-22", "2026-12-24..2026-12-26"]),
+        "PATCH_FIRST_HOURS": st.sampled_from(["0", "48"]),
+        "PATCH_IMAGES": st.just("all"),
+        "PATCH_SCHEDULED": st.just("include"),
+        "PATCH_CLASSIFICATIONS": st.lists(st.sampled_from(CLASSIFICATIONS), min_size=1, max_size=3).map(",".join),
+        "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
+        "PATCH_MIN_INTERVAL_HOURS": st.sampled_from(["24", "100"]),
+        "PATCH_FRESH_HOURS": st.sampled_from(["1", "100", "160"]),
+        "PATCH_SETTLE_MINUTES": st.just("0"),
+        "PATCH_ASSESS_AFTER_MINUTES": st.just("60"),
+    },
+)
+
+
+async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) -> tuple[set[str], dict[str, Step]]:
+    """Which machines due_machines returns, and what follows for each machine of the census."""
+    machines, records = [], []
+    for number, (vm, record) in enumerate(raw):
+        machines.append(vm | {"id": f"{MACHINES}/VM-{number}"})
+        if record:
+            records.append(record | {"id": record["id"].replace("/vm/", f"/vm-{number}/")})
+    graph = GraphOfRows(given, {"resources": machines, "patchassessmentresources": records})
+    since = NOW - timedelta(hours=1999)
+    due = {found.id.name async for found in graph.due_machines(since, NOW)}
+    every = {found.id.name: found.in_group(Group()) async for found in graph.census()}
+    return due, {name: next_step(found, None, given, since, NOW) for name, found in every.items()}
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(raw_machines(), min_size=8, max_size=8), environs)
+def test_what_the_decision_would_do_is_always_returned(raw: list[tuple[Row, Row | None]], environ: Row) -> None:
+    given_settings = settings(**environ)
+    returned, decided = asyncio.run(found_and_decided(raw, given_settings))
+    assert len(decided) == len(raw)
+    missed = {
+        name: step for name, step in decided.items() if isinstance(step, Assess | Install) and name not in returned
+    }
+    assert not missed
+    if environ.get("PATCH_WINDOW") == CLOSED and environ.get("PATCH_FIRST_HOURS") == "0":
+        assert not [step for step in decided.values() if isinstance(step, Install)]
+
+
+@pytest.mark.parametrize("window", [CLOSED, OPEN])
+async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returned(window: str) -> None:
+    """The other way round: what the narrowing saves. A grown machine with patches that wait, assessed an hour ago."""
+    waiting = (machine(created=before(100)), assessed("Supported", before(1), counts={"security": 1}))
+    returned, decided = await found_and_decided([waiting], settings(PATCH_WINDOW=window))
+    assert returned == ({"vm-0"} if window == OPEN else set())
+    assert decided["vm-0"].state is (State.DUE if window == OPEN else State.WAITING_FOR_WINDOW)
+
+
+async def test_members_of_a_group_come_with_their_tags_and_their_neighbours() -> None:
+    found = [item async for item in GraphOfRows(settings(), TABLES).group_members(["quorum"])]
+    assert [(item.id.name, wishes_of(item).group, item.availability_set) for item in found] == [
+        ("web-01", "quorum", ""),
+        ("off-04", "quorum", f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR".lower()),
+    ]
+    assert [item.power for item in found] == [PowerState.RUNNING, PowerState.DEALLOCATED]
+    assert [item async for item in GraphOfRows(settings(), TABLES).group_members([])] == []
+
+
+async def test_a_plan_names_those_that_wait_for_their_window_too() -> None:
+    waiting = (machine(created=before(100)), assessed("Supported", before(1), counts={"security": 1}))
+    returned, decided = await found_and_decided([waiting], settings(PATCH_WINDOW=CLOSED, PATCH_MODE="plan"))
+    assert returned == {"vm-0"}
+    assert decided["vm-0"].state is State.WAITING_FOR_WINDOW
 
 
 def fleet_at_rest(size: int) -> tuple[list[Row], list[Row]]:
@@ -766,7 +947,7 @@ def test_can_page(name: str) -> None:
         pytest.param("", id="nothing"),
     ],
 )
-@pytest.mark.parametrize("name", ["groups_named", "installations_of", "named_machines"])
+@pytest.mark.parametrize("name", ["group_members", "groups_named", "installations_of", "named_machines"])
 def test_fill_refuses_text_that_is_no_id(name: str, text: str) -> None:
     with pytest.raises(ValueError, match="an id in a query"):
         queries.fill(name, ids=[GROUP, text])

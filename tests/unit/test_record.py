@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from functions.machine import Image, ImageKind, Kind, Machine
+from functions.machine import Group, Image, ImageKind, Kind, Machine, machine_from_arm
+from functions.policy import LAST_RING
 from functions.record import (
     A_WEEK,
     ADOPT_AFTER,
@@ -42,10 +43,12 @@ from tests.support import (
     NOW,
     OPERATION,
     OPERATION_URL,
+    SUBSCRIPTION,
     VM_ID,
     a_machine,
     a_record,
     a_summary,
+    an_arm_machine,
 )
 
 SECOND = timedelta(seconds=1)
@@ -62,6 +65,26 @@ def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said()
     assert record.sent
     assert record.bucket == machine.bucket
     assert record.in_flight
+
+
+def test_a_claim_knows_its_neighbours_and_its_place_in_the_round() -> None:
+    pair = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG/providers/Microsoft.Compute/availabilitySets/PAIR"
+    arm = an_arm_machine(
+        tags={"Patch-Group": "Quorum", "patch-ring": "2"}, properties={"availabilitySet": {"id": pair}}
+    )
+    record = claim(machine_from_arm(arm), Kind.INSTALL, "token", NOW, previous=None)
+    assert (record.ring, record.group, record.availability_set) == (2, "quorum", pair.lower())
+    grouped = machine_from_arm(an_arm_machine()).in_group(Group({"patch-ring": "1", "patch-group": "web"}))
+    record = claim(grouped, Kind.INSTALL, "token", NOW, previous=record)
+    assert (record.ring, record.group, record.availability_set) == (1, "web", "")
+    record = claim(a_machine(), Kind.INSTALL, "token", NOW, previous=record)
+    assert (record.ring, record.group, record.availability_set) == (LAST_RING, "", "")
+
+
+def test_a_fresh_claim_forgets_how_the_last_operation_ended() -> None:
+    ended = a_record(phase=Phase.HELD, kind=Kind.INSTALL, at_fault=True, neutral=True, outcome="Failed", ended_at=NOW)
+    record = claim(a_machine(), Kind.INSTALL, "token", NOW, previous=ended)
+    assert (record.at_fault, record.neutral, record.outcome, record.ended_at) == (False, False, "", None)
 
 
 COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", operation_id=OPERATION)
@@ -148,11 +171,17 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
     ids=["begin", "accepted", "requeue", "end", "hold", "release"],
 )
 def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase: Phase) -> None:  # type: ignore[no-untyped-def]
-    before = a_record(phase=Phase.STARTING, begun_at=NOW, attempts=1, unanswered=1, verdict=a_machine().verdict)
+    before = a_record(
+        phase=Phase.STARTING, begun_at=NOW, attempts=1, unanswered=1, verdict=a_machine().verdict, ring=3,
+        group="quorum", availability_set="/set", at_fault=True, neutral=True,
+    )  # fmt: skip
     copy = replace(before)
     after = move(before)
     assert after.phase is phase
-    for name in ("machine", "kind", "vm_id", "image", "region", "attempts", "unanswered", "verdict"):
+    for name in (
+        "machine", "kind", "vm_id", "image", "region", "attempts", "unanswered", "verdict", "ring", "group",
+        "availability_set", "at_fault", "neutral",
+    ):  # fmt: skip
         assert getattr(after, name) == getattr(before, name), name
     assert before == copy
     signed = [item.name for item in fields(Record) if "signature" in str(getattr(after, item.name))]

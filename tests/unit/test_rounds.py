@@ -1,0 +1,457 @@
+"""Rounds of one image: who goes first, when the next ring opens, and what stops them all.
+
+Factors: the round (none, current, expired), canaries proved and in flight, rings before settled or not, the success
+bar and the bake on both sides of their limits, failures by place and age, and the breaker open, closed, open again.
+Below the tables, whole rounds told as stories of settlements, and what must hold in every history.
+"""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from functions.decision import State, Step, Wait
+from functions.policy import LAST_RING, Settings
+from functions.record import Cause
+from functions.rounds import (
+    COUNTED,
+    Admission,
+    ImageRecord,
+    Installable,
+    Tally,
+    admit,
+    breaker_wait,
+    current,
+    ring_name,
+    settle,
+)
+from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, machine_id, settings
+
+SECOND = timedelta(seconds=1)
+OPENED = NOW - 2 * DAY
+PROVED = NOW - DAY  # the bake of a day is just over
+BROKEN = "the package manager is broken"
+
+
+def an_image(**changes: Any) -> ImageRecord:
+    """An image two days into its round, whose canary succeeded a day ago."""
+    record = ImageRecord(
+        GALLERY_IMAGE, opened=OPENED, canaries=1, proved=PROVED, rings={0: Tally(succeeded=1, last=PROVED)}
+    )
+    return replace(record, **changes)
+
+
+def fresh(**changes: Any) -> ImageRecord:
+    """An image an hour into its round, of which nothing is proved yet."""
+    return replace(ImageRecord(GALLERY_IMAGE, opened=NOW - HOUR), **changes)
+
+
+def machines(*names: str) -> list[Installable]:
+    """`a0` is machine a0 of ring 0, `b` one without a ring."""
+    return [Installable(machine_id(name), int(name[1:]) if name[1:] else LAST_RING) for name in names]
+
+
+def ask(
+    record: ImageRecord, due: str, running: str = "", now: datetime = NOW, by: Settings | None = None
+) -> tuple[str, dict[str, Step]]:
+    """The names admitted, in order, and the waits by name."""
+    found: Admission = admit(record, machines(*due.split()), machines(*running.split()), by or settings(), now)
+    return " ".join(machine.name for machine in found.admitted), {
+        machine.name: step for machine, step in found.waits.items()
+    }
+
+
+def end(
+    record: ImageRecord,
+    name: str,
+    problem: str = "",
+    *,
+    at: datetime = NOW,
+    begun: datetime | None = None,
+    operation: str = "",
+    by: Settings | None = None,
+) -> ImageRecord:
+    """An installation of this machine is settled; it began half an hour before, if nothing else is said."""
+    [one] = machines(name)
+    return settle(
+        record, operation or f"{name} {at}", one.machine, one.ring, begun or at - 30 * MINUTE, problem,
+        by or settings(), at,
+    )  # fmt: skip
+
+
+# -- a round opens, and ends
+
+ROUNDS: dict[str, tuple[ImageRecord, str, datetime | None]] = {
+    # record, PATCH_ROUND_DAYS, the start of the round that holds now
+    "no round yet": (ImageRecord(GALLERY_IMAGE), "7", NOW),
+    "just opened": (fresh(opened=NOW), "7", NOW),
+    "one second before its end": (fresh(opened=NOW - 7 * DAY + SECOND), "7", NOW - 7 * DAY + SECOND),
+    "at its end": (fresh(opened=NOW - 7 * DAY), "7", NOW),
+    "long ended": (fresh(opened=NOW - 60 * DAY), "7", NOW),
+    "a longer one": (fresh(opened=NOW - 7 * DAY), "30", NOW - 7 * DAY),
+}
+
+
+@pytest.mark.parametrize(("record", "days", "opened"), ROUNDS.values(), ids=ROUNDS)
+def test_rounds(record: ImageRecord, days: str, opened: datetime) -> None:
+    assert current(record, settings(PATCH_ROUND_DAYS=days), NOW).opened == opened
+
+
+def test_a_round_that_holds_is_kept_as_it_is() -> None:
+    assert current(an_image(), settings(), NOW) == an_image()
+
+
+def test_a_new_round_has_proved_nothing_and_forgives_nothing() -> None:
+    old = an_image(
+        opened=NOW - 7 * DAY, failures=(NOW - DAY,), counted=("op",), opening="o", opened_because="why", closed="c"
+    )
+    assert current(old, settings(), NOW) == replace(old, opened=NOW, canaries=0, proved=None, rings={})
+    assert current(old, settings(), NOW).breaker_open
+
+
+# -- who may go: `due` in any order, what is admitted in order, and the state of each that waits
+
+CANARY, RING, BREAKER = State.WAITING_FOR_CANARY, State.WAITING_FOR_RING, State.BREAKER_OPEN
+LATER = {"PATCH_CANARIES": "3"}
+NONE = {"PATCH_CANARIES": "0"}
+WHO: dict[str, tuple[ImageRecord, dict[str, str], str, str, str, dict[str, State]]] = {
+    # record, settings, due, in flight, admitted, waits
+    "nobody is due": (fresh(), {}, "", "", "", {}),
+    "the canary goes alone": (fresh(), {}, "b c a", "", "a", {"b": CANARY, "c": CANARY}),
+    "the canary is of the lowest ring": (fresh(), {}, "a b2 c0", "", "c0", {"a": CANARY, "b2": CANARY}),
+    "the canary is in flight": (fresh(), {}, "b0 c", "a0", "", {"b0": CANARY, "c": CANARY}),
+    "the canary went away: the next takes its place": (fresh(), {}, "b0 c", "", "b0", {"c": CANARY}),
+    "a canary of a later ring is in flight: it is not doubled": (fresh(), {}, "a0", "z9", "", {"a0": CANARY}),
+    "three canaries": (fresh(), LATER, "a b c d", "", "a b c", {"d": CANARY}),
+    "one of three is in flight": (fresh(), LATER, "b c d", "a", "b c", {"d": CANARY}),
+    "one of three is proved": (fresh(canaries=1), LATER, "b c d", "", "b c", {"d": CANARY}),
+    "one proved, one in flight": (fresh(canaries=1), LATER, "c d", "b", "c", {"d": CANARY}),
+    "one proved, two in flight": (fresh(canaries=1), LATER, "d", "b c", "", {"d": CANARY}),
+    "more in flight than canaries (the setting was lowered)": (fresh(), {}, "d", "a b c", "", {"d": CANARY}),
+    "fewer machines than canaries": (fresh(), LATER, "a b", "", "a b", {}),
+    "no canaries at all": (fresh(), NONE, "a b1 c0 d0", "", "c0 d0", {"a": RING, "b1": RING}),
+    "the canary bakes: its own ring waits": (an_image(proved=NOW - HOUR), {}, "a0 b", "", "", {"a0": RING, "b": RING}),
+    "the canary is baked": (an_image(), {}, "a0 b0", "", "a0 b0", {}),
+    "ring after ring": (an_image(), {}, "c2 a0 b1 d", "", "a0", {"b1": RING, "c2": RING, "d": RING}),
+    "a ring is in flight": (an_image(), {}, "b1", "a0", "", {"b1": RING}),
+    "more of the same ring may go": (an_image(), {}, "b0", "a0", "b0", {}),
+    "a later ring in flight holds nobody up": (an_image(), {}, "a0", "z9", "a0", {}),
+    "ring 0 is done: ring 1 opens": (an_image(), {}, "a1 b2", "", "a1", {"b2": RING}),
+    "an empty ring between is no ring": (an_image(), {}, "a5", "", "a5", {}),
+    "the untagged are last": (an_image(), {}, "a z99", "", "z99", {"a": RING}),
+    "the untagged, when all others are done": (an_image(), {}, "a b", "", "a b", {}),
+    "the ring before bakes": (an_image(rings={0: Tally(9, 0, NOW - HOUR)}), {}, "a1", "", "", {"a1": RING}),
+    "the same ring does not wait for its own bake": (an_image(rings={0: Tally(9, 0, NOW)}), {}, "a0", "", "a0", {}),
+    "a later ring's end is no bake of this one": (an_image(rings={5: Tally(9, 0, NOW)}), {}, "a1", "", "a1", {}),
+    "the breaker is open": (an_image(opening="o"), {}, "a0 b", "", "", {"a0": BREAKER, "b": BREAKER}),
+    "the breaker is open before any canary": (fresh(opening="o"), NONE, "a0", "", "", {"a0": BREAKER}),
+    "the breaker was closed": (an_image(opening="o", closed="o"), {}, "a0", "", "a0", {}),
+    "another opening was closed": (an_image(opening="o", closed="older"), {}, "a0", "", "", {"a0": BREAKER}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("record", "environ", "due", "running", "admitted", "waits"), WHO.values(), ids=WHO)
+def test_who_may_go(
+    record: ImageRecord, environ: dict[str, str], due: str, running: str, admitted: str, waits: dict[str, State]
+) -> None:
+    names, steps = ask(record, due, running, by=settings(**environ))
+    assert names == admitted
+    assert {name: step.state for name, step in steps.items()} == waits
+    assert all(isinstance(step, Wait) and step.reason for step in steps.values())
+
+
+# The success bar: rings before, cumulative, and PATCH_SUCCESS_PERCENT. All are baked.
+BAR: list[tuple[str, dict[int, tuple[int, int]], str, bool]] = [
+    ("all succeeded", {0: (9, 0)}, "90", True),
+    ("just at the bar", {0: (9, 1)}, "90", True),
+    ("just under it", {0: (8, 1)}, "90", False),
+    ("at 100 % one failure is too much", {0: (99, 1)}, "100", False),
+    ("at 0 % none is", {0: (0, 2)}, "0", True),
+    ("two rings add up to the bar", {0: (1, 1), 1: (17, 1)}, "90", True),
+    ("two rings add up to less", {0: (1, 1), 1: (16, 1)}, "90", False),
+    ("its own ring does not count", {2: (0, 2)}, "90", True),
+    ("a later ring does not count", {3: (0, 2)}, "90", True),
+    ("nobody went before", {}, "100", True),
+]
+
+
+@pytest.mark.parametrize(("tallies", "percent", "opens"), [row[1:] for row in BAR], ids=[row[0] for row in BAR])
+def test_the_success_bar(tallies: dict[int, tuple[int, int]], percent: str, opens: bool) -> None:
+    record = an_image(rings={ring: Tally(good, bad, PROVED) for ring, (good, bad) in tallies.items()})
+    names, waits = ask(record, "x2", by=settings(PATCH_SUCCESS_PERCENT=percent))
+    assert names == ("x2" if opens else "")
+    if not opens:
+        good, bad = (sum(column) for column in zip(*tallies.values(), strict=True))
+        assert waits["x2"].reason == f"only {good} of {good + bad} installations before its ring succeeded"
+        assert waits["x2"].remedy
+
+
+@pytest.mark.parametrize(
+    ("proved", "before", "minutes", "until"),
+    [
+        pytest.param(NOW, None, "1440", NOW + DAY, id="just proved"),
+        pytest.param(NOW - DAY + SECOND, None, "1440", NOW + SECOND, id="one second is missing"),
+        pytest.param(NOW - DAY, None, "1440", None, id="at its end"),
+        pytest.param(NOW - 9 * DAY, NOW - HOUR, "1440", NOW + 23 * HOUR, id="the ring before ended later"),
+        pytest.param(NOW - HOUR, NOW - 9 * DAY, "1440", NOW + 23 * HOUR, id="the canary ended later"),
+        pytest.param(NOW, NOW, "0", None, id="no bake"),
+    ],
+)
+def test_the_bake(proved: datetime, before: datetime | None, minutes: str, until: datetime | None) -> None:
+    record = an_image(proved=proved, rings={0: Tally(2, 0, before)})
+    names, waits = ask(record, "x1", by=settings(PATCH_BAKE_MINUTES=minutes))
+    if until is None:
+        assert (names, waits) == ("x1", {})
+        return
+    assert names == ""
+    assert waits["x1"].when == until
+    assert waits["x1"].reason == f"what went before it is watched until {until:%Y-%m-%d %H:%M} UTC"
+    assert ask(record, "x1", now=until, by=settings(PATCH_BAKE_MINUTES=minutes))[0] == "x1"
+
+
+# -- what the waits say
+
+
+@pytest.mark.parametrize(
+    ("record", "due", "running", "name", "reason"),
+    [
+        (fresh(), "a b", "", "b", "the round's canary goes first: a"),
+        (fresh(), "b", "a", "b", "the round's canary goes first: a"),
+        (an_image(), "a0 b1", "", "b1", "ring 0 goes first"),
+        (an_image(), "c2", "b1 x0", "c2", "ring 0 goes first"),
+        (an_image(), "a z7", "", "a", "ring 7 goes first"),
+    ],
+)
+def test_a_wait_names_who_goes_first(record: ImageRecord, due: str, running: str, name: str, reason: str) -> None:
+    step = ask(record, due, running)[1][name]
+    assert step.reason == reason
+    assert (step.cause, step.remedy) == (Cause.TRANSIENT, "")  # it passes by itself: a person has nothing to do
+
+
+def test_a_wait_names_every_canary_in_flight_and_chosen() -> None:
+    assert ask(fresh(), "b c d", "a", by=settings(**LATER))[1]["d"].reason == "the round's canary goes first: a, b, c"
+
+
+def test_rings_by_name() -> None:
+    assert (ring_name(0), ring_name(99), ring_name(LAST_RING)) == ("0", "99", "of the untagged")
+
+
+def test_an_open_breaker_names_its_opening_its_reason_and_how_to_close_it() -> None:
+    record = end(fresh(), "a0", BROKEN)
+    step = breaker_wait(record)
+    assert step.state is State.BREAKER_OPEN
+    assert record.opening == "20261125T120000"
+    assert record.opening in step.reason
+    assert "its canary a0: the package manager is broken" in step.reason
+    assert f"close opening {record.opening}" in step.remedy
+    assert "docs/stop.md" in step.remedy
+    assert ask(record, "b0")[1] == {"b0": step}
+
+
+# -- what an installation proves
+
+
+def test_a_canary_that_succeeds_is_proved_and_counted() -> None:
+    record = end(fresh(), "a0", at=NOW + HOUR)
+    assert (record.canaries, record.proved) == (1, NOW + HOUR)
+    assert record.rings == {0: Tally(1, 0, NOW + HOUR)}
+    assert (record.failures, record.breaker_open) == ((), False)
+
+
+def test_after_the_canary_a_success_only_adds_up() -> None:
+    record = end(an_image(), "b1")
+    assert (record.canaries, record.proved) == (1, PROVED)
+    assert record.rings == {0: Tally(1, 0, PROVED), 1: Tally(1, 0, NOW)}
+
+
+def test_as_many_canaries_as_are_wanted_are_proved() -> None:
+    record = fresh()
+    for number, name in enumerate(("a", "b", "c", "d"), 1):
+        record = end(record, name, at=NOW + number * HOUR, by=settings(**LATER))
+    assert (record.canaries, record.proved) == (3, NOW + 3 * HOUR)
+    assert record.rings == {LAST_RING: Tally(4, 0, NOW + 4 * HOUR)}
+
+
+def test_an_operation_is_counted_once() -> None:
+    once = end(fresh(), "a", BROKEN, operation="op-1")
+    assert end(once, "a", BROKEN, operation="op-1", at=NOW + HOUR) == once
+    assert end(once, "a", "", operation="op-1") == once
+    assert end(once, "a", BROKEN, operation="op-2", at=NOW + HOUR).failures == (NOW, NOW + HOUR)
+
+
+def test_as_many_operations_are_remembered_as_one_sweep_could_count_twice() -> None:
+    record = an_image()
+    for number in range(COUNTED + 10):
+        record = end(record, "a", operation=f"op-{number}")
+    assert record.counted == tuple(f"op-{number}" for number in range(10, COUNTED + 10))
+
+
+BEFORE: list[tuple[str, datetime, str, int, int]] = [
+    # begun, problem, canaries, failures
+    ("begun at the round's start", NOW, "", 1, 0),
+    ("begun before the round", NOW - SECOND, "", 0, 0),
+    ("failed, begun before the round", NOW - SECOND, BROKEN, 0, 1),
+]
+
+
+@pytest.mark.parametrize(
+    ("begun", "problem", "canaries", "failures"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE]
+)
+def test_what_began_before_the_round_proves_nothing_of_it(
+    begun: datetime, problem: str, canaries: int, failures: int
+) -> None:
+    record = end(fresh(opened=NOW), "a0", problem, begun=begun, at=NOW + HOUR)
+    assert (record.canaries, len(record.failures)) == (canaries, failures)
+    assert bool(record.rings) is (begun >= NOW)
+    assert not record.breaker_open  # a failure of last month's patches is no failure of this round's canary
+
+
+def test_what_ends_where_no_round_was_ever_opened_counts_its_failure_alone() -> None:
+    record = end(ImageRecord(GALLERY_IMAGE), "a0", BROKEN)
+    assert (record.opened, record.canaries, record.rings, record.failures) == (None, 0, {}, (NOW,))
+    assert end(ImageRecord(GALLERY_IMAGE), "a0").canaries == 0
+
+
+# -- the breaker
+
+
+def test_the_canarys_failure_opens_it_at_once() -> None:
+    record = end(fresh(), "a0", BROKEN)
+    assert record.breaker_open
+    assert record.opened_because == f"its canary a0: {BROKEN}"
+    assert (record.canaries, record.rings) == (0, {0: Tally(0, 1, NOW)})
+
+
+def test_any_of_several_canaries_opens_it() -> None:
+    record = end(end(fresh(), "a", by=settings(**LATER)), "b", BROKEN, by=settings(**LATER))
+    assert record.breaker_open
+    assert record.opened_because == f"its canary b: {BROKEN}"
+
+
+def test_without_canaries_only_the_limit_opens_it() -> None:
+    record = end(fresh(), "a", BROKEN, by=settings(**NONE))
+    assert not record.breaker_open
+
+
+def failing(count: int, limit: str, apart: timedelta = HOUR) -> ImageRecord:
+    """So many failures after the canary, so far apart; the last of them at NOW."""
+    record = an_image()
+    for number in range(count):
+        record = end(
+            record, f"m{number}", BROKEN, at=NOW - (count - 1 - number) * apart, by=settings(PATCH_BREAKER=limit)
+        )
+    return record
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "apart", "opened"),
+    [
+        pytest.param(1, "3 in 7 days", HOUR, False, id="one"),
+        pytest.param(2, "3 in 7 days", HOUR, False, id="one fewer than the limit"),
+        pytest.param(3, "3 in 7 days", HOUR, True, id="at the limit"),
+        pytest.param(1, "1 in 1 day", HOUR, True, id="a limit of one"),
+        pytest.param(3, "3 in 7 days", 3.5 * DAY, False, id="the first is exactly as old as the span"),
+        pytest.param(3, "3 in 7 days", 3.5 * DAY - SECOND, True, id="the first is just young enough"),
+        pytest.param(9, "3 in 7 days", 4 * DAY, False, id="ever and ever, but far apart"),
+    ],
+)
+def test_cumulative_failures_open_it(count: int, limit: str, apart: timedelta, opened: bool) -> None:
+    record = failing(count, limit, apart)
+    assert record.breaker_open is opened
+    if opened:
+        assert record.opened_because == f"{count} failures, last m{count - 1}"
+
+
+def test_failures_add_up_over_rounds_and_successes_between_take_none_away() -> None:
+    record = end(an_image(), "a", BROKEN, at=NOW)
+    record = end(record, "b", at=NOW + HOUR)
+    record = current(record, settings(PATCH_ROUND_DAYS="1"), NOW + DAY)
+    record = end(record, "c", at=NOW + DAY + HOUR)  # the new round's canary
+    record = end(record, "d", BROKEN, at=NOW + 2 * DAY)
+    assert not record.breaker_open
+    assert end(record, "e", BROKEN, at=NOW + 3 * DAY).breaker_open
+
+
+def test_it_stays_open_whatever_happens_until_that_one_opening_is_closed() -> None:
+    record = end(fresh(), "a0", BROKEN)
+    opening = record.opening
+    for number in range(1, 6):  # the rest in flight ends well, ends badly, and rounds pass
+        record = end(record, f"m{number}", BROKEN if number % 2 else "", at=NOW + number * DAY)
+        record = current(record, settings(), NOW + number * 8 * DAY)
+        assert record.breaker_open
+        assert (record.opening, record.opened_because) == (opening, f"its canary a0: {BROKEN}")
+        assert ask(record, "x0", now=NOW + number * 8 * DAY)[0] == ""
+    assert not replace(record, closed=opening).breaker_open
+
+
+def test_after_it_was_closed_a_later_failure_opens_another() -> None:
+    record = end(fresh(), "a0", BROKEN)
+    record = replace(record, closed=record.opening)
+    assert ask(record, "b0 c")[0] == "b0"  # a canary first, as before
+    record = end(record, "b0", "it does not boot", at=NOW + HOUR)
+    assert record.breaker_open
+    assert record.opening == "20261125T130000"
+    assert record.opened_because == "its canary b0: it does not boot"
+
+
+def test_after_it_was_closed_at_the_limit_the_next_failure_within_the_span_opens_another() -> None:
+    """Cumulative: who closes it has looked at what failed; what fails on is news."""
+    record = failing(3, "3 in 7 days")
+    record = replace(record, closed=record.opening)
+    assert end(record, "x", BROKEN, at=NOW + HOUR).breaker_open
+    assert not end(record, "x", BROKEN, at=NOW + 8 * DAY).breaker_open  # the old ones are out of the span
+    assert not end(record, "x", at=NOW + HOUR).breaker_open
+
+
+# -- in every history
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["a0", "b0", "c1", "d1", "e"]),
+        st.sampled_from(["", "", "", BROKEN]),
+        st.sampled_from([MINUTE, HOUR, DAY, 5 * DAY]),
+        st.integers(0, 3),
+    ),
+    max_size=40,
+)
+
+
+@hypothesis_settings(max_examples=150, deadline=None)
+@given(steps, st.sampled_from(["0", "1", "3"]), st.sampled_from(["1 in 1 day", "3 in 7 days"]))
+def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canaries: str, limit: str) -> None:
+    environ = {"PATCH_CANARIES": canaries, "PATCH_BREAKER": limit}
+    limits = settings(**environ)
+    record, now, failed = ImageRecord(GALLERY_IMAGE), NOW, list[datetime]()
+    for number, (name, problem, pause, hand) in enumerate(history):
+        now += pause
+        record = current(record, limits, now)
+        was_open, opening = record.breaker_open, record.opening
+        record = end(record, name, problem, at=now, operation=str(number), by=limits)
+        failed += [now] if problem else []
+
+        assert record.opened is not None
+        assert now < record.opened + limits.round_length
+        assert record.canaries <= limits.canaries
+        # a success never opens it, and whatever opened it stays until it is closed
+        assert record.breaker_open is was_open or problem
+        assert record.opening == opening or (problem and not was_open)
+        # as many failures as the limit within the span leave none unnoticed
+        recent = {at for at in failed if at > now - limits.breaker.span}
+        assert recent <= set(record.failures) <= set(failed)
+        if problem and len(recent) >= limits.breaker.failures:
+            assert record.breaker_open
+        # nothing goes past it; and before a canary is proved, no more than canaries go
+        names, waits = ask(record, "v0 w0 x1 y2 z", now=now, by=limits)
+        assert len(names.split()) + len(waits) == 5
+        if record.breaker_open:
+            assert names == ""
+        elif record.canaries < limits.canaries:
+            assert len(names.split()) == limits.canaries - record.canaries
+        # the same operation again changes nothing
+        assert end(record, name, problem, at=now + SECOND, operation=str(number), by=limits) == record
+        if hand == 0 and record.breaker_open:
+            record = replace(record, closed=record.opening)
