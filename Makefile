@@ -17,12 +17,13 @@ export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format setup unit runtime clean
+.PHONY: help demo test lint format setup unit runtime soak clean
 
 help:
 	@echo "make demo    Image Patcher at work on a simulated Azure, on this machine"
 	@echo "make test    every check: style, types, all tests"
 	@echo "make lint    style and types only;  make format  puts the style right"
+	@echo "make soak    long runs at full size (minutes)"
 	@echo "make setup   only what demo and test need;  make clean  takes it away again"
 
 demo: setup
@@ -45,6 +46,10 @@ format: $(PACKAGES)
 # One file of tests stays in one process, so that its Azurite and its hosts are its own.
 unit: setup
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
+
+# 5,000 machines drained through one quota in simulated time, and the like: minutes, so not part of the tests.
+soak: setup
+	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/story
 
 # Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
 runtime:

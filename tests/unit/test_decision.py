@@ -654,7 +654,7 @@ WINDOWS: dict[str, Row] = {
         {"PATCH_WINDOW": "Wed 11:00-14:00"},
         Wait,
         State.WAITING_FOR_WINDOW,
-        "only 10 minutes of its window are left; it opens 2026-12-02 11:50 UTC",
+        "only 10 minutes of its window are left; opens 2026-12-02 11:50 UTC",
     ),
     "of two windows the open one counts": ({}, {"PATCH_WINDOW": f"{NIGHTS}; Wed 11:00-14:00"}, Install, State.DUE, ""),
     "of two windows the next one is named": (
@@ -760,7 +760,7 @@ def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: s
 
 
 def test_an_installation_ends_before_a_black_out() -> None:
-    """2026-11-26 begins in Auckland at 11:00 UTC of the day before, and an hour earlier than that it is not yet there."""
+    """2026-11-26 begins in Auckland at 11:00 UTC of the day before."""
     now = NOW - 105 * MINUTE
     limits = settings(PATCH_BLACKOUT="2026-11-26 Pacific/Auckland")
     assert case_of(a_machine(), None, limits, LONG_AGO, now).minutes_left == 45

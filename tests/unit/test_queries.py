@@ -678,13 +678,17 @@ async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returne
 
 
 async def test_members_of_a_group_come_with_their_tags_and_their_neighbours() -> None:
-    found = [item async for item in GraphOfRows(settings(), TABLES).group_members(["quorum"])]
-    assert [(item.id.name, wishes_of(item).group, item.availability_set) for item in found] == [
-        ("web-01", "quorum", ""),
-        ("off-04", "quorum", f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR".lower()),
+    pair = f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR"
+    off = machine("b", power="PowerState/deallocated") | {"tags": {"patch-group": "QUORUM"}}
+    off["properties"]["availabilitySet"] = {"id": pair}
+    others = [machine("c") | {"tags": {}}, machine("d") | {"tags": {"patch-group": "quorum-2"}}]
+    tables = {"resources": [machine("a") | {"tags": {"patch-group": "quorum"}}, off, *others]}
+    found = [item async for item in GraphOfRows(settings(), tables).group_members(["quorum"])]
+    assert [(item.id.name, wishes_of(item).group, item.availability_set, item.power) for item in found] == [
+        ("a", "quorum", "", PowerState.RUNNING),
+        ("b", "quorum", pair.lower(), PowerState.DEALLOCATED),
     ]
-    assert [item.power for item in found] == [PowerState.RUNNING, PowerState.DEALLOCATED]
-    assert [item async for item in GraphOfRows(settings(), TABLES).group_members([])] == []
+    assert [item async for item in GraphOfRows(settings(), tables).group_members([])] == []
 
 
 async def test_a_plan_names_those_that_wait_for_their_window_too() -> None:
