@@ -160,6 +160,8 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
     if values.get("mode") is Mode.INSTALL and "window" in values and values["window"] is None:
         problems.append(Problem("PATCH_WINDOW", "not set", f"{WINDOW_GRAMMAR}; PATCH_MODE=install is refused without"))
+    if values.get("bake", timedelta(0)) >= values.get("round_length", timedelta.max):
+        problems.append(Problem("PATCH_BAKE_MINUTES", "longer than a round", "less than PATCH_ROUND_DAYS"))
     if problems:
         raise SettingsError(problems)
     scope = values.pop("scope")
@@ -541,7 +543,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bake",
         "1440",
         _span("minutes", 0, 43200),
-        "minutes, 0 to 43200",
+        "minutes, 0 to 43200, less than PATCH_ROUND_DAYS",
         "How long canaries, and then each ring, are watched before the next goes.",
     ),
     Setting(

@@ -8,21 +8,23 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from functions import journal, settle
 from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
 from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
 from functions.doors import Doors
-from functions.machine import BadInput, Kind, Machine, MachineId, PowerState, SupportState, Verdict
+from functions.machine import BadInput, Kind, Machine, MachineId, SupportState, Verdict
 from functions.operation import forget, hold_step, send
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
-from functions.policy import Mode, wishes_of
+from functions.policy import Mode
 from functions.record import Phase, Record, claim, requeue
 from functions.rounds import current
 
 BATCH = 100  # hand-outs between two renewals of the lease
 CENSUS_BATCH = 1000
+TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 SAME_FAILURE = 3  # machines of an image with the same failure are reported as one
 
 
@@ -196,17 +198,19 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
     """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is."""
     doors = sweep.doors
-    wanted = {item.wishes.group for item in candidates if item.kind is Kind.INSTALL} - {""}
+    wanted = sorted({item.wishes.group for item in candidates if item.kind is Kind.INSTALL} - {""})
     troubled: dict[tuple[str, str], str] = {}
-    async for machine in doors.graph.group_members(wanted):
-        key = (machine.id.subscription, wishes_of(machine).group)
-        stored = sweep.rows.get(machine.id)
-        held = stored is not None and stored.record.phase is Phase.HELD and stored.record.kind is Kind.INSTALL
-        # One whose hold is over is decided anew, and must not stand in its own way.
-        unwell = held and stored is not None and not stored.record.due_again(sweep.doors.clock())
-        if machine.power is not PowerState.RUNNING or unwell:
-            troubled[key] = machine.id.name
+    async for member in doors.graph.group_members(wanted):
+        stored = sweep.rows.get(member.machine)
+        if not member.running or (stored and _unwell(stored.record, doors.clock())):
+            troubled[member.machine.subscription, member.group] = member.machine.name
     return troubled
+
+
+def _unwell(record: Record, now: datetime) -> bool:
+    """Held after an installation for trouble of its own. One whose hold is over must not stand in its own way."""
+    held = record.phase is Phase.HELD and record.kind is Kind.INSTALL and not record.due_again(now)
+    return held and record.state in TROUBLE
 
 
 # -- hand out: claim, then a message, in batches under the lease

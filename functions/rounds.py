@@ -17,6 +17,7 @@ from functions.machine import MachineId
 from functions.policy import LAST_RING, Settings
 from functions.record import Cause
 
+FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
 COUNTED = 50  # operations remembered as counted
 
 
@@ -115,7 +116,7 @@ def settle(
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
     since = now - settings.breaker.span
-    record = replace(record, failures=(*(at for at in record.failures if at > since), now))
+    record = replace(record, failures=(*(at for at in record.failures if at > since), now)[-FAILURES_KEPT:])
     if record.breaker_open or not (canary or len(record.failures) >= settings.breaker.failures):
         return record
     why = f"its canary {machine.name}: {problem}" if canary else f"{len(record.failures)} failures, last {machine.name}"

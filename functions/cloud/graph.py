@@ -4,7 +4,7 @@ Every page or an error: a query that fails, is cut short or loses its way raises
 A row about one machine that cannot be read is reported and left out; the others count.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -19,6 +19,7 @@ from functions.machine import (
     Group,
     Json,
     Machine,
+    MachineId,
     group_from_json,
     group_id,
     machine_from_graph,
@@ -39,6 +40,15 @@ class SeenInstallation:
     operation_id: str
     status: str
     started: datetime | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """One machine of a patch-group."""
+
+    machine: MachineId
+    group: str
+    running: bool
 
 
 class Graph:
@@ -80,11 +90,19 @@ class Graph:
         async for machine in self._machines(queries.fill("census")):
             yield machine
 
-    async def group_members(self, names: Iterable[str]) -> AsyncIterator[Machine]:
-        """The machines that carry one of these patch-group tags."""
+    async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
+        """The machines of these patch-groups, tagged themselves or by their resource group."""
         for batch in batches(names):
-            async for machine in self._machines(queries.fill("group_members", ids=batch)):
-                yield machine
+            tagged = {
+                str(row.get("id")).lower(): str(row.get("patch_group"))
+                async for row in self._rows(queries.fill("groups_tagged", names=batch))
+            }
+            for ids in list(batches(tagged)) or [batch]:  # no such group: the names, which are nobody's id
+                async for row in self._rows(queries.fill("group_members", names=batch, group_ids=ids)):
+                    machine = MachineId.parse(row.get("id"))
+                    group = str(row.get("own_group") or "") or tagged[str(row.get("group_id"))]
+                    running = str(row.get("power_code")).lower() == "powerstate/running"
+                    yield Member(machine, group, running)
 
     async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
         """Resource groups by lower-cased id."""

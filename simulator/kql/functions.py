@@ -109,6 +109,7 @@ _OF_ONE = {
         "datetime",
         {"datetime": _same, "string": values.ticks_of_text, "dynamic": values.datetime_of_dynamic},
     ),
+    "parse_json": _OneArgument("dynamic", {"string": values.dynamic_of_text, "dynamic": _same}),
     "isnull": _OneArgument("bool", {_ANY: lambda value: value is None}),
     "isnotnull": _OneArgument("bool", {_ANY: lambda value: value is not None}),
     "isempty": _OneArgument("bool", {_ANY: values.is_empty}),

@@ -115,6 +115,16 @@ def text_of_dynamic(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
+def dynamic_of_text(text: str) -> Any:
+    """JSON as its value, '' as null, and text that is no JSON as that text."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def integer_of_text(text: str) -> int | None:
     stripped = text.strip()
     if re.fullmatch(r"[+-]?\d+", stripped, re.ASCII):

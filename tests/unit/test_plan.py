@@ -509,7 +509,7 @@ environs = st.fixed_dictionaries(
         "PATCH_MAX_IN_FLIGHT": st.integers(0, 20).map(str),
         "PATCH_MAX_PER_IMAGE": st.integers(1, 6).map(str),
         "PATCH_CANARIES": st.integers(0, 3).map(str),
-        "PATCH_BAKE_MINUTES": st.sampled_from(["0", "1440"]),
+        "PATCH_BAKE_MINUTES": st.sampled_from(["0", "1439"]),
         "PATCH_PACE_PERCENT": st.sampled_from(["1", "2", "75"]),
     }
 )

@@ -95,7 +95,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
     "PATCH_MAX_PER_IMAGE": [("1", 1)],
     "PATCH_CANARIES": [("0", 0), ("100", 100)],
-    "PATCH_BAKE_MINUTES": [("0", timedelta(0)), ("43200", timedelta(days=30))],
+    "PATCH_BAKE_MINUTES": [("0", timedelta(0)), ("10079", timedelta(minutes=10079))],
     "PATCH_SUCCESS_PERCENT": [("0", 0), ("100", 100)],
     "PATCH_BREAKER": [("1 in 1 day", Breaker(1, timedelta(days=1))), ("100 IN 90 days", Breaker(100, 90 * DAY))],
     "PATCH_ROUND_DAYS": [("30", timedelta(days=30))],

@@ -32,8 +32,8 @@ from functions.cloud import queries
 from functions.cloud.access import Access
 from functions.cloud.graph import Graph
 from functions.decision import Assess, Install, State, Step, next_step
-from functions.machine import Group, PowerState
-from functions.policy import CLASSIFICATIONS, Settings, wishes_of
+from functions.machine import Group
+from functions.policy import CLASSIFICATIONS, Settings
 from simulator.identity import StaticCredential
 from simulator.kql import KqlError, Unsupported, evaluate, syntax
 from tests.support import settings
@@ -195,6 +195,11 @@ TABLES: Mapping[str, Sequence[Row]] = {
             "tags": {"patch-window": "any"},
         },
         {"id": f"{SUBSCRIPTION}/resourceGroups/not-asked", "type": "microsoft.resources/subscriptions/resourcegroups"},
+        {
+            "id": f"{SUBSCRIPTION}/resourceGroups/RG-Pair",
+            "type": "microsoft.resources/subscriptions/resourcegroups",
+            "tags": {"Patch-Group": "Quorum"},
+        },
     ],
     "patchassessmentresources": [WEB_PATCH, MARKET_ASSESSED, WEB_ASSESSED, OFF_ASSESSED, MARKET_ASSESSED_BEFORE],
     "patchinstallationresources": [
@@ -347,8 +352,9 @@ def filled() -> Mapping[str, str]:
         "census": {},
         "due_machines": due_values(),
         "fleet_counts": {},
-        "group_members": {"ids": ["QUORUM", "nobody"]},
+        "group_members": {"names": ["QUORUM", "nobody"], "group_ids": [f"{SUBSCRIPTION}/resourcegroups/RG-Pair"]},
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
+        "groups_tagged": {"names": ["quorum", "nobody"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
@@ -364,11 +370,15 @@ EXPECTED: Mapping[str, list[Row]] = {
         {"state_name": "absent", "image_name": "marketplace", "machines": 2},  # one machine with two records
         {"state_name": "absent", "image_name": "none", "machines": 1},
     ],
-    "group_members": [WEB_01_FOUND, OFF_04_FOUND],
+    "group_members": [
+        {"id": WEB_01["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": "PowerState/running"},
+        {"id": OFF_04["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": "PowerState/deallocated"},
+    ],
     "groups_named": [
         {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
         {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
     ],
+    "groups_tagged": [{"id": f"{SUBSCRIPTION}/resourceGroups/RG-Pair", "patch_group": "quorum"}],
     "installations_of": [
         {
             "id": f"{CHILDREN}/WEB-01/patchInstallationResults/run-2",
@@ -677,17 +687,26 @@ async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returne
     assert decided["vm-0"].state is (State.DUE if window == OPEN else State.WAITING_FOR_WINDOW)
 
 
-async def test_members_of_a_group_come_with_their_tags_and_their_neighbours() -> None:
-    pair = f"{GROUP}/providers/Microsoft.Compute/availabilitySets/PAIR"
-    off = machine("b", power="PowerState/deallocated") | {"tags": {"patch-group": "QUORUM"}}
-    off["properties"]["availabilitySet"] = {"id": pair}
+async def test_members_of_a_group_are_found_by_their_own_tag_and_by_their_resource_groups() -> None:
+    """In any letter case, of the tag's name too, and however little else can be read of them."""
+    off = machine("b", power="PowerState/deallocated") | {"tags": {"Patch-Group": "QUORUM"}}
+    off["properties"]["storageProfile"] = None
+    by_group = machine("e") | {
+        "id": f"{SUBSCRIPTION}/resourceGroups/RG-Pair/providers/Microsoft.Compute/virtualMachines/e"
+    }
     others = [machine("c") | {"tags": {}}, machine("d") | {"tags": {"patch-group": "quorum-2"}}]
-    tables = {"resources": [machine("a") | {"tags": {"patch-group": "quorum"}}, off, *others]}
-    found = [item async for item in GraphOfRows(settings(), tables).group_members(["quorum"])]
-    assert [(item.id.name, wishes_of(item).group, item.availability_set, item.power) for item in found] == [
-        ("a", "quorum", "", PowerState.RUNNING),
-        ("b", "quorum", pair.lower(), PowerState.DEALLOCATED),
-    ]
+    pair: Row = {
+        "id": f"{SUBSCRIPTION}/resourceGroups/RG-Pair",
+        "type": "microsoft.resources/subscriptions/resourcegroups",
+    }
+    pair["tags"] = {"Patch-Group": "Quorum"}
+    tables = {
+        "resources": [machine("a") | {"tags": {"patch-group": "quorum"}}, off, by_group, *others],
+        "resourcecontainers": [pair],
+    }
+    graph = GraphOfRows(settings(), tables)
+    found = {item.machine.name: (item.group, item.running) async for item in graph.group_members(["quorum"])}
+    assert found == {"a": ("quorum", True), "b": ("quorum", False), "e": ("quorum", True)}
     assert [item async for item in GraphOfRows(settings(), tables).group_members([])] == []
 
 
@@ -951,7 +970,7 @@ def test_can_page(name: str) -> None:
         pytest.param("", id="nothing"),
     ],
 )
-@pytest.mark.parametrize("name", ["group_members", "groups_named", "installations_of", "named_machines"])
+@pytest.mark.parametrize("name", ["groups_named", "installations_of", "named_machines"])
 def test_fill_refuses_text_that_is_no_id(name: str, text: str) -> None:
     with pytest.raises(ValueError, match="an id in a query"):
         queries.fill(name, ids=[GROUP, text])

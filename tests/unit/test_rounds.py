@@ -369,7 +369,7 @@ def test_cumulative_failures_open_it(count: int, limit: str, apart: timedelta, o
 def test_failures_add_up_over_rounds_and_successes_between_take_none_away() -> None:
     record = end(an_image(), "a", BROKEN, at=NOW)
     record = end(record, "b", at=NOW + HOUR)
-    record = current(record, settings(PATCH_ROUND_DAYS="1"), NOW + DAY)
+    record = current(record, settings(PATCH_BAKE_MINUTES="0", PATCH_ROUND_DAYS="1"), NOW + DAY)
     record = end(record, "c", at=NOW + DAY + HOUR)  # the new round's canary
     record = end(record, "d", BROKEN, at=NOW + 2 * DAY)
     assert not record.breaker_open
