@@ -5,12 +5,11 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from functions import journal, settle
+from functions import journal, report, settle
 from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
 from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
@@ -20,12 +19,10 @@ from functions.operation import forget, hold_step, send
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode
 from functions.record import Phase, Record, claim, requeue
-from functions.rounds import current
+from functions.rounds import ImageRecord, current
 
 BATCH = 100  # hand-outs between two renewals of the lease
-CENSUS_BATCH = 1000
 TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
-SAME_FAILURE = 3  # machines of an image with the same failure are reported as one
 
 
 class SweepFailed(Exception):
@@ -38,7 +35,6 @@ class Sweep:
 
     doors: Doors
     rows: dict[MachineId, Stored] = field(default_factory=dict)
-    waits: Mapping[MachineId, Step] = field(default_factory=dict)  # the fleet's limits, by the last plan
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     newer: int = 0
     failed: list[str] = field(default_factory=list)
@@ -54,7 +50,7 @@ class Sweep:
         if self.newer:
             journal.write("ledger.newer", rows=self.newer)
 
-    def fail(self, stage: str, error: Exception) -> None:
+    def fail(self, stage: str, error: CloudError) -> None:
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
 
@@ -89,19 +85,27 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
         sweep.fail("find", error)
         candidates = []
     plan = await _plan(sweep, candidates)
-    sweep.waits = plan.waits
     handed_out = await hand_out(sweep, plan, lease)
-    for (state, reason), count in Counter((step.state, step.reason) for step in plan.waits.values()).items():
-        journal.write("fleet.limited", state=state, reason=reason, machines=count)
-    for stage, work in (("poison", _report_poison), ("fleet", _count_fleet), ("census", _census)):
-        try:
-            await work(sweep)
-        except CloudError as error:
-            sweep.fail(stage, error)
+    await _report(sweep, plan)
     journal.write(
         "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
         waiting=len(plan.waits), seconds=doors.clock() - started,
     )  # fmt: skip
+
+
+async def _report(sweep: Sweep, plan: Plan) -> None:
+    doors = sweep.doors
+    report.limits(plan.waits)
+    reports = {
+        "poison": report.poison(doors),
+        "fleet": report.fleet(doors),
+        "census": report.census(doors, sweep.rows, plan.waits),
+    }
+    for stage, telling in reports.items():
+        try:
+            await telling
+        except CloudError as error:
+            sweep.fail(stage, error)
 
 
 # -- find: what Graph or the ledger says may be due, decided one by one
@@ -184,15 +188,24 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         return Plan((), {item.machine.id: wait for item in candidates}, {})
     rows = [stored.record for stored in sweep.rows.values()]
     try:
-        images = {
-            image: (await doors.ledger.image(image)).record
-            for image in {item.machine.image.key for item in candidates if item.kind is Kind.INSTALL} - {""}
-        }
+        images = await _images(sweep, {item.machine.image.key for item in candidates if item.kind is Kind.INSTALL})
+        candidates = [item for item in candidates if item.kind is Kind.ASSESS or item.machine.image.key in images]
         troubled = await _troubled_groups(sweep, candidates)
-    except (CloudError, NewerRow) as error:
+    except CloudError as error:
         sweep.fail("plan", error)
         return nothing
     return make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+
+
+async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
+    """The images' records. One of a newer version is left out, and its machines with it."""
+    records = {}
+    for key in keys:
+        try:
+            records[key] = (await sweep.doors.ledger.image(key)).record if key else ImageRecord("")
+        except NewerRow as newer:
+            journal.write("ledger.newer", image=key, problem=newer)
+    return records
 
 
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
@@ -302,90 +315,11 @@ async def _send(sweep: Sweep, item: HandOut) -> bool:
     return claimed
 
 
-# -- report: poison queues, the fleet in numbers, and once a day every machine
-
-
-async def _report_poison(sweep: Sweep) -> None:
-    doors = sweep.doors
-    known = await doors.ledger.remembered("poison")
-    now = doors.clock().isoformat(timespec="seconds")
-    # A message that some function keeps trying to read is invisible most of the time: then our first sight counts.
-    found = {item.queue: item for item in await doors.queue.poison()}
-    note = {name: item.since.isoformat() if item.since else known.get(name, now) for name, item in found.items()}
-    for name, item in found.items():
-        journal.write("poison.found", queue=name, count=item.count, since=note[name])
-    if note != known:
-        await doors.ledger.remember("poison", note)
-
-
-async def _count_fleet(sweep: Sweep) -> None:
-    for row in await sweep.doors.graph.fleet_counts():
-        journal.write(
-            "fleet.counted", support_state=row["state_name"], image=row["image_name"], machines=row["machines"]
-        )
-
-
-async def _census(sweep: Sweep) -> None:
-    doors = sweep.doors
-    today = doors.clock().date().isoformat()
-    if (await doors.ledger.remembered("census")).get("day") == today:
-        return
-    await sweep.load()  # what this sweep handed out is part of the picture
-    async for machine, step in census(sweep):
-        journal.write(
-            "machine.counted", machine=machine.id, image=machine.image.key, image_kind=machine.image.kind,
-            region=machine.location, support_state=machine.verdict.state if machine.verdict else None,
-            patchers=machine.patchers, verb=step.verb, state=step.state, reason=step.reason, remedy=step.remedy,
-            when=step.when,
-        )  # fmt: skip
-    for (image, reason), names in _grouped(stored.record for stored in sweep.rows.values()).items():
-        journal.write("failures.grouped", image=image, reason=reason, count=len(names), machines=", ".join(names))
-    await doors.ledger.remember("census", {"day": today})
-
-
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[str]]:
-    """The same failure on three or more machines of an image: one thing to look at, not many."""
-    groups: dict[tuple[str, str], list[str]] = {}
-    for record in records:
-        if record.phase is Phase.HELD and record.attempts and record.state == State.HELD:
-            groups.setdefault((record.image, record.reason), []).append(record.machine.name)
-    return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}
-
-
-async def census(sweep: Sweep) -> AsyncIterator[tuple[Machine, Step]]:
-    """Every machine in scope with its one state, reason and remedy."""
-    batch: list[Machine] = []
-    async for machine in sweep.doors.graph.census():
-        batch.append(machine)
-        if len(batch) == CENSUS_BATCH:
-            async for item in _states(sweep, batch):
-                yield item
-            batch = []
-    async for item in _states(sweep, batch):
-        yield item
-
-
-async def _states(sweep: Sweep, machines: Iterable[Machine]) -> AsyncIterator[tuple[Machine, Step]]:
-    doors = sweep.doors
-    machines = list(machines)
-    created_after = await doors.created_after()
-    groups = await doors.graph.groups(machine.id.group_id for machine in machines)
-    for machine in machines:
-        stored = sweep.rows.get(machine.id)
-        record = stored.record if stored else None
-        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
-        now = doors.clock()
-        step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
-        if isinstance(step, Assess | Install):
-            step = sweep.waits.get(machine.id, step)
-        yield machine, step
-
-
 async def everything(doors: Doors) -> list[tuple[Machine, Step]]:
     """The state of every machine now, the fleet's limits included. For people who ask, and for the demo."""
     sweep = Sweep(doors)
     await sweep.load()
-    seen = [item async for item in census(sweep)]
+    seen = [item async for item in report.states(doors, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     waits = (await _plan(sweep, due)).waits
     return [(machine, waits.get(machine.id, step)) for machine, step in seen]

@@ -22,7 +22,7 @@ STANDARD_LIBRARY = sys.stdlib_module_names
 # The rooms, from the ground up: a module imports only from rooms before its own, or what is named for it.
 FLOORS = (
     ("machine",),
-    ("window", "events", "journal"),
+    ("window", "events", "journal", "whose"),
     ("policy",),
     ("record",),
     ("decision",),
@@ -30,10 +30,10 @@ FLOORS = (
     ("plan", "cloud"),
     ("doors",),
     ("operation",),
-    ("assess", "install", "poisoned", "settle"),
+    ("assess", "install", "poisoned", "settle", "report"),
     ("reconcile",),
 )
-PURE = ("machine", "window", "policy", "record", "decision", "rounds", "plan", "events")
+PURE = ("machine", "window", "whose", "policy", "record", "decision", "rounds", "plan", "events")
 EXISTING = [room for room in PURE if (PACKAGE / f"{room}.py").exists()]
 CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "time_ns"}
 

@@ -1,0 +1,101 @@
+"""What a sweep tells people: poison queues, the fleet in numbers, its limits, and once a day every machine.
+
+Each report stands alone: one without an answer fails by itself. Nothing here hands out or settles anything.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+from functions import journal
+from functions.cloud.ledger import Stored
+from functions.decision import Assess, Install, State, Step, next_step, standing
+from functions.doors import Doors
+from functions.machine import Machine, MachineId
+from functions.record import Phase, Record
+
+CENSUS_BATCH = 1000
+SAME_FAILURE = 3  # machines of an image with the same failure are reported as one
+
+Rows = Mapping[MachineId, Stored]
+Steps = Mapping[MachineId, Step]
+
+
+async def poison(doors: Doors) -> None:
+    """How many messages lie in the poison queues, and since when."""
+    known = await doors.ledger.remembered("poison")
+    now = doors.clock().isoformat(timespec="seconds")
+    # A message that some function keeps trying to read is invisible most of the time: then our first sight counts.
+    found = {item.queue: item for item in await doors.queue.poison()}
+    note = {name: item.since.isoformat() if item.since else known.get(name, now) for name, item in found.items()}
+    for name, item in found.items():
+        journal.write("poison.found", queue=name, count=item.count, since=note[name])
+    if note != known:
+        await doors.ledger.remember("poison", note)
+
+
+async def fleet(doors: Doors) -> None:
+    """Machines by support state and image."""
+    for row in await doors.graph.fleet_counts():
+        journal.write(
+            "fleet.counted", support_state=row["state_name"], image=row["image_name"], machines=row["machines"]
+        )
+
+
+def limits(waits: Steps) -> None:
+    """How many due machines wait for a limit of the fleet, and for which: a line a reason, not a line a machine."""
+    for (state, reason), count in Counter((step.state, step.reason) for step in waits.values()).items():
+        journal.write("fleet.limited", state=state, reason=reason, machines=count)
+
+
+async def census(doors: Doors, rows: Rows, waits: Steps) -> None:
+    """Once a day: one line for every machine in scope, and one for a failure that many of an image share."""
+    today = doors.clock().date().isoformat()
+    if (await doors.ledger.remembered("census")).get("day") == today:
+        return
+    async for machine, step in states(doors, rows, waits):
+        journal.write(
+            "machine.counted", machine=machine.id, image=machine.image.key, image_kind=machine.image.kind,
+            region=machine.location, support_state=machine.verdict.state if machine.verdict else None,
+            patchers=machine.patchers, verb=step.verb, state=step.state, reason=step.reason, remedy=step.remedy,
+            when=step.when,
+        )  # fmt: skip
+    for (image, reason), names in _grouped(stored.record for stored in rows.values()).items():
+        journal.write("failures.grouped", image=image, reason=reason, count=len(names), machines=", ".join(names))
+    await doors.ledger.remember("census", {"day": today})
+
+
+async def states(doors: Doors, rows: Rows, waits: Steps) -> AsyncIterator[tuple[Machine, Step]]:
+    """Every machine in scope with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
+    batch: list[Machine] = []
+    async for machine in doors.graph.census():
+        batch.append(machine)
+        if len(batch) == CENSUS_BATCH:
+            async for item in _states_of(doors, batch, rows, waits):
+                yield item
+            batch = []
+    async for item in _states_of(doors, batch, rows, waits):
+        yield item
+
+
+async def _states_of(
+    doors: Doors, machines: list[Machine], rows: Rows, waits: Steps
+) -> AsyncIterator[tuple[Machine, Step]]:
+    created_after = await doors.created_after()
+    groups = await doors.graph.groups(machine.id.group_id for machine in machines)
+    for machine in machines:
+        record = rows[machine.id].record if machine.id in rows else None
+        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
+        now = doors.clock()
+        step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
+        if isinstance(step, Assess | Install):
+            step = waits.get(machine.id, step)
+        yield known, step
+
+
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[str]]:
+    """The same failure on three or more machines of an image: one thing to look at, not many."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for record in records:
+        if record.phase is Phase.HELD and record.attempts and record.state == State.HELD:
+            groups.setdefault((record.image, record.reason), []).append(record.machine.name)
+    return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}
