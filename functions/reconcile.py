@@ -96,14 +96,13 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
 async def _report(sweep: Sweep, plan: Plan) -> None:
     doors = sweep.doors
     report.limits(plan.waits)
-    reports = {
-        "poison": report.poison(doors),
-        "fleet": report.fleet(doors),
-        "census": report.census(doors, sweep.rows, plan.waits),
-    }
-    for stage, telling in reports.items():
+    for stage, telling in (
+        ("poison", lambda: report.poison(doors)),
+        ("fleet", lambda: report.fleet(doors)),
+        ("census", lambda: report.census(doors, sweep.rows, plan.waits)),
+    ):
         try:
-            await telling
+            await telling()
         except CloudError as error:
             sweep.fail(stage, error)
 
