@@ -5,7 +5,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -96,13 +96,14 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
 async def _report(sweep: Sweep, plan: Plan) -> None:
     doors = sweep.doors
     report.limits(plan.waits)
-    for stage, telling in (
-        ("poison", lambda: report.poison(doors)),
-        ("fleet", lambda: report.fleet(doors)),
-        ("census", lambda: report.census(doors, sweep.rows, plan.waits)),
-    ):
+    stages: dict[str, Callable[[], Awaitable[None]]] = {
+        "poison": lambda: report.poison(doors),
+        "fleet": lambda: report.fleet(doors),
+        "census": lambda: report.census(doors, sweep.rows, plan.waits),
+    }
+    for stage, tell in stages.items():
         try:
-            await telling()
+            await tell()
         except CloudError as error:
             sweep.fail(stage, error)
 
