@@ -1,0 +1,61 @@
+"""The documents say what the code does: every setting, tag and state, and nothing else; every link leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from functions import journal
+from functions.decision import State
+from functions.policy import SETTINGS, TAGS, Setting
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def rows(document: str) -> dict[str, list[str]]:
+    """The table rows of a document by the code in their first cell."""
+    lines = (ROOT / "docs" / document).read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_every_setting_is_documented_with_its_default_grammar_and_meaning(setting: Setting) -> None:
+    default, grammar, meaning = rows("settings.md")[setting.name]
+    required = "required" if setting.name == "RECONCILE_SCHEDULE" else "empty"
+    assert default == (f"`{setting.default}`" if setting.default else required)
+    assert (grammar, meaning) == (setting.grammar, setting.meaning)
+
+
+@pytest.mark.parametrize("tag", TAGS, ids=lambda tag: tag[0])
+def test_every_tag_is_documented_with_its_grammar(tag: tuple[str, object, object, str]) -> None:
+    grammar, meaning = rows("settings.md")[tag[0]]
+    assert grammar == tag[3]
+    assert meaning
+
+
+def test_no_other_setting_or_tag_is_documented() -> None:
+    documented = {name for name in rows("settings.md") if name.startswith(("PATCH_", "patch-", "ARM_", "RECONCILE_"))}
+    assert documented == {setting.name for setting in SETTINGS} | {tag[0] for tag in TAGS}
+
+
+def test_exactly_the_states_that_exist_are_documented() -> None:
+    assert set(rows("states.md")) == {state.value for state in State}
+    assert all(meaning and remedy for meaning, remedy in rows("states.md").values())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_setting_state_and_happening_that_a_document_names_exists(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    settings = {setting.name for setting in SETTINGS}
+    assert set(re.findall(r"\b(?:PATCH|RECONCILE|ARM)_[A-Z_]+\b", text)) <= settings
+    happenings = set(re.findall(r"`([a-z]+\.[a-z]+)`", text)) - {"host.json"}
+    known = {name for name in happenings if name.split(".")[1] not in ("md", "py", "txt", "json", "kql")}
+    assert known <= set(journal.EVENTS)
