@@ -34,6 +34,7 @@ WATCHING: Mapping[str, str] = {
     "PATCH_SCOPE": SUBSCRIPTION,
     "PATCH_CREATED_AFTER": "always",
     "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_BAKE_MINUTES": "0",  # the canary is watched for a day otherwise
     "RECONCILE_SCHEDULE": "*/10 * * * * *",
 }
 # The machine is ready when its creation ends: the app's first wait for a slow agent is two minutes of real time.
