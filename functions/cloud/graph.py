@@ -23,6 +23,7 @@ from functions.machine import (
     group_from_json,
     group_id,
     machine_from_graph,
+    shown,
     time_or_none,
 )
 from functions.policy import CLASSIFICATIONS, Mode
@@ -136,7 +137,7 @@ class Graph:
             try:
                 machine = machine_from_graph(row)
             except BadInput as error:
-                journal.write("machine.unreadable", where="Resource Graph", machine=row.get("id"), problem=error)
+                journal.write("machine.unreadable", where="Resource Graph", machine=shown(row.get("id")), problem=error)
                 continue
             if last is not None and last.id != machine.id:
                 yield last
