@@ -9,7 +9,7 @@ from functions import journal
 from functions.cloud.errors import Gone, Refused
 from functions.cloud.ledger import NewerRow, Stored
 from functions.cloud.work_queue import Message
-from functions.decision import Assess, Install, Step, next_step
+from functions.decision import Assess, Install, State, Step, next_step
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, MachineId
 from functions.operation import NOT_READY, assess_limit, forget, hold_step, launch, look, look_again, take
@@ -25,6 +25,9 @@ async def on_event(doors: Doors, machine_id: MachineId) -> None:
         stored = await doors.ledger.read(machine_id)
     except NewerRow as newer:
         return journal.write("ledger.newer", machine=machine_id, problem=newer)
+    if stored and stored.record.phase is Phase.HELD and stored.record.state == State.OVERDUE:
+        await doors.ledger.replace(stored, replace(stored.record, not_before=doors.clock()))
+        return _ignored(machine_id, "overdue: the next sweep asks its operation again")
     if stored and _keeps(stored.record):
         return _ignored(machine_id, f"{stored.record.phase} already")
     try:

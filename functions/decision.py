@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from functions.machine import Kind, Machine, OsType, Patchers, PowerState, SupportState, Verdict
 from functions.policy import LINUX_CLASSIFICATIONS, Mode, Settings, Wishes, wishes_of
-from functions.record import A_WEEK, STALE_SUMMARY, Cause, Phase, Record, backoff
+from functions.record import A_WEEK, OVERDUE, STALE_SUMMARY, Cause, Phase, Record, backoff
 from functions.whose import managed_elsewhere
 from functions.window import ANY, Windows, both
 
@@ -59,7 +59,7 @@ class State(StrEnum):
     OUT_OF_SCOPE = "out-of-scope"
     SWITCHED_OFF = "switched-off"
     HELD = "held"
-    OVERDUE = "overdue"
+    OVERDUE = OVERDUE
 
 
 @dataclass(frozen=True)

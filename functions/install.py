@@ -11,7 +11,7 @@ from functions.doors import Doors
 from functions.machine import Json, Kind, OsType
 from functions.operation import hold_step, launch, look, send, take
 from functions.record import claim
-from functions.rounds import breaker_wait
+from functions.rounds import breaker_wait, installed_this_round
 
 
 async def on_message(doors: Doors, message: Message) -> None:
@@ -29,6 +29,9 @@ async def on_message(doors: Doors, message: Message) -> None:
             return
         if image.breaker_open:
             await hold_step(doors, stored, breaker_wait(image))
+            return
+        if wait := installed_this_round(machine, image, doors.settings):
+            await hold_step(doors, stored, wait)
             return
         case = case_of(machine, stored.record, doors.settings, await doors.created_after(), doors.clock())
         limit = timedelta(minutes=case.minutes_left)

@@ -10,6 +10,8 @@ import logging
 from datetime import datetime, timedelta
 from enum import Enum
 
+from functions.machine import without_secrets
+
 LONGEST_LINE = 32_000  # characters; the host cuts at 32,768
 _LONGEST_FIELD = 2_000
 
@@ -91,7 +93,8 @@ def _plain(value: object) -> str | int | float | bool:
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
-    text = str(value).encode("utf-8", "replace").decode()  # half of a character would fail the log's own encoding
+    text = without_secrets(str(value))  # a guest's message may quote the address of its package source
+    text = text.encode("utf-8", "replace").decode()  # half of a character would fail the log's own encoding
     return text if len(text) <= _LONGEST_FIELD else text[: _LONGEST_FIELD - 1] + "…"
 
 

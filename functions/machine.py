@@ -24,6 +24,7 @@ _FRACTION = re.compile(r"(\.\d{6})\d+")
 # What no error line may repeat: a URL's user and password, and the key or signature of a connection string.
 _SECRETS = (
     (re.compile(r"//[^/@\s]*@"), "//…@"),
+    (re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*"), r"\1?…"),
     (re.compile(r"((?:key|sig|signature|password|pwd|secret|token)=)[^;&\s]+", re.IGNORECASE), r"\1…"),
 )
 GUID = re.compile(_GUID)
@@ -327,10 +328,15 @@ def shown(value: object) -> str:
     """A value from outside for an error line: short, on one line, and never a URL's query, a key or a password."""
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
-    text = "".join(char if char.isprintable() else "?" for char in value.split("?")[0])
+    text = without_secrets("".join(char if char.isprintable() else "?" for char in value.split("?")[0]))
+    return f"'{text[:120]}{'…' if len(text) > 120 else ''}'"
+
+
+def without_secrets(text: str) -> str:
+    """A text with what may be secret cut out: a URL's user, password and query, keys and signatures."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
-    return f"'{text[:120]}{'…' if len(text) > 120 else ''}'"
+    return text
 
 
 def _versioned(image_id: str, exact_version: str) -> str:

@@ -16,6 +16,7 @@ from functions.cloud.work_queue import Message
 from functions.decision import State, Step, next_step
 from functions.doors import Doors
 from functions.machine import BadInput, Json, Kind, Machine, SupportState, Verdict
+from functions.policy import Mode
 from functions.record import (
     A_WEEK,
     SEND_WITHIN,
@@ -53,7 +54,8 @@ async def take(doors: Doors, message: Message, kind: Kind) -> Stored | None:
 async def look(doors: Doors, stored: Stored) -> tuple[Machine, Step] | None:
     """Reads the machine and its group, and decides again. None: it is gone, or it cannot be read; the row says so.
 
-    Raises Unavailable and Throttled: the row is still queued, so the message may come again.
+    Raises Unavailable: the row is still queued, so the message may come again. Throttled reads are no failure of the
+    machine either: the claim goes back to the sweep.
     """
     record = stored.record
     try:
@@ -61,6 +63,9 @@ async def look(doors: Doors, stored: Stored) -> tuple[Machine, Step] | None:
         machine = machine.in_group(await doors.compute.group(record.machine))
     except Gone:
         await forget(doors, stored)
+        return None
+    except Throttled as throttled:
+        await _postpone(doors, stored, throttled)
         return None
     except Refused as refused:
         await hold_refused(doors, stored, refused)
@@ -84,7 +89,7 @@ async def launch(
 ) -> None:
     """Begin, POST, record. `stored` None: the event's road, whose row goes straight to starting."""
     now = doors.clock()
-    if reason := doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused():
+    if reason := await stopped(doors):
         journal.write("app.paused", machine=machine.id, kind=record.kind, reason=reason)
         await doors.ledger.put(stored, requeue(record, doors.token(), now, sent=False))
         return
@@ -105,6 +110,13 @@ async def launch(
         name, machine=machine.id, operation=answer.operation_id, image=machine.image.key, region=record.region
     )
     await _record(doors, begun, accepted(begun.record, answer.operation_id, answer.url, doors.clock()))
+
+
+async def stopped(doors: Doors) -> str:
+    """Why nothing may be started now; "" when it may. A person's pause, or a mode that calls nothing."""
+    if doors.settings.mode in (Mode.OFF, Mode.PLAN):
+        return f"PATCH_MODE is {doors.settings.mode.name.lower()}"
+    return doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused()
 
 
 async def look_again(doors: Doors, stored: Stored | None, record: Record, step: Step) -> None:
@@ -199,14 +211,19 @@ async def _not_started(doors: Doors, begun: Stored, error: Exception) -> None:
     elif isinstance(error, Refused):
         await _swallow(hold_refused(doors, begun, error))
     elif isinstance(error, Throttled):
-        wait = timedelta(seconds=error.retry_after_seconds * (1 + doors.jitter() / 5))
-        journal.write("operation.throttled", machine=record.machine, kind=record.kind, wait_seconds=wait)
-        await _record(doors, begun, requeue(record, doors.token(), now + wait, sent=False))
+        await _swallow(_postpone(doors, begun, error))
     elif isinstance(error, Unavailable):
         journal.write("operation.abandoned", machine=record.machine, kind=record.kind, problem=error)
         await _record(doors, begun, requeue(record, doors.token(), now, sent=False))
     else:
         raise error
+
+
+async def _postpone(doors: Doors, stored: Stored, throttled: Throttled) -> None:
+    """A 429 says nothing about the machine: its claim goes back to the sweep, unsent, for when the quota refills."""
+    record, wait = stored.record, timedelta(seconds=throttled.retry_after_seconds * (1 + doors.jitter() / 5))
+    journal.write("operation.throttled", machine=record.machine, kind=record.kind, wait_seconds=wait)
+    await doors.ledger.replace(stored, requeue(record, doors.token(), doors.clock() + wait, sent=False))
 
 
 async def _record(doors: Doors, stored: Stored, record: Record) -> None:

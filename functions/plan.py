@@ -139,7 +139,7 @@ def _admit(
         running = [
             Installable(row.machine, row.ring)
             for row in fleet.rows
-            if row.kind is Kind.INSTALL and row.image == image and (row.in_flight or row.phase is Phase.ENDED)
+            if row.kind is Kind.INSTALL and row.image == image and row.away
         ]
         admission = rounds.admit(record, [item.installable for item in group], running, settings, now)
         by_id = {item.machine.id: item for item in group}
@@ -158,7 +158,7 @@ class _Caps:
         self._fleet = len(rows)
         self._images = Counter(row.image for row in rows)
         # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
-        away = [row for row in installs if row.in_flight or row.phase is Phase.ENDED]
+        away = [row for row in installs if row.away]
         self._sets = Counter(row.availability_set for row in away)
         self._groups = Counter((row.machine.subscription, row.group) for row in away)
 
@@ -211,7 +211,8 @@ class _Pace:
         share = settings.pace_percent / 100
         self._spacing = timedelta(minutes=1) / (TOKENS_A_MINUTE / TOKENS_A_CALL * share)
         self._burst = int(TOKENS_AT_MOST / TOKENS_A_CALL * BURST_SHARE * share)
-        self._queued = Counter(row.bucket for row in rows if row.phase is Phase.QUEUED and row.sent)
+        soon = [row for row in rows if row.phase is Phase.QUEUED and row.sent and row.due_at <= now + HORIZON]
+        self._queued = Counter(row.bucket for row in soon)
         self._called = Counter(row.bucket for row in rows if _spends(row, now))
         self._taken: Counter[Bucket] = Counter()
 

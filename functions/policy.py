@@ -565,7 +565,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PATCH_ROUND_DAYS",
         "round_length",
-        "7",
+        "14",
         _span("days", 0.001, 90),
         "days, up to 90",
         "How long what canaries and rings proved holds; then a new round begins.",

@@ -14,8 +14,8 @@ from functions.cloud.errors import CloudError, Gone
 from functions.cloud.ledger import NewerRow, Stored, SweepLease
 from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
 from functions.doors import Doors
-from functions.machine import BadInput, Kind, Machine, MachineId, SupportState, Verdict
-from functions.operation import forget, hold_step, send
+from functions.machine import BadInput, Group, Kind, Machine, MachineId, SupportState, Verdict
+from functions.operation import forget, hold_step, send, stopped
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode
 from functions.record import Phase, Record, claim, requeue
@@ -36,21 +36,18 @@ class Sweep:
     doors: Doors
     rows: dict[MachineId, Stored] = field(default_factory=dict)
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
-    newer: int = 0
     failed: list[str] = field(default_factory=list)
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
-        self.rows, self.newer = {}, 0
+        self.rows = {}
         async for item in self.doors.ledger.all():
             if isinstance(item, NewerRow):
-                self.newer += 1
+                journal.write("ledger.newer", problem=item)
             else:
                 self.rows[item.record.machine] = item
-        if self.newer:
-            journal.write("ledger.newer", rows=self.newer)
 
-    def fail(self, stage: str, error: CloudError) -> None:
+    def fail(self, stage: str, error: CloudError | BadInput) -> None:
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
 
@@ -81,7 +78,7 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
             await sweep.load()
             await lease.renew(doors.clock())
         candidates = [candidate async for candidate in find(sweep)] if doors.settings.mode is not Mode.OFF else []
-    except CloudError as error:
+    except (CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
     plan = await _plan(sweep, candidates)
@@ -120,9 +117,10 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
         due.setdefault(machine.id, machine)
     groups = await doors.graph.groups(machine.id.group_id for machine in due.values())
     for machine in due.values():
-        group = groups.get(machine.id.group_id)
+        group = groups.get(machine.id.group_id) or await _group_not_in_graph(doors, machine, groups)
         if group is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
+        machine = machine.in_group(group)
         stored = sweep.rows.get(machine.id)
         if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
             await forget(doors, stored)
@@ -132,7 +130,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
         now = doors.clock()
         if standing(record, now):
             continue
-        step = next_step(machine.in_group(group), record, doors.settings, created_after, now)
+        step = next_step(machine, record, doors.settings, created_after, now)
         if isinstance(step, Assess | Install):
             yield Candidate(machine, step)
         elif doors.settings.mode is Mode.PLAN and isinstance(step, Wait):
@@ -167,6 +165,17 @@ async def _not_in_graph(doors: Doors, stored: Stored) -> Machine | None:
     return replace(machine, verdict=Verdict(SupportState.ABSENT))
 
 
+async def _group_not_in_graph(doors: Doors, machine: Machine, groups: dict[str, Group]) -> Group | None:
+    """Graph does not show the resource group (yet, or to this identity): ARM is asked, once a group."""
+    try:
+        group = groups[machine.id.group_id] = await doors.compute.group(machine.id)
+    except (CloudError, BadInput) as error:
+        remedy = "Give the app's identity the right to read the resource group."
+        journal.write("machine.unreadable", where="resource group", machine=machine.id, problem=error, remedy=remedy)
+        return None
+    return group
+
+
 async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
     """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
     if isinstance(step, Leave):
@@ -182,7 +191,7 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause, or an answer that is missing, plans nothing."""
     doors = sweep.doors
     nothing = Plan((), {}, {})
-    if reason := doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused():
+    if doors.settings.mode is not Mode.PLAN and (reason := await stopped(doors)):
         journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
         return Plan((), {item.machine.id: wait for item in candidates}, {})
@@ -191,7 +200,7 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         images = await _images(sweep, {item.machine.image.key for item in candidates if item.kind is Kind.INSTALL})
         candidates = [item for item in candidates if item.kind is Kind.ASSESS or item.machine.image.key in images]
         troubled = await _troubled_groups(sweep, candidates)
-    except CloudError as error:
+    except (CloudError, BadInput) as error:
         sweep.fail("plan", error)
         return nothing
     return make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())

@@ -30,6 +30,7 @@ GRAPH_PATIENCE = timedelta(hours=24)
 STALE_SUMMARY = timedelta(hours=24)
 LONGEST_RETRY = timedelta(hours=24)
 A_WEEK = timedelta(days=7)
+OVERDUE = "overdue"  # the State of decision.py that a held operation has while it may still run
 
 
 class Phase(StrEnum):
@@ -106,7 +107,13 @@ class Record:
         return self.phase is Phase.QUEUED and self.sent and now >= self.due_at + CLAIM_LIFE
 
     def overdue(self, now: datetime) -> bool:
-        return self.started_at is not None and now >= self.started_at + self.limit + OVERDUE_MARGIN
+        started = self.started_at or self.begun_at
+        return started is not None and now >= started + self.limit + OVERDUE_MARGIN
+
+    @property
+    def away(self) -> bool:
+        """Its machine may be rebooting: in flight, ended but not settled, or overdue. Neighbours must not go too."""
+        return self.in_flight or self.phase is Phase.ENDED or (self.phase is Phase.HELD and self.state == OVERDUE)
 
 
 def claim(

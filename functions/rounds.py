@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from functions.decision import State, Step, Wait, stamp
-from functions.machine import MachineId
+from functions.machine import Machine, MachineId
 from functions.policy import LAST_RING, Settings
 from functions.record import Cause
 
@@ -128,6 +128,16 @@ def breaker_wait(record: ImageRecord) -> Wait:
     reason = f"installations of this image stopped (opening {record.opening}): {record.opened_because}"
     remedy = f"Look at what failed, then close opening {record.opening} of this image (docs/stop.md)."
     return Wait(State.BREAKER_OPEN, reason, remedy, cause=Cause.TRANSIENT)  # closed, the next sweeps go on
+
+
+def installed_this_round(machine: Machine, record: ImageRecord, settings: Settings) -> Wait | None:
+    """A machine is installed well once a round: newer patches have to be proved by the next round's canary first."""
+    last = machine.installation
+    if record.opened is None or not last or not last.succeeded or not last.started or last.started < record.opened:
+        return None
+    ends = record.opened + settings.round_length
+    reason = f"installed in this round already ({stamp(last.started)}); the next one opens after {stamp(ends)}"
+    return Wait(State.RECENTLY_PATCHED, reason, when=ends, cause=Cause.TRANSIENT)
 
 
 def _canaries(

@@ -20,6 +20,7 @@ from functions.decision import State, next_look, noun, undetermined
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, PowerState, Summary, SupportState, Verdict, in_progress
 from functions.operation import OWNER_RETRY, forget, hold_for
+from functions.plan import waits_to_be_sent
 from functions.record import ADOPT_AFTER, GRAPH_PATIENCE, Cause, Phase, Record, end, hold, release
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
@@ -41,6 +42,10 @@ async def _one(doors: Doors, stored: Stored, now: datetime) -> None:
     settle: Callable[[Doors, Stored, datetime], Awaitable[None]] | None = None
     if record.expired(now):
         settle = _expire
+    elif record.kind is Kind.INSTALL and waits_to_be_sent(record, now):
+        settle = _plan_anew
+    elif record.state == State.OVERDUE and record.due_again(now):
+        settle = _ask
     elif record.phase is Phase.STARTING and record.begun_at and now >= record.begun_at + ADOPT_AFTER:
         settle = _adopt
     elif record.phase is Phase.RUNNING:
@@ -58,10 +63,26 @@ async def _alone(doors: Doors, stored: Stored, settling: Awaitable[None]) -> Non
         await forget(doors, stored)
     except (CloudError, BadInput, NewerRow) as error:
         journal.write("sweep.failed", stage="settle", machine=stored.record.machine, problem=error)
+        await _give_up(doors, stored, str(error))
+
+
+async def _give_up(doors: Doors, stored: Stored, problem: str) -> None:
+    """What cannot be asked must not hold its slot for ever: past its time it is its owner's, with the reason."""
+    record, now = stored.record, doors.clock()
+    if record.phase in (Phase.STARTING, Phase.RUNNING) and record.overdue(now):
+        await _overdue(doors, stored, problem)
+    elif record.phase is Phase.ENDED and record.ended_at and now >= record.ended_at + GRAPH_PATIENCE:
+        remedy = "Give the app's identity the patch role on the machine's subscription."
+        await hold_for(doors, stored, Cause.OWNER, State.HELD, f"its result cannot be read: {problem}", remedy)
 
 
 async def _expire(doors: Doors, stored: Stored, now: datetime) -> None:
     journal.write("claim.expired", machine=stored.record.machine, kind=stored.record.kind)
+    await doors.ledger.replace(stored, release(stored.record, now))
+
+
+async def _plan_anew(doors: Doors, stored: Stored, now: datetime) -> None:
+    """A postponed installation: what let it go (round, ring, group, window) may no longer hold, so it asks again."""
     await doors.ledger.replace(stored, release(stored.record, now))
 
 
@@ -113,13 +134,16 @@ async def _ask_machine(doors: Doors, stored: Stored, now: datetime) -> None:
     return None
 
 
-async def _overdue(doors: Doors, stored: Stored) -> None:
+async def _overdue(doors: Doors, stored: Stored, problem: str = "") -> None:
     record = stored.record
     reason = "the operation is still open an hour after its own limit"
+    reason += f", and cannot be asked: {problem}" if problem else ""
     journal.write("operation.overdue", machine=record.machine, kind=record.kind, operation=record.operation_id)
     until = doors.clock() + OWNER_RETRY
     remedy = "Check the VM agent; restart the machine if the operation stays open."
-    await doors.ledger.replace(stored, hold(record, Cause.OWNER, until, State.OVERDUE, reason, remedy))
+    # Its id and URL are kept: the next look asks the operation again, and nothing starts beside it until it ended.
+    held = hold(record, Cause.OWNER, until, State.OVERDUE, reason, remedy)
+    await doors.ledger.replace(stored, replace(held, operation_url=record.operation_url))
 
 
 async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, Any], ended: datetime) -> None:

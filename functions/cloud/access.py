@@ -7,7 +7,7 @@ CPU of a call (docs/performance notes of the SDK: cpython issue 95031). There is
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from json import JSONDecodeError
@@ -35,6 +35,7 @@ class Access:
     ) -> None:
         self.settings = settings
         self.clock = clock
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
         self._credential = credential
         self._transport = transport
         self._slots = asyncio.Semaphore(CALLS_AT_ONCE)

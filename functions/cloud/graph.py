@@ -13,7 +13,7 @@ from typing import Any
 from functions import journal
 from functions.cloud import queries
 from functions.cloud.access import Access
-from functions.cloud.errors import Unavailable
+from functions.cloud.errors import Throttled, Unavailable
 from functions.machine import (
     BadInput,
     Group,
@@ -29,6 +29,8 @@ from functions.machine import (
 from functions.policy import CLASSIFICATIONS, Mode
 
 PAGE_ROWS = 1000  # the most that Resource Graph gives
+PATIENCE = 5  # pauses for one page
+LONGEST_PAUSE_SECONDS = 10.0
 IDS_A_QUERY = 250  # it asks for fewer than 300 ids a query
 
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
@@ -171,6 +173,16 @@ class Graph:
             management_groups=list(settings.scope_management_groups) or None,
             options=QueryRequestOptions(top=PAGE_ROWS, skip_token=token),
         )
+        for _ in range(PATIENCE):
+            try:
+                return await self._ask(request)
+            except Throttled as throttled:  # 15 queries in 5 s: a page is worth a few seconds, not a whole sweep
+                if throttled.retry_after_seconds > LONGEST_PAUSE_SECONDS:
+                    raise
+                await self._access.sleep(max(throttled.retry_after_seconds, 1.0))
+        return await self._ask(request)
+
+    async def _ask(self, request: Any) -> Any:
         headers: dict[str, str] = {}
         async with self._access.call("asking Resource Graph"):
             page = await self._graph().resources(

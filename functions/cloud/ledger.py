@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from functions.cloud.tables import Row, Table
-from functions.machine import Kind, MachineId, SupportState, Verdict
+from functions.machine import Kind, MachineId, SupportState, Verdict, shown
 from functions.policy import LAST_RING
 from functions.record import Cause, Phase, Record
 from functions.rounds import ImageRecord, Tally
@@ -25,7 +25,7 @@ STOP_BEFORE_EXPIRY = timedelta(seconds=60)
 
 
 class NewerRow(Exception):
-    """A row of a version this app does not know."""
+    """A row to leave alone: of a version this app does not know, or not one of its own at all."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +238,14 @@ def _to_column(value: object) -> Any:
 
 
 def _record(row: Row) -> Record:
+    try:
+        return _read(row)
+    except (KeyError, ValueError, TypeError) as error:
+        place = f"PartitionKey {shown(row.partition)}, RowKey {shown(row.key)}"
+        raise NewerRow(f"a ledger row cannot be read ({place}): {type(error).__name__}; correct or delete it") from None
+
+
+def _read(row: Row) -> Record:
     columns = row.columns
     if int(columns.get("v", 0)) > VERSION:
         raise NewerRow(f"a ledger row has version {columns['v']}; this app knows {VERSION}")

@@ -158,6 +158,7 @@ class World:
         access = Access(
             self.settings, lambda: self.now, credential=self.azure.credential(), transport=self.azure.transport()
         )
+        access.sleep = self._asleep
         return Doors(
             self.settings,
             compute=Compute(access),
@@ -167,6 +168,9 @@ class World:
             clock=lambda: self.now,
             jitter=lambda: 0.5,
         )
+
+    async def _asleep(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
 
     # -- what people do
 
