@@ -293,7 +293,7 @@ def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None
 
 
 def test_a_round_opens_only_where_somebody_goes() -> None:
-    known = {"p": replace(proved("p"), opened=NOW - 8 * DAY)}
+    known = {"p": replace(proved("p"), opened=NOW - 15 * DAY)}
     due = [to_install(a_member("p0", "p"))]
     assert make(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), NOW).opened == {}
     opened = make(due, Fleet((), known), settings(), NOW).opened

@@ -53,7 +53,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_BAKE_MINUTES": ("bake", timedelta(days=1)),
     "PATCH_SUCCESS_PERCENT": ("success_percent", 90),
     "PATCH_BREAKER": ("breaker", Breaker(3, timedelta(days=7))),
-    "PATCH_ROUND_DAYS": ("round_length", timedelta(days=7)),
+    "PATCH_ROUND_DAYS": ("round_length", timedelta(days=14)),
     "PATCH_PAUSE": ("paused", False),
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),

@@ -107,7 +107,7 @@ def test_a_round_that_holds_is_kept_as_it_is() -> None:
 
 def test_a_new_round_has_proved_nothing_and_forgives_nothing() -> None:
     old = an_image(
-        opened=NOW - 7 * DAY, failures=(NOW - DAY,), counted=("op",), opening="o", opened_because="why", closed="c"
+        opened=NOW - 14 * DAY, failures=(NOW - DAY,), counted=("op",), opening="o", opened_because="why", closed="c"
     )
     assert current(old, settings(), NOW) == replace(old, opened=NOW, canaries=0, proved=None, rings={})
     assert current(old, settings(), NOW).breaker_open
