@@ -356,7 +356,9 @@ def _supported(case: Case) -> Step:
         return _assessed(case, wanted, total)
     if verdict.reboot_pending and installed and not _stale(installed.started, case.now, settings.min_interval):
         remedy = "Restart the machine in a suitable window."
-        return Wait(State.REBOOT_PENDING, f"a reboot is pending; {wanted} patches wait", remedy)
+        return Wait(
+            State.REBOOT_PENDING, f"a reboot is pending since {stamp(installed.started)}; {wanted} patches wait", remedy
+        )
     if not wanted:
         return _nothing_wanted(case, total)
     if step := _may_install(case):

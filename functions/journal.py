@@ -53,7 +53,7 @@ EVENTS = {
     "round.opened": "an image's installations begin a round: its canary goes first",
     "breaker.opened": "installations of an image stopped until a person closes this opening",
     "fleet.limited": "due machines that wait for a limit of the fleet, by state and reason",
-    "failures.grouped": "the same failure on three or more machines of an image",
+    "failures.grouped": "the same failure on three or more machines of an image, operating system or agent version",
     "app.paused": "a person paused the app: nothing new is started",
     "sweep.skipped": "another sweep is at work",
     "sweep.finished": "what one sweep did, in numbers",

@@ -193,6 +193,7 @@ class Machine:
     patchers: Patchers = Patchers.UNKNOWN
     os_name: str = ""
     agent_ready: bool | None = None
+    agent_version: str = ""
     busy_extensions: tuple[str, ...] | None = None
     healthy: bool | None = None  # by the Application Health extension; None where there is none
     reboot_pending: bool | None = None
@@ -241,6 +242,7 @@ def machine_from_arm(vm: Json) -> Machine:
         patchers=_patchers(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
         os_name=_text(view.get("osName")),
         agent_ready=_agent_ready(_object(view.get("vmAgent"))),
+        agent_version=_text(_object(view.get("vmAgent")).get("vmAgentVersion")),
         busy_extensions=_busy_extensions(view),
         healthy=_healthy(_object(_object(view.get("vmHealth")).get("status"))),
         reboot_pending=_reboot_pending(_object(status.get("availablePatchSummary"))),

@@ -70,6 +70,8 @@ class Record:
     verdict: Verdict | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
     known_operations: tuple[str, ...] = ()  # starting: what the instance view showed before the POST
     begun_at: datetime | None = None  # starting
+    os: str = ""  # starting: the guest as it was then, to tell what failures have in common
+    agent: str = ""
     operation_id: str = ""  # running, ended
     operation_url: str = ""  # running; carries a signature: never logged
     started_at: datetime | None = None  # running, ended
@@ -152,6 +154,8 @@ def begin(record: Record, machine: Machine, limit: timedelta, now: datetime) -> 
         known_operations=tuple(summary.operation_id for summary in machine.summaries),
         vm_id=machine.vm_id,
         image=machine.image.key,
+        os=machine.os_name or machine.os_type,
+        agent=machine.agent_version,
     )
 
 

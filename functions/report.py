@@ -14,7 +14,7 @@ from functions.machine import Machine, MachineId
 from functions.record import Phase, Record
 
 CENSUS_BATCH = 1000
-SAME_FAILURE = 3  # machines of an image with the same failure are reported as one
+SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
 
 Rows = Mapping[MachineId, Stored]
 Steps = Mapping[MachineId, Step]
@@ -59,8 +59,10 @@ async def census(doors: Doors, rows: Rows, waits: Steps) -> None:
             patchers=machine.patchers, verb=step.verb, state=step.state, reason=step.reason, remedy=step.remedy,
             when=step.when,
         )  # fmt: skip
-    for (image, reason), names in _grouped(stored.record for stored in rows.values()).items():
-        journal.write("failures.grouped", image=image, reason=reason, count=len(names), machines=", ".join(names))
+    for (what, which, reason), names in _grouped(stored.record for stored in rows.values()).items():
+        journal.write(
+            "failures.grouped", shared=what, value=which, reason=reason, count=len(names), machines=", ".join(names)
+        )
     await doors.ledger.remember("census", {"day": today})
 
 
@@ -92,10 +94,13 @@ async def _states_of(
         yield known, step
 
 
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str], list[str]]:
-    """The same failure on three or more machines of an image: one thing to look at, not many."""
-    groups: dict[tuple[str, str], list[str]] = {}
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]:
+    """The same failure on three or more machines of an image, operating system or agent: one thing to look at."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
     for record in records:
-        if record.phase is Phase.HELD and record.attempts and record.state == State.HELD:
-            groups.setdefault((record.image, record.reason), []).append(record.machine.name)
+        if record.phase is not Phase.HELD or not record.attempts or record.state != State.HELD:
+            continue
+        for what, which in (("image", record.image), ("os", record.os), ("agent", record.agent)):
+            if which:
+                groups.setdefault((what, which, record.reason), []).append(record.machine.name)
     return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}

@@ -271,7 +271,7 @@ def _read(row: Row) -> Record:
 
 _TEXTS = (
     "token", "vm_id", "image", "region", "operation_id", "operation_url", "outcome", "state", "reason", "remedy",
-    "group", "availability_set",
+    "group", "availability_set", "os", "agent",
 )  # fmt: skip
 _NUMBERS = ("looks", "unanswered", "attempts")
 _TIMES = ("begun_at", "started_at", "ended_at", "not_before")

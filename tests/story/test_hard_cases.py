@@ -12,7 +12,7 @@ from functions.decision import State
 from functions.machine import Kind
 from functions.record import Phase, claim
 from simulator.azure import Behaviour, Fault, Timings, overlaps
-from tests.story.world import SUBSCRIPTION, World, arm
+from tests.story.world import GALLERY, SUBSCRIPTION, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
@@ -249,3 +249,23 @@ async def test_a_message_for_an_installation_that_was_postponed_meanwhile_loses(
     assert record is not None
     assert (record.phase, record.sent) == (Phase.QUEUED, False)
     assert json.loads(message.body())["job"]["claim"] != record.token
+
+
+async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_share(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Three images, so three canaries fail alike: what they share is the operating system and the agent's version."""
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_BREAKER": "100 in 90 days"}, timings=QUICK)
+    failing = replace(SUPPORTED, install_status="Failed")
+    for number in range(3):
+        world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
+    world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
+    await world.pass_time(hours=2)
+    assert len([record for record in await world.records() if record.state == State.HELD]) == 3
+    caplog.clear()
+    await world.doors.ledger.remember("census", {})
+    await world.sweep()
+    grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
+    assert {line["shared"] for line in grouped} == {"os", "agent"}
+    assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
