@@ -342,7 +342,8 @@ FULL = Record(
     region="westeurope", due_at=NOW, sent=True, looks=3, ring=4, group="quorum",
     availability_set="/set", at_fault=True, neutral=True,
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
-    begun_at=NOW, os="Ubuntu", agent="2.9.1.1", operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
+    begun_at=NOW, os="Ubuntu", agent="2.9.1.1",
+    operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
     limit=timedelta(minutes=235), outcome="Failed", ended_at=NOW + HOUR, unanswered=2, attempts=7,
     not_before=NOW + 2 * HOUR, cause=Cause.NEVER, state="held", reason="größe", remedy="do it",
 )  # fmt: skip
@@ -384,7 +385,8 @@ any_record = st.builds(
     vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
     ring=st.integers(0, LAST_RING), group=words, availability_set=words, at_fault=st.booleans(), neutral=st.booleans(),
     verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
-    begun_at=perhaps, os=words, agent=words, operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
+    begun_at=perhaps, os=words, agent=words,
+    operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
     ended_at=perhaps, unanswered=small, attempts=small, not_before=perhaps, cause=st.sampled_from(Cause), state=words,
     reason=words, remedy=words,
 )  # fmt: skip
