@@ -12,9 +12,9 @@ from functions.cloud.work_queue import Message
 from functions.decision import Assess, Install, State, Step, next_step
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, MachineId
-from functions.operation import NOT_READY, assess_limit, forget, hold_step, launch, look, look_again, take
+from functions.operation import NOT_READY, forget, hold_step, launch, look, look_again, take
 from functions.policy import Mode
-from functions.record import Cause, Phase, Record, claim, release
+from functions.record import UNKNOWN_DURATION, Cause, Phase, Record, claim, release
 
 
 async def on_event(doors: Doors, machine_id: MachineId) -> None:
@@ -55,7 +55,7 @@ async def on_event(doors: Doors, machine_id: MachineId) -> None:
     if doors.compute.bucket_is_low(machine.bucket):  # a storm: the sweep, the one owner of the pace, sends it
         await doors.ledger.put(stored, replace(record, sent=False))
         return journal.write("assessment.queued", machine=machine_id, reason="the quota is nearly used up")
-    await launch(doors, stored, record, machine, None, assess_limit())
+    await launch(doors, stored, record, machine, None, UNKNOWN_DURATION)
     return None
 
 
@@ -67,7 +67,7 @@ async def on_message(doors: Doors, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Assess):
-        await launch(doors, stored, stored.record, machine, None, assess_limit())
+        await launch(doors, stored, stored.record, machine, None, UNKNOWN_DURATION)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
         await doors.ledger.delete(stored)
     elif step.state in NOT_READY:

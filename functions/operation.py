@@ -20,7 +20,6 @@ from functions.policy import Mode
 from functions.record import (
     A_WEEK,
     SEND_WITHIN,
-    UNKNOWN_DURATION,
     Cause,
     Phase,
     Record,
@@ -196,11 +195,6 @@ async def forget(doors: Doors, stored: Stored) -> None:
     """The machine was deleted, or another one has its name: nothing is remembered of it."""
     journal.write("machine.gone", machine=stored.record.machine, phase=stored.record.phase)
     await doors.ledger.delete(stored)
-
-
-def assess_limit() -> timedelta:
-    """Azure states no limit for an assessment."""
-    return UNKNOWN_DURATION
 
 
 async def _not_started(doors: Doors, begun: Stored, error: Exception) -> None:

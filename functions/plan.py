@@ -155,7 +155,7 @@ class _Caps:
         self._settings, self._troubled = settings, fleet.troubled_groups
         installs = [row for row in fleet.rows if row.kind is Kind.INSTALL]
         rows = [row for row in installs if row.in_flight]
-        self._fleet = len(rows)
+        self._fleet = installations_in_flight(fleet.rows)
         self._images = Counter(row.image for row in rows)
         # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
         away = [row for row in installs if row.away]

@@ -180,6 +180,9 @@ def end(record: Record, outcome: str, now: datetime, *, operation_id: str = "") 
         operation_id=operation_id or record.operation_id,
         operation_url="",
         started_at=record.started_at or record.begun_at,
+        state="",  # of an overdue hold, if it was one
+        reason="",
+        remedy="",
     )
 
 
@@ -200,7 +203,9 @@ def hold(record: Record, cause: Cause, until: datetime, state: str, reason: str,
 
 def release(record: Record, now: datetime) -> Record:
     """A hold that ends now: the next sweep decides anew."""
-    return replace(record, phase=Phase.HELD, not_before=now, operation_url="", sent=False)
+    return replace(
+        record, phase=Phase.HELD, not_before=now, operation_url="", sent=False, state="", reason="", remedy=""
+    )
 
 
 def backoff(first: timedelta, attempts: int, jitter: float) -> timedelta:

@@ -130,6 +130,10 @@ async def test_an_operation_that_cannot_be_asked_does_not_hold_its_slot_for_ever
     await world.pass_time(hours=3)
     assert len(world.operations(other, "install")) == 1
 
+    await world.pass_time(hours=30)  # asked again, it turns out to have ended long ago: the machine goes on
+    assert [operation.kind for operation in world.operations(stuck)] == ["assess", "install", "assess"]
+    assert await world.record(stuck) is None
+
 
 @pytest.mark.parametrize(
     "columns", [{}, {"v": 1, "machine": "web-01"}, {"v": "one"}], ids=["empty", "no id", "no number"]
