@@ -4,6 +4,7 @@ function_app.py   every trigger on one page: binding → step
 events            which machine an event is about
 assess, install   the steps: read afresh, decide again, start one operation (operation: what both share)
 reconcile         the sweep: settle → find → plan → hand out → report
+compliance        pure: is a machine patched in time
 settle, report    what became of what is in flight; what a sweep tells people
 poisoned          a message that failed five times
 machine, policy   what we know of a machine; what its owner wants (window: when; whose: is it ours at all)

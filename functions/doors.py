@@ -1,8 +1,9 @@
 """The doors a step is handed: Azure, the ledger, the queues, the clock and chance. Steps open none themselves."""
 
+import asyncio
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +27,7 @@ class Doors:
     queue: WorkQueue
     clock: Callable[[], datetime]
     jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(8))
     _first_deployment: datetime | None = None
 

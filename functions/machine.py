@@ -20,6 +20,7 @@ _GROUP_ID = re.compile(_GROUP)
 _MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,63}})")
 _GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?")
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
+_MARKETPLACE_PARTS = 3  # colons of publisher:offer:sku:version
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 # What no error line may repeat: a URL's user and password, and the key or signature of a connection string.
 _SECRETS = (
@@ -132,6 +133,14 @@ class Image:
     def customized(self) -> bool:
         return self.kind is not ImageKind.MARKETPLACE
 
+    @property
+    def version(self) -> str:
+        """The version that `key` ends with; "" where an image has none."""
+        match = _GALLERY_IMAGE.fullmatch(self.key)
+        if match:
+            return match["version"] or ""
+        return self.key.rpartition(":")[2] if self.key.count(":") == _MARKETPLACE_PARTS else ""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -161,6 +170,19 @@ class Verdict:
     status: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
     reboot_pending: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """How many patches wait on a machine, by what people ask for first."""
+
+    critical: int
+    security: int
+    other: int
+
+    @property
+    def urgent(self) -> int:
+        return self.critical + self.security
 
 
 @dataclass(frozen=True)
@@ -204,6 +226,13 @@ class Machine:
     @property
     def summaries(self) -> tuple[Summary, ...]:
         return tuple(summary for summary in (self.assessment, self.installation) if summary)
+
+    @property
+    def pending(self) -> Pending:
+        """The patches that wait, as its newest assessment counted them."""
+        counts = self.verdict.counts if self.verdict else {}
+        critical, security = counts.get("critical", 0), counts.get("security", 0)
+        return Pending(critical, security, sum(counts.values()) - critical - security)
 
     @property
     def bucket(self) -> tuple[str, str]:

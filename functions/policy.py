@@ -124,6 +124,8 @@ class Settings:
     client_id: str
     use_proxy: bool
     schedule: str
+    sla: timedelta  # within this time of its publication a Critical or Security patch should be in
+    owner_tag: str  # "": nobody is named
 
     def covers(self, subscription: str) -> bool:
         """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""
@@ -306,6 +308,12 @@ def _endpoint(text: str) -> str:
     if not re.fullmatch(r"https://[\w.-]+(:\d+)?/?", text):
         raise ValueError
     return text.rstrip("/").lower()
+
+
+def _tag_name(text: str) -> str:
+    if not re.fullmatch(r"[^<>%&\\?/\x00-\x1f]{1,512}|", text):
+        raise ValueError
+    return text.lower()
 
 
 def _schedule(text: str) -> str:
@@ -601,6 +609,22 @@ SETTINGS: tuple[Setting, ...] = (
         _span("minutes", 0.01, 60),
         "minutes, up to 60",
         "The first wait for a machine that is still being built; it doubles, four times.",
+    ),
+    Setting(
+        "PATCH_SLA_DAYS",
+        "sla",
+        "30",
+        _span("days", 0.001, 3650),
+        "days, up to 3650",
+        "How soon a Critical or Security patch should be in; the census says who is late.",
+    ),
+    Setting(
+        "PATCH_OWNER_TAG",
+        "owner_tag",
+        "owner",
+        _tag_name,
+        "the name of a tag",
+        "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
     ),
     Setting(
         "ARM_ENDPOINT",

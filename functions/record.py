@@ -72,6 +72,7 @@ class Record:
     begun_at: datetime | None = None  # starting
     os: str = ""  # starting: the guest as it was then, to tell what failures have in common
     agent: str = ""
+    created: datetime | None = None  # the machine's creation: how long it took to its first assessment and patches
     operation_id: str = ""  # running, ended
     operation_url: str = ""  # running; carries a signature: never logged
     started_at: datetime | None = None  # running, ended
@@ -138,6 +139,7 @@ def claim(
         group=wishes.group,
         availability_set=machine.availability_set,
         verdict=machine.verdict,
+        created=machine.created,
         looks=same.looks if same else 0,
         unanswered=same.unanswered if same else 0,
         attempts=same.attempts if same else 0,

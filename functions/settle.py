@@ -158,6 +158,8 @@ async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, A
         operation=record.operation_id,
         status=status,
         image=record.image,
+        region=record.region,
+        age_seconds=_age(record.created, ended),
         meaning=meaning.text if meaning else None,
         codes=",".join(codes),
         messages="; ".join(messages),
@@ -173,6 +175,11 @@ async def _end(doors: Doors, stored: Stored, status: str, result: Mapping[str, A
     neutral = not at_fault and (wants_reboot or meaning is not None)
     ended_record = replace(ended_record, at_fault=at_fault, neutral=neutral)
     await doors.ledger.replace(stored, ended_record)
+
+
+def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
+    """How old the machine was then."""
+    return at - created if created and at else None
 
 
 def _summary_of(machine: Machine, record: Record) -> Summary | None:
@@ -209,9 +216,13 @@ async def _confirm_assessment(doors: Doors, stored: Stored, machine: Machine | N
         or not _shows(record, verdict.assessment_id, verdict.status, verdict.assessed)
     ):
         return await _silent(doors, stored)
+    pending = machine.pending
     journal.write(
         "support.detected", machine=record.machine, state=verdict.state, operation=verdict.assessment_id,
-        image=record.image, patches=sum(verdict.counts.values()), reboot_pending=verdict.reboot_pending,
+        image=record.image, image_version=machine.image.version, region=record.region, os=machine.os_type,
+        patches=sum(verdict.counts.values()), pending_critical=pending.critical, pending_security=pending.security,
+        pending_other=pending.other, reboot_pending=verdict.reboot_pending,
+        age_seconds=_age(machine.created, verdict.assessed),
     )  # fmt: skip
     decided = verdict.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
     if not decided and (machine.image.customized or record.reason):

@@ -4,7 +4,7 @@ Every page or an error: a query that fails, is cut short or loses its way raises
 A row about one machine that cannot be read is reported and left out; the others count.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -92,6 +92,26 @@ class Graph:
         """Every machine in scope."""
         async for machine in self._machines(queries.fill("census")):
             yield machine
+
+    async def oldest_patches(self) -> dict[str, datetime]:
+        """When the oldest pending Critical or Security patch was published, by lower-cased machine id.
+
+        Linux package managers publish no such time: their machines are missing.
+        """
+        return await self._times("oldest_patches", min)
+
+    async def last_installations(self) -> dict[str, datetime]:
+        """When the newest installation that did not fail began, by lower-cased machine id; Graph keeps 30 days."""
+        return await self._times("last_installations", max)
+
+    async def _times(self, query: str, pick: Callable[[datetime, datetime], datetime]) -> dict[str, datetime]:
+        """One time a machine. Picked here: Resource Graph pages no summarize."""
+        times: dict[str, datetime] = {}
+        async for row in self._rows(queries.fill(query)):
+            machine, at = str(row.get("machine")), time_or_none(row.get("at"))
+            if at:
+                times[machine] = pick(times.get(machine, at), at)
+        return times
 
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
         """The machines of these patch-groups, tagged themselves or by their resource group."""

@@ -274,7 +274,7 @@ _TEXTS = (
     "group", "availability_set", "os", "agent",
 )  # fmt: skip
 _NUMBERS = ("looks", "unanswered", "attempts")
-_TIMES = ("begun_at", "started_at", "ended_at", "not_before")
+_TIMES = ("begun_at", "started_at", "ended_at", "not_before", "created")
 
 
 def _time(value: Any) -> datetime | None:

@@ -342,7 +342,7 @@ FULL = Record(
     region="westeurope", due_at=NOW, sent=True, looks=3, ring=4, group="quorum",
     availability_set="/set", at_fault=True, neutral=True,
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
-    begun_at=NOW, os="Ubuntu", agent="2.9.1.1",
+    begun_at=NOW, os="Ubuntu", agent="2.9.1.1", created=NOW - HOUR,
     operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
     limit=timedelta(minutes=235), outcome="Failed", ended_at=NOW + HOUR, unanswered=2, attempts=7,
     not_before=NOW + 2 * HOUR, cause=Cause.NEVER, state="held", reason="größe", remedy="do it",
@@ -385,7 +385,7 @@ any_record = st.builds(
     vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
     ring=st.integers(0, LAST_RING), group=words, availability_set=words, at_fault=st.booleans(), neutral=st.booleans(),
     verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
-    begun_at=perhaps, os=words, agent=words,
+    begun_at=perhaps, os=words, agent=words, created=perhaps,
     operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
     ended_at=perhaps, unanswered=small, attempts=small, not_before=perhaps, cause=st.sampled_from(Cause), state=words,
     reason=words, remedy=words,
@@ -406,7 +406,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 
 def test_the_strategy_above_knows_every_field() -> None:
-    assert len(fields(Record)) == 33, "a new field: give it to any_record and to FULL"
+    assert len(fields(Record)) == 34, "a new field: give it to any_record and to FULL"
     assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
 
 

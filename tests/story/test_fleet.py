@@ -1,9 +1,11 @@
 """Many machines: doubled and shuffled events, storms against the quota, two of everything, and limits of the fleet."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,30 @@ async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptu
     counted = [line for line in caplog.messages if '"machine.counted"' in line]
     assert len(counted) == 10
     assert all('"reason"' in line and '"state"' in line for line in counted)
+
+
+async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "assess", "PATCH_SLA_DAYS": "2"}, timings=QUICK)
+    world.create("linux-01", SUPPORTED, tags={"Owner": "payments"})
+    world.create("windows-01", SUPPORTED, os="Windows")
+    world.create("unsupported-01", Behaviour(support_state="Unsupported"))
+    world.in_long_steps()
+    await world.pass_time(hours=80)
+    days: dict[str, list[dict[str, Any]]] = {}
+    for line in map(json.loads, caplog.messages):
+        if line["event"] == "machine.counted":
+            days.setdefault(line["machine"].rsplit("/", 1)[-1], []).append(line)
+    linux, windows, unsupported = days["linux-01"], days["windows-01"], days["unsupported-01"]
+    assert [line["compliance"] for line in linux[1:]] == ["within", "within", "late"], "from its creation on"
+    assert {line["compliance"] for line in windows[1:]} == {"late"}, "its oldest patch was published years ago"
+    assert {line["compliance"] for line in unsupported} == {"unknown"}
+    last = linux[-1]
+    assert (last["owner"], last["image_version"], last["os"], last["sla_days"]) == ("payments", "1.0.0", "Linux", 2)
+    assert last["pending_critical"] + last["pending_security"] + last["pending_other"] > 0
+    assert "oldest_security" not in last
+    assert windows[-1]["oldest_security"].startswith("2024-11-12")
+    assert "owner" not in windows[-1]
 
 
 async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:

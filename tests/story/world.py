@@ -167,6 +167,7 @@ class World:
             queue=self.queue,
             clock=lambda: self.now,
             jitter=lambda: 0.5,
+            sleep=self._asleep,
         )
 
     async def _asleep(self, seconds: float) -> None:

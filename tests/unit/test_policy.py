@@ -58,6 +58,8 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
     "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
+    "PATCH_SLA_DAYS": ("sla", timedelta(days=30)),
+    "PATCH_OWNER_TAG": ("owner_tag", "owner"),
     "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
     "PATCH_USE_PROXY": ("use_proxy", False),
     "RECONCILE_SCHEDULE": ("schedule", REQUIRED["RECONCILE_SCHEDULE"]),
@@ -103,6 +105,8 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_PACE_PERCENT": [("1", 1), ("100", 100)],
     "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1))],
     "PATCH_READY_MINUTES": [("60", timedelta(hours=1))],
+    "PATCH_SLA_DAYS": [("7.5", timedelta(days=7.5))],
+    "PATCH_OWNER_TAG": [("Cost-Centre", "cost-centre"), ("team name", "team name")],
     "ARM_ENDPOINT": [
         ("https://management.chinacloudapi.cn/", "https://management.chinacloudapi.cn"),
         ("https://LOCALHOST:8443", "https://localhost:8443"),
@@ -152,6 +156,8 @@ BAD: dict[str, list[str]] = {
     "PATCH_PACE_PERCENT": ["0", "101", "75%", "1_0"],
     "PATCH_RETRY_MINUTES": ["0", "1441"],
     "PATCH_READY_MINUTES": ["0", "61"],
+    "PATCH_SLA_DAYS": ["0", "3651", "monthly"],
+    "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513],
     "ARM_ENDPOINT": [
         "http://management.azure.com",
         "management.azure.com",

@@ -158,8 +158,24 @@ WEB_PATCH: Row = {
     "id": f"{CHILDREN}/web-01/patchAssessmentResults/latest/softwarePatches/openssl",
     "name": "openssl",
     "type": f"{ASSESSMENT}/softwarepatches",
-    "properties": {"patchName": "openssl"},
+    "properties": {"patchName": "openssl", "classifications": ["Security"], "publishedDateTime": None},
 }
+
+
+def waiting_patch(machine: str, name: str, classification: str, published: str) -> Row:
+    return {
+        "id": f"{CHILDREN}/{machine}/patchAssessmentResults/latest/softwarePatches/{name}",
+        "name": name,
+        "type": f"{ASSESSMENT}/softwarepatches",
+        "properties": {"classifications": [classification], "publishedDateTime": published},
+    }
+
+
+MARKET_PATCHES = [
+    waiting_patch("MARKET-03", "kb-3", "Critical", "2026-10-20T00:00:00Z"),
+    waiting_patch("market-03", "kb-2", "Security", "2026-10-14T00:00:00Z"),
+    waiting_patch("market-03", "kb-1", "Definition", "2026-09-01T00:00:00Z"),  # old, and nobody's promise
+]
 MARKET_ASSESSED = assessment("MARKET-03", "latest", status="Succeeded", startDateTime="2026-11-21T11:00:00Z")
 MARKET_ASSESSED_BEFORE = assessment(
     "Market-03",
@@ -201,7 +217,14 @@ TABLES: Mapping[str, Sequence[Row]] = {
             "tags": {"Patch-Group": "Quorum"},
         },
     ],
-    "patchassessmentresources": [WEB_PATCH, MARKET_ASSESSED, WEB_ASSESSED, OFF_ASSESSED, MARKET_ASSESSED_BEFORE],
+    "patchassessmentresources": [
+        WEB_PATCH,
+        *MARKET_PATCHES,
+        MARKET_ASSESSED,
+        WEB_ASSESSED,
+        OFF_ASSESSED,
+        MARKET_ASSESSED_BEFORE,
+    ],
     "patchinstallationresources": [
         installation("WEB-01", "run-2", status="InProgress"),
         installation(
@@ -211,7 +234,8 @@ TABLES: Mapping[str, Sequence[Row]] = {
             installationActivityId="run-1",
             startDateTime="2026-11-10T02:00:00Z",
         ),
-        installation("bare-02", "run-3", status="Failed"),
+        installation("web-01", "run-0", status="completedWithWarnings", startDateTime="2026-11-03T02:00:00Z"),
+        installation("bare-02", "run-3", status="Failed", startDateTime="2026-11-11T02:00:00Z"),
         {
             "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1/softwarePatches/openssl",
             "type": f"{INSTALLATION}/softwarepatches",
@@ -356,6 +380,8 @@ def filled() -> Mapping[str, str]:
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
         "groups_tagged": {"names": ["quorum", "nobody"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
+        "last_installations": {},
+        "oldest_patches": {},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -388,6 +414,13 @@ EXPECTED: Mapping[str, list[Row]] = {
             "started": None,
         },
         {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-0",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "operation_id": "",
+            "status": "completedWithWarnings",
+            "started": "2026-11-03T02:00:00.0000000Z",
+        },
+        {
             "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1",
             "machine": f"{MACHINES}/web-01".lower(),
             "operation_id": "run-1",
@@ -395,7 +428,31 @@ EXPECTED: Mapping[str, list[Row]] = {
             "started": "2026-11-10T02:00:00.0000000Z",
         },
     ],
+    "last_installations": [
+        {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-0",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "at": "2026-11-03T02:00:00.0000000Z",
+        },
+        {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "at": "2026-11-10T02:00:00.0000000Z",
+        },
+    ],
     "named_machines": [WEB_01_FOUND, OFF_04_FOUND],
+    "oldest_patches": [
+        {
+            "id": f"{CHILDREN}/MARKET-03/patchAssessmentResults/latest/softwarePatches/kb-3",
+            "machine": f"{MACHINES}/market-03".lower(),
+            "at": "2026-10-20T00:00:00.0000000Z",
+        },
+        {
+            "id": f"{CHILDREN}/market-03/patchAssessmentResults/latest/softwarePatches/kb-2",
+            "machine": f"{MACHINES}/market-03".lower(),
+            "at": "2026-10-14T00:00:00.0000000Z",
+        },
+    ],
 }
 
 

@@ -25,7 +25,7 @@ FLOORS = (
     ("window", "events", "journal", "whose"),
     ("policy",),
     ("record",),
-    ("decision",),
+    ("decision", "compliance"),
     ("rounds",),
     ("plan", "cloud"),
     ("doors",),
@@ -33,7 +33,7 @@ FLOORS = (
     ("assess", "install", "poisoned", "settle", "report"),
     ("reconcile",),
 )
-PURE = ("machine", "window", "whose", "policy", "record", "decision", "rounds", "plan", "events")
+PURE = ("machine", "window", "whose", "policy", "record", "decision", "rounds", "plan", "events", "compliance")
 EXISTING = [room for room in PURE if (PACKAGE / f"{room}.py").exists()]
 CLOCKS = {"now", "utcnow", "today", "time", "monotonic", "time_ns"}
 
