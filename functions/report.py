@@ -41,7 +41,10 @@ async def fleet(doors: Doors) -> None:
     """Machines by support state and image."""
     for row in await doors.graph.fleet_counts():
         journal.write(
-            "fleet.counted", support_state=row["state_name"], image=row["image_name"], machines=row["machines"]
+            "fleet.counted",
+            support_state=row.get("state_name"),
+            image=row.get("image_name"),
+            machines=row.get("machines"),
         )
 
 

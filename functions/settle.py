@@ -208,7 +208,7 @@ async def confirm(doors: Doors, rows: Iterable[Stored]) -> None:
 async def _confirm_assessment(doors: Doors, stored: Stored, machine: Machine | None) -> None:
     record = stored.record
     if machine is not None and machine.vm_id != record.vm_id:
-        return await forget(doors, stored)
+        machine = None  # Graph may still show the one that had this name before: ARM is asked which one is there
     verdict = machine.verdict if machine else None
     if (
         machine is None

@@ -10,7 +10,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from json import JSONDecodeError
 from typing import Any
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable, meaning_of_refusal
@@ -117,8 +116,9 @@ def translate(error: Exception, what: str, starts_something: bool = False) -> Ex
         return _answered(error, what, starts_something)
     if isinstance(error, sdk.ServiceRequestError) and (not starts_something or _never_left(error)):
         return Unavailable(f"{what} could not be sent")
-    # A success that cannot be read comes as HttpResponseError (DecodeError) or as json's own error.
-    if isinstance(error, sdk.AzureError | TimeoutError | JSONDecodeError):
+    # A success that cannot be read comes as HttpResponseError (DecodeError), as an error of json or of the text's
+    # encoding (both ValueErrors), or of a number that is none.
+    if isinstance(error, sdk.AzureError | TimeoutError | ValueError | OverflowError):
         return OutcomeUnknown(f"no answer to {what}") if starts_something else Unavailable(f"no answer to {what}")
     return error
 

@@ -212,7 +212,7 @@ class Graph:
         lowered = {name.lower(): value for name, value in headers.items()}
         if str(lowered.get("x-ms-tenant-subscription-limit-hit", "")).lower() == "true":
             raise Unavailable("asking Resource Graph: over 10,000 subscriptions; name management groups in PATCH_SCOPE")
-        if not isinstance(page.data, list):
+        if page is None or not isinstance(page.data, list):
             raise Unavailable("asking Resource Graph: the answer holds no list of rows")
         return page
 
