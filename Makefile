@@ -17,13 +17,15 @@ export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format setup unit runtime soak clean
+.PHONY: help demo test lint format setup unit runtime soak fuzz package clean
 
 help:
 	@echo "make demo    Image Patcher at work on a simulated Azure, on this machine"
 	@echo "make test    every check: style, types, all tests"
 	@echo "make lint    style and types only;  make format  puts the style right"
 	@echo "make soak    long runs at full size (minutes)"
+	@echo "make fuzz    odd answers and odd input by the thousand: EXAMPLES=1000"
+	@echo "make package the zip that is deployed, its checksum and SBOM, into dist (Python 3.13)"
 	@echo "make setup   only what demo and test need;  make clean  takes it away again"
 
 demo: setup
@@ -51,13 +53,22 @@ unit: setup
 soak: setup
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/story
 
+# Odd answers and odd input, EXAMPLES of each kind and not the same ones as in the tests.
+EXAMPLES ?= 1000
+fuzz: setup
+	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests/fuzz
+
 # Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
 runtime:
 	@$(SETUP) runtime $(RUNTIME_VENV)
 	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/runtime; fi
 
+# Bytecode is read by the Python that is deployed only, so that one builds: named by PYTHON313, pyenv's, or on the PATH.
+package:
+	@$(firstword $(PYTHON313) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13) scripts/package.py
+
 clean:
-	rm -rf $(VENV) $(RUNTIME_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) $(RUNTIME_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PACKAGES): requirements.txt requirements-dev.txt scripts/setup

@@ -9,16 +9,29 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from simulator import shapes
+from simulator.azure import Timings
 from simulator.azurite import AzuriteUnavailable
-from simulator.everything import Everything, azure_alone, everything
-from simulator.identity import API_VERSION, ARM
+from simulator.deployment import DeploymentError
+from simulator.embedded import Embedded
 
 _WATCH_SECONDS = 1.0
+_SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than each second helps nobody
+
+# What a person who wants to watch would set; everything else is as the default deployment has it.
+WATCHING: Mapping[str, str] = {
+    "PATCH_MODE": "install",
+    "PATCH_WINDOW": "any",
+    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_BAKE_MINUTES": "0",  # the canary is watched for a day otherwise
+    "RECONCILE_SCHEDULE": "*/10 * * * * *",
+}
+# The machine is ready when its creation ends: the app's first wait for a slow agent is two minutes of real time.
+READY_AT_ONCE = replace(Timings(), agent_ready_seconds=0, extensions_seconds=0)
 
 
 def arguments(words: list[str]) -> argparse.Namespace:
@@ -30,59 +43,63 @@ def arguments(words: list[str]) -> argparse.Namespace:
 
 
 async def run(options: argparse.Namespace) -> None:
-    async with _stage(options) as stage:
-        print(introduction(stage), flush=True)
-        await watch(stage)
+    deployment = None if options.azure_only else "default"
+    embedded = Embedded(options.speed, deployment=deployment, timings=READY_AT_ONCE, port=options.port)
+    async with embedded:
+        if deployment:
+            await run_the_app(embedded, options.speed)
+        print(introduction(embedded), flush=True)
+        await watch(embedded)
 
 
-@asynccontextmanager
-async def _stage(options: argparse.Namespace) -> AsyncIterator[Everything]:
-    if options.azure_only:
-        async with azure_alone(speed=options.speed, port=options.port) as stage:
-            yield stage
-    else:
-        async with everything(speed=options.speed, port=options.port) as stage:
-            yield stage
+async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
+    """A host of the app and its events."""
+    settings = embedded.settings(**{**WATCHING, **changes})
+    await embedded.subscribe(await embedded.host(settings, time_scale=max(1 / speed, _SHORTEST_SCALE)))
 
 
-def introduction(stage: Everything) -> str:
+def introduction(stage: Embedded) -> str:
+    endpoint = stage.identity.endpoint
     body = Path(stage.tls.ca_path).with_name("machine.json")
     body.write_text(json.dumps(shapes.machine(), indent=1), encoding="utf-8")
     group, machine = shapes.machine_id("web-01").split("/providers/")[0], shapes.machine_id("web-01")
     curl = f"curl -sS --cacert {stage.tls.ca_path}"
-    token = f"{stage.endpoint}/msi/token?api-version={API_VERSION}&resource={ARM}"
     put = f'{curl} -X PUT -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json"'
-    head = f"X-IDENTITY-HEADER: {stage.managed_identity.header}"
-    take = "python3 -c 'import json,sys; print(json.load(sys.stdin)[\"access_token\"])'"
-    view = f"{stage.endpoint}{machine}/instanceView?api-version=2024-11-01"
-    parts = [f"Azure            {stage.endpoint}   (certificate authority: {stage.tls.ca_path})"]
-    if stage.storage:
-        parts += [f"queues           {stage.storage.queue_url}", f"tables           {stage.storage.table_url}"]
-    if stage.host:
-        names = ", ".join(sorted(stage.host.functions)) or f"none: {stage.host.error}"
-        parts += [f"Functions host   {stage.host.url}", f"functions        {names}"]
+    view = f"{endpoint}{machine}/instanceView?api-version=2024-11-01"
+    parts = [f"Azure            {endpoint}   (certificate authority: {stage.tls.ca_path})"]
+    settings, changed = stage.platform_settings(), ""
+    for host in stage.hosts:
+        settings, changed = host.settings, f", of which these differ from the deployment: {', '.join(WATCHING)}"
+        names = ", ".join(sorted(host.functions)) or f"none: {host.error}"
+        parts += [
+            f"deployment       {stage.snapshots}, of infra/snapshots",
+            f"queues           {stage.account.queue_url}",
+            f"tables           {stage.account.table_url}",
+            f"Functions host   {host.url}",
+            f"functions        {names}",
+        ]
     return "\n".join(
         [
             *parts,
             "",
-            "App settings:",
-            *(f"  {name}={value}" for name, value in sorted(stage.app_settings.items())),
+            f"App settings{changed}",
+            *(f"  {name}={value}" for name, value in sorted(settings.items())),
             "",
             "Create a machine from a gallery image and watch it (in another terminal):",
-            f'  TOKEN=$({curl} -H "{head}" "{token}" | {take})',
-            f"  {put} -d '{{\"location\": \"westus\"}}' '{stage.endpoint}{group}?api-version=2024-11-01'",
-            f"  {put} -d @{body} '{stage.endpoint}{machine}?api-version=2024-11-01'",
+            f"  TOKEN=$({curl} {endpoint}/simulator/token)",
+            f"  {put} -d '{{\"location\": \"westus\"}}' '{endpoint}{group}?api-version=2024-11-01'",
+            f"  {put} -d @{body} '{endpoint}{machine}?api-version=2024-11-01'",
             f"  {curl} -H \"Authorization: Bearer $TOKEN\" '{view}'",
             "What a guest does, and what was done to it (no token, not Azure's):",
-            f'  {curl} -X PUT -d \'{{"support_state": "Unsupported"}}\' {stage.endpoint}/simulator/behaviours/web-02',
-            f"  {curl} {stage.endpoint}/simulator/operations",
+            f'  {curl} -X PUT -d \'{{"support_state": "Unsupported"}}\' {endpoint}/simulator/behaviours/web-02',
+            f"  {curl} {endpoint}/simulator/operations",
             "",
             "Ctrl-C ends it. What happens:",
         ]
     )
 
 
-async def watch(stage: Everything) -> None:
+async def watch(stage: Embedded) -> None:
     """One line for every event, operation and line of the app's journal, until somebody stops it."""
     shown_events, shown_traces = 0, 0
     seen: dict[str, str] = {}
@@ -96,7 +113,7 @@ async def watch(stage: Everything) -> None:
                 seen[operation.operation_id] = operation.status
                 name = operation.machine.rsplit("/", 1)[-1]
                 print(f"operation  {operation.kind} {name}: {operation.status}", flush=True)
-        traces = stage.host.traces if stage.host else []
+        traces = stage.hosts[0].traces if stage.hosts else []
         for trace in traces[shown_traces:]:
             print(f"app        {trace.message}", flush=True)
         shown_traces = len(traces)
@@ -108,7 +125,7 @@ def main() -> int:
         asyncio.run(run(arguments(sys.argv[1:])))
     except KeyboardInterrupt:
         return 0
-    except AzuriteUnavailable as error:
+    except (AzuriteUnavailable, DeploymentError) as error:
         print(f"{error}\nWithout it: python -m simulator --azure-only", file=sys.stderr)
         return 1
     except OSError as error:

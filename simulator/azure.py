@@ -142,6 +142,14 @@ class Seen(NamedTuple):
     status: int
 
 
+class Asked(NamedTuple):
+    """A right that somebody asked for, or needed so that Resource Graph shows a row."""
+
+    client_id: str
+    action: str
+    scope: str
+
+
 class Faults(list[Fault]):
     """What goes wrong, in the order it was added."""
 
@@ -161,6 +169,11 @@ class Faults(list[Fault]):
                 fault.hits += 1
                 return fault
         return None
+
+
+class _Caller(NamedTuple):
+    client_id: str
+    object_id: str
 
 
 class Azure:
@@ -183,6 +196,7 @@ class Azure:
         self.locks: list[Lock] = []
         self.faults = Faults()
         self.requests: list[Seen] = []
+        self.asked: dict[Asked, bool] = {}  # whether it was there, the last time
         self.hosts: set[str] = {HOST}
         self.audiences: set[str] = set(AUDIENCES)
         self._sleep = sleep
@@ -302,8 +316,7 @@ class Azure:
     def _answer(self, request: Request) -> Response:
         headers: dict[str, str] = {}
         try:
-            caller = self._authenticate(request)
-            response = self._dispatch(request, caller, headers)
+            response = self._dispatch(request, self._authenticate(request), headers)
         except Refused as refusal:
             response = refusal.response()
         return Response(response.status, response.body, {**headers, **response.headers})
@@ -320,8 +333,8 @@ class Azure:
     def _date(self) -> str:
         return format_datetime(self.now().astimezone(UTC), usegmt=True)
 
-    def _authenticate(self, request: Request) -> str:
-        """The caller's id. Refuses tokens that are missing, old, forged, or meant for another service."""
+    def _authenticate(self, request: Request) -> _Caller:
+        """Who calls. Refuses tokens that are missing, old, forged, or meant for another service."""
         challenge = {"www-authenticate": f'Bearer authorization_uri="https://login.windows.net/{identity.TENANT_ID}"'}
         audiences = {*self.audiences, f"{request.scheme}://{request.host}"} if request.host in self.hosts else set()
         problem = "this host is not Resource Manager's"
@@ -333,37 +346,48 @@ class Azure:
             except identity.TokenRefused as error:
                 problem = str(error)
             else:
-                return str(claims.get("appid", ""))
+                return _Caller(str(claims.get("appid", "")), str(claims.get("oid", "")))
         if not request.headers.get("authorization"):
             text = "Authentication failed. The 'Authorization' header is missing."
             raise Refused(401, "AuthenticationFailed", text, headers=challenge)
         text = f"The access token is invalid: {problem}."
         raise Refused(401, "InvalidAuthenticationToken", text, headers=challenge)
 
-    def _dispatch(self, request: Request, caller: str, headers: dict[str, str]) -> Response:
+    def _dispatch(self, request: Request, caller: _Caller, headers: dict[str, str]) -> Response:
         if not request.query.get("api-version"):
             text = "The api-version query parameter (?api-version=) is required for all requests."
             raise Refused(400, "MissingApiVersionParameter", text)
         if request.path.lower().rstrip("/") == _GRAPH_PATH and request.method == "POST":
-            headers |= self._graph_quota(caller)
-            return self.graph.answer(request, lambda action, scope: self.permits(action, scope))
+            headers |= self._graph_quota(caller.client_id)
+            return self.graph.answer(request, _GraphRights(self, caller.client_id))
         route, params = _find(request)
-        headers |= self._arm_quota(request.method, caller, params["subscription"])
+        headers |= self._arm_quota(request.method, caller.client_id, params["subscription"])
         scope = (route.scope or route.template).format_map({**params})
-        self._authorize(route.action, scope, caller)
+        for action in _actions(route, request):
+            self._authorize(action, scope, caller)
         self._check_locks(request.method, scope)
         headers |= self._compute_quota(route.policy, params)
         return route.handler(self.world, request, params)
 
     # --- rights and locks ---
 
-    def permits(self, action: str, scope: str) -> bool:
-        return any(_covers(grant, action, scope) for grant in self.grants)
+    def permits(self, action: str, scope: str, client_id: str) -> bool:
+        mine = (each for each in self.grants if each.client_id in ("", client_id))
+        return any(_covers(each, action) and self._inside(scope, each.scope) for each in mine)
 
-    def _authorize(self, action: str, scope: str, caller: str) -> None:
-        if not self.permits(action, scope):
+    def _inside(self, scope: str, outer: str) -> bool:
+        """Whether a scope lies in another one; a management group holds its subscriptions."""
+        group = outer.lower().partition("/managementgroups/")[2]
+        if not group:
+            return _within(scope, outer)
+        return any(_within(scope, f"/subscriptions/{each}") for each in self.graph.management_groups.get(group, ()))
+
+    def _authorize(self, action: str, scope: str, caller: _Caller) -> None:
+        permitted = self.permits(action, scope, caller.client_id)
+        self.asked[Asked(caller.client_id, action, scope)] = permitted
+        if not permitted:
             text = (
-                f"The client '{caller}' with object id '{identity.PRINCIPAL_ID}' does not have authorization to "
+                f"The client '{caller.client_id}' with object id '{caller.object_id}' does not have authorization to "
                 f"perform action '{action}' over scope '{scope}' or the scope is invalid. If access was recently "
                 "granted, please refresh your credentials."
             )
@@ -473,8 +497,19 @@ def _find(request: Request) -> tuple[Route, dict[str, str]]:
     raise Refused(404, "InvalidResourceType", f"The simulator has no resource at '{request.path}'.")
 
 
-def _covers(grant: Grant, action: str, scope: str) -> bool:
-    return _within(scope, grant.scope) and any(fnmatchcase(action.lower(), each.lower()) for each in grant.actions)
+def _actions(route: Route, request: Request) -> tuple[str, ...]:
+    """The rights that a request needs. That reading a machine with its instance view needs both is inferred: of two
+    possible answers the one under which a role that is too small is found here, and not in Azure."""
+    expands = route.action == f"{_VM}/read" and "instanceview" in request.query.get("$expand", "").lower()
+    return (route.action, f"{_VM}/instanceView/read") if expands else (route.action,)
+
+
+def _covers(grant: Grant, action: str) -> bool:
+    return _named(action, grant.actions) and not _named(action, grant.not_actions)
+
+
+def _named(action: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(action.lower(), each.lower()) for each in patterns)
 
 
 def _within(scope: str, outer: str) -> bool:
@@ -484,3 +519,18 @@ def _within(scope: str, outer: str) -> bool:
 def _everything() -> Json:
     classes = {"classificationsToInclude": ["Critical", "Security"]}
     return {"rebootSetting": "IfRequired", "windowsParameters": classes, "linuxParameters": classes}
+
+
+@dataclass(frozen=True)
+class _GraphRights:
+    """One caller's rights, as Resource Graph asks for them."""
+
+    azure: Azure
+    client_id: str
+
+    def __call__(self, action: str, scope: str) -> bool:
+        return self.azure.permits(action, scope, self.client_id)
+
+    def counted(self, action: str, scope: str, shown: bool) -> None:
+        asked = Asked(self.client_id, action, scope)
+        self.azure.asked[asked] = shown or self.azure.asked.get(asked, False)

@@ -16,16 +16,22 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from types import TracebackType
+from typing import NamedTuple
 
 from simulator.tls import Tls
 
 _PROGRAM = Path(__file__).parent / "node" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 _SERVICES = ("blob", "queue", "table")
 _LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at (https://\S+)")
+# A line of its access log (Apache's common format); the service is not named in it.
+_ACCESS = re.compile(
+    r'"(?P<method>[A-Z]+) /(?P<account>\w+)/(?P<name>[\w$-]+)(?P<rest>[^ ?]*)\S* HTTP/1\.1" (?P<status>\d+)'
+)
 _START_SECONDS = 60
 _STOP_SECONDS = 10
 _ACCOUNTS = 500
@@ -39,6 +45,15 @@ _DIE_WITH_PARENT = (
 
 class AzuriteUnavailable(Exception):
     """Azurite cannot be started here. The text is one line and says what to do."""
+
+
+class StorageCall(NamedTuple):
+    """What somebody asked of a container, queue or table, or of the messages, blobs or rows in it."""
+
+    name: str  # of the container, queue or table; Tables is the list of tables
+    inside: bool  # of what is in it
+    method: str
+    status: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,13 @@ class Azurite:
         self._urls: dict[str, str] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = itertools.count(1)
+        self._calls: Counter[tuple[str, StorageCall]] = Counter()
+        self._counting = threading.Lock()
+
+    def calls(self, account: StorageAccount) -> dict[StorageCall, int]:
+        """What was asked of an account so far, and how often, as Azurite itself logs it (a moment later)."""
+        with self._counting:
+            return {call: times for (name, call), times in self._calls.items() if name == account.name}
 
     @property
     def account(self) -> StorageAccount:
@@ -144,7 +166,7 @@ class Azurite:
         return [
             *(node, "--no-deprecation", "--require", str(watch), str(_PROGRAM)),
             # The SDKs send a newer x-ms-version than Azurite knows.
-            *("--silent", "--disableTelemetry", "--skipApiVersionCheck", "--inMemoryPersistence"),
+            *("--disableTelemetry", "--skipApiVersionCheck", "--inMemoryPersistence"),
             *("--oauth", "basic", "--cert", str(self._tls.certificate_path), "--key", str(self._tls.key_path)),
             *ports,
         ]
@@ -152,7 +174,7 @@ class Azurite:
     def _wait_until_listening(self, process: subprocess.Popen[str]) -> None:
         lines: Queue[str] = Queue()
         # The reader goes on for the life of the process: a full pipe would stop Azurite.
-        threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
+        threading.Thread(target=self._pump, args=(process, lines), daemon=True).start()
         said: list[str] = []
         deadline = time.monotonic() + _START_SECONDS
         while len(self._urls) < len(_SERVICES):
@@ -167,6 +189,19 @@ class Azurite:
             found = _LISTENING.search(said[-1])
             if found:
                 self._urls[found[1].lower()] = found[2].rstrip("/")
+
+    def _pump(self, process: subprocess.Popen[str], lines: Queue[str]) -> None:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if (found := _ACCESS.search(line)) is None:
+                    lines.put(line)
+                    continue
+                call = StorageCall(found["name"], found["rest"] != "", found["method"], int(found["status"]))
+                with self._counting:
+                    self._calls[found["account"], call] += 1
+        except ValueError:
+            return  # the stream was closed by stop
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -192,12 +227,3 @@ def _accounts() -> str:
     key = base64.b64encode(b"no key is ever used: access is by identity").decode()
     names = [_FIRST_ACCOUNT, *(f"account{number}" for number in range(1, _ACCOUNTS + 1))]
     return ";".join(f"{name}:{key}" for name in names)
-
-
-def _pump(process: subprocess.Popen[str], lines: Queue[str]) -> None:
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            lines.put(line)
-    except ValueError:
-        return  # the stream was closed by stop

@@ -192,10 +192,12 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Grant:
-    """A right: actions (with `*`) at a scope and all below it."""
+    """A right: actions (with `*`) at a scope and all below it, for one caller or (empty) for everybody."""
 
     scope: str = "/"
     actions: tuple[str, ...] = ("*",)
+    not_actions: tuple[str, ...] = ()
+    client_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""The whole embedded Azure with everything open to choice, for the demo and for tests of the whole chain.
+"""All of it together on this machine: Azure on a TLS port, Azurite, an identity, and a deployment of infra/ on them.
 
-The same parts, joined the same way, as everything.py joins them for a person; here the Azurite may be shared, durations
-and quotas are chosen, any number of Functions hosts come and go, and people call Resource Manager. It gives what a
-deployment gives and nothing more: it never looks into the app, and never acts in the world by itself.
+Only this file joins the parts, and only it (through the Functions host) brings in the app; the service files know
+nothing of it. It gives what the deployment gives and nothing more: it never looks into the app, and never acts in the
+world by itself. Durations and quotas are chosen, the Azurite may be shared, any number of Functions hosts come and go,
+and people call Resource Manager.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,15 +22,15 @@ from typing import Any
 import aiohttp
 
 from simulator import identity, server
-from simulator.azure import Azure, Limits, Timings
+from simulator.azure import Azure, Grant, Limits, Timings
 from simulator.azurite import Azurite, StorageAccount
-from simulator.eventgrid import EventGrid, EventSubscription, Filter, Schema
-from simulator.everything import APP_FOLDER, make_storage, subscription_to
+from simulator.deployment import Deployed, Snapshots, Usage, deploy
+from simulator.eventgrid import EventGrid, Schema
 from simulator.functions_host import FunctionsHost
 from simulator.tls import Tls
 from simulator.wire import Json
 
-_SOMEBODY = "00000000-0000-0000-0000-0000000c0ffe"
+APP_FOLDER = Path(__file__).parents[1]
 _API_VERSION = {"virtualmachines": "2024-11-01", "resourcegroups": "2021-04-01"}
 
 
@@ -46,13 +47,16 @@ class Embedded:
     """`async with Embedded(speed=60) as embedded:` - everything runs, and ends with the block.
 
     `speed` is the one factor of Azure's time: durations, Resource Graph's lag, the refill of quotas, Event Grid's
-    retries. A running Azurite may be given (it is left running): a fresh account of it is used.
+    retries. `deployment` is what is deployed, by name or as changed snapshots; with None there is Azure alone, where
+    everybody may do everything. A running Azurite may be given (it is left running): a fresh account of it is used.
     """
 
     def __init__(
         self,
         speed: float = 1.0,
         *,
+        deployment: Snapshots | str | None = "default",
+        management_groups: Mapping[str, Sequence[str]] | None = None,
         timings: Timings | None = None,
         limits: Limits | None = None,
         tls: Tls | None = None,
@@ -68,10 +72,15 @@ class Embedded:
             (limits or Limits()).scaled(speed),
             seed,
         )
+        self.azure.graph.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
         self.event_grid = EventGrid(self.azure, speed, self.tls.client_context(), seed=seed)
         self.identity = server.Identity()
         self.account: StorageAccount
-        self._azurite = azurite
+        self.azurite: Azurite
+        self.deployed: Deployed
+        self.hosts: list[FunctionsHost] = []
+        self.snapshots = Snapshots.read(deployment) if isinstance(deployment, str) else deployment
+        self._given_azurite = azurite
         self._port = port
         self._stack = AsyncExitStack()
         self._identity_settings: dict[str, str] = {}
@@ -100,40 +109,54 @@ class Embedded:
     async def _start(self) -> None:
         enter = self._stack.enter_async_context
         self.tls.trust_in_this_process()
-        azurite = self._azurite if self._azurite else await enter(Azurite(self.tls))
-        self.account = azurite.fresh_account()
-        await make_storage(self.account)
+        if self.snapshots is not None:
+            await self._deploy(self.snapshots)
         self._identity_settings = await enter(identity.serve(self.identity))
         self.identity.endpoint = await enter(server.serve(self.azure, self.tls, port=self._port))
         connector = aiohttp.TCPConnector(limit=32, ssl=self.tls.client_context())
         self._http = await enter(aiohttp.ClientSession(connector=connector))
         await enter(self.event_grid)
 
+    async def _deploy(self, snapshots: Snapshots) -> None:
+        enter = self._stack.enter_async_context
+        self.azurite = self._given_azurite if self._given_azurite else await enter(Azurite(self.tls))
+        self.account = self.azurite.fresh_account()
+        self.deployed = await enter(deploy(snapshots, self.account, self.tls))
+        self.azure.grants = [Grant(client_id=identity.SOMEBODY), *self.deployed.grants]
+        self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
+
     # -- what a deployment gives
 
+    def platform_settings(self) -> dict[str, str]:
+        """What is added to the settings of the deployment (deployment.PLATFORM says why)."""
+        return {**self._identity_settings, **self.tls.settings(), "ARM_ENDPOINT": self.identity.endpoint}
+
     def settings(self, **changes: str) -> dict[str, str]:
-        """The app settings. What is not changed here is the app's own default."""
-        return {
-            **self._identity_settings,
-            **self.tls.settings(),
-            **self.account.settings(client_id=identity.CLIENT_ID),
-            "ARM_ENDPOINT": self.identity.endpoint,
-            "RECONCILE_SCHEDULE": "0 */5 * * * *",
-            **changes,
-        }
+        """The app settings. What neither the deployment sets nor a change is the app's own default."""
+        return {**self.deployed.plan.site.settings, **self.platform_settings(), **changes}
 
     async def host(self, settings: Mapping[str, str] | None = None, **options: Any) -> FunctionsHost:
-        """A started host of the app; stopped at the end, unless it was stopped or killed before."""
+        """A started host of the published app; stopped at the end, unless it was stopped or killed before.
+
+        Its own waits may be shortened, the functions' own work is not: nor is the limit on it.
+        """
+        if not self.hosts:
+            await self.deployed.publish()
+        options = {"timeout_scale": 1.0, "ingestion": self.deployed, **options}
         host = FunctionsHost(APP_FOLDER, self.settings() if settings is None else settings, tls=self.tls, **options)
+        self.hosts.append(host)
         return await self._stack.enter_async_context(host)
 
-    async def subscribe(
-        self, host: FunctionsHost, schema: Schema = "EventGridSchema", filters: tuple[Filter, ...] = ()
-    ) -> EventSubscription:
-        """The event subscription of a deployment, with its handshake. `filters` take away from it."""
-        subscription = replace(subscription_to(host), filters=filters, schema=schema)
-        await self.event_grid.subscribe(subscription)
-        return subscription
+    async def subscribe(self, host: FunctionsHost, schema: Schema | None = None) -> None:
+        """The event subscriptions of the deployment, to this instance of the app; in another schema if one is named."""
+        for subscription in self.deployed.subscriptions_to(host):
+            chosen = replace(subscription, schema=schema or subscription.schema)
+            await self.event_grid.subscribe(chosen)
+
+    def usage(self) -> Usage:
+        """What was asked for in vain, and what nothing needed, up to now."""
+        calls = self.azurite.calls(self.account)
+        return Usage(self.deployed, self.azure, self.event_grid, tuple(self.hosts), calls)
 
     # -- what people do
 
@@ -141,7 +164,7 @@ class Embedded:
         """Somebody with every right calls Resource Manager. Nothing is raised for a refusal."""
         names = path.lower().split("/")
         version = next((each for name, each in _API_VERSION.items() if name in names[-3:]), "2024-11-01")
-        headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=_SOMEBODY)}"}
+        headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=identity.SOMEBODY)}"}
         url, query = f"{self.identity.endpoint}{path}", {"api-version": version}
         async with self._http.request(method, url, params=query, json=body, headers=headers) as answer:
             text = await answer.text()

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from simulator import machines, patching
 from simulator.events import TENANT
@@ -38,7 +38,17 @@ _ORDERED = re.compile(r"\|\s*(order|sort)\s+by\b", re.IGNORECASE)
 _LIMITED = re.compile(r"\|\s*(take|limit|sample)\b", re.IGNORECASE)
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 
-Permits = Callable[[str, str], bool]  # (action, scope) → may the caller do that there
+
+class Permits(Protocol):
+    """What the caller of a query may read."""
+
+    def __call__(self, action: str, scope: str) -> bool:
+        """May the caller do that there?"""
+        ...
+
+    def counted(self, action: str, scope: str, shown: bool) -> None:
+        """A row of a subscription was shown thanks to this right, or hidden for want of it."""
+        ...
 
 
 @dataclass
@@ -213,6 +223,9 @@ def quota_headers(left: int, seconds: float) -> dict[str, str]:
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
+_Thing = TypeVar("_Thing", Machine, Group)
+
+
 class _Rows(Sequence[Json]):
     """Rows that are made when somebody iterates over them, and not before: most queries look at one table of five."""
 
@@ -259,24 +272,30 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):
             yield _subscription_row(subscription, self._world.subscriptions.get(subscription, subscription))
-        for group in self._world.groups_at(self._when):
-            if group.subscription.lower() in self._scope and self._permits(_GROUP_READ, group.id):
-                yield _group_row(group, self._when)
+        for group in self._readable(self._world.groups_at(self._when), _GROUP_READ):
+            yield _group_row(group, self._when)
 
     def _assessments(self) -> Iterator[Json]:
-        for machine in self._readable(self._with_orphans(), _ASSESSMENT_READ):
-            operation = machine.newest("assess", self._when)
-            if operation is None or self._world.behaviour(machine).rows_missing:
-                continue
-            if self._world.now() - _modified(operation, self._when) < ASSESSMENTS_KEPT:
-                yield from self._graph.assessment_rows(machine, operation, self._when)
+        newest = {each: found for each in self._with_orphans() if (found := self._assessment(each))}
+        for machine in self._readable(newest, _ASSESSMENT_READ):
+            yield from self._graph.assessment_rows(machine, newest[machine], self._when)
+
+    def _assessment(self, machine: Machine) -> Operation | None:
+        """The one that there is a row of."""
+        operation = machine.newest("assess", self._when)
+        if operation is None or self._world.behaviour(machine).rows_missing:
+            return None
+        return operation if self._world.now() - _modified(operation, self._when) < ASSESSMENTS_KEPT else None
 
     def _installations(self) -> Iterator[Json]:
-        for machine in self._readable(self._with_orphans(), _INSTALLATION_READ):
-            for operation in machine.operations:
-                begun = operation.kind == "install" and operation.started <= self._when
-                if begun and self._world.now() - _modified(operation, self._when) < INSTALLATIONS_KEPT:
-                    yield installation_row(machine, operation, self._when)
+        kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}
+        for machine in self._readable(kept, _INSTALLATION_READ):
+            for operation in kept[machine]:
+                yield installation_row(machine, operation, self._when)
+
+    def _installations_of(self, machine: Machine) -> list[Operation]:
+        begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)
+        return [each for each in begun if self._world.now() - _modified(each, self._when) < INSTALLATIONS_KEPT]
 
     def _with_orphans(self) -> list[Machine]:
         if not self._graph.orphans_stay:
@@ -284,12 +303,20 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         every = [*self._world.gone, *self._world.machines.values()]
         return [each for each in every if each.created <= self._when]
 
-    def _readable(self, found: Iterable[Machine], action: str) -> Iterator[Machine]:
-        whole = {each for each in self._scope if self._permits(action, f"/subscriptions/{each}")}
-        for machine in found:
-            subscription = machine.subscription.lower()
-            if subscription in whole or (subscription in self._scope and self._permits(action, machine.id)):
-                yield machine
+    def _readable(self, found: Iterable[_Thing], action: str) -> Iterator[_Thing]:
+        """Those that the caller may read. A right at the subscription is looked up once, whatever lies in it."""
+        whole = {each: self._permits(action, f"/subscriptions/{each}") for each in self._scope}
+        counted: set[tuple[str, bool]] = set()
+        for thing in found:
+            subscription = thing.subscription.lower()
+            if subscription not in self._scope:
+                continue
+            shown = whole[subscription] or self._permits(action, thing.id)
+            if (subscription, shown) not in counted:
+                counted.add((subscription, shown))
+                self._permits.counted(action, f"/subscriptions/{subscription}", shown)
+            if shown:
+                yield thing
 
 
 def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json:

@@ -30,6 +30,7 @@ EVENT_GRID = "https://eventgrid.azure.net"
 TENANT_ID = "00000000-0000-0000-0000-00000000a11e"
 CLIENT_ID = "00000000-0000-0000-0000-0000000c11e7"
 PRINCIPAL_ID = "00000000-0000-0000-0000-0000000b0b01"
+SOMEBODY = "00000000-0000-0000-0000-0000000c0ffe"  # the client id of a person with every right
 
 API_VERSION = "2019-08-01"
 PATH = "/msi/token"
@@ -141,7 +142,7 @@ class ManagedIdentity:
     """
 
     header: str = field(default_factory=lambda: secrets.token_hex(16))
-    client_ids: frozenset[str] = frozenset({CLIENT_ID})
+    identities: Mapping[str, str] = field(default_factory=lambda: {CLIENT_ID: PRINCIPAL_ID})  # client id → object id
     system_assigned: bool = True
     lifetime_seconds: int = _LIFETIME_SECONDS
     clock: Callable[[], float] = time.time
@@ -167,11 +168,19 @@ class ManagedIdentity:
         audience = audiences.get(resource.rstrip("/"))
         if audience is None:
             return _refusal(400, f"The resource '{resource}' is not known to the tenant.")
-        if not (self.system_assigned if client_id is None else client_id in self.client_ids):
+        if client_id is None and not self.system_assigned:
+            return _refusal(400, "Unable to load the proper Managed Identity.")
+        identity = client_id or CLIENT_ID
+        if client_id is not None and client_id not in self.identities:
             return _refusal(400, "No User Assigned or Delegated Managed Identity found for specified ClientId.")
         now = self.clock()
-        identity = client_id or CLIENT_ID
-        token = mint(audience, now_seconds=now, lifetime_seconds=self.lifetime_seconds, client_id=identity)
+        token = mint(
+            audience,
+            now_seconds=now,
+            lifetime_seconds=self.lifetime_seconds,
+            client_id=identity,
+            principal_id=self.identities.get(identity, PRINCIPAL_ID),
+        )
         body = {
             "access_token": token,
             "expires_on": str(int(now) + self.lifetime_seconds),  # a text with epoch seconds
@@ -224,13 +233,20 @@ class StaticCredential:
     whatever is asked, so that a refusal can be tested.
     """
 
-    def __init__(self, audience: str | None = None, *, lifetime_seconds: int = _LIFETIME_SECONDS) -> None:
+    def __init__(
+        self,
+        audience: str | None = None,
+        *,
+        lifetime_seconds: int = _LIFETIME_SECONDS,
+        client_id: str = CLIENT_ID,
+    ) -> None:
         self._audience = audience
         self._lifetime_seconds = lifetime_seconds
+        self._client_id = client_id
 
     async def get_token(self, *scopes: str, **_: Any) -> AccessToken:
         audience = self._audience or scopes[0].removesuffix("/.default")
-        token = mint(audience, lifetime_seconds=self._lifetime_seconds)
+        token = mint(audience, lifetime_seconds=self._lifetime_seconds, client_id=self._client_id)
         return AccessToken(token, int(time.time()) + self._lifetime_seconds)
 
     async def close(self) -> None:

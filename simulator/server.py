@@ -1,7 +1,7 @@
-"""The simulated Azure on a TLS port of this machine: the same handler as in process, an identity endpoint, a driver.
+"""The simulated Azure on a TLS port of this machine: the same handler as in process, and a driver.
 
-The driver (`/simulator/...`) is not Azure's: it tells machines' guests what to do and shows what happened. It asks for
-no token and is meant for the loopback interface only.
+The driver (`/simulator/...`) is not Azure's: it gives a person a token, tells machines' guests what to do and shows
+what happened. It asks for no token itself and is meant for the loopback interface only.
 """
 
 from __future__ import annotations
@@ -20,13 +20,9 @@ from simulator.wire import Json, milliseconds
 
 
 @asynccontextmanager
-async def serve(
-    azure: Azure, tls: Tls, *, port: int = 0, managed_identity: identity.ManagedIdentity | None = None
-) -> AsyncIterator[str]:
+async def serve(azure: Azure, tls: Tls, *, port: int = 0) -> AsyncIterator[str]:
     """Serves while open; gives the endpoint, such as https://localhost:12345. Port 0: any free one."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
-    if managed_identity:
-        app.add_routes(identity.routes(managed_identity))
     app.add_routes(driver_routes(azure))
     app.router.add_route("*", "/{path:.*}", _handler(azure))
     runner = web.AppRunner(app, access_log=None)
@@ -100,6 +96,10 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
             return web.json_response({"problem": str(error)}, status=409)
         return web.json_response(operation_json(started), status=201)
 
+    async def token(_: web.Request) -> web.Response:
+        """Of somebody with every right, as `az account get-access-token` would give one."""
+        return web.Response(text=identity.mint(identity.ARM, client_id=identity.SOMEBODY))
+
     async def events(_: web.Request) -> web.Response:
         return web.json_response(azure.events)
 
@@ -108,6 +108,7 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         web.get("/simulator/operations", operations),
         web.post("/simulator/operations", start),
         web.get("/simulator/events", events),
+        web.get("/simulator/token", token),
     ]
 
 

@@ -1,18 +1,26 @@
-"""`python -m simulator.demo`: exit code 0 when every machine ended as it should, 1 otherwise."""
+"""`python -m simulator.demo`: exit code 0 when every machine ended as it should, 1 otherwise.
+
+`--logs FILE` keeps what Application Insights got of the run (simulator/logs.py), for the workbook's tests.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
+from pathlib import Path
 
 from simulator.azurite import AzuriteUnavailable
 from simulator.demo.stage import run
+from simulator.deployment import DeploymentError
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m simulator.demo")
+    parser.add_argument("--logs", type=Path, metavar="FILE", help="keep the telemetry of the run here (.json.gz)")
     try:
-        return 0 if asyncio.run(run()) else 1
-    except AzuriteUnavailable as error:
+        return 0 if asyncio.run(run(parser.parse_args().logs)) else 1
+    except (AzuriteUnavailable, DeploymentError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

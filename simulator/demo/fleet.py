@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from simulator.azure import Azure, Behaviour, Fault
+from simulator.shapes import SUBSCRIPTION
 
-SUBSCRIPTION = "00000000-0000-0000-0000-00000000d3e0"
 _SUBSCRIPTION_ID = f"/subscriptions/{SUBSCRIPTION}"
 _GALLERY = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/golden/images"
 _MANAGED = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Compute/images/erp-2025"

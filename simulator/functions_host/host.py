@@ -25,7 +25,7 @@ from aiohttp import web
 
 from simulator.functions_host import decoding, telemetry, webhook
 from simulator.functions_host.context import InvocationContext
-from simulator.functions_host.environment import environment
+from simulator.functions_host.environment import AppSettings, environment
 from simulator.functions_host.queue_listener import QueueListener, Scale
 from simulator.functions_host.settings import (
     HostJsonError,
@@ -98,7 +98,8 @@ class FunctionsHost:
 
     `settings` are the app settings: they are what the declarations are resolved from, and stand in the environment
     while the host lives. `time_scale` shortens the host's own long times (message visibility, `visibilityTimeout`,
-    polling, leases, `functionTimeout`), never a schedule and never the app's times. `clock` is what timers go by.
+    polling, leases), never a schedule and never the app's times; `timeout_scale` shortens `functionTimeout`, by default
+    alike. `clock` is what timers go by. `ingestion` is where telemetry goes; without one all of it is kept here.
     `before_invocation` and `after_invocation` are for faults: an exception of the first fails the invocation, the
     second is called before the trigger is told how the invocation ended.
     """
@@ -110,6 +111,8 @@ class FunctionsHost:
         *,
         tls: Tls | None = None,
         time_scale: float = 1.0,
+        timeout_scale: float | None = None,
+        ingestion: telemetry.Ingestion | None = None,
         processors: int | None = None,
         host_id: str | None = None,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
@@ -117,11 +120,13 @@ class FunctionsHost:
         after_invocation: Hook | None = None,
     ) -> None:
         self._app_folder = app_folder.resolve()
-        self._settings = dict(settings)
+        self.settings = AppSettings(settings)
         self._tls = tls
         self._scale = Scale(time_scale)
+        self._timeout_scale = time_scale if timeout_scale is None else timeout_scale
+        self._ingestion = ingestion
         self._processors = processors or os.cpu_count() or 1
-        self._host_id = host_id or _host_id(self._settings, self._app_folder)
+        self._host_id = host_id or _host_id(self.settings, self._app_folder)
         self._clock = clock
         self._hooks = (before_invocation, after_invocation)
 
@@ -131,6 +136,7 @@ class FunctionsHost:
         self.invocations: list[Invocation] = []
         self.traces: list[telemetry.Trace] = []
         self.exceptions: list[telemetry.ExceptionItem] = []
+        self.telemetry_refused = ""  # why Application Insights keeps nothing of this host
         self.running: dict[str, Invocation] = {}
         self.running_at_once_peak = 0
         self.worker_exits = 0
@@ -160,10 +166,13 @@ class FunctionsHost:
 
     async def start(self) -> None:
         """Load the app and listen. Mistakes of the app or its settings do not raise: `state`, `error`, `functions`."""
-        self._undo.append(environment.push(self._settings))
+        self._undo.append(environment.push(self.settings))
         self._undo.append(_on_path(self._app_folder))
         telemetry.log_capture.start()
         self._undo.append(telemetry.log_capture.stop)
+        if self._ingestion is not None:
+            given = (f"APPLICATIONINSIGHTS_{each}_STRING" for each in ("CONNECTION", "AUTHENTICATION"))
+            self.telemetry_refused = self._ingestion.refusal(*(self.settings.get(name, "") for name in given))
         try:
             await self._load_and_listen()
         except BaseException:
@@ -172,7 +181,7 @@ class FunctionsHost:
 
     async def _load_and_listen(self) -> None:
         try:
-            self._options = read_host_json(self._app_folder / "host.json", self._settings)
+            self._options = read_host_json(self._app_folder / "host.json", self.settings)
         except HostJsonError as error:
             self.state, self.error = "Error", str(error)
         else:
@@ -270,13 +279,11 @@ class FunctionsHost:
             worker.load()
         except IndexingError as error:
             self.error = str(error)
-            self.exceptions.append(
-                telemetry.ExceptionItem(str(error), str(error), "Worker.LanguageWorkerChannel.python", "")
-            )
+            self._except(telemetry.ExceptionItem(str(error), str(error), "Worker.LanguageWorkerChannel.python", ""))
             return True
         except ImportExit as error:
             self.error = str(error)
-            self.exceptions.append(telemetry.ExceptionItem(str(error), "", "Host.Function.Console", ""))
+            self._except(telemetry.ExceptionItem(str(error), "", "Host.Function.Console", ""))
             return False
         for declaration in worker.declarations:
             _refuse_other_bindings(declaration)
@@ -287,9 +294,9 @@ class FunctionsHost:
     def _listen(self) -> None:
         if not self._declarations:
             return
-        self._storage = Storage(self._settings)
+        self._storage = Storage(self.settings)
         for name, declaration in self._declarations.items():
-            state = FunctionState(name, declaration.binding, is_disabled(name, self._settings))
+            state = FunctionState(name, declaration.binding, is_disabled(name, self.settings))
             self.functions[name] = state
             if not state.disabled:
                 try:
@@ -309,9 +316,9 @@ class FunctionsHost:
         self._spawn(listener.run())
 
     def _queue_listener(self, declaration: Declaration, storage: Storage) -> QueueListener:
-        name = resolve_names(declaration.attributes["queueName"], self._settings).lower()
+        name = resolve_names(declaration.attributes["queueName"], self.settings).lower()
         connection = declaration.attributes.get("connection") or _HOST_STORAGE
-        address = service_address(connection, "queue", self._settings)
+        address = service_address(connection, "queue", self.settings)
         is_poison = name.endswith("-poison")
 
         async def invoke(message: Any) -> bool:
@@ -329,8 +336,8 @@ class FunctionsHost:
 
     def _timer_listener(self, declaration: Declaration, storage: Storage) -> TimerListener:
         attributes = declaration.attributes
-        schedule = Schedule.parse(resolve_names(attributes["schedule"], self._settings))
-        address = service_address(_HOST_STORAGE, "blob", self._settings)
+        schedule = Schedule.parse(resolve_names(attributes["schedule"], self.settings))
+        address = service_address(_HOST_STORAGE, "blob", self.settings)
 
         async def run(due: Due) -> None:
             await self._invoke(declaration.name, self._timer_input(due), f"Timer fired at {self._clock().isoformat()}")
@@ -423,7 +430,7 @@ class FunctionsHost:
         limit = self._options.function_timeout_seconds
         running = asyncio.ensure_future(call)
         try:
-            done, _ = await asyncio.wait({running}, timeout=None if limit is None else self._scale.seconds(limit))
+            done, _ = await asyncio.wait({running}, timeout=None if limit is None else limit * self._timeout_scale)
         except asyncio.CancelledError:
             running.cancel()
             raise
@@ -451,7 +458,7 @@ class FunctionsHost:
         stack = error.stack if isinstance(error, FunctionFailed) else ""
         for category in (f"Function.{invocation.function}", "Host.Results"):
             if self._filter.keeps(category, "Error"):
-                self.exceptions.append(telemetry.ExceptionItem(invocation.error, stack, category, invocation.id))
+                self._except(telemetry.ExceptionItem(invocation.error, stack, category, invocation.id))
         self._trace(
             "Error",
             f"Executed 'Functions.{invocation.function}' (Failed, Id={invocation.id})",
@@ -460,9 +467,13 @@ class FunctionsHost:
         )
 
     def _trace(self, level: str, message: str, category: str, invocation_id: str) -> None:
-        if self._filter.keeps(category, level):
+        if self._filter.keeps(category, level) and not self.telemetry_refused:
             text = message[: telemetry.MESSAGE_CHARACTERS]
             self.traces.append(telemetry.Trace(text, level, category, invocation_id))
+
+    def _except(self, item: telemetry.ExceptionItem) -> None:
+        if not self.telemetry_refused:
+            self.exceptions.append(item)
 
     # Dying
 

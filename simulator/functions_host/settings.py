@@ -176,9 +176,9 @@ def parse_time_span(text: str) -> float | None:
 
 
 def _overlaid(content: dict[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    for name, value in settings.items():
+    for name in settings:
         if name.startswith(_OVERRIDE_PREFIX):
-            content = _with_value(content, name.removeprefix(_OVERRIDE_PREFIX).split("__"), value)
+            content = _with_value(content, name.removeprefix(_OVERRIDE_PREFIX).split("__"), settings[name])
     return content
 
 

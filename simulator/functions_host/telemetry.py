@@ -10,12 +10,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 from simulator.functions_host.settings import LOG_LEVELS
 
 MESSAGE_CHARACTERS = 32_768
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Trace:
     level: str
     category: str
     invocation_id: str
+    time: datetime = field(default_factory=_now, compare=False)
 
 
 @dataclass(frozen=True)
@@ -36,12 +42,21 @@ class ExceptionItem:
     stack: str
     category: str
     invocation_id: str
+    time: datetime = field(default_factory=_now, compare=False)
 
 
 class LogTarget(Protocol):
     """An invocation, as the log handler sees it."""
 
     def log(self, level: str, message: str) -> None: ...
+
+
+class Ingestion(Protocol):
+    """Application Insights, to which the host sends."""
+
+    def refusal(self, connection_string: str, authentication: str) -> str:
+        """Why nothing of this host is kept; empty when it is."""
+        ...
 
 
 current_invocation: ContextVar[LogTarget | None] = ContextVar("current_invocation", default=None)

@@ -88,6 +88,7 @@ class Worker:
 
     def load(self) -> None:
         """Import the app and read its declarations."""
+        inside = _current_worker.set(self)
         try:
             module = self._import()
             functions = _function_app(module).get_functions()  # once for each app object: a second call raises
@@ -96,6 +97,8 @@ class Worker:
             raise ImportExit(f"the import of {_SCRIPT} ended the worker: SystemExit: {error}") from error
         except Exception as error:
             raise IndexingError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}") from error
+        finally:
+            _current_worker.reset(inside)
 
     def _import(self) -> ModuleType:
         name = f"function_app_{next(_numbers)}"

@@ -5,8 +5,10 @@
 //                                stdout: {"name": {"diagnostics": [...], "columns": [["name", "type"], ...]}, ...}
 //
 // The language service knows Kusto: syntax, columns, functions, types. What Resource Graph refuses of Kusto stands in
-// the schema file under "rules" and is checked here on the syntax tree, as ARG001 to ARG007. Exit code 0 whatever the
-// diagnostics are: the caller reads them. It cannot see a misspelt property inside a dynamic column.
+// the schema file under "rules" and is checked here on the syntax tree, as ARG001 to ARG007; a schema without rules is
+// that of a Log Analytics workspace, where all of Kusto goes. "columns" are those of every table; where tables differ,
+// "tables" is an object of columns by table. Exit code 0 whatever the diagnostics are: the caller reads them. It cannot
+// see a misspelt property inside a dynamic column.
 'use strict';
 const fs = require('node:fs');
 // The package's main file expects a global Bridge, which nothing sets: load its two parts in order. Both install
@@ -18,7 +20,7 @@ const { Symbols, Syntax } = Kusto.Language;
 
 const listed = (list) => Array.from({ length: list.Count }, (_, i) => list.getItem(i));
 const kindOf = (node) => System.Enum.toString(Syntax.SyntaxKind, node.Kind);
-const capital = (word) => word[0].toUpperCase() + word.slice(1);
+const capital = (word) => ({ datetime: 'DateTime', timespan: 'TimeSpan' })[word] ?? word[0].toUpperCase() + word.slice(1);
 
 function nodesUnder(root) {
   const nodes = [];
@@ -38,6 +40,11 @@ function tableSymbol(name, columns) {
 
 // Resource Graph reads table names in any letter case, Kusto does not: declare each spelling of the query.
 function globalsFor(schema, text) {
+  if (!Array.isArray(schema.tables)) {
+    const exact = Object.entries(schema.tables).map(([name, columns]) => tableSymbol(name, columns));
+    return Kusto.Language.GlobalState.Default.WithDatabase(
+      new Symbols.DatabaseSymbol.$ctor3('workspace', null, exact, false));
+  }
   const spelt = (name) => new Set([name, ...(text.match(new RegExp(`\\b${name}\\b`, 'gi')) ?? [])]);
   const tables = schema.tables.flatMap((name) => [...spelt(name)]).map((name) => tableSymbol(name, schema.columns));
   const database = new Symbols.DatabaseSymbol.$ctor3('resourcegraph', null, tables, false);
@@ -119,7 +126,7 @@ function check(text, schema) {
     return { line: before.length, column: before.at(-1).length + 1 };
   };
   const official = listed(code.GetDiagnostics()).map((d) => ({ code: d.Code, message: d.Message, ...place(d.Start) }));
-  const own = [...brokenRules(code.Syntax, schema)]
+  const own = [...(schema.rules ? brokenRules(code.Syntax, schema) : [])]
     .map(([rule, node, message]) => ({ code: rule, message, ...place(node.TextStart) }));
   const columns = code.ResultType?.Columns ? listed(code.ResultType.Columns).map((c) => [c.Name, c.Type.Name]) : [];
   return { diagnostics: [...official, ...own], columns };

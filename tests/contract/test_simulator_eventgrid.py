@@ -168,7 +168,7 @@ WRITES = EventSubscription(
     "machines",
     "",
     included_event_types=("Microsoft.Resources.ResourceWriteSuccess",),
-    operation_names=(WRITE.lower(),),
+    filters=(Filter("data.operationName", (WRITE.lower(),)),),
 )
 
 
@@ -225,9 +225,10 @@ async def test_a_batch_holds_no_more_than_it_may() -> None:
 
 ANY = EventSubscription("any", "")
 EXTENSION = "AzureMonitorLinuxAgent"
-SUBJECTS = replace(WRITES, operation_names=(), subject_begins_with=VM[:-5])
+SUBJECTS = replace(WRITES, filters=(), subject_begins_with=VM[:-5])
 ACTIONS = replace(WRITES, included_event_types=("Microsoft.Resources.ResourceActionSuccess",))
 CONTAINS = Filter("data.operationName", ("extensions/",), "StringContains")
+NOT_CONTAINS = Filter("data.operationName", ("extensions/",), "StringNotContains")
 NOT_IN = Filter("data.resourceProvider", ("microsoft.compute",), "StringNotIn")
 
 FILTERS = [
@@ -244,6 +245,7 @@ FILTERS = [
     pytest.param(ACTIONS, [], id="actions only"),
     pytest.param(replace(ANY, filters=(CONTAINS,)), [EXTENSION], id="contains"),
     pytest.param(replace(ANY, filters=(NOT_IN,)), ["rg-prod"], id="not in"),
+    pytest.param(replace(ANY, filters=(NOT_CONTAINS,)), ["rg-prod", "vm-00"], id="does not contain"),
     pytest.param(replace(ANY, filters=(CONTAINS, NOT_IN)), [], id="all filters at once"),
     pytest.param(replace(WRITES, topic=f"/subscriptions/{SUBSCRIPTION}0"), [], id="another subscription's topic"),
 ]
@@ -280,8 +282,9 @@ async def test_what_cannot_be_delivered_is_a_dead_letter(
 ) -> None:
     stored: list[dict[str, Any]] = []
 
-    async def store(letter: dict[str, Any]) -> None:
+    async def store(letter: dict[str, Any]) -> bool:
         stored.append(letter)
+        return True
 
     webhook = Webhook(answers=list(answers))
     grid = await deliver(webhook, replace(WRITES, dead_letter=store, **changes))

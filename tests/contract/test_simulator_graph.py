@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator import shapes
+from simulator import identity, shapes
 from simulator.azure import Azure, Behaviour, Grant
 from simulator.shapes import SUBSCRIPTION
 from tests.contract.simulator_stand import GROUP, Clock, arm, payload, ready_machine
@@ -242,6 +242,7 @@ async def test_the_sdk_reads_the_pages() -> None:
 
 # --- rights --------------------------------------------------------------------------------------------------------
 
+CORP = "/providers/Microsoft.Management/managementGroups/corp"
 SCOPES = [
     pytest.param([Grant()], [SUBSCRIPTION, OTHER], ["vm-01", "vm-02"], id="all"),
     pytest.param(
@@ -250,6 +251,10 @@ SCOPES = [
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [], ["vm-02"], id="the tenant: what is readable"),
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [SUBSCRIPTION], None, id="none of those asked for"),
     pytest.param([Grant(VM)], [SUBSCRIPTION], ["vm-01"], id="one machine"),
+    pytest.param([Grant(client_id=identity.SOMEBODY)], [SUBSCRIPTION], None, id="somebody else's right"),
+    pytest.param([Grant(CORP)], [SUBSCRIPTION, OTHER], ["vm-02"], id="a management group"),
+    pytest.param([Grant(f"{CORP}-2")], [SUBSCRIPTION, OTHER], None, id="another management group"),
+    pytest.param([Grant(not_actions=("*/virtualMachines/read",))], [OTHER], [], id="all but one action"),
     pytest.param([], [], None, id="nothing anywhere"),
 ]
 
@@ -263,6 +268,7 @@ async def test_rows_without_a_right_are_left_out_without_a_word(
     azure.create_machine(VM, shapes.machine())
     azure.create_machine(shapes.machine_id("vm-02", subscription=OTHER), shapes.machine())
     clock.go(300)
+    azure.graph.management_groups["corp"] = [OTHER]
     azure.grants = grants
     async with arm(azure) as client:
         answer = await client.ask("resources | project name | order by name asc", subscriptions=tuple(asked))

@@ -167,6 +167,19 @@ REFUSED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("expand", "status"), [("", 200), ("instanceView", 403)])
+async def test_a_machine_with_its_instance_view_needs_both_rights(expand: str, status: int) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.grants = [Grant(actions=("Microsoft.Compute/virtualMachines/read",))]
+    async with arm(azure) as client:
+        answer = await client.call("GET", VM, query={"$expand": expand})
+    assert answer.status_code == status
+    asked = {asked.action.rpartition("Machines/")[2]: granted for asked, granted in azure.asked.items()}
+    assert asked == ({"read": True, "instanceView/read": False} if expand else {"read": True})
+
+
 @pytest.mark.parametrize("action", ["assessPatches", "installPatches"])
 @pytest.mark.parametrize(("prepare", "status", "code", "fragment"), REFUSED)
 async def test_refused(action: str, prepare: Prepare, status: int, code: str, fragment: str) -> None:

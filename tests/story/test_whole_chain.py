@@ -1,8 +1,9 @@
 """The whole chain: real storage (Azurite), real TLS, the real function_app on the simulated Functions host.
 
-Every event comes through the webhook, every message through a queue, every call to Azure over a socket with a token of
-the managed identity. Each story ends by reading all that Application Insights would have got: lines of the journal
-only, and nothing that is nobody's business.
+What runs is the default deployment of infra/: its storage, settings, rights and events. Every event comes through the
+webhook, every message through a queue, every call to Azure over a socket with a token of the managed identity. Each
+story ends by reading all that Application Insights would have got: lines of the journal only, and nothing that is
+nobody's business.
 """
 
 import asyncio
@@ -37,7 +38,6 @@ from simulator.azurite import Azurite
 from simulator.embedded import Embedded
 from simulator.eventgrid import Schema
 from simulator.events import as_cloud_event
-from simulator.everything import subscription_to
 from simulator.functions_host import FunctionsHost
 from simulator.tls import Tls
 
@@ -75,8 +75,6 @@ INSTALL = {
     "PATCH_MAX_PER_IMAGE": "1000",
     "PATCH_CANARIES": "0",
     "RECONCILE_SCHEDULE": "* * * * * *",
-    # The host's waits are shortened, the functions' own work is not: nor may be the limit on it.
-    "AzureFunctionsJobHost__functionTimeout": "10:00:00",
 }
 # A host takes one message at a time: otherwise the first to look takes all.
 ONE_AT_A_TIME = {
@@ -123,9 +121,13 @@ class Chain:
     async def deliver(self, host: FunctionsHost, events: Any, *, status: int = 202) -> None:
         """A notification of Event Grid."""
         headers = {"aeg-event-type": "Notification"}
-        url = subscription_to(host).endpoint_url
-        async with self.http.post(url, json=events, headers=headers) as answer:
+        async with self.http.post(self.endpoint(host), json=events, headers=headers) as answer:
             assert answer.status == status, await answer.text()
+
+    def endpoint(self, host: FunctionsHost) -> str:
+        """Where the event subscription of the deployment delivers."""
+        (subscription,) = self.embedded.deployed.subscriptions_to(host)
+        return subscription.endpoint_url
 
     def writes(self) -> list[dict[str, Any]]:
         """The events about machines written so far, as Azure sent them."""
@@ -191,7 +193,7 @@ def doors_to(embedded: Embedded) -> Doors:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    access = Access(read, clock, credential=identity.StaticCredential())
+    access = Access(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
     return Doors(read, Compute(access), Graph(access), Ledger(StorageTable(access)), StorageQueues(access), clock)
 
 
@@ -243,7 +245,7 @@ async def test_from_a_published_event_to_a_patched_machine(chain: Chain, payload
 
 @pytest.mark.parametrize("schema", ["EventGridSchema", "CloudEventSchemaV1_0"])
 async def test_from_put_to_patched_by_an_event_subscription(chain: Chain, schema: Schema) -> None:
-    """With Event Grid's own handshake, filter and delivery."""
+    """By the deployment's own filter and delivery."""
     host = await chain.host()
     await chain.embedded.subscribe(host, schema)
     machine = await chain.create("vm-01", os="Windows")
@@ -443,7 +445,7 @@ async def test_failures_tell_what_happened_and_no_secret(chain: Chain, fault: Fa
     event = chain.writes()[0]
     assert "pat@example.com" in json.dumps(event), "the event holds claims"
     with_answer = {"aeg-event-type": "Notification"}
-    async with chain.http.post(subscription_to(host).endpoint_url, json=[event], headers=with_answer) as answer:
+    async with chain.http.post(chain.endpoint(host), json=[event], headers=with_answer) as answer:
         assert answer.status in (202, 500)
     await host.run_timer("on_reconcile")
 

@@ -1,0 +1,96 @@
+metadata name = 'Image Patcher for a management group'
+metadata description = 'Between phases 1 and 2: the role of the app, once, at a management group, and a system topic in each subscription below it whose events the app should get.'
+
+targetScope = 'managementGroup'
+
+import { tagsType } from '../types.bicep'
+
+@description('Name of the installation, as given to main.bicep.')
+param environmentName string
+
+@description('Region of the resource groups.')
+param location string = deployment().location
+
+@description('Tags of everything that takes tags.')
+param tags tagsType = {}
+
+@description('Subscription of the app.')
+param hostSubscriptionId string
+
+@description('Resource group of the app.')
+param hostResourceGroupName string
+
+@description('Name of the storage account of the app, for dead letters.')
+param storageAccountName string
+
+@description('Object id of the identity of the app.')
+param principalId string
+
+@description('Subscriptions whose events the app gets. Machines of the others are found by the sweep, minutes later.')
+param subscriptionIds string[]
+
+@description('Resource ids of system topics that these subscriptions have already: Azure allows one in each. It needs a system-assigned identity.')
+param existingSystemTopicIds string[] = []
+
+@description('Resource ids of the action groups that are told of dead letters.')
+param actionGroupIds string[] = []
+
+var token = uniqueString(hostSubscriptionId, environmentName, storageAccountName)
+var allTags = union(tags, { 'azd-env-name': environmentName })
+
+// One management group is all that a custom role may name, and a role for data is not allowed there.
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(managementGroup().id, 'image-patcher', token)
+  properties: {
+    roleName: 'Image Patcher (${uniqueString(managementGroup().id, token)})'
+    description: 'Read virtual machines and their patch state, assess and install patches. Nothing else.'
+    type: 'CustomRole'
+    assignableScopes: [
+      managementGroup().id
+    ]
+    permissions: [
+      {
+        actions: loadJsonContent('../patch-actions.json')
+        notActions: []
+      }
+    ]
+  }
+}
+
+resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(managementGroup().id, principalId, role.id)
+  properties: {
+    roleDefinitionId: role.id
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    description: 'Image Patcher'
+  }
+}
+
+module watchedSubscriptions '../modules/watched-subscription.bicep' = [
+  for id in subscriptionIds: {
+    name: 'patch-watched-${uniqueString(id, token)}'
+    scope: subscription(id)
+    params: {
+      location: location
+      tags: allTags
+      resourceGroupName: id == hostSubscriptionId ? hostResourceGroupName : '${hostResourceGroupName}-events'
+      token: token
+      hostSubscriptionId: hostSubscriptionId
+      hostResourceGroupName: hostResourceGroupName
+      storageAccountName: storageAccountName
+      deadLetterContainerName: 'dead-letters'
+      assignPatchRole: false
+      principalId: principalId
+      assignDeadLetterRole: true
+      existingTopicId: first(filter(
+        existingSystemTopicIds,
+        topic => startsWith(toLower(topic), toLower('/subscriptions/${id}/'))
+      )) ?? ''
+      actionGroupIds: actionGroupIds
+    }
+  }
+]
+
+@description('Resource ids of the system topics: what events.bicep is told.')
+output SYSTEM_TOPIC_IDS string[] = [for (id, index) in subscriptionIds: watchedSubscriptions[index].outputs.topicId]

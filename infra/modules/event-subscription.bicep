@@ -1,0 +1,69 @@
+metadata name = 'Event subscription'
+metadata description = 'Of everything that is written in a subscription, the writes and starts of machines go to the function of the app.'
+
+@description('Name of the system topic, which is in this resource group.')
+param systemTopicName string
+
+@description('Name of the event subscription.')
+param name string
+
+@description('Resource id of the function.')
+param functionId string
+
+@description('Resource id of the storage account of the app.')
+param storageAccountId string
+
+@description('Name of the container for dead letters.')
+param deadLetterContainerName string
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: systemTopicName
+
+  resource subscription 'eventSubscriptions' = {
+    name: name
+    properties: {
+      eventDeliverySchema: 'EventGridSchema'
+      destination: {
+        // Event Grid finds this endpoint through the rights of whoever deploys, and keeps its key to itself.
+        endpointType: 'AzureFunction'
+        properties: {
+          resourceId: functionId
+          maxEventsPerBatch: 1
+          preferredBatchSizeInKilobytes: 64
+        }
+      }
+      filter: {
+        includedEventTypes: [
+          'Microsoft.Resources.ResourceWriteSuccess'
+          'Microsoft.Resources.ResourceActionSuccess'
+        ]
+        advancedFilters: [
+          {
+            operatorType: 'StringIn'
+            key: 'data.operationName'
+            values: [
+              'Microsoft.Compute/virtualMachines/write'
+              'Microsoft.Compute/virtualMachines/start/action'
+            ]
+          }
+        ]
+      }
+      retryPolicy: {
+        maxDeliveryAttempts: 30
+        eventTimeToLiveInMinutes: 1440
+      }
+      deadLetterWithResourceIdentity: {
+        identity: {
+          type: 'SystemAssigned'
+        }
+        deadLetterDestination: {
+          endpointType: 'StorageBlob'
+          properties: {
+            resourceId: storageAccountId
+            blobContainerName: deadLetterContainerName
+          }
+        }
+      }
+    }
+  }
+}

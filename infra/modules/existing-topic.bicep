@@ -1,0 +1,12 @@
+metadata name = 'Existing system topic'
+metadata description = 'Looks up the identity of a system topic that is there already. Changes nothing on it.'
+
+@description('Name of the system topic. It needs a system-assigned identity.')
+param name string
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
+  name: name
+}
+
+@description('Object id of the identity of the topic.')
+output principalId string = topic.identity.principalId

@@ -1,0 +1,161 @@
+metadata name = 'Function app'
+metadata description = 'The app on Flex Consumption, with its settings. Its identity has all its roles by now.'
+
+import { tagsType } from '../types.bicep'
+
+@maxLength(60)
+@description('Name of the app; it is part of its host name.')
+param name string
+
+@description('Name of the plan.')
+param planName string
+
+@description('Region.')
+param location string
+
+@description('Tags.')
+param tags tagsType
+
+@description('Memory of an instance.')
+param instanceMemoryMB int
+
+@description('How many instances there may be at once.')
+param maximumInstanceCount int
+
+@description('Resource id of the identity of the app.')
+param identityId string
+
+@description('Client id of the identity of the app.')
+param identityClientId string
+
+@description('Name of the storage account of the app.')
+param storageAccountName string
+
+@description('Name of the container that the code is deployed to.')
+param packageContainerName string
+
+@description('Connection string of Application Insights. It holds no secret: keys are not accepted there.')
+param insightsConnectionString string
+
+@description('Subnet that the app works from. Empty: none, and anybody may knock at its event endpoint, which asks for a key.')
+param subnetId string
+
+@description('The settings of the app itself, by name.')
+param settings { *: string }
+
+var isPrivate = !empty(subnetId)
+
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
+  name: storageAccountName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: {
+    name: 'FC1'
+    tier: 'FlexConsumption'
+  }
+  properties: {
+    reserved: true
+  }
+}
+
+resource site 'Microsoft.Web/sites@2025-03-01' = {
+  name: name
+  location: location
+  tags: union(tags, {
+    'azd-service-name': 'patcher'
+  })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: {
+      '${identityId}': {}
+    }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    keyVaultReferenceIdentity: identityId
+    // Event Grid comes from the internet, in every network.
+    publicNetworkAccess: 'Enabled'
+    virtualNetworkSubnetId: isPrivate ? subnetId : null
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      http20Enabled: true
+      remoteDebuggingEnabled: false
+      ipSecurityRestrictionsDefaultAction: isPrivate ? 'Deny' : 'Allow'
+      ipSecurityRestrictions: isPrivate
+        ? [
+            {
+              name: 'event-grid'
+              description: 'The app has no other endpoint'
+              priority: 100
+              action: 'Allow'
+              tag: 'ServiceTag'
+              ipAddress: 'AzureEventGrid'
+            }
+          ]
+        : []
+      scmIpSecurityRestrictionsUseMain: false
+    }
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: '${account.properties.primaryEndpoints.blob}${packageContainerName}'
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      runtime: {
+        name: 'python'
+        version: '3.13'
+      }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstanceCount
+      }
+    }
+  }
+
+  resource appSettings 'config' = {
+    name: 'appsettings'
+    properties: union(
+      {
+        AzureWebJobsStorage__blobServiceUri: account.properties.primaryEndpoints.blob
+        AzureWebJobsStorage__queueServiceUri: account.properties.primaryEndpoints.queue
+        AzureWebJobsStorage__tableServiceUri: account.properties.primaryEndpoints.table
+        AzureWebJobsStorage__credential: 'managedidentity'
+        AzureWebJobsStorage__clientId: identityClientId
+        APPLICATIONINSIGHTS_CONNECTION_STRING: insightsConnectionString
+        APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
+      },
+      settings
+    )
+  }
+
+  resource ftp 'basicPublishingCredentialsPolicies' = {
+    name: 'ftp'
+    properties: {
+      allow: false
+    }
+  }
+
+  resource scm 'basicPublishingCredentialsPolicies' = {
+    name: 'scm'
+    properties: {
+      allow: false
+    }
+  }
+}
+
+@description('Name of the app.')
+output name string = site.name

@@ -1,0 +1,39 @@
+metadata name = 'Patch role'
+metadata description = 'In one watched subscription: a role with what the app does to machines, and nothing else, given to its identity.'
+
+targetScope = 'subscription'
+
+@description('Object id of the identity of the app.')
+param principalId string
+
+@description('Makes the name of the role unique in the tenant.')
+param suffix string
+
+// Resource Graph asks for no right of its own: it shows the rows that these rights let one read.
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+  name: guid(subscription().id, 'image-patcher', suffix)
+  properties: {
+    roleName: 'Image Patcher (${uniqueString(subscription().id, suffix)})'
+    description: 'Read virtual machines and their patch state, assess and install patches. Nothing else.'
+    type: 'CustomRole'
+    assignableScopes: [
+      subscription().id
+    ]
+    permissions: [
+      {
+        actions: loadJsonContent('../patch-actions.json')
+        notActions: []
+      }
+    ]
+  }
+}
+
+resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(subscription().id, principalId, role.id)
+  properties: {
+    roleDefinitionId: role.id
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    description: 'Image Patcher'
+  }
+}

@@ -1,0 +1,242 @@
+metadata name = 'Storage'
+metadata description = 'The one storage account of the app: package, queues, ledger and dead letters, by identity only.'
+
+import { operatorType, tagsType } from '../types.bicep'
+
+@minLength(3)
+@maxLength(24)
+@description('Name of the account.')
+param name string
+
+@description('Region.')
+param location string
+
+@description('Tags.')
+param tags tagsType
+
+@description('Redundancy.')
+param skuName string
+
+@description('Object id of the identity of the app.')
+param principalId string
+
+@description('People who may look into the account and pause the app.')
+param operators operatorType[]
+
+@description('Whether roles are assigned.')
+param assignRoles bool
+
+@description('Subnet of the private endpoints. Empty: the account is reached over the internet.')
+param endpointSubnetId string
+
+@description('Resource ids of the private DNS zones, by service. Empty without private endpoints.')
+param dnsZoneIds { *: string }
+
+@minValue(1)
+@description('Dead letters hold names and addresses of people, as Azure puts them into events. They are deleted after so many days.')
+param deadLetterDays int
+
+@description('Name of the container that the code is deployed to.')
+param packageContainerName string
+
+@description('Name of the container for dead letters.')
+param deadLetterContainerName string
+
+var isPrivate = !empty(endpointSubnetId)
+var workQueues = [
+  'assess-requests'
+  'install-requests'
+]
+// The Functions host moves a message that failed five times into the queue of this name.
+var queues = flatten(map(workQueues, queue => [queue, '${queue}-poison']))
+
+var roles = {
+  blobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
+  queueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
+  tableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
+}
+// To pause is to write a row of the ledger; blobs and messages are only looked at.
+var operatorRoles = {
+  blobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+  queueDataReader: '19e7f393-937e-4f77-808e-94535e297925'
+  tableDataContributor: roles.tableDataContributor
+}
+var operatorAssignments = flatten(map(
+  operators,
+  who => map(items(operatorRoles), role => { who: who, roleId: role.value })
+))
+
+resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'StorageV2'
+  sku: {
+    name: skuName
+  }
+  properties: {
+    accessTier: 'Hot'
+    allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
+    allowedCopyScope: 'AAD'
+    allowSharedKeyAccess: false
+    defaultToOAuthAuthentication: true
+    encryption: {
+      keySource: 'Microsoft.Storage'
+      requireInfrastructureEncryption: true
+    }
+    isLocalUserEnabled: false
+    minimumTlsVersion: 'TLS1_2'
+    supportsHttpsTrafficOnly: true
+    publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      // Event Grid comes in by its identity, as a trusted service, to write dead letters.
+      bypass: 'AzureServices'
+      defaultAction: isPrivate ? 'Deny' : 'Allow'
+    }
+  }
+}
+
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' = {
+  parent: account
+  name: 'default'
+  properties: {
+    deleteRetentionPolicy: {
+      enabled: true
+      days: 7
+    }
+    containerDeleteRetentionPolicy: {
+      enabled: true
+      days: 7
+    }
+  }
+}
+
+resource containers 'Microsoft.Storage/storageAccounts/blobServices/containers@2026-04-01' = [
+  for container in [packageContainerName, deadLetterContainerName]: {
+    parent: blobs
+    name: container
+    properties: {
+      publicAccess: 'None'
+    }
+  }
+]
+
+resource deletion 'Microsoft.Storage/storageAccounts/managementPolicies@2026-04-01' = {
+  parent: account
+  name: 'default'
+  properties: {
+    policy: {
+      rules: [
+        {
+          name: 'old-dead-letters'
+          enabled: true
+          type: 'Lifecycle'
+          definition: {
+            filters: {
+              blobTypes: [
+                'blockBlob'
+              ]
+              prefixMatch: [
+                '${deadLetterContainerName}/'
+              ]
+            }
+            actions: {
+              baseBlob: {
+                delete: {
+                  daysAfterCreationGreaterThan: deadLetterDays
+                }
+              }
+            }
+          }
+        }
+      ]
+    }
+  }
+  dependsOn: [
+    blobs
+  ]
+}
+
+resource queueService 'Microsoft.Storage/storageAccounts/queueServices@2026-04-01' = {
+  parent: account
+  name: 'default'
+
+  resource queue 'queues' = [for queue in queues: { name: queue }]
+}
+
+resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2026-04-01' = {
+  parent: account
+  name: 'default'
+
+  resource ledger 'tables' = {
+    name: 'ledger'
+  }
+}
+
+resource appRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for role in items(roles): if (assignRoles) {
+    name: guid(account.id, principalId, role.value)
+    scope: account
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', role.value)
+      principalId: principalId
+      principalType: 'ServicePrincipal'
+      description: 'Image Patcher'
+    }
+  }
+]
+
+resource operatorAccess 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for each in operatorAssignments: if (assignRoles) {
+    name: guid(account.id, each.who.principalId, each.roleId)
+    scope: account
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', each.roleId)
+      principalId: each.who.principalId
+      principalType: each.who.principalType
+      description: 'Operator of Image Patcher'
+    }
+  }
+]
+
+resource endpoints 'Microsoft.Network/privateEndpoints@2026-03-01' = [
+  for service in (isPrivate ? ['blob', 'queue', 'table'] : []): {
+    name: 'pep-${name}-${service}'
+    location: location
+    tags: tags
+    properties: {
+      subnet: {
+        id: endpointSubnetId
+      }
+      privateLinkServiceConnections: [
+        {
+          name: service
+          properties: {
+            privateLinkServiceId: account.id
+            groupIds: [
+              service
+            ]
+          }
+        }
+      ]
+    }
+  }
+]
+
+resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-03-01' = [
+  for (service, index) in (isPrivate ? ['blob', 'queue', 'table'] : []): {
+    parent: endpoints[index]
+    name: 'default'
+    properties: {
+      privateDnsZoneConfigs: [
+        {
+          name: service
+          properties: {
+            privateDnsZoneId: dnsZoneIds[service]
+          }
+        }
+      ]
+    }
+  }
+]

@@ -1,0 +1,143 @@
+"""System topics and event subscriptions: which events go to which function, how often, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from simulator.deployment.errors import DeploymentError, refused
+from simulator.eventgrid import Filter, Operator, Schema
+from simulator.wire import Json
+
+_TOPIC = "Microsoft.EventGrid/systemTopics"
+_SUBSCRIPTION = f"{_TOPIC}/eventSubscriptions"
+_FUNCTION = re.compile(r"(?P<site>/subscriptions/.+/Microsoft\.Web/sites/[^/]+)/functions/(?P<name>[^/]+)", re.I)
+# The one kind of topic whose events the simulator has; a subscription's source is the subscription itself.
+_TOPIC_TYPE = "microsoft.resources.subscriptions"
+_SOURCE = re.compile(r"/subscriptions/[0-9a-f-]{36}", re.I)
+_FILTERS_AT_MOST = _VALUES_AT_MOST = 25
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A system topic: the subscription whose events it has, and its own identity."""
+
+    id: str
+    source: str
+    has_identity: bool
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Where events go that could not be delivered."""
+
+    account_id: str
+    container: str
+
+
+@dataclass(frozen=True)
+class Subscribed:
+    """An event subscription as deployed: the site and the function it names, and its rules."""
+
+    name: str
+    topic: Topic
+    site_id: str
+    function: str
+    schema: Schema
+    included_event_types: tuple[str, ...]
+    filters: tuple[Filter, ...]
+    subject_begins_with: str
+    subject_ends_with: str
+    subject_case_sensitive: bool
+    max_events_per_batch: int
+    max_attempts: int
+    ttl_minutes: int
+    dead_letter: DeadLetter | None
+
+
+def read_topics(resources: Sequence[Json]) -> dict[str, Topic]:
+    """The system topics by lower-cased id."""
+    topics: dict[str, Topic] = {}
+    for resource in resources:
+        if resource["type"] != _TOPIC:
+            continue
+        properties = resource["properties"]
+        if properties["topicType"].lower() != _TOPIC_TYPE or not _SOURCE.fullmatch(properties["source"]):
+            raise DeploymentError(f"{resource['name']}: only topics of subscriptions are simulated")
+        topic = Topic(resource["id"], properties["source"], _has_identity(resource))
+        if any(each.source.lower() == topic.source.lower() for each in topics.values()):
+            raise refused(resource["name"], "InvalidRequest", f"only one system topic is allowed for {topic.source}")
+        topics[topic.id.lower()] = topic
+    return topics
+
+
+def _has_identity(topic: Json) -> bool:
+    kind = topic.get("identity", {}).get("type", "None")
+    if kind not in ("None", "SystemAssigned"):
+        raise DeploymentError(f"{topic['name']}: the simulator does not know a topic's identity of type {kind}")
+    return bool(kind == "SystemAssigned")
+
+
+def read_subscriptions(resources: Sequence[Json], topics: Mapping[str, Topic]) -> tuple[Subscribed, ...]:
+    return tuple(_subscribed(each, topics) for each in resources if each["type"] == _SUBSCRIPTION)
+
+
+def _subscribed(resource: Json, topics: Mapping[str, Topic]) -> Subscribed:
+    topic = topics.get(resource["id"].rpartition("/eventSubscriptions/")[0].lower())
+    if topic is None:
+        raise refused(resource["name"], "ParentResourceNotFound", "its system topic is not deployed")
+    properties = resource["properties"]
+    destination, chosen = properties["destination"], properties.get("filter", {})
+    function = _FUNCTION.fullmatch(destination["properties"].get("resourceId", ""))
+    if destination["endpointType"] != "AzureFunction" or function is None:
+        raise DeploymentError(f"{resource['name']}: only a function is simulated as destination")
+    schema = properties.get("eventDeliverySchema", "EventGridSchema")
+    if schema not in get_args(Schema):
+        raise DeploymentError(f"{resource['name']}: the simulator does not know the schema {schema}")
+    retry = properties.get("retryPolicy", {})
+    return Subscribed(
+        name=resource["name"].rpartition("/")[2],
+        topic=topic,
+        site_id=function["site"],
+        function=function["name"],
+        schema=schema,
+        included_event_types=tuple(chosen.get("includedEventTypes") or ()),
+        filters=_filters(resource["name"], chosen.get("advancedFilters") or []),
+        subject_begins_with=chosen.get("subjectBeginsWith", ""),
+        subject_ends_with=chosen.get("subjectEndsWith", ""),
+        subject_case_sensitive=chosen.get("isSubjectCaseSensitive", False),
+        max_events_per_batch=_number(resource, destination["properties"], "maxEventsPerBatch", 1, 1, 5000),
+        max_attempts=_number(resource, retry, "maxDeliveryAttempts", 30, 1, 30),
+        ttl_minutes=_number(resource, retry, "eventTimeToLiveInMinutes", 1440, 1, 1440),
+        dead_letter=_dead_letter(resource, topic),
+    )
+
+
+def _filters(name: str, advanced: Sequence[Json]) -> tuple[Filter, ...]:
+    if len(advanced) > _FILTERS_AT_MOST or sum(len(each.get("values", ())) for each in advanced) > _VALUES_AT_MOST:
+        raise refused(name, "InvalidRequest", f"more than {_VALUES_AT_MOST} filters or values")
+    for each in advanced:
+        if each["operatorType"] not in get_args(Operator):
+            raise DeploymentError(f"{name}: the simulator does not know the filter {each['operatorType']}")
+    return tuple(Filter(each["key"], tuple(each.get("values", ())), each["operatorType"]) for each in advanced)
+
+
+def _number(resource: Json, values: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+    value = values.get(name, default)
+    if not isinstance(value, int) or not least <= value <= most:
+        raise refused(resource["name"], "InvalidRequest", f"{name} is {value}, not {least} to {most}")
+    return value
+
+
+def _dead_letter(resource: Json, topic: Topic) -> DeadLetter | None:
+    given = resource["properties"].get("deadLetterWithResourceIdentity")
+    if given is None:
+        return None
+    destination = given["deadLetterDestination"]
+    if given["identity"]["type"] != "SystemAssigned" or destination["endpointType"] != "StorageBlob":
+        raise DeploymentError(f"{resource['name']}: dead letters go to a container, by the topic's own identity, here")
+    if not topic.has_identity:
+        raise refused(resource["name"], "InvalidRequest", "its topic has no identity to write dead letters with")
+    return DeadLetter(destination["properties"]["resourceId"], destination["properties"]["blobContainerName"])

@@ -1,0 +1,210 @@
+"""The closed table of what a snapshot may hold: every type and every property, and what becomes of it here.
+
+A type that stands in neither table, or a property of a simulated type that its row does not name, is an error: a
+deployment must not mean something in Azure that passes unseen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from simulator.deployment.errors import DeploymentError
+from simulator.wire import Json
+
+# Of these types nothing is simulated or even resolved, and the app runs the same with or without them.
+NOT_SIMULATED: Mapping[str, str] = {
+    "Microsoft.Insights/actionGroups": "nobody is mailed",
+    "Microsoft.Insights/metricAlerts": "alerts on numbers that Azure counts by itself",
+    "Microsoft.Insights/diagnosticSettings": "logs of the resources themselves",
+    "Microsoft.Insights/scheduledQueryRules": "alerts: their queries run in a test of their own",
+    "Microsoft.Insights/workbooks": "its queries run in a test of their own",
+    "Microsoft.Network/privateDnsZones": "this machine finds its endpoints without names",
+    "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "the same",
+    "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "the same",
+    "Microsoft.Network/networkSecurityGroups": "no packet passes a network here",
+    "Microsoft.Network/virtualNetworks": "no packet passes a network here",
+    "Microsoft.Network/virtualNetworks/subnets": "no packet passes a network here",
+    "Microsoft.OperationalInsights/workspaces": "rows are made from what the host logged, without a workspace",
+    "Microsoft.OperationalInsights/workspaces/savedSearches": "the saved function runs in a test of its own",
+    "Microsoft.Resources/deployments": "what is in it stands in the snapshot by itself",
+    "Microsoft.Storage/storageAccounts/managementPolicies": "nothing here grows old enough",
+    "Microsoft.Web/serverfarms": "the host runs in this process",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "nobody publishes with a password",
+}
+
+# Of these, each property is acted on, or stands below under "without effect here".
+SIMULATED: Mapping[str, tuple[str, ...]] = {
+    "Microsoft.Authorization/roleAssignments": (
+        "scope",
+        "properties.roleDefinitionId",
+        "properties.principalId",
+        "properties.principalType",
+    ),
+    "Microsoft.Authorization/roleDefinitions": (
+        "properties.type",
+        "properties.assignableScopes",
+        "properties.permissions.actions",
+        "properties.permissions.notActions",
+        "properties.permissions.dataActions",
+        "properties.permissions.notDataActions",
+    ),
+    "Microsoft.EventGrid/systemTopics": ("identity.type", "properties.source", "properties.topicType"),
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions": (
+        "properties.eventDeliverySchema",
+        "properties.destination.endpointType",
+        "properties.destination.properties.resourceId",
+        "properties.destination.properties.maxEventsPerBatch",
+        "properties.filter.includedEventTypes",
+        "properties.filter.subjectBeginsWith",
+        "properties.filter.subjectEndsWith",
+        "properties.filter.isSubjectCaseSensitive",
+        "properties.filter.advancedFilters.operatorType",
+        "properties.filter.advancedFilters.key",
+        "properties.filter.advancedFilters.values",
+        "properties.retryPolicy.maxDeliveryAttempts",
+        "properties.retryPolicy.eventTimeToLiveInMinutes",
+        "properties.deadLetterWithResourceIdentity.identity.type",
+        "properties.deadLetterWithResourceIdentity.deadLetterDestination.endpointType",
+        "properties.deadLetterWithResourceIdentity.deadLetterDestination.properties.resourceId",
+        "properties.deadLetterWithResourceIdentity.deadLetterDestination.properties.blobContainerName",
+    ),
+    "Microsoft.Insights/components": ("properties.DisableLocalAuth",),
+    "Microsoft.ManagedIdentity/userAssignedIdentities": (),
+    "Microsoft.Network/privateEndpoints": (
+        "properties.privateLinkServiceConnections.properties.privateLinkServiceId",
+        "properties.privateLinkServiceConnections.properties.groupIds",
+    ),
+    "Microsoft.Resources/resourceGroups": (),
+    "Microsoft.Storage/storageAccounts": ("properties.publicNetworkAccess", "properties.networkAcls.*"),
+    "Microsoft.Storage/storageAccounts/blobServices": (),
+    "Microsoft.Storage/storageAccounts/blobServices/containers": (),
+    "Microsoft.Storage/storageAccounts/queueServices": (),
+    "Microsoft.Storage/storageAccounts/queueServices/queues": (),
+    "Microsoft.Storage/storageAccounts/tableServices": (),
+    "Microsoft.Storage/storageAccounts/tableServices/tables": (),
+    "Microsoft.Web/sites": (
+        "identity.type",
+        "identity.userAssignedIdentities.*",
+        "properties.virtualNetworkSubnetId",
+        "properties.publicNetworkAccess",
+        "properties.siteConfig.ipSecurityRestrictionsDefaultAction",
+        "properties.siteConfig.ipSecurityRestrictions",
+        "properties.siteConfig.ipSecurityRestrictions.action",
+        "properties.siteConfig.ipSecurityRestrictions.ipAddress",
+        "properties.siteConfig.ipSecurityRestrictions.tag",
+        "properties.functionAppConfig.deployment.storage.type",
+        "properties.functionAppConfig.deployment.storage.value",
+        "properties.functionAppConfig.deployment.storage.authentication.type",
+        "properties.functionAppConfig.deployment.storage.authentication.userAssignedIdentityResourceId",
+        "properties.functionAppConfig.runtime.name",
+    ),
+    "Microsoft.Web/sites/config": ("properties.*",),
+}
+
+_NAMED = ("id", "type", "name", "apiVersion", "location", "tags", "tags.*", "kind", "zones")
+_WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
+    "Microsoft.Authorization/roleAssignments": ("properties.description",),
+    "Microsoft.Authorization/roleDefinitions": ("properties.roleName", "properties.description"),
+    # No event here holds an array; a batch of small events is never near its size.
+    "Microsoft.EventGrid/systemTopics/eventSubscriptions": (
+        "properties.filter.enableAdvancedFilteringOnArrays",
+        "properties.destination.properties.preferredBatchSizeInKilobytes",
+        "properties.labels",
+    ),
+    "Microsoft.Insights/components": (
+        "properties.Application_Type",
+        "properties.WorkspaceResourceId",
+        "properties.IngestionMode",
+        "properties.Flow_Type",
+        "properties.Request_Source",
+        "properties.RetentionInDays",
+        "properties.DisableIpMasking",
+        "properties.publicNetworkAccessFor*",
+    ),
+    "Microsoft.ManagedIdentity/userAssignedIdentities": ("properties.isolationScope", "properties"),
+    "Microsoft.Network/privateEndpoints": (
+        "properties.subnet.id",
+        "properties.customNetworkInterfaceName",
+        "properties.privateLinkServiceConnections.name",
+    ),
+    # Encryption, retention, redundancy and other ways in: the app's way in is TLS and an identity, whatever these say.
+    "Microsoft.Storage/storageAccounts": (
+        "sku.name",
+        "properties.accessTier",
+        "properties.allowBlobPublicAccess",
+        "properties.allowCrossTenantReplication",
+        "properties.allowSharedKeyAccess",
+        "properties.allowedCopyScope",
+        "properties.defaultToOAuthAuthentication",
+        "properties.dnsEndpointType",
+        "properties.encryption.*",
+        "properties.isHnsEnabled",
+        "properties.isLocalUserEnabled",
+        "properties.isNfsV3Enabled",
+        "properties.isSftpEnabled",
+        "properties.largeFileSharesState",
+        "properties.minimumTlsVersion",
+        "properties.sasPolicy.*",
+        "properties.supportsHttpsTrafficOnly",
+    ),
+    "Microsoft.Storage/storageAccounts/blobServices": ("properties", "properties.*"),
+    "Microsoft.Storage/storageAccounts/blobServices/containers": (
+        "properties",
+        "properties.publicAccess",
+        "properties.metadata",
+        "properties.metadata.*",
+    ),
+    "Microsoft.Storage/storageAccounts/queueServices": ("properties", "properties.*"),
+    "Microsoft.Storage/storageAccounts/queueServices/queues": ("properties", "properties.metadata*"),
+    "Microsoft.Storage/storageAccounts/tableServices": ("properties", "properties.*"),
+    "Microsoft.Storage/storageAccounts/tableServices/tables": ("properties",),
+    "Microsoft.Web/sites": (
+        "properties.serverFarmId",
+        "properties.httpsOnly",
+        "properties.keyVaultReferenceIdentity",
+        "properties.clientAffinityEnabled",
+        "properties.clientCertEnabled",
+        "properties.endToEndEncryptionEnabled",
+        "properties.outboundVnetRouting.*",
+        "properties.siteConfig.minTlsVersion",
+        "properties.siteConfig.scmMinTlsVersion",
+        "properties.siteConfig.ftpsState",
+        "properties.siteConfig.http20Enabled",
+        "properties.siteConfig.alwaysOn",
+        "properties.siteConfig.minTlsCipherSuite",
+        "properties.siteConfig.remoteDebuggingEnabled",
+        "properties.siteConfig.cors.*",
+        "properties.siteConfig.ipSecurityRestrictions.description",
+        "properties.siteConfig.ipSecurityRestrictions.name",
+        "properties.siteConfig.ipSecurityRestrictions.priority",
+        "properties.siteConfig.scmIpSecurityRestrictions*",
+        "properties.functionAppConfig.runtime.version",
+        "properties.functionAppConfig.scaleAndConcurrency.*",
+        "properties.functionAppConfig.siteUpdateStrategy.type",
+    ),
+}
+
+
+def check(resource: Json) -> None:
+    """Raises DeploymentError for a type or a property that nothing here knows."""
+    kind = resource["type"]
+    if kind not in SIMULATED:
+        raise DeploymentError(f"{resource['name']}: the simulator does not know the type {kind}")
+    known = (*_NAMED, *SIMULATED[kind], *_WITHOUT_EFFECT.get(kind, ()))
+    for path in _paths(resource):
+        if not any(fnmatchcase(path, each) for each in known):
+            raise DeploymentError(f"{resource['name']} ({kind}): the simulator does not know the property {path}")
+
+
+def _paths(value: Any, above: str = "") -> Iterator[str]:
+    """The dotted path of every leaf; elements of a list share their list's path."""
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _paths(each, f"{above}.{key}" if above else key)
+    elif isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        for each in value:
+            yield from _paths(each, above)
+    else:
+        yield above

@@ -1,0 +1,133 @@
+"""The parts together, as `python -m simulator` runs them: a machine made by plain HTTPS, patched by the real app."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import aiohttp
+import pytest
+
+from simulator import identity, shapes
+from simulator.__main__ import READY_AT_ONCE, WATCHING, arguments, introduction, run_the_app
+from simulator.azure import Azure, overlaps
+from simulator.azurite import Azurite
+from simulator.deployment import PLATFORM
+from simulator.embedded import Embedded
+from simulator.server import behaviour_of
+from simulator.tls import Tls
+from tests.contract.simulator_stand import Clock
+
+VM = shapes.machine_id("web-01")
+
+
+def client(tls: Tls) -> Any:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls.client_context()))
+
+
+async def test_a_machine_made_by_hand_is_assessed_and_patched_by_the_app(tls: Tls, azurite: Azurite) -> None:
+    async with Embedded(600, timings=READY_AT_ONCE, tls=tls, azurite=azurite) as stage, client(tls) as http:
+        await run_the_app(stage, 600, RECONCILE_SCHEDULE="* * * * * *")
+        (host,) = stage.hosts
+        assert host.error is None
+        endpoint = stage.identity.endpoint
+        async with http.get(f"{endpoint}/simulator/token") as answer:
+            bearer = {"Authorization": f"Bearer {await answer.text()}"}
+        for path, body in ((VM.split("/providers/")[0], {"location": "westus"}), (VM, shapes.machine())):
+            url = f"{endpoint}{path}?api-version=2024-11-01"
+            async with http.put(url, json=body, headers=bearer) as answer:
+                assert answer.status == 201
+
+        def patched() -> bool:
+            return [(each.kind, each.status) for each in stage.azure.operations] == [
+                ("assess", "Succeeded"),
+                ("install", "Succeeded"),
+                ("assess", "Succeeded"),
+            ]
+
+        await host.until(patched, seconds=60)
+        assert [attempt.status for attempt in stage.event_grid.attempts] == [202]
+        assert {each.machine for each in stage.azure.operations} == {VM}
+        assert overlaps(stage.azure.operations) == []
+
+
+async def test_the_app_gets_the_settings_of_the_deployment_and_the_short_list_of_the_platform(
+    tls: Tls, azurite: Azurite
+) -> None:
+    async with Embedded(tls=tls, azurite=azurite) as stage:
+        settings, deployed = stage.settings(), stage.deployed.plan.site.settings
+        assert settings.keys() - deployed.keys() == set(PLATFORM)
+        assert {name: settings[name] for name in deployed} == deployed
+        assert deployed["AzureWebJobsStorage__tableServiceUri"] == f"{stage.account.table_url}/"
+        assert deployed["AzureWebJobsStorage__clientId"] == identity.CLIENT_ID
+
+
+async def test_the_identity_endpoint_knows_the_identity_of_the_deployment_and_no_other(
+    tls: Tls, azurite: Azurite
+) -> None:
+    async with Embedded(tls=tls, azurite=azurite) as stage:
+        base = {"api-version": identity.API_VERSION, "resource": identity.ARM}
+        headers = {"X-IDENTITY-HEADER": stage.identity.header}
+        statuses = {
+            name: stage.identity.answer(base | asked, headers).status
+            for name, asked in {
+                "the deployment's": {"client_id": identity.CLIENT_ID},
+                "another": {"client_id": identity.SOMEBODY},
+                "system-assigned": {},
+            }.items()
+        }
+    assert statuses == {"the deployment's": 200, "another": 400, "system-assigned": 400}
+
+
+async def test_the_introduction_names_what_runs(tls: Tls, azurite: Azurite) -> None:
+    async with Embedded(10, deployment=None, tls=tls) as stage:
+        alone = introduction(stage).splitlines()
+        endpoint = stage.identity.endpoint
+    commands = [line for line in alone if line.strip().startswith(("curl", "TOKEN="))]
+    assert len(commands) == 6
+    for command in commands:
+        assert any(endpoint in word for word in shlex.split(command))
+    assert f"  ARM_ENDPOINT={endpoint}" in alone
+    assert arguments(["--speed", "5", "--port", "0"]).speed == 5.0
+
+    async with Embedded(10, tls=tls, azurite=azurite) as stage:
+        await run_the_app(stage, 10)
+        lines = introduction(stage).splitlines()
+    assert "deployment       default (main, events), of infra/snapshots" in lines
+    (heading,) = [line for line in lines if line.startswith("App settings")]
+    assert heading.rpartition(": ")[2].split(", ") == list(WATCHING)
+
+
+async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
+    async with Embedded(600, deployment=None, timings=READY_AT_ONCE, tls=tls) as stage, client(tls) as http:
+        driver = f"{stage.identity.endpoint}/simulator"
+        stage.azure.create_machine(VM, shapes.machine())
+        async with http.put(f"{driver}/behaviours/web-01", json={"pending": {"security": 7}}) as answer:
+            assert answer.status == 204
+        async with http.put(f"{driver}/behaviours/web-01", json={"no_such": 1}) as answer:
+            assert answer.status == 400
+        async with http.post(f"{driver}/operations", json={"machine": "web-01", "kind": "assess"}) as answer:
+            assert answer.status == 409, "still creating"
+        async with http.post(f"{driver}/operations", json={"machine": "web-09", "kind": "assess"}) as answer:
+            assert answer.status == 400
+        async with http.get(f"{driver}/operations") as answer:
+            assert await answer.json() == []
+        async with http.get(f"{driver}/events") as answer:
+            assert (await answer.json())[0]["subject"] == VM.split("/providers/")[0]
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        pytest.param({"supportstate": "x"}, "unknown: supportstate", id="a name misspelt"),
+        pytest.param({"refuse": "nope"}, "refuse is one of", id="no such refusal"),
+    ],
+)
+def test_a_wrong_behaviour_is_explained(body: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        behaviour_of(body)
+
+
+def test_a_machine_of_no_known_name_does_not_pass_silently() -> None:
+    with pytest.raises(LookupError, match="0 machines are called nobody"):
+        Azure(Clock()).machine("nobody")

@@ -1,0 +1,107 @@
+"""The simulated Azure with answers gone odd, and a watch on every URL that is called.
+
+Which answers are odd, and how, is a list drawn by hypothesis: so a failing history shrinks to the few that matter.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from simulator.azure import Azure
+from simulator.transport import AzureTransport
+from simulator.wire import Request, Response
+from tests.fuzz.mangling import JUNK, Mutation, mutations
+from tests.story.world import World
+
+RETRY_AFTERS = ("0", "-5", "3", "1e9", "00:00:07", "Wed, 25 Nov 2026 08:00:00 GMT", "soon", "", "9" * 400, "\u0661")
+
+
+class Odd(Response):
+    """A response whose body is these bytes, JSON or not."""
+
+    @property
+    def content(self) -> bytes:  # type: ignore[override]
+        return self.body if isinstance(self.body, bytes) else super().content
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """What is wrong with one answer: another status, other headers, a mangled body, or no JSON at all."""
+
+    status: int | None = None
+    retry_after: str | None = None
+    body: Sequence[Mutation] = ()
+    raw: bytes | None = None
+
+    def of(self, response: Response) -> Response:
+        headers = dict(response.headers)
+        if self.retry_after is not None:
+            headers["retry-after"] = self.retry_after
+        body: Any = response.body
+        for mutation in self.body:
+            body = mutation.of(body)
+        raw = self.raw if self.raw is not None else _bytes(body)
+        headers["content-length"] = str(len(raw))
+        return Odd(response.status if self.status is None else self.status, raw, headers)  # type: ignore[arg-type]
+
+
+def _bytes(body: Any) -> bytes:
+    return b"" if body is None else json.dumps(body).encode("utf-8", "replace")
+
+
+statuses = st.sampled_from([200, 201, 202, 204, 301, 400, 401, 403, 404, 408, 409, 412, 418, 429, 500, 502, 503, 504])
+wrongs = st.one_of(
+    st.builds(Wrong, body=st.lists(mutations, min_size=1, max_size=3)),
+    st.builds(Wrong, body=st.lists(mutations, min_size=1, max_size=3)),
+    st.builds(Wrong, status=statuses, retry_after=st.one_of(st.none(), st.sampled_from(RETRY_AFTERS))),
+    st.builds(Wrong, status=statuses, body=st.builds(lambda junk: [Mutation(0, "put", junk)], st.sampled_from(JUNK))),
+    st.builds(Wrong, raw=st.sampled_from([b"", b"<html>busy</html>", b"\xff\xfe", b"null", b"[]", b"{", b'"text"'])),
+)
+
+
+@dataclass
+class OddAzure:
+    """Puts itself between a world's clients and its Azure. `calls` are the URLs of every request, as sent."""
+
+    world: World
+    wrong: Iterator[Wrong | None]
+    only: str  # a piece of the path: answers of other paths stay right
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    orders: list[tuple[str, Any]] = field(default_factory=list)  # (path, body) of each POST to a machine
+
+    def __post_init__(self) -> None:
+        self.world.azure.transport = lambda: _Watched(self)  # type: ignore[method-assign]
+        self.world.doors = self.world.open_doors()
+
+    async def answer(self, azure: Azure, request: Request) -> Response:
+        if request.method == "POST" and "/virtualMachines/" in request.path:
+            self.orders.append((request.path, json.loads(request.body) if request.body else None))
+        response = await azure.handle(request)
+        if self.only not in request.path:
+            return response
+        wrong = next(self.wrong, None)
+        return wrong.of(response) if wrong else response
+
+
+class _Watched(AzureTransport):
+    """The simulator's transport, noting what is called before anything can refuse it."""
+
+    def __init__(self, odd: OddAzure) -> None:
+        super().__init__(_Between(odd))  # type: ignore[arg-type]
+        self._odd = odd
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        self._odd.calls.append((request.method, request.url))
+        return await super().send(request, **options)
+
+
+class _Between:
+    def __init__(self, odd: OddAzure) -> None:
+        self._odd = odd
+        self.hosts = odd.world.azure.hosts
+
+    async def handle(self, request: Request) -> Response:
+        return await self._odd.answer(self._odd.world.azure, request)

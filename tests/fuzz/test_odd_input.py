@@ -1,0 +1,175 @@
+"""Events, messages, ledger rows, settings and tags gone odd, handed in as the Functions host hands them in."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import azure.functions as func
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import function_app
+from functions.cloud.ledger import row_key
+from functions.decision import Install, next_step
+from functions.machine import Group
+from functions.policy import SETTINGS, TAGS, Mode, SettingsError, read_settings, read_tags
+from functions.record import Phase
+from simulator.azure import Behaviour
+from tests.fuzz.azure_gone_odd import OddAzure
+from tests.fuzz.mangling import JUNK, SECRET, mangled
+from tests.fuzz.test_odd_answers import GOOD, QUICK, Lines, check, fuzzing, machines_of
+from tests.story.world import SUBSCRIPTION, World
+from tests.support import NOW, PAYLOADS, REQUIRED, a_machine, settings
+
+INFERRED = json.loads((PAYLOADS / "eventgrid_vm_write_INFERRED.json").read_text())
+GOOD_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Microsoft.Compute/virtualMachines/{GOOD}"
+EVENT = json.loads(json.dumps(INFERRED["vm_create"]).replace(INFERRED["vm_create"]["subject"], GOOD_ID))
+EVENT["data"]["claims"]["secret"] = SECRET
+MESSAGE = {"v": 1, "job": {"machine": GOOD_ID, "claim": "0123456789abcdef"}}
+# Whatever comes, a trigger ends well or raises this one exception, whose text is clear.
+ALLOWED = function_app.StepFailed
+
+junk = st.sampled_from([each for each in JUNK if each == each])  # not NaN, which JSON has not
+texts = st.one_of(st.text(max_size=60), st.sampled_from([str(each) for each in JUNK]))
+
+
+class Event:
+    """What the host's decoding makes of one element: it checks nothing, so any field may be anything."""
+
+    def __init__(self, body: Any) -> None:
+        fields = body if isinstance(body, dict) else {}
+        self.event_type, self.subject, self._data = fields.get("eventType"), fields.get("subject"), fields.get("data")
+
+    def get_json(self) -> Any:
+        return self._data
+
+
+async def triggered(world: World, call: Callable[[], Awaitable[None]]) -> str:
+    """Runs one trigger over a world's doors; what it raised, as text."""
+    function_app._open[:] = [world.doors]
+    try:
+        await call()
+    except ALLOWED as error:
+        return str(error)
+    finally:
+        function_app._open.clear()
+    return ""
+
+
+def watched(story: Callable[[World, OddAzure], Awaitable[str]], **options: Any) -> OddAzure:
+    """A world of one good machine in which `story` happens; checks its calls, its lines and its errors."""
+    lines, journal = Lines(), logging.getLogger("journal")
+    journal.addHandler(lines)
+    journal.setLevel(logging.INFO)
+
+    async def run() -> OddAzure:
+        world = World(timings=QUICK, **options)
+        odd = OddAzure(world, iter(()), "nothing")
+        world.create(GOOD, Behaviour(support_state="Supported", pending={"security": 1}))
+        world.now += timedelta(minutes=5)
+        raised = await story(world, odd)
+        assert SECRET not in raised
+        assert raised.isprintable()
+        return odd
+
+    try:
+        odd = asyncio.run(run())
+    finally:
+        journal.removeHandler(lines)
+    check(odd, lines.texts)
+    assert not any("step.failed" in line and "Error at " in line for line in lines.texts), "a defect, by its place"
+    return odd
+
+
+@fuzzing
+@given(st.one_of(mangled(EVENT), mangled(EVENT), mangled(INFERRED["vm_update_with_httpRequest"]), junk))
+def test_an_event_starts_at_most_the_assessment_of_its_machine(body: Any) -> None:
+    odd = watched(lambda world, _: triggered(world, lambda: function_app.on_machine_written(Event(body))))
+    assert machines_of(odd, "assessPatches") <= {GOOD}
+    assert machines_of(odd, "installPatches") == set()
+
+
+bodies = st.one_of(
+    mangled(MESSAGE).map(lambda body: json.dumps(body).encode("utf-8", "replace")),
+    st.binary(max_size=80),
+    st.sampled_from([b"", b"null", b"[]", b'"x"', b'{"v":2}', b'{"v":1e400,"job":{}}', b"[" * 10_000, b'{"v":"1"}']),
+)
+ENTRANCES = ["on_assess_request", "on_install_request", "on_assess_poisoned", "on_install_poisoned"]
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+@fuzzing
+@given(bodies)
+def test_a_message_without_its_claim_starts_nothing(entrance: str, body: bytes) -> None:
+    message = func.QueueMessage(id="1", body=body)
+    odd = watched(lambda world, _: triggered(world, lambda: getattr(function_app, entrance)(message)))
+    assert odd.orders == []
+
+
+@fuzzing
+@given(st.data())
+def test_an_odd_ledger_row_harms_no_other_row_and_starts_nothing_twice(data: st.DataObject) -> None:
+    async def story(world: World, _: OddAzure) -> str:
+        other = world.create("other-01", Behaviour(support_state="Supported"))
+        await world.deliver_events()
+        [row] = [each async for each in world.table.scan(without="app") if each.key == row_key(world.machine_id(GOOD))]
+        odd_columns = data.draw(mangled(dict(row.columns), most=2))
+        await world.table.replace(row, odd_columns if isinstance(odd_columns, dict) else {})
+        for _ in range(6):
+            world.now += timedelta(minutes=10)
+            raised = await triggered(world, lambda: function_app.on_reconcile(None))
+            await world.messages()
+        record = await world.record(other)
+        assert record is None or record.phase is not Phase.QUEUED, "the other machine's row stood still"
+        return raised
+
+    odd = watched(story)
+    assert machines_of(odd, "installPatches") <= {GOOD, "other-01"}
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
+@fuzzing
+@given(texts)
+def test_an_odd_setting_is_read_or_refused_by_name(name: str, text: str) -> None:
+    refusal = SettingsError([])
+    try:
+        read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_WINDOW": "any", name: text})
+    except SettingsError as error:
+        refusal = error
+    # A setting may make another one wrong: a mode that needs a window, a watch longer than its round.
+    assert {problem.name for problem in refusal.problems} <= {name, "PATCH_WINDOW", "PATCH_BAKE_MINUTES"}
+    assert all(character.isprintable() for character in str(refusal))
+    assert SECRET not in str(refusal)
+
+
+TAG_NAMES = [name for name, *_ in TAGS if name != "patch-owner"]  # the one tag that answers a question
+right = {
+    "patch-mode": ["off", "assess", "install"], "patch-reboot": ["Never", "IfRequired", "Always"],
+    "patch-hold-until": ["2026-11-25", "2027-01-15"], "patch-window": ["any", "Sat 22:00-02:00", "daily 10:00-14:00"],
+    "patch-ring": ["0", "7"], "patch-group": ["quorum"],
+}  # fmt: skip
+tag_texts = st.one_of(texts, st.sampled_from([text for some in right.values() for text in some]))
+tag_sets = st.dictionaries(st.sampled_from(TAG_NAMES), tag_texts, max_size=4)
+
+
+@fuzzing
+@given(
+    tag_sets,
+    tag_sets,
+    st.sampled_from(["any", "Wed 11:00-15:00", "Sun 00:00-04:00"]),
+    st.sampled_from(["Never", "IfRequired"]),
+)
+def test_no_tag_right_or_wrong_widens_anything(
+    machine_tags: dict[str, str], group_tags: dict[str, str], window: str, reboot: str
+) -> None:
+    configured = settings(PATCH_WINDOW=window, PATCH_REBOOT=reboot, PATCH_FIRST_HOURS="0")
+    plain, tagged = a_machine(), a_machine(tags=machine_tags, group=Group(group_tags))
+    step, free = (next_step(each, None, configured, datetime(2000, 1, 1, tzinfo=UTC), NOW) for each in (tagged, plain))
+    assert not isinstance(step, Install) or isinstance(free, Install)
+    if isinstance(step, Install):
+        wishes = read_tags(machine_tags, group_tags)
+        assert (wishes.problem, wishes.mode) == ("", Mode.INSTALL)

@@ -1,0 +1,166 @@
+"""The GitHub workflows: few rights, pinned actions, no secrets, and every name they use exists in this repository."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from deployed import REPOSITORY
+
+FOLDER = REPOSITORY / ".github" / "workflows"
+NAMES = ("ci", "deploy", "release")
+# Pinned by its exact tag, as no commit of it could be confirmed by two sources; dependabot proposes newer ones.
+BY_TAG = {"Azure/functions-action"}
+WRITES = {
+    ("deploy", "plan"): {"id-token"},
+    ("deploy", "deploy"): {"id-token"},
+    ("release", "release"): {"contents", "id-token", "attestations"},
+}
+FOUND_LATER = {"dist", "notes.md", "outputs.json", "again"}  # files that a step makes
+
+
+def text_of(name: str) -> str:
+    return (FOLDER / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    document: dict[Any, Any] = yaml.safe_load(text_of(name))
+    return document
+
+
+def jobs() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for name in NAMES:
+        for job, content in workflow(name)["jobs"].items():
+            yield name, job, content
+
+
+def scripts() -> Iterator[str]:
+    for _, _, job in jobs():
+        yield from (step["run"] for step in job["steps"] if "run" in step)
+
+
+def test_these_are_all_workflows() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_workflow_may_read_and_a_job_says_what_else_it_may(name: str) -> None:
+    assert workflow(name)["permissions"] == {"contents": "read"}
+    for job, content in workflow(name)["jobs"].items():
+        rights = content.get("permissions", {})
+        assert {right for right, how in rights.items() if how == "write"} == WRITES.get((name, job), set())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_action_is_pinned(name: str) -> None:
+    used = re.findall(r"uses: (\S+)@(\S+)(.*)", text_of(name))
+    assert used
+    for action, version, comment in used:
+        if action in BY_TAG:
+            assert re.fullmatch(r"v\d+\.\d+\.\d+", version), action
+        else:
+            assert re.fullmatch(r"[0-9a-f]{40}", version), action
+            assert re.fullmatch(r" # v\d+\.\d+\.\d+", comment), f"{action}: say which version that is"
+
+
+def test_the_same_action_is_pinned_alike_everywhere() -> None:
+    used = {pair for name in NAMES for pair in re.findall(r"uses: (\S+)@(\S+)", text_of(name))}
+    assert len(used) == len({action for action, _ in used})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_secret_is_used_and_nothing_from_outside_is_pasted_into_a_script(name: str) -> None:
+    assert "secrets." not in text_of(name)
+    for _, _, job in jobs():
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", ""), "hand it over in env: a shell would run what it says"
+
+
+def test_checkouts_leave_no_token_behind_and_jobs_end() -> None:
+    for name, job, content in jobs():
+        assert content["timeout-minutes"] <= 60, (name, job)
+        for step in content["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_azure_is_reached_by_the_tokens_of_protected_environments_only() -> None:
+    logins = 0
+    for _, _, content in jobs():
+        for step in content["steps"]:
+            if step.get("uses", "").startswith("azure/login@"):
+                logins += 1
+                assert content["environment"] in ("azure-plan", "azure")
+                assert all(re.fullmatch(r"\$\{\{ vars\.AZURE_\w+ \}\}", value) for value in step["with"].values())
+    assert logins == 2
+    assert list(workflow("deploy")[True]) == ["workflow_dispatch"]  # YAML 1.1 reads `on` as true
+
+
+def test_the_pythons_are_those_that_the_project_supports() -> None:
+    matrix = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"]
+    oldest, newest = re.search(r"runs on Python (3\.\d+) to (3\.\d+)", text("README.md")).groups()  # type: ignore[union-attr]
+    minors = range(int(oldest.split(".")[1]), int(newest.split(".")[1]) + 1)
+    assert matrix == [f"3.{minor}" for minor in minors]
+    assert f'requires-python = ">={oldest}"' in text("pyproject.toml")
+    wanted = re.search(r"DEPLOYED_PYTHON = \((\d+), (\d+)\)", text("scripts/package.py"))
+    assert wanted
+    packaging = re.findall(r'python-version: "([\d.]+)"', "".join(map(text_of, NAMES)))
+    assert set(packaging) == {f"{wanted[1]}.{wanted[2]}"} == {newest}
+
+
+def text(path: str) -> str:
+    return (REPOSITORY / path).read_text(encoding="utf-8")
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    used = {target for script in scripts() for target in re.findall(r"^make (?:-\S+ )*(\w+)", script, re.MULTILINE)}
+    assert {"test", "package"} <= used <= targets
+
+
+def test_every_file_exists() -> None:
+    named = {
+        name for script in scripts() for name in re.findall(r"(?:scripts|infra)/[\w/.-]+\w|\b\w+\.(?:py|md)\b", script)
+    }
+    assert {"scripts/package.py", "infra/main.bicep", "infra/events.bicep", "function_app.py"} <= named
+    for name in named - FOUND_LATER:
+        assert (REPOSITORY / name).exists(), name
+
+
+def deployments() -> Iterator[tuple[str, set[str]]]:
+    """A template and the parameters that a step hands it."""
+    for script in scripts():
+        for command in re.findall(r"az deployment \w+ (?:create|what-if)(?:\\\n|.)*", script):
+            template = re.search(r"--template-file (\S+)", command)
+            assert template
+            yield template[1], set(re.findall(r"\b(\w+)=", command.partition("--parameters")[2]))
+
+
+@pytest.mark.parametrize(("template", "given"), list(deployments()))
+def test_every_parameter_exists_and_none_is_missing(template: str, given: set[str]) -> None:
+    declared = dict(re.findall(r"^param (\w+) [^=\n]+?( = |$)", text(template), re.MULTILINE))
+    assert declared
+    assert given <= set(declared)
+    assert {name for name, default in declared.items() if not default} <= given
+
+
+def test_every_output_of_the_template_that_a_step_reads_exists() -> None:
+    declared = {name.lower() for name in re.findall(r"^output (\w+) ", text("infra/main.bicep"), re.MULTILINE)}
+    made_by_the_step = {"package"}
+    read = set(re.findall(r"steps\.resources\.outputs\.(\w+)", text_of("deploy")))
+    assert read - made_by_the_step <= declared
+
+
+def test_nothing_names_a_package_registry() -> None:
+    registries = ("pypi.org", "npmjs", "nuget.org", "ghcr.io", "mcr.microsoft.com")
+    for path in (REPOSITORY / ".github").rglob("*.yml"):
+        assert not [host for host in registries if host in path.read_text(encoding="utf-8")]
+
+
+def test_the_smoke_check_expects_the_functions_of_this_app(package: Path) -> None:
+    pattern = re.search(r"grep -oP '\^async def \\K(\S+)' function_app\.py", text_of("deploy"))
+    assert pattern
+    found = re.findall(rf"^async def ({pattern[1]})", (package / "function_app.py").read_text("utf-8"), re.MULTILINE)
+    assert len(found) == 6
