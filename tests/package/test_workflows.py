@@ -140,7 +140,7 @@ def deployments() -> Iterator[tuple[str, set[str]]]:
 
 @pytest.mark.parametrize(("template", "given"), list(deployments()))
 def test_every_parameter_exists_and_none_is_missing(template: str, given: set[str]) -> None:
-    declared = dict(re.findall(r"^param (\w+) [^=\n]+?( = |$)", text(template), re.MULTILINE))
+    declared = dict(re.findall(r"^param (\w+) [^=\n?]+?(\?| = |$)", text(template), re.MULTILINE))
     assert declared
     assert given <= set(declared)
     assert {name for name, default in declared.items() if not default} <= given
