@@ -51,8 +51,8 @@ param environmentName string
 })
 param location string = deployment().location
 
-@maxLength(90)
-@description('Resource group of the app. It is made if it is not there.')
+@maxLength(83)
+@description('Resource group of the app. It is made if it is not there. Other watched subscriptions get one named after it, with -events at the end.')
 param resourceGroupName string = 'rg-${environmentName}'
 
 @description('Tags of everything that takes tags.')

@@ -137,7 +137,7 @@ type settingsType = {
   PATCH_READY_MINUTES: int?
 
   @minValue(1)
-  @maxValue(365)
+  @maxValue(3650)
   @description('Within how many days a machine should be patched, for the compliance report.')
   PATCH_SLA_DAYS: int?
 

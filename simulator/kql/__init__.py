@@ -1,6 +1,7 @@
-"""Evaluates the app's Resource Graph queries over plain rows, so that the simulator answers the very text that Azure
-would get. It is a small language made anew: where, extend, project, project-away, join kind=leftouter, summarize with
-count(), order by, and the two dozen functions and operators that the queries need with their mirror images.
+"""Evaluates the app's Resource Graph queries and its workbook's log queries over plain rows, so that the simulator
+answers the very text that Azure would get. It is a small language made anew: where, extend, project, project-away, join
+kind=leftouter, summarize with a dozen aggregates, order by, and the functions and operators that the queries need with
+their mirror images.
 
 It never approximates. What it does not know raises Unsupported; what the service would refuse raises KqlError. It does
 not read the clock, change its input, or page. It is no validator: Resource Graph's limits on a query and Kusto's
@@ -81,7 +82,14 @@ def _row(
 ) -> Row:
     if not given.keys() <= columns.keys():
         raise ValueError(f"columns outside the schema of {table}: {', '.join(sorted(given.keys() - columns.keys()))}")
-    return [default if (value := given.get(name)) is None else value for name, default in defaults]
+    return [
+        default if (value := given.get(name)) is None else _known(value, columns[name]) for name, default in defaults
+    ]
+
+
+def _known(value: object, type_name: str) -> object:
+    """A moment is given as text, as the services give it."""
+    return values.ticks_of_text(value) if type_name == "datetime" and isinstance(value, str) else value
 
 
 def _objects(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[dict[str, JSON]]:

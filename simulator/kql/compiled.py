@@ -10,9 +10,10 @@ from simulator.kql.syntax import Place
 Row = list[Any]
 Evaluate = Callable[[Row], Any]
 
-# Every other type a table may have (timespan, real, guid) passes through a query untouched and can be tested for
-# null; any other use of it is Unsupported.
+# Every other type a table may have (timespan, guid) passes through a query untouched and can be tested for null; any
+# other use of it is Unsupported. A real can be computed and sorted, but is no key of a group.
 INTEGERS = frozenset({"int", "long"})
+NUMBERS = INTEGERS | {"real"}
 SORTABLE = frozenset({"string", "bool", "datetime"}) | INTEGERS
 
 

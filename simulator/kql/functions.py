@@ -1,5 +1,6 @@
 """The scalar functions, each with the argument types it is sure of. A name that is not here is Unsupported."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,6 +96,15 @@ _OF_ONE = {
         "int", {"int": _same, "long": values.as_int, "string": _int_of_text, "dynamic": _int_of_dynamic}
     ),
     "tolong": _OneArgument("long", {"int": _same, "long": _same, "string": _long_of_text, "dynamic": _long_of_dynamic}),
+    "todouble": _OneArgument(
+        "real",
+        {
+            "real": _same,
+            "int": values.real_of_number,
+            "long": values.real_of_number,
+            "dynamic": values.real_of_dynamic,
+        },
+    ),
     "tobool": _OneArgument(
         "bool",
         {
@@ -175,9 +185,59 @@ def _split(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     return apply(str.split, "dynamic", text, rest[0])
 
 
+def _strcat(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    _expect(name, arguments, 1, 64, at)
+    _only_strings(name, arguments, at)
+    return apply(lambda *found: "".join(found), "string", *arguments)
+
+
+def _replace_string(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    _expect(name, arguments, 3, 3, at)
+    _only_strings(name, arguments, at)
+    _, lookup, _ = arguments
+    if not lookup.constant or lookup.evaluate([]) == "":
+        raise unknown(f"{name}() of an empty or computed text", at)
+    return apply(str.replace, "string", *arguments)
+
+
+# Letters, digits, and what RE2 and Python read alike over one line of text.
+_PLAIN_PATTERN = re.compile(r"[\w/.+*() -]+")
+
+
+def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    """Text without a match is ''. Only patterns that RE2 and Python surely read alike."""
+    _expect(name, arguments, 3, 3, at)
+    pattern, group, text = arguments
+    if not pattern.constant or not group.constant or (pattern.type, group.type) != ("string", "long"):
+        raise unknown(f"{name}() of a computed pattern", at)
+    if text.type != "string":
+        raise unknown(f"{name}() of a {text.type}", at)
+    wanted = pattern.evaluate([])
+    if not _PLAIN_PATTERN.fullmatch(wanted) or re.search(r"\(\?|[*+]{2}|\(\)", wanted):
+        raise unknown(f"{name}() of the pattern '{wanted}'", at)
+    compiled, number = re.compile(wanted), group.evaluate([])
+    if number > compiled.groups:
+        raise unknown(f"{name}() of a group that is not there", at)
+    return apply(lambda found: _group(compiled, number, found), "string", text)
+
+
+def _group(pattern: re.Pattern[str], number: int, text: str) -> str:
+    match = pattern.search(text)
+    return (match[number] or "") if match else ""
+
+
+def _only_strings(name: str, arguments: Sequence[Compiled], at: Place) -> None:
+    for argument in arguments:
+        if argument.type != "string":
+            raise unknown(f"{name}() of a {argument.type}", at)
+
+
 _SPECIAL: Mapping[str, Callable[[str, Sequence[Compiled], Place], Compiled]] = {
     "iff": _iff,
     "iif": _iff,
     "coalesce": _coalesce,
     "split": _split,
+    "strcat": _strcat,
+    "replace_string": _replace_string,
+    "extract": _extract,
 }

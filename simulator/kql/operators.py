@@ -7,6 +7,7 @@ from functools import reduce
 from typing import Any, assert_never
 
 from simulator.kql import syntax
+from simulator.kql.aggregates import compile_aggregate
 from simulator.kql.compiled import SORTABLE, Compiled, Evaluate, Row, default_of, unknown, wrong
 from simulator.kql.scalars import Scope, Shape, compile_expression, compile_predicate
 
@@ -200,35 +201,28 @@ def _summarize(node: syntax.Summarize, scope: Scope) -> tuple[Shape, Step]:
     keys = _compile_named(node.keys, scope)
     for (name, compiled), key in zip(keys, node.keys, strict=True):
         _refuse_as_key(compiled, f"the group key '{name}'", key.expression.at)
-    counts = [_count_name(aggregate) for aggregate in node.aggregates]
-    shape = Shape((*_shape_of(keys).columns, *((name, "long") for name in counts)))
+    names = [name for name, _ in keys]
+    aggregates = [compile_aggregate(aggregate, scope, names) for aggregate in node.aggregates]
+    shape = Shape((*_shape_of(keys).columns, *(column for each in aggregates for column in each.columns)))
     if len(set(shape.names)) < len(shape.names):
         raise wrong("a column named twice by summarize", node.aggregates[0].expression.at)
     evaluates = [compiled.evaluate for _, compiled in keys]
 
     def step(rows: list[Row], _: Tables) -> list[Row]:
-        groups = Counter(tuple([evaluate(row) for evaluate in evaluates]) for row in rows)
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in rows:
+            groups.setdefault(tuple([evaluate(row) for evaluate in evaluates]), []).append(row)
         if not evaluates and not groups:
-            groups[()] = 0
-        return [[*group, *[size] * len(counts)] for group, size in groups.items()]
+            groups[()] = []
+        return [[*key, *(value for each in aggregates for value in each.over(group))] for key, group in groups.items()]
 
     return shape, step
 
 
-def _count_name(node: syntax.Named) -> str:
-    """The only aggregate is count()."""
-    match node.expression:
-        case syntax.Call(function="count", arguments=()):
-            return node.name or "count_"
-        case syntax.Call(function=function):
-            raise unknown(f"the aggregate {function}()", node.expression.at)
-    raise unknown("an aggregate that is no call", node.expression.at)
-
-
-def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place) -> None:
+def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place, types: frozenset[str] = SORTABLE) -> None:
     if compiled.type == "dynamic":
         raise wrong(f"{what} of dynamic type", at)
-    if compiled.type not in SORTABLE:
+    if compiled.type not in types:
         raise unknown(f"{what} of type {compiled.type}", at)
 
 
@@ -246,7 +240,7 @@ def _sort(node: syntax.Sort, scope: Scope) -> Step:
 
 def _sort_pass(node: syntax.SortKey, scope: Scope) -> tuple[Evaluate, bool]:
     compiled = compile_expression(node.expression, scope)
-    _refuse_as_key(compiled, "a sort key", node.expression.at)
+    _refuse_as_key(compiled, "a sort key", node.expression.at, SORTABLE | {"real"})
     evaluate = compiled.evaluate
     if compiled.type == "string":
         return evaluate, node.descending

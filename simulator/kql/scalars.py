@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from simulator.kql import functions, syntax, values
-from simulator.kql.compiled import INTEGERS, Compiled, Evaluate, Row, apply, common_type, constant, unknown, wrong
+from simulator.kql.compiled import (
+    INTEGERS,
+    NUMBERS,
+    Compiled,
+    Evaluate,
+    Row,
+    apply,
+    common_type,
+    constant,
+    unknown,
+    wrong,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,10 @@ def compile_expression(node: syntax.Expression, scope: Scope) -> Compiled:
             return functions.call(node.function, arguments, scope.now_ticks, node.at)
         case syntax.Ago():
             return constant("datetime", values.ticks_before(scope.now_ticks, node.span))
+        case syntax.Bin():
+            return _bin(node, compile_expression(node.value, scope))
+        case syntax.Star():
+            raise unknown("'*' outside arg_max() and arg_min()", node.at)
         case syntax.Binary():
             return _binary(node, compile_expression(node.left, scope), compile_expression(node.right, scope))
         case syntax.Membership():
@@ -76,6 +91,8 @@ def _literal(node: syntax.Literal) -> Compiled:
             if int(node.text) not in values.LONG_RANGE:
                 raise unknown("a long beyond 64 bits", node.at)
             return constant("long", int(node.text))
+        case "real":
+            return constant("real", float(node.text))
         case "datetime":
             ticks = None if node.text == "null" else values.ticks_of_text(node.text)
             if ticks is None and node.text != "null":
@@ -107,7 +124,7 @@ def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
             if isinstance(key, str):
                 value = value.get(key) if isinstance(value, dict) else None
             else:
-                value = value[key] if isinstance(value, list) and key < len(value) else None
+                value = value[key] if isinstance(value, list) and -len(value) <= key < len(value) else None
         return value
 
     return walk
@@ -128,13 +145,31 @@ _ORDERING: Mapping[str, Callable[[Any, Any], bool | None]] = {
     ">": values.greater,
     ">=": values.greater_or_equal,
 }
-_ARITHMETIC: Mapping[str, Callable[[Any, Any], int | None]] = {"+": values.add, "-": values.subtract}
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], int | None]] = {
+    "+": values.add,
+    "-": values.subtract,
+    "*": values.multiply,
+}
+_ARITHMETIC_OF_REALS: Mapping[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": values.divide,
+}
+_TEXT_TESTS: Mapping[str, Callable[[str, str], bool]] = {
+    "startswith": values.starts_with,
+    "endswith": values.ends_with,
+    "contains": values.contains,
+    "has": values.has_term,
+}
 
 
 def _binary(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     if node.operator in ("and", "or"):
         return _logic(node, left, right)
-    if node.operator in _ARITHMETIC:
+    if node.operator.removeprefix("!") in _TEXT_TESTS:
+        return _text_test(node, left, right)
+    if node.operator in _ARITHMETIC_OF_REALS:
         return _arithmetic(node, left, right)
     if node.operator in _ORDERING:
         return _ordering(node, left, right)
@@ -181,15 +216,36 @@ def _or(left: Evaluate, right: Evaluate) -> Evaluate:
 
 def _arithmetic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     types = {left.type, right.type}
-    if types <= INTEGERS:
+    if "real" in types and types <= NUMBERS:
+        return apply(values.of_reals(_ARITHMETIC_OF_REALS[node.operator]), "real", left, right)
+    if types <= INTEGERS and node.operator in _ARITHMETIC:
         return apply(_ARITHMETIC[node.operator], "long", left, right)
     if types & {"string", "bool"} or (types & INTEGERS and "datetime" in types):
         raise wrong(_operands(node, left, right), node.at)
     raise unknown(_operands(node, left, right), node.at)
 
 
+def _text_test(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    """All of them ignore letter case."""
+    if (left.type, right.type) != ("string", "string"):
+        raise unknown(_operands(node, left, right), node.at)
+    if not right.constant or right.evaluate([]) == "":  # the empty text: documentation and engines differ
+        raise unknown(f"'{node.operator}' with an empty or computed text", node.at)
+    test = _TEXT_TESTS[node.operator.removeprefix("!")]
+    if node.operator.startswith("!"):
+        return apply(lambda text, part: not test(text, part), "bool", left, right)
+    return apply(test, "bool", left, right)
+
+
+def _bin(node: syntax.Bin, value: Compiled) -> Compiled:
+    if value.type != "datetime":
+        raise unknown(f"bin() of a {value.type} by a timespan", node.at)
+    size = values.ticks_of_span(node.span)
+    return apply(lambda ticks: None if ticks is None else ticks - ticks % size, "datetime", value)
+
+
 def _ordering(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
-    if common_type([left, right]) in INTEGERS | {"datetime"}:
+    if common_type([left, right]) == "datetime" or {left.type, right.type} <= NUMBERS:
         return apply(_ORDERING[node.operator], "bool", left, right)
     types = {left.type, right.type}
     if "string" in types or types == {"dynamic", "datetime"}:

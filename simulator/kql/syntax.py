@@ -59,9 +59,25 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ago:
-    """The moment `span` (such as 7d) before now: the only place where a timespan may stand."""
+    """The moment `span` (such as 7d) before now: here and in bin() alone may a timespan stand."""
 
     span: str
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """`value` rounded down to a multiple of `span`."""
+
+    value: "Expression"
+    span: str
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Star:
+    """All other columns: only an argument of arg_max and arg_min."""
+
     at: Place
 
 
@@ -83,7 +99,7 @@ class Membership:
     at: Place
 
 
-Expression = Literal | Column | Member | Call | Ago | Binary | Membership
+Expression = Literal | Column | Member | Call | Ago | Bin | Star | Binary | Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +280,19 @@ class _Builder:
     def ago(self, parts: list[Any]) -> Ago:
         keyword, span = parts
         return Ago(str(span), _place(keyword))
+
+    def bin(self, parts: list[Any]) -> Bin:
+        keyword, value, span = parts
+        return Bin(value, str(span), _place(keyword))
+
+    def star(self, parts: list[Any]) -> Star:
+        return Star(_place(parts[0]))
+
+    def negative(self, parts: list[Any]) -> Literal:
+        return Literal("long", str(parts[0]), _place(parts[0]))
+
+    def real(self, parts: list[Any]) -> Literal:
+        return Literal("real", str(parts[0]), _place(parts[0]))
 
     def string(self, parts: list[Any]) -> Literal:
         return Literal("string", parts[0][1:-1], _place(parts[0]))

@@ -11,6 +11,7 @@ service does; ids, states and types are ASCII.
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -47,7 +48,11 @@ def ticks_of(moment: datetime) -> int:
 
 def ticks_before(ticks: int, span: str) -> int:
     """The moment a timespan such as 7d earlier."""
-    return _within_calendar(ticks - int(span[:-1]) * _TICKS_PER_UNIT[span[-1]])
+    return _within_calendar(ticks - ticks_of_span(span))
+
+
+def ticks_of_span(span: str) -> int:
+    return int(span[:-1]) * _TICKS_PER_UNIT[span[-1]]
 
 
 @lru_cache(maxsize=65_536)
@@ -148,6 +153,24 @@ def integer_of_dynamic(value: Any) -> int | None:
     raise TypeError(f"no JSON value: {value!r}")
 
 
+def real_of_number(value: int | float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def real_of_dynamic(value: Any) -> float | None:
+    match value:
+        case None | list() | dict():
+            return None
+        case bool():
+            raise Unsupported("reading a bool inside a dynamic as a real")
+        case int() | float():
+            return float(value)
+        case str():
+            _refuse_digits(value, "a real")
+            return None
+    raise TypeError(f"no JSON value: {value!r}")
+
+
 def as_int(value: int | None) -> int | None:
     """Null when 32 bits cannot hold it."""
     return value if value is not None and value in _INT_RANGE else None
@@ -234,6 +257,28 @@ def unequal_ignoring_case(left: str, right: str) -> bool:
     return left.lower() != right.lower()
 
 
+# ---- text
+
+
+def starts_with(text: str, part: str) -> bool:
+    return text.lower().startswith(part.lower())
+
+
+def ends_with(text: str, part: str) -> bool:
+    return text.lower().endswith(part.lower())
+
+
+def contains(text: str, part: str) -> bool:
+    return part.lower() in text.lower()
+
+
+def has_term(text: str, part: str) -> bool:
+    """`part` with no letter or digit on either side of it."""
+    if not part.isascii() or not part[0].isalnum() or not part[-1].isalnum():
+        raise Unsupported(f"has '{part}'")
+    return re.search(rf"(?<![^\W_]){re.escape(part.lower())}(?![^\W_])", text.lower()) is not None
+
+
 # ---- numbers
 
 
@@ -243,6 +288,21 @@ def add(left: int | None, right: int | None) -> int | None:
 
 def subtract(left: int | None, right: int | None) -> int | None:
     return None if left is None or right is None else _within_64_bits(left - right)
+
+
+def multiply(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else _within_64_bits(left * right)
+
+
+def divide(left: float, right: float) -> float:
+    if right == 0:
+        raise Unsupported("a division by zero")
+    return left / right
+
+
+def of_reals(function: Callable[[float, float], float]) -> Callable[[Any, Any], float | None]:
+    """The function over reals, and integers as reals; null if one of them is."""
+    return lambda left, right: None if left is None or right is None else function(float(left), float(right))
 
 
 def _within_64_bits(value: int) -> int:

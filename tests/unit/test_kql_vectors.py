@@ -18,7 +18,7 @@ VECTORS = json.loads((Path(__file__).parent.parent / "payloads" / "kql-vectors.j
 NOW = datetime.fromisoformat(VECTORS["now"])
 # What the evaluator had learned when this was written. Fewer means that it forgot something: raise it, never lower it
 # unless the queries of the app no longer need what is given up.
-EXACT_AT_LEAST = 49
+EXACT_AT_LEAST = 75
 
 
 def answer(case: Mapping[str, Any]) -> tuple[list[list[str]], list[list[Any]]] | None:

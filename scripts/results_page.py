@@ -1,0 +1,64 @@
+"""Fills docs/results.md: `python -m scripts.results_page`.
+
+The page is written by hand but for the blocks between `<!-- rows: NAME -->` and `<!-- end -->`. Each gets the query of
+that panel (infra/results/panels) and the rows it gives over the recorded run of the demo. A test holds the committed
+page to what this makes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from simulator import logs
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+RECORDED = ROOT / "tests" / "payloads" / "demo-logs.json.gz"
+MOST_ROWS = 6
+MOST_CHARACTERS = 70
+_BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight))? -->\n).*?(<!-- end -->)", re.DOTALL)
+# Ids that are long and say nothing here; the name stands beside them.
+_LEFT_OUT = {"machine", "portal", "operation", "row_key"}
+
+
+def filled(page: str) -> str:
+    """The page with its blocks made anew."""
+    demo = logs.Workspace.after(logs.read(RECORDED))
+    return _BLOCK.sub(lambda match: f"{match[1]}{_block(match[2], _busy(demo) if match[3] else demo)}{match[4]}", page)
+
+
+def _busy(demo: logs.Workspace) -> logs.Workspace:
+    """When the first installation had just started: at the end nothing runs."""
+    started = [row["TimeGenerated"] for row in demo.patch_events.rows if row["event"] == "installation.started"]
+    return demo.until(datetime.fromisoformat(min(started)))
+
+
+def _block(name: str, workspace: logs.Workspace) -> str:
+    query = (logs.RESULTS / "panels" / f"{name}.kql").read_text(encoding="utf-8").strip()
+    table = _table(workspace.ask(query))
+    return f"\n{table}\n\n<details><summary>query</summary>\n\n```kusto\n{query}\n```\n\n</details>\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    shown = rows[:MOST_ROWS]
+    columns = [name for name in rows[0] if name not in _LEFT_OUT and any(row[name] not in (None, "") for row in shown)]
+    lines = [columns, ["---"] * len(columns), *([_cell(row[name]) for name in columns] for row in shown)]
+    more = len(rows) - len(shown)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + (f"\n\nand {more} more." if more else "")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    text = "" if value is None else str(value).replace("|", "\\|")
+    if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", text):
+        return text[:19].replace("T", " ")
+    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,23 @@
+"""docs/results.md: its rows are those of the recorded run, and its words about the alerts are the alerts' own."""
+
+from infra.results import build
+from scripts import results_page
+
+PAGE = results_page.PAGE.read_text(encoding="utf-8")
+ONLY_IN_TROUBLE = {"grouped", "troubles", "failed-invocations", "exceptions"}
+# Numbers that the page has in its lists.
+TILES = {"late", "needs-a-person", "machines"}
+
+
+def test_the_rows_are_up_to_date() -> None:
+    assert results_page.filled(PAGE) == PAGE, "run python -m scripts.results_page"
+
+
+def test_every_panel_has_its_question() -> None:
+    shown = {panel.name for _, panels in build.TABS.values() for panel in panels}
+    assert {match[2] for match in results_page._BLOCK.finditer(PAGE)} == shown - ONLY_IN_TROUBLE - TILES
+
+
+def test_what_an_alert_means_stands_there_in_the_words_of_the_alert() -> None:
+    for alert in build.ALERTS:
+        assert f"| `{alert.name}` | {alert.title} | {alert.meaning} | {alert.severity} |" in PAGE
