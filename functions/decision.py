@@ -155,8 +155,8 @@ def case_of(
 
 def standing(record: Record | None, now: datetime) -> Step | None:
     """What the ledger alone says: an operation under way, or a hold that lasts. None: ask next_step()."""
-    if record is None or record.due_again(now):
-        return None
+    if record is None or (record.due_again(now) and record.state != OVERDUE):
+        return None  # an overdue operation stands until it was asked again: nothing starts beside it
     busy = State.ASSESSING if record.kind is Kind.ASSESS else State.INSTALLING
     if record.phase is Phase.QUEUED:
         return Wait(State.QUEUED, f"claimed for an {noun(record.kind)}", when=record.due_at)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -49,6 +49,7 @@ class Embedded:
     `speed` is the one factor of Azure's time: durations, Resource Graph's lag, the refill of quotas, Event Grid's
     retries. `deployment` is what is deployed, by name or as changed snapshots; with None there is Azure alone, where
     everybody may do everything. A running Azurite may be given (it is left running): a fresh account of it is used.
+    A `clock` that goes `speed` times faster may be given too: then Azure keeps its durations, and goes by that clock.
     """
 
     def __init__(
@@ -61,15 +62,17 @@ class Embedded:
         limits: Limits | None = None,
         tls: Tls | None = None,
         azurite: Azurite | None = None,
+        clock: Callable[[], datetime] | None = None,
         port: int = 0,
         seed: int = 0,
     ) -> None:
         self._folder = None if tls else tempfile.TemporaryDirectory(prefix="simulator-tls-")
         self.tls = tls or Tls.create(Path(self._folder.name) if self._folder else None)
+        shorter = 1.0 if clock else speed
         self.azure = Azure(
-            lambda: datetime.now(UTC),
-            (timings or Timings()).scaled(speed),
-            (limits or Limits()).scaled(speed),
+            clock or (lambda: datetime.now(UTC)),
+            (timings or Timings()).scaled(shorter),
+            (limits or Limits()).scaled(shorter),
             seed,
         )
         self.azure.graph.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}

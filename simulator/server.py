@@ -65,7 +65,8 @@ def _handler(azure: Azure) -> Any:
             response = await azure.handle(request)
         except ConnectionLost:
             # Both kinds look alike through a socket: a connection that closes without an answer.
-            incoming.transport.abort()
+            if incoming.transport is not None:  # the caller may be dead by now
+                incoming.transport.abort()
             return web.Response(status=500)
         return web.Response(status=response.status, headers=dict(response.headers), body=response.content)
 
