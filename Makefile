@@ -4,12 +4,15 @@
 
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
+SEEDS ?= 1000
 
 VENV := .venv
 RUNTIME_VENV := .venv-runtime
+CHECKOV_VENV := .venv-checkov
 BIN := $(VENV)/bin
 PACKAGES := $(VENV)/.packages
 NODE_PACKAGES := simulator/node/node_modules/.packages
+CHECKOV := $(CHECKOV_VENV)/.packages
 SETUP := PYTHON="$(PYTHON)" sh scripts/setup
 
 # Node for Azurite and the Kusto language service: scripts/setup links it here, wherever it came from.
@@ -17,14 +20,16 @@ export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format setup unit runtime soak fuzz package clean
+.PHONY: help demo test lint format setup unit runtime soak mutants drain fuzz package clean
 
 help:
 	@echo "make demo    Image Patcher at work on a simulated Azure, on this machine"
 	@echo "make test    every check: style, types, all tests"
 	@echo "make lint    style and types only;  make format  puts the style right"
-	@echo "make soak    long runs at full size (minutes)"
+	@echo "make soak    SEEDS=1000 seeded histories of faults, on all cores;  make mutants  takes guards away"
+	@echo "make drain   5,000 machines through one quota (minutes)"
 	@echo "make fuzz    odd answers and odd input by the thousand: EXAMPLES=1000"
+	@echo "make crash   hosts killed over a real Azurite: ROUNDS=50 (minutes)"
 	@echo "make package the zip that is deployed, its checksum and SBOM, into dist (Python 3.13)"
 	@echo "make setup   only what demo and test need;  make clean  takes it away again"
 
@@ -34,6 +39,9 @@ demo: setup
 test: lint unit runtime
 
 setup: $(PACKAGES) $(NODE_PACKAGES)
+
+# What scans the deployments has a hundred packages of its own, which the demo needs no more than the other tests do.
+checkov: $(CHECKOV)
 
 lint: $(PACKAGES)
 	@$(BIN)/ruff check --quiet .
@@ -46,17 +54,30 @@ format: $(PACKAGES)
 	@$(BIN)/ruff format .
 
 # One file of tests stays in one process, so that its Azurite and its hosts are its own.
-unit: setup
+unit: setup checkov
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-# 5,000 machines drained through one quota in simulated time, and the like: minutes, so not part of the tests.
+# Seeded histories of everything that can go wrong, on all cores: make soak SEEDS=10000 (docs/reliability.md).
 soak: setup
+	@$(BIN)/python -m tests.faults --seeds $(SEEDS)
+
+# Ten guards taken away one by one: a seed must notice each.
+mutants: setup
+	@$(BIN)/python -m tests.faults.mutants
+
+# 5,000 machines drained through one quota in simulated time, and the like: minutes, so not part of the tests.
+drain: setup
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/story
 
 # Odd answers and odd input, EXAMPLES of each kind and not the same ones as in the tests.
 EXAMPLES ?= 1000
 fuzz: setup
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests/fuzz
+
+# Host processes killed at random moments while a fleet is created and patched; the tests have a short run of it.
+ROUNDS ?= 50
+crash: setup
+	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
 # Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
 runtime:
@@ -68,7 +89,7 @@ package:
 	@$(firstword $(PYTHON313) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13) scripts/package.py
 
 clean:
-	rm -rf dist $(VENV) $(RUNTIME_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf dist $(VENV) $(RUNTIME_VENV) $(CHECKOV_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(PACKAGES): requirements.txt requirements-dev.txt scripts/setup
@@ -80,4 +101,8 @@ $(BIN)/node: | $(PACKAGES)
 
 $(NODE_PACKAGES): simulator/node/package.json simulator/node/package-lock.json simulator/node/.npmrc | $(BIN)/node
 	@$(SETUP) node-packages $(VENV)
+	@touch $@
+
+$(CHECKOV): tests/infra/requirements.txt scripts/setup
+	@$(SETUP) checkov $(CHECKOV_VENV)
 	@touch $@

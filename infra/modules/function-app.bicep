@@ -79,7 +79,6 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    keyVaultReferenceIdentity: identityId
     // Event Grid comes from the internet, in every network.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: isPrivate ? subnetId : null
@@ -88,7 +87,6 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       scmMinTlsVersion: '1.2'
       ftpsState: 'Disabled'
       http20Enabled: true
-      remoteDebuggingEnabled: false
       ipSecurityRestrictionsDefaultAction: isPrivate ? 'Deny' : 'Allow'
       ipSecurityRestrictions: isPrivate
         ? [

@@ -76,6 +76,8 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
         name: 'app'
         properties: {
           addressPrefix: network.appSubnetPrefix
+          // Resource Manager, Resource Graph and Application Insights are reached over the internet.
+          defaultOutboundAccess: true
           delegations: [
             {
               name: 'flex-consumption'
@@ -90,6 +92,7 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
         name: 'endpoints'
         properties: {
           addressPrefix: network.endpointSubnetPrefix
+          defaultOutboundAccess: false
           // Without this a network security group has no say over private endpoints.
           privateEndpointNetworkPolicies: 'Enabled'
           networkSecurityGroup: {

@@ -9,6 +9,7 @@ put in by Bicep, at __WORKSPACE_ID__.
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -136,6 +137,7 @@ class Panel:
     show: str = "table"
     width: int = 100
     census: bool = False  # of the newest census, whatever the time range is
+    good: bool = False  # no rows are good news
     formats: Mapping[str, JSON] = field(default_factory=dict)
     chart: Mapping[str, Any] = field(default_factory=dict)
 
@@ -143,48 +145,90 @@ class Panel:
         content: JSON = {
             "version": "KqlItem/1.0",
             "query": text_of("panels", self.name),
-            "size": {"tiles": 4, "table": 0}.get(self.show, 0),
+            "size": 4 if self.show == "tiles" else 0,
             "title": self.title,
             "noDataMessage": self.empty,
-            "noDataMessageStyle": 3,
             "queryType": 0,
             "resourceType": "microsoft.operationalinsights/workspaces",
             "crossComponentResources": [WORKSPACE],
             "visualization": self.show,
         }
+        content |= {"noDataMessageStyle": 3} if self.good else {}
         content |= {"timeContext": {"durationMs": TWO_DAYS_MS}} if self.census else {}
         content |= {} if self.census else {"timeContextFromParameter": "TimeRange"}
-        content |= {"tileSettings": TILE | {"leftContent": self.formats["machines"]}} if self.show == "tiles" else {}
         content |= {"chartSettings": dict(self.chart)} if self.chart else {}
-        if self.show == "table":
-            content["showExportToExcel"] = True
-            content["gridSettings"] = {"formatters": [*self._formatters()], "filter": True, "rowLimit": 10_000}
+        content |= self._tile() if self.show == "tiles" else self._grid() if self.show == "table" else {}
         return {"type": 3, "content": content, "customWidth": str(self.width), "name": self.name}
 
-    def _formatters(self) -> Sequence[JSON]:
-        return [{"columnMatch": f"^{column}$", **look} for column, look in self.formats.items()]
+    def _tile(self) -> JSON:
+        [(column, look)] = self.formats.items()
+        return {"tileSettings": TILE | {"leftContent": {"columnMatch": column, **look}}}
+
+    def _grid(self) -> JSON:
+        shown = [name for name in LABELS if re.search(rf"\b{name}\b", text_of("panels", self.name))]
+        grid = {
+            "formatters": [{"columnMatch": f"^{column}$", **look} for column, look in self.formats.items()],
+            "labelSettings": [{"columnId": name, "label": LABELS[name]} for name in shown],
+            "filter": True,
+            "rowLimit": 10_000,
+        }
+        return {"showExportToExcel": True, "exportToExcelOptions": "all", "gridSettings": grid}
 
 
-def number(palette: str, least: int | None = None) -> JSON:
+def number(palette: str, most: int | None = None) -> JSON:
+    """A big number; green at 0 and red at `most`, where the palette goes from green to red."""
     return {
-        "columnMatch": "machines",
-        "formatter": 12,  # a big number
-        "formatOptions": {"palette": palette} | ({} if least is None else {"min": least}),
+        "formatter": 12,
+        "formatOptions": {"palette": palette} | ({} if most is None else {"min": 0, "max": most}),
         "numberFormat": {"unit": 17, "options": {"style": "decimal", "maximumFractionDigits": 0}},
     }
 
 
+def icons(**icon_of: str) -> JSON:
+    """An icon before each text; `unknown` before all others."""
+    known = [
+        {"operator": "==", "thresholdValue": text, "representation": icon, "text": "{0}{1}"}
+        for text, icon in icon_of.items()
+    ]
+    other = {"operator": "Default", "thresholdValue": None, "representation": "unknown", "text": "{0}{1}"}
+    return {"formatter": 18, "formatOptions": {"thresholdsOptions": "icons", "thresholdsGrid": [*known, other]}}
+
+
+def series(**look: tuple[str, str]) -> JSON:
+    """The lines or bars of a chart: label and colour."""
+    named = [{"seriesName": name, "label": label, "color": color} for name, (label, color) in look.items()]
+    return {"seriesLabelSettings": named, "showLegend": True}
+
+
+# What people read above a column, where its name is not a word of its own.
+LABELS = {
+    "name": "machine (name)", "image_name": "image", "image_version": "version", "image_kind": "kind of image",
+    "support_state": "support state", "patchers": "patched by", "compliance": "SLA", "within_percent": "within SLA",
+    "sla_days": "SLA (days)", "pending_critical": "critical", "pending_security": "security", "pending_other": "other",
+    "oldest_security": "oldest since", "last_assessed": "last assessed", "last_installed": "last installed",
+    "due_at": "looked at again", "until": "looked at again", "not_assessed": "not assessed",
+    "p50_seconds": "half within", "p95_seconds": "95 % within", "machine_count": "machines",
+    "failed_stages": "failed stages", "longest_seconds": "longest", "handed_out": "handed out",
+    "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
+}  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
 LINK: JSON = {"formatter": 7, "formatOptions": {"linkTarget": "Url", "linkLabel": "open"}}
 HIDDEN: JSON = {"formatter": 5}
 MOMENT: JSON = {"formatter": 6}
 HEAT: JSON = {"formatter": 8, "formatOptions": {"palette": "orange", "min": 0}}
-GREEN_BAR: JSON = {"formatter": 3, "formatOptions": {"palette": "green", "min": 0, "max": 100}}
 RED_HEAT: JSON = {"formatter": 8, "formatOptions": {"palette": "red", "min": 0}}
-SECONDS: JSON = {"formatter": 0, "numberFormat": {"unit": 24, "options": {"style": "decimal"}}}
-PERCENT: JSON = GREEN_BAR | {"numberFormat": {"unit": 1, "options": {"style": "decimal", "maximumFractionDigits": 1}}}
+BLUE_BAR: JSON = {"formatter": 3, "formatOptions": {"palette": "blue", "min": 0}}
+GREEN_BAR: JSON = {"formatter": 3, "formatOptions": {"palette": "green", "min": 0, "max": 100}}
+ONE_DIGIT = {"style": "decimal", "maximumFractionDigits": 1}
+AVERAGE = {"numberFormat": {"unit": 0, "options": ONE_DIGIT}}
+SECONDS: JSON = {"formatter": 0, "numberFormat": {"unit": 24, "options": ONE_DIGIT}}
+PERCENT: JSON = GREEN_BAR | {"numberFormat": {"unit": 1, "options": ONE_DIGIT}}
+SLA = {"within_percent": PERCENT, "late": RED_HEAT, "unknown": HEAT}
+VERDICT = icons(Supported="success", Unsupported="4")
+NO_SWEEP = "No sweep finished: see the alert about it."
 NO_CENSUS = "No census yet: it is written once a day, by the first sweep after midnight (UTC)."
+MOMENTS = ("due_at", "created", "oldest_security", "last_assessed", "last_installed", "counted")
 LIST = {"machine": RESOURCE, "name": HIDDEN}
 LINKED = {**LIST, "portal": LINK}
 
@@ -193,26 +237,24 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         "How the fleet stands, by the newest daily census. *Patched by nobody*: the guest leaves patching to Azure, "
         "and Azure does not patch machines from customized images. Each state is explained in docs/states.md.",
         (
-            Panel("nobody", "", NO_CENSUS, "tiles", 25, True, {"machines": number("redBright")}),
-            Panel("late", "", NO_CENSUS, "tiles", 25, True, {"machines": number("orange")}),
-            Panel("needs-a-person", "", NO_CENSUS, "tiles", 25, True, {"machines": number("orange")}),
-            Panel("machines", "", NO_CENSUS, "tiles", 25, True, {"machines": number("blue")}),
-            Panel("nobody-list", "Patched by nobody", "No machine is patched by nobody.", census=True, formats=LIST),
+            Panel("nobody", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
+            Panel("late", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
+            Panel("needs-a-person", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("orange")}),
+            Panel("machines", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("blue")}),
+            Panel("last-sweep", "", NO_SWEEP, "tiles", 20, formats={"minutes": number("greenRed", 60)}),
+            Panel("nobody-list", "Patched by nobody", "No machine is patched by nobody.", census=True, good=True,
+                  formats=LIST | {"support_state": VERDICT, "pending_critical": RED_HEAT, "pending_security": HEAT}),
+            Panel("by-state", "Machines by state", NO_CENSUS, width=40, census=True, formats={"machines": BLUE_BAR}),
             Panel(
-                "by-state", "Machines by state", NO_CENSUS, "piechart", 50, True, chart={"showLegend": True}
+                "coverage", "Coverage over time (percent of the fleet)", NO_CENSUS, "linechart", 60,
+                chart={"xAxis": "day", "ySettings": {"min": 0, "max": 100}} | series(
+                    assessed_percent=("assessed", "blue"),
+                    patched_by_somebody_percent=("patched by somebody", "orange"),
+                    within_sla_percent=("within the SLA", "green"),
+                ),
             ),
-            Panel(
-                "coverage", "Coverage over time: assessed, patched by somebody, within the SLA (percent of the fleet)",
-                NO_CENSUS, "linechart", 50, chart={"xAxis": "day", "ySettings": {"min": 0, "max": 100}},
-            ),
-            Panel(
-                "sla-by-image", "Within the SLA, by image", NO_CENSUS, width=50, census=True,
-                formats={"within_percent": PERCENT, "late": RED_HEAT},
-            ),
-            Panel(
-                "sla-by-owner", "Within the SLA, by owner", NO_CENSUS, width=50, census=True,
-                formats={"within_percent": PERCENT, "late": RED_HEAT},
-            ),
+            Panel("sla-by-image", "Within the SLA, by image", NO_CENSUS, width=50, census=True, formats=SLA),
+            Panel("sla-by-owner", "Within the SLA, by owner", NO_CENSUS, width=50, census=True, formats=SLA),
         ),
     ),
     "Images": (
@@ -221,12 +263,14 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         (
             Panel(
                 "support-by-image", "Support state by image", NO_CENSUS, width=50, census=True,
-                formats={"unsupported": RED_HEAT, "undetermined": HEAT},
+                formats={"unsupported": RED_HEAT, "undetermined": HEAT, "not_assessed": HEAT},
             ),
             Panel(
                 "debt-at-birth", "Patch debt at birth, by image version (average of the first assessment)",
                 "No machine was assessed for the first time in this time range.", width=50,
-                formats={"critical": RED_HEAT, "security": HEAT},
+                formats={
+                    "critical": RED_HEAT | AVERAGE, "security": HEAT | AVERAGE, "other": {"formatter": 0} | AVERAGE,
+                },
             ),
             Panel(
                 "time-to-assessed", "From creation to assessed", "No machine was assessed in this time range.",
@@ -241,37 +285,44 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Work": (
         "What the app does: installations and their failures, what runs now, and what waits for a limit of the fleet.",
         (
-            Panel("installations", "Installations by outcome", "No installation ended.", "categoricalbar", 50,
-                  chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"}),
+            Panel("installations", "Installations by outcome", "No installation ended.", "barchart", 50,
+                  chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"} | series(
+                      Succeeded=("Succeeded", "green"), CompletedWithWarnings=("with warnings", "yellow"),
+                      Failed=("Failed", "redBright"),
+                  )),
             Panel("failures", "Failed installations, by reason and image", "No installation failed.", width=50,
-                  formats={"failures": RED_HEAT, "newest": MOMENT}),
+                  good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
             Panel("in-flight", "In flight now", "Nothing runs.", formats=LIST | {"started": MOMENT}),
             Panel("limits", "Machines that wait for a limit of the fleet", "No machine waits for a limit.", width=50,
                   formats={"newest": MOMENT, "machines": HEAT}),
-            Panel("sweeps", "Sweeps", "No sweep ran: see the alert 'no sweep has finished'.", width=50,
-                  formats={"failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
+            Panel("sweeps", "Sweeps, by the hour", NO_SWEEP, width=50,
+                  formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
         ),
     ),
     "Attention": (
         "What waits for a person, with what to do. Breakers never close by themselves (docs/stop.md).",
         (
-            Panel("breakers", "Breakers that opened", "No breaker opened.", formats={"opened": MOMENT}),
-            Panel("held", "Machines that wait for a person", "No machine waits for a person.", census=True,
+            Panel("breakers", "Breakers that opened", "No breaker opened.", good=True, formats={"opened": MOMENT}),
+            Panel("held", "Machines that wait for a person", "No machine waits for a person.", census=True, good=True,
                   formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
             Panel("grouped", "Failures that machines share", "No failure is shared by three machines.", width=50,
-                  formats={"newest": MOMENT, "how_many": HEAT}),
-            Panel("refusals", "Refused by Azure", "Azure refused nothing.", width=50,
+                  good=True, formats={"newest": MOMENT, "how_many": HEAT}),
+            Panel("refusals", "Refused by Azure", "Azure refused nothing.", width=50, good=True,
                   formats={"newest": MOMENT, "refusals": HEAT}),
-            Panel("troubles", "Troubles of the app", "None.", formats={"newest": MOMENT}),
-            Panel("failed-invocations", "Functions that failed", "None failed.", width=40, formats={"newest": MOMENT}),
-            Panel("exceptions", "Exceptions", "None.", width=60, formats={"newest": MOMENT}),
+            Panel("troubles", "Troubles of the app", "None.", good=True, formats={"newest": MOMENT}),
+            Panel("failed-invocations", "Functions that failed", "None failed.", width=40, good=True,
+                  formats={"newest": MOMENT, "failures": RED_HEAT}),
+            Panel("exceptions", "Exceptions", "None.", width=60, good=True, formats={"newest": MOMENT}),
         ),
     ),
     "Machines": (
         "Every machine of the newest census: filter above the columns, or export it (the arrow at the right).",
         (
             Panel("census", "All machines", NO_CENSUS, census=True,
-                  formats=LINKED | {"pending_critical": RED_HEAT, "pending_security": HEAT, "counted": MOMENT}),
+                  formats=LINKED | dict.fromkeys(MOMENTS, MOMENT) | {
+                      "compliance": icons(within="success", late="4"), "support_state": VERDICT,
+                      "pending_critical": RED_HEAT, "pending_security": HEAT,
+                  }),
         ),
     ),
 }  # fmt: skip

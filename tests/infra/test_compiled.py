@@ -1,0 +1,207 @@
+"""infra/ under the real Bicep compiler: not a word of it, formatted, and the committed snapshots say what it says.
+
+Without a compiler one line says so; the snapshots still serve every other test.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.infra import compiler
+from tests.infra.compiler import CHECKOUT, INFRA, Compiler
+
+Json = dict[str, Any]
+
+if compiler.find() is None:
+    pytest.skip(
+        "no Bicep compiler here ($BICEP, or bicep on the PATH): infra/ is not compiled", allow_module_level=True
+    )
+
+
+@pytest.fixture(scope="module")
+def bicep(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
+    return compiler.copy(compiler.find() or "", tmp_path_factory.mktemp("infra"))
+
+
+def test_every_file_compiles_and_lints_without_a_word(bicep: Compiler) -> None:
+    """To build is to lint too, by the rules of bicepconfig.json."""
+    assert bicep.run("build", "--no-restore", "--pattern", "**/*.bicep") == ""
+    assert len(list(bicep.folder.rglob("*.bicep"))) == len(templates(bicep)) > 10
+
+
+def test_every_file_is_formatted(bicep: Compiler) -> None:
+    before = sources(bicep.folder)
+    bicep.run("format", "--pattern", "**/*.bicep")
+    bicep.run("format", "--pattern", "**/*.bicepparam")
+    changed = [
+        str(path.relative_to(bicep.folder)) for path, text in sources(bicep.folder).items() if before[path] != text
+    ]
+    assert changed == []
+
+
+def test_every_example_builds(bicep: Compiler) -> None:
+    assert bicep.run("build-params", "--no-restore", "--pattern", "examples/*.bicepparam") == ""
+    examples = list(bicep.folder.glob("examples/*.bicepparam"))
+    assert [path for path in examples if not path.with_suffix(".json").exists()] == []
+    assert len(examples) > 1
+
+
+def test_everything_that_a_person_is_asked_or_told_is_described(bicep: Compiler) -> None:
+    nameless = [
+        f"{file}: {name}"
+        for file, template in templates(bicep).items()
+        for name, each in described(template)
+        if not each.get("metadata", {}).get("description")
+    ]
+    assert nameless == []
+
+
+def templates(bicep: Compiler) -> dict[str, Json]:
+    """What the first test built."""
+    built = [path.with_suffix(".json") for path in bicep.folder.rglob("*.bicep")]
+    return {str(path.relative_to(bicep.folder)): json.loads(path.read_text(encoding="utf-8")) for path in built}
+
+
+def described(template: Json) -> list[tuple[str, Json]]:
+    """The template itself, its parameters and outputs, its types and their members."""
+    own = [("metadata", {"metadata": template["metadata"]}), *template.get("parameters", {}).items()]
+    types = list(template.get("definitions", {}).items())
+    members = [(f"{name}.{key}", each) for name, kind in types for key, each in kind.get("properties", {}).items()]
+    return [*own, *template.get("outputs", {}).items(), *types, *members]
+
+
+def test_the_committed_snapshots_are_up_to_date(bicep: Compiler) -> None:
+    """Otherwise: scripts/snapshots overwrite."""
+    done = subprocess.run(
+        ["sh", "scripts/snapshots", "validate"],
+        cwd=CHECKOUT,
+        env={**os.environ, "BICEP": bicep.path},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), "\n".join(done.stdout.splitlines()[:20])
+    files = {path.name.removesuffix(".bicepparam") for path in INFRA.glob("snapshots/*.bicepparam")}
+    assert files == {path.name.removesuffix(".snapshot.json") for path in INFRA.glob("snapshots/*.snapshot.json")}
+
+
+APP, STORAGE, WATCHED = (f"modules/{name}.bicep" for name in ("function-app", "storage", "watched-subscription"))
+MISTAKES = {
+    "a property that there is not": (APP, "httpsOnly: true", "httpOnly: true", "BCP089"),
+    "a text for a truth value": (APP, "httpsOnly: true", "httpsOnly: 'yes'", "BCP036"),
+    "a type that there is not": (STORAGE, "/managementPolicies@", "/policies@", "BCP081"),
+    "a parameter that a module does not have": (WATCHED, "actionGroupIds: ", "actionGroups: ", "BCP035"),
+    "a parameter that nothing reads": (
+        "events.bicep",
+        "targetScope",
+        "param spare string\ntargetScope",
+        "no-unused-params",
+    ),
+    "a key in an output": (
+        STORAGE,
+        "resource blobs ",
+        "output key string = account.listKeys().keys[0].value\n\nresource blobs ",
+        "outputs-should-not-contain-secrets",
+    ),
+}
+
+
+@pytest.mark.parametrize(("file", "right", "wrong", "code"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found(file: str, right: str, wrong: str, code: str, tmp_path: Path) -> None:
+    """The first of these are warnings with exit status 0."""
+    said = compiler.copy(compiler.find() or "", tmp_path, {file: (right, wrong)}).lint(file)
+    assert code in said
+
+
+REFUSED = {
+    "install without a window": "param mode = 'install'",
+    "install with an empty one": "param mode = 'install'\nparam window = '  '",
+}
+
+
+@pytest.mark.parametrize("parameters", REFUSED.values(), ids=REFUSED)
+def test_nothing_is_made_in_mode_install_without_a_window(bicep: Compiler, parameters: str) -> None:
+    resources, said = bicep.evaluate("main.bicep", f"param environmentName = 'x'\n{parameters}")
+    assert resources == []
+    assert "Mode install needs a window" in said
+
+
+def test_a_setting_that_there_is_not_is_refused(bicep: Compiler) -> None:
+    given = "param environmentName = 'x'\nparam mode = 'assess'\nparam settings = { PATCH_CANARYS: 2 }"
+    assert "PATCH_CANARYS" in bicep.evaluate("main.bicep", given)[1]
+
+
+OTHER = "00000000-0000-0000-0000-000000000002"
+SHARED = f"/subscriptions/{OTHER}/resourceGroups/shared/providers/Microsoft.EventGrid/systemTopics/all"
+Check = Callable[[list[Json]], object]
+
+
+def of(resources: list[Json], kind: str) -> list[Json]:
+    return [each for each in resources if each["type"] == kind]
+
+
+def topics(resources: list[Json]) -> list[str]:
+    """Where the topics are: the last digit of the subscription, and the resource group."""
+    ids = [each["id"].split("/") for each in of(resources, "Microsoft.EventGrid/systemTopics")]
+    return [f"{parts[2][-1]} {parts[4]}" for parts in ids]
+
+
+def told(resources: list[Json]) -> set[str]:
+    """The last letters of the action groups that alerts tell."""
+    rules = [each["properties"]["actions"] for each in of(resources, "Microsoft.Insights/scheduledQueryRules")]
+    metrics = [each["properties"]["actions"] for each in of(resources, "Microsoft.Insights/metricAlerts")]
+    groups = [*(group for rule in rules for group in rule["actionGroups"])]
+    return {each[-1] for each in [*groups, *(group["actionGroupId"] for metric in metrics for group in metric)]}
+
+
+def assigned(resources: list[Json]) -> list[str]:
+    """Whom roles are assigned to: an object id, or the kind of resource whose identity it is."""
+    who = [each["properties"]["principalId"] for each in of(resources, "Microsoft.Authorization/roleAssignments")]
+    kinds = ("userAssignedIdentities", "systemTopics/all", "systemTopics")
+    return sorted(next((kind for kind in kinds if kind in each), each) for each in who)
+
+
+# What a parameter is for, and what follows when it is given.
+PARAMETERS: dict[str, tuple[str, Check, object]] = {
+    "two subscriptions: in each a topic, its dead-letter role and the patch role": (
+        f"param subscriptionIds = ['{compiler.SUBSCRIPTION}', '{OTHER}']",
+        lambda found: (topics(found), assigned(found)),
+        (["1 rg-x", "2 rg-x-events"], ["systemTopics"] * 2 + ["userAssignedIdentities"] * 6),
+    ),
+    "a topic that is there: no other is made, and its identity gets the dead-letter role": (
+        f"param subscriptionIds = ['{OTHER}']\nparam existingSystemTopicIds = ['{SHARED}']",
+        lambda found: (topics(found), assigned(found)),
+        ([], ["systemTopics/all"] + ["userAssignedIdentities"] * 5),
+    ),
+    "no right to assign roles: none is assigned, nor defined": (
+        "param assignRoles = false",
+        lambda found: (assigned(found), of(found, "Microsoft.Authorization/roleDefinitions")),
+        ([], []),
+    ),
+    "an operator: three roles": (
+        f"param operators = [{{ principalId: '{OTHER}', principalType: 'Group' }}]",
+        lambda found: assigned(found).count(OTHER),
+        3,
+    ),
+    "a group that is told of alerts, and no mail": (
+        "param actionGroupIds = ['/subscriptions/x/resourceGroups/y/providers/Microsoft.Insights/actionGroups/z']",
+        lambda found: (told(found), of(found, "Microsoft.Insights/actionGroups")),
+        ({"z"}, []),
+    ),
+}
+
+
+@pytest.mark.parametrize(("parameters", "seen", "expected"), PARAMETERS.values(), ids=PARAMETERS)
+def test_what_a_parameter_changes(bicep: Compiler, parameters: str, seen: Check, expected: object) -> None:
+    resources, said = bicep.evaluate("main.bicep", f"param environmentName = 'x'\nparam mode = 'assess'\n{parameters}")
+    assert said == ""
+    assert seen(resources) == expected
+
+
+def sources(folder: Path) -> dict[Path, str]:
+    return {path: path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.bicep*")) if path.is_file()}
