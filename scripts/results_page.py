@@ -1,8 +1,8 @@
 """Fills docs/results.md: `python -m scripts.results_page`.
 
 The page is written by hand but for the blocks between `<!-- rows: NAME -->` and `<!-- end -->`. Each gets the query of
-that panel (infra/results/panels) and the rows it gives over the recorded run of the demo. A test holds the committed
-page to what this makes.
+that panel (infra/results/panels) and the rows it gives over the recorded run of the demo, or of a bad day. A test holds
+the committed page to what this makes.
 """
 
 from __future__ import annotations
@@ -14,21 +14,26 @@ from pathlib import Path
 from typing import Any
 
 from simulator import logs
+from simulator.shapes import SUBSCRIPTION
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
-RECORDED = ROOT / "tests" / "payloads" / "demo-logs.json.gz"
-MOST_ROWS = 6
+RECORDED = ROOT / "tests" / "payloads"
+MOST_ROWS = 9
 MOST_CHARACTERS = 70
-_BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight))? -->\n).*?(<!-- end -->)", re.DOTALL)
+_ONE = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-office/providers/microsoft.compute/virtualmachines/apt-broken"
+_BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight|on a bad day))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # Ids that are long and say nothing here; the name stands beside them.
 _LEFT_OUT = {"machine", "portal", "operation", "row_key"}
 
 
 def filled(page: str) -> str:
     """The page with its blocks made anew."""
-    demo = logs.Workspace.after(logs.read(RECORDED))
-    return _BLOCK.sub(lambda match: f"{match[1]}{_block(match[2], _busy(demo) if match[3] else demo)}{match[4]}", page)
+    demo, bad_day = (
+        logs.Workspace.after(logs.read(RECORDED / name)) for name in ("demo-logs.json.gz", "bad-day-logs.json.gz")
+    )
+    workspaces = {None: demo, "in flight": _busy(demo), "on a bad day": bad_day}
+    return _BLOCK.sub(lambda match: f"{match[1]}{_block(match[2], workspaces[match[3]])}{match[4]}", page)
 
 
 def _busy(demo: logs.Workspace) -> logs.Workspace:
@@ -39,7 +44,7 @@ def _busy(demo: logs.Workspace) -> logs.Workspace:
 
 def _block(name: str, workspace: logs.Workspace) -> str:
     query = (logs.RESULTS / "panels" / f"{name}.kql").read_text(encoding="utf-8").strip()
-    table = _table(workspace.ask(query))
+    table = _table(workspace.ask(query, machine=_ONE))
     return f"\n{table}\n\n<details><summary>query</summary>\n\n```kusto\n{query}\n```\n\n</details>\n"
 
 

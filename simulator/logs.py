@@ -121,17 +121,17 @@ class Workspace:
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         return kql.evaluate((RESULTS / "PatchEvents.kql").read_text(encoding="utf-8"), self.tables, self.now, schema)
 
-    def ask(self, query: str, *images: str) -> list[Row]:
-        """The rows of a query whose parameter {Image} is set to these images, or to all."""
+    def ask(self, query: str, *images: str, machine: str = "") -> list[Row]:
+        """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} to this id."""
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         schema["patchevents"] = dict(self.patch_events.columns)
         tables = {**self.tables, "PatchEvents": self.patch_events.rows}
-        return kql.evaluate(with_images(query, *images), tables, self.now, schema).rows
+        return kql.evaluate(with_parameters(query, *images, machine=machine), tables, self.now, schema).rows
 
 
-def with_images(query: str, *images: str) -> str:
-    """The query as the workbook sends it: a list of quoted texts, '*' for all images."""
-    return query.replace("{Image}", ", ".join(f"'{image}'" for image in images or ("*",)))
+def with_parameters(query: str, *images: str, machine: str = "") -> str:
+    """The query as the workbook sends it. Images are a list of quoted texts, '*' for all of them."""
+    return query.replace("{Image}", ", ".join(f"'{image}'" for image in images or ("*",))).replace("{Machine}", machine)
 
 
 def _common(time: datetime, function: str, invocation_id: str, **properties: str) -> Row:

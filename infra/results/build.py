@@ -138,6 +138,8 @@ class Panel:
     width: int = 100
     census: bool = False  # of the newest census, whatever the time range is
     good: bool = False  # no rows are good news
+    exports: str = ""  # the parameter that takes the `machine` of the row that is clicked
+    needs: str = ""  # shown only when this parameter has a value
     formats: Mapping[str, JSON] = field(default_factory=dict)
     chart: Mapping[str, Any] = field(default_factory=dict)
 
@@ -157,8 +159,12 @@ class Panel:
         content |= {"timeContext": {"durationMs": TWO_DAYS_MS}} if self.census else {}
         content |= {} if self.census else {"timeContextFromParameter": "TimeRange"}
         content |= {"chartSettings": dict(self.chart)} if self.chart else {}
+        if self.exports:
+            content |= {"exportFieldName": "machine", "exportParameterName": self.exports, "exportDefaultValue": ""}
         content |= self._tile() if self.show == "tiles" else self._grid() if self.show == "table" else {}
-        return {"type": 3, "content": content, "customWidth": str(self.width), "name": self.name}
+        item = {"type": 3, "content": content, "customWidth": str(self.width), "name": self.name}
+        visible = {"parameterName": self.needs, "comparison": "isNotEqualTo", "value": ""}
+        return item | ({"conditionalVisibility": visible} if self.needs else {})
 
     def _tile(self) -> JSON:
         [(column, look)] = self.formats.items()
@@ -210,6 +216,8 @@ LABELS = {
     "p50_seconds": "half within", "p95_seconds": "95 % within", "machine_count": "machines",
     "failed_stages": "failed stages", "longest_seconds": "longest", "handed_out": "handed out",
     "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
+    "operation_kind": "operation", "operation": "its id", "TimeGenerated": "when", "first_day": "first day",
+    "last_day": "last day",
 }  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
@@ -316,13 +324,19 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Machines": (
-        "Every machine of the newest census: filter above the columns, or export it (the arrow at the right).",
+        "Every machine of the newest census: filter above the columns, or export it (the arrow at the right). "
+        "Click a row, and what happened to that machine in the time range is shown below.",
         (
-            Panel("census", "All machines", NO_CENSUS, census=True,
+            Panel("census", "All machines", NO_CENSUS, census=True, exports="Machine",
                   formats=LINKED | dict.fromkeys(MOMENTS, MOMENT) | {
                       "compliance": icons(within="success", late="4"), "support_state": VERDICT,
                       "pending_critical": RED_HEAT, "pending_security": HEAT,
                   }),
+            Panel("history", "What happened to the machine that was clicked", "Nothing, in this time range.",
+                  needs="Machine", formats={"TimeGenerated": MOMENT, "until": MOMENT, "failed": RED_HEAT}),
+            Panel("proof", "For the auditor: on how many days each machine was within the SLA", NO_CENSUS,
+                  formats=LIST | dict.fromkeys(("first_day", "last_day", "last_installed"), MOMENT)
+                  | {"late": RED_HEAT, "unknown": HEAT}),
         ),
     ),
 }  # fmt: skip

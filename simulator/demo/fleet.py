@@ -21,8 +21,8 @@ _MANAGED = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Com
 REGIONS = ("westeurope", "northeurope", "swedencentral", "francecentral")
 # Resource groups: name → what its PUT says besides the location.
 GROUPS: Mapping[str, Mapping[str, Any]] = {
-    "rg-shop": {},
-    "rg-office": {},
+    "rg-shop": {"tags": {"owner": "shop"}},
+    "rg-office": {"tags": {"owner": "office"}},
     "rg-lab": {"tags": {"patch-mode": "off"}},
     "MC_shop_aks_westeurope": {},
 }

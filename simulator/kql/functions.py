@@ -226,6 +226,26 @@ def _group(pattern: re.Pattern[str], number: int, text: str) -> str:
     return (match[number] or "") if match else ""
 
 
+# Kusto counts the boundaries that lie between the two: 23:59:59 and 00:00:01 are a day apart.
+_PERIODS = {"second": "1s", "minute": "1m", "hour": "1h", "day": "1d"}
+
+
+def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    _expect(name, arguments, 3, 3, at)
+    period, later, earlier = arguments
+    span = _PERIODS.get(period.evaluate([])) if period.constant and period.type == "string" else None
+    if span is None:
+        raise unknown(f"{name}() of that period", at)
+    if (later.type, earlier.type) != ("datetime", "datetime"):
+        raise unknown(f"{name}() of a {later.type} and a {earlier.type}", at)
+    ticks = values.ticks_of_span(span)
+
+    def boundaries(one: int | None, other: int | None) -> int | None:
+        return None if one is None or other is None else one // ticks - other // ticks
+
+    return apply(boundaries, "long", later, earlier)
+
+
 def _only_strings(name: str, arguments: Sequence[Compiled], at: Place) -> None:
     for argument in arguments:
         if argument.type != "string":
@@ -240,4 +260,5 @@ _SPECIAL: Mapping[str, Callable[[str, Sequence[Compiled], Place], Compiled]] = {
     "strcat": _strcat,
     "replace_string": _replace_string,
     "extract": _extract,
+    "datetime_diff": _datetime_diff,
 }

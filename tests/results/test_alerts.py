@@ -12,7 +12,8 @@ from infra.results import build
 from simulator import logs
 from tests.results.written import exceptions, lines
 
-DEMO = Path(__file__).parents[1] / "payloads" / "demo-logs.json.gz"
+PAYLOADS = Path(__file__).parents[1] / "payloads"
+DEMO, BAD_DAY = PAYLOADS / "demo-logs.json.gz", PAYLOADS / "bad-day-logs.json.gz"
 ALERTS: list[dict[str, Any]] = json.loads((logs.RESULTS / "alerts.json").read_text(encoding="utf-8"))
 MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm"
 NOTHING: logs.Tables = {name: [] for name in logs.SCHEMA}
@@ -114,6 +115,19 @@ def fired(name: str, tables: logs.Tables) -> list[dict[str, Any]]:
     [alert] = [each for each in ALERTS if each["name"] == name]
     rows = logs.Workspace(tables, logs.Workspace.after(quiet()).now).ask(alert["query"])
     return rows if len(rows) > alert["threshold"] else []
+
+
+def test_a_bad_day_of_the_real_app_fires_them() -> None:
+    tables = logs.read(BAD_DAY)
+    told = {alert["name"]: fired(alert["name"], tables) for alert in ALERTS}
+    # Its sweeps go on but for the last minute, no operation hangs for hours, and nothing samples the lines.
+    assert {name for name, rows in told.items() if not rows} == {
+        "sweep-not-running", "machines-overdue", "journal-sampled",
+    }  # fmt: skip
+    assert {row["queue"] for row in told["poisoned-messages"]} == {"install-requests-poison"}
+    assert [row["setting"] for row in told["settings-refused"]] == ["PATCH_MODE"]
+    assert {row["reason"] for row in told["failures-grouped"]} == {"the package manager is broken"}
+    assert "left_out_of_the_package" in told["app-without-functions"][0]["OuterMessage"]
 
 
 @pytest.mark.parametrize("name", [alert["name"] for alert in ALERTS])

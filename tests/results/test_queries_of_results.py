@@ -52,7 +52,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     saved = official(logs.SCHEMA, {"PatchEvents.kql": FILES["PatchEvents.kql"]}, folder)
     tables = {**logs.SCHEMA, "PatchEvents": dict(saved["PatchEvents.kql"]["columns"])}
     wrong = {"a wrong column": "PatchEvents | where evnt == 'x'", "a wrong table": "AppTrace | count"}
-    asked = {name: logs.with_images(text) for name, text in QUERIES.items()}
+    asked = {name: logs.with_parameters(text) for name, text in QUERIES.items()}
     return {**saved, **official(tables, {**asked, **wrong}, folder)}
 
 
@@ -72,7 +72,7 @@ def test_the_evaluator_gives_the_official_columns(name: str, answers: Mapping[st
     schema: dict[str, Mapping[str, str]] = {table.lower(): columns for table, columns in logs.SCHEMA.items()}
     schema["patchevents"] = dict(answers["PatchEvents.kql"]["columns"])
     now = logs.Workspace.after(logs.read(ROOT / "tests" / "payloads" / "demo-logs.json.gz")).now
-    found = kql.evaluate(logs.with_images(FILES[name]), {}, now, schema)
+    found = kql.evaluate(logs.with_parameters(FILES[name]), {}, now, schema)
     assert [list(column) for column in found.columns] == answers[name]["columns"]
 
 

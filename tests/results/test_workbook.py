@@ -5,7 +5,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from functions.decision import State
 from infra.results import build
 from simulator import logs
-from tests.results.written import both, exceptions, lines
+from tests.results.written import NOON, both, lines
 
 ROOT = Path(__file__).parents[2]
 PAYLOADS = ROOT / "tests" / "payloads"
@@ -74,7 +74,8 @@ def test_the_first_thing_shown_is_who_is_patched_by_nobody() -> None:
 
 def test_only_parameters_that_are_there_are_used() -> None:
     parameters = {each["name"] for each in WORKBOOK["items"][0]["content"]["parameters"]}
-    assert parameters == {"TimeRange", "Image"}
+    parameters |= {name for item in QUERY_ITEMS if (name := item["content"].get("exportParameterName"))}
+    assert parameters == {"TimeRange", "Image", "Machine"}
     for item in QUERY_ITEMS:
         content = item["content"]
         assert set(re.findall(r"\{(\w+)", content["query"])) <= parameters
@@ -106,30 +107,27 @@ def busy() -> logs.Workspace:
 
 
 @cache
-def trouble() -> logs.Workspace:
-    written = lines(
-        ("failures.grouped", {"shared": "image", "value": "/g", "reason": "full", "count": 3, "machines": "a, b, c"}),
-        ("poison.found", {"queue": "assess-requests-poison", "count": 2, "since": "2026-11-25T11:00:00+00:00"}),
-        ("step.failed", {"function": "on_reconcile", "problem": "the ledger does not answer"}),
-    )
-    for row in written["AppRequests"][2:]:
-        row["Success"] = False
-    return logs.Workspace.after(both(written, exceptions([("Host.Results", "StepFailed: no ledger")])))
+def bad_day() -> logs.Workspace:
+    return logs.Workspace.after(logs.read(PAYLOADS / "bad-day-logs.json.gz"))
 
 
 NOT_IN_THE_DEMO = {
-    "in-flight": busy, "grouped": trouble, "troubles": trouble, "failed-invocations": trouble, "exceptions": trouble,
+    "in-flight": busy, "grouped": bad_day, "troubles": bad_day, "failed-invocations": bad_day, "exceptions": bad_day,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [*PANELS, "_images"])
 def test_every_panel_shows_something(name: str) -> None:
     workspace = NOT_IN_THE_DEMO.get(name, demo)()
-    rows = workspace.ask(build.text_of("panels", name))
+    rows = workspace.ask(build.text_of("panels", name), machine=counted()[0]["machine"])
     assert rows
     formats = PANELS[name].formats if name in PANELS else {}
     assert set(formats) <= rows[0].keys(), "a column that is formatted and not there"
     assert all(set(build_axes(name)) <= row.keys() for row in rows)
+    if name in PANELS and PANELS[name].show == "table":
+        hidden = {column for column, look in formats.items() if look is build.HIDDEN}
+        unreadable = {column for column in rows[0].keys() - hidden if "_" in column} - build.LABELS.keys()
+        assert unreadable == set(), "a column without a label"
 
 
 def build_axes(name: str) -> list[str]:
@@ -169,6 +167,58 @@ def test_a_tile_counts_the_machines_of_the_newest_census(name: str) -> None:
 def test_the_tile_and_the_list_tell_of_the_same_machines_right_after_the_census() -> None:
     [tile] = demo().ask(build.text_of("panels", "needs-a-person"))
     assert len(demo().ask(build.text_of("panels", "held"))) == tile["machines"]
+
+
+def test_the_tile_of_the_last_sweep_counts_the_minutes() -> None:
+    finished = lines(("sweep.finished", {"rows": 1}), ("sweep.skipped", {}))
+    workspace = logs.Workspace(finished, NOON + timedelta(minutes=42, seconds=3))
+    assert workspace.ask(build.text_of("panels", "last-sweep"))[0]["minutes"] == 42
+    assert workspace.until(NOON - timedelta(hours=1)).ask(build.text_of("panels", "last-sweep")) == []
+
+
+def test_the_late_are_told_from_the_unknown() -> None:
+    verdicts = ("late", "late", "within", "unknown", "unknown", "unknown")
+    line = {"image": "/i", "patchers": "us", "state": "due", "owner": "shop", "sla_days": 14.0}
+    written = lines(
+        *(
+            ("machine.counted", {"machine": f"/subscriptions/s/{number}", "compliance": verdict, **line})
+            for number, verdict in enumerate(verdicts)
+        )
+    )
+    workspace = logs.Workspace.after(written)
+    [tile] = workspace.ask(build.text_of("panels", "late"))
+    assert tile["machines"] == 2
+    for name in ("sla-by-image", "sla-by-owner"):
+        [row] = workspace.ask(build.text_of("panels", name))
+        assert (row["within"], row["late"], row["unknown"], row["sla_days"]) == (1, 2, 3, 14.0)
+
+
+def test_the_proof_counts_each_day_once_by_its_last_census() -> None:
+    line = {"machine": "/subscriptions/s/a", "image": "/i"}
+    days = [("24", "late"), ("24", "within"), ("25", "late")]
+    written = lines(*(("machine.counted", {**line, "compliance": verdict}) for _, verdict in days))
+    for row, (day, _) in zip(written["AppTraces"], days, strict=True):
+        row["TimeGenerated"] = row["TimeGenerated"].replace("2026-11-25", f"2026-11-{day}")
+    [row] = logs.Workspace.after(written).ask(build.text_of("panels", "proof"))
+    assert (row["days"], row["within"], row["late"], row["unknown"]) == (2, 1, 1, 0)
+
+
+def test_the_history_is_of_one_machine_and_in_order() -> None:
+    machine = next(line["machine"] for line in counted() if line["machine"].endswith("/apt-broken"))
+    rows = demo().ask(build.text_of("panels", "history"), machine=machine)
+    told = [row["event"] for row in rows]
+    assert [event for event in told if event.startswith("installation.")] == [
+        "installation.queued", "installation.started", "installation.ended", "installation.seen",
+    ]  # fmt: skip
+    assert told[-1] == "machine.held"
+    assert {row["name"] for row in demo().patch_events.rows if row["machine"] == machine} == {"apt-broken"}
+    assert demo().ask(build.text_of("panels", "history"), machine="/no/such/machine") == []
+
+
+def test_the_history_is_shown_once_a_machine_is_clicked() -> None:
+    named = {item["name"]: item for item in QUERY_ITEMS}
+    assert named["census"]["content"]["exportParameterName"] == "Machine"
+    assert named["history"]["conditionalVisibility"]["parameterName"] == "Machine"
 
 
 def test_states_add_up_to_the_fleet() -> None:

@@ -255,6 +255,10 @@ def test_summarize_counts(query: str, expected: list[dict[str, Any]]) -> None:
         ("replace_string('web/versions/1', '/versions/', ' ')", "web 1"),
         ("extract('.*/images/(.+)', 1, '/images/x/images/web/versions/1')", "web/versions/1"),
         ("extract('.*/images/(.+)', 1, 'canonical:ubuntu')", ""),
+        ("datetime_diff('minute', datetime(2017-10-30 23:05:01), datetime(2017-10-30 23:00:59))", 5),
+        ("datetime_diff('hour', datetime(2017-10-31 01:00:00), datetime(2017-10-30 23:59:00))", 2),
+        ("datetime_diff('day', datetime(2017-09-30 23:59:00), datetime(2017-10-29 00:00:00))", -29),
+        ("datetime_diff('second', todatetime(''), datetime(2017-10-29 00:00:00))", None),
     ],
 )
 def test_text_numbers_and_moments(expression: str, expected: object) -> None:
@@ -357,6 +361,9 @@ def test_table_names_ignore_case_and_column_names_do_not() -> None:
         ("machines | project a = name * 2", KqlError, "string \\* long"),
         ("machines | project a = extract('(a|b)', 1, name)", Unsupported, "the pattern"),
         ("machines | project a = extract('(a)', 2, name)", Unsupported, "a group that is not there"),
+        ("machines | project a = datetime_diff('week', since, since)", Unsupported, "of that period"),
+        ("machines | project a = datetime_diff(name, since, since)", Unsupported, "of that period"),
+        ("machines | project a = datetime_diff('day', since, size)", Unsupported, "of a datetime and a long"),
         ("machines | project a = strcat(name, size)", Unsupported, r"strcat\(\) of a long"),
         ("machines | project a = replace_string(name, '', 'x')", Unsupported, "an empty or computed text"),
         ("machines | join (notes) on name", Unsupported, "join without a kind at line 1, column 12"),
