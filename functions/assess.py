@@ -43,7 +43,10 @@ async def on_event(doors: Doors, machine_id: MachineId) -> None:
     previous = release(stored.record, doors.clock()) if stored else None
     step = await _decide(doors, machine, previous)
     if isinstance(step, Assess) or step.state in NOT_READY:  # only now is the group worth a second read
-        machine = machine.in_group(await doors.compute.group(machine_id))
+        try:
+            machine = machine.in_group(await doors.compute.group(machine_id))
+        except BadInput as problem:
+            return journal.write("machine.unreadable", where="resource group", machine=machine_id, problem=problem)
         step = await _decide(doors, machine, previous)
     if not isinstance(step, Assess) and step.state not in NOT_READY:
         return await _leave(doors, stored, machine, step.state, step.reason)

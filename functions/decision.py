@@ -348,6 +348,8 @@ def _supported(case: Case) -> Step:
     machine, settings, verdict = case.machine, case.settings, case.verdict
     wanted, total = wanted_count(machine, settings), sum(verdict.counts.values())
     installed = machine.installation
+    if verdict.status.lower() == "failed":  # its empty counts are no news: the machine is not patched for it
+        return Assess(State.DUE, "the last assessment failed")
     if _installed_since(case):
         return Assess(State.DUE, "the last assessment is older than the last installation")
     if _stale(verdict.assessed, case.now, settings.min_interval):

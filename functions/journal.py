@@ -7,13 +7,15 @@ line holds an identity, claims, a token, or a URL with its signature: whoever wr
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 
-from functions.machine import without_secrets
+from functions.machine import shown, without_secrets
 
 LONGEST_LINE = 32_000  # characters; the host cuts at 32,768
 _LONGEST_FIELD = 2_000
+_LARGEST_NUMBER = 2**53  # what readers of JSON keep exactly; a number of thousands of digits would not fit a line
 
 _log = logging.getLogger("journal")
 
@@ -72,7 +74,7 @@ Field = str | int | float | bool | Enum | datetime | timedelta | object | None
 
 
 def write(event: str, **fields: Field) -> None:
-    """Writes one line. Empty fields are left out; objects are written as their text."""
+    """Writes one line. Empty fields are left out; objects are written as their text, and what is nested never."""
     line: dict[str, str | int | float | bool] = {"event": event}
     for name, value in fields.items():
         if value is not None and value != "":
@@ -87,8 +89,10 @@ def write(event: str, **fields: Field) -> None:
 def _plain(value: object) -> str | int | float | bool:
     if isinstance(value, Enum):
         return str(value.value) if isinstance(value.value, str) else value.name.lower()
-    if isinstance(value, bool | int | float):
-        return value
+    if isinstance(value, int | float):
+        return value if abs(value) <= _LARGEST_NUMBER else "a number out of range"  # NaN is never less
+    if isinstance(value, Mapping | list | tuple | set):
+        return shown(value)
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):

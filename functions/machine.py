@@ -22,10 +22,16 @@ _GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
 _MARKETPLACE_PARTS = 3  # colons of publisher:offer:sku:version
 _FRACTION = re.compile(r"(\.\d{6})\d+")
-# What no error line may repeat: a URL's user and password, and the key or signature of a connection string.
+# Lower-cased it becomes an ASCII letter, the only character that does: an id with it would name another machine.
+_KELVIN_SIGN = "\u212a"
+_LONGEST_TEXT = 4_000  # of one value: the ledger's columns hold 32,768 characters, and Azure's longest id 2,048
+_MOST_PATCHES = 1_000_000  # of one class: more is no count
+# What no error line may repeat: a URL's user, password and query, a token, and the keys of a connection string.
 _SECRETS = (
     (re.compile(r"//[^/@\s]*@"), "//…@"),
     (re.compile(r"(https?://[^\s?'\"]*)\?[^\s'\"]*"), r"\1?…"),
+    (re.compile(r"(\bBearer\s+)\S+", re.IGNORECASE), r"\1…"),
+    (re.compile(r"\beyJ[\w-]{5,}\.[\w.-]+"), "…"),
     (re.compile(r"((?:key|sig|signature|password|pwd|secret|token)=)[^;&\s]+", re.IGNORECASE), r"\1…"),
 )
 GUID = re.compile(_GUID)
@@ -107,7 +113,7 @@ class MachineId:
     @classmethod
     def parse(cls, text: object) -> "MachineId":
         """Reads an id and nothing but an id. Raises BadInput."""
-        if isinstance(text, str) and (match := _MACHINE_ID.fullmatch(text.lower())):
+        if match := _MACHINE_ID.fullmatch(_lowered(text)):
             return cls(match["subscription"], match["group"], match["name"])
         raise BadInput(
             f"{shown(text)} is no virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
@@ -310,8 +316,8 @@ def group_from_json(body: Json) -> Group:
 
 def group_id(text: object) -> str:
     """The lower-cased id of a resource group. Raises BadInput."""
-    if isinstance(text, str) and _GROUP_ID.fullmatch(text.lower()):
-        return text.lower()
+    if _GROUP_ID.fullmatch(lowered := _lowered(text)):
+        return lowered
     raise BadInput(f"{shown(text)} is no resource group id")
 
 
@@ -364,7 +370,7 @@ def shown(value: object) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """A text with what may be secret cut out: a URL's user, password and query, keys and signatures."""
+    """A text with what may be secret cut out: a URL's user, password and query, tokens, keys and signatures."""
     for pattern, instead in _SECRETS:
         text = pattern.sub(instead, text)
     return text
@@ -405,7 +411,7 @@ def _verdict(row: Json) -> Verdict:
         assessment_id=_text(row.get("assessment_id")).lower(),
         assessed=time_or_none(row.get("assessment_started")),
         status=_text(row.get("assessment_status")),
-        counts={str(name).lower(): int(count) for name, count in counts.items() if isinstance(count, int)},
+        counts={str(name).lower(): count for name, count in counts.items() if is_count(count)},
         reboot_pending=row.get("reboot_pending") is True,
     )
 
@@ -467,6 +473,16 @@ def _os_type(value: object) -> OsType:
     raise BadInput(f"osDisk.osType is {shown(value)}; it should be Windows or Linux")
 
 
+def is_count(value: object) -> bool:
+    """Whether a value is a number of patches, and no truth value, fraction or nonsense."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_PATCHES
+
+
+def _lowered(text: object) -> str:
+    """An id in lower case; "" for what can be none."""
+    return text.lower() if isinstance(text, str) and _KELVIN_SIGN not in text else ""
+
+
 def _object(value: object) -> Json:
     return value if isinstance(value, Mapping) else {}
 
@@ -476,7 +492,7 @@ def _list(value: object) -> list[Any]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value if isinstance(value, str) and len(value) <= _LONGEST_TEXT else ""
 
 
 def _tags(value: object) -> dict[str, str]:

@@ -159,7 +159,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
             problems.append(Problem(setting.name, shown(text) if text else "not set", f"{setting.grammar}{precise}"))
     values["queue_endpoint"] = _storage(environ, "queue", problems)
     values["table_endpoint"] = _storage(environ, "table", problems)
-    values["client_id"] = environ.get("AzureWebJobsStorage__clientId", "") or environ.get("AZURE_CLIENT_ID", "")
+    values["client_id"] = _client_id(environ, problems)
     if values.get("mode") is Mode.INSTALL and "window" in values and values["window"] is None:
         problems.append(Problem("PATCH_WINDOW", "not set", f"{WINDOW_GRAMMAR}; PATCH_MODE=install is refused without"))
     if values.get("bake", timedelta(0)) >= values.get("round_length", timedelta.max):
@@ -220,12 +220,21 @@ def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) 
     account = environ.get("AzureWebJobsStorage__accountName", "")
     if not uri and re.fullmatch(r"[a-z0-9]{3,24}", account):
         return f"https://{account}.{service}.core.windows.net"
-    if re.fullmatch(r"https://[\w.-]+(:\d+)?(/\w+)?/?", uri):
+    if re.fullmatch(r"https://[\w.-]+(:\d+)?(/\w+)?/?", uri, re.ASCII):
         return uri.rstrip("/")
     problems.append(
         Problem(name, shown(uri) if uri else "not set", "https://<account>.<service>.core.windows.net, without a key")
     )
     return ""
+
+
+def _client_id(environ: Mapping[str, str], problems: list[Problem]) -> str:
+    """The client id of a user-assigned identity; "" for the system's own."""
+    name = next((name for name in ("AzureWebJobsStorage__clientId", "AZURE_CLIENT_ID") if environ.get(name)), "")
+    text = environ.get(name, "")
+    if not re.fullmatch(r"[\w-]{0,64}", text, re.ASCII):
+        problems.append(Problem(name, shown(text), "the client id of a user-assigned identity"))
+    return text
 
 
 # -- grammars: each takes the text and returns a value, or raises ValueError
@@ -244,7 +253,7 @@ def _choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
 
 def _number(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError
         return int(text)
 
@@ -253,7 +262,7 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 def _span(unit: str, low: float, high: float) -> Callable[[str], timedelta]:
     def read(text: str) -> timedelta:
-        if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text) or not low <= float(text) <= high:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not low <= float(text) <= high:
             raise ValueError
         return timedelta(**{unit: float(text)})
 
@@ -262,7 +271,7 @@ def _span(unit: str, low: float, high: float) -> Callable[[str], timedelta]:
 
 def _scope(text: str) -> tuple[str, ...]:
     items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
-    if not all(re.fullmatch(r"[\w().-]{1,90}", item) for item in items):
+    if not all(re.fullmatch(r"[\w().-]{1,90}", item, re.ASCII) for item in items):
         raise ValueError
     if len({bool(GUID.fullmatch(item)) for item in items}) > 1:
         raise ValueError  # Resource Graph takes subscriptions or management groups, not both
@@ -279,7 +288,7 @@ def _classifications(text: str) -> tuple[str, ...]:
 
 def _packages(text: str) -> tuple[str, ...]:
     items = tuple(item.strip() for item in text.split(",") if item.strip())
-    if not all(re.fullmatch(r"[\w.+:~*?-]{1,200}", item) for item in items):
+    if not all(re.fullmatch(r"[\w.+:~*?-]{1,200}", item, re.ASCII) for item in items):
         raise ValueError
     return items
 
@@ -297,7 +306,7 @@ def _created_after(text: str) -> datetime | None:
 
 def _duration_minutes(text: str) -> int:
     """Only PT…H…M: the Linux extension reads neither days nor weeks (Azure/LinuxPatchExtension)."""
-    match = re.fullmatch(r"PT(?:(\d{1,2})H)?(?:(\d{1,3})M)?", text, re.IGNORECASE)
+    match = re.fullmatch(r"PT(?:(\d{1,2})H)?(?:(\d{1,3})M)?", text, re.IGNORECASE | re.ASCII)
     minutes = int(match[1] or 0) * 60 + int(match[2] or 0) if match else 0
     if not 30 <= minutes <= 235:
         raise ValueError
@@ -305,7 +314,7 @@ def _duration_minutes(text: str) -> int:
 
 
 def _endpoint(text: str) -> str:
-    if not re.fullmatch(r"https://[\w.-]+(:\d+)?/?", text):
+    if not re.fullmatch(r"https://[\w.-]+(:\d+)?/?", text, re.ASCII):  # no host that only looks like Azure's
         raise ValueError
     return text.rstrip("/").lower()
 
@@ -324,7 +333,7 @@ def _schedule(text: str) -> str:
         raise ValueError
     for field, (low, high) in zip(fields, limits[-len(fields) :], strict=True):
         for part in field.split(","):
-            match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", part)
+            match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", part, re.ASCII)
             if not match or match[3] == "0":
                 raise ValueError
             if any(number and not low <= int(number) <= high for number in (match[1], match[2])):
@@ -341,7 +350,7 @@ def _blackouts(text: str) -> Blackouts:
 
 
 def _breaker(text: str) -> Breaker:
-    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE)
+    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE | re.ASCII)
     if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
         raise ValueError
     return Breaker(int(match[1]), timedelta(days=int(match[2])))

@@ -11,14 +11,14 @@ from datetime import datetime
 
 from functions import journal, report, settle
 from functions.cloud.errors import CloudError, Gone
-from functions.cloud.ledger import NewerRow, Stored, SweepLease
+from functions.cloud.ledger import NewerRow, Stored, SweepLease, place_of
 from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
 from functions.doors import Doors
 from functions.machine import BadInput, Group, Kind, Machine, MachineId, SupportState, Verdict
 from functions.operation import forget, hold_step, send, stopped
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode
-from functions.record import Phase, Record, claim, requeue
+from functions.record import OVERDUE_MARGIN, Phase, Record, claim, requeue
 from functions.rounds import ImageRecord, current
 
 BATCH = 100  # hand-outs between two renewals of the lease
@@ -35,15 +35,16 @@ class Sweep:
 
     doors: Doors
     rows: dict[MachineId, Stored] = field(default_factory=dict)
+    left_alone: dict[tuple[str, str], NewerRow] = field(default_factory=dict)  # by PartitionKey and RowKey
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     failed: list[str] = field(default_factory=list)
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
-        self.rows = {}
+        self.rows, self.left_alone = {}, {}
         async for item in self.doors.ledger.all():
             if isinstance(item, NewerRow):
-                journal.write("ledger.newer", problem=item)
+                self.left_alone[item.place] = item
             else:
                 self.rows[item.record.machine] = item
 
@@ -70,6 +71,8 @@ async def run(doors: Doors) -> None:
 async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
     doors, started = sweep.doors, sweep.doors.clock()
     await sweep.load()
+    for newer in sweep.left_alone.values():
+        journal.write("ledger.newer", problem=newer)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to settle, and nothing to read again
             await settle.operations(doors, sweep.rows.values())
@@ -195,7 +198,9 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
         return Plan((), {item.machine.id: wait for item in candidates}, {})
-    rows = [stored.record for stored in sweep.rows.values()]
+    rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
+    left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
+    candidates = [item for item in candidates if item.machine.id not in left]
     try:
         images = await _images(sweep, {item.machine.image.key for item in candidates if item.kind is Kind.INSTALL})
         candidates = [item for item in candidates if item.kind is Kind.ASSESS or item.machine.image.key in images]
@@ -203,13 +208,32 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     except (CloudError, BadInput) as error:
         sweep.fail("plan", error)
         return nothing
-    return make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+    plan = make(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+    return replace(plan, waits={**plan.waits, **left})
+
+
+def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
+    """A machine whose row this app must not touch takes nobody's place: not as a canary, and not in a cap."""
+    if (newer := sweep.left_alone.get(place_of(machine))) is None:
+        return None
+    remedy = "Deploy the newer release again; correct or delete a row that no release can read."
+    return Wait(State.HELD, f"left alone: {newer}", remedy)
+
+
+def _held_by_others(sweep: Sweep) -> list[Record]:
+    """What the rows of a newer release have in flight, as far as this one understands it: it fills caps all the same.
+
+    Not for ever: this one does not see it end.
+    """
+    now = sweep.doors.clock()
+    records = [newer.record for newer in sweep.left_alone.values() if newer.record]
+    return [each for each in records if now < (each.begun_at or each.due_at) + each.limit + OVERDUE_MARGIN]
 
 
 async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
     """The images' records. One of a newer version is left out, and its machines with it."""
     records = {}
-    for key in keys:
+    for key in sorted(keys):
         try:
             records[key] = (await sweep.doors.ledger.image(key)).record if key else ImageRecord("")
         except NewerRow as newer:

@@ -134,6 +134,8 @@ async def _states_of(
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         now = doors.clock()
+        if record and record.phase is Phase.HELD and not record.same_machine(machine):
+            record = None  # a hold of the machine that had this name before, or of its former image
         step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
         if isinstance(step, Assess | Install):
             step = waits.get(machine.id, step)

@@ -218,8 +218,19 @@ class Windows:
     def opens(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The start of the next open stretch after `now` (and after the one that holds it); None within HORIZON."""
         now = _instant(now)
-        horizon = now + HORIZON
-        moment = self.closes(now, blackouts) or now
+        if end := self.closes(now, blackouts):
+            return self._first(end, now + HORIZON, blackouts)
+        known = _closed_until.get((self, blackouts))
+        if known is None or not known.asked <= now < known.until:
+            opens = self._first(now, now + HORIZON, blackouts)
+            known = _Closed(now, opens or now + _DAY, opens)
+            if len(_closed_until) >= _CLOSED_KEPT:
+                _closed_until.clear()
+            _closed_until[self, blackouts] = known
+        return known.opens
+
+    def _first(self, moment: datetime, horizon: datetime, blackouts: Blackouts) -> datetime | None:
+        """The first instant from `moment` on at which all are open and no black-out is; None before `horizon`."""
         while moment < horizon:
             # Each step goes to the latest of what is waited for, so nothing that is open for all is stepped over.
             starts = [_first_open(group, moment, horizon) for group in self.groups]
@@ -229,6 +240,18 @@ class Windows:
             moment = later
         return None
 
+
+class _Closed(NamedTuple):
+    """What opens() found when asked while closed. It stays so until then; "never" is looked for again after a day."""
+
+    asked: datetime
+    until: datetime
+    opens: datetime | None
+
+
+# Remembered: a sweep asks for every machine that waits, and two windows that never meet are 400 days to look through.
+_closed_until: dict[tuple[Windows, Blackouts], _Closed] = {}
+_CLOSED_KEPT = 1000
 
 ANY = Windows()
 

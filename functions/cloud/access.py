@@ -22,6 +22,7 @@ READ_SECONDS = 40
 DEFAULT_RETRY_AFTER_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # whatever a header says
 
+_CODE = re.compile(r"[\w./:-]{1,100}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _HOURS_MINUTES_SECONDS = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]+)?)")
 
@@ -117,8 +118,8 @@ def translate(error: Exception, what: str, starts_something: bool = False) -> Ex
     if isinstance(error, sdk.ServiceRequestError) and (not starts_something or _never_left(error)):
         return Unavailable(f"{what} could not be sent")
     # A success that cannot be read comes as HttpResponseError (DecodeError), as an error of json or of the text's
-    # encoding (both ValueErrors), or of a number that is none.
-    if isinstance(error, sdk.AzureError | TimeoutError | ValueError | OverflowError):
+    # encoding (both ValueErrors), of a number that is none, or of brackets within brackets, thousands deep.
+    if isinstance(error, sdk.AzureError | TimeoutError | ValueError | OverflowError | RecursionError):
         return OutcomeUnknown(f"no answer to {what}") if starts_something else Unavailable(f"no answer to {what}")
     return error
 
@@ -149,10 +150,16 @@ def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
 def _details(error: Any) -> tuple[str, list[str], str]:
     """(code, all codes, message). The SDK parses both body shapes of Azure, wrapped and flat, into error.error."""
     parsed = getattr(error, "error", None)
-    code = str(getattr(parsed, "code", "") or getattr(error, "error_code", "") or "")
-    details = getattr(parsed, "details", None) or []
-    codes = [code, *(str(getattr(detail, "code", "") or "") for detail in details)]
-    return code, codes, str(getattr(parsed, "message", "") or "")
+    code = _code(getattr(parsed, "code", "")) or _code(getattr(error, "error_code", ""))
+    details = getattr(parsed, "details", None)
+    codes = [code, *(_code(getattr(detail, "code", "")) for detail in (details if isinstance(details, list) else []))]
+    message = getattr(parsed, "message", "")
+    return code, codes, message if isinstance(message, str) else ""
+
+
+def _code(value: object) -> str:
+    """A code of Azure's as it came; "" for what cannot be one: it becomes part of a machine's reason."""
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else ""
 
 
 def retry_after_seconds(response: Any) -> float:

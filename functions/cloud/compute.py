@@ -24,8 +24,10 @@ from functions.machine import (
     Machine,
     MachineId,
     group_from_json,
+    group_id,
     in_progress,
     machine_from_arm,
+    shown,
 )
 
 SEND_SECONDS = 55  # for the whole POST; `begin` allows 60
@@ -36,8 +38,10 @@ BUCKET_SIZE = 600  # tokens per subscription and region (Azure's compute throttl
 
 _OPERATION_PATH = re.compile(
     rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,  # without the second, a long ſ would do for an s
 )
+_TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
+_LONGEST_STATUS = 100
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Outcome:
     @property
     def patch_status(self) -> str:
         """The result's own status where there is one: envelope and result are separate."""
-        return str(self.result.get("status") or self.status)
+        return _status(self.result.get("status")) or self.status
 
 
 class Compute:
@@ -78,11 +82,16 @@ class Compute:
         body = await self._get(
             machine.subscription, f"{machine}?$expand=instanceView", MACHINE_API_VERSION, "reading a machine"
         )
-        return machine_from_arm(body)
+        read = machine_from_arm(body)
+        if read.id != machine:
+            raise BadInput(f"an answer about {shown(machine.name)} is about {shown(read.id.name)}, another machine")
+        return read
 
     async def group(self, machine: MachineId) -> Group:
-        """The resource group of a machine: tags and managedBy."""
+        """The resource group of a machine: tags and managedBy. Raises as machine() does."""
         body = await self._get(machine.subscription, machine.group_id, GROUP_API_VERSION, "reading a resource group")
+        if group_id(body.get("id")) != machine.group_id:
+            raise BadInput(f"an answer about {shown(machine.group)} is about another resource group")
         return group_from_json(body)
 
     async def start(self, machine: Machine, kind: Kind, order: Json | None, send_by: datetime) -> Accepted:
@@ -110,19 +119,21 @@ class Compute:
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
         """Asks an operation how it stands. Raises Gone when Azure no longer knows it."""
-        self.operation_id(url)
+        operation_id = self.operation_id(url)
         body = await self._get(machine.subscription, url, None, "asking an operation")
+        if str(body.get("name") or operation_id).lower() != operation_id:
+            raise Unavailable("asking an operation: the answer is about another one")
         properties = body.get("properties") if isinstance(body.get("properties"), Mapping) else {}
         output = (properties or {}).get("output")
         result = dict(output) if isinstance(output, Mapping) else {}
         if isinstance(body.get("error"), Mapping):
             result.setdefault("error", body["error"])
-        return Outcome(str(body.get("status") or "Unknown"), result)
+        return Outcome(_status(body.get("status")) or "Unknown", result)
 
     def operation_id(self, url: str) -> str:
         """The GUID of an operation URL. Raises BadInput on any other URL: our token goes to ARM alone."""
         match = None
-        if url.isprintable() and " " not in url:  # urlsplit would drop a line break silently
+        if url.isascii() and url.isprintable() and not set(url) & set(" #"):  # urlsplit drops a line break silently
             with suppress(ValueError):  # a host in broken brackets
                 parts, arm = urlsplit(url), urlsplit(self._access.settings.arm_endpoint)
                 if (parts.scheme, parts.netloc.lower()) == (arm.scheme, arm.netloc.lower()):
@@ -168,9 +179,14 @@ class Compute:
     def _note_tokens(self, bucket: tuple[str, str], answers: list[Any]) -> None:
         for answer in answers:
             for part in str(answer.headers.get("x-ms-ratelimit-remaining-resource") or "").split(","):
-                name, _, left = part.partition(";")
-                if name.strip().endswith(PATCH_BUCKET) and left.strip().isdigit():
-                    self._left[bucket] = int(left)
+                match = _TOKENS_LEFT.fullmatch(part)
+                if match and match[1].endswith(PATCH_BUCKET):
+                    self._left[bucket] = int(match[2])
+
+
+def _status(value: object) -> str:
+    """A status as Azure writes it; "" for what cannot be one."""
+    return value if isinstance(value, str) and len(value) <= _LONGEST_STATUS else ""
 
 
 def install_order(

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from functions import journal
 from functions.cloud import queries
@@ -32,6 +32,8 @@ PAGE_ROWS = 1000  # the most that Resource Graph gives
 PATIENCE = 5  # pauses for one page
 LONGEST_PAUSE_SECONDS = 10.0
 IDS_A_QUERY = 250  # it asks for fewer than 300 ids a query
+
+Seen = TypeVar("Seen")
 
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
 
@@ -98,23 +100,27 @@ class Graph:
 
         Linux package managers publish no such time: their machines are missing.
         """
-        return await self._times("oldest_patches", min)
+        return await self._times(queries.fill("oldest_patches"), min)
 
     async def last_installations(self) -> dict[str, datetime]:
         """When the newest installation that did not fail began, by lower-cased machine id; Graph keeps 30 days."""
-        return await self._times("last_installations", max)
+        return await self._times(queries.fill("last_installations"), max)
 
     async def _times(self, query: str, pick: Callable[[datetime, datetime], datetime]) -> dict[str, datetime]:
         """One time a machine. Picked here: Resource Graph pages no summarize."""
         times: dict[str, datetime] = {}
-        async for row in self._rows(queries.fill(query)):
-            machine, at = str(row.get("machine")), time_or_none(row.get("at"))
+        async for machine, at in self._readable(
+            query, lambda row: (str(row.get("machine")), time_or_none(row.get("at")))
+        ):
             if at:
                 times[machine] = pick(times.get(machine, at), at)
         return times
 
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
-        """The machines of these patch-groups, tagged themselves or by their resource group."""
+        """The machines of these patch-groups, tagged themselves or by their resource group.
+
+        Raises BadInput: a member that cannot be read might be off, and its neighbours must not go then.
+        """
         for batch in batches(names):
             tagged = {
                 str(row.get("id")).lower(): str(row.get("patch_group"))
@@ -123,7 +129,11 @@ class Graph:
             for ids in list(batches(tagged)) or [batch]:  # no such group: the names, which are nobody's id
                 async for row in self._rows(queries.fill("group_members", names=batch, group_ids=ids)):
                     machine = MachineId.parse(row.get("id"))
-                    group = str(row.get("own_group") or "") or tagged[str(row.get("group_id"))]
+                    group = str(row.get("own_group") or "") or tagged.get(str(row.get("group_id")), "")
+                    if not group:
+                        raise BadInput(
+                            f"a member of a patch-group names no group, and its own is {shown(row.get('group_id'))}"
+                        )
                     running = str(row.get("power_code")).lower() == "powerstate/running"
                     yield Member(machine, group, running)
 
@@ -131,21 +141,17 @@ class Graph:
         """Resource groups by lower-cased id."""
         found: dict[str, Group] = {}
         for batch in batches(ids):
-            async for row in self._rows(queries.fill("groups_named", ids=batch)):
-                found[group_id(row.get("id"))] = group_from_json(row)
+            query = queries.fill("groups_named", ids=batch)
+            async for name, group in self._readable(query, lambda row: (group_id(row.get("id")), group_from_json(row))):
+                found[name] = group
         return found
 
     async def installations(self, ids: Iterable[str]) -> dict[str, list[SeenInstallation]]:
         """The installations that Graph shows of these machines, by lower-cased machine id."""
         found: dict[str, list[SeenInstallation]] = {}
         for batch in batches(ids):
-            async for row in self._rows(queries.fill("installations_of", ids=batch)):
-                seen = SeenInstallation(
-                    str(row.get("operation_id") or "").lower(),
-                    str(row.get("status") or ""),
-                    time_or_none(row.get("started")),
-                )
-                found.setdefault(str(row.get("machine") or "").lower(), []).append(seen)
+            async for machine, seen in self._readable(queries.fill("installations_of", ids=batch), _installation):
+                found.setdefault(machine, []).append(seen)
         return found
 
     async def fleet_counts(self) -> list[Json]:
@@ -155,12 +161,7 @@ class Graph:
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine an id: rows come sorted by id, and of several assessments of a machine the newest counts."""
         last: Machine | None = None
-        async for row in self._rows(query):
-            try:
-                machine = machine_from_graph(row)
-            except BadInput as error:
-                journal.write("machine.unreadable", where="Resource Graph", machine=shown(row.get("id")), problem=error)
-                continue
+        async for machine in self._readable(query, machine_from_graph):
             if last is not None and last.id != machine.id:
                 yield last
             elif last is not None and _assessed(last) > _assessed(machine):
@@ -169,8 +170,20 @@ class Graph:
         if last is not None:
             yield last
 
+    async def _readable(self, query: str, read: Callable[[Json], Seen]) -> AsyncIterator[Seen]:
+        """What each row says. One that cannot be read is reported and left out."""
+        async for row in self._rows(query):
+            try:
+                seen = read(row)
+            except BadInput as error:
+                name = shown(row.get("id"))
+                journal.write("machine.unreadable", where="Resource Graph", machine=name, problem=error)
+                continue
+            yield seen
+
     async def _rows(self, query: str) -> AsyncIterator[Json]:
         token: str | None = None
+        tokens: set[str | None] = set()
         while True:
             page = await self._page(query, token)
             for row in page.data:
@@ -182,6 +195,9 @@ class Graph:
                 if str(page.result_truncated).lower() == "true":
                     raise Unavailable("asking Resource Graph: the answer was cut short and names no next page")
                 return
+            if token in tokens:
+                raise Unavailable("asking Resource Graph: its pages go round in a circle")
+            tokens.add(token)
 
     async def _page(self, query: str, token: str | None) -> Any:
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
@@ -222,6 +238,13 @@ class Graph:
 
             self._client = ResourceGraphClient(self._access.credential, **self._access.client_options())
         return self._client
+
+
+def _installation(row: Json) -> tuple[str, SeenInstallation]:
+    operation_id, status = str(row.get("operation_id") or "").lower(), str(row.get("status") or "")
+    return str(row.get("machine") or "").lower(), SeenInstallation(
+        operation_id, status, time_or_none(row.get("started"))
+    )
 
 
 def _assessed(machine: Machine) -> str:

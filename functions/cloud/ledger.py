@@ -6,14 +6,14 @@ knows is never touched, only reported, so that going back to an older app is saf
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Any
 
 from functions.cloud.tables import Row, Table
-from functions.machine import Kind, MachineId, SupportState, Verdict, shown
+from functions.machine import Kind, MachineId, SupportState, Verdict, is_count, shown
 from functions.policy import LAST_RING
 from functions.record import Cause, Phase, Record
 from functions.rounds import ImageRecord, Tally
@@ -22,10 +22,21 @@ VERSION = 1
 APP = "app"  # the partition of the app's own rows
 SWEEP_LEASE = timedelta(minutes=5)
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
+_LONGEST_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole move
+_LARGEST_NUMBER = 2**31 - 1
+_LONGEST_LIMIT = timedelta(days=400)
+# What reading a column raises that holds something else than this module wrote.
+_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class NewerRow(Exception):
-    """A row to leave alone: of a version this app does not know, or not one of its own at all."""
+    """A row to leave alone: of a version this app does not know, or not one of its own at all.
+
+    `record` is what this app understands of it, to count the slot it may hold and for nothing else.
+    """
+
+    record: Record | None = None
+    place: tuple[str, str] = ("", "")  # its PartitionKey and RowKey, when it is one of many
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Ledger:
             try:
                 yield Stored(_record(row), row)
             except NewerRow as newer:
+                newer.place = row.partition, row.key
                 yield newer
 
     # -- images: one row each
@@ -107,7 +119,7 @@ class Ledger:
         if row is None:
             await self.table.insert(APP, "first-deployment", {"v": VERSION, "at": now.isoformat()})
             row = await self.table.get(APP, "first-deployment")
-        return datetime.fromisoformat(str(row.columns["at"])) if row else now
+        return _app_time(row, "at") if row else now
 
     async def take_sweep(self, holder: str, now: datetime) -> "SweepLease | None":
         """The right to sweep, for five minutes; None while another sweep has it."""
@@ -115,16 +127,20 @@ class Ledger:
         columns = {"v": VERSION, "holder": holder, "until": (now + SWEEP_LEASE).isoformat()}
         if row is None:
             row = await self.table.insert(APP, "sweep", columns)
-        elif datetime.fromisoformat(str(row.columns["until"])) <= now:
+        elif _app_time(row, "until") <= now:
             row = await self.table.replace(row, columns)
         else:
             return None
         return SweepLease(self.table, row, holder) if row else None
 
     async def remembered(self, name: str) -> dict[str, str]:
-        """A small note of the app to itself (`census`, `poison`); empty when there is none."""
+        """A small note of the app to itself (`census`, `poison`); empty when there is none that can be read."""
         row = await self.table.get(APP, name)
-        return json.loads(row.columns["note"]) if row else {}
+        try:
+            note = json.loads(row.columns["note"]) if row else {}
+            return {str(key): str(value) for key, value in note.items()}
+        except _UNREADABLE:
+            return {}
 
     async def remember(self, name: str, note: dict[str, str]) -> None:
         """Replaces a note. Losing a race for it loses nothing: the winner wrote the same."""
@@ -160,6 +176,11 @@ def row_key(machine: MachineId) -> str:
     return hashlib.sha256(str(machine).encode()).hexdigest()[:40]
 
 
+def place_of(machine: MachineId) -> tuple[str, str]:
+    """PartitionKey and RowKey of its row."""
+    return machine.subscription, row_key(machine)
+
+
 def image_key(image: str) -> str:
     return f"image-{hashlib.sha256(image.encode()).hexdigest()[:24]}"
 
@@ -186,17 +207,25 @@ def _image_columns(record: ImageRecord) -> dict[str, Any]:
 
 
 def _image(row: Row) -> ImageRecord:
+    try:
+        return _read_image(row)
+    except _UNREADABLE as error:
+        raise _unreadable("an image's row", row, error) from None
+
+
+def _read_image(row: Row) -> ImageRecord:
     columns = row.columns
-    if int(columns.get("v", 0)) > VERSION:
-        raise NewerRow(f"an image's row has version {columns['v']}; this app knows {VERSION}")
+    _check_version("an image's row", columns)
+    if row.key != image_key(str(columns["image"])):
+        raise ValueError
     rings = json.loads(columns.get("rings", "{}"))
     return ImageRecord(
         image=str(columns["image"]),
         opened=_time(columns.get("opened")),
-        canaries=int(columns.get("canaries", 0)),
+        canaries=_number(columns.get("canaries", 0)),
         proved=_time(columns.get("proved")),
-        rings={int(ring): Tally(ok, bad, _time(last)) for ring, (ok, bad, last) in rings.items()},
-        failures=tuple(datetime.fromisoformat(at) for at in str(columns.get("failures", "")).split(",") if at),
+        rings={_number(ring): Tally(_number(ok), _number(bad), _time(last)) for ring, (ok, bad, last) in rings.items()},
+        failures=tuple(_moment(at) for at in str(columns.get("failures", "")).split(",") if at),
         counted=tuple(part for part in str(columns.get("counted", "")).split(",") if part),
         opening=str(columns.get("opening", "")),
         opened_because=str(columns.get("opened_because", "")),
@@ -215,8 +244,8 @@ def _columns(record: Record) -> dict[str, Any]:
 
 
 def _to_column(value: object) -> Any:
-    if isinstance(value, Enum | MachineId):
-        return str(value)
+    if isinstance(value, str | MachineId):  # enumerations too
+        return str(value)[:_LONGEST_TEXT]
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -239,31 +268,55 @@ def _to_column(value: object) -> Any:
 
 def _record(row: Row) -> Record:
     try:
+        _check_version("a ledger row", row.columns)
         return _read(row)
-    except (KeyError, ValueError, TypeError) as error:
-        place = f"PartitionKey {shown(row.partition)}, RowKey {shown(row.key)}"
-        raise NewerRow(f"a ledger row cannot be read ({place}): {type(error).__name__}; correct or delete it") from None
+    except NewerRow as newer:
+        with suppress(*_UNREADABLE):
+            newer.record = _read(row)
+        raise
+    except _UNREADABLE as error:
+        raise _unreadable("a ledger row", row, error) from None
+
+
+def _unreadable(what: str, row: Row, error: Exception) -> NewerRow:
+    place = f"PartitionKey {shown(row.partition)}, RowKey {shown(row.key)}"
+    return NewerRow(f"{what} cannot be read ({place}): {type(error).__name__}; correct or delete it")
+
+
+def _check_version(what: str, columns: Mapping[str, Any]) -> None:
+    if (version := _number(columns.get("v", 0))) > VERSION:
+        raise NewerRow(f"{what} has version {version}; this app knows {VERSION}")
+
+
+def _app_time(row: Row, column: str) -> datetime:
+    """A time of one of the app's own rows. Raises NewerRow."""
+    try:
+        _check_version("a row of the app", row.columns)
+        return _moment(row.columns[column])
+    except _UNREADABLE as error:
+        raise _unreadable("a row of the app", row, error) from None
 
 
 def _read(row: Row) -> Record:
     columns = row.columns
-    if int(columns.get("v", 0)) > VERSION:
-        raise NewerRow(f"a ledger row has version {columns['v']}; this app knows {VERSION}")
+    machine = MachineId.parse(columns["machine"])
+    if (row.partition, row.key) != (machine.subscription, row_key(machine)):
+        raise ValueError  # of another machine: whoever holds the claim of one must not reach the other
     plain: dict[str, Any] = {name: str(columns.get(name, "")) for name in _TEXTS}
     plain |= {name: _time(columns.get(name)) for name in _TIMES}
-    plain |= {name: int(columns.get(name, 0)) for name in _NUMBERS}
+    plain |= {name: _number(columns.get(name, 0)) for name in _NUMBERS}
     return Record(
-        machine=MachineId.parse(columns["machine"]),
+        machine=machine,
         phase=Phase(columns["phase"]),
         kind=Kind(columns["kind"]),
-        due_at=datetime.fromisoformat(columns["due_at"]),
+        due_at=_moment(columns["due_at"]),
         sent=bool(columns.get("sent", False)),
-        ring=int(columns.get("ring", LAST_RING)),
+        ring=_number(columns.get("ring", LAST_RING)),
         at_fault=bool(columns.get("at_fault", False)),
         neutral=bool(columns.get("neutral", False)),
         verdict=_verdict(columns.get("verdict")),
         known_operations=tuple(part for part in str(columns.get("known_operations", "")).split(",") if part),
-        limit=timedelta(seconds=float(columns["limit"])),
+        limit=_limit(columns["limit"]),
         cause=Cause(columns.get("cause", Cause.TRANSIENT)),
         **plain,
     )
@@ -278,18 +331,42 @@ _TIMES = ("begun_at", "started_at", "ended_at", "not_before", "created")
 
 
 def _time(value: Any) -> datetime | None:
-    return datetime.fromisoformat(value) if value else None
+    return _moment(value) if value else None
+
+
+def _moment(value: Any) -> datetime:
+    """A time as this module writes it: with a zone, and not so far off that nothing can be added to it."""
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None or not 1 < moment.year < 9000:
+        raise ValueError
+    return moment
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number <= _LARGEST_NUMBER:
+        raise ValueError
+    return number
+
+
+def _limit(value: Any) -> timedelta:
+    limit = timedelta(seconds=float(value))
+    if not timedelta(0) <= limit <= _LONGEST_LIMIT:
+        raise ValueError
+    return limit
 
 
 def _verdict(text: Any) -> Verdict | None:
     if not text:
         return None
     content = json.loads(text)
+    if not all(map(is_count, content["counts"].values())):
+        raise ValueError
     return Verdict(
         state=SupportState(content["state"]),
-        assessment_id=content["assessment_id"],
+        assessment_id=str(content["assessment_id"]),
         assessed=_time(content["assessed"]),
-        status=content["status"],
+        status=str(content["status"]),
         counts=content["counts"],
-        reboot_pending=content["reboot_pending"],
+        reboot_pending=content["reboot_pending"] is True,
     )

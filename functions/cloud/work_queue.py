@@ -59,7 +59,7 @@ def read_message(body: str) -> Message:
         raise BadInput(f"a message is no JSON: {shown(body)}") from None
     version = content.get("v") if isinstance(content, Mapping) else None
     if isinstance(version, int) and version > VERSION:
-        raise NewerMessage(f"a message has version {version}; this app reads {VERSION}")
+        raise NewerMessage(f"a message has version {str(version)[:20]}; this app reads {VERSION}")
     job = content.get("job") if isinstance(content, Mapping) else None
     if version != VERSION or not isinstance(job, Mapping):
         raise BadInput('a message should read {"v": 1, "job": {"machine": "<id>", "claim": "<token>"}}')

@@ -6,6 +6,7 @@ Which answers are odd, and how, is a list drawn by hypothesis: so a failing hist
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,11 +20,14 @@ from tests.story.world import World
 RETRY_AFTERS = ("0", "-5", "3", "1e9", "00:00:07", "Wed, 25 Nov 2026 08:00:00 GMT", "soon", "", "9" * 400, "\u0661")
 
 
+RAW = (b"", b"<html>busy</html>", b"\xff\xfe", b"null", b"[]", b"{", b'"text"', b"[" * 20_000, b"9" * 5_000)
+
+
 class Odd(Response):
     """A response whose body is these bytes, JSON or not."""
 
     @property
-    def content(self) -> bytes:  # type: ignore[override]
+    def content(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else super().content
 
 
@@ -58,7 +62,8 @@ wrongs = st.one_of(
     st.builds(Wrong, body=st.lists(mutations, min_size=1, max_size=3)),
     st.builds(Wrong, status=statuses, retry_after=st.one_of(st.none(), st.sampled_from(RETRY_AFTERS))),
     st.builds(Wrong, status=statuses, body=st.builds(lambda junk: [Mutation(0, "put", junk)], st.sampled_from(JUNK))),
-    st.builds(Wrong, raw=st.sampled_from([b"", b"<html>busy</html>", b"\xff\xfe", b"null", b"[]", b"{", b'"text"'])),
+    st.builds(Wrong, raw=st.sampled_from(RAW)),
+    st.builds(Wrong, status=statuses, raw=st.sampled_from(RAW)),
 )
 
 
@@ -71,6 +76,7 @@ class OddAzure:
     only: str  # a piece of the path: answers of other paths stay right
     calls: list[tuple[str, str]] = field(default_factory=list)
     orders: list[tuple[str, Any]] = field(default_factory=list)  # (path, body) of each POST to a machine
+    ordered_at: list[datetime] = field(default_factory=list)  # and when
 
     def __post_init__(self) -> None:
         self.world.azure.transport = lambda: _Watched(self)  # type: ignore[method-assign]
@@ -79,6 +85,7 @@ class OddAzure:
     async def answer(self, azure: Azure, request: Request) -> Response:
         if request.method == "POST" and "/virtualMachines/" in request.path:
             self.orders.append((request.path, json.loads(request.body) if request.body else None))
+            self.ordered_at.append(self.world.now)
         response = await azure.handle(request)
         if self.only not in request.path:
             return response

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from functions import install, journal
+from functions.cloud.ledger import VERSION
 from functions.cloud.work_queue import QUEUES, read_message
 from functions.decision import State
 from functions.machine import Kind
@@ -273,3 +274,45 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
     grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
     assert {line["shared"] for line in grouped} == {"os", "agent"}
     assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
+
+
+LEFT_ALONE = {
+    "of a newer release": {"v": VERSION + 1, "phase": "held"},
+    "that nobody can read": {"phase": "?"},
+}
+
+
+@pytest.mark.parametrize("columns", LEFT_ALONE.values(), ids=LEFT_ALONE)
+@pytest.mark.parametrize("limit", ["PATCH_CANARIES", "PATCH_MAX_IN_FLIGHT"])
+async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: dict[str, object], limit: str) -> None:
+    """First in every order, but not to be touched: it is neither canary nor in a slot, and a person is told why."""
+    world = World({limit: "1"}, timings=QUICK)
+    first = world.create("vm-0", SUPPORTED)
+    for name in ("vm-1", "vm-2"):
+        world.create(name, SUPPORTED)
+    await world.until(lambda: bool(world.queue.messages.get(QUEUES[Kind.INSTALL])), hours=1)
+    stored = await world.doors.ledger.read(first)
+    assert stored is not None
+    await world.table.replace(stored.row, {**stored.row.columns, **columns})
+    await world.pass_time(hours=4)
+    assert sorted(world.installed()) == ["vm-1", "vm-2"]
+    step = (await world.states())["vm-0"]
+    assert (step.state, "left alone" in step.reason, bool(step.remedy)) == (State.HELD, True, True)
+
+
+async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_is_over() -> None:
+    """Gone back a release while vm-0 is installed, and by now vm-0 is nobody's to patch."""
+    world = World({"PATCH_MAX_IN_FLIGHT": "1"}, timings=QUICK)
+    first = world.create("vm-0", replace(SUPPORTED, install_seconds=2 * 3600))
+    world.create("vm-1", SUPPORTED)
+    await world.until(lambda: world.installing() == ["vm-0"], hours=1)
+    stored = await world.doors.ledger.read(first)
+    assert stored is not None
+    await world.table.replace(stored.row, {**stored.row.columns, "v": VERSION + 1})
+    await arm(world.azure, "PATCH", str(first), {"tags": {"patch-mode": "off"}})
+    most = 0
+    for _ in range(60):
+        await world.pass_time(minutes=5)
+        most = max(most, len(world.installing()))
+    assert most == 1
+    assert world.installed() == ["vm-0", "vm-1"]

@@ -455,7 +455,7 @@ async def test_four_buckets_drain_side_by_side_in_the_time_of_one() -> None:
     assert (calls, refused) == (880, 0)
 
 
-@pytest.mark.skipif(not SOAK, reason="takes minutes: make soak")
+@pytest.mark.skipif(not SOAK, reason="takes minutes: make drain")
 @pytest.mark.parametrize(
     ("machines", "regions"),
     [(5000, ("westeurope",)), (1250, ("westeurope", "northeurope", "eastus", "westus"))],

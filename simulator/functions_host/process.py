@@ -1,0 +1,161 @@
+"""A Functions host as a process of its own, so that it can die as a machine dies: by a signal, with nothing finished.
+
+`HostProcess` is the parent's handle, `run` what the child does. The child is told what to be in one line of JSON on its
+standard input, says in the first line of its standard output where it listens, and then prints every line that the app
+logs inside a function. SIGTERM lets running functions finish, as the platform does when it scales in; a closed standard
+input ends it at once, so that no host outlives the process that started it. Which app runs, and how fast its time
+goes, is the program's own business: it calls `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from simulator.functions_host.host import FunctionsHost
+from simulator.functions_host.telemetry import Trace
+from simulator.tls import Tls
+
+_LOOK_SECONDS = 0.05  # how often the child looks whether its host has stopped itself
+_LINE_BYTES = 1024 * 1024
+
+
+class HostFailed(Exception):
+    """The process ended, or its app has no functions, before it listened. The text is what it said last."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the child is to be. `more` is for the program that runs it."""
+
+    app_folder: str
+    settings: Mapping[str, str]
+    tls: tuple[str, str, str]  # paths of the authority's certificate, the server's, and its key
+    system_key: str
+    time_scale: float = 1.0
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+# -- the child
+
+
+def read_order() -> Order:
+    return Order(**json.loads(sys.stdin.readline()))
+
+
+def run(order: Order) -> NoReturn:
+    """Plays the host until it is told to stop. Exit code 0: it ended in good order; 1: it stopped itself."""
+    asyncio.run(_run(order))
+    raise AssertionError("the process has ended by now")
+
+
+async def _run(order: Order) -> NoReturn:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing more is ever written to it: it was closed
+    tls = Tls(*(Path(path) for path in order.tls))
+    host = FunctionsHost(
+        Path(order.app_folder), order.settings, tls=tls, time_scale=order.time_scale, timeout_scale=1.0
+    )
+    host.system_key = order.system_key
+    host.traces = _Printed()
+    async with host:
+        functions = [state.name for state in host.functions.values() if state.listening]
+        _say({"url": host.url, "functions": functions, "error": host.error})
+        while host.serving and not told.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), _LOOK_SECONDS)
+    unfinished = [invocation.function for invocation in host.invocations if invocation.ended is None]
+    in_order = told.is_set() and not unfinished
+    if not in_order:
+        print(f"the host is {host.state}: {host.error}; unfinished: {unfinished}", file=sys.stderr, flush=True)
+    os._exit(0 if in_order else 1)  # what the app still holds open ends with its process, and nobody complains about it
+
+
+class _Printed(list[Trace]):
+    """Printed line by line: what was logged before a kill is known after it."""
+
+    def append(self, trace: Trace) -> None:
+        super().append(trace)
+        if trace.category.endswith(".User"):
+            print(trace.message, flush=True)
+
+
+def _say(what: Mapping[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+# -- the parent
+
+
+class HostProcess:
+    """One host that runs. `lines` has what its app logged so far; `returncode` is None while it lives."""
+
+    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
+        self._process = process
+        self.url = url
+        self.lines: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def start(cls, program: Sequence[str], order: Order) -> HostProcess:
+        """Starts `program` (a module and its arguments) and waits until it listens. Raises HostFailed."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *program),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=order.app_folder,
+            env={**os.environ, **order.settings},  # of the process itself: certificates are read while it starts
+            limit=_LINE_BYTES,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
+            said = await process.stdout.readline()
+            told = json.loads(said) if said else {"error": "it ended"}
+            if told["error"]:
+                raise HostFailed(str(told["error"]))
+        except BaseException:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        return cls(process, told["url"])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def kill(self) -> None:
+        """SIGKILL, and wait until it is dead; a host that ended before is left as it is."""
+        await self._end(signal.SIGKILL)
+
+    async def terminate(self) -> int:
+        """SIGTERM, and wait for its end. The exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, sent: signal.Signals) -> int:
+        with suppress(ProcessLookupError):
+            self._process.send_signal(sent)
+        code = await self._process.wait()
+        await self._reading
+        return code
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.lines.append(line.decode().rstrip("\n"))

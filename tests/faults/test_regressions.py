@@ -1,0 +1,70 @@
+"""What a seed once found, each told as a story of its own."""
+
+import pytest
+
+from functions.decision import State
+from functions.record import Phase
+from simulator.azure import Behaviour, Fault, Timings, overlaps
+from tests.story.world import World, vm_body
+
+QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
+FOREVER = Behaviour(never_ends=True)
+
+
+async def test_an_overdue_operation_that_cannot_be_asked_stands_until_it_was_asked() -> None:
+    """On the day its hold ends Azure does not answer: nothing may start beside an operation that still runs."""
+    world = World()
+    world.in_long_steps()
+    machine = world.create("vm-01", FOREVER)
+    await world.pass_time(hours=7)
+    record = await world.record(machine)
+    assert record is not None
+    assert record.state == State.OVERDUE
+
+    silent = world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=503))
+    await world.pass_time(hours=30)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess"]
+    assert (await world.states())["vm-01"].state is State.OVERDUE
+
+    silent.times = silent.hits
+    operation = world.operations(machine)[0]
+    operation.ends = world.now
+    world.azure.behave(str(machine), Behaviour())
+    await world.pass_time(hours=8)
+    assert not overlaps(world.operations())
+    assert len(world.operations(machine, "install")) == 1, "once asked, it goes on"
+
+
+async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Deleted and made anew under its name while Graph stands still: the new assessment is not thrown away."""
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", Behaviour(support_state="Unsupported"))
+    await world.pass_time(hours=1)
+    world.azure.graph.freeze()
+    world.delete(machine)
+    await world.pass_time(minutes=5)
+    world.azure.create_machine(str(machine), vm_body())
+    world.azure.behave(str(machine), Behaviour())
+    await world.pass_time(minutes=40)
+    record = await world.record(machine)
+    assert record is not None
+    assert record.phase is Phase.ENDED
+    assert not any('"machine.gone"' in line for line in caplog.messages)
+
+    world.azure.graph.thaw()
+    await world.pass_time(hours=2)
+    assert [each.kind for each in world.operations(machine)] == ["assess", "assess", "install", "assess"]
+
+
+async def test_a_failed_assessment_is_not_taken_for_a_patched_machine() -> None:
+    """It knows the support state and counts nothing: the machine is assessed again, with growing waits."""
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", Behaviour(assess_status="Failed"))
+    await world.pass_time(hours=1)
+    assert (await world.states())["vm-01"].state is not State.PATCHED
+    world.azure.behave(str(machine), Behaviour())
+    await world.pass_time(hours=3)
+    assert len(world.operations(machine, "install")) == 1
