@@ -151,7 +151,12 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         settled = row["is_marketplace"] and not state and status == "succeeded"
         wanted = sum((row["counts"] or {}).get(name) or 0 for name in wanted_classes)
         started = row["assessment_started"]
-        if started is None or _time(started) <= before or state in ("unknown", "unabletodetermine"):
+        if (
+            started is None
+            or _time(started) <= before
+            or state in ("unknown", "unabletodetermine")
+            or status == "failed"
+        ):
             return True
         if not state and not settled:
             return True
