@@ -496,4 +496,7 @@ def _text(value: object) -> str:
 
 
 def _tags(value: object) -> dict[str, str]:
+    """Tags, names lower-cased. Raises BadInput: a tag may forbid, so what cannot be read is not read as none."""
+    if value is not None and not isinstance(value, Mapping):
+        raise BadInput(f"tags are {shown(value)}; they should be an object of names and values")
     return {str(name).lower(): str(text).strip() for name, text in _object(value).items()}

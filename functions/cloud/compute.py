@@ -25,7 +25,6 @@ from functions.machine import (
     MachineId,
     group_from_json,
     group_id,
-    in_progress,
     machine_from_arm,
     shown,
 )
@@ -42,6 +41,7 @@ _OPERATION_PATH = re.compile(
 )
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
 _LONGEST_STATUS = 100
+_ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class Outcome:
 
     @property
     def running(self) -> bool:
-        return in_progress(self.status)
+        """Resource Manager's rule for long operations: whatever is not one of the last statuses means that it runs.
+
+        Source: the description of OperationStatus.status in Azure's own models ("terminal status").
+        """
+        return self.status.lower() not in _ENDED
 
     @property
     def patch_status(self) -> str:
@@ -128,7 +132,10 @@ class Compute:
         result = dict(output) if isinstance(output, Mapping) else {}
         if isinstance(body.get("error"), Mapping):
             result.setdefault("error", body["error"])
-        return Outcome(_status(body.get("status")) or "Unknown", result)
+        status = _status(body.get("status"))
+        if not status:
+            raise Unavailable("asking an operation: the answer names no status")
+        return Outcome(status, result)
 
     def operation_id(self, url: str) -> str:
         """The GUID of an operation URL. Raises BadInput on any other URL: our token goes to ARM alone."""

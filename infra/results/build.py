@@ -216,12 +216,11 @@ LABELS = {
     "p50_seconds": "half within", "p95_seconds": "95 % within", "machine_count": "machines",
     "failed_stages": "failed stages", "longest_seconds": "longest", "handed_out": "handed out",
     "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
-    "operation_kind": "operation", "operation": "its id", "TimeGenerated": "when", "first_day": "first day",
+    "operation": "operation id", "TimeGenerated": "when", "first_day": "first day",
     "last_day": "last day",
 }  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
-LINK: JSON = {"formatter": 7, "formatOptions": {"linkTarget": "Url", "linkLabel": "open"}}
 HIDDEN: JSON = {"formatter": 5}
 MOMENT: JSON = {"formatter": 6}
 HEAT: JSON = {"formatter": 8, "formatOptions": {"palette": "orange", "min": 0}}
@@ -237,8 +236,8 @@ VERDICT = icons(Supported="success", Unsupported="4")
 NO_SWEEP = "No sweep finished: see the alert about it."
 NO_CENSUS = "No census yet: it is written once a day, by the first sweep after midnight (UTC)."
 MOMENTS = ("due_at", "created", "oldest_security", "last_assessed", "last_installed", "counted")
-LIST = {"machine": RESOURCE, "name": HIDDEN}
-LINKED = {**LIST, "portal": LINK}
+LIST = {"machine": RESOURCE, "name": HIDDEN}  # what is hidden is there for the filter and in an export
+LINKED = {**LIST, "portal": HIDDEN}
 
 TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Fleet": (
@@ -270,12 +269,12 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         "created. A version with much debt at birth is worth building anew.",
         (
             Panel(
-                "support-by-image", "Support state by image", NO_CENSUS, width=50, census=True,
+                "support-by-image", "Support state by image", NO_CENSUS, width=60, census=True,
                 formats={"unsupported": RED_HEAT, "undetermined": HEAT, "not_assessed": HEAT},
             ),
             Panel(
-                "debt-at-birth", "Patch debt at birth, by image version (average of the first assessment)",
-                "No machine was assessed for the first time in this time range.", width=50,
+                "debt-at-birth", "Patch debt at birth (average of the first assessment)",
+                "No machine was assessed for the first time in this time range.", width=40,
                 formats={
                     "critical": RED_HEAT | AVERAGE, "security": HEAT | AVERAGE, "other": {"formatter": 0} | AVERAGE,
                 },
@@ -301,9 +300,9 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             Panel("failures", "Failed installations, by reason and image", "No installation failed.", width=50,
                   good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
             Panel("in-flight", "In flight now", "Nothing runs.", formats=LIST | {"started": MOMENT}),
-            Panel("limits", "Machines that wait for a limit of the fleet", "No machine waits for a limit.", width=50,
+            Panel("limits", "Machines that wait for a limit of the fleet", "No machine waits for a limit.", width=60,
                   formats={"newest": MOMENT, "machines": HEAT}),
-            Panel("sweeps", "Sweeps, by the hour", NO_SWEEP, width=50,
+            Panel("sweeps", "Sweeps, by the hour", NO_SWEEP, width=40,
                   formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
         ),
     ),
@@ -313,9 +312,9 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             Panel("breakers", "Breakers that opened", "No breaker opened.", good=True, formats={"opened": MOMENT}),
             Panel("held", "Machines that wait for a person", "No machine waits for a person.", census=True, good=True,
                   formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
-            Panel("grouped", "Failures that machines share", "No failure is shared by three machines.", width=50,
-                  good=True, formats={"newest": MOMENT, "how_many": HEAT}),
-            Panel("refusals", "Refused by Azure", "Azure refused nothing.", width=50, good=True,
+            Panel("grouped", "Failures that machines share", "No failure is shared by three machines.", good=True,
+                  formats={"newest": MOMENT, "how_many": HEAT}),
+            Panel("refusals", "Refused by Azure", "Azure refused nothing.", good=True,
                   formats={"newest": MOMENT, "refusals": HEAT}),
             Panel("troubles", "Troubles of the app", "None.", good=True, formats={"newest": MOMENT}),
             Panel("failed-invocations", "Functions that failed", "None failed.", width=40, good=True,

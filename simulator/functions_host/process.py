@@ -3,8 +3,8 @@
 `HostProcess` is the parent's handle, `run` what the child does. The child is told what to be in one line of JSON on its
 standard input, says in the first line of its standard output where it listens, and then prints every line that the app
 logs inside a function. SIGTERM lets running functions finish, as the platform does when it scales in; a closed standard
-input ends it at once, so that no host outlives the process that started it. Which app runs, and how fast its time
-goes, is the program's own business: it calls `run`.
+input ends it at once, so that no host outlives the process that started it. A program that has more to do before the
+app is loaded calls `read_order` and `run` itself.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,6 +25,8 @@ from simulator.functions_host.telemetry import Trace
 from simulator.tls import Tls
 
 _LOOK_SECONDS = 0.05  # how often the child looks whether its host has stopped itself
+_PARENT_GONE = 3
+_CHECKOUT = Path(__file__).parents[2]
 _LINE_BYTES = 1024 * 1024
 
 
@@ -61,7 +63,7 @@ async def _run(order: Order) -> NoReturn:
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, told.set)
-    loop.add_reader(sys.stdin.fileno(), os._exit, 1)  # nothing more is ever written to it: it was closed
+    loop.add_reader(sys.stdin.fileno(), _end_with_parent)
     tls = Tls(*(Path(path) for path in order.tls))
     host = FunctionsHost(
         Path(order.app_folder), order.settings, tls=tls, time_scale=order.time_scale, timeout_scale=1.0
@@ -79,6 +81,11 @@ async def _run(order: Order) -> NoReturn:
     if not in_order:
         print(f"the host is {host.state}: {host.error}; unfinished: {unfinished}", file=sys.stderr, flush=True)
     os._exit(0 if in_order else 1)  # what the app still holds open ends with its process, and nobody complains about it
+
+
+def _end_with_parent() -> None:
+    if not os.read(sys.stdin.fileno(), 1):
+        os._exit(_PARENT_GONE)
 
 
 class _Printed(list[Trace]):
@@ -107,13 +114,13 @@ class HostProcess:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def start(cls, program: Sequence[str], order: Order) -> HostProcess:
-        """Starts `program` (a module and its arguments) and waits until it listens. Raises HostFailed."""
+    async def start(cls, order: Order, program: str = "simulator.functions_host.process") -> HostProcess:
+        """Starts `program`, a module, and waits until it listens. Raises HostFailed."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *program),
+            *(sys.executable, "-m", program),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            cwd=order.app_folder,
+            cwd=_CHECKOUT,
             env={**os.environ, **order.settings},  # of the process itself: certificates are read while it starts
             limit=_LINE_BYTES,
         )
@@ -122,7 +129,7 @@ class HostProcess:
         try:
             process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
             said = await process.stdout.readline()
-            told = json.loads(said) if said else {"error": "it ended"}
+            told = json.loads(said) if said else {"error": f"it ended with {await process.wait()}"}
             if told["error"]:
                 raise HostFailed(str(told["error"]))
         except BaseException:
@@ -159,3 +166,7 @@ class HostProcess:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self.lines.append(line.decode().rstrip("\n"))
+
+
+if __name__ == "__main__":
+    run(read_order())

@@ -45,7 +45,7 @@ from tests.crash.fleet import Judgement, Member, World, fleet, judge
 from tests.crash.front_door import EVENT_FUNCTION, FrontDoor
 
 SPEED = 150.0  # 15 minutes to adoption are 6 s, a claim's hour 24 s, the sweep's lease 2 s, 60 s to the POST 0.4 s
-PROGRAM = ("tests.crash.host_program",)
+PROGRAM = "tests.crash.host_program"
 MONTH_SECONDS = 30 * 24 * 3600
 HOST_ID = "crash"
 HOST_LEASE_SECONDS = 60.0  # the product's lease on a timer, in Azure's time
@@ -203,7 +203,7 @@ class Run:
             {"clock": self._clock.as_json()},
         )
         before = await self._starting()
-        process = await HostProcess.start(PROGRAM, order)
+        process = await HostProcess.start(order, PROGRAM)
         for other in self._hosts:
             other.alone = False
         self._hosts.append(Host(agent, process, before, alone=not self._hosts))

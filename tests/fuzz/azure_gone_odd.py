@@ -77,6 +77,7 @@ class OddAzure:
     calls: list[tuple[str, str]] = field(default_factory=list)
     orders: list[tuple[str, Any]] = field(default_factory=list)  # (path, body) of each POST to a machine
     ordered_at: list[datetime] = field(default_factory=list)  # and when
+    beside: list[list[str]] = field(default_factory=list)  # and on which machines an installation ran then
 
     def __post_init__(self) -> None:
         self.world.azure.transport = lambda: _Watched(self)  # type: ignore[method-assign]
@@ -86,6 +87,7 @@ class OddAzure:
         if request.method == "POST" and "/virtualMachines/" in request.path:
             self.orders.append((request.path, json.loads(request.body) if request.body else None))
             self.ordered_at.append(self.world.now)
+            self.beside.append(self.world.installing())
         response = await azure.handle(request)
         if self.only not in request.path:
             return response

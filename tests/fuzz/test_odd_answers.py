@@ -16,7 +16,12 @@ from tests.fuzz.checks import check, fuzzing, journal_lines, machines_of, orders
 from tests.story.world import World
 
 QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
-GOOD, OFF, UNSUPPORTED = "good-01", "off-01", "unsupported-01"
+GOOD, PEER, OFF, UNSUPPORTED = "good-01", "peer-01", "off-01", "unsupported-01"
+# Two that may be installed, one at a time, and one of them without a reboot.
+INSTALLABLE: dict[str, dict[str, Any]] = {
+    GOOD: {"tags": {"patch-group": "quorum"}},
+    PEER: {"tags": {"patch-group": "quorum", "patch-reboot": "Never"}},
+}
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
 MARKETPLACE_IMAGE = {"publisher": "p", "offer": "o", "sku": "s", "version": "latest"}
 # Machines that Azure could patch and that must be left alone, each for its own reason.
@@ -29,14 +34,28 @@ PROTECTED: dict[str, dict[str, Any]] = {
     "node-01": {"tags": {"aks-managed-poolName": "pool"}},
     "market-01": {"image": MARKETPLACE_IMAGE},
 }
-MAY_BE_ASSESSED = {GOOD, UNSUPPORTED, "assess-01", "sunday-01"}
+MAY_BE_ASSESSED = {*INSTALLABLE, UNSUPPORTED, "assess-01", "sunday-01"}
 # Wednesday, as the stories' first day: only so is an installation outside of it to be seen.
 OPEN, CLOSED = datetime(2026, 11, 25, 9, 0, tzinfo=UTC), datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 LIMITED = {"PATCH_WINDOW": "Wed 09:00-12:00", "PATCH_FIRST_HOURS": "0", "PATCH_MIN_INTERVAL_HOURS": "1"}
 
 
+def check_installed(odd: OddAzure) -> None:
+    """Only those that may be, and never beside another of their group."""
+    assert machines_of(odd, "installPatches") <= set(INSTALLABLE)
+    for (path, _), beside in zip(odd.orders, odd.beside, strict=True):
+        if path.lower().endswith("/installpatches"):
+            assert not set(beside) & set(INSTALLABLE), "two of a patch-group at once"
+
+
+def reboots(odd: OddAzure) -> set[str]:
+    """What was asked of the machine that must not reboot."""
+    mine = f"/{PEER}/installpatches"
+    return {order["rebootSetting"] for path, order in odd.orders if path.lower().endswith(mine)}
+
+
 def history(wrong: list[Wrong | None], only: str) -> tuple[OddAzure, list[str]]:
-    """Six hours of three machines, with odd answers from one source. Raises what would have been a crash."""
+    """Six hours of ten machines, with odd answers from one source. Raises what would have been a crash."""
     with journal_lines() as lines:
         return asyncio.run(_history(wrong, only)), lines
 
@@ -44,8 +63,7 @@ def history(wrong: list[Wrong | None], only: str) -> tuple[OddAzure, list[str]]:
 async def _history(wrong: list[Wrong | None], only: str) -> OddAzure:
     world = World(LIMITED, timings=QUICK)
     odd = OddAzure(world, iter(wrong), only)
-    world.create(GOOD, SUPPORTED)
-    for name, body in PROTECTED.items():
+    for name, body in (INSTALLABLE | PROTECTED).items():
         world.create(name, SUPPORTED, **body)
     world.create(UNSUPPORTED, Behaviour(support_state="Unsupported"))
     world.tick, world.sweep_every = timedelta(minutes=5), timedelta(minutes=15)
@@ -59,10 +77,12 @@ async def _history(wrong: list[Wrong | None], only: str) -> OddAzure:
 answers = st.lists(st.one_of(st.none(), st.none(), wrongs), max_size=40)
 
 
-def test_a_history_without_a_fault_patches_the_good_machine_and_no_other() -> None:
+def test_a_history_without_a_fault_patches_the_good_machines_and_no_other() -> None:
     odd, lines = history([], only="nothing")
     check(odd, lines)
-    assert machines_of(odd, "installPatches") == {GOOD}
+    check_installed(odd)
+    assert machines_of(odd, "installPatches") == set(INSTALLABLE)
+    assert reboots(odd) == {"Never"}
     assert machines_of(odd, "assessPatches") == MAY_BE_ASSESSED
     assert all(OPEN <= at < CLOSED for (path, _), at in orders(odd) if path.lower().endswith("/installpatches"))
 
@@ -72,8 +92,9 @@ def test_a_history_without_a_fault_patches_the_good_machine_and_no_other() -> No
 def test_odd_answers_of_graph_widen_nothing(wrong: list[Wrong | None]) -> None:
     odd, lines = history(wrong, "Microsoft.ResourceGraph")
     check(odd, lines)
-    assert machines_of(odd, "installPatches") <= {GOOD}
+    check_installed(odd)
     assert machines_of(odd, "assessPatches") <= MAY_BE_ASSESSED
+    assert reboots(odd) <= {"Never"}
 
 
 @fuzzing
@@ -81,7 +102,7 @@ def test_odd_answers_of_graph_widen_nothing(wrong: list[Wrong | None]) -> None:
 def test_odd_answers_of_resource_manager_widen_nothing(wrong: list[Wrong | None]) -> None:
     odd, lines = history(wrong, "/resource")  # machines, and groups, in either letter case
     check(odd, lines)
-    assert machines_of(odd, "installPatches") <= {GOOD}
+    check_installed(odd)
 
 
 @fuzzing
@@ -89,4 +110,4 @@ def test_odd_answers_of_resource_manager_widen_nothing(wrong: list[Wrong | None]
 def test_odd_answers_about_operations_widen_nothing(wrong: list[Wrong | None]) -> None:
     odd, lines = history(wrong, "/operations/")
     check(odd, lines)
-    assert machines_of(odd, "installPatches") <= {GOOD}
+    check_installed(odd)

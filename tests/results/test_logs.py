@@ -3,6 +3,7 @@ recorded run that is still one of this app."""
 
 import json
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,29 @@ def test_only_journal_lines_are_patch_events() -> None:
     tables["AppTraces"] = [*others, skipped, finished]
     events = logs.Workspace.after(tables).patch_events.rows
     assert [row["event"] for row in events] == ["sweep.skipped", "sweep.finished"]
+
+
+OTHER_NAMES = {
+    "operation_kind": "kind", "installed": "installedPatchCount", "failed": "failedPatchCount", "due_at": "when",
+}  # fmt: skip
+MADE = {"name", "subscription", "resource_group", "image_name", "support_state"}  # of other columns
+OF_THE_ROW = {"TimeGenerated", "fields", "function_name", "operation_id"}
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_column_holds_its_own_field(name: str) -> None:
+    workspace = logs.Workspace.after(logs.read(PAYLOADS / name))
+    columns = [column for column, _ in workspace.patch_events.columns if column not in MADE | OF_THE_ROW]
+    seen = set()
+    for row in workspace.patch_events.rows:
+        for column in columns:
+            written = row["fields"].get(OTHER_NAMES.get(column, column))
+            if isinstance(row[column], str) and row[column].endswith("0Z") and "T" in row[column]:
+                assert datetime.fromisoformat(row[column]) == datetime.fromisoformat(written)
+            elif row["event"] != "failures.grouped" or column != "machines":  # there it is a text of names
+                assert row[column] in (written, str(written or ""))
+            seen |= {column} if written is not None else set()
+    assert name != "demo-logs.json.gz" or set(columns) - seen <= {"problem", "oldest_security"}
 
 
 def test_unknown_fields_stay_in_the_bag() -> None:

@@ -92,6 +92,8 @@ IDS: dict[str, Any] = {
     "another provider": ID.replace("Microsoft.Compute", "Contoso.Compute"),
     "a dot that stands for any letter": ID.replace("Microsoft.Compute", "MicrosoftxCompute"),
     "a null character": ID.replace("vm-01", "vm\x0001"),
+    "a Kelvin sign, whose lower case is a k": ID.replace("vm-01", "wee\u212a"),
+    "a long s, which some take for an s": ID.replace("subscriptions", "\u017fubscription\u017f"),
     "a hundred thousand letters": "/" + "x" * 100_000,
 }
 
@@ -189,6 +191,8 @@ def test_any_text_is_a_message_or_a_clear_line(body: str) -> None:
 ARM: dict[str, tuple[dict[str, Any], str]] = {
     "no id": ({"id": None}, "is no virtual machine id"),
     "another resource": ({"id": f"{GROUP}/providers/Microsoft.Compute/disks/d"}, "is no virtual machine id"),
+    "tags as a list": ({"tags": ["patch-mode"]}, "tags are a list; they should be an object of names and values"),
+    "tags as text": ({"tags": '{"patch-mode": "off"}'}, "they should be an object of names and values"),
     "no properties": ({"properties": None}, "osDisk.osType is a NoneType; it should be Windows or Linux"),
     "properties as a list": ({"properties": []}, "osDisk.osType is a NoneType"),
     "no storage profile": ({"properties": {"storageProfile": None}}, "osDisk.osType is a NoneType"),
@@ -225,7 +229,7 @@ def test_answers_of_arm(changes: dict[str, Any], says: str) -> None:
 
 JUNK: dict[str, Any] = {"none": None, "text": "text", "number": 7, "list": [None, 7, "x"], "object": {"a": {"b": []}}}
 ARM_PATHS = [
-    ("tags",), ("plan",), ("managedBy",), ("location",), ("properties", "vmId"), ("properties", "provisioningState"),
+    ("plan",), ("managedBy",), ("location",), ("properties", "vmId"), ("properties", "provisioningState"),
     ("properties", "osProfile"), ("properties", "osProfile", "linuxConfiguration"),
     ("properties", "osProfile", "linuxConfiguration", "patchSettings"), ("properties", "virtualMachineScaleSet"),
     ("properties", "storageProfile", "imageReference"), ("properties", "instanceView"),
@@ -262,6 +266,7 @@ GRAPH: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a state almost right": ({"support_state": "Supported "}, "support state 'Supported ' is not known"),
     "our own word for no state": ({"support_state": "absent"}, "support state 'absent' is not known"),
+    "tags as a list": ({"tags": []}, "tags are a list; they should be an object of names and values"),
     "a wrong time": ({"assessment_started": "2026-25-11"}, "'2026-25-11' is no time"),
     "a time as an object": ({"created": {}}, "a dict is no time"),
 }
@@ -275,7 +280,6 @@ def test_rows_of_graph(changes: dict[str, Any], says: str) -> None:
 
 
 OPTIONAL_COLUMNS = [
-    "tags",
     "plan",
     "image",
     "managedBy",
@@ -338,6 +342,10 @@ URLS: dict[str, str] = {
     "another provider": f"{HOST}{PATH.replace('Microsoft.Compute', 'Microsoft.Authorization')}",
     "a machine": f"{HOST}{ID}?api-version=2024-11-01&sig={SECRET}",
     "a file": f"file://management.azure.com{PATH}",
+    "a fragment": f"{HOST}{PATH}#x",
+    "a long s, which some take for an s": f"{HOST}{PATH.replace('subscriptions', chr(0x17F) + 'ubscriptions')}",
+    "a look-alike letter in the region": f"{HOST}{PATH.replace('westeurope', 'w' + chr(0x435) + 'steurope')}",
+    "a look-alike letter in the query": f"{HOST}{PATH}?p={chr(0x430)}",
 }
 
 
@@ -380,6 +388,11 @@ SETTINGS: dict[str, dict[str, str]] = {
     "a token": {"PATCH_MODE": f"token={SECRET}"},
     "two lines": {"PATCH_MODE": "off\ninstall"},
     "a very long value": {"PATCH_MODE": "x" * 10_000},
+    "a host that looks like Azure's": {"ARM_ENDPOINT": "https://m\u0430nagement.azure.com"},
+    "storage that looks like ours": {"AzureWebJobsStorage__queueServiceUri": "https://\u0430.queue.core.windows.net"},
+    "a package that looks like another": {"PATCH_PACKAGES_EXCLUDE": "k\u0435rnel*"},
+    "digits of another script": {"PATCH_MAX_IN_FLIGHT": "\u0661\u0660"},
+    "a client id of two lines": {"AZURE_CLIENT_ID": "id\nHost: evil.example"},
 }
 
 
