@@ -205,6 +205,10 @@ class FunctionsHost:
             await site.stop()
         if self._tasks:
             await asyncio.wait(set(self._tasks))
+        # Events under way are answered before the state says that the host is gone, which would fail them.
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
         await self._close("Stopped")
 
     async def kill(self) -> None:

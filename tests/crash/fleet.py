@@ -105,6 +105,11 @@ class Judgement:
         return not self.problems
 
 
+def machines_in(problems: Iterable[str]) -> set[str]:
+    """The machines that these problems are about: one may have several."""
+    return {problem.partition(":")[0] for problem in problems}
+
+
 def judge(members: Iterable[Member], world: World) -> Judgement:
     members = tuple(members)
     lost = [problem for member in members for problem in _lost(member, world)]
