@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.history import run
-from tests.faults.shrink import summary
+from tests.faults.mutants import MUTANTS, put_in
+from tests.faults.shrink import minimal_story, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +39,13 @@ def test_the_seeds_are_busy() -> None:
     """Few seeds already start operations, and meet many faults over many days."""
     total = sum((summary(seed) for seed in range(2, 6)), summary(1))
     assert (total.operations > 20, total.faults > 20, total.days > 15) == (True, True, True)
+
+
+@pytest.mark.parametrize("name", ["token check"])
+def test_a_failing_seed_is_told_in_short(name: str) -> None:
+    mutant = next(each for each in MUTANTS if each.name == name)
+    with put_in(mutant):
+        whole = run(mutant.seed)
+        story = minimal_story(mutant.seed)
+    assert "promise 4" in story
+    assert len(story.splitlines()) < len(whole.story)
