@@ -170,6 +170,15 @@ def test_a_release_needs_tag_version_and_changelog_to_agree(
             package.check_release(tmp_path, tag)
 
 
+def test_the_bytecode_is_of_the_python_that_the_deployment_runs() -> None:
+    deployed = json.loads(
+        (REPOSITORY / "infra" / "snapshots" / "default.main.snapshot.json").read_text(encoding="utf-8")
+    )
+    [site] = [each for each in deployed["predictedResources"] if each["type"] == "Microsoft.Web/sites"]
+    wanted = ".".join(map(str, package.DEPLOYED_PYTHON))
+    assert site["properties"]["functionAppConfig"]["runtime"] == {"name": "python", "version": wanted}
+
+
 def test_another_python_than_the_deployed_one_builds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
