@@ -62,7 +62,7 @@ class Host:
     def __init__(self, world: SeededWorld, name: str, settings: Settings) -> None:
         self.world, self.name, self.settings = world, name, settings
         self.dead = False
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[asyncio.Task[None], None] = {}  # in the order of their start: a set has another one each time
         transport = HostTransport(self)
         access = Access(settings, world.clock, credential=world.credential, transport=transport)
         graph = Graph(access)
@@ -80,8 +80,8 @@ class Host:
 
     def run(self, step: Awaitable[None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(step)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
         return task
 
     def kill(self) -> None:

@@ -14,8 +14,9 @@ from tests.faults.shrink import minimal_story, summary
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_seed_has_one_history() -> None:
-    first, second = run(11), run(11)
+@pytest.mark.parametrize("seed", [11, 139], ids=["few faults", "processes killed with many steps under way"])
+def test_a_seed_has_one_history(seed: int) -> None:
+    first, second = run(seed), run(seed)
     assert first.log == second.log
     assert len(first.story) > 10
 
