@@ -62,6 +62,18 @@ class State(StrEnum):
     OVERDUE = OVERDUE
 
 
+# Settings and tags say it, whatever became of earlier operations.
+OWNERS_WORD = (
+    State.OUT_OF_SCOPE,
+    State.SWITCHED_OFF,
+    State.MANAGED_ELSEWHERE,
+    State.MARKETPLACE,
+    State.BAD_TAG,
+    State.OPTED_OUT,
+    State.ON_HOLD,
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """What follows for a machine. `remedy` is for a person ("" when there is nothing to do); `when` if it is known."""
@@ -167,6 +179,18 @@ def standing(record: Record | None, now: datetime) -> Step | None:
         return Wait(State.CONFIRMING, ended, when=record.ended_at)
     state = State(record.state) if record.state in set(State) else State.HELD  # a later app may know more
     return Wait(state, record.reason, record.remedy, record.not_before, record.cause)
+
+
+def shown_step(
+    machine: Machine, record: Record | None, settings: Settings, created_after: datetime, now: datetime
+) -> Step:
+    """What people see of a machine: what the ledger says, unless its owner's word has made a hold needless since."""
+    kept = standing(record, now)
+    if kept is None or record is None or record.phase is not Phase.HELD or record.state == OVERDUE:
+        return kept or next_step(machine, record, settings, created_after, now)
+    fresh = next_step(machine, record, settings, created_after, now)
+    unwanted = record.kind is Kind.INSTALL and fresh.state in (State.ASSESSED, State.PATCHED_BY_NOBODY)
+    return fresh if unwanted or fresh.state in OWNERS_WORD else kept
 
 
 def wanted_count(machine: Machine, settings: Settings) -> int:
@@ -326,8 +350,8 @@ def undetermined(unanswered: int, state: SupportState, when: datetime | None) ->
     reason = f"{unanswered} assessments ended with support state {state}"
     if unanswered < UNANSWERED_LIMIT:
         return Wait(State.DUE, reason, when=when, cause=Cause.TRANSIENT)
-    remedy = "Check power, VM agent and outbound network, then assess again."
-    return Wait(State.UNDETERMINED, reason, remedy, when, Cause.TRANSIENT)
+    remedy = "Check power, VM agent and outbound network, then restart the machine: it is assessed again."
+    return Wait(State.UNDETERMINED, reason, remedy, when, Cause.OWNER)
 
 
 def next_look(unanswered: int, state: SupportState, settings: Settings, jitter: float) -> timedelta:

@@ -153,11 +153,22 @@ async def hold_step(doors: Doors, stored: Stored, step: Step) -> None:
     record, until = stored.record, step.when
     if until is None:
         record, until = _next_try(doors, record, step.cause)
+    else:
+        until = min(until, _assessed_until(doors, record))
     journal.write(
         "machine.waiting", machine=record.machine, verb=step.verb, state=step.state, reason=step.reason,
         remedy=step.remedy, until=until,
     )  # fmt: skip
     await doors.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
+
+
+def _assessed_until(doors: Doors, record: Record) -> datetime:
+    """When the machine's assessment is due again. A wait that lasted longer would keep the machine from it, and would
+    stand by settings of long ago."""
+    now, interval = doors.clock(), doors.settings.min_interval
+    assessed = record.verdict.assessed if record.verdict else None
+    due = (assessed or now) + interval
+    return due if due > now else now + interval
 
 
 async def hold_for(doors: Doors, stored: Stored, cause: Cause, state: State, reason: str, remedy: str) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functions import journal
 from functions.cloud.ledger import Stored
 from functions.compliance import compliance
-from functions.decision import Assess, Install, State, Step, next_step, standing
+from functions.decision import Assess, Install, State, Step, shown_step
 from functions.doors import Doors
 from functions.machine import Machine, MachineId
 from functions.record import Phase, Record
@@ -136,7 +136,7 @@ async def _states_of(
         now = doors.clock()
         if record and record.phase is Phase.HELD and not record.same_machine(machine):
             record = None  # a hold of the machine that had this name before, or of its former image
-        step = standing(record, now) or next_step(known, record, doors.settings, created_after, now)
+        step = shown_step(known, record, doors.settings, created_after, now)
         if isinstance(step, Assess | Install):
             step = waits.get(machine.id, step)
         yield known, step

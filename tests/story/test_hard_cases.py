@@ -316,3 +316,37 @@ async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_
         most = max(most, len(world.installing()))
     assert most == 1
     assert world.installed() == ["vm-0", "vm-1"]
+
+
+async def test_a_machine_that_waits_for_its_images_next_round_is_assessed_in_time_and_heeds_its_settings() -> None:
+    """Its wait is longer than its assessment is good for, and nobody installs it any more."""
+    world = World({"PATCH_MIN_INTERVAL_HOURS": "24", "PATCH_ROUND_DAYS": "30"}, timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: world.installed() == ["vm-01"], hours=5)
+    await world.pass_time(hours=3)
+    world.azure.behave(str(machine), SUPPORTED)  # new patches
+    await world.pass_time(hours=30)
+    assert (await world.states())["vm-01"].state is State.RECENTLY_PATCHED
+    world.set(PATCH_MODE="assess")
+    assert (await world.states())["vm-01"].state is State.ASSESSED
+    world.set(PATCH_MODE="install")
+    assessed = len(world.operations(machine, "assess"))
+    await world.pass_time(days=4)
+    assert len(world.operations(machine, "assess")) - assessed in (3, 4)
+    assert world.installed() == ["vm-01"]
+
+
+async def test_an_undetermined_machine_is_assessed_again_when_its_owner_restarts_it() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", Behaviour(support_state=None))
+    await world.pass_time(days=2)
+    step = (await world.states())["vm-01"]
+    assert (step.state, "restart" in step.remedy) == (State.UNDETERMINED, True)
+    world.azure.behave(str(machine), SUPPORTED)
+    world.power(machine, "deallocate")
+    await world.pass_time(hours=1)
+    world.power(machine, "start")
+    await world.pass_time(hours=6)
+    assert world.installed() == ["vm-01"]

@@ -32,6 +32,7 @@ from functions.decision import (
     managed_elsewhere,
     next_look,
     next_step,
+    shown_step,
     standing,
     undetermined,
     wanted_classifications,
@@ -1059,7 +1060,8 @@ def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() ->
     assert looks == [15 * MINUTE, 30 * MINUTE, A_WEEK, A_WEEK]
     looks = [next_look(count, SupportState.UNABLE_TO_DETERMINE, given_settings, 0) for count in (1, 2, 3, 8)]
     assert looks == [15 * MINUTE, 30 * MINUTE, HOUR, DAY]
-    assert undetermined(3, SupportState.ABSENT, None).cause is Cause.TRANSIENT
+    causes = [undetermined(count, SupportState.ABSENT, None).cause for count in (1, 2, 3)]
+    assert causes == [Cause.TRANSIENT, Cause.TRANSIENT, Cause.OWNER]
 
 
 # -- 10. what the ledger alone says
@@ -1099,6 +1101,42 @@ def test_a_hold_keeps_its_remedy_its_end_and_who_ends_it() -> None:
         phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="held"
     )
     assert standing(record, NOW) == Wait(State.HELD, "why", "do", NOW + HOUR, Cause.OWNER)
+
+
+# A hold of a machine that is else to be installed, the settings and tags of now, and what people see.
+SHOWN: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str], State]] = {
+    "nothing has changed": ({}, {}, {}, State.RECENTLY_PATCHED),
+    "opted out since": ({}, {}, {"patch-mode": "off"}, State.OPTED_OUT),
+    "a tag that cannot be read": ({}, {}, {"patch-mode": "perhaps"}, State.BAD_TAG),
+    "put on hold since": ({}, {}, {"patch-hold-until": "2027-01-15"}, State.ON_HOLD),
+    "out of scope since": ({}, {"PATCH_SCOPE": "00000000-0000-0000-0000-000000000009"}, {}, State.OUT_OF_SCOPE),
+    "switched off since": ({}, {"PATCH_MODE": "off"}, {}, State.SWITCHED_OFF),
+    "only assessed since": ({}, {"PATCH_MODE": "assess"}, {}, State.ASSESSED),
+    "an assessment's hold is no less wanted": (
+        {"kind": Kind.ASSESS},
+        {"PATCH_MODE": "assess"},
+        {},
+        State.RECENTLY_PATCHED,
+    ),
+    "an operation that may still run": (
+        {"state": "overdue"},
+        {"PATCH_MODE": "assess"},
+        {"patch-mode": "off"},
+        State.OVERDUE,
+    ),
+    "one under way": ({"phase": Phase.RUNNING}, {}, {"patch-mode": "off"}, State.INSTALLING),
+    "the hold is over": ({"not_before": NOW}, {}, {}, State.DUE),
+}
+
+
+@pytest.mark.parametrize(("columns", "environ", "tags", "state"), SHOWN.values(), ids=SHOWN)
+def test_a_hold_is_shown_unless_its_owner_has_made_it_needless(
+    columns: dict[str, Any], environ: dict[str, str], tags: dict[str, str], state: State
+) -> None:
+    hold = {"phase": Phase.HELD, "kind": Kind.INSTALL, "not_before": NOW + HOUR, "state": "recently-patched"}
+    record = a_record(**{**hold, **columns})
+    step = shown_step(a_machine(tags=tags), record, settings(**environ), LONG_AGO, NOW)
+    assert step.state is state
 
 
 # -- 11. what is wanted
