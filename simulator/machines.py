@@ -1,6 +1,8 @@
 """Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
 
-Not simulated: resize, redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
+A new size restarts a running machine (Azure's page "Change the size of a virtual machine").
+
+Not simulated: redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
 Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation, as a policy
 would bring it, and the platform's patch extension with its first patch operation.
 """
@@ -144,9 +146,34 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     after |= {name: wanted[name] for name in _TOP if name in wanted and name != "location"}
     _merge(after["properties"], wanted.get("properties") or {})
     machine.body.set(now, after)
-    begin(world, machine, "update", 0, request)
+    seconds = _resize(world, machine) if _size(after) != _size(before) else 0
+    begin(world, machine, "update", seconds, request)
     _assess_after_mode_change(world, machine, before, after)
     return Response(200, document(machine, now))
+
+
+def resize(world: World, machine: Machine, size: str) -> Operation:
+    """Somebody gives it another size, without a request."""
+    body = copy.deepcopy(machine.body.at(world.now()) or {})
+    body["properties"]["hardwareProfile"] = {"vmSize": size}
+    machine.body.set(world.now(), body)
+    return begin(world, machine, "update", _resize(world, machine), None)
+
+
+def _resize(world: World, machine: Machine) -> float:
+    """What runs in the guest ends with its restart. Returns how many seconds the update takes."""
+    now, seconds = world.now(), world.timings.start_seconds
+    if machine.power_at(now) != "running":
+        return 0
+    patching.end_all(world, machine, "Failed", *SHUTDOWN)
+    machine.power.set(now, "starting")
+    machine.power.set(now + timedelta(seconds=seconds), "running")
+    machine.updates.append((now, now + timedelta(seconds=seconds)))
+    return seconds
+
+
+def _size(body: Json) -> object:
+    return (body["properties"].get("hardwareProfile") or {}).get("vmSize")
 
 
 def _assess_after_mode_change(world: World, machine: Machine, before: Json, after: Json) -> None:
@@ -255,10 +282,9 @@ def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
     """The machine as ARM gives it. Not copied for a caller that only reads: a fleet's worth of copies takes time."""
     stored = machine.body.at(when) or {}
     body = copy.deepcopy(stored) if copied else dict(stored)
-    creating = when < machine.provisioned
     properties = body.pop("properties") | {
         "vmId": machine.vm_id,
-        "provisioningState": "Creating" if creating else "Succeeded",
+        "provisioningState": machine.provisioning_at(when).capitalize(),
         "timeCreated": ticks(machine.created),
     }
     return {
@@ -289,7 +315,7 @@ def instance_view(world: World, machine: Machine) -> Json:
     now = world.now()
     behaviour = world.behaviour(machine)
     ready = machine.agent_ready_at(now, behaviour)
-    state = "creating" if now < machine.provisioned else "succeeded"
+    state = machine.provisioning_at(now)
     provisioning = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": f"Provisioning {state}"}
     if state == "succeeded":
         provisioning["time"] = ticks(machine.provisioned)

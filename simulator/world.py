@@ -144,10 +144,16 @@ class Machine:
     body: Timeline[Json] = field(default_factory=Timeline)
     power: Timeline[str] = field(default_factory=Timeline)
     operations: list[Operation] = field(default_factory=list)
+    updates: list[tuple[datetime, datetime]] = field(default_factory=list)  # those that take time: new sizes
     deleted: datetime | None = None
 
     def exists_at(self, when: datetime) -> bool:
         return self.created <= when and (self.deleted is None or when < self.deleted)
+
+    def provisioning_at(self, when: datetime) -> str:
+        if when < self.provisioned:
+            return "creating"
+        return "updating" if any(begun <= when < ends for begun, ends in self.updates) else "succeeded"
 
     def power_at(self, when: datetime) -> str:
         return self.power.at(when) or "starting"

@@ -54,6 +54,30 @@ async def test_a_machine_comes_to_life_in_the_order_of_a_real_one() -> None:
     ]
 
 
+async def test_a_new_size_restarts_the_machine_and_ends_what_ran_in_it() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    seen = []
+    async with arm(azure) as client:
+        azure.start_operation(VM, "install")
+        size = {"properties": {"hardwareProfile": {"vmSize": "Standard_D4s_v5"}}}
+        await client.call("PATCH", VM, size)
+        for seconds in (0, 30, 45):
+            clock.go(seconds)
+            seen.append(states((await client.call("GET", f"{VM}/instanceView")).json())[:2])
+        body = (await client.call("GET", VM)).json()
+    running = ["ProvisioningState/succeeded", "PowerState/running"]
+    assert seen == [
+        (["ProvisioningState/updating", "PowerState/starting"], "Not Ready"),
+        (running, "Not Ready"),
+        (running, "Ready"),
+    ]
+    assert body["properties"]["hardwareProfile"] == {"vmSize": "Standard_D4s_v5"}
+    assert [each.final_status for each in azure.operations if each.kind == "install"] == ["Failed"]
+    assert azure.events[-1]["data"]["operationName"] == "Microsoft.Compute/virtualMachines/write"
+
+
 @pytest.mark.parametrize(
     ("image", "has_profile", "exact_version"),
     [
