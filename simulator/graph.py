@@ -15,6 +15,7 @@ import math
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -71,6 +72,16 @@ class Graph:
 
     def thaw(self) -> None:
         self.frozen_at = None
+
+    @contextmanager
+    def behind(self, seconds: float) -> Iterator[None]:
+        """What is asked here is answered by a replica that is so far behind the others."""
+        before = self.frozen_at
+        self.frozen_at = self.seen_at - timedelta(seconds=seconds) if seconds else before
+        try:
+            yield
+        finally:
+            self.frozen_at = before
 
     @property
     def seen_at(self) -> datetime:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -38,6 +38,7 @@ MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "se
 REGIONS = ("westeurope", "northeurope")
 JUDGED = 12  # sweeps, 15 minutes apart, in which a machine may be found right
 NEEDS_A_PERSON = {"held", "overdue", "powered-off", "agent-not-ready", "unsupported", "undetermined", "breaker-open"}
+BREAKERS_CLOSED = 20  # sweeps without faults after which no breaker opens any more
 SETTLE_SWEEPS = 48  # sweeps after the last fault in which every machine has come to its right end
 
 
@@ -61,7 +62,7 @@ class Result:
     happenings: int
     days: float
     operations: int
-    hits: int
+    hits: Mapping[str, int]  # how often each fault struck
 
     @property
     def log(self) -> str:
@@ -91,18 +92,19 @@ class _History:
     def __init__(self, seed: int, leave: Leave) -> None:
         self.seed, self.leave = seed, leave
         self.dice = random.Random(seed)
-        self.number = 0
+        self.number = self.size = 0
 
     async def run(self) -> Result:
         dice = self.dice
         settings, size = self._settings(), self._size()
+        self.size = size
         weather = of_seed(dice, self.leave.faults)
         pages = dice.choice((2, 5, 1000, 1000))
         timings = Timings(graph_lag_seconds=dice.choice((5, 20, 120, 900)), reboot_seconds=dice.choice((180, 2400)))
         world = SeededWorld(settings, random.Random(dice.getrandbits(64)), weather, timings=timings)
         handler = JournalLines(world)
         logging.getLogger("journal").addHandler(handler)
-        days = 1 + dice.random() * (3 if size <= 20 else 1)
+        days = self._days(size)
         assert isinstance(world.azure.graph, PredicateGraph)
         world.azure.graph.page_rows = pages
         names = self._fleet(world, size, days)
@@ -115,7 +117,7 @@ class _History:
             await self._settle(world)
         return Result(
             self.seed, tuple(world.promises.violations), tuple(world.story), tuple(world.lines), tuple(weather.rates),
-            tuple(names), self.number, world._loop.time() / 86400, len(world.promises.ours), weather.hits.total(),
+            tuple(names), self.number, world._loop.time() / 86400, len(world.promises.ours), weather.hits,
         )  # fmt: skip
 
     # -- what it is about
@@ -142,6 +144,13 @@ class _History:
         if draw < 0.0003:
             return 2000
         return self.dice.randint(50, 300) if draw < 0.006 else self.dice.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12, 20))
+
+    def _days(self, size: int) -> float:
+        """Mostly a few days; now and then weeks, in which Graph forgets assessments and rounds begin and end."""
+        long = self.dice.random() < (0.05 if size <= 20 else 0.1 if size <= 300 else 0)
+        if long:
+            return 8 + self.dice.random() * 13
+        return 1 + self.dice.random() * (3 if size <= 20 else 1)
 
     def _fleet(self, world: SeededWorld, size: int, days: float) -> list[str]:
         names = [f"vm-{number:03d}" for number in range(size)]
@@ -178,7 +187,7 @@ class _History:
         dice = self.dice
         tags: dict[str, str] = {}
         if dice.random() < 0.2:
-            tags["patch-group"] = dice.choice(("quorum", "pair"))
+            tags["patch-group"] = f"quorum-{dice.randrange(1 + self.size // 10)}"
         if dice.random() < 0.2:
             tags["patch-ring"] = dice.choice("012")
         if dice.random() < 0.05:
@@ -240,6 +249,8 @@ class _History:
             await self._until(world, timedelta(hours=hours))
             if world.violated.is_set():
                 return
+            if number < BREAKERS_CLOSED:
+                await world.close_breakers()  # also one that what came before the faults were over has opened
             outcome = await world.one_sweep()
             if outcome != "done" and number > 2:
                 world.promises.broken(1, "a sweep without any fault failed")
@@ -254,10 +265,7 @@ class _History:
         world.azure.graph.thaw()
         if world.paused:
             await world.resume()
-        for (partition, key), row in list(world.table.rows.items()):
-            if partition == APP and key.startswith("image-") and row.columns.get("opening"):
-                await world.table.replace(row, dict(row.columns) | {"closed": row.columns["opening"]})
-        world.promises.opened.clear()
+        await world.close_breakers()
         world.roll_forward()
         world.set(PATCH_WINDOW="any", PATCH_MAX_IN_FLIGHT="1000", PATCH_MAX_PER_IMAGE="1000")
 
@@ -364,6 +372,10 @@ def _retag(world: SeededWorld, machine: MachineId, dice: random.Random, fresh: B
     world.retag(found, {**tags, name: value})
 
 
+def _resize(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:
+    world.resize(world.azure.machine(str(machine)), f"Standard_D{dice.choice((4, 8, 16))}s_v5")
+
+
 def _freeze(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:
     world.azure.graph.freeze()
     world.at(world.now + timedelta(hours=dice.uniform(0.2, 8)), world.azure.graph.thaw)
@@ -413,6 +425,7 @@ HAPPENINGS: dict[str, Happening] = {
     "new patches": _new_patches,
     "new patches again": _new_patches,
     "re-tag": _retag,
+    "resize": _resize,
     "Graph frozen": _freeze,
     "pause": _pause,
     "settings": _settings,

@@ -51,6 +51,7 @@ class StepRun:
     begun: datetime
     claim: str = ""
     reads: dict[str, datetime] = field(default_factory=dict)  # machine → when its instance view was read last
+    throttled: tuple[datetime, float] | None = None  # when its POST was answered 429, and Retry-After in seconds
 
 
 STEP: ContextVar[StepRun] = ContextVar("step")
@@ -144,11 +145,14 @@ class HostTable:
         return [row async for row in self._table.scan(without=without)]
 
     async def _replace(self, row: Row, columns: Entity) -> Row | None:
-        self._host.world.promises.about_to_move(row)
+        world = self._host.world
+        if world.weather.strikes("table row touched"):  # somebody writes it in between: its ETag is another one
+            await self._table.replace(row, row.columns)
+        world.promises.about_to_move(row, columns)
         return await self._table.replace(row, columns)
 
     async def _delete(self, row: Row) -> bool:
-        self._host.world.promises.about_to_move(row)
+        self._host.world.promises.about_to_move(row, {})
         return await self._table.delete(row)
 
     async def _move(self, move: str, columns: Entity, act: Callable[[], Awaitable[T]]) -> T:
@@ -217,16 +221,18 @@ class HostTransport(AzureTransport):
         strikes = world.weather.strikes
         if answer := self.instead(request, path, graph=graph, post=post):
             await answer.read()
+            self._throttled(request, answer)
             return answer
         if strikes("ARM silent before"):
             await asyncio.sleep(SILENCE_SECONDS)
             raise _lost()
         if post and strikes("ARM late"):  # it arrives when its sender has given up already
             late = world.dice.uniform(30, 120)
-            world.later(late, lambda: self._arrives(request, path, options))
+            world.later(late, lambda: self._arrives(request, path, options, late=True))
             await asyncio.sleep(SILENCE_SECONDS)
             raise _lost()
         answer = await self._arrives(request, path, options)
+        self._throttled(request, answer)
         if strikes("ARM fails after"):
             failed = _answer(request, 500, "InternalServerError")
             await failed.read()
@@ -269,16 +275,20 @@ class HostTransport(AzureTransport):
             raise _lost()
         return None
 
-    async def _arrives(self, request: Any, path: str, options: Any) -> Any:
+    def _throttled(self, request: Any, answer: Any) -> None:
+        if request.method == "POST" and answer.status_code == 429:
+            STEP.get().throttled = (self._host.world.now, float(answer.headers.get("retry-after") or 0))
+
+    async def _arrives(self, request: Any, path: str, options: Any, *, late: bool = False) -> Any:
         world, step = self._host.world, STEP.get()
         before = len(world.azure.operations)
         answer = await super().send(request, **options)
         if request.method == "GET" and "/operations/" not in path and answer.status_code == 200:
             step.reads[path.lower()] = world.now
         for operation in world.azure.operations[before:]:
-            world.promises.started(operation, step)
+            world.promises.started(operation, step, late=late)
         if request.method == "POST" and answer.status_code == 429:
-            world.promises.throttled(request, answer)
+            world.promises.quota_used_up(path)
         world.pump()
         return answer
 

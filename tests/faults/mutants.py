@@ -15,11 +15,13 @@ from typing import Any
 from unittest.mock import patch
 
 from functions import assess, decision, install, operation, plan, poisoned, settle
+from functions.cloud.compute import Compute
+from functions.cloud.errors import Gone, Throttled, Unavailable
 from functions.cloud.ledger import Ledger, NewerRow, Stored, SweepLease
 from functions.cloud.work_queue import Message
 from functions.doors import Doors
-from functions.machine import Kind, SupportState
-from functions.record import Phase, release
+from functions.machine import Kind, Machine, MachineId, SupportState
+from functions.record import Cause, Phase, release
 from functions.rounds import ImageRecord
 from tests.faults.history import run
 
@@ -117,17 +119,38 @@ def _lease() -> Iterator[Any]:
     yield patch.object(SweepLease, "renew", renewed)
 
 
+def _postponement() -> Iterator[Any]:
+    async def fail(doors: Doors, stored: Stored, throttled: Throttled) -> None:
+        await operation.hold_for(doors, stored, Cause.TRANSIENT, decision.State.HELD, "the quota is used up", "")
+
+    yield patch.object(operation, "_postpone", fail)
+
+
+def _silence() -> Iterator[Any]:
+    plain = Compute.machine
+
+    async def gone(self: Compute, machine: MachineId) -> Machine:
+        try:
+            return await plain(self, machine)
+        except Unavailable as error:
+            raise Gone(str(error)) from None
+
+    yield patch.object(Compute, "machine", gone)
+
+
 MUTANTS: tuple[Mutant, ...] = (
-    Mutant("token check", _token_check, (4,), 57),
+    Mutant("token check", _token_check, (4,), 30),
     Mutant("in-flight check", _without_rule("_nobody_at_work"), (2,), 20),
     Mutant("support state", _support_state, (3,), 1),
-    Mutant("window", _window, (3,), 2),
+    Mutant("window", _window, (3,), 1),
     Mutant("cap", _cap, (8,), 1),
-    Mutant("group", _group, (8,), -1),
-    Mutant("breaker", _breaker, (8,), -1),
-    Mutant("pause", _pause, (3,), 20),
-    Mutant("adoption after a crash", _adoption, (4,), 16),
+    Mutant("group", _group, (8,), 49),
+    Mutant("breaker", _breaker, (8,), 8),
+    Mutant("pause", _pause, (3,), 34),
+    Mutant("adoption after a crash", _adoption, (4,), 2),
     Mutant("sweep lease", _lease, (8,), -1),
+    Mutant("a 429 is no failure", _postponement, (5,), -1),
+    Mutant("no answer is no 404", _silence, (6,), -1),
 )
 
 

@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from functions.cloud.ledger import APP, VERSION, image_key, row_key
-from functions.cloud.tables import Row
+from functions.cloud.tables import Entity, Row
 from functions.machine import MachineId
 from simulator.world import Machine, Operation
 from tests.faults import truth
+from tests.faults.host import STEP, StepRun
 
 if TYPE_CHECKING:
-    from tests.faults.host import StepRun
     from tests.faults.world import SeededWorld
 
 # What was read this long before a POST may have changed since; what changed earlier must have been seen. A process has
@@ -58,7 +58,6 @@ class Promises:
         self.paused_since: datetime | None = None
         self.opened: dict[str, datetime] = {}  # image row → since when its breaker is open
         self.handed_out_by: dict[str, str] = {}
-        self.real_throttles = 0
 
     def broken(self, promise: int, what: str, cause: BaseException | None = None) -> None:
         self.violations.append(Broken(promise, what, self.world.now, cause))
@@ -67,13 +66,13 @@ class Promises:
 
     # -- the moment of a POST
 
-    def started(self, operation: Operation, step: StepRun) -> None:
-        """An operation of ours has just begun in Azure."""
+    def started(self, operation: Operation, step: StepRun, *, late: bool) -> None:
+        """An operation of ours has just begun in Azure. `late`: its sender had given up already."""
         world, name = self.world, operation.machine.rsplit("/", 1)[-1]
         world.note(f"{operation.kind} of {name} began ({step.name}), ends {operation.final_status}")
         machine = world.azure.machine(operation.machine)
         self._beside_nothing(operation, machine, step)
-        self._claimed_once(operation, step)
+        self._claimed_once(operation, step, late)
         if operation.kind == "install":
             self._may_be_installed(operation, machine, step)
         self.ours.append(operation)
@@ -95,18 +94,19 @@ class Promises:
         """Whether the URL of an operation of ours may be gone or was never recorded: only its summary tells then."""
         return any(self.world.weather.hits[each] for each in HIDES_AN_OPERATION)
 
-    def _claimed_once(self, operation: Operation, step: StepRun) -> None:
+    def _claimed_once(self, operation: Operation, step: StepRun, late: bool) -> None:
         """4. Every operation has its claim, which is its message's, and a claim has one operation."""
+        if late:
+            return  # by now its machine may have another claim
         machine = MachineId.parse(operation.machine)
         row = self.world.table.rows.get((machine.subscription, row_key(machine)))
         token = str(row.columns.get("token")) if row else ""
         self.posted[str(machine), token] += 1
         if self.posted[str(machine), token] > 1:
             self.broken(4, f"two operations for one claim of {machine.name}")
-        late = self.world.weather.hits["ARM late"]
-        if not late and (row is None or row.columns.get("phase") not in ("starting", "running")):
+        if row is None or row.columns.get("phase") not in ("starting", "running"):
             self.broken(4, f"{operation.kind} of {machine.name} without a begun claim")
-        if step.claim and not late and step.claim != token:
+        if step.claim and step.claim != token:
             self.broken(4, f"{operation.kind} of {machine.name} by a message of another claim")
 
     def _may_be_installed(self, operation: Operation, machine: Machine, step: StepRun) -> None:
@@ -144,15 +144,22 @@ class Promises:
             names = ", ".join(each.machine.rsplit("/", 1)[-1] for each in others)
             self.broken(8, f"{machine.name} installed while {names} of patch-group {group[1]} is installed")
 
-    def throttled(self, request: Any, answer: Any) -> None:
-        """5. Azure itself, not the weather, said 429 to a POST."""
-        if b"Injected" not in bytes(answer.content):
-            self.real_throttles += 1
+    def quota_used_up(self, path: str) -> None:
+        """5. Azure itself, not the weather, answered 429: the pace was too fast."""
+        self.broken(5, f"a quota of Azure's is used up: POST {path.rsplit('/', 2)[-2]}")
 
     # -- moves in the ledger
 
-    def about_to_move(self, row: Row) -> None:
-        """4. A newer app's row is left alone."""
+    def about_to_move(self, row: Row, columns: Entity) -> None:
+        """4. A newer app's row is left alone. 5. A 429 is no failure, and Retry-After is waited for."""
+        step = STEP.get(None)
+        if step and step.throttled and "phase" in columns:
+            at, seconds = step.throttled
+            if int(columns.get("attempts") or 0) > int(row.columns.get("attempts") or 0):
+                self.broken(5, "a 429 was counted as a failure of the machine")
+            due = datetime.fromisoformat(str(columns.get("due_at")))
+            if columns["phase"] != "queued" or due < at + timedelta(seconds=seconds):
+                self.broken(5, f"after a 429 the machine is {columns['phase']}, due at {due:%H:%M:%S}")
         current = self.world.table.rows.get((row.partition, row.key))
         if current is not None and current.etag == row.etag and int(current.columns.get("v", 0)) > VERSION:
             self.broken(4, "a row of a newer version was moved")

@@ -50,7 +50,7 @@ def summary(seed: int) -> Summary:
         what=tuple(f"seed {seed}: {each}" for each in result.violations),
         days=result.days,
         operations=result.operations,
-        faults=result.hits,
+        faults=sum(result.hits.values()),
         machines=len(result.machines),
         cpu_seconds=time.process_time() - begun,
     )

@@ -36,7 +36,7 @@ async def _differences(seed: int) -> list[str]:
     for moment in range(MOMENTS):
         await asyncio.sleep(dice.uniform(3600, 12 * 3600))
         if moment == 2 and group.lower() in world.azure.world.groups:
-            await arm(world.azure, "PATCH", group, {"tags": {"Patch-Group": "Quorum"}})
+            await arm(world.azure, "PATCH", group, {"tags": {"Patch-Group": "Quorum-1"}})
         ids = [machine.id for machine in world.azure.world.machines.values()] + ["nobody"]
         for name in _ANSWERS:
             query = queries.fill(name, **_values(name, dice, ids))
@@ -50,7 +50,7 @@ def _values(name: str, dice: random.Random, ids: list[str]) -> dict[str, Any]:
     at = datetime(2026, 11, 25, 8, tzinfo=UTC) + timedelta(hours=dice.uniform(0, 40))
     choices: dict[str, Any] = {
         "ids": dice.sample(ids, dice.randint(1, len(ids))) if name != "groups_named" else groups,
-        "names": dice.choice((["quorum"], ["pair", "quorum"])),
+        "names": dice.choice((["quorum-0"], ["quorum-0", "quorum-1"])),
         "group_ids": groups[:1],
         "created_after": at - timedelta(days=dice.choice((0, 30))),
         "reassess_before": at,

@@ -10,6 +10,7 @@ import pytest
 from tests.faults.history import run
 from tests.faults.mutants import MUTANTS, put_in
 from tests.faults.shrink import minimal_story, summary
+from tests.faults.weather import RATES
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +41,16 @@ def test_the_seeds_are_busy() -> None:
     """Few seeds already start operations, and meet many faults over many days."""
     total = sum((summary(seed) for seed in range(2, 6)), summary(1))
     assert (total.operations > 20, total.faults > 20, total.days > 15) == (True, True, True)
+
+
+def test_every_fault_strikes() -> None:
+    """A fault that no seed meets would be a promise nobody tests."""
+    struck: set[str] = set()
+    for seed in range(40):
+        struck |= set(run(seed).hits)
+        if struck == set(RATES):
+            return
+    assert not set(RATES) - struck
 
 
 @pytest.mark.parametrize("name", ["token check"])

@@ -39,13 +39,12 @@ RATES: Mapping[str, float] = {
     "message doubled": 0.2,
     "message delayed": 0.2,
     "message expired": 0.05,
-    "message garbled": 0.02,
+    "message garbled": 0.1,
     "killed before": 0.02,
     "killed after": 0.02,
     "paused": 0.02,
     "slow": 0.3,
     "sweeps overlap": 0.3,
-    "rolled back": 0.02,
 }
 
 

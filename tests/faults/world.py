@@ -33,6 +33,9 @@ REDELIVERY_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200)
 LEASE_OF_A_MESSAGE = timedelta(minutes=10)  # a killed host's messages are invisible for as long
 MESSAGE_LIFE = timedelta(days=7)
 BUSY_SWEEP_SECONDS = (300, 900)
+LONGEST_IN_FLIGHT = timedelta(hours=8)
+OVERLAP_SECONDS = 120
+BEHIND_SECONDS = (30, 3600)  # a replica of Resource Graph
 POISON_RETRY = timedelta(minutes=10)
 
 
@@ -69,7 +72,8 @@ class SeededWorld(World):
         self.azure.world.listeners.append(self._on_event)
         self._pump_at: datetime | None = None
         self.known: dict[str, MachineId] = {}
-        self.rows_were_newer = self.paused = False
+        self.paused = False
+        self.unsure_until = START  # what newer rows held in flight is not known to this app
         self._changed: list[tuple[datetime, str, str]] = [(START, self.mode, self._environment["PATCH_WINDOW"])]
         self.started_hosts = 0
         self.hosts = [self._new_host(), self._new_host()]
@@ -165,6 +169,19 @@ class SeededWorld(World):
         machines.begin(self.azure.world, machine, "update", 0, None)
         self.note(f"{machine.name} tagged {tags}")
 
+    def resize(self, machine: Machine, size: str) -> None:
+        """As a PATCH of the machine does it: a running one restarts."""
+        machines.resize(self.azure.world, machine, size)
+
+    async def close_breakers(self) -> None:
+        """People look at every breaker that is open, and close it."""
+        for (partition, key), row in list(self.table.rows.items()):
+            opening = row.columns.get("opening")
+            if partition == APP and key.startswith("image-") and opening and opening != row.columns.get("closed"):
+                await self.table.replace(row, dict(row.columns) | {"closed": opening})
+                self.note(f"breaker {opening} closed")
+        await self.promises.look_at_breakers()
+
     async def pause_for(self, seconds: float) -> None:
         if self.paused:
             return
@@ -184,19 +201,27 @@ class SeededWorld(World):
         for place, row in list(self.table.rows.items()):
             if "phase" in row.columns and dice.random() < 0.3:
                 self.table._put(*place, dict(row.columns) | {"v": 2})
-                self.rows_were_newer = True
+                self.unsure_until = self.now + timedelta(days=365)
                 self.note(f"a newer app wrote the row of {row.columns.get('machine', '')}")
 
+    @property
+    def rows_were_newer(self) -> bool:
+        return self.now < self.unsure_until
+
     def roll_forward(self) -> None:
+        if self.rows_were_newer:
+            self.unsure_until = self.now + LONGEST_IN_FLIGHT
         for place, row in list(self.table.rows.items()):
             if row.columns.get("v") == 2:
                 self.table._put(*place, dict(row.columns) | {"v": 1})
 
     def ask_graph(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Resource Graph's answer without the way there and back."""
+        """Resource Graph's answer without the way there and back; now and then from a replica that is behind."""
         rights = _GraphRights(self.azure, CLIENT_ID)
         self.azure.advance()
-        answer = self.azure.graph.answer(_Parsed(body), rights)
+        behind = self.dice.uniform(*BEHIND_SECONDS) if self.weather.strikes("Graph stale") else 0
+        with self.azure.graph.behind(behind):
+            answer = self.azure.graph.answer(_Parsed(body), rights)
         assert isinstance(answer.body, dict)
         return answer.body
 
@@ -355,7 +380,7 @@ class SeededWorld(World):
             await asyncio.sleep(self.gap(idle_seconds()))
             self.later(0, self.one_sweep)
             if self.weather.strikes("sweeps overlap"):
-                self.later(self.dice.uniform(0, 30), self.one_sweep)
+                self.later(self.dice.uniform(0, OVERLAP_SECONDS), self.one_sweep)
 
     def gap(self, idle_seconds: float) -> float:
         moving = any(row.partition != APP and row.columns.get("phase") != "held" for row in self.table.rows.values())
