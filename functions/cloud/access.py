@@ -61,20 +61,37 @@ class Access:
         if self._transport is None:
             from azure.core.pipeline.transport import AioHttpTransport
 
-            self._transport = AioHttpTransport(use_env_settings=self.settings.use_proxy)
+            self._transport = AioHttpTransport(
+                connection_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                use_env_settings=self.settings.use_proxy,
+            )
         return _Shared(self._transport)
 
     def client_options(self) -> dict[str, Any]:
-        """Options of the ARM clients: our own retry is the queue's, the sweep's and Event Grid's, never the SDK's."""
+        """Options of the ARM clients."""
         return {
             "transport": self.transport,
-            "retry_total": 0,
-            "connection_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
+            "policies": self._sent_once(),
             "base_url": self.settings.arm_endpoint,
             "credential_scopes": [f"{self.settings.arm_endpoint}/.default"],
-            "logging_enable": False,
         }
+
+    def _sent_once(self) -> list[Any]:
+        """What a request to ARM passes through. The SDK's own list would send it again: after a failure, to wherever an
+        answer redirects, and, having registered a resource provider, after a 409. Our retry is the queue's, the
+        sweep's and Event Grid's. Only a 401 that asks for a token with other claims is answered with one.
+        """
+        from azure.core.pipeline import policies as sdk
+        from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
+
+        return [
+            sdk.RequestIdPolicy(),
+            sdk.UserAgentPolicy("image-patcher"),
+            sdk.ContentDecodePolicy(),
+            AsyncARMChallengeAuthenticationPolicy(self.credential, f"{self.settings.arm_endpoint}/.default"),
+            sdk.CustomHookPolicy(),
+        ]
 
     def storage_options(self) -> dict[str, Any]:
         """Options of the storage clients. Their calls are conditional or harmless to repeat: a few retries are fine."""
@@ -82,8 +99,7 @@ class Access:
             "credential": self.credential,
             "transport": self.transport,
             "retry_total": 2,
-            "connection_timeout": CONNECT_SECONDS,
-            "read_timeout": READ_SECONDS,
+            "permit_redirects": False,
         }
 
     @asynccontextmanager

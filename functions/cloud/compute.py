@@ -105,7 +105,7 @@ class Compute:
         """
         operations = self._client(machine.id.subscription).virtual_machines
         target = (machine.id.group, machine.id.name)
-        options: dict[str, Any] = {"polling": False, "retry_total": 0}
+        options: dict[str, Any] = {"polling": False}
         answers: list[Any] = []
         options["raw_response_hook"] = lambda response: answers.append(response.http_response)
         what = f"starting an {'assessment' if kind is Kind.ASSESS else 'installation'}"
@@ -161,6 +161,8 @@ class Compute:
             client = self._client(subscription)
             answer = await client.send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
+            if answer.status_code >= 300:  # it went where our token must not follow
+                raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
             body = answer.json()
         if not isinstance(body, Mapping):
             raise Unavailable(f"{what}: the answer is no JSON object")

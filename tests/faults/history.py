@@ -99,7 +99,7 @@ class _History:
         settings, size = self._settings(), self._size()
         self.size = size
         weather = of_seed(dice, self.leave.faults)
-        pages = dice.choice((2, 5, 1000, 1000))
+        pages = max(dice.choice((2, 5, 1000, 1000)), size // 8)  # rows: a large fleet in a few pages, not in hundreds
         timings = Timings(graph_lag_seconds=dice.choice((5, 20, 120, 900)), reboot_seconds=dice.choice((180, 2400)))
         world = SeededWorld(settings, random.Random(dice.getrandbits(64)), weather, timings=timings)
         handler = JournalLines(world)
