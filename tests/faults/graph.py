@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from functions.cloud import queries
-from simulator.graph import PAGE_ROWS_AT_MOST, Graph, Permits, Tables, _Asked, _page
+from simulator.graph import _MACHINE_READ, PAGE_ROWS_AT_MOST, Graph, Permits, Tables, _Asked, _page, machine_row
 from simulator.wire import Json, Request, Response
+from simulator.world import Machine
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
@@ -40,6 +41,7 @@ class PredicateGraph(Graph):
     """The same answers from Python; in pages of `page_rows`, as Azure too gives fewer rows than were asked for."""
 
     page_rows: int = PAGE_ROWS_AT_MOST
+    shown: dict[Machine, tuple[tuple[Any, ...], Json]] = field(default_factory=dict)  # what it depends on, and the row
 
     def answer(self, request: Request, permits: Permits) -> Response:
         self.queries += 1
@@ -61,18 +63,31 @@ class PredicateGraph(Graph):
 class _Seen:
     """What the caller may read, at the moment that answers show."""
 
-    def __init__(self, graph: Graph, scope: set[str], permits: Permits) -> None:
+    def __init__(self, graph: PredicateGraph, scope: set[str], permits: Permits) -> None:
         self.when = graph.seen_at
         self.tables = Tables(graph, scope, permits)
+        self._graph = graph
 
     def rows(self, table: str) -> Iterable[Json]:
         return self.tables[table]
 
-    def assessments(self) -> dict[str, Json]:
-        """The assessment row of each machine that has one."""
-        kind = "microsoft.compute/virtualmachines/patchassessmentresults"
-        rows = (row for row in self.rows("patchassessmentresources") if row["type"] == kind)
-        return {row["id"].lower().split("/patchassessmentresults/")[0]: row["properties"] for row in rows}
+    def machines(self) -> list[Json]:
+        """Each machine with its assessment, as the queries show both."""
+        found = self.tables._readable(self._graph.world.machines_at(self.when), _MACHINE_READ)
+        return [self._shown(each) for each in found]
+
+    def _shown(self, machine: Machine) -> Json:
+        """Made once for whatever it depends on: most answers show most machines as the one before did."""
+        when, assessed = self.when, self.tables._assessment(machine)
+        state = (
+            machine.body.at(when), machine.power_at(when), machine.provisioning_at(when),
+            assessed, assessed and assessed.runs_at(when), assessed and assessed.ends,
+        )  # fmt: skip
+        known = self._graph.shown.get(machine)
+        if known is None or any(now is not then and now != then for now, then in zip(state, known[0], strict=True)):
+            row = self._graph.assessment_rows(machine, assessed, when)[0]["properties"] if assessed else None
+            known = self._graph.shown[machine] = (state, _machine(machine_row(machine, when), row))
+        return known[1]
 
 
 def _machine(row: Json, assessment: Json | None) -> Json:
@@ -116,9 +131,7 @@ def _marketplace(image: Json) -> bool:
 
 
 def _machines(seen: _Seen, keep: Callable[[Json], bool] = lambda row: True) -> list[Json]:
-    assessed = seen.assessments()
-    rows = (row for row in seen.rows("resources") if keep(row))
-    return _ordered(_machine(row, assessed.get(row["id"].lower())) for row in rows)
+    return _ordered(row for row in seen.machines() if keep(row))
 
 
 def _ordered(rows: Iterable[Json]) -> list[Json]:
@@ -163,17 +176,15 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         allowed = flags["window_open"] or _time(row["created"]) >= young
         return flags["installs"] and wanted > 0 and (state == "supported" or settled) and allowed
 
-    def keep(row: Json) -> bool:
-        properties = row["properties"]
-        running = properties["extended"]["instanceView"]["powerState"]["code"].lower() == "powerstate/running"
-        return running and _time(properties["timeCreated"]) >= after
+    def young_and_running(row: Json) -> bool:
+        return row["power_code"] == "PowerState/running" and _time(row["created"]) >= after
 
-    return [row for row in _machines(seen, keep) if due(row)]
+    return _machines(seen, lambda row: young_and_running(row) and due(row))
 
 
 def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
     counts: dict[tuple[str, str], int] = {}
-    for row in _machines(seen):
+    for row in seen.machines():
         image = row["image"] or {}
         found = [image.get(name) for name in ("id", "sharedGalleryImageId", "communityGalleryImageId")]
         name = "marketplace" if row["is_marketplace"] else next((each.lower() for each in found if each), "none")
@@ -189,11 +200,10 @@ def _tag_group(row: Json) -> str:
 def _members(seen: _Seen, fill: Fill) -> list[Json]:
     names, groups = _list(fill["names"]), _list(fill["group_ids"])
     rows = []
-    for row in seen.rows("resources"):
+    for row in seen.machines():
         own, group = _tag_group(row), row["id"].lower().split("/providers/")[0]
         if own in names or group in groups:
-            code = row["properties"]["extended"]["instanceView"]["powerState"]["code"]
-            rows.append({"id": row["id"], "own_group": own, "group_id": group, "power_code": code})
+            rows.append({"id": row["id"], "own_group": own, "group_id": group, "power_code": row["power_code"]})
     return _ordered(rows)
 
 

@@ -23,6 +23,7 @@ WINDOWS: Mapping[str, Callable[[datetime], bool]] = {
     "Wed 08:00-20:00 UTC; Fri 08:00-20:00 UTC": lambda at: at.weekday() in (2, 4) and 8 <= at.hour < 20,
 }
 FIRST_HOURS = timedelta(hours=24)
+PATCHED = ("Succeeded", "CompletedWithWarnings")
 
 
 def tags_of(world: SeededWorld, machine: Machine, when: datetime) -> dict[str, str]:
@@ -136,11 +137,12 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
         return {"patched", "nothing-selected", "recently-patched"}
     if neighbour_off(world, machine, now):
         return {"waiting-for-group", "recently-patched", *(["waiting-for-window"] if "patch-window" in tags else [])}
+    spoilt = {"waiting-for-ring"} if round_spoilt(world, machine, now) else set()
     if "patch-window" in tags:
-        return {"waiting-for-window", "recently-patched"}  # the machine's own narrows the setting
-    return (
-        {"recently-patched"} if installed_lately(machine, now, max(world.interval_hours, world.round_hours)) else set()
-    )
+        return {"waiting-for-window", "recently-patched", *spoilt}  # the machine's own narrows the setting
+    if installed_lately(machine, now, max(world.interval_hours, world.round_hours)):
+        return {"recently-patched", *spoilt}
+    return spoilt
 
 
 def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
@@ -149,6 +151,18 @@ def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
     others = (each for each in world.azure.world.machines.values() if each is not machine)
     return bool(group[1]) and any(
         group_of(world, each, now) == group and each.power_at(now) != "running" for each in others
+    )
+
+
+def round_spoilt(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether an installation on its image failed in a round that may still be open: later rings wait for its end."""
+    image, since = image_of(machine, now), now - timedelta(hours=world.round_hours)
+    known = (*world.azure.world.machines.values(), *world.azure.world.gone)
+    alike = (each for each in known if image_of(each, now) == image)
+    return any(
+        each.kind == "install" and each.started >= since and each.final_status not in PATCHED
+        for other in alike
+        for each in other.operations
     )
 
 
@@ -166,7 +180,7 @@ def found_nothing_lately(world: SeededWorld, machine: Machine, now: datetime) ->
 
 def installed_lately(machine: Machine, now: datetime, hours: float) -> bool:
     return any(
-        each.kind == "install" and each.final_status in ("Succeeded", "CompletedWithWarnings")
+        each.kind == "install" and each.final_status in PATCHED
         and now - each.started < timedelta(hours=hours)
         for each in machine.operations
     )  # fmt: skip
