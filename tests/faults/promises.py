@@ -113,7 +113,7 @@ class Promises:
         """3 and 8. The owner's limits, as they were when the machine was read, at most FRESH_LOOK ago."""
         world = self.world
         read = max(step.reads.get(machine.id.lower(), step.begun), operation.started - FRESH_LOOK - LATE_ARRIVAL)
-        for reason in truth.against_installing(world, machine, read, operation.started):
+        for reason in truth.against_installing(world, machine, step.begun, read, operation.started):
             self.broken(3, f"{machine.name} installed though {reason}")
         tolerated = FRESH_LOOK + LATE_ARRIVAL
         if self.paused_since and operation.started > self.paused_since + tolerated:

@@ -61,8 +61,14 @@ def group_at(world: SeededWorld, operation: Operation) -> tuple[str, str]:
     return group_of(world, machine_of(world, operation), operation.started)
 
 
-def against_installing(world: SeededWorld, machine: Machine, read: datetime, at: datetime) -> Iterator[str]:
-    """Every reason why this machine must not be installed at `at`, by what could be read at `read`."""
+def against_installing(
+    world: SeededWorld, machine: Machine, begun: datetime, read: datetime, at: datetime
+) -> Iterator[str]:
+    """Every reason why this machine must not be installed at `at`, by what could be read at `read`.
+
+    The settings are those of the step's process, which may have had others since the step has `begun`.
+    """
+    settings_since = min(begun, at - timedelta(minutes=5))
     tags = tags_of(world, machine, read)
     if machine.subscription not in world.covered:
         yield "its subscription is out of scope"
@@ -74,8 +80,8 @@ def against_installing(world: SeededWorld, machine: Machine, read: datetime, at:
         yield "its owner holds it"
     if not supported(world, machine, at):
         yield "no assessment of it said Supported lately"
-    yield from _window_closed(world, machine, tags, read, at)
-    if world.modes_at(at - timedelta(minutes=5), at).isdisjoint({"install"}):
+    yield from _window_closed(world, machine, tags, read, at, world.windows_at(settings_since, at))
+    if world.modes_at(settings_since, at).isdisjoint({"install"}):
         yield "PATCH_MODE is not install"
 
 
@@ -92,7 +98,7 @@ def supported(world: SeededWorld, machine: Machine, at: datetime) -> bool:
 
 
 def _window_closed(
-    world: SeededWorld, machine: Machine, tags: Mapping[str, str], read: datetime, at: datetime
+    world: SeededWorld, machine: Machine, tags: Mapping[str, str], read: datetime, at: datetime, texts: set[str]
 ) -> Iterator[str]:
     """A tag narrows the setting; the first patching of a young machine need not wait for the setting's."""
     latest, earliest = at, at - timedelta(minutes=5)
@@ -101,7 +107,6 @@ def _window_closed(
     young = read < machine.created + FIRST_HOURS and not any(each.kind == "install" for each in machine.operations[:-1])
     if young and not text:
         return
-    texts = world.windows_at(earliest, latest)
     if not any(WINDOWS[each](moment) for each in texts for moment in (earliest, latest)):
         yield f"the window {', '.join(sorted(texts))} is closed"
 
