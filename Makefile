@@ -61,7 +61,7 @@ unit: setup checkov
 soak: setup
 	@$(BIN)/python -m tests.faults --seeds $(SEEDS)
 
-# Ten guards taken away one by one: a seed must notice each.
+# Guards taken away one by one: a seed must notice each.
 mutants: setup
 	@$(BIN)/python -m tests.faults.mutants
 
