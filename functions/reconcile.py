@@ -126,6 +126,8 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
         machine = machine.in_group(group)
         stored = sweep.rows.get(machine.id)
         if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
+            if stored.record.younger_than(machine):
+                continue  # Graph still shows the one that had this name before: it says nothing about the row's
             await forget(doors, stored)
             del sweep.rows[machine.id]
             stored = None

@@ -101,6 +101,10 @@ class Record:
         """Whether the machine is still the one, and of the image, that this row is about."""
         return self.vm_id == machine.vm_id and self.image == machine.image.key
 
+    def younger_than(self, machine: Machine) -> bool:
+        """Whether this row is about a machine made after this one."""
+        return bool(self.created and machine.created and self.created > machine.created)
+
     def due_again(self, now: datetime) -> bool:
         """Held, and the time of the hold is over."""
         return self.phase is Phase.HELD and self.not_before is not None and self.not_before <= now

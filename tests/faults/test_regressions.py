@@ -59,6 +59,28 @@ async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgot
     assert [each.kind for each in world.operations(machine)] == ["assess", "assess", "install", "assess"]
 
 
+async def test_graph_showing_the_former_machine_does_not_end_the_hold_of_the_new_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The former one is due in a Graph that stands still; the row is about the one made since, and stays."""
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", Behaviour(refuse="agent"))
+    await world.pass_time(minutes=10)
+    world.azure.graph.freeze()
+    world.delete(machine)
+    await world.pass_time(minutes=5)
+    world.azure.create_machine(str(machine), vm_body())
+    world.azure.behave(str(machine), Behaviour(agent_never_ready=True))
+    await world.pass_time(hours=2)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.state, record.vm_id) == (State.AGENT_NOT_READY, (await world.machine(machine)).vm_id)
+    await world.pass_time(hours=2)
+    assert await world.record(machine) == record
+    assert not any('"machine.gone"' in line for line in caplog.messages)
+
+
 async def test_a_failed_assessment_is_not_taken_for_a_patched_machine() -> None:
     """It knows the support state and counts nothing: the machine is assessed again, with growing waits."""
     world = World(timings=QUICK)
