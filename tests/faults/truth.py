@@ -120,13 +120,14 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     behaviour = world.azure.world.behaviour(machine)
     if marketplace(machine, now):
         return {"marketplace"}
+    endless = {"overdue"} if machine.running_at(now) else set()  # an operation that never ends, whatever its owner says
     if tags.get("patch-mode") == "off":
-        return {"opted-out"}
+        return {"opted-out", *endless}
     if "patch-hold-until" in tags and now.date().isoformat() < tags["patch-hold-until"]:
-        return {"on-hold"}
+        return {"on-hold", *endless}
     if machine.power_at(now) != "running":
         return {"powered-off", "undetermined", "unsupported", "held"}  # a weekly hold outlives the power
-    if machine.running_at(now):  # an operation that never ends
+    if endless:
         return {"overdue", "busy", "assessing", "installing", "assessed", "patched", "due", "queued"}
     if behaviour.agent_never_ready:
         return {"agent-not-ready", "building", "undetermined", "due"}
