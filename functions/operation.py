@@ -175,6 +175,7 @@ async def hold_for(doors: Doors, stored: Stored, cause: Cause, state: State, rea
     """A failure: held by its cause; what should have passed by itself becomes its owner's after five tries."""
     if cause is Cause.TRANSIENT and stored.record.attempts >= TRANSIENT_TRIES:
         cause = Cause.OWNER
+        remedy = remedy or "It does not pass by itself: find out why, then restart the machine."
     record, until = _next_try(doors, stored.record, cause)
     journal.write(
         "machine.held", machine=record.machine, kind=record.kind, cause=cause, state=state, reason=reason,

@@ -259,9 +259,8 @@ class _History:
     async def _put_right(self, world: SeededWorld) -> None:
         for machine in world.azure.world.machines.values():
             now = world.azure.world.behaviour(machine)
-            healthy = replace(now, install_status="Succeeded", assess_status="Succeeded", never_ends=False, refuse=None)
-            if healthy != now:
-                world.azure.behave(machine.id, healthy)
+            if healthy(now) != now:
+                world.azure.behave(machine.id, healthy(now))
         world.azure.graph.thaw()
         if world.paused:
             await world.resume()
@@ -308,10 +307,15 @@ class _Place:
         self.subscription = dice.choice(SUBSCRIPTIONS[:1] * 6 + SUBSCRIPTIONS[1:2] * 3 + SUBSCRIPTIONS[2:])
 
 
+def healthy(behaviour: Behaviour) -> Behaviour:
+    """What is left when people have put right what is theirs."""
+    return replace(behaviour, install_status="Succeeded", assess_status="Succeeded", never_ends=False, refuse=None)
+
+
 def create(world: SeededWorld, machine: MachineId, behaviour: Behaviour, body: dict[str, Any]) -> None:
     if str(machine) in world.azure.world.machines:
         return
-    world.azure.behave(str(machine), behaviour)
+    world.azure.behave(str(machine), behaviour if world.weather.on else healthy(behaviour))
     world.azure.create_machine(str(machine), body)
     world.note(f"{machine.name} created ({behaviour.support_state})")
     world.pump()

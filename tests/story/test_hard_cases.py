@@ -11,7 +11,7 @@ from functions.cloud.ledger import VERSION
 from functions.cloud.work_queue import QUEUES, read_message
 from functions.decision import State
 from functions.machine import Kind
-from functions.record import Phase, claim
+from functions.record import Cause, Phase, claim
 from simulator.azure import Behaviour, Fault, Timings, overlaps
 from tests.story.world import GALLERY, SUBSCRIPTION, World, arm
 
@@ -335,6 +335,16 @@ async def test_a_machine_that_waits_for_its_images_next_round_is_assessed_in_tim
     await world.pass_time(days=4)
     assert len(world.operations(machine, "assess")) - assessed in (3, 4)
     assert world.installed() == ["vm-01"]
+
+
+async def test_what_should_have_passed_and_does_not_becomes_its_owners_with_a_remedy() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", Behaviour(refuse="platform-update"))
+    await world.pass_time(days=2)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.cause, "restart" in record.remedy) == (Cause.OWNER, True)
 
 
 async def test_an_undetermined_machine_is_assessed_again_when_its_owner_restarts_it() -> None:
