@@ -23,6 +23,7 @@ WINDOWS: Mapping[str, Callable[[datetime], bool]] = {
     "Wed 08:00-20:00 UTC; Fri 08:00-20:00 UTC": lambda at: at.weekday() in (2, 4) and 8 <= at.hour < 20,
 }
 FIRST_HOURS = timedelta(hours=24)
+WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
 PATCHED = ("Succeeded", "CompletedWithWarnings")
 
 
@@ -143,12 +144,12 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
         return {"patched", "nothing-selected", "recently-patched"}
     if neighbour_off(world, machine, now):
         return {"waiting-for-group", "recently-patched", *(["waiting-for-window"] if "patch-window" in tags else [])}
-    spoilt = {"waiting-for-ring"} if round_spoilt(world, machine, now) else set()
+    ring = {"waiting-for-ring"} if earlier_rings_hold(world, machine, now) else set()
     if "patch-window" in tags:
-        return {"waiting-for-window", "recently-patched", *spoilt}  # the machine's own narrows the setting
+        return {"waiting-for-window", "recently-patched", *ring}  # the machine's own narrows the setting
     if installed_lately(machine, now, max(world.interval_hours, world.round_hours)):
-        return {"recently-patched", *spoilt}
-    return spoilt
+        return {"recently-patched", *ring}
+    return ring
 
 
 def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
@@ -160,13 +161,15 @@ def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
     )
 
 
-def round_spoilt(world: SeededWorld, machine: Machine, now: datetime) -> bool:
-    """Whether an installation on its image failed in a round that may still be open: later rings wait for its end."""
+def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether an installation on its image failed in a round that may still be open, or is watched since it ended."""
     image, since = image_of(machine, now), now - timedelta(hours=world.round_hours)
     known = (*world.azure.world.machines.values(), *world.azure.world.gone)
     alike = (each for each in known if image_of(each, now) == image)
     return any(
-        each.kind == "install" and each.started >= since and each.final_status not in PATCHED
+        each.kind == "install"
+        and each.started >= since
+        and (each.final_status not in PATCHED or each.ends is None or each.ends >= now - WATCHED)
         for other in alike
         for each in other.operations
     )
