@@ -45,7 +45,7 @@ async def _one(doors: Doors, stored: Stored, now: datetime) -> None:
     elif record.kind is Kind.INSTALL and waits_to_be_sent(record, now):
         settle = _plan_anew
     elif record.state == State.OVERDUE and record.due_again(now):
-        settle = _ask
+        settle = _ask if record.operation_id else _adopt  # one that nobody could look at before it was overdue
     elif record.phase is Phase.STARTING and record.begun_at and now >= record.begun_at + ADOPT_AFTER:
         settle = _adopt
     elif record.phase is Phase.RUNNING:

@@ -35,6 +35,24 @@ async def test_an_overdue_operation_that_cannot_be_asked_stands_until_it_was_ask
     assert len(world.operations(machine, "install")) == 1, "once asked, it goes on"
 
 
+async def test_an_operation_that_was_never_recorded_is_adopted_though_its_row_is_overdue() -> None:
+    """The answer to the POST is lost, and Azure is silent for long: then the machine shows what became of it."""
+    world = World({"PATCH_FRESH_HOURS": "100"}, timings=QUICK)
+    world.azure.faults.add(Fault("POST", "assessPatches", drop="after"))
+    machine = world.create("vm-01", Behaviour())
+    await world.until(lambda: len(world.operations(machine)) == 1, hours=1)
+    silent = world.azure.faults.add(Fault("GET", r"virtualMachines/vm-01$", times=None, status=503))
+    world.in_long_steps()
+    await world.pass_time(hours=7)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.state, record.operation_id) == (State.OVERDUE, "")
+
+    silent.times = silent.hits
+    await world.pass_time(hours=30)
+    assert [each.kind for each in world.operations(machine)] == ["assess", "install", "assess"]
+
+
 async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgotten(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
