@@ -1,6 +1,6 @@
 """Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
 
-A new size restarts a running machine (Azure's page "Change the size of a virtual machine").
+A new size restarts a running machine (Azure's page "Resize a virtual machine").
 
 Not simulated: redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
 Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation, as a policy

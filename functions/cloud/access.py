@@ -74,7 +74,6 @@ class Access:
             "transport": self.transport,
             "policies": self._sent_once(),
             "base_url": self.settings.arm_endpoint,
-            "credential_scopes": [f"{self.settings.arm_endpoint}/.default"],
         }
 
     def _sent_once(self) -> list[Any]:

@@ -161,7 +161,7 @@ class Compute:
             client = self._client(subscription)
             answer = await client.send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
-            if answer.status_code >= 300:  # it went where our token must not follow
+            if answer.status_code >= 300:  # to where our token must not go
                 raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
             body = answer.json()
         if not isinstance(body, Mapping):

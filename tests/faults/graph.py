@@ -84,7 +84,7 @@ class _Seen:
             assessed, assessed and assessed.runs_at(when), assessed and assessed.ends,
         )  # fmt: skip
         known = self._graph.shown.get(machine)
-        if known is None or any(now is not then and now != then for now, then in zip(state, known[0], strict=True)):
+        if known is None or known[0] != state:
             row = self._graph.assessment_rows(machine, assessed, when)[0]["properties"] if assessed else None
             known = self._graph.shown[machine] = (state, _machine(machine_row(machine, when), row))
         return known[1]
@@ -176,10 +176,10 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         allowed = flags["window_open"] or _time(row["created"]) >= young
         return flags["installs"] and wanted > 0 and (state == "supported" or settled) and allowed
 
-    def young_and_running(row: Json) -> bool:
+    def looked_at(row: Json) -> bool:
         return row["power_code"] == "PowerState/running" and _time(row["created"]) >= after
 
-    return _machines(seen, lambda row: young_and_running(row) and due(row))
+    return _machines(seen, lambda row: looked_at(row) and due(row))
 
 
 def _fleet(seen: _Seen, fill: Fill) -> list[Json]:

@@ -19,6 +19,7 @@ from typing import Any
 from functions import reconcile
 from functions.cloud.ledger import APP, image_key
 from functions.machine import MachineId
+from simulator import machines
 from simulator.azure import Behaviour, Refused, Timings
 from tests.faults import clock, truth
 from tests.faults.graph import PredicateGraph
@@ -377,7 +378,8 @@ def _retag(world: SeededWorld, machine: MachineId, dice: random.Random, fresh: B
 
 
 def _resize(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:
-    world.resize(world.azure.machine(str(machine)), f"Standard_D{dice.choice((4, 8, 16))}s_v5")
+    found = world.azure.machine(str(machine))
+    machines.resize(world.azure.world, found, f"Standard_D{dice.choice((4, 8, 16))}s_v5")
 
 
 def _freeze(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:

@@ -179,8 +179,7 @@ class Promises:
         """Since when each image's breaker is open."""
         for (partition, key), row in self.world.table.rows.items():
             if partition == APP and key.startswith("image-"):
-                opening = row.columns.get("opening", "")
-                if opening and opening != row.columns.get("closed", ""):
+                if open_breaker(row.columns):
                     self.opened.setdefault(key, self.world.now)
                 else:
                     self.opened.pop(key, None)
@@ -224,6 +223,12 @@ class Promises:
             if operation.operation_id not in self.settled and not hidden and not self.world.rows_were_newer:
                 name, ended = machine.name, operation.ends
                 self.broken(4, f"nobody knows how the {operation.kind} of {name} ended that was over at {ended:%H:%M}")
+
+
+def open_breaker(image: Entity) -> str:
+    """The opening of an image's breaker that nobody has closed; "" when it is closed."""
+    opening = str(image.get("opening") or "")
+    return "" if opening == image.get("closed") else opening
 
 
 def _ran_at(operation: Operation, when: datetime) -> bool:

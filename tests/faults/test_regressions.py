@@ -3,12 +3,20 @@
 import pytest
 
 from functions.decision import State
+from functions.machine import MachineId
 from functions.record import Phase
-from simulator.azure import Behaviour, Fault, Timings, overlaps
-from tests.story.world import World, vm_body
+from simulator.azure import Behaviour, Fault, overlaps
+from tests.story.world import QUICK, World, vm_body
 
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 FOREVER = Behaviour(never_ends=True)
+
+
+async def made_anew_while_graph_stands_still(world: World, machine: MachineId, behaviour: Behaviour) -> None:
+    world.azure.graph.freeze()
+    world.delete(machine)
+    await world.pass_time(minutes=5)
+    world.azure.create_machine(str(machine), vm_body())
+    world.azure.behave(str(machine), behaviour)
 
 
 async def test_an_overdue_operation_that_cannot_be_asked_stands_until_it_was_asked() -> None:
@@ -61,11 +69,7 @@ async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgot
     world = World(timings=QUICK)
     machine = world.create("vm-01", Behaviour(support_state="Unsupported"))
     await world.pass_time(hours=1)
-    world.azure.graph.freeze()
-    world.delete(machine)
-    await world.pass_time(minutes=5)
-    world.azure.create_machine(str(machine), vm_body())
-    world.azure.behave(str(machine), Behaviour())
+    await made_anew_while_graph_stands_still(world, machine, Behaviour())
     await world.pass_time(minutes=40)
     record = await world.record(machine)
     assert record is not None
@@ -85,11 +89,7 @@ async def test_graph_showing_the_former_machine_does_not_end_the_hold_of_the_new
     world = World(timings=QUICK)
     machine = world.create("vm-01", Behaviour(refuse="agent"))
     await world.pass_time(minutes=10)
-    world.azure.graph.freeze()
-    world.delete(machine)
-    await world.pass_time(minutes=5)
-    world.azure.create_machine(str(machine), vm_body())
-    world.azure.behave(str(machine), Behaviour(agent_never_ready=True))
+    await made_anew_while_graph_stands_still(world, machine, Behaviour(agent_never_ready=True))
     await world.pass_time(hours=2)
     record = await world.record(machine)
     assert record is not None

@@ -23,7 +23,7 @@ from simulator import machines
 from simulator.azure import Limits, Machine, Request, Timings
 from tests.faults.graph import PredicateGraph
 from tests.faults.host import STEP, Host, StepRun
-from tests.faults.promises import Promises
+from tests.faults.promises import Promises, open_breaker
 from tests.faults.weather import Weather
 from tests.story.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, Killed, Queued, World
 
@@ -32,7 +32,7 @@ REDELIVERY_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200)
 LEASE_OF_A_MESSAGE = timedelta(minutes=10)  # a killed host's messages are invisible for as long
 MESSAGE_LIFE = timedelta(days=7)
 BUSY_SWEEP_SECONDS = (300, 900)
-LONGEST_IN_FLIGHT = timedelta(hours=8)
+LONGEST_IN_FLIGHT = timedelta(hours=8)  # after a rollback is over, until whatever its rows held has ended
 OVERLAP_SECONDS = 120
 BEHIND_SECONDS = (30, 3600)  # a replica of Resource Graph
 POISON_RETRY = timedelta(minutes=10)
@@ -168,15 +168,10 @@ class SeededWorld(World):
         machines.begin(self.azure.world, machine, "update", 0, None)
         self.note(f"{machine.name} tagged {tags}")
 
-    def resize(self, machine: Machine, size: str) -> None:
-        """As a PATCH of the machine does it: a running one restarts."""
-        machines.resize(self.azure.world, machine, size)
-
     async def close_breakers(self) -> None:
         """People look at every breaker that is open, and close it."""
         for (partition, key), row in list(self.table.rows.items()):
-            opening = row.columns.get("opening")
-            if partition == APP and key.startswith("image-") and opening and opening != row.columns.get("closed"):
+            if partition == APP and key.startswith("image-") and (opening := open_breaker(row.columns)):
                 await self.table.replace(row, dict(row.columns) | {"closed": opening})
                 self.note(f"breaker {opening} closed")
         await self.promises.look_at_breakers()

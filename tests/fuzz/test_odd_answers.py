@@ -10,12 +10,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.azure import Behaviour, Timings
+from simulator.azure import Behaviour
 from tests.fuzz.azure_gone_odd import OddAzure, Wrong, wrongs
 from tests.fuzz.checks import check, fuzzing, journal_lines, machines_of, orders
-from tests.story.world import World
+from tests.story.world import QUICK, World
 
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 GOOD, PEER, OFF, UNSUPPORTED = "good-01", "peer-01", "off-01", "unsupported-01"
 # Two that may be installed, one at a time, and one of them without a reboot.
 INSTALLABLE: dict[str, dict[str, Any]] = {

@@ -15,11 +15,10 @@ from functions.cloud.work_queue import QUEUES, read_message
 from functions.decision import State
 from functions.machine import Kind
 from functions.record import Phase
-from simulator.azure import Behaviour, Timings, overlaps
-from tests.story.world import World
+from simulator.azure import Behaviour, overlaps
+from tests.story.world import QUICK, World
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 
 
 async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments() -> None:

@@ -12,11 +12,10 @@ from functions.cloud.work_queue import QUEUES, read_message
 from functions.decision import State
 from functions.machine import Kind
 from functions.record import Cause, Phase, claim
-from simulator.azure import Behaviour, Fault, Timings, overlaps
-from tests.story.world import GALLERY, SUBSCRIPTION, World, arm
+from simulator.azure import Behaviour, Fault, overlaps
+from tests.story.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 
 
 def running(world: World) -> list[str]:

@@ -17,10 +17,9 @@ from functions.cloud.work_queue import QUEUES
 from functions.decision import State
 from functions.machine import Kind
 from functions.record import Phase
-from simulator.azure import Behaviour, Timings
-from tests.story.world import GALLERY, World
+from simulator.azure import Behaviour
+from tests.story.world import GALLERY, QUICK, World
 
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 GOOD = Behaviour(pending={"security": 2})
 SATURDAY_NIGHT = "Sat 22:00-02:00 Europe/Paris"
 OPENS, CLOSES = datetime(2026, 11, 28, 21, 0, tzinfo=UTC), datetime(2026, 11, 29, 1, 0, tzinfo=UTC)

@@ -15,10 +15,9 @@ from functions.cloud.work_queue import QUEUES, read_message
 from functions.decision import State
 from functions.machine import Kind, MachineId
 from functions.record import Phase
-from simulator.azure import Behaviour, Timings, overlaps
-from tests.story.world import GALLERY, Killed, World
+from simulator.azure import Behaviour, overlaps
+from tests.story.world import GALLERY, QUICK, Killed, World
 
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 GOOD = Behaviour(pending={"security": 2})
 BAD = Behaviour(pending={"security": 2}, install_status="Failed")
 ROUNDS = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "60", "PATCH_BREAKER": "3 in 7 days"}

@@ -1,7 +1,9 @@
 """What is sent to Azure is sent once, and to ARM alone: no redirect is followed, no resource provider registered."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from azure.core.rest import HttpRequest
@@ -9,12 +11,17 @@ from azure.core.rest import HttpRequest
 from functions.cloud import access
 from functions.cloud.access import Access
 from functions.cloud.errors import CloudError
+from functions.cloud.tables import StorageTable
+from functions.cloud.work_queue import Message, StorageQueues
+from functions.machine import Kind
 from functions.record import Phase
-from simulator.azure import Behaviour, Fault, Timings
-from tests.story.world import World
-from tests.support import settings
+from simulator.azure import Azure, Behaviour, Fault
+from simulator.transport import AzureTransport, _Answer
+from simulator.wire import Response
+from tests.story.world import QUICK, START, World
+from tests.support import machine_id, settings
 
-QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
+MESSAGE = Message(machine_id(), "claim")
 ELSEWHERE = {"Location": "https://management.azure.com/elsewhere?api-version=2024-11-01"}
 UNREGISTERED = {
     "error": {
@@ -34,14 +41,9 @@ UNREGISTERED = {
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirected_post_goes_nowhere_and_nobody_says_that_it_started_nothing(status: int) -> None:
     world = World(timings=QUICK)
-    fault = world.azure.faults.add(Fault("POST", "assessPatches", times=None, status=status, headers=ELSEWHERE))
-    machine = world.create("vm-01", Behaviour())
-    await world.pass_time(minutes=3)
-    assert fault.hits == 1
-    assert paths(world) == []
-    record = await world.record(machine)
-    assert record is not None
-    assert record.phase is Phase.STARTING, "the machine itself will show whether something runs"
+    fault = Fault("POST", "assessPatches", times=None, status=status, headers=ELSEWHERE)
+    phase = await after_one_post(world, fault)
+    assert phase is Phase.STARTING, "the machine itself will show whether something runs"
     fault.times = fault.hits
     await world.pass_time(hours=3)
     assert world.installed() == ["vm-01"], "and then it goes on"
@@ -72,15 +74,40 @@ async def test_a_redirected_query_is_no_answer() -> None:
 
 
 async def test_an_unregistered_provider_is_not_registered_and_its_post_not_sent_again() -> None:
-    world = World(timings=QUICK)
-    fault = world.azure.faults.add(Fault("POST", "assessPatches", times=None, status=409, body=UNREGISTERED))
-    machine = world.create("vm-01", Behaviour())
-    await world.pass_time(minutes=3)
-    assert fault.hits == 1
-    assert paths(world) == []
-    record = await world.record(machine)
-    assert record is not None
-    assert record.phase is Phase.HELD
+    fault = Fault("POST", "assessPatches", times=None, status=409, body=UNREGISTERED)
+    assert await after_one_post(World(timings=QUICK), fault) is Phase.HELD
+
+
+class Redirecting(AzureTransport):
+    """Answers every request with the way to somewhere else, and keeps where it was asked to go."""
+
+    def __init__(self) -> None:
+        super().__init__(Azure(lambda: START))
+        self.urls: list[str] = []
+
+    async def send(self, request: Any, **_: Any) -> Any:
+        self.urls.append(request.url)
+        answer = _Answer(request, Response(307, None, ELSEWHERE))
+        await answer.read()
+        return answer
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda access: StorageTable(access).get("app", "sweep"),
+        lambda access: StorageTable(access).insert("app", "sweep", {}),
+        lambda access: StorageQueues(access).send(Kind.ASSESS, MESSAGE, 0),
+    ],
+    ids=["a row read", "a row written", "a message sent"],
+)
+async def test_storage_redirects_nobody_either(ask: Callable[[Access], Awaitable[object]]) -> None:
+    transport = Redirecting()
+    with pytest.raises(CloudError):
+        await ask(
+            Access(settings(), clock=lambda: START, credential=Azure(lambda: START).credential(), transport=transport)
+        )
+    assert len(transport.urls) == 1
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +115,7 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
     monkeypatch.setattr(access, "READ_SECONDS", 0.2)
     silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    ours = Access(settings(), clock=lambda: None, credential=None)  # type: ignore[arg-type, return-value]
+    ours = Access(settings(), clock=lambda: START)
     try:
         async with ours.transport as transport, asyncio.timeout(timedelta(seconds=20).total_seconds()):
             with pytest.raises(CloudError, match="no answer to asking"):
@@ -97,6 +124,18 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
     finally:
         await ours.close()
         silent.close()
+
+
+async def after_one_post(world: World, fault: Fault) -> Phase:
+    """The phase of a new machine's row when its POST, sent once and nowhere else, had this answer."""
+    world.azure.faults.add(fault)
+    machine = world.create("vm-01", Behaviour())
+    await world.pass_time(minutes=3)
+    assert fault.hits == 1
+    assert paths(world) == []
+    record = await world.record(machine)
+    assert record is not None
+    return record.phase
 
 
 def paths(world: World) -> list[str]:

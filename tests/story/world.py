@@ -44,6 +44,8 @@ SETTINGS = {
     "PATCH_CANARIES": "0",
     "PATCH_BAKE_MINUTES": "0",
 }
+# A machine that can be patched as soon as it is there.
+QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
 # A second operation kills the first instead of being refused: only so does a test see that the app never starts one.
 SUPERSEDE = Limits(conflict="supersede")
 # As in host.json.
