@@ -12,9 +12,9 @@ from functions.cloud.work_queue import Message
 from functions.decision import Assess, Install, State, Step, next_step
 from functions.doors import Doors
 from functions.machine import BadInput, Kind, Machine, MachineId
-from functions.operation import NOT_READY, forget, hold_step, launch, look, look_again, take
+from functions.operation import NOT_READY, forget, hold_step, launch, look, look_again, new_claim, take
 from functions.policy import Mode
-from functions.record import UNKNOWN_DURATION, Cause, Phase, Record, claim, release
+from functions.record import UNKNOWN_DURATION, Cause, Phase, Record, release
 
 
 async def on_event(doors: Doors, machine_id: MachineId) -> None:
@@ -52,7 +52,7 @@ async def on_event(doors: Doors, machine_id: MachineId) -> None:
         return await _leave(doors, stored, machine, step.state, step.reason)
     if doors.settings.mode is Mode.PLAN:
         return journal.write("machine.planned", machine=machine_id, verb=step.verb, reason=step.reason)
-    record = replace(claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=previous), looks=0)
+    record = replace(new_claim(doors, machine, Kind.ASSESS, previous=previous), looks=0)
     if not isinstance(step, Assess):
         return await look_again(doors, stored, record, step)
     if doors.compute.bucket_is_low(machine.bucket):  # a storm: the sweep, the one owner of the pace, sends it

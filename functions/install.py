@@ -9,8 +9,7 @@ from functions.cloud.work_queue import Message
 from functions.decision import Assess, Case, Install, case_of, wanted_classifications
 from functions.doors import Doors
 from functions.machine import Json, Kind, OsType
-from functions.operation import hold_step, launch, look, send, take
-from functions.record import claim
+from functions.operation import hold_step, launch, look, new_claim, send, take
 from functions.rounds import breaker_wait, installed_this_round
 
 
@@ -37,7 +36,7 @@ async def on_message(doors: Doors, message: Message) -> None:
         limit = timedelta(minutes=case.minutes_left)
         await launch(doors, stored, stored.record, machine, order_for(case, image.opened), limit)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
-        again = claim(machine, Kind.ASSESS, doors.token(), doors.clock(), previous=stored.record)
+        again = new_claim(doors, machine, Kind.ASSESS, previous=stored.record)
         await send(doors, stored, again, timedelta(0))
     else:
         await hold_step(doors, stored, step)

@@ -25,6 +25,7 @@ _FRACTION = re.compile(r"(\.\d{6})\d+")
 # Lower-cased it becomes an ASCII letter, the only character that does: an id with it would name another machine.
 _KELVIN_SIGN = "\u212a"
 _LONGEST_TEXT = 4_000  # of one value: the ledger's columns hold 32,768 characters, and Azure's longest id 2,048
+LAST_RING = 1000  # the ring of a machine without a patch-ring tag
 _MOST_PATCHES = 1_000_000  # of one class: more is no count
 # What no error line may repeat: a URL's user, password and query, a token, and the keys of a connection string.
 _SECRETS = (

@@ -10,13 +10,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from functions import journal
-from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable
+from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable, meaning_of_refusal
 from functions.cloud.ledger import NewerRow, Stored
 from functions.cloud.work_queue import Message
 from functions.decision import State, Step, next_step
 from functions.doors import Doors
 from functions.machine import BadInput, Json, Kind, Machine, SupportState, Verdict
-from functions.policy import Mode
+from functions.policy import Mode, wishes_of
 from functions.record import (
     A_WEEK,
     SEND_WITHIN,
@@ -26,6 +26,7 @@ from functions.record import (
     accepted,
     backoff,
     begin,
+    claim,
     hold,
     requeue,
 )
@@ -34,6 +35,22 @@ LOOKS = 4  # how often a machine still being built is looked at, each time after
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is looked at daily, for changes that make no event (a group's tag)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 NOT_READY = (State.BUILDING, State.AGENT_NOT_READY, State.SETTLING)
+
+
+def new_claim(
+    doors: Doors, machine: Machine, kind: Kind, *, due_at: datetime | None = None, previous: Record | None = None
+) -> Record:
+    """A claim under a fresh token, due now or at `due_at`, with the ring and group that the machine's tags name."""
+    tags = wishes_of(machine)
+    return claim(
+        machine,
+        kind,
+        token=doors.token(),
+        due_at=due_at or doors.clock(),
+        ring=tags.ring,
+        group=tags.group,
+        previous=previous,
+    )
 
 
 async def take(doors: Doors, message: Message, kind: Kind) -> Stored | None:
@@ -192,7 +209,7 @@ def _next_try(doors: Doors, record: Record, cause: Cause) -> tuple[Record, datet
 
 
 async def hold_refused(doors: Doors, stored: Stored, refused: Refused) -> None:
-    meaning, record = refused.meaning, stored.record
+    meaning, record = meaning_of_refusal(refused.status, refused.codes, refused.message), stored.record
     journal.write(
         "operation.refused", machine=record.machine, kind=record.kind, status=refused.status, code=refused.code,
         message=refused.message, cause=meaning.cause,

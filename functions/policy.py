@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
 from typing import Any
 
-from functions.machine import GUID, BadInput, Machine, shown
+from functions.machine import GUID, LAST_RING, BadInput, Machine, shown
 from functions.window import BLACKOUT_GRAMMAR, NO_BLACKOUTS, Blackouts, Windows, both, read_blackouts, read_windows
 from functions.window import GRAMMAR as WINDOW_GRAMMAR
 
@@ -32,7 +32,6 @@ CLASSIFICATIONS = (
 LINUX_CLASSIFICATIONS = ("Critical", "Security", "Other")
 # The timer's first tick comes up to one schedule after the app went live; machines made meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
-LAST_RING = 1000  # machines without a patch-ring tag
 
 
 class Mode(IntEnum):

@@ -15,10 +15,10 @@ from functions.cloud.ledger import NewerRow, Stored, SweepLease, place_of
 from functions.decision import Assess, Install, Leave, State, Step, Wait, next_step, standing
 from functions.doors import Doors
 from functions.machine import BadInput, Group, Kind, Machine, MachineId, SupportState, Verdict
-from functions.operation import forget, hold_step, send, stopped
+from functions.operation import forget, hold_step, new_claim, send, stopped
 from functions.plan import Candidate, Fleet, HandOut, Plan, make, with_eta
 from functions.policy import Mode
-from functions.record import OVERDUE_MARGIN, Phase, Record, claim, requeue
+from functions.record import OVERDUE_MARGIN, Phase, Record, requeue
 from functions.rounds import ImageRecord, current
 
 BATCH = 100  # hand-outs between two renewals of the lease
@@ -340,7 +340,7 @@ async def _send(sweep: Sweep, item: HandOut) -> bool:
             return False
         return await send(doors, stored, requeue(stored.record, doors.token(), due_at, sent=True), item.delay)
     kind, machine = item.candidate.kind, item.candidate.machine
-    record = claim(machine, kind, doors.token(), due_at, previous=stored.record if stored else None)
+    record = new_claim(doors, machine, kind, due_at=due_at, previous=stored.record if stored else None)
     claimed = await send(doors, stored, record, item.delay)
     if claimed:
         journal.write(

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from functions.machine import Kind, Machine, MachineId, Verdict
-from functions.policy import LAST_RING, wishes_of
+from functions.machine import LAST_RING, Kind, Machine, MachineId, Verdict
 
 # A claim whose message never came to anything is free again this long after it was due. Longer than a message's five
 # attempts, which host.json spreads over 20 minutes.
@@ -124,10 +123,17 @@ class Record:
 
 
 def claim(
-    machine: Machine, kind: Kind, token: str, due_at: datetime, *, previous: Record | None, sent: bool = True
+    machine: Machine,
+    kind: Kind,
+    *,
+    token: str,
+    due_at: datetime,
+    ring: int = LAST_RING,
+    group: str = "",
+    previous: Record | None = None,
+    sent: bool = True,
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
-    wishes = wishes_of(machine)
     same = previous if previous and previous.same_machine(machine) else None
     return Record(
         machine=machine.id,
@@ -139,8 +145,8 @@ def claim(
         region=machine.location,
         due_at=due_at,
         sent=sent,
-        ring=wishes.ring,
-        group=wishes.group,
+        ring=ring,
+        group=group,
         availability_set=machine.availability_set,
         verdict=machine.verdict,
         created=machine.created,

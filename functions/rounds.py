@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from functions.decision import State, Step, Wait, stamp
-from functions.machine import Machine, MachineId
-from functions.policy import LAST_RING, Settings
+from functions.machine import LAST_RING, Machine, MachineId
+from functions.policy import Settings
 from functions.record import Cause
 
 FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable, meaning_of_refusal
+from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable
 from functions.policy import Settings
 
 # The host runs every event and message that comes, all at once; this is what keeps memory and sockets bounded.
@@ -149,7 +149,8 @@ def _never_left(error: Any) -> bool:
 
 def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
     status = int(error.status_code)
-    code, codes, message = _details(error)
+    codes, message = _details(error)
+    code = codes[0]
     if status == 401:
         return Unavailable(f"{what}: the app's token was refused; check its managed identity")
     if status == 429:
@@ -159,17 +160,20 @@ def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
     if status == 408 or status >= 500:
         text = f"{what}: the service answered {status} {code}".rstrip()
         return OutcomeUnknown(text) if starts_something else Unavailable(text)
-    return Refused(meaning_of_refusal(status, codes, message), status, code, "" if status in (401, 403) else message)
+    return Refused(what, status, codes, "" if status in (401, 403) else message)
 
 
-def _details(error: Any) -> tuple[str, list[str], str]:
-    """(code, all codes, message). The SDK parses both body shapes of Azure, wrapped and flat, into error.error."""
+def _details(error: Any) -> tuple[list[str], str]:
+    """(codes, message), the outer code first, "" where there is none.
+
+    The SDK parses both body shapes of Azure, wrapped and flat, into error.error.
+    """
     parsed = getattr(error, "error", None)
     code = _code(getattr(parsed, "code", "")) or _code(getattr(error, "error_code", ""))
     details = getattr(parsed, "details", None)
     codes = [code, *(_code(getattr(detail, "code", "")) for detail in (details if isinstance(details, list) else []))]
     message = getattr(parsed, "message", "")
-    return code, codes, message if isinstance(message, str) else ""
+    return codes, message if isinstance(message, str) else ""
 
 
 def _code(value: object) -> str:

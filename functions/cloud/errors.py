@@ -5,7 +5,7 @@ Sources of the signals: Microsoft Learn, "Common error messages when you manage 
 "Troubleshoot Azure Update Manager"; Azure/LinuxPatchExtension. Order of tests: HTTP status, code, then a fragment.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,11 +37,15 @@ class OutcomeUnknown(CloudError):
 
 
 class Refused(CloudError):
-    """Azure said no, and the dictionary says what that means."""
+    """Azure said no: its HTTP status, its codes (the outer one first) and its message, as they came.
 
-    def __init__(self, meaning: "Meaning", status: int, code: str, message: str) -> None:
-        super().__init__(f"{status} {code}: {meaning.text}")
-        self.meaning, self.status, self.code, self.message = meaning, status, code, message
+    The message is "" for 401 and 403, whose text names the caller's identity.
+    """
+
+    def __init__(self, what: str, status: int, codes: Sequence[str], message: str) -> None:
+        self.status, self.codes, self.message = status, tuple(codes), message
+        self.code = self.codes[0] if self.codes else ""
+        super().__init__(f"{what}: Azure refused it ({status} {self.code})".replace(" )", ")"))
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from functions.cloud.tables import Row, Table
-from functions.machine import Kind, MachineId, SupportState, Verdict, is_count, shown
-from functions.policy import LAST_RING
+from functions.machine import LAST_RING, Kind, MachineId, SupportState, Verdict, is_count, shown
 from functions.record import Cause, Phase, Record
 from functions.rounds import ImageRecord, Tally
 

@@ -33,8 +33,7 @@ from functions.cloud.ledger import (
     row_key,
 )
 from functions.cloud.tables import TABLE, MemoryTable, StorageTable, Table
-from functions.machine import Kind, MachineId, SupportState, Verdict
-from functions.policy import LAST_RING
+from functions.machine import LAST_RING, Kind, MachineId, SupportState, Verdict
 from functions.record import Cause, Phase, Record, begin, hold, release
 from functions.rounds import ImageRecord, Tally
 from simulator.azurite import Azurite

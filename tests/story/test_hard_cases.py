@@ -157,7 +157,7 @@ async def test_machines_deferred_for_hours_do_not_use_up_the_pace_of_now() -> No
     for number in range(600):
         far = replace(template, id=world.machine_id(f"far-{number}"))
         await world.doors.ledger.insert(
-            claim(far, Kind.ASSESS, f"t{number}", world.now + timedelta(hours=6), previous=None)
+            claim(far, Kind.ASSESS, token=f"t{number}", due_at=world.now + timedelta(hours=6), previous=None)
         )
     world.events_arrive = False
     machine = world.create("vm-01", SUPPORTED)

@@ -1407,7 +1407,7 @@ def test_the_life_of_one_machine() -> None:
     assert isinstance(says(born, None), Assess)
 
     # claimed, sent, under way, ended: nothing else may start meanwhile
-    record = claim(born, Kind.ASSESS, "one", now, previous=None)
+    record = claim(born, Kind.ASSESS, token="one", due_at=now, previous=None)
     assert says(born, record).state is State.QUEUED
     record = begin(record, born, 4 * HOUR, now)
     assert says(born, record).state is State.ASSESSING
@@ -1424,7 +1424,7 @@ def test_the_life_of_one_machine() -> None:
     assert isinstance(says(found, None), Install)
 
     # installed; what was counted before is void, so it is assessed again
-    record = claim(found, Kind.INSTALL, "two", now, previous=None)
+    record = claim(found, Kind.INSTALL, token="two", due_at=now, previous=None)
     assert says(found, record).state is State.QUEUED
     record = accepted(begin(record, found, 2 * HOUR, now), INSTALLATION, "https://…", now)
     assert says(found, record).state is State.INSTALLING

@@ -146,6 +146,10 @@ ROWS: list[tuple[int, str, str, Cause, str]] = [
 ]
 
 
+def meaning(found: Refused) -> Meaning:
+    return meaning_of_refusal(found.status, found.codes, found.message)
+
+
 def test_every_entry_of_the_dictionary_has_its_row() -> None:
     met = [
         next(signal for signal in REFUSALS if signal.matches(status, [code], message))
@@ -159,10 +163,10 @@ def test_every_entry_of_the_dictionary_has_its_row() -> None:
 def test_refusals(status: int, code: str, message: str, cause: Cause, says: str, shape: str) -> None:
     body = wrapped(code, message) if shape == "wrapped" else {"code": code, "message": message}
     found = refused(status, body)
-    assert (found.meaning.cause, found.status, found.code) == (cause, status, code)
-    assert says in found.meaning.text
+    assert (meaning(found).cause, found.status, found.code) == (cause, status, code)
+    assert says in meaning(found).text
     assert found.message == ("" if status == 403 else message)
-    assert str(found) == f"{status} {code}: {found.meaning.text}"
+    assert str(found) == f"starting an assessment: Azure refused it ({status} {code})"
 
 
 @pytest.mark.parametrize("entry", [e for e in CATALOGUE if not e["code"].startswith("(")], ids=lambda e: e["message"])
@@ -174,14 +178,14 @@ def test_every_published_text_is_known(entry: dict[str, str]) -> None:
 
 def test_the_code_may_stand_in_the_details() -> None:
     found = refused(409, wrapped("Outer", "no", [{"code": "ScopeLocked", "message": "locked", "target": "t"}]))
-    assert (found.code, found.meaning.text) == ("Outer", "a ReadOnly lock blocks it")
+    assert (found.code, meaning(found).text) == ("Outer", "a ReadOnly lock blocks it")
 
 
 def test_a_refusal_that_nobody_knows_is_its_owners_with_azures_own_words() -> None:
     found = refused(400, wrapped("NeverSeenBefore", "The moon is in the wrong house."))
-    assert found.meaning is UNMATCHED
+    assert meaning(found) is UNMATCHED
     assert (found.code, found.message) == ("NeverSeenBefore", "The moon is in the wrong house.")
-    assert found.meaning.cause is Cause.OWNER
+    assert meaning(found).cause is Cause.OWNER
 
 
 def test_the_caller_is_not_named_in_what_is_kept() -> None:
@@ -196,7 +200,7 @@ def test_the_caller_is_not_named_in_what_is_kept() -> None:
 @pytest.mark.parametrize("body", ["", "<html>proxy</html>", "null", "[]", '{"error": "text"}', '{"error": null}'])
 def test_a_refusal_without_a_body_that_can_be_read(body: str) -> None:
     found = refused(400, body)
-    assert found.meaning is UNMATCHED
+    assert meaning(found) is UNMATCHED
     assert found.status == 400
 
 

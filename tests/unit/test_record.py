@@ -9,8 +9,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from functions.machine import Group, Image, ImageKind, Kind, Machine, machine_from_arm
-from functions.policy import LAST_RING
+from functions.machine import LAST_RING, Image, ImageKind, Kind, Machine, machine_from_arm
 from functions.record import (
     A_WEEK,
     ADOPT_AFTER,
@@ -56,7 +55,7 @@ SECOND = timedelta(seconds=1)
 
 def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said() -> None:
     machine = a_machine()
-    record = claim(machine, Kind.INSTALL, "token-9", NOW, previous=None)
+    record = claim(machine, Kind.INSTALL, token="token-9", due_at=NOW, previous=None)
     assert (record.machine, record.vm_id, record.image, record.region) == (
         machine.id, VM_ID, GALLERY_IMAGE, "westeurope",
     )  # fmt: skip
@@ -69,21 +68,20 @@ def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said()
 
 def test_a_claim_knows_its_neighbours_and_its_place_in_the_round() -> None:
     pair = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG/providers/Microsoft.Compute/availabilitySets/PAIR"
-    arm = an_arm_machine(
-        tags={"Patch-Group": "Quorum", "patch-ring": "2"}, properties={"availabilitySet": {"id": pair}}
-    )
-    record = claim(machine_from_arm(arm), Kind.INSTALL, "token", NOW, previous=None)
+    arm = an_arm_machine(properties={"availabilitySet": {"id": pair}})
+    machine = machine_from_arm(arm)
+    record = claim(machine, Kind.INSTALL, token="token", due_at=NOW, ring=2, group="quorum")
     assert (record.ring, record.group, record.availability_set) == (2, "quorum", pair.lower())
-    grouped = machine_from_arm(an_arm_machine()).in_group(Group({"patch-ring": "1", "patch-group": "web"}))
-    record = claim(grouped, Kind.INSTALL, "token", NOW, previous=record)
+    alone = machine_from_arm(an_arm_machine())
+    record = claim(alone, Kind.INSTALL, token="token", due_at=NOW, ring=1, group="web", previous=record)
     assert (record.ring, record.group, record.availability_set) == (1, "web", "")
-    record = claim(a_machine(), Kind.INSTALL, "token", NOW, previous=record)
+    record = claim(a_machine(), Kind.INSTALL, token="token", due_at=NOW, previous=record)
     assert (record.ring, record.group, record.availability_set) == (LAST_RING, "", "")
 
 
 def test_a_fresh_claim_forgets_how_the_last_operation_ended() -> None:
     ended = a_record(phase=Phase.HELD, kind=Kind.INSTALL, at_fault=True, neutral=True, outcome="Failed", ended_at=NOW)
-    record = claim(a_machine(), Kind.INSTALL, "token", NOW, previous=ended)
+    record = claim(a_machine(), Kind.INSTALL, token="token", due_at=NOW, previous=ended)
     assert (record.at_fault, record.neutral, record.outcome, record.ended_at) == (False, False, "", None)
 
 
@@ -99,7 +97,7 @@ COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", 
     ],
 )
 def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, kept: bool) -> None:
-    record = claim(machine, Kind.ASSESS, "token-2", NOW, previous=COUNTED)
+    record = claim(machine, Kind.ASSESS, token="token-2", due_at=NOW, previous=COUNTED)
     assert (record.attempts, record.unanswered) == ((3, 2) if kept else (0, 0))
     assert (record.reason, record.operation_id, record.not_before) == ("", "", None)
 
@@ -232,9 +230,9 @@ def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
 
 
 def test_a_new_claim_has_counted_nothing() -> None:
-    record = claim(a_machine(), Kind.ASSESS, "token", NOW, previous=None)
+    record = claim(a_machine(), Kind.ASSESS, token="token", due_at=NOW, previous=None)
     assert (record.looks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
-    assert not claim(a_machine(), Kind.ASSESS, "token", NOW, previous=None, sent=False).sent
+    assert not claim(a_machine(), Kind.ASSESS, token="token", due_at=NOW, previous=None, sent=False).sent
 
 
 # -- backoff

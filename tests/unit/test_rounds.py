@@ -15,7 +15,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.decision import State, Step, Wait
-from functions.policy import LAST_RING, Settings
+from functions.machine import LAST_RING
+from functions.policy import Settings
 from functions.record import Cause
 from functions.rounds import (
     COUNTED,
