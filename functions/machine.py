@@ -14,8 +14,8 @@ from typing import Any
 
 Json = Mapping[str, Any]
 
-_GUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_GROUP = rf"/subscriptions/(?P<subscription>{_GUID})/resourcegroups/(?P<group>[\w().-]{{0,89}}[\w()-])"
+GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_GROUP = rf"/subscriptions/(?P<subscription>{GUID.pattern})/resourcegroups/(?P<group>[\w().-]{{0,89}}[\w()-])"
 _GROUP_ID = re.compile(_GROUP)
 _MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,63}})")
 _GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?")
@@ -35,7 +35,6 @@ _SECRETS = (
     (re.compile(r"\beyJ[\w-]{5,}\.[\w.-]+"), "…"),
     (re.compile(r"((?:key|sig|signature|password|pwd|secret|token)=)[^;&\s]+", re.IGNORECASE), r"\1…"),
 )
-GUID = re.compile(_GUID)
 
 
 class BadInput(ValueError):
