@@ -14,13 +14,16 @@ from pathlib import Path
 
 import azure.functions as func
 
-from functions import assess, events, install, journal, poisoned, reconcile
+from functions import journal
+from functions.cloud import event_grid
 from functions.cloud.errors import CloudError
-from functions.cloud.ledger import NewerRow
-from functions.cloud.work_queue import NewerMessage, read_message
-from functions.doors import Doors, open_doors
-from functions.machine import BadInput, Kind
-from functions.policy import SettingsError, read_settings
+from functions.cloud.queue import NewerMessage, read_message
+from functions.cloud.rows import LeftAlone
+from functions.model.state import OperationKind
+from functions.model.text import BadInput
+from functions.policy.settings import SettingsError, read_settings
+from functions.services import Services, connect
+from functions.steps import assess, install, poison, reconcile
 
 app = func.FunctionApp()
 
@@ -31,7 +34,7 @@ STORAGE = "AzureWebJobsStorage"
 async def on_machine_written(event) -> None:  # type: ignore[no-untyped-def]
     async with _step("on_machine_written") as doors:
         try:
-            machine = events.machine_in(_type_of(event), getattr(event, "subject", None), event.get_json())
+            machine = event_grid.machine_in(_type_of(event), getattr(event, "subject", None), event.get_json())
         except BadInput as problem:
             journal.write("event.malformed", problem=problem)
             return
@@ -60,24 +63,24 @@ async def on_install_request(message: func.QueueMessage) -> None:
 @app.queue_trigger(arg_name="message", queue_name="assess-requests-poison", connection=STORAGE)
 async def on_assess_poisoned(message: func.QueueMessage) -> None:
     async with _step("on_assess_poisoned", message) as doors:
-        await poisoned.on_message(doors, read_message(_text(message)), Kind.ASSESS)
+        await poison.on_message(doors, read_message(_text(message)), OperationKind.ASSESS)
 
 
 @app.queue_trigger(arg_name="message", queue_name="install-requests-poison", connection=STORAGE)
 async def on_install_poisoned(message: func.QueueMessage) -> None:
     async with _step("on_install_poisoned", message) as doors:
-        await poisoned.on_message(doors, read_message(_text(message)), Kind.INSTALL)
+        await poison.on_message(doors, read_message(_text(message)), OperationKind.INSTALL)
 
 
 class StepFailed(Exception):
     """A step could not be done now. The host delivers again: the event, the message, or the next tick."""
 
 
-_open: list[Doors] = []  # the doors of this process, once the settings could be read
+_open: list[Services] = []  # the doors of this process, once the settings could be read
 
 
 @asynccontextmanager
-async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Doors]:
+async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
     """Around every step: settings, doors, and one clear line for whatever goes wrong."""
     try:
         yield _doors()
@@ -85,7 +88,7 @@ async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIte
         for problem in error.problems:
             journal.write("settings.refused", function=name, setting=problem.name, problem=problem)
         raise StepFailed(f"app settings are wrong: {error}") from None
-    except (NewerMessage, NewerRow) as newer:  # completed: its claim expires, and a sweep hands the machine out again
+    except (NewerMessage, LeftAlone) as newer:  # completed: its claim expires, and a sweep hands the machine out again
         journal.write("ledger.newer", function=name, problem=newer)
     except BadInput as problem:
         if message is None:
@@ -97,9 +100,9 @@ async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIte
         raise _failed(name, f"{type(error).__name__} at {_place(error)}") from None
 
 
-def _doors() -> Doors:
+def _doors() -> Services:
     if not _open:
-        _open.append(open_doors(read_settings(os.environ), lambda: datetime.now(UTC)))
+        _open.append(connect(read_settings(os.environ), lambda: datetime.now(UTC)))
     return _open[0]
 
 

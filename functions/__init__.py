@@ -1,17 +1,17 @@
-"""Image Patcher: from a provisioned machine to patches installed. The map:
+"""Image Patcher: from a provisioned machine to patches installed. Five rooms, named by what may be in them:
 
-function_app.py   every trigger on one page: binding → step
-events            which machine an event is about
-assess, install   the steps: read afresh, decide again, start one operation (operation: what both share)
-reconcile         the sweep: settle → find → plan → hand out → report
-compliance        pure: is a machine patched in time
-settle, report    what became of what is in flight; what a sweep tells people
-poisoned          a message that failed five times
-machine, policy   what we know of a machine; what its owner wants (window: when; whose: is it ours at all)
-record, rounds    what we remember of a machine and of an image: a row each, and its lawful moves
-decision, plan    pure: the next step of one machine; which of the due ones now, and how far apart
-cloud/            the only doors to Azure: compute, graph (+ queries), ledger (+ tables), work_queue, access, errors
-journal           what happened, as JSON lines; doors: the set of doors a step is handed
+model/      what we know and remember   text state machine record image_record. Nouns; the standard library only
+policy/     what the owner wants        settings tags grammar windows zones window_grammar. May import model
+decisions/  what follows                decision ownership rollout plan compliance diagnosis retry. Pure; may import
+                                        model and policy
+cloud/      how we reach Azure          session errors translation models arm resource_graph queries/ event_grid queue
+                                        tables rows ledger. Raw facts: no decisions, no remedies
+steps/      doing it                    assess install poison start holds track reconcile report. Async; the only room
+                                        with effects and rules together
+journal     log events as JSON lines;   services: what a step is given, and where it is built
 
-Imports run one way: function_app → steps → decision, plan → record → policy, machine; the steps are handed the doors.
+An event or a message: function_app.py → steps/assess or steps/install → steps/start → cloud/arm.
+A sweep: function_app.py → steps/reconcile: track → find → plan → dispatch → report.
+model, policy and decisions never await, read a clock or do I/O; cloud and decisions never import each other.
+tests/unit/test_structure.py holds every arrow; files may be arranged freely inside a room.
 """

@@ -1,8 +1,8 @@
-"""What happened, as JSON lines: a constant event name and flat fields, one line a happening.
+"""What happened, as JSON lines: a constant event name and flat fields, one JSON line per event.
 
 The Functions host carries the lines to Application Insights (seen on the real host: the text of a log line arrives
 unchanged, cut at 32,768 characters). EVENTS is the closed list of names; a name outside it is a programming error. No
-line holds an identity, claims, a token, or a URL with its signature: whoever writes a line names each of its fields.
+line holds an identity, claims, a token, or a URL with its signature: each caller names each of its fields.
 """
 
 import json
@@ -11,13 +11,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 
-from functions.machine import shown, without_secrets
+from functions.model.text import quoted, redacted
 
-LONGEST_LINE = 32_000  # characters; the host cuts at 32,768
-_LONGEST_FIELD = 2_000
-_LARGEST_NUMBER = 2**53  # what readers of JSON keep exactly; a number of thousands of digits would not fit a line
+MAX_LINE = 32_000  # characters; the host cuts at 32,768
+
+
+_MAX_FIELD = 2_000
+
+
+_MAX_NUMBER = 2**53  # what readers of JSON keep exactly; a number of thousands of digits would not fit a line
+
 
 _log = logging.getLogger("journal")
+
 
 # name → what it says. Level: a name listed in WARNINGS or ERRORS is logged there, all others as information.
 EVENTS = {
@@ -63,12 +69,17 @@ EVENTS = {
     "fleet.counted": "machines by support state and image",
     "step.failed": "a step ended in an error",
 }
+
+
 WARNINGS = {
     "event.malformed", "message.malformed", "message.poisoned", "poison.found", "machine.held", "machine.unreadable",
     "operation.throttled", "operation.abandoned", "operation.unknown", "claim.expired", "ledger.newer",
     "operation.refused", "app.paused",
 }  # fmt: skip
+
+
 ERRORS = {"breaker.opened", "failures.grouped", "settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
+
 
 Field = str | int | float | bool | Enum | datetime | timedelta | object | None
 
@@ -83,29 +94,29 @@ def write(event: str, **fields: Field) -> None:
     if event not in EVENTS:
         raise KeyError(f"{event} is not in journal.EVENTS")
     text = json.dumps(line, ensure_ascii=False)
-    _log.log(level, "%s", text if _length(text) <= LONGEST_LINE else _shortened(line))
+    _log.log(level, "%s", text if _length(text) <= MAX_LINE else _shortened(line))
 
 
 def _plain(value: object) -> str | int | float | bool:
     if isinstance(value, Enum):
         return str(value.value) if isinstance(value.value, str) else value.name.lower()
     if isinstance(value, int | float):
-        return value if abs(value) <= _LARGEST_NUMBER else "a number out of range"  # NaN is never less
+        return value if abs(value) <= _MAX_NUMBER else "a number out of range"  # NaN is never less
     if isinstance(value, Mapping | list | tuple | set):
-        return shown(value)
+        return quoted(value)
     if isinstance(value, datetime):
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
-    text = without_secrets(str(value))  # a guest's message may quote the address of its package source
+    text = redacted(str(value))  # a guest's message may quote the address of its package source
     text = text.encode("utf-8", "replace").decode()  # half of a character would fail the log's own encoding
-    return text if len(text) <= _LONGEST_FIELD else text[: _LONGEST_FIELD - 1] + "…"
+    return text if len(text) <= _MAX_FIELD else text[: _MAX_FIELD - 1] + "…"
 
 
 def _shortened(line: dict[str, str | int | float | bool]) -> str:
     """Many long fields at once: each keeps its beginning, so that the line stays JSON."""
-    text, share = "", LONGEST_LINE // (2 * len(line))
-    while not text or _length(text) > LONGEST_LINE:  # escaped characters are longer than they look
+    text, share = "", MAX_LINE // (2 * len(line))
+    while not text or _length(text) > MAX_LINE:  # escaped characters are longer than they look
         cut = {name: value[:share] if isinstance(value, str) else value for name, value in line.items()}
         text, share = json.dumps(cut | {"shortened": True}, ensure_ascii=False), share // 2
     return text

@@ -1,0 +1,1 @@
+"""How we reach Azure: raw facts, no decisions and no remedies."""

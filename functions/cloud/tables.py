@@ -1,16 +1,18 @@
-"""Rows under an ETag: the four moves of a table that the ledger rests on, in Azure Table Storage and in memory.
+"""Rows under an ETag: the conditional operations of a table that the ledger rests on.
 
-Both are held to one contract suite (tests/contract/test_ledger.py). Nothing here knows what a row means.
+The ones in Azure Table Storage and the tests' own in memory are held to one contract suite
+(tests/contract/test_ledger.py). Nothing here knows what a row means.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from functions.cloud.access import Access
 from functions.cloud.errors import Gone, Refused, Unavailable
+from functions.cloud.session import Session
 
 TABLE = "ledger"
+
 
 Entity = Mapping[str, Any]
 
@@ -43,52 +45,10 @@ class Table(Protocol):
         ...
 
 
-class MemoryTable:
-    """The same moves in memory, for tests and plans."""
-
-    def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], Row] = {}
-        self._version = 0
-
-    async def get(self, partition: str, key: str) -> Row | None:
-        return self.rows.get((partition, key))
-
-    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
-        return None if (partition, key) in self.rows else self._put(partition, key, columns)
-
-    async def replace(self, row: Row, columns: Entity) -> Row | None:
-        if not self._current(row):
-            return None
-        return self._put(row.partition, row.key, columns)
-
-    async def delete(self, row: Row) -> bool:
-        if (row.partition, row.key) not in self.rows:
-            return True
-        current = self._current(row)
-        if current:
-            del self.rows[row.partition, row.key]
-        return current
-
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        for row in list(self.rows.values()):
-            if row.partition != without:
-                yield row
-
-    def _current(self, row: Row) -> bool:
-        found = self.rows.get((row.partition, row.key))
-        return found is not None and found.etag == row.etag
-
-    def _put(self, partition: str, key: str, columns: Entity) -> Row:
-        self._version += 1
-        row = Row(partition, key, dict(columns), f'W/"{self._version}"')
-        self.rows[partition, key] = row
-        return row
-
-
 class StorageTable:
     """The table `ledger` in the storage account of the Functions host."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Session) -> None:
         self._access = access
         self._client: Any = None
 

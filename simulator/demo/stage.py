@@ -19,18 +19,18 @@ from typing import Any
 
 from rich.console import Console
 
-from functions import reconcile
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
+from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError
-from functions.cloud.graph import Graph
 from functions.cloud.ledger import Ledger, Stored
+from functions.cloud.queue import StorageQueues
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.cloud.work_queue import StorageQueues
-from functions.decision import Step
-from functions.doors import Doors
-from functions.policy import SETTINGS as APP_SETTINGS
-from functions.policy import read_settings
+from functions.model.state import Step
+from functions.policy.settings import SETTINGS as APP_SETTINGS
+from functions.policy.settings import read_settings
+from functions.services import Services
+from functions.steps import reconcile
 from simulator import identity, logs
 from simulator.azure import Azure, Operation, overlaps
 from simulator.demo import screen
@@ -111,15 +111,17 @@ def introduction(embedded: Embedded) -> str:
 
 
 @asynccontextmanager
-async def looking_in(settings: Mapping[str, str]) -> AsyncIterator[Doors]:
+async def looking_in(settings: Mapping[str, str]) -> AsyncIterator[Services]:
     """For the census alone: somebody with an identity of their own looks at the app's ledger and at Resource Graph."""
     read = read_settings(settings)
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    access = Access(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
-    yield Doors(read, Compute(access), Graph(access), Ledger(StorageTable(access)), StorageQueues(access), clock)
+    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
+    yield Services(
+        read, ResourceManager(access), ResourceGraph(access), Ledger(StorageTable(access)), StorageQueues(access), clock
+    )
     await access.close()
 
 
@@ -129,7 +131,7 @@ class Stage:
 
     embedded: Embedded
     host: FunctionsHost
-    doors: Doors
+    doors: Services
     _started: float = field(default_factory=time.monotonic)
     _lives: list[asyncio.Task[None]] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
@@ -206,7 +208,7 @@ class Stage:
     async def _look(self, picture: screen.Screen) -> None:
         self._seen = False
         with suppress(CloudError):  # a look that fails shows the last one again, and ends nothing
-            found = await reconcile.everything(self.doors)
+            found = await reconcile.fleet_states(self.doors)
             self._steps = {str(machine.id): step for machine, step in found}
             self._remembered = {
                 str(row.record.machine) async for row in self.doors.ledger.all() if isinstance(row, Stored)

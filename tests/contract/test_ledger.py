@@ -17,25 +17,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions import rounds
-from functions.cloud.access import Access
 from functions.cloud.errors import CloudError, Unavailable
-from functions.cloud.ledger import (
-    APP,
-    STOP_BEFORE_EXPIRY,
-    SWEEP_LEASE,
-    VERSION,
-    Ledger,
-    NewerRow,
-    Stored,
-    StoredImage,
-    image_key,
-    row_key,
-)
-from functions.cloud.tables import TABLE, MemoryTable, StorageTable, Table
-from functions.machine import LAST_RING, Kind, MachineId, SupportState, Verdict
-from functions.record import Cause, Phase, Record, begin, hold, release
-from functions.rounds import ImageRecord, Tally
+from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, Stored, StoredImage
+from functions.cloud.rows import VERSION, LeftAlone, image_key, row_key
+from functions.cloud.session import Session
+from functions.cloud.tables import TABLE, StorageTable, Table
+from functions.decisions import rollout
+from functions.model.image_record import ImageRecord, Tally
+from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
+from functions.model.record import Record, begin, hold, release
+from functions.model.state import Cause, OperationKind, Phase
 from simulator.azurite import Azurite
 from simulator.identity import StaticCredential
 from tests.support import (
@@ -51,6 +42,7 @@ from tests.support import (
     machine_id,
     settings,
 )
+from tests.support.tables import MemoryTable
 
 SECOND = timedelta(seconds=1)
 
@@ -64,7 +56,7 @@ async def storage(azurite: Azurite, *, create: bool = True) -> AsyncIterator[Sto
         async with TableServiceClient(account.table_url, credential=credential) as service:
             await service.create_table(TABLE)
     environ = {name: value for name, value in account.settings().items() if name.endswith("Uri")}
-    access = Access(settings(**environ), lambda: NOW, credential=credential)
+    access = Session(settings(**environ), lambda: NOW, credential=credential)
     try:
         yield StorageTable(access)
     finally:
@@ -250,7 +242,7 @@ async def test_a_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -
     await ledger.insert(a_record(machine=machine_id("known")))
     newer = {"v": VERSION + 1, "shape": "nobody knows"}
     await ledger.table.insert(machine_id().subscription, row_key(machine_id()), newer)
-    with pytest.raises(NewerRow, match=f"version {VERSION + 1}; this app knows {VERSION}"):
+    with pytest.raises(LeftAlone, match=f"version {VERSION + 1}; this app knows {VERSION}"):
         await ledger.read(machine_id())
     assert await ledger.insert(a_record()) is None
     items = [item async for item in ledger.all()]
@@ -337,7 +329,7 @@ def test_one_machine_has_one_key_however_its_id_is_spelled() -> None:
 
 
 FULL = Record(
-    machine=machine_id(), phase=Phase.RUNNING, kind=Kind.INSTALL, token="token", vm_id="vm", image="image",
+    machine=machine_id(), phase=Phase.RUNNING, kind=OperationKind.INSTALL, token="token", vm_id="vm", image="image",
     region="westeurope", due_at=NOW, sent=True, looks=3, ring=4, group="quorum",
     availability_set="/set", at_fault=True, neutral=True,
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
@@ -374,14 +366,14 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 moments = st.integers(0, 4_000_000_000_000).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC))
 perhaps = st.one_of(st.none(), moments)
 verdicts = st.builds(
-    Verdict, state=st.sampled_from(SupportState), assessment_id=words, assessed=perhaps, status=words,
+    PatchAssessment, state=st.sampled_from(SupportState), assessment_id=words, assessed=perhaps, status=words,
     counts=st.dictionaries(words, st.integers(0, 10**6)), reboot_pending=st.booleans(),
 )  # fmt: skip
 spans = st.timedeltas(timedelta(0), timedelta(days=30)).map(lambda span: timedelta(seconds=int(span.total_seconds())))
 small = st.integers(0, 2**31 - 1)
 any_record = st.builds(
-    Record, machine=st.just(machine_id()), phase=st.sampled_from(Phase), kind=st.sampled_from(Kind), token=words,
-    vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
+    Record, machine=st.just(machine_id()), phase=st.sampled_from(Phase), kind=st.sampled_from(OperationKind),
+    token=words, vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
     ring=st.integers(0, LAST_RING), group=words, availability_set=words, at_fault=st.booleans(), neutral=st.booleans(),
     verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
     begun_at=perhaps, os=words, agent=words, created=perhaps,
@@ -483,7 +475,7 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
     await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
     seen = await ledger.image(GALLERY_IMAGE)
     await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
-    settled = rounds.settle(
+    settled = rollout.record_result(
         seen.record, "operation-3", machine_id(), 0, NOW, "", settings(), NOW + HOUR
     )  # what the sweep makes of what it read: the breaker is still open there
     assert settled.breaker_open
@@ -498,7 +490,7 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
 async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:
     newer = {"v": VERSION + 1, "image": GALLERY_IMAGE, "shape": "nobody knows"}
     await ledger.table.insert(APP, image_key(GALLERY_IMAGE), newer)
-    with pytest.raises(NewerRow, match=f"version {VERSION + 1}; this app knows {VERSION}"):
+    with pytest.raises(LeftAlone, match=f"version {VERSION + 1}; this app knows {VERSION}"):
         await ledger.image(GALLERY_IMAGE)
     assert await ledger.put_image(StoredImage(OPEN_IMAGE, None), OPEN_IMAGE) is None
     row = await ledger.table.get(APP, image_key(GALLERY_IMAGE))
@@ -574,7 +566,7 @@ async def test_a_missing_table_is_an_error_and_no_lost_race(azurite: Azurite) ->
 async def test_a_token_for_another_service_is_refused_in_words_of_ours(azurite: Azurite) -> None:
     account = azurite.fresh_account()
     environ = {name: value for name, value in account.settings().items() if name.endswith("Uri")}
-    access = Access(settings(**environ), lambda: NOW, credential=StaticCredential("https://management.azure.com"))
+    access = Session(settings(**environ), lambda: NOW, credential=StaticCredential("https://management.azure.com"))
     with pytest.raises(CloudError) as caught:
         await Ledger(StorageTable(access)).read(machine_id())
     await access.close()

@@ -17,10 +17,10 @@ import pytest
 from azure.core.exceptions import ResourceExistsError
 from azure.storage.queue.aio import QueueClient, QueueServiceClient
 
-from functions.cloud.access import Access
 from functions.cloud.errors import CloudError, Gone
-from functions.cloud.work_queue import LONGEST_DELAY_SECONDS, QUEUES, Message, StorageQueues, WorkQueue, read_message
-from functions.machine import Kind
+from functions.cloud.queue import MAX_DELAY_SECONDS, QUEUES, Message, StorageQueues, WorkQueue, read_message
+from functions.cloud.session import Session
+from functions.model.state import OperationKind
 from simulator.azurite import Azurite, StorageAccount
 from simulator.identity import StaticCredential
 from tests.support import NOW, MemoryQueue, machine_id, settings
@@ -35,7 +35,7 @@ class Stand(Protocol):
 
     async def receive(self, queue: str, hide_seconds: int = 0) -> list[str]: ...
 
-    async def put_poison(self, kind: Kind, body: str) -> None: ...
+    async def put_poison(self, kind: OperationKind, body: str) -> None: ...
 
     async def drop(self, queue: str) -> None: ...
 
@@ -53,7 +53,7 @@ class MemoryStand:
     async def receive(self, queue: str, hide_seconds: int = 0) -> list[str]:
         return self.memory.receive(queue, hide_seconds)
 
-    async def put_poison(self, kind: Kind, body: str) -> None:
+    async def put_poison(self, kind: OperationKind, body: str) -> None:
         self.memory.put_poison(kind, body)
 
     async def drop(self, queue: str) -> None:
@@ -84,7 +84,7 @@ class StorageStand:
                     await client.delete_message(message)
             return bodies
 
-    async def put_poison(self, kind: Kind, body: str) -> None:
+    async def put_poison(self, kind: OperationKind, body: str) -> None:
         async with self.client(f"{QUEUES[kind]}-poison") as client:
             with suppress(ResourceExistsError):
                 await client.create_queue()
@@ -109,7 +109,7 @@ async def storage(azurite: Azurite) -> AsyncIterator[StorageStand]:
         for name in QUEUES.values():
             await service.create_queue(name)
     environ = {name: value for name, value in account.settings().items() if name.endswith("Uri")}
-    access = Access(settings(**environ), lambda: NOW, credential=credential)
+    access = Session(settings(**environ), lambda: NOW, credential=credential)
     try:
         yield StorageStand(account, StorageQueues(access))
     finally:
@@ -128,8 +128,8 @@ async def stand(request: pytest.FixtureRequest) -> AsyncIterator[Stand]:
 MESSAGE = Message(machine_id(), "token-1")
 
 
-@pytest.mark.parametrize("kind", Kind)
-async def test_a_message_arrives_in_the_queue_of_its_kind_and_in_no_other(stand: Stand, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", OperationKind)
+async def test_a_message_arrives_in_the_queue_of_its_kind_and_in_no_other(stand: Stand, kind: OperationKind) -> None:
     await stand.queue.send(kind, MESSAGE, 0)
     arrived = {name: await stand.receive(name) for name in QUEUES.values()}
     assert arrived == {name: [MESSAGE.body()] if name == QUEUES[kind] else [] for name in QUEUES.values()}
@@ -137,44 +137,44 @@ async def test_a_message_arrives_in_the_queue_of_its_kind_and_in_no_other(stand:
 
 async def test_what_arrives_can_be_read_again(stand: Stand) -> None:
     message = Message(machine_id("größe-1"), 'token "2"')
-    await stand.queue.send(Kind.ASSESS, message, 0)
-    [body] = await stand.receive(QUEUES[Kind.ASSESS])
+    await stand.queue.send(OperationKind.ASSESS, message, 0)
+    [body] = await stand.receive(QUEUES[OperationKind.ASSESS])
     assert read_message(body) == message
 
 
 async def test_many_messages_at_once(stand: Stand) -> None:
     sent = [Message(machine_id(f"vm-{number}"), str(number)) for number in range(20)]
-    await asyncio.gather(*(stand.queue.send(Kind.INSTALL, message, 0) for message in sent))
-    bodies = await stand.receive(QUEUES[Kind.INSTALL])
+    await asyncio.gather(*(stand.queue.send(OperationKind.INSTALL, message, 0) for message in sent))
+    bodies = await stand.receive(QUEUES[OperationKind.INSTALL])
     assert sorted(bodies) == sorted(message.body() for message in sent)
 
 
 async def test_a_delay_hides_a_message_until_it_is_over(stand: Stand) -> None:
-    await stand.queue.send(Kind.ASSESS, MESSAGE, SHORT_DELAY_SECONDS)
-    await stand.queue.send(Kind.INSTALL, MESSAGE, 3600)
-    assert await stand.receive(QUEUES[Kind.ASSESS]) == []
+    await stand.queue.send(OperationKind.ASSESS, MESSAGE, SHORT_DELAY_SECONDS)
+    await stand.queue.send(OperationKind.INSTALL, MESSAGE, 3600)
+    assert await stand.receive(QUEUES[OperationKind.ASSESS]) == []
     await stand.wait(SHORT_DELAY_SECONDS + 0.5)
-    assert await stand.receive(QUEUES[Kind.ASSESS]) == [MESSAGE.body()]
-    assert await stand.receive(QUEUES[Kind.INSTALL]) == []
+    assert await stand.receive(QUEUES[OperationKind.ASSESS]) == [MESSAGE.body()]
+    assert await stand.receive(QUEUES[OperationKind.INSTALL]) == []
 
 
 @pytest.mark.parametrize("seconds", [-5, 0, 0.4])
 async def test_a_delay_below_a_second_is_none(stand: Stand, seconds: float) -> None:
-    await stand.queue.send(Kind.ASSESS, MESSAGE, seconds)
-    assert await stand.receive(QUEUES[Kind.ASSESS]) == [MESSAGE.body()]
+    await stand.queue.send(OperationKind.ASSESS, MESSAGE, seconds)
+    assert await stand.receive(QUEUES[OperationKind.ASSESS]) == [MESSAGE.body()]
 
 
 async def test_a_delay_beyond_the_life_of_a_message_is_cut(stand: Stand) -> None:
     """A queue refuses a visibility timeout of seven days; the claim in the ledger says when it is due."""
-    await stand.queue.send(Kind.ASSESS, MESSAGE, 30 * 24 * 3600)
-    assert await stand.receive(QUEUES[Kind.ASSESS]) == []
-    assert LONGEST_DELAY_SECONDS < 7 * 24 * 3600
+    await stand.queue.send(OperationKind.ASSESS, MESSAGE, 30 * 24 * 3600)
+    assert await stand.receive(QUEUES[OperationKind.ASSESS]) == []
+    assert MAX_DELAY_SECONDS < 7 * 24 * 3600
 
 
 async def test_a_missing_queue_is_an_error(stand: Stand) -> None:
-    await stand.drop(QUEUES[Kind.ASSESS])
+    await stand.drop(QUEUES[OperationKind.ASSESS])
     with pytest.raises(CloudError) as caught:
-        await stand.queue.send(Kind.ASSESS, MESSAGE, 0)
+        await stand.queue.send(OperationKind.ASSESS, MESSAGE, 0)
     assert isinstance(caught.value, Gone)
     assert "sending a queue message" in str(caught.value)
 
@@ -184,16 +184,16 @@ async def test_no_poison_queue_is_no_poison(stand: Stand) -> None:
 
 
 async def test_an_empty_poison_queue_is_no_poison(stand: Stand) -> None:
-    await stand.put_poison(Kind.ASSESS, "x")
-    assert await stand.receive(f"{QUEUES[Kind.ASSESS]}-poison") == ["x"]
+    await stand.put_poison(OperationKind.ASSESS, "x")
+    assert await stand.receive(f"{QUEUES[OperationKind.ASSESS]}-poison") == ["x"]
     assert await stand.queue.poison() == []
 
 
 async def test_poison_is_counted_and_dated_queue_by_queue(stand: Stand) -> None:
     before = stand.now() - timedelta(seconds=2)
-    await stand.put_poison(Kind.INSTALL, "one")
-    await stand.put_poison(Kind.INSTALL, "two")
-    await stand.put_poison(Kind.ASSESS, "three")
+    await stand.put_poison(OperationKind.INSTALL, "one")
+    await stand.put_poison(OperationKind.INSTALL, "two")
+    await stand.put_poison(OperationKind.ASSESS, "three")
     found = {item.queue: item for item in await stand.queue.poison()}
     assert {name: item.count for name, item in found.items()} == {
         "assess-requests-poison": 1, "install-requests-poison": 2,
@@ -204,14 +204,14 @@ async def test_poison_is_counted_and_dated_queue_by_queue(stand: Stand) -> None:
 
 
 async def test_poison_that_somebody_reads_at_the_moment_is_counted_and_not_dated(stand: Stand) -> None:
-    await stand.put_poison(Kind.INSTALL, "one")
+    await stand.put_poison(OperationKind.INSTALL, "one")
     await stand.receive("install-requests-poison", hide_seconds=60)
     [item] = await stand.queue.poison()
     assert (item.count, item.since) == (1, None)
 
 
 async def test_looking_at_poison_takes_nothing_away(stand: Stand) -> None:
-    await stand.put_poison(Kind.INSTALL, "one")
+    await stand.put_poison(OperationKind.INSTALL, "one")
     assert await stand.queue.poison() == await stand.queue.poison()
     assert await stand.receive("install-requests-poison") == ["one"]
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from functions.cloud.ledger import NewerRow, Stored
-from functions.record import Phase
+from functions.cloud.ledger import Stored
+from functions.cloud.rows import LeftAlone
+from functions.model.state import Phase
 from simulator import shapes
 from simulator.azure import Behaviour, Operation, overlaps
 from simulator.wire import Json
@@ -83,7 +84,7 @@ class World:
 
     operations: Sequence[Operation]
     states: Mapping[str, tuple[str, str]]  # machine's name → its State and reason
-    rows: Sequence[Stored | NewerRow]
+    rows: Sequence[Stored | LeftAlone]
     messages: Mapping[str, int]  # queue → how many
     now: datetime
 
@@ -141,7 +142,7 @@ def _twice(member: Member, world: World) -> Iterable[str]:
 def _left_over(world: World) -> Iterable[str]:
     """A row that is not at rest, or cannot be read; a message that nobody took."""
     for row in world.rows:
-        if isinstance(row, NewerRow):
+        if isinstance(row, LeftAlone):
             yield f"a row cannot be read: {row}"
         elif row.record.phase is not Phase.HELD:
             yield f"{row.record.machine.name}: its row is still {row.record.phase}"

@@ -17,11 +17,11 @@ import math
 from collections.abc import Callable
 from datetime import datetime
 
-import functions.doors
-from functions.cloud.work_queue import Message, Poison, WorkQueue
-from functions.doors import Doors
-from functions.machine import Kind
-from functions.policy import Settings
+import functions.services
+from functions.cloud.queue import Message, Poison, WorkQueue
+from functions.model.state import OperationKind
+from functions.policy.settings import Settings
+from functions.services import Services
 from simulator.functions_host.process import read_order, run
 from tests.crash.clock import FastClock
 
@@ -33,7 +33,7 @@ class FastQueue:
         self._inner = inner
         self._clock = clock
 
-    async def send(self, kind: Kind, message: Message, delay_seconds: float) -> None:
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         # The service counts whole seconds: rounded up, for a message must not come before it is due.
         await self._inner.send(kind, message, math.ceil(self._clock.real_seconds(delay_seconds)))
 
@@ -43,14 +43,14 @@ class FastQueue:
 
 def stand_in_the_door(fast: FastClock) -> None:
     """From now on the app's doors go by this clock. Before the app is loaded: it takes the function by its name."""
-    opened = functions.doors.open_doors
+    opened = functions.services.connect
 
-    def open_fast_doors(settings: Settings, clock: Callable[[], datetime]) -> Doors:
+    def open_fast_doors(settings: Settings, clock: Callable[[], datetime]) -> Services:
         doors = opened(settings, fast)
         doors.queue = FastQueue(doors.queue, fast)
         return doors
 
-    functions.doors.open_doors = open_fast_doors
+    functions.services.connect = open_fast_doors
 
 
 if __name__ == "__main__":

@@ -23,16 +23,17 @@ from typing import Any
 
 import aiohttp
 
-from functions import reconcile
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
-from functions.cloud.graph import Graph
-from functions.cloud.ledger import APP, Ledger, NewerRow, Stored
+from functions.cloud.arm import ResourceManager
+from functions.cloud.ledger import APP, Ledger, Stored
+from functions.cloud.queue import QUEUES, StorageQueues
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.rows import LeftAlone
+from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.cloud.work_queue import QUEUES, StorageQueues
-from functions.doors import Doors
-from functions.policy import read_settings
-from functions.record import Phase
+from functions.model.state import Phase
+from functions.policy.settings import read_settings
+from functions.services import Services
+from functions.steps import reconcile
 from simulator import identity
 from simulator.azure import Limits, overlaps
 from simulator.azurite import Azurite
@@ -258,7 +259,7 @@ class Run:
         return judgement
 
     async def _world(self) -> World:
-        shown = await reconcile.everything(self._doors)
+        shown = await reconcile.fleet_states(self._doors)
         return World(
             tuple(self._embedded.azure.operations),
             {machine.id.name: (str(step.state), step.reason) for machine, step in shown},
@@ -267,7 +268,7 @@ class Run:
             self._clock(),
         )
 
-    async def _rows(self) -> list[Stored | NewerRow]:
+    async def _rows(self) -> list[Stored | LeftAlone]:
         return [row async for row in self._doors.ledger.all()]
 
     async def _starting(self) -> set[str]:
@@ -312,12 +313,19 @@ def _counted(lines: list[str]) -> dict[str, int]:
     return dict(Counter(str(json.loads(line)["event"]) for line in lines).most_common())
 
 
-def _doors_to(embedded: Embedded, clock: FastClock) -> Doors:
+def _doors_to(embedded: Embedded, clock: FastClock) -> Services:
     """Somebody else's look into ledger and Graph, with a token that outlives the run."""
     settings = read_settings(embedded.settings(**SETTINGS))
     credential = identity.StaticCredential(lifetime_seconds=MONTH_SECONDS, client_id=identity.SOMEBODY)
-    access = Access(settings, clock, credential=credential)
-    return Doors(settings, Compute(access), Graph(access), Ledger(StorageTable(access)), StorageQueues(access), clock)
+    access = Session(settings, clock, credential=credential)
+    return Services(
+        settings,
+        ResourceManager(access),
+        ResourceGraph(access),
+        Ledger(StorageTable(access)),
+        StorageQueues(access),
+        clock,
+    )
 
 
 @asynccontextmanager

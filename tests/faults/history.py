@@ -16,9 +16,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from functions import reconcile
-from functions.cloud.ledger import APP, image_key
-from functions.machine import MachineId
+from functions.cloud.ledger import APP
+from functions.cloud.rows import image_key
+from functions.model.machine import MachineId
+from functions.steps import reconcile
 from simulator import machines
 from simulator.azure import Behaviour, Refused, Timings
 from tests.faults import clock, truth
@@ -284,7 +285,7 @@ class _History:
 
     async def _wrong(self, world: SeededWorld) -> AsyncIterator[tuple[str, str]]:
         STEP.set(StepRun("the judge", world.now))
-        seen = await reconcile.everything(world.hosts[0].doors)
+        seen = await reconcile.fleet_states(world.hosts[0].doors)
         steps = {str(machine.id): step for machine, step in seen}
         if len(steps) != len(seen):
             world.promises.broken(7, "a machine has two states")

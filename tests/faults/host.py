@@ -19,16 +19,16 @@ from urllib.parse import urlsplit
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError, map_error
 from azure.core.rest import HttpRequest
 
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
+from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import Unavailable
-from functions.cloud.graph import Graph
 from functions.cloud.ledger import Ledger
+from functions.cloud.queue import QUEUES, Message, Poison
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
 from functions.cloud.tables import Entity, Row
-from functions.cloud.work_queue import QUEUES, Message, Poison
-from functions.doors import Doors
-from functions.machine import Kind
-from functions.policy import Settings
+from functions.model.state import OperationKind
+from functions.policy.settings import Settings
+from functions.services import Services
 from simulator.transport import AzureTransport, _Answer
 from simulator.wire import Response
 from tests.story.world import Killed
@@ -65,12 +65,12 @@ class Host:
         self.dead = False
         self.tasks: dict[asyncio.Task[None], None] = {}  # in the order of their start: a set has another one each time
         transport = HostTransport(self)
-        access = Access(settings, world.clock, credential=world.credential, transport=transport)
-        graph = Graph(access)
+        access = Session(settings, world.clock, credential=world.credential, transport=transport)
+        graph = ResourceGraph(access)
         graph._client = GraphClient(self, transport)
-        self.doors = Doors(
+        self.doors = Services(
             settings,
-            compute=Compute(access),
+            compute=ResourceManager(access),
             graph=graph,
             ledger=Ledger(HostTable(self)),
             queue=HostQueue(self),
@@ -182,7 +182,7 @@ class HostQueue:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def send(self, kind: Kind, message: Message, delay_seconds: float) -> None:
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         world = self._host.world
         if world.weather.strikes("queue fails before"):
             raise Unavailable("sending a message: no answer")

@@ -14,15 +14,18 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
-from functions import assess, decision, install, operation, plan, poisoned, settle
-from functions.cloud.compute import Compute
+from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import Gone, Throttled, Unavailable
-from functions.cloud.ledger import Ledger, NewerRow, Stored, SweepLease
-from functions.cloud.work_queue import Message
-from functions.doors import Doors
-from functions.machine import Kind, Machine, MachineId, SupportState
-from functions.record import Cause, Phase, release
-from functions.rounds import ImageRecord
+from functions.cloud.ledger import Ledger, Stored, SweepLease
+from functions.cloud.queue import Message
+from functions.cloud.rows import LeftAlone
+from functions.decisions import decision, plan
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Machine, MachineId, SupportState
+from functions.model.record import release
+from functions.model.state import Cause, OperationKind, Phase, State, Step
+from functions.services import Services
+from functions.steps import assess, holds, install, poison, start, track
 from tests.faults.history import run
 
 SEEDS_AT_MOST = 600
@@ -38,19 +41,19 @@ class Mutant:
     seed: int  # one that notices, for the short form in the suite
 
 
-async def _take_any(doors: Doors, message: Message, kind: Kind) -> Stored | None:
+async def _take_any(doors: Services, message: Message, kind: OperationKind) -> Stored | None:
     """The claim that stands, whichever claim the message names."""
     try:
         stored = await doors.ledger.read(message.machine)
-    except NewerRow:
+    except LeftAlone:
         return None
     right = stored and (stored.record.phase, stored.record.kind) == (Phase.QUEUED, kind)
     return stored if right else None
 
 
 def _token_check() -> Iterator[Any]:
-    for module in (operation, assess, install, poisoned):
-        yield patch.object(module, "take", _take_any)
+    for module in (start, assess, install, poison):
+        yield patch.object(module, "current_claim", _take_any)
 
 
 def _without_rule(name: str) -> Callable[[], Iterator[Any]]:
@@ -63,7 +66,7 @@ def _without_rule(name: str) -> Callable[[], Iterator[Any]]:
 def _support_state() -> Iterator[Any]:
     plain = decision._by_support_state
 
-    def as_if_supported(case: decision.Case) -> decision.Step:
+    def as_if_supported(case: decision.Question) -> Step:
         verdict = case.machine.verdict
         if verdict is not None and verdict.assessed is not None:
             verdict = replace(verdict, state=SupportState.SUPPORTED)
@@ -75,15 +78,15 @@ def _support_state() -> Iterator[Any]:
 
 def _window() -> Iterator[Any]:
     yield patch.object(decision, "_in_window", lambda case: None)
-    yield patch.object(decision.Case, "minutes_left", property(lambda case: case.settings.max_duration_minutes))
+    yield patch.object(decision.Question, "minutes_left", property(lambda case: case.settings.max_duration_minutes))
 
 
 def _cap() -> Iterator[Any]:
-    yield patch.object(plan._Caps, "objects", plan._Caps.objects_to_neighbours)
+    yield patch.object(plan._Limits, "objects", plan._Limits.objects_to_neighbours)
 
 
 def _group() -> Iterator[Any]:
-    yield patch.object(plan._Caps, "objects_to_neighbours", lambda self, item: None)
+    yield patch.object(plan._Limits, "objects_to_neighbours", lambda self, item: None)
 
 
 def _breaker() -> Iterator[Any]:
@@ -98,10 +101,10 @@ def _pause() -> Iterator[Any]:
 
 
 def _adoption() -> Iterator[Any]:
-    async def give_back(doors: Doors, stored: Stored, now: Any) -> None:
+    async def give_back(doors: Services, stored: Stored, now: Any) -> None:
         await doors.ledger.replace(stored, release(stored.record, now))
 
-    yield patch.object(settle, "_adopt", give_back)
+    yield patch.object(track, "_adopt", give_back)
 
 
 def _lease() -> Iterator[Any]:
@@ -120,22 +123,23 @@ def _lease() -> Iterator[Any]:
 
 
 def _postponement() -> Iterator[Any]:
-    async def fail(doors: Doors, stored: Stored, throttled: Throttled) -> None:
-        await operation.hold_for(doors, stored, Cause.TRANSIENT, decision.State.HELD, "the quota is used up", "")
+    async def fail(doors: Services, stored: Stored, throttled: Throttled) -> None:
+        await holds.hold_for(doors, stored, Cause.TRANSIENT, State.HELD, "the quota is used up", "")
 
-    yield patch.object(operation, "_postpone", fail)
+    yield patch.object(holds, "postpone", fail)
+    yield patch.object(start, "postpone", fail)
 
 
 def _silence() -> Iterator[Any]:
-    plain = Compute.machine
+    plain = ResourceManager.machine
 
-    async def gone(self: Compute, machine: MachineId) -> Machine:
+    async def gone(self: ResourceManager, machine: MachineId) -> Machine:
         try:
             return await plain(self, machine)
         except Unavailable as error:
             raise Gone(str(error)) from None
 
-    yield patch.object(Compute, "machine", gone)
+    yield patch.object(ResourceManager, "machine", gone)
 
 
 MUTANTS: tuple[Mutant, ...] = (

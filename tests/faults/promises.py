@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from functions.cloud.ledger import APP, VERSION, image_key, row_key
+from functions.cloud.ledger import APP
+from functions.cloud.rows import VERSION, image_key, row_key
 from functions.cloud.tables import Entity, Row
-from functions.machine import MachineId
+from functions.model.machine import MachineId
 from simulator.world import Machine, Operation
 from tests.faults import truth
 from tests.faults.host import STEP, StepRun

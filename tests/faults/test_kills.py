@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 
-from functions.machine import MachineId
+from functions.model.machine import MachineId
 from simulator.azure import Behaviour, overlaps
 from tests.faults import clock, truth
 from tests.faults.history import SUBSCRIPTIONS, create, journal_kept

@@ -2,9 +2,8 @@
 
 import pytest
 
-from functions.decision import State
-from functions.machine import MachineId
-from functions.record import Phase
+from functions.model.machine import MachineId
+from functions.model.state import Phase, State
 from simulator.azure import Behaviour, Fault, overlaps
 from tests.story.world import QUICK, World, vm_body
 

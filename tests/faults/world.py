@@ -14,11 +14,15 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
 from typing import Any
 
-from functions import assess, events, install, poisoned, reconcile
+from functions.cloud import event_grid
 from functions.cloud.errors import CloudError
-from functions.cloud.ledger import APP, NewerRow
-from functions.cloud.work_queue import QUEUES, NewerMessage, read_message
-from functions.machine import BadInput, Kind, MachineId
+from functions.cloud.ledger import APP
+from functions.cloud.queue import QUEUES, NewerMessage, read_message
+from functions.cloud.rows import LeftAlone
+from functions.model.machine import MachineId
+from functions.model.state import OperationKind
+from functions.model.text import BadInput
+from functions.steps import assess, install, poison, reconcile
 from simulator import machines
 from simulator.azure import Limits, Machine, Request, Timings
 from tests.faults.graph import PredicateGraph
@@ -262,7 +266,7 @@ class SeededWorld(World):
         if task.cancelled():
             return "killed"
         error = task.exception()
-        if error is None or isinstance(error, BadInput | NewerMessage | NewerRow):
+        if error is None or isinstance(error, BadInput | NewerMessage | LeftAlone):
             return "done"
         if isinstance(error, Killed):
             return "killed"
@@ -287,7 +291,7 @@ class SeededWorld(World):
     # -- events
 
     def _on_event(self, body: dict[str, Any]) -> None:
-        machine = events.machine_in(body["eventType"], body["subject"], body["data"])
+        machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
         if machine is None:
             return
         strikes, dice = self.weather.strikes, self.dice
@@ -355,14 +359,14 @@ class SeededWorld(World):
 
     def _step_of(self, queue: str, host: Host, body: str) -> tuple[Coroutine[Any, Any, None] | None, str]:
         """The step that takes a message; none for one that nobody can read, which the app reports and completes."""
-        kind = Kind.ASSESS if queue.startswith(QUEUES[Kind.ASSESS]) else Kind.INSTALL
+        kind = OperationKind.ASSESS if queue.startswith(QUEUES[OperationKind.ASSESS]) else OperationKind.INSTALL
         try:
             message = read_message(body)
         except (BadInput, NewerMessage):
             return None, ""
         if queue.endswith("-poison"):
-            return poisoned.on_message(host.doors, message, kind), message.claim
-        step = assess.on_message if kind is Kind.ASSESS else install.on_message
+            return poison.on_message(host.doors, message, kind), message.claim
+        step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
         return step(host.doors, message), message.claim
 
     # -- sweeps

@@ -15,7 +15,7 @@ from typing import Any
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
-from functions.journal import LONGEST_LINE
+from functions.journal import MAX_LINE
 from tests.fuzz.azure_gone_odd import OddAzure
 from tests.fuzz.mangling import SECRET
 
@@ -72,7 +72,7 @@ def check(odd: OddAzure, lines: list[str]) -> None:
     for method, url in odd.calls:
         assert any(method == allowed and form.fullmatch(url) for allowed, form in CALLS), (method, url)
     for line in lines:
-        assert len(line.encode("utf-16-le")) // 2 <= LONGEST_LINE
+        assert len(line.encode("utf-16-le")) // 2 <= MAX_LINE
         assert isinstance(json.loads(line, parse_constant=no_json), dict)
         assert SECRET not in line
     assert not any(SECRET in str(error) for error in odd.world.errors)

@@ -18,12 +18,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import function_app
-from functions.cloud.access import LONGEST_RETRY_AFTER_SECONDS, retry_after_seconds
-from functions.cloud.compute import Compute
+from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError, OutcomeUnknown, Throttled, Unavailable
-from functions.cloud.ledger import APP, Ledger, NewerRow, image_key, row_key
-from functions.cloud.tables import MemoryTable
-from functions.machine import BadInput, Kind
+from functions.cloud.ledger import APP, Ledger
+from functions.cloud.rows import LeftAlone, image_key, row_key
+from functions.cloud.translation import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
+from functions.model.state import OperationKind
+from functions.model.text import BadInput
 from simulator.azure import Behaviour
 from simulator.wire import Request, Response
 from tests.fuzz.azure_gone_odd import RAW, RETRY_AFTERS, OddAzure, Wrong, statuses
@@ -46,6 +47,7 @@ from tests.support import (
     an_arm_machine,
     machine_id,
 )
+from tests.support.tables import MemoryTable
 
 # -- the doors: one answer with status, headers and body gone odd
 
@@ -91,7 +93,7 @@ class Answering:
         sent = {"content-type": "application/json", **extra, "content-length": str(len(content))}
         return Wrong(status=status, raw=content).of(Response(status, None, sent))
 
-    def ask(self, call: Callable[[Compute], Any]) -> Any:
+    def ask(self, call: Callable[[ResourceManager], Any]) -> Any:
         """What the call gave or raised, where a door may raise it; the call is checked."""
         try:
             return asyncio.run(call(self._world.doors.compute))
@@ -115,13 +117,13 @@ def encoded(body: Any) -> bytes:
 def test_an_answer_to_a_post_is_taken_refused_or_unknown(status: int, content: bytes, extra: dict[str, str]) -> None:
     door = Answering(status, content, extra)
     machine = a_machine()
-    told = door.ask(lambda compute: compute.start(machine, Kind.ASSESS, None, NOW + timedelta(days=1)))
+    told = door.ask(lambda compute: compute.start(machine, OperationKind.ASSESS, None, NOW + timedelta(days=1)))
     if status >= 500 or status == 408:
         assert isinstance(told, OutcomeUnknown)  # it may run: nobody may send it again
     if 200 <= status < 300:
         assert isinstance(told, OutcomeUnknown) or OPERATION_FORM.fullmatch(getattr(told, "url", ""))
     if isinstance(told, Throttled):
-        assert 0 <= told.retry_after_seconds <= LONGEST_RETRY_AFTER_SECONDS
+        assert 0 <= told.retry_after_seconds <= MAX_RETRY_AFTER_SECONDS
     assert status != 429 or isinstance(told, Throttled)
 
 
@@ -159,17 +161,18 @@ CLAIMS = {"claims": {"upn": f"{SECRET}@contoso.example"}}
 
 
 @fuzzing_many
-@given(st.one_of(mangled(ENDED), mangled(WINDOWS), st.sampled_from(JUNK)), st.sampled_from(sorted(Kind)))
+@given(st.one_of(mangled(ENDED), mangled(WINDOWS), st.sampled_from(JUNK)), st.sampled_from(sorted(OperationKind)))
 @example(
-    {**ENDED, "properties": {"output": {"rebootStatus": CLAIMS, "installedPatchCount": float("nan")}}}, Kind.INSTALL
+    {**ENDED, "properties": {"output": {"rebootStatus": CLAIMS, "installedPatchCount": float("nan")}}},
+    OperationKind.INSTALL,
 )
 @example(
     {**ENDED, "properties": {"output": {name: 10**4000 for name in ("installedPatchCount", "failedPatchCount")}}},
-    Kind.INSTALL,
+    OperationKind.INSTALL,
 )
-@example({**ENDED, "status": CLAIMS}, Kind.ASSESS)
-@example({**ENDED, "name": "00000000-0000-0000-0000-00000000000f"}, Kind.ASSESS)  # of another operation
-def test_an_operation_that_ended_oddly_is_settled_or_left_in_one_clear_line(body: Any, kind: Kind) -> None:
+@example({**ENDED, "status": CLAIMS}, OperationKind.ASSESS)
+@example({**ENDED, "name": "00000000-0000-0000-0000-00000000000f"}, OperationKind.ASSESS)  # of another operation
+def test_an_operation_that_ended_oddly_is_settled_or_left_in_one_clear_line(body: Any, kind: OperationKind) -> None:
     async def story() -> tuple[OddAzure, bool]:
         door = Answering(200, encoded(body), {})
         world = door.odd.world
@@ -193,7 +196,7 @@ def test_any_retry_after_is_a_wait_of_at_most_a_day(seconds: str, resets: str) -
     class Answer:
         headers = CaseInsensitiveDict({"Retry-After": seconds, "x-ms-user-quota-resets-after": resets})
 
-    assert 0 <= retry_after_seconds(Answer()) <= LONGEST_RETRY_AFTER_SECONDS
+    assert 0 <= retry_after_seconds(Answer()) <= MAX_RETRY_AFTER_SECONDS
 
 
 # -- Resource Graph: rows, and whole answers
@@ -294,11 +297,11 @@ def test_a_row_is_read_as_its_machine_or_named_and_left_alone(columns: dict[str,
         await ledger.insert(a_record(machine=OTHER))
         items = [item async for item in ledger.all()]
         assert len(items) == 2
-        assert not isinstance(items[1], NewerRow), "the other row is readable still"
+        assert not isinstance(items[1], LeftAlone), "the other row is readable still"
         first = items[0]
-        if isinstance(first, NewerRow):
+        if isinstance(first, LeftAlone):
             is_clear(str(first))
-            with pytest.raises(NewerRow):
+            with pytest.raises(LeftAlone):
                 await ledger.read(machine)
             return
         record = first.record
@@ -327,7 +330,7 @@ def test_an_images_row_is_read_or_named_and_left_alone(columns: dict[str, Any]) 
         await table.insert(APP, image_key(GALLERY_IMAGE), columns)
         try:
             assert (await Ledger(table).image(GALLERY_IMAGE)).record.image == GALLERY_IMAGE
-        except NewerRow as newer:
+        except LeftAlone as newer:
             is_clear(str(newer))
 
     asyncio.run(story())

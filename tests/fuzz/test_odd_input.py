@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import function_app
-from functions.cloud.ledger import row_key
-from functions.decision import Install, next_step
-from functions.machine import Group
-from functions.policy import SETTINGS, TAGS, Mode, SettingsError, read_settings, read_tags
-from functions.record import Phase
+from functions.cloud.rows import row_key
+from functions.decisions.decision import next_step
+from functions.model.machine import Group
+from functions.model.state import Install, Phase
+from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
+from functions.policy.tags import TAGS, read_tags
 from simulator.azure import Behaviour
 from simulator.functions_host import decoding
 from tests.fuzz.azure_gone_odd import OddAzure

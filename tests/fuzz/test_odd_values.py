@@ -13,10 +13,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions import journal
-from functions.machine import BadInput, MachineId
-from functions.policy import SETTINGS, TAGS, Mode, SettingsError, read_settings, read_tags
-from functions.window import BLACKOUT_GRAMMAR
-from functions.window import GRAMMAR as WINDOW_GRAMMAR
+from functions.model.machine import MachineId
+from functions.model.text import BadInput
+from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
+from functions.policy.tags import TAGS, read_tags
+from functions.policy.window_grammar import BLACKOUT_GRAMMAR
+from functions.policy.window_grammar import GRAMMAR as WINDOW_GRAMMAR
 from tests.fuzz.checks import EXAMPLES, fuzzing_many, is_clear, journal_lines, no_json
 from tests.fuzz.mangling import (
     CONNECTION_STRING,

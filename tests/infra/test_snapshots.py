@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from functions.cloud.queue import QUEUES
 from functions.cloud.tables import TABLE
-from functions.cloud.work_queue import QUEUES
-from functions.policy import SETTINGS, Setting
+from functions.policy.settings import SETTINGS, Setting
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from deployed import REPOSITORY
 
-from functions.policy import SETTINGS, SettingsError, read_settings
+from functions.policy.settings import SETTINGS, SettingsError, read_settings
 
 SAMPLE = json.loads((REPOSITORY / "local.settings.sample.json").read_text(encoding="utf-8"))
 VALUES = SAMPLE["Values"]

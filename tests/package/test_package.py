@@ -96,7 +96,7 @@ def test_the_import_loads_no_sdk(package: Path) -> None:
     """They cost seconds of a cold start; the steps import them when they first need one."""
     ended = run(package, "import function_app; print(json.dumps(sorted(sys.modules)))")
     loaded = set(json.loads(ended.stdout))
-    assert "functions.cloud.access" in loaded
+    assert "functions.cloud.session" in loaded
     heavy = ("azure.core", "azure.data", "azure.eventgrid", "azure.identity", "azure.mgmt", "azure.storage")
     others = ("aiohttp", "cryptography", "msal", "requests")
     assert not {name for name in loaded if name.startswith(heavy + others)}

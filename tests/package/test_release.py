@@ -71,7 +71,7 @@ def test_the_bytecode_looks_at_no_source_and_names_no_path_of_this_machine(built
     with zipfile.ZipFile(built) as archive:
         compiled = {name: archive.read(name) for name in archive.namelist() if name.endswith(".pyc")}
     assert {struct.unpack("<4sI", content[:8])[1] for content in compiled.values()} == {0b01}  # PEP 552: unchecked hash
-    assert b"functions/plan.py" in compiled[f"functions/__pycache__/plan.{PYTHON}.pyc"]
+    assert b"functions/decisions/plan.py" in compiled[f"functions/decisions/__pycache__/plan.{PYTHON}.pyc"]
     for name, content in compiled.items():
         assert str(REPOSITORY).encode() not in content, name
         assert b"/tmp" not in content, name
@@ -93,7 +93,7 @@ def test_another_commit_gives_other_bytes(built: Path, tmp_path: Path) -> None:
     (checkout / "tests" / "test_x.py").write_text("left out")
     same, _ = package.build_zip(checkout, tmp_path / "same")
     assert Path(same).read_bytes() == built.read_bytes()
-    with (checkout / "functions" / "plan.py").open("a", encoding="utf-8") as module:
+    with (checkout / "functions" / "decisions" / "plan.py").open("a", encoding="utf-8") as module:
         module.write("\nONE_MORE = 1\n")
     other, _ = package.build_zip(checkout, tmp_path / "other")
     assert Path(other).read_bytes() != built.read_bytes()
@@ -110,7 +110,7 @@ COMPILED = """
 compiled = []
 sys.addaudithook(lambda event, args: compiled.append(str(args[1])) if event == "compile" else None)
 import function_app
-from functions.cloud import compute, graph, ledger, queries, work_queue
+from functions.cloud import arm, ledger, queries, queue, resource_graph
 app = function_app.app.get_functions()
 print(json.dumps([len(app), [name for name in compiled if name.startswith(folder)]]))
 """
@@ -136,7 +136,7 @@ def test_without_the_bytecode_every_module_is_compiled(built: Path, tmp_path: Pa
         archive.extractall(tmp_path, [name for name in archive.namelist() if not name.endswith(".pyc")])
     count, compiled = json.loads(run(tmp_path, COMPILED).stdout)
     assert count == 6
-    assert {str(tmp_path / "function_app.py"), str(tmp_path / "functions" / "plan.py")} <= set(compiled)
+    assert {str(tmp_path / "function_app.py"), str(tmp_path / "functions" / "decisions" / "plan.py")} <= set(compiled)
 
 
 # -- the version

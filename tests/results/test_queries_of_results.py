@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from functions import journal
-from functions.compliance import Compliance
-from functions.decision import State
-from functions.machine import Patchers, SupportState
+from functions.decisions.compliance import Compliance
+from functions.model.machine import PatchOrchestration, SupportState
+from functions.model.state import State
 from infra.results import build
 from simulator import kql, logs
 from tests.results.written import emitted_fields
@@ -120,7 +120,7 @@ VALUES = {
     "event": set(journal.EVENTS),
     "state": {state.value for state in State},
     "support_state": {state.value for state in SupportState} | {""},
-    "patchers": {patchers.value for patchers in Patchers},
+    "patchers": {patchers.value for patchers in PatchOrchestration},
     "compliance": {verdict.value for verdict in Compliance},
     "status": AZURE_STATUS,
 }

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from functions.decision import State
+from functions.model.state import State
 from infra.results import build
 from simulator import logs
 from tests.results.written import NOON, both, lines

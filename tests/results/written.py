@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from functions import journal, settle
+from functions import journal
+from functions.steps import track
 from simulator import logs
 from simulator.functions_host.telemetry import ExceptionItem, Trace
 
@@ -89,7 +90,7 @@ def both(*all_tables: logs.Tables) -> logs.Tables:
 def emitted_fields() -> frozenset[str]:
     """The names of all fields of journal lines, as they stand in the code."""
     root = Path(__file__).parents[2]
-    names = {"event", *settle._COUNTS}
+    names = {"event", *track._COUNTS}
     for path in [root / "function_app.py", *(root / "functions").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "journal.write":

@@ -54,17 +54,17 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mapping[str, str]
 @pytest.fixture
 def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     """The app with its ledger in memory and a token in hand, so that the first call to leave is one to Azure."""
-    from functions.cloud.access import Access
-    from functions.cloud.compute import Compute
-    from functions.cloud.graph import Graph
+    from functions.cloud.arm import ResourceManager
     from functions.cloud.ledger import Ledger
-    from functions.cloud.tables import MemoryTable
-    from functions.cloud.work_queue import StorageQueues
-    from functions.doors import Doors
-    from functions.policy import read_settings
+    from functions.cloud.queue import StorageQueues
+    from functions.cloud.resource_graph import ResourceGraph
+    from functions.cloud.session import Session
+    from functions.policy.settings import read_settings
+    from functions.services import Services
     from simulator.identity import StaticCredential
+    from tests.support.tables import MemoryTable
 
-    class Impatient(Access):
+    class Impatient(Session):
         """The storage SDK waits 15 s and more between two attempts; nothing here is about its waits."""
 
         def storage_options(self) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     values = read_settings(settings())
     access = Impatient(values, clock, credential=StaticCredential())
     ledger = Ledger(MemoryTable())
-    doors = Doors(values, Compute(access), Graph(access), ledger, StorageQueues(access), clock)
+    doors = Services(values, ResourceManager(access), ResourceGraph(access), ledger, StorageQueues(access), clock)
     sys.modules["function_app"]._open.append(doors)
     return ledger
 

@@ -3,8 +3,8 @@
 import pytest
 from in_process import App
 
-from functions.cloud.work_queue import QUEUES
-from functions.machine import Kind
+from functions.cloud.queue import QUEUES
+from functions.model.state import OperationKind
 
 QUEUE = {"direction": "IN", "type": "queueTrigger", "name": "message", "connection": "AzureWebJobsStorage"}
 
@@ -36,5 +36,5 @@ def test_a_function_has_exactly_its_trigger(app: App, name: str) -> None:
 
 def test_what_the_app_sends_to_is_what_its_triggers_read(app: App) -> None:
     read = {f.trigger["queueName"] for f in app.functions.values() if f.trigger["type"] == "queueTrigger"}
-    sent = {QUEUES[Kind.ASSESS], QUEUES[Kind.INSTALL]}
+    sent = {QUEUES[OperationKind.ASSESS], QUEUES[OperationKind.INSTALL]}
     assert read == sent | {f"{queue}-poison" for queue in sent}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from in_process import App, merged
 
-from functions.cloud.work_queue import Message
-from functions.machine import MachineId
+from functions.cloud.queue import Message
+from functions.model.machine import MachineId
 
 MACHINE = MachineId.parse(
     "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-prod"

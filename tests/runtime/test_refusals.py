@@ -11,7 +11,7 @@ from in_process import App
 from test_events import CREATED
 from test_messages import BODY
 
-from functions.cloud.tables import MemoryTable
+from tests.support.tables import MemoryTable
 
 PAYLOADS = {
     "on_machine_written": CREATED,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from functions import events as app_events
+from functions.cloud import event_grid as app_events
 from simulator import identity, shapes
 from simulator.azure import Behaviour, Limits, Timings
 from simulator.azurite import Azurite

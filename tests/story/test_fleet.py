@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 
-from functions import install, reconcile
-from functions.cloud.access import CALLS_AT_ONCE
-from functions.cloud.work_queue import QUEUES, read_message
-from functions.decision import State
-from functions.machine import Kind
-from functions.record import Phase
+from functions.cloud.queue import QUEUES, read_message
+from functions.cloud.session import CALLS_AT_ONCE
+from functions.model.state import OperationKind, Phase, State
+from functions.steps import install, reconcile
 from simulator.azure import Behaviour, overlaps
 from tests.story.world import QUICK, World
 
@@ -81,7 +79,7 @@ async def test_two_sweeps_at_once_hand_out_once() -> None:
         world.create(f"vm-{number:02}", SUPPORTED)
     world.now += timedelta(minutes=2)
     await asyncio.gather(*(world.sweep(world.open_doors()) for _ in range(2)))
-    assert len(world.queue.messages[QUEUES[Kind.ASSESS]]) == 20
+    assert len(world.queue.messages[QUEUES[OperationKind.ASSESS]]) == 20
 
 
 async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
@@ -108,10 +106,10 @@ async def test_two_instances_of_every_function_at_once() -> None:
         fresh = world.azure.events[world._events_read :]
         world._events_read = len(world.azure.events)
         await asyncio.gather(*(world.event(event, doors) for event in fresh for doors in two))
-        for kind in Kind:
-            from functions import assess
+        for kind in OperationKind:
+            from functions.steps import assess
 
-            step = assess.on_message if kind is Kind.ASSESS else install.on_message
+            step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
             due = world.queue.due(QUEUES[kind])
             await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
             for item in due:
@@ -196,5 +194,5 @@ async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
     world = World(timings=QUICK)
     world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=10)
-    seen = await reconcile.everything(world.doors)
+    seen = await reconcile.fleet_states(world.doors)
     assert [machine.id.name for machine, _ in seen] == ["vm-01"]

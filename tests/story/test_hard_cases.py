@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from functions import install, journal
-from functions.cloud.ledger import VERSION
-from functions.cloud.work_queue import QUEUES, read_message
-from functions.decision import State
-from functions.machine import Kind
-from functions.record import Cause, Phase, claim
+from functions import journal
+from functions.cloud.queue import QUEUES, read_message
+from functions.cloud.rows import VERSION
+from functions.model.record import claim
+from functions.model.state import Cause, OperationKind, Phase, State
+from functions.steps import install
 from simulator.azure import Behaviour, Fault, overlaps
 from tests.story.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 
@@ -26,7 +26,7 @@ def running(world: World) -> list[str]:
     ]
 
 
-async def until_queued(world: World, kind: Kind) -> None:
+async def until_queued(world: World, kind: OperationKind) -> None:
     while not world.queue.messages.get(QUEUES[kind]):
         await world.pass_time(minutes=1)
 
@@ -47,7 +47,7 @@ async def test_a_ring_named_on_the_resource_group_is_in_the_row() -> None:
     world = World(timings=QUICK)
     machine = world.create("vm-01", SUPPORTED)
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-ring": "3"}})
-    await until_queued(world, Kind.INSTALL)
+    await until_queued(world, OperationKind.INSTALL)
     record = await world.record(machine)
     assert record is not None
     assert record.ring == 3
@@ -57,7 +57,7 @@ async def test_a_ring_named_on_the_resource_group_is_in_the_row() -> None:
 async def test_a_mode_that_calls_nothing_stops_queued_messages_too(mode: str) -> None:
     world = World(timings=QUICK)
     world.create("vm-01", SUPPORTED)
-    await until_queued(world, Kind.INSTALL)
+    await until_queued(world, OperationKind.INSTALL)
     world.set(PATCH_MODE=mode, PATCH_WINDOW="")
     await world.pass_time(hours=2)
     assert world.operations(kind="install") == []
@@ -71,7 +71,7 @@ async def test_a_postponed_installation_asks_again_before_it_goes() -> None:
     """Paused with its message queued; when it is resumed, its partner of the group is off."""
     world = World({"PATCH_FRESH_HOURS": "48"}, timings=QUICK)
     first = world.create("q-a", SUPPORTED, tags={"patch-group": "quorum"})
-    await until_queued(world, Kind.INSTALL)
+    await until_queued(world, OperationKind.INSTALL)
     await world.pause("looking")
     await world.pass_time(minutes=15)
     partner = world.create("q-b", SUPPORTED, tags={"patch-group": "quorum"})
@@ -157,7 +157,7 @@ async def test_machines_deferred_for_hours_do_not_use_up_the_pace_of_now() -> No
     for number in range(600):
         far = replace(template, id=world.machine_id(f"far-{number}"))
         await world.doors.ledger.insert(
-            claim(far, Kind.ASSESS, token=f"t{number}", due_at=world.now + timedelta(hours=6), previous=None)
+            claim(far, OperationKind.ASSESS, token=f"t{number}", due_at=world.now + timedelta(hours=6), previous=None)
         )
     world.events_arrive = False
     machine = world.create("vm-01", SUPPORTED)
@@ -188,7 +188,7 @@ async def test_throttled_reads_are_no_failure_of_the_machine() -> None:
         await world.pass_time(minutes=1)
         record = await world.record(machine)
         assert record is None or record.attempts == 0
-    assert not world.queue.messages.get(f"{QUEUES[Kind.ASSESS]}-poison")
+    assert not world.queue.messages.get(f"{QUEUES[OperationKind.ASSESS]}-poison")
     await world.pass_time(hours=3)
     assert len(world.operations(machine, "install")) == 1
 
@@ -242,8 +242,8 @@ async def test_an_unproved_patch_reaches_no_machine_twice_in_a_round() -> None:
 async def test_a_message_for_an_installation_that_was_postponed_meanwhile_loses() -> None:
     world = World(timings=QUICK)
     machine = world.create("vm-01", SUPPORTED)
-    await until_queued(world, Kind.INSTALL)
-    message = read_message(world.queue.messages[QUEUES[Kind.INSTALL]][0].body)
+    await until_queued(world, OperationKind.INSTALL)
+    message = read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
     await world.pause("looking")
     await install.on_message(world.doors, message)
     await world.resume()
@@ -289,7 +289,7 @@ async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: d
     first = world.create("vm-0", SUPPORTED)
     for name in ("vm-1", "vm-2"):
         world.create(name, SUPPORTED)
-    await world.until(lambda: bool(world.queue.messages.get(QUEUES[Kind.INSTALL])), hours=1)
+    await world.until(lambda: bool(world.queue.messages.get(QUEUES[OperationKind.INSTALL])), hours=1)
     stored = await world.doors.ledger.read(first)
     assert stored is not None
     await world.table.replace(stored.row, {**stored.row.columns, **columns})

@@ -13,10 +13,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from functions.cloud.work_queue import QUEUES
-from functions.decision import State
-from functions.machine import Kind
-from functions.record import Phase
+from functions.cloud.queue import QUEUES
+from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour
 from tests.story.world import GALLERY, QUICK, World
 
@@ -253,7 +251,10 @@ async def test_a_member_whose_hold_is_over_does_not_stand_in_its_own_way() -> No
     refused = Behaviour(pending={"security": 2}, refuse="conflict", refuse_kinds=("install",))
     first = world.machine_id("quorum-0000")
     world.azure.behave(str(first), refused)
-    while (record := await world.record(first)) is None or (record.kind, record.phase) != (Kind.INSTALL, Phase.HELD):
+    while (record := await world.record(first)) is None or (record.kind, record.phase) != (
+        OperationKind.INSTALL,
+        Phase.HELD,
+    ):
         await world.pass_time(minutes=5)
     world.azure.behave(str(first), GOOD)
     await world.pass_time(hours=3)
@@ -321,7 +322,7 @@ async def test_a_pause_in_mid_flight_stops_every_call_within_a_minute_and_loses_
     world.tick = timedelta(seconds=20)
     names = create(world, 30)
     await world.until(
-        lambda: len(world.installing()) >= 3 and bool(world.queue.messages[QUEUES[Kind.INSTALL]]), hours=3
+        lambda: len(world.installing()) >= 3 and bool(world.queue.messages[QUEUES[OperationKind.INSTALL]]), hours=3
     )
     new = world.create("new", GOOD)
     await pause(world)

@@ -9,12 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from functions import assess, install
-from functions.cloud.ledger import image_key
-from functions.cloud.work_queue import QUEUES, read_message
-from functions.decision import State
-from functions.machine import Kind, MachineId
-from functions.record import Phase
+from functions.cloud.queue import QUEUES, read_message
+from functions.cloud.rows import image_key
+from functions.model.machine import MachineId
+from functions.model.state import OperationKind, Phase, State
+from functions.steps import assess, install
 from simulator.azure import Behaviour, overlaps
 from tests.story.world import GALLERY, QUICK, Killed, World
 
@@ -117,11 +116,14 @@ async def test_a_canary_that_is_gone_or_switched_off_in_flight_is_replaced(
     world = a_world()
     create(world, 5, GOOD)
     canary = world.machine_id("vm-00")
-    while (record := await world.record(canary)) is None or (record.kind, record.phase) != (Kind.INSTALL, phase):
+    while (record := await world.record(canary)) is None or (record.kind, record.phase) != (
+        OperationKind.INSTALL,
+        phase,
+    ):
         if phase is Phase.QUEUED:  # the sweep claims; its message is not delivered before the machine goes
             await world.sweep()
             record = await world.record(canary)
-            if record and (record.kind, record.phase) == (Kind.INSTALL, phase):
+            if record and (record.kind, record.phase) == (OperationKind.INSTALL, phase):
                 break
         await world.pass_time(minutes=10)
     goes(world, canary)
@@ -292,7 +294,7 @@ async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing()
     create(world, 40, BAD)  # one call a minute: some are queued when the first one fails
     while not (await world.image()).breaker_open:
         await world.pass_time(minutes=1)
-    queued = len(world.queue.messages[QUEUES[Kind.INSTALL]])
+    queued = len(world.queue.messages[QUEUES[OperationKind.INSTALL]])
     installed = len(world.installed())
     await world.pass_time(hours=3)
     assert queued > 0
@@ -309,7 +311,7 @@ async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing()
 async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message() -> None:
     world = a_world()
     create(world, 2, GOOD)
-    while not world.queue.messages.get(QUEUES[Kind.INSTALL]):
+    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
         await world.messages()
         world.now += SWEEP
         await world.sweep()
@@ -319,7 +321,7 @@ async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message(
     await world.messages()
 
     assert world.errors == []
-    assert world.queue.messages[QUEUES[Kind.INSTALL]] == []
+    assert world.queue.messages[QUEUES[OperationKind.INSTALL]] == []
     await world.pass_time(hours=3)
     assert world.installed() == []
     assert not any("poison" in name and messages for name, messages in world.queue.messages.items())
@@ -334,7 +336,7 @@ async def two_of_everything(world: World, minutes: int) -> None:
     two = (world.open_doors(), world.open_doors())
     for _ in range(minutes):
         world.now += timedelta(minutes=1)
-        for kind, step in ((Kind.ASSESS, assess.on_message), (Kind.INSTALL, install.on_message)):
+        for kind, step in ((OperationKind.ASSESS, assess.on_message), (OperationKind.INSTALL, install.on_message)):
             due = world.queue.due(QUEUES[kind])
             await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
             for item in due:

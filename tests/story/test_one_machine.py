@@ -6,9 +6,7 @@ from datetime import timedelta
 import pytest
 
 from functions.cloud.errors import Unavailable
-from functions.decision import State
-from functions.machine import Kind
-from functions.record import Phase
+from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour, Fault, Timings, overlaps
 from tests.story.world import Killed, World, arm
 
@@ -119,8 +117,8 @@ async def test_a_failing_graph_page_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished by then", "still running"])
-@pytest.mark.parametrize("kind", [Kind.ASSESS, Kind.INSTALL])
-async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Kind, finished: bool) -> None:
+@pytest.mark.parametrize("kind", [OperationKind.ASSESS, OperationKind.INSTALL])
+async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: OperationKind, finished: bool) -> None:
     """The process dies after the POST: its row says `starting`, and a sweep finds the operation on the machine."""
     slow = Timings(assess_seconds=60 if finished else 3600, install_seconds=60 if finished else 3600)
     world = World(timings=slow)

@@ -6,12 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from functions import install
-from functions.cloud.ledger import VERSION
-from functions.cloud.work_queue import QUEUES, Message, read_message
-from functions.decision import State
-from functions.machine import Kind
-from functions.record import Cause, Phase
+from functions.cloud.queue import QUEUES, Message, read_message
+from functions.cloud.rows import VERSION
+from functions.model.state import Cause, OperationKind, Phase, State
+from functions.steps import install
 from simulator.azure import Behaviour, Fault
 from tests.story.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 
@@ -21,9 +19,9 @@ SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 async def queued_installation(world: World) -> Message:
     """A machine whose installation has just been handed out, and its message."""
     world.create("vm-01", SUPPORTED)
-    while not world.queue.messages.get(QUEUES[Kind.INSTALL]):
+    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
         await world.pass_time(minutes=1)
-    return read_message(world.queue.messages[QUEUES[Kind.INSTALL]][0].body)
+    return read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
 
 
 def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
@@ -78,7 +76,7 @@ async def test_a_carried_support_state_that_is_too_old_goes_back_to_an_assessmen
     await install.on_message(world.doors, message)
     record = await world.record(message.machine)
     assert record is not None
-    assert (record.kind, record.phase) == (Kind.ASSESS, Phase.QUEUED)
+    assert (record.kind, record.phase) == (OperationKind.ASSESS, Phase.QUEUED)
     assert world.operations(kind="install") == []
 
 

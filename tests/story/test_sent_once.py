@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from azure.core.rest import HttpRequest
 
-from functions.cloud import access
-from functions.cloud.access import Access
+from functions.cloud import session
 from functions.cloud.errors import CloudError
+from functions.cloud.queue import Message, StorageQueues
+from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.cloud.work_queue import Message, StorageQueues
-from functions.machine import Kind
-from functions.record import Phase
+from functions.model.state import OperationKind, Phase
 from simulator.azure import Azure, Behaviour, Fault
 from simulator.transport import AzureTransport, _Answer
 from simulator.wire import Response
@@ -95,27 +94,27 @@ class Redirecting(AzureTransport):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda access: StorageTable(access).get("app", "sweep"),
-        lambda access: StorageTable(access).insert("app", "sweep", {}),
-        lambda access: StorageQueues(access).send(Kind.ASSESS, MESSAGE, 0),
+        lambda access: StorageTable(session).get("app", "sweep"),
+        lambda access: StorageTable(session).insert("app", "sweep", {}),
+        lambda access: StorageQueues(session).send(OperationKind.ASSESS, MESSAGE, 0),
     ],
     ids=["a row read", "a row written", "a message sent"],
 )
-async def test_storage_redirects_nobody_either(ask: Callable[[Access], Awaitable[object]]) -> None:
+async def test_storage_redirects_nobody_either(ask: Callable[[Session], Awaitable[object]]) -> None:
     transport = Redirecting()
     with pytest.raises(CloudError):
         await ask(
-            Access(settings(), clock=lambda: START, credential=Azure(lambda: START).credential(), transport=transport)
+            Session(settings(), clock=lambda: START, credential=Azure(lambda: START).credential(), transport=transport)
         )
     assert len(transport.urls) == 1
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a real socket: the time-outs are the shared transport's, whichever client asks."""
-    monkeypatch.setattr(access, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(session, "READ_SECONDS", 0.2)
     silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
-    ours = Access(settings(), clock=lambda: START)
+    ours = Session(settings(), clock=lambda: START)
     try:
         async with ours.transport as transport, asyncio.timeout(timedelta(seconds=20).total_seconds()):
             with pytest.raises(CloudError, match="no answer to asking"):

@@ -21,17 +21,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from functions import reconcile, settle
 from functions.cloud import ledger
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
-from functions.cloud.graph import Graph
+from functions.cloud.arm import ResourceManager
 from functions.cloud.ledger import Ledger
+from functions.cloud.queue import StorageQueues
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.cloud.work_queue import StorageQueues
-from functions.decision import State
-from functions.doors import Doors
-from functions.policy import read_settings
+from functions.model.state import State
+from functions.policy.settings import read_settings
+from functions.services import Services
+from functions.steps import reconcile, track
 from simulator import identity, shapes
 from simulator.azure import Behaviour, Fault, Limits, Operation, Request, Response, Timings, overlaps
 from simulator.azurite import Azurite
@@ -101,7 +101,7 @@ class Chain:
 
     embedded: Embedded
     http: aiohttp.ClientSession
-    doors: Doors  # somebody else's look into ledger and Graph, and a hand for sweeps beside the hosts'
+    doors: Services  # somebody else's look into ledger and Graph, and a hand for sweeps beside the hosts'
     hosts: list[FunctionsHost] = field(default_factory=list)
 
     async def host(self, **settings: str) -> FunctionsHost:
@@ -147,7 +147,7 @@ class Chain:
         return [line for line in lines if event in ("", line["event"])]
 
     async def states(self) -> dict[str, State]:
-        return {machine.id.name: step.state for machine, step in await reconcile.everything(self.doors)}
+        return {machine.id.name: step.state for machine, step in await reconcile.fleet_states(self.doors)}
 
     async def until_patched(self, *machines: str, seconds: float = 20.0) -> None:
         """Every machine is at rest in state patched, after the same operations."""
@@ -187,14 +187,16 @@ async def started(tls: Tls, azurite: Azurite) -> AsyncIterator[Chain]:
         yield Chain(embedded, http, doors_to(embedded))
 
 
-def doors_to(embedded: Embedded) -> Doors:
+def doors_to(embedded: Embedded) -> Services:
     read = read_settings(embedded.settings(**INSTALL))
 
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    access = Access(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
-    return Doors(read, Compute(access), Graph(access), Ledger(StorageTable(access)), StorageQueues(access), clock)
+    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
+    return Services(
+        read, ResourceManager(access), ResourceGraph(access), Ledger(StorageTable(access)), StorageQueues(access), clock
+    )
 
 
 def check_what_is_logged(hosts: list[FunctionsHost]) -> None:
@@ -340,7 +342,7 @@ async def test_a_host_killed_in_the_middle_of_an_installation(
 ) -> None:
     """What a dead process leaves behind ends by time: a POST without an answer after 15 minutes, here after a second;
     the lease of its sweep after five minutes, here after three seconds."""
-    monkeypatch.setattr(settle, "ADOPT_AFTER", timedelta(seconds=1))
+    monkeypatch.setattr(track, "ADOPT_AFTER", timedelta(seconds=1))
     monkeypatch.setattr(ledger, "SWEEP_LEASE", timedelta(seconds=3))
     monkeypatch.setattr(ledger, "STOP_BEFORE_EXPIRY", timedelta(seconds=1))
     machine = await chain.create("vm-01")

@@ -10,21 +10,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from functions import assess, events, install, poisoned, reconcile
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
+from functions.cloud import event_grid
+from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError
-from functions.cloud.graph import Graph
-from functions.cloud.ledger import APP, Ledger, NewerRow, image_key
-from functions.cloud.tables import Entity, MemoryTable, Row
-from functions.cloud.work_queue import QUEUES, Message, Poison, read_message
-from functions.decision import Step
-from functions.doors import Doors
-from functions.machine import Kind, Machine, MachineId
-from functions.policy import read_settings
-from functions.record import Record
-from functions.rounds import ImageRecord
+from functions.cloud.ledger import APP, Ledger
+from functions.cloud.queue import QUEUES, Message, Poison, read_message
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.rows import LeftAlone, image_key
+from functions.cloud.session import Session
+from functions.cloud.tables import Entity, Row
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Machine, MachineId
+from functions.model.record import Record
+from functions.model.state import OperationKind, Step
+from functions.policy.settings import read_settings
+from functions.services import Services
+from functions.steps import assess, install, reconcile
 from simulator.azure import Azure, Behaviour, Limits, Timings
+from tests.support.tables import MemoryTable
 
 START = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
@@ -115,7 +118,7 @@ class StoryQueue:
     messages: dict[str, list[Queued]] = field(default_factory=dict)
     away: CloudError | None = None
 
-    async def send(self, kind: Kind, message: Message, delay_seconds: float) -> None:
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         if self.away:
             raise self.away
         self.put(QUEUES[kind], message.body(), delay_seconds)
@@ -155,16 +158,16 @@ class World:
         self._next_sweep = start + self.sweep_every
         self.events_arrive = True
 
-    def open_doors(self) -> Doors:
+    def open_doors(self) -> Services:
         """A process of its own: its own clients, the same Azure, table and queues."""
-        access = Access(
+        access = Session(
             self.settings, lambda: self.now, credential=self.azure.credential(), transport=self.azure.transport()
         )
         access.sleep = self._asleep
-        return Doors(
+        return Services(
             self.settings,
-            compute=Compute(access),
-            graph=Graph(access),
+            compute=ResourceManager(access),
+            graph=ResourceGraph(access),
             ledger=Ledger(self.table),
             queue=self.queue,
             clock=lambda: self.now,
@@ -217,23 +220,23 @@ class World:
 
     # -- what the host does
 
-    async def event(self, body: dict[str, Any], doors: Doors | None = None) -> None:
+    async def event(self, body: dict[str, Any], doors: Services | None = None) -> None:
         """One event, as on_machine_written takes it. Raises what the step raises."""
-        machine = events.machine_in(body["eventType"], body["subject"], body["data"])
+        machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
         if machine:
             await assess.on_event(doors or self.doors, machine)
 
-    async def sweep(self, doors: Doors | None = None) -> None:
+    async def sweep(self, doors: Services | None = None) -> None:
         await self._guarded(reconcile.run(doors or self.doors))
 
     async def messages(self) -> None:
         """Every message that is visible now, once."""
-        for kind in Kind:
+        for kind in OperationKind:
             for message in self.queue.due(QUEUES[kind]):
                 await self._deliver(kind, message)
             poison = f"{QUEUES[kind]}-poison"
             for message in self.queue.due(poison):
-                if await self._guarded(poisoned.on_message(self.doors, read_message(message.body), kind)):
+                if await self._guarded(poison.on_message(self.doors, read_message(message.body), kind)):
                     self.queue.messages[poison].remove(message)
                 else:
                     message.visible_at = self.now + timedelta(minutes=10)
@@ -267,8 +270,8 @@ class World:
         for body in fresh:
             await self._guarded(self.event(body))
 
-    async def _deliver(self, kind: Kind, message: Queued) -> None:
-        step = assess.on_message if kind is Kind.ASSESS else install.on_message
+    async def _deliver(self, kind: OperationKind, message: Queued) -> None:
+        step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
         message.attempts += 1
         waiting = self.queue.messages[QUEUES[kind]]
         if await self._guarded(step(self.doors, read_message(message.body))):
@@ -294,12 +297,12 @@ class World:
         return stored.record if stored else None
 
     async def records(self) -> list[Record]:
-        return [item.record async for item in self.doors.ledger.all() if not isinstance(item, NewerRow)]
+        return [item.record async for item in self.doors.ledger.all() if not isinstance(item, LeftAlone)]
 
     async def states(self) -> dict[str, Step]:
         """The one state of every machine, by name."""
         self.table.away = None
-        return {machine.id.name: step for machine, step in await reconcile.everything(self.doors)}
+        return {machine.id.name: step for machine, step in await reconcile.fleet_states(self.doors)}
 
     async def image(self, image: str = GALLERY) -> ImageRecord:
         """What the ledger remembers of an image."""

@@ -13,20 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functions.cloud.access import Access
-from functions.cloud.compute import Compute
-from functions.cloud.work_queue import NewerMessage, read_message
-from functions.events import RESOURCE_ACTION_SUCCESS, RESOURCE_WRITE_SUCCESS, machine_in
-from functions.machine import (
-    BadInput,
-    MachineId,
-    group_id,
-    machine_from_arm,
-    machine_from_graph,
-    shown,
-    time_or_none,
-)
-from functions.policy import SettingsError, read_settings, read_tags
+from functions.cloud.arm import ResourceManager
+from functions.cloud.event_grid import RESOURCE_ACTION_SUCCESS, RESOURCE_WRITE_SUCCESS, machine_in
+from functions.cloud.models import machine_from_arm, machine_from_graph, time_or_none
+from functions.cloud.queue import NewerMessage, read_message
+from functions.cloud.session import Session
+from functions.model.machine import MachineId, group_id
+from functions.model.text import BadInput, quoted
+from functions.policy.settings import SettingsError, read_settings
+from functions.policy.tags import read_tags
 from tests.support import (
     NOW,
     OPERATION,
@@ -349,8 +344,8 @@ URLS: dict[str, str] = {
 }
 
 
-def the_door(**environ: str) -> Compute:
-    return Compute(Access(settings(**environ), lambda: NOW, credential=object(), transport=object()))
+def the_door(**environ: str) -> ResourceManager:
+    return ResourceManager(Session(settings(**environ), lambda: NOW, credential=object(), transport=object()))
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
@@ -418,7 +413,7 @@ def test_tags(tag: str, text: str) -> None:
 
 @given(st.text())
 def test_what_is_shown_is_short_and_on_one_line(text: str) -> None:
-    line = shown(text)
+    line = quoted(text)
     assert line.isprintable()
     assert len(line) <= 123
     assert "?" not in line or not text.isprintable()

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from functions.compliance import Compliance, compliance
-from functions.machine import SupportState, Verdict
+from functions.decisions.compliance import Compliance, compliance
+from functions.model.machine import PatchAssessment, SupportState
 from tests.support import NOW, a_machine, a_verdict
 
 SLA = timedelta(days=30)
@@ -27,7 +27,7 @@ NOTHING_URGENT = a_verdict(counts={"critical": 0, "security": 0, "other": 9})
         pytest.param(WAITING, None, None, None, Compliance.UNKNOWN, id="no time to count from"),
         pytest.param(None, NOW - DAY, None, None, Compliance.UNKNOWN, id="Graph was not asked"),
         pytest.param(
-            Verdict(SupportState.ABSENT), NOW - DAY, None, None, Compliance.UNKNOWN, id="Graph shows no assessment"
+            PatchAssessment(SupportState.ABSENT), NOW - DAY, None, None, Compliance.UNKNOWN, id="Graph shows nothing"
         ),
         pytest.param(
             replace(NOTHING_URGENT, state=SupportState.UNSUPPORTED), NOW, None, None, Compliance.UNKNOWN,
@@ -36,7 +36,7 @@ NOTHING_URGENT = a_verdict(counts={"critical": 0, "security": 0, "other": 9})
     ],
 )  # fmt: skip
 def test_within_late_or_unknown(
-    verdict: Verdict | None,
+    verdict: PatchAssessment | None,
     created: datetime | None,
     oldest: datetime | None,
     installed: datetime | None,

@@ -18,39 +18,32 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions.decision import (
+from functions.decisions.decision import (
     RULES,
-    UNANSWERED_LIMIT,
-    Assess,
-    Install,
-    Leave,
-    State,
-    Step,
-    Wait,
-    case_of,
+    displayed_step,
     least_minutes,
-    managed_elsewhere,
-    next_look,
     next_step,
-    shown_step,
-    standing,
+    pending_step,
+    question_of,
     undetermined,
     wanted_classifications,
     wanted_count,
 )
-from functions.machine import (
+from functions.decisions.ownership import foreign_manager
+from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, backoff, wait_after_no_verdict
+from functions.model.machine import (
     Group,
     Image,
     ImageKind,
-    Kind,
     Machine,
     OsType,
-    Patchers,
+    PatchOrchestration,
     PowerState,
     SupportState,
 )
-from functions.policy import Mode, Settings, read_settings
-from functions.record import A_WEEK, Cause, Phase, Record, accepted, backoff, begin, claim, end, release
+from functions.model.record import Record, accepted, begin, claim, end, release
+from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.policy.settings import Mode, Settings, read_settings
 from tests.support import (
     ASSESSMENT,
     DAY,
@@ -363,10 +356,10 @@ def test_supported(
 
 
 def test_an_installation_of_ours_voids_the_counts_even_where_only_the_record_knows_it() -> None:
-    record = a_record(kind=Kind.INSTALL, phase=Phase.HELD, ended_at=NOW - MINUTE, not_before=NOW)
+    record = a_record(kind=OperationKind.INSTALL, phase=Phase.HELD, ended_at=NOW - MINUTE, not_before=NOW)
     step = next_step(a_machine(), record, settings(), LONG_AGO, NOW)
     check(step, Assess, State.DUE, "older than the last installation")
-    step = next_step(a_machine(), replace(record, kind=Kind.ASSESS), settings(), LONG_AGO, NOW)
+    step = next_step(a_machine(), replace(record, kind=OperationKind.ASSESS), settings(), LONG_AGO, NOW)
     check(step, Install, State.DUE, "Supported")
 
 
@@ -469,13 +462,19 @@ MODES: dict[str, Row] = {
         "PATCH_MODE=assess",
     ),
     "setting assess, nobody patches it": (
-        {"patchers": Patchers.NOBODY},
+        {"patchers": PatchOrchestration.NOBODY},
         {"PATCH_MODE": "assess"},
         Leave,
         State.PATCHED_BY_NOBODY,
         "neither guest nor platform",
     ),
-    "setting install, nobody patches it: we do": ({"patchers": Patchers.NOBODY}, {}, Install, State.DUE, "Supported"),
+    "setting install, nobody patches it: we do": (
+        {"patchers": PatchOrchestration.NOBODY},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
     "tag off": ({"tags": {"patch-mode": "off"}}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
     "tag off on the group": ({"group": Group({"patch-mode": "off"})}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
     "tag plan": ({"tags": {"patch-mode": "plan"}}, {}, Leave, State.OPTED_OUT, "nothing is called"),
@@ -757,15 +756,15 @@ def test_windows(
 )
 def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: str, minutes: int) -> None:
     machine = a_machine(**changes)
-    assert case_of(machine, None, settings(PATCH_WINDOW=window), LONG_AGO, NOW).minutes_left == minutes
+    assert question_of(machine, None, settings(PATCH_WINDOW=window), LONG_AGO, NOW).minutes_left == minutes
 
 
 def test_an_installation_ends_before_a_black_out() -> None:
     """2026-11-26 begins in Auckland at 11:00 UTC of the day before."""
     now = NOW - 105 * MINUTE
     limits = settings(PATCH_BLACKOUT="2026-11-26 Pacific/Auckland")
-    assert case_of(a_machine(), None, limits, LONG_AGO, now).minutes_left == 45
-    assert case_of(a_machine(), None, limits, LONG_AGO, NOW).minutes_left == 0
+    assert question_of(a_machine(), None, limits, LONG_AGO, now).minutes_left == 45
+    assert question_of(a_machine(), None, limits, LONG_AGO, NOW).minutes_left == 0
 
 
 @pytest.mark.parametrize(
@@ -786,45 +785,45 @@ def test_the_least_an_installation_needs(os_type: OsType, classifications: str, 
 OWNED = {"tags": {"patch-owner": "image-patcher"}}
 ELSEWHERE: dict[str, Row] = {
     "a schedule": (
-        {"patchers": Patchers.SCHEDULE},
+        {"patchers": PatchOrchestration.SCHEDULE},
         {},
         Leave,
         State.SCHEDULED_ELSEWHERE,
         "a maintenance configuration",
     ),
     "a schedule, to be assessed": (
-        {"patchers": Patchers.SCHEDULE, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"patchers": PatchOrchestration.SCHEDULE, "verdict": a_verdict(state=SupportState.ABSENT)},
         {},
         Assess,
         State.DUE,
         "absent",
     ),
     "a schedule, but all are included": (
-        {"patchers": Patchers.SCHEDULE},
+        {"patchers": PatchOrchestration.SCHEDULE},
         {"PATCH_SCHEDULED": "include"},
         Install,
         State.DUE,
         "",
     ),
-    "a schedule, but tagged ours": ({"patchers": Patchers.SCHEDULE, **OWNED}, {}, Install, State.DUE, ""),
+    "a schedule, but tagged ours": ({"patchers": PatchOrchestration.SCHEDULE, **OWNED}, {}, Install, State.DUE, ""),
     "a schedule, but the group is tagged ours": (
-        {"patchers": Patchers.SCHEDULE, "group": Group({"patch-owner": "image-patcher"})},
+        {"patchers": PatchOrchestration.SCHEDULE, "group": Group({"patch-owner": "image-patcher"})},
         {},
         Install,
         State.DUE,
         "",
     ),
-    "the guest itself": ({"patchers": Patchers.SELF}, {}, Install, State.DUE, ""),
-    "not known": ({"patchers": Patchers.UNKNOWN}, {}, Install, State.DUE, ""),
+    "the guest itself": ({"patchers": PatchOrchestration.SELF}, {}, Install, State.DUE, ""),
+    "not known": ({"patchers": PatchOrchestration.UNKNOWN}, {}, Install, State.DUE, ""),
     "the platform (marketplace)": (
-        {"patchers": Patchers.PLATFORM, "image": MARKETPLACE},
+        {"patchers": PatchOrchestration.PLATFORM, "image": MARKETPLACE},
         {"PATCH_IMAGES": "all"},
         Leave,
         State.SCHEDULED_ELSEWHERE,
         "AutomaticByPlatform",
     ),
     "the platform, tagged ours: the tag is about schedules": (
-        {"patchers": Patchers.PLATFORM, "image": MARKETPLACE, **OWNED},
+        {"patchers": PatchOrchestration.PLATFORM, "image": MARKETPLACE, **OWNED},
         {"PATCH_IMAGES": "all"},
         Leave,
         State.SCHEDULED_ELSEWHERE,
@@ -907,7 +906,7 @@ def test_managed_elsewhere_is_neither_assessed_nor_installed(
 
 @pytest.mark.parametrize("changes", OURS.values(), ids=OURS)
 def test_not_managed_elsewhere(changes: dict[str, Any]) -> None:
-    assert managed_elsewhere(a_machine(**changes)) == ""
+    assert foreign_manager(a_machine(**changes)) == ""
 
 
 # -- 8. scope
@@ -1056,9 +1055,11 @@ def test_assessments_without_a_verdict(unanswered: int, state: SupportState, ver
 
 def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() -> None:
     given_settings = settings()
-    looks = [next_look(count, SupportState.ABSENT, given_settings, 0) for count in (1, 2, 3, 4)]
+    looks = [wait_after_no_verdict(count, SupportState.ABSENT, given_settings, 0) for count in (1, 2, 3, 4)]
     assert looks == [15 * MINUTE, 30 * MINUTE, A_WEEK, A_WEEK]
-    looks = [next_look(count, SupportState.UNABLE_TO_DETERMINE, given_settings, 0) for count in (1, 2, 3, 8)]
+    looks = [
+        wait_after_no_verdict(count, SupportState.UNABLE_TO_DETERMINE, given_settings, 0) for count in (1, 2, 3, 8)
+    ]
     assert looks == [15 * MINUTE, 30 * MINUTE, HOUR, DAY]
     causes = [undetermined(count, SupportState.ABSENT, None).cause for count in (1, 2, 3)]
     assert causes == [Cause.TRANSIENT, Cause.TRANSIENT, Cause.OWNER]
@@ -1069,9 +1070,13 @@ def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() ->
 STANDING: dict[str, tuple[Record | None, State | None, str]] = {
     "no row": (None, None, ""),
     "queued": (a_record(due_at=NOW + HOUR), State.QUEUED, "claimed for an assessment"),
-    "queued, for an installation": (a_record(kind=Kind.INSTALL), State.QUEUED, "claimed for an installation"),
+    "queued, for an installation": (a_record(kind=OperationKind.INSTALL), State.QUEUED, "claimed for an installation"),
     "starting": (a_record(phase=Phase.STARTING), State.ASSESSING, "an assessment is under way"),
-    "running": (a_record(phase=Phase.RUNNING, kind=Kind.INSTALL), State.INSTALLING, "an installation is under way"),
+    "running": (
+        a_record(phase=Phase.RUNNING, kind=OperationKind.INSTALL),
+        State.INSTALLING,
+        "an installation is under way",
+    ),
     "ended": (a_record(phase=Phase.ENDED, outcome="Failed"), State.CONFIRMING, "its assessment ended Failed"),
     "held": (
         a_record(phase=Phase.HELD, not_before=NOW + HOUR, state="overdue", reason="why", remedy="do"),
@@ -1089,7 +1094,7 @@ STANDING: dict[str, tuple[Record | None, State | None, str]] = {
 
 @pytest.mark.parametrize(("record", "state", "reason"), STANDING.values(), ids=STANDING)
 def test_standing(record: Record | None, state: State | None, reason: str) -> None:
-    step = standing(record, NOW)
+    step = pending_step(record, NOW)
     assert (step.state if step else None) == state
     if step:
         assert isinstance(step, Wait)
@@ -1100,7 +1105,7 @@ def test_a_hold_keeps_its_remedy_its_end_and_who_ends_it() -> None:
     record = a_record(
         phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="held"
     )
-    assert standing(record, NOW) == Wait(State.HELD, "why", "do", NOW + HOUR, Cause.OWNER)
+    assert pending_step(record, NOW) == Wait(State.HELD, "why", "do", NOW + HOUR, Cause.OWNER)
 
 
 # A hold of a machine that is else to be installed, the settings and tags of now, and what people see.
@@ -1113,7 +1118,7 @@ SHOWN: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str], State]] =
     "switched off since": ({}, {"PATCH_MODE": "off"}, {}, State.SWITCHED_OFF),
     "only assessed since": ({}, {"PATCH_MODE": "assess"}, {}, State.ASSESSED),
     "an assessment's hold is no less wanted": (
-        {"kind": Kind.ASSESS},
+        {"kind": OperationKind.ASSESS},
         {"PATCH_MODE": "assess"},
         {},
         State.RECENTLY_PATCHED,
@@ -1133,9 +1138,9 @@ SHOWN: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str], State]] =
 def test_a_hold_is_shown_unless_its_owner_has_made_it_needless(
     columns: dict[str, Any], environ: dict[str, str], tags: dict[str, str], state: State
 ) -> None:
-    hold = {"phase": Phase.HELD, "kind": Kind.INSTALL, "not_before": NOW + HOUR, "state": "recently-patched"}
+    hold = {"phase": Phase.HELD, "kind": OperationKind.INSTALL, "not_before": NOW + HOUR, "state": "recently-patched"}
     record = a_record(**{**hold, **columns})
-    step = shown_step(a_machine(tags=tags), record, settings(**environ), LONG_AGO, NOW)
+    step = displayed_step(a_machine(tags=tags), record, settings(**environ), LONG_AGO, NOW)
     assert step.state is state
 
 
@@ -1216,7 +1221,7 @@ machines = st.builds(
     provisioning_state=_mostly("Succeeded", ["Creating", "Failed", ""]),
     power=_mostly(PowerState.RUNNING, list(PowerState)), tags=tags, group=groups,
     managed_by=_mostly("", ["/x"]), scale_set=_mostly("", ["/x"]), third_party_plan=st.booleans(),
-    extensions_allowed=_mostly(True, [False]), patchers=st.sampled_from(Patchers),
+    extensions_allowed=_mostly(True, [False]), patchers=st.sampled_from(PatchOrchestration),
     agent_ready=_mostly(True, [None, False]), busy_extensions=_mostly((), [None, ("script",)]),
     os_type=st.sampled_from(OsType), assessment=summaries, installation=summaries, verdict=verdicts,
 )  # fmt: skip
@@ -1235,7 +1240,7 @@ environs = st.fixed_dictionaries(
 records = st.one_of(
     st.none(),
     st.builds(
-        a_record, phase=st.sampled_from(Phase), kind=st.sampled_from(Kind), unanswered=st.integers(0, 5),
+        a_record, phase=st.sampled_from(Phase), kind=st.sampled_from(OperationKind), unanswered=st.integers(0, 5),
         not_before=times, ended_at=times, started_at=times, state=st.sampled_from(["", *State]),
         cause=st.sampled_from(Cause), reason=st.just("a reason"),
     ),
@@ -1262,7 +1267,7 @@ def test_every_combination_has_one_state_one_reason_and_a_remedy_where_a_person_
         assert step.remedy
     if isinstance(step, Wait) and step.cause is Cause.OWNER:
         assert step.remedy, step
-    standing(record, NOW)
+    pending_step(record, NOW)
 
 
 @many
@@ -1345,7 +1350,7 @@ def test_no_tag_right_or_wrong_ever_widens_anything(
     group = machine.group or Group()
     if name in machine.tags or name in group.tags:
         return  # an exchange of one tag for another, not one more
-    if name == "patch-owner" and machine.patchers is Patchers.SCHEDULE:
+    if name == "patch-owner" and machine.patchers is PatchOrchestration.SCHEDULE:
         return
     known = replace(machine, group=group)
     tagged = (
@@ -1400,14 +1405,14 @@ def test_the_life_of_one_machine() -> None:
     born = a_machine(created=now, verdict=None)
 
     def says(machine: Machine, record: Record | None) -> Step:
-        return standing(record, now) or next_step(machine, record, given_settings, LONG_AGO, now)
+        return pending_step(record, now) or next_step(machine, record, given_settings, LONG_AGO, now)
 
     # created: an event; the guest is still busy, then it is not
     assert says(replace(born, busy_extensions=("script",)), None).state is State.BUILDING
     assert isinstance(says(born, None), Assess)
 
     # claimed, sent, under way, ended: nothing else may start meanwhile
-    record = claim(born, Kind.ASSESS, token="one", due_at=now, previous=None)
+    record = claim(born, OperationKind.ASSESS, token="one", due_at=now, previous=None)
     assert says(born, record).state is State.QUEUED
     record = begin(record, born, 4 * HOUR, now)
     assert says(born, record).state is State.ASSESSING
@@ -1424,7 +1429,7 @@ def test_the_life_of_one_machine() -> None:
     assert isinstance(says(found, None), Install)
 
     # installed; what was counted before is void, so it is assessed again
-    record = claim(found, Kind.INSTALL, token="two", due_at=now, previous=None)
+    record = claim(found, OperationKind.INSTALL, token="two", due_at=now, previous=None)
     assert says(found, record).state is State.QUEUED
     record = accepted(begin(record, found, 2 * HOUR, now), INSTALLATION, "https://…", now)
     assert says(found, record).state is State.INSTALLING

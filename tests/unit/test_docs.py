@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from functions import journal
-from functions.decision import State
-from functions.policy import SETTINGS, TAGS, Setting
+from functions.model.state import State
+from functions.policy.settings import SETTINGS, Setting
+from functions.policy.tags import TAGS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -13,28 +13,23 @@ import pytest
 from azure.core import exceptions as sdk
 from azure.core.rest import HttpRequest
 
-from functions.cloud.access import (
+from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Throttled, Unavailable
+from functions.cloud.translation import (
     DEFAULT_RETRY_AFTER_SECONDS,
-    LONGEST_RETRY_AFTER_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
     retry_after_seconds,
     translate,
 )
-from functions.cloud.errors import (
+from functions.decisions.diagnosis import (
     OUTCOMES,
     REFUSALS,
     UNMATCHED,
-    CloudError,
-    Gone,
     Meaning,
-    OutcomeUnknown,
-    Refused,
-    Throttled,
-    Unavailable,
     meaning_of_outcome,
     meaning_of_refusal,
     real_errors,
 )
-from functions.record import Cause
+from functions.model.state import Cause
 from tests.support import PAYLOADS
 
 CATALOGUE = json.loads((PAYLOADS / "compute_error_messages.json").read_text())["errors"]
@@ -246,7 +241,7 @@ RETRY_AFTER: dict[str, tuple[dict[str, str], float]] = {
     "a date": ({"Retry-After": "Wed, 25 Nov 2026 12:00:00 GMT"}, DEFAULT_RETRY_AFTER_SECONDS),
     "negative": ({"Retry-After": "-5"}, DEFAULT_RETRY_AFTER_SECONDS),
     "no number": ({"Retry-After": "²"}, DEFAULT_RETRY_AFTER_SECONDS),
-    "for ever": ({"Retry-After": "9" * 400}, LONGEST_RETRY_AFTER_SECONDS),
+    "for ever": ({"Retry-After": "9" * 400}, MAX_RETRY_AFTER_SECONDS),
     "half a time": ({"x-ms-user-quota-resets-after": "00:05"}, DEFAULT_RETRY_AFTER_SECONDS),
 }
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from azure.eventgrid import SystemEventNames
 
-from functions import events
-from functions.machine import MachineId
+from functions.cloud import event_grid
+from functions.model.machine import MachineId
 from tests.support import PAYLOADS, SUBSCRIPTION
 
 VM_01 = MachineId(SUBSCRIPTION, "rg-prod", "vm-01")
@@ -39,17 +39,17 @@ SAMPLES: dict[str, tuple[dict[str, Any], MachineId | None]] = {
 @pytest.mark.parametrize(("event", "machine"), SAMPLES.values(), ids=SAMPLES)
 def test_samples(event: dict[str, Any], machine: MachineId | None) -> None:
     event_type = event.get("eventType") or event.get("type")
-    assert events.machine_in(event_type, event["subject"], event["data"]) == machine
+    assert event_grid.machine_in(event_type, event["subject"], event["data"]) == machine
 
 
 def test_both_schemas_name_the_same_machine() -> None:
     grid = INFERRED["vm_create"]
-    assert events.machine_in(grid["eventType"], grid["subject"], grid["data"]) == events.machine_in(
+    assert event_grid.machine_in(grid["eventType"], grid["subject"], grid["data"]) == event_grid.machine_in(
         CLOUD_EVENT["type"], CLOUD_EVENT["subject"], CLOUD_EVENT["data"]
     )
 
 
-WRITE, ACTION = events.RESOURCE_WRITE_SUCCESS, events.RESOURCE_ACTION_SUCCESS
+WRITE, ACTION = event_grid.RESOURCE_WRITE_SUCCESS, event_grid.RESOURCE_ACTION_SUCCESS
 OPERATIONS: dict[str, tuple[str, str, bool]] = {
     "write": (WRITE, "Microsoft.Compute/virtualMachines/write", True),
     "write in another letter case": (WRITE, "MICROSOFT.COMPUTE/VIRTUALMACHINES/WRITE", True),
@@ -69,7 +69,7 @@ OPERATIONS: dict[str, tuple[str, str, bool]] = {
 
 @pytest.mark.parametrize(("event_type", "operation", "ours"), OPERATIONS.values(), ids=OPERATIONS)
 def test_operations(event_type: str, operation: str, ours: bool) -> None:
-    found = events.machine_in(event_type, SUBJECT, {"operationName": operation})
+    found = event_grid.machine_in(event_type, SUBJECT, {"operationName": operation})
     assert found == (VM_01 if ours else None)
 
 
@@ -84,10 +84,10 @@ def test_operations(event_type: str, operation: str, ours: bool) -> None:
     ],
 )
 def test_other_event_types_are_passed_over_whatever_they_hold(event_type: str) -> None:
-    assert events.machine_in(event_type, None, None) is None
+    assert event_grid.machine_in(event_type, None, None) is None
 
 
 def test_the_types_are_azures_own() -> None:
     assert SystemEventNames.ResourceWriteSuccessEventName.value == WRITE
     assert SystemEventNames.ResourceActionSuccessEventName.value == ACTION
-    assert set(events.OPERATIONS) == {WRITE, ACTION}
+    assert set(event_grid.OPERATIONS) == {WRITE, ACTION}

@@ -8,12 +8,12 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from functions.cloud.access import CALLS_AT_ONCE
-from functions.cloud.compute import SEND_SECONDS
+from functions.cloud.arm import SEND_SECONDS
 from functions.cloud.ledger import SWEEP_LEASE
-from functions.cloud.work_queue import QUEUES
-from functions.plan import HORIZON
-from functions.record import ADOPT_AFTER, CLAIM_LIFE, SEND_WITHIN
+from functions.cloud.queue import QUEUES
+from functions.cloud.session import CALLS_AT_ONCE
+from functions.decisions.plan import HORIZON
+from functions.model.record import ADOPT_AFTER, CLAIM_LIFE, SEND_WITHIN
 from tests.support import REPOSITORY
 
 HOST: dict[str, Any] = json.loads((REPOSITORY / "host.json").read_text())

@@ -12,9 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions import journal
-from functions.decision import State
-from functions.machine import Kind, SupportState
-from functions.policy import Mode
+from functions.model.machine import SupportState
+from functions.model.state import OperationKind, State
+from functions.policy.settings import Mode
 from tests.support import REPOSITORY, machine_id
 
 HOST_CUTS_AT = 32_768  # UTF-16 units, as the real host was seen to do
@@ -127,7 +127,7 @@ FIELDS: dict[str, tuple[Any, Any]] = {
     "span": (timedelta(minutes=1, milliseconds=5), 60.005),
     "enum of text": (SupportState.UNABLE_TO_DETERMINE, "UnableToDetermine"),
     "state": (State.PATCHED_BY_NOBODY, "patched-by-nobody"),
-    "kind": (Kind.INSTALL, "install"),
+    "kind": (OperationKind.INSTALL, "install"),
     "enum of numbers": (Mode.INSTALL, "install"),
     "an exception": (ValueError("what went wrong"), "what went wrong"),
     "an id": (machine_id(), str(machine_id())),

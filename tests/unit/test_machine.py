@@ -11,20 +11,8 @@ from typing import Any
 
 import pytest
 
-from functions.machine import (
-    Group,
-    ImageKind,
-    MachineId,
-    OsType,
-    Patchers,
-    PowerState,
-    SupportState,
-    group_from_json,
-    image_of,
-    machine_from_arm,
-    machine_from_graph,
-    time_or_none,
-)
+from functions.cloud.models import group_from_json, image_of, machine_from_arm, machine_from_graph, time_or_none
+from functions.model.machine import Group, ImageKind, MachineId, OsType, PatchOrchestration, PowerState, SupportState
 from tests.support import ASSESSMENT as ASSESSMENT_ID
 from tests.support import GALLERY_IMAGE, INSTALLATION, PAYLOADS, SUBSCRIPTION, VM_ID, a_graph_row, an_arm_machine
 
@@ -104,46 +92,54 @@ def test_arm_and_graph_agree_on_the_image() -> None:
 # -- who else patches
 
 _BYPASS = {"automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True}}
-PATCHERS: dict[str, tuple[dict[str, Any], bool, Patchers]] = {
-    "linux ImageDefault": ({"linuxConfiguration": {"patchSettings": {"patchMode": "ImageDefault"}}}, True, Patchers.US),
-    "linux without patch settings": ({"linuxConfiguration": {}}, True, Patchers.US),
+PATCHERS: dict[str, tuple[dict[str, Any], bool, PatchOrchestration]] = {
+    "linux ImageDefault": (
+        {"linuxConfiguration": {"patchSettings": {"patchMode": "ImageDefault"}}},
+        True,
+        PatchOrchestration.US,
+    ),
+    "linux without patch settings": ({"linuxConfiguration": {}}, True, PatchOrchestration.US),
     "windows AutomaticByOS": (
         {"windowsConfiguration": {"patchSettings": {"patchMode": "AutomaticByOS"}}},
         True,
-        Patchers.SELF,
+        PatchOrchestration.SELF,
     ),
-    "windows automatic updates": ({"windowsConfiguration": {"enableAutomaticUpdates": True}}, True, Patchers.SELF),
+    "windows automatic updates": (
+        {"windowsConfiguration": {"enableAutomaticUpdates": True}},
+        True,
+        PatchOrchestration.SELF,
+    ),
     "windows Manual": (
         {"windowsConfiguration": {"enableAutomaticUpdates": True, "patchSettings": {"patchMode": "Manual"}}},
         True,
-        Patchers.US,
+        PatchOrchestration.US,
     ),
     "platform on a customized image: nobody": (
         {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}}},
         True,
-        Patchers.NOBODY,
+        PatchOrchestration.NOBODY,
     ),
     "platform on a marketplace image": (
         {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}}},
         False,
-        Patchers.PLATFORM,
+        PatchOrchestration.PLATFORM,
     ),
     "schedule on a customized image": (
         {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform", **_BYPASS}}},
         True,
-        Patchers.SCHEDULE,
+        PatchOrchestration.SCHEDULE,
     ),
     "the mode in another letter case": (
         {"windowsConfiguration": {"patchSettings": {"patchMode": "automaticbyplatform", **_BYPASS}}},
         False,
-        Patchers.SCHEDULE,
+        PatchOrchestration.SCHEDULE,
     ),
-    "no configuration": ({}, True, Patchers.UNKNOWN),
+    "no configuration": ({}, True, PatchOrchestration.UNKNOWN),
 }
 
 
 @pytest.mark.parametrize(("profile", "customized", "patchers"), PATCHERS.values(), ids=PATCHERS)
-def test_who_else_patches(profile: dict[str, Any], customized: bool, patchers: Patchers) -> None:
+def test_who_else_patches(profile: dict[str, Any], customized: bool, patchers: PatchOrchestration) -> None:
     reference = {"id": GALLERY_IMAGE} if customized else MARKETPLACE
     vm = an_arm_machine(properties={"storageProfile": {"imageReference": None}})
     vm["properties"]["storageProfile"]["imageReference"] = reference

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from functions.cloud.work_queue import QUEUES, VERSION, Message, NewerMessage, read_message
-from functions.machine import Kind
+from functions.cloud.queue import QUEUES, VERSION, Message, NewerMessage, read_message
+from functions.model.state import OperationKind
 from tests.support import machine_id
 
 # The members of the queue's metadata, which the Python worker reads beside those of a JSON body.
@@ -43,7 +43,7 @@ def test_a_newer_version_is_told_from_a_bad_message(rest: dict[str, object]) -> 
 
 
 def test_each_kind_has_its_queue_and_the_names_are_lawful() -> None:
-    assert set(QUEUES) == set(Kind)
+    assert set(QUEUES) == set(OperationKind)
     assert len(set(QUEUES.values())) == len(QUEUES)
     for name in QUEUES.values():
         assert 3 <= len(f"{name}-poison") <= 63

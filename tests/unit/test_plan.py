@@ -18,28 +18,27 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions import rounds
-from functions.decision import Assess, Install, State, Step, Wait
-from functions.machine import Image, ImageKind, Kind, Machine, MachineId
-from functions.plan import (
+from functions.decisions import rollout
+from functions.decisions.plan import (
     BURST_SHARE,
     FILL_TIME,
     HORIZON,
-    TOKENS_A_CALL,
-    TOKENS_A_MINUTE,
-    TOKENS_AT_MOST,
+    TOKENS_PER_CALL,
+    TOKENS_PER_MINUTE,
     Candidate,
+    Dispatch,
     Fleet,
-    HandOut,
     Plan,
     installations_in_flight,
-    make,
+    make_plan,
     waits_to_be_sent,
     with_eta,
 )
-from functions.policy import Settings
-from functions.record import Phase, Record
-from functions.rounds import ImageRecord, Tally
+from functions.model.image_record import ImageRecord, Tally
+from functions.model.machine import BUCKET_CAPACITY, Image, ImageKind, Machine, MachineId
+from functions.model.record import Record
+from functions.model.state import Assess, Install, OperationKind, Phase, State, Step, Wait
+from functions.policy.settings import Settings
 from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id, settings
 
 REGIONS = ("westeurope", "northeurope")
@@ -76,7 +75,7 @@ def to_install(machine: Machine) -> Candidate:
     return Candidate(machine, Install(State.DUE, "Supported"))
 
 
-def at_work(machine: Machine, phase: Phase = Phase.RUNNING, kind: Kind = Kind.INSTALL) -> Record:
+def at_work(machine: Machine, phase: Phase = Phase.RUNNING, kind: OperationKind = OperationKind.INSTALL) -> Record:
     """The row of an installation that began long enough ago to be no concern of the pace."""
     item = to_install(machine)
     return a_record(
@@ -113,7 +112,7 @@ def many(count: int, region: str = "westeurope", prefix: str = "vm") -> list[Can
 
 
 def test_nothing_due_is_an_empty_plan() -> None:
-    assert make([], Fleet(), settings(), NOW) == Plan([], {}, {})
+    assert make_plan([], Fleet(), settings(), NOW) == Plan([], {}, {})
 
 
 def test_assessments_first_then_installations_and_of_each_the_oldest_machines() -> None:
@@ -123,17 +122,19 @@ def test_assessments_first_then_installations_and_of_each_the_oldest_machines() 
         to_assess(a_member("b")),
         to_assess(a_member("a", age=2 * DAY)),
     ]
-    assert names(make(due, fleet_of(), settings(), NOW)) == ["a", "b", "old", "new"]
+    assert names(make_plan(due, fleet_of(), settings(), NOW)) == ["a", "b", "old", "new"]
 
 
 def test_within_an_image_the_lower_ring_goes_first() -> None:
     due = [to_install(a_member("b", ring=1, age=9 * DAY)), to_install(a_member("a", ring=0))]
-    assert names(make(due, fleet_of(), settings(), NOW)) == ["a"]
+    assert names(make_plan(due, fleet_of(), settings(), NOW)) == ["a"]
 
 
 @pytest.mark.parametrize("phase", Phase)
 def test_what_holds_a_slot(phase: Phase) -> None:
-    held = installations_in_flight([a_record(kind=Kind.INSTALL, phase=phase), a_record(kind=Kind.ASSESS, phase=phase)])
+    held = installations_in_flight(
+        [a_record(kind=OperationKind.INSTALL, phase=phase), a_record(kind=OperationKind.ASSESS, phase=phase)]
+    )
     assert held == (1 if phase in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) else 0)
 
 
@@ -172,7 +173,7 @@ CAPS: dict[str, Case] = {
     ),
     "a cap of nought": Case(of(1), [], {"PATCH_MAX_IN_FLIGHT": "0"}, [], {"x0": SLOT}, "0 installations"),
     "assessments take no slot": Case(
-        of(1), [at_work(a_member("r"), kind=Kind.ASSESS)], {"PATCH_MAX_IN_FLIGHT": "1"}, ["x0"], {}
+        of(1), [at_work(a_member("r"), kind=OperationKind.ASSESS)], {"PATCH_MAX_IN_FLIGHT": "1"}, ["x0"], {}
     ),
     "the cap of an image": Case(
         [*of(3), *of(1, "y")], [], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0", "x1", "y0"], {"x2": SLOT},
@@ -210,7 +211,7 @@ CAPS: dict[str, Case] = {
         {"x0": GROUP}, "availability set",
     ),
     "a member that is assessed holds nobody up": Case(
-        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), kind=Kind.ASSESS)], {}, ["x0"], {}
+        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), kind=OperationKind.ASSESS)], {}, ["x0"], {}
     ),
     "a group of another subscription": Case(
         of(1, group="quorum"), [at_work(a_member("r", group="quorum", subscription=OTHER_SUBSCRIPTION))], {}, ["x0"], {}
@@ -220,7 +221,7 @@ CAPS: dict[str, Case] = {
 
 @pytest.mark.parametrize("case", CAPS.values(), ids=CAPS)
 def test_caps(case: Case) -> None:
-    plan = make([to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), NOW)
+    plan = make_plan([to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), NOW)
     assert names(plan) == case.handed_out
     assert states(plan) == case.waits
     assert all(case.reason in step.reason for step in plan.waits.values())
@@ -241,7 +242,7 @@ TROUBLE = {(SUBSCRIPTION, "quorum"): "db-2"}
     ],
 )
 def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, goes: bool) -> None:
-    plan = make([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
     assert names(plan) == (["x0"] if goes else [])
     if not goes:
         step = plan.waits[machine.id]
@@ -251,10 +252,10 @@ def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, g
 
 def test_a_machine_that_its_neighbours_hold_is_nobodys_canary_and_keeps_no_ring_closed() -> None:
     due = [to_install(a_member("a", "new", ring=0, group="quorum")), to_install(a_member("b", "new", ring=1))]
-    plan = make(due, Fleet(troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan(due, Fleet(troubled_groups=TROUBLE), settings(), NOW)
     assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
     due = [to_install(a_member("a", ring=0, group="quorum")), to_install(a_member("b", ring=1))]
-    plan = make(due, replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan(due, replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
     assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
 
 
@@ -265,7 +266,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
         {"bad": replace(proved("bad"), opening="o")},
         TROUBLE,
     )
-    plan = make([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), NOW)
+    plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), NOW)
     assert (names(plan), plan.waits, plan.opened) == (["a"], {}, {})
 
 
@@ -273,7 +274,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
 
 
 def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
-    plan = make([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), NOW)
+    plan = make_plan([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), NOW)
     assert names(plan) == ["p0", "q0"]
     assert states(plan) == {"p1": CANARY, "q1": CANARY}
     assert plan.opened == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
@@ -281,38 +282,40 @@ def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
 
 def test_a_canary_that_ended_and_is_not_settled_yet_is_still_the_canary() -> None:
     known = Fleet([at_work(a_member("p0", "p"), Phase.ENDED)], {"p": ImageRecord("p", opened=NOW - HOUR)})
-    plan = make([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), NOW)
     assert (names(plan), states(plan)) == ([], {"p1": CANARY})
 
 
 @pytest.mark.parametrize(("phase", "replaced"), [(Phase.RUNNING, False), (Phase.HELD, True)])
 def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None:
     known = Fleet([at_work(a_member("p0", "p"), phase)], {"p": ImageRecord("p", opened=NOW - HOUR)})
-    plan = make([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), NOW)
     assert names(plan) == (["p1"] if replaced else [])
 
 
 def test_a_round_opens_only_where_somebody_goes() -> None:
     known = {"p": replace(proved("p"), opened=NOW - 15 * DAY)}
     due = [to_install(a_member("p0", "p"))]
-    assert make(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), NOW).opened == {}
-    opened = make(due, Fleet((), known), settings(), NOW).opened
+    assert make_plan(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), NOW).opened == {}
+    opened = make_plan(due, Fleet((), known), settings(), NOW).opened
     assert opened == {"p": ImageRecord("p", opened=NOW)}
-    assert make(due, Fleet((), {"p": proved("p")}), settings(), NOW).opened == {"p": proved("p")}  # the one that holds
+    assert make_plan(due, Fleet((), {"p": proved("p")}), settings(), NOW).opened == {
+        "p": proved("p")
+    }  # the one that holds
 
 
 def test_an_open_breaker_stops_its_image_and_no_other() -> None:
     bad = replace(proved("x"), opening="20261125T110000", opened_because="its canary x9: it does not boot")
     due = [to_install(machine) for machine in [*of(2), *of(1, "y")]]
-    plan = make(due, fleet_of(x=bad), settings(), NOW)
+    plan = make_plan(due, fleet_of(x=bad), settings(), NOW)
     assert names(plan) == ["y0"]
     assert states(plan) == {"x0": State.BREAKER_OPEN, "x1": State.BREAKER_OPEN}
-    assert set(plan.waits.values()) == {rounds.breaker_wait(bad)}
+    assert set(plan.waits.values()) == {rollout.breaker_wait(bad)}
     assert "x" not in plan.opened
 
 
 def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
-    plan = make([to_install(machine) for machine in of(2, "")], Fleet(), settings(), NOW)
+    plan = make_plan([to_install(machine) for machine in of(2, "")], Fleet(), settings(), NOW)
     assert (names(plan), plan.opened) == (["0", "1"], {})
 
 
@@ -322,8 +325,8 @@ def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
 def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> None:
     unsent = replace(at_work(a_member("unsent", "y"), Phase.QUEUED), sent=False)
     due = [to_install(a_member("new", "x")), to_assess(a_member("a"))]
-    plan = make(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
-    assert plan.hand_outs[0] == HandOut(machine_id("unsent"), None, timedelta(0))
+    plan = make_plan(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
+    assert plan.hand_outs[0] == Dispatch(machine_id("unsent"), None, timedelta(0))
     assert names(plan) == ["unsent", "a"]
     assert states(plan) == {"new": SLOT}
 
@@ -339,7 +342,7 @@ def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> No
 )
 def test_claims_that_wait_to_be_sent(record: Record, waits: bool) -> None:
     assert waits_to_be_sent(record, NOW) is waits
-    assert bool(make([], Fleet([record]), settings(), NOW).hand_outs) is waits
+    assert bool(make_plan([], Fleet([record]), settings(), NOW).hand_outs) is waits
 
 
 # -- the pace
@@ -347,15 +350,15 @@ def test_claims_that_wait_to_be_sent(record: Record, waits: bool) -> None:
 
 def calls_in(span: timedelta, percent: int) -> int:
     """How many calls the share of the quota refills in this time."""
-    return int(span / timedelta(minutes=1) * TOKENS_A_MINUTE / TOKENS_A_CALL * percent / 100)
+    return int(span / timedelta(minutes=1) * TOKENS_PER_MINUTE / TOKENS_PER_CALL * percent / 100)
 
 
 def burst(percent: int) -> int:
-    return int(TOKENS_AT_MOST / TOKENS_A_CALL * BURST_SHARE * percent / 100)
+    return int(BUCKET_CAPACITY / TOKENS_PER_CALL * BURST_SHARE * percent / 100)
 
 
 def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_the_horizon() -> None:
-    plan = make(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
     delays = [item.delay for item in plan.hand_outs]
     assert delays[: burst(100)] == [timedelta(0)] * burst(100)
     assert delays[burst(100) :][:3] == [timedelta(0), timedelta(milliseconds=600), timedelta(milliseconds=1200)]
@@ -368,34 +371,34 @@ def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_t
 
 def test_what_one_sweep_sends_at_once_leaves_the_bucket_a_minutes_calls() -> None:
     """The bucket refills at the end of each minute: what goes in the first one must be there already."""
-    plan = make(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
     first_minute = sum(item.delay < timedelta(minutes=1) for item in plan.hand_outs)
-    assert first_minute * TOKENS_A_CALL <= TOKENS_AT_MOST
+    assert first_minute * TOKENS_PER_CALL <= BUCKET_CAPACITY
 
 
 @pytest.mark.parametrize("percent", [75, 50, 1])
 def test_the_pace_leaves_room_for_others(percent: int) -> None:
-    plan = make(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    plan = make_plan(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
     assert len(plan.hand_outs) == burst(percent) + calls_in(HORIZON, percent)
 
 
 def test_two_buckets_go_side_by_side() -> None:
     due = many(600, "westeurope", "w") + many(600, "northeurope", "n")
     each = burst(50) + calls_in(HORIZON, 50)
-    plan = make(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), NOW)
+    plan = make_plan(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), NOW)
     assert Counter(item.machine.name[0] for item in plan.hand_outs) == {"w": each, "n": each}
 
 
 def test_two_subscriptions_of_one_region_are_two_buckets() -> None:
     queued = [a_record(machine=machine_id(f"q{number}")) for number in range(burst(75) + 9)]
     due = [to_assess(a_member("here")), to_assess(a_member("there", subscription=OTHER_SUBSCRIPTION))]
-    delays = {item.machine.name: item.delay for item in make(due, Fleet(queued), settings(), NOW).hand_outs}
+    delays = {item.machine.name: item.delay for item in make_plan(due, Fleet(queued), settings(), NOW).hand_outs}
     assert delays["here"] > delays["there"] == timedelta(0)
 
 
 def test_what_is_queued_already_is_taken_off_the_pace() -> None:
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(300)]
-    plan = make(many(900), Fleet(rows), settings(), NOW)
+    plan = make_plan(many(900), Fleet(rows), settings(), NOW)
     assert plan.hand_outs[0].delay == 300 * timedelta(milliseconds=800)
     assert len(plan.hand_outs) == calls_in(HORIZON, 75) - 300
 
@@ -413,9 +416,9 @@ CALLED: list[tuple[str, Record, int]] = [
 
 @pytest.mark.parametrize(("row", "late"), [row[1:] for row in CALLED], ids=[row[0] for row in CALLED])
 def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) -> None:
-    delays = [item.delay for item in make(many(burst(75) - 1), Fleet([row]), settings(), NOW).hand_outs]
+    delays = [item.delay for item in make_plan(many(burst(75) - 1), Fleet([row]), settings(), NOW).hand_outs]
     assert delays == [timedelta(0)] * len(delays)
-    delays = [item.delay for item in make(many(burst(75) + 2), Fleet([row]), settings(), NOW).hand_outs]
+    delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), NOW).hand_outs]
     assert sum(delay > timedelta(0) for delay in delays) == late
 
 
@@ -475,7 +478,11 @@ def candidates(largest: int = 40, *, neighbours: bool = True) -> st.SearchStrate
 
 
 def records(largest: int = 12, *, neighbours: bool = True) -> st.SearchStrategy[list[Record]]:
-    drawn = st.tuples(st.sampled_from(Phase), st.sampled_from([Kind.INSTALL, Kind.INSTALL, Kind.ASSESS]), st.booleans())
+    drawn = st.tuples(
+        st.sampled_from(Phase),
+        st.sampled_from([OperationKind.INSTALL, OperationKind.INSTALL, OperationKind.ASSESS]),
+        st.booleans(),
+    )
     phases = st.lists(drawn, min_size=largest, max_size=largest)
     return st.tuples(members("r", largest, neighbours=neighbours), phases).map(
         lambda both: [
@@ -516,11 +523,13 @@ environs = st.fixed_dictionaries(
 
 
 def installed(plan: Plan) -> list[Candidate]:
-    return [item.candidate for item in plan.hand_outs if item.candidate and item.candidate.kind is Kind.INSTALL]
+    return [
+        item.candidate for item in plan.hand_outs if item.candidate and item.candidate.kind is OperationKind.INSTALL
+    ]
 
 
 def in_flight(rows: Iterable[Record]) -> list[Record]:
-    return [row for row in rows if row.kind is Kind.INSTALL and row.in_flight]
+    return [row for row in rows if row.kind is OperationKind.INSTALL and row.in_flight]
 
 
 def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
@@ -528,7 +537,7 @@ def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
     return [
         row
         for row in rows
-        if row.kind is Kind.INSTALL and row.image == image and (row.in_flight or row.phase is Phase.ENDED)
+        if row.kind is OperationKind.INSTALL and row.image == image and (row.in_flight or row.phase is Phase.ENDED)
     ]
 
 
@@ -536,7 +545,7 @@ def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
 @given(candidates(), fleets, environs)
 def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     limits = settings(**environ)
-    plan = make(due, fleet, limits, NOW)
+    plan = make_plan(due, fleet, limits, NOW)
     chosen = installed(plan)
 
     # nothing is lost and nothing is doubled: handed out, or waiting with a reason
@@ -557,7 +566,9 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
             assert count + sum(row.image == image for row in before) <= limits.max_per_image
 
     # one of an availability set, one of a group, none of a group in trouble
-    away = [row for row in fleet.rows if row.kind is Kind.INSTALL and (row.in_flight or row.phase is Phase.ENDED)]
+    away = [
+        row for row in fleet.rows if row.kind is OperationKind.INSTALL and (row.in_flight or row.phase is Phase.ENDED)
+    ]
     for name, count in Counter(item.machine.availability_set for item in chosen).items():
         assert not name or count + sum(row.availability_set == name for row in away) == 1
     for name, count in Counter(item.wishes.group for item in chosen).items():
@@ -566,7 +577,7 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
 
     # each image's round: no open breaker is passed, canaries before the crowd, ring after ring
     for image in {item.machine.image.key for item in chosen} - {""}:
-        record = rounds.current(fleet.images.get(image, ImageRecord(image)), limits, NOW)
+        record = rollout.current(fleet.images.get(image, ImageRecord(image)), limits, NOW)
         mine = [item for item in chosen if item.machine.image.key == image]
         assert not record.breaker_open
         if record.canaries < limits.canaries:
@@ -577,7 +588,10 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
     assert set(plan.opened) == {item.machine.image.key for item in chosen} - {""}
 
     # the order: unsent claims, assessments, installations
-    order = [0 if item.candidate is None else 1 if item.candidate.kind is Kind.ASSESS else 2 for item in plan.hand_outs]
+    order = [
+        0 if item.candidate is None else 1 if item.candidate.kind is OperationKind.ASSESS else 2
+        for item in plan.hand_outs
+    ]
     assert order == sorted(order)
 
 
@@ -588,7 +602,9 @@ def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candida
     earlier = [
         item
         for item in due
-        if item.kind is Kind.INSTALL and item.machine.image == mine[0].machine.image and item.wishes.ring < ring
+        if item.kind is OperationKind.INSTALL
+        and item.machine.image == mine[0].machine.image
+        and item.wishes.ring < ring
     ]
     assert {plan.waits[item.machine.id].state for item in earlier} <= {GROUP}
 
@@ -599,9 +615,9 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
     """The pace: within the horizon, never more than the quota's share, and no slower than it where somebody waits."""
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(queued)]
     rows += [a_record(machine=machine_id(f"r{number}"), phase=Phase.RUNNING, begun_at=NOW) for number in range(called)]
-    plan = make(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    plan = make_plan(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
     delays = [item.delay for item in plan.hand_outs]
-    spacing = timedelta(minutes=1) / (TOKENS_A_MINUTE / TOKENS_A_CALL * percent / 100)
+    spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * percent / 100)
     at_once = max(burst(percent) - queued - called, 0)
     assert delays == sorted(delays)
     assert all(timedelta(0) <= delay < HORIZON for delay in delays)
@@ -622,8 +638,8 @@ def test_a_smaller_cap_of_the_fleet_adds_nobody(
 ) -> None:
     environ = environ | {"PATCH_PACE_PERCENT": "100"}  # the pace is spent by whoever goes: it would give to others
     smaller = min(cap, int(environ["PATCH_MAX_IN_FLIGHT"]))
-    wide = installed(make(due, fleet, settings(**environ), NOW))
-    narrow = installed(make(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), NOW))
+    wide = installed(make_plan(due, fleet, settings(**environ), NOW))
+    narrow = installed(make_plan(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), NOW))
     assert narrow == wide[: len(narrow)]
 
 
@@ -643,22 +659,22 @@ def test_a_restriction_never_makes_more_installations(
     """Counted over the fleet: a slot that one machine loses may go to another. Among neighbours even that is no rule:
     who is stopped may have stood in the way of two, one of its group and one of its availability set."""
     environ = environ | {"PATCH_PACE_PERCENT": "100"}
-    free = make(due, Fleet(rows, known), settings(**environ), NOW)
+    free = make_plan(due, Fleet(rows, known), settings(**environ), NOW)
     if restriction == "breaker":
-        bad = replace(rounds.current(known.get("p", ImageRecord("p")), settings(), NOW), opening="new", closed="")
-        bound = make(due, Fleet(rows, {**known, "p": bad}), settings(**environ), NOW)
+        bad = replace(rollout.current(known.get("p", ImageRecord("p")), settings(), NOW), opening="new", closed="")
+        bound = make_plan(due, Fleet(rows, {**known, "p": bad}), settings(**environ), NOW)
         assert not [item for item in installed(bound) if item.machine.image.key == "p"]
     elif restriction == "image cap":
-        bound = make(due, Fleet(rows, known), settings(**environ | {"PATCH_MAX_PER_IMAGE": "1"}), NOW)
+        bound = make_plan(due, Fleet(rows, known), settings(**environ | {"PATCH_MAX_PER_IMAGE": "1"}), NOW)
     elif restriction == "canaries":
         wanted = str(max(int(environ["PATCH_CANARIES"]), 1))
-        free = make(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": "0"}), NOW)
-        bound = make(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": wanted}), NOW)
+        free = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": "0"}), NOW)
+        bound = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": wanted}), NOW)
         assert {image: count for image, count in _by_image(bound).items() if image and count > int(wanted)} == {}
         return
     else:
         added = [replace(row, machine=machine_id(f"more{number}")) for number, row in enumerate(more)]
-        bound = make(due, Fleet([*rows, *added], known), settings(**environ), NOW)
+        bound = make_plan(due, Fleet([*rows, *added], known), settings(**environ), NOW)
     assert len(installed(bound)) <= len(installed(free))
 
 
@@ -670,7 +686,7 @@ def _by_image(plan: Plan) -> Counter[str]:
 @given(candidates(), fleets, environs)
 def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
-    plan = make(due, replace(fleet, troubled_groups=everywhere), settings(**environ), NOW)
+    plan = make_plan(due, replace(fleet, troubled_groups=everywhere), settings(**environ), NOW)
     assert {item.wishes.group for item in installed(plan)} <= {""}
 
 
@@ -697,7 +713,7 @@ class Life:
                 self._settle(row)
             else:
                 self.rows[row.machine] = replace(row, looks=row.looks + 1)
-        plan = make(self.due, Fleet(list(self.rows.values()), self.images), self.limits, self.now)
+        plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, self.now)
         assert all(step.reason for step in plan.waits.values())
         for item in installed(plan):
             self._begin(item, plan)
@@ -719,7 +735,7 @@ class Life:
         del self.rows[row.machine]
         if row.image:
             assert row.begun_at is not None
-            self.images[row.image] = rounds.settle(
+            self.images[row.image] = rollout.record_result(
                 self.images[row.image], row.operation_id, row.machine, row.ring, row.begun_at, "", self.limits, self.now
             )
 

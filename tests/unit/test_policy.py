@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 
-from functions.policy import (
-    LAST_RING,
-    SETTINGS,
-    TAGS,
-    Breaker,
-    Mode,
-    Reboot,
-    Settings,
-    SettingsError,
-    Wishes,
-    read_settings,
-    read_tags,
-)
-from functions.window import NO_BLACKOUTS, both, read_blackouts, read_windows
+from functions.model.machine import LAST_RING
+from functions.policy.settings import SETTINGS, Breaker, Mode, Reboot, Settings, SettingsError, read_settings
+from functions.policy.tags import TAGS, TagOverrides, read_tags
+from functions.policy.window_grammar import read_blackouts, read_windows
+from functions.policy.windows import NO_BLACKOUTS, both
 from tests.support import DAY, REQUIRED, SUBSCRIPTION, settings
 
 NIGHTS = "Sat 22:00-02:00 Europe/Paris"
@@ -360,46 +351,46 @@ def test_the_identity_is_named_by_the_storage_connection_or_by_azure_client_id()
 # -- tags
 
 HOLD = date(2027, 1, 15)
-TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], Wishes]] = {
-    "none": ({}, {}, Wishes()),
-    "foreign ones": ({"env": "prod"}, {"owner": "ops"}, Wishes()),
-    "mode on the machine": ({"patch-mode": "assess"}, {}, Wishes(mode=Mode.ASSESS)),
-    "mode on the group": ({}, {"patch-mode": "Off"}, Wishes(mode=Mode.OFF)),
-    "the smaller mode wins: machine": ({"patch-mode": "off"}, {"patch-mode": "install"}, Wishes(mode=Mode.OFF)),
-    "the smaller mode wins: group": ({"patch-mode": "install"}, {"patch-mode": "off"}, Wishes(mode=Mode.OFF)),
+TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], TagOverrides]] = {
+    "none": ({}, {}, TagOverrides()),
+    "foreign ones": ({"env": "prod"}, {"owner": "ops"}, TagOverrides()),
+    "mode on the machine": ({"patch-mode": "assess"}, {}, TagOverrides(mode=Mode.ASSESS)),
+    "mode on the group": ({}, {"patch-mode": "Off"}, TagOverrides(mode=Mode.OFF)),
+    "the smaller mode wins: machine": ({"patch-mode": "off"}, {"patch-mode": "install"}, TagOverrides(mode=Mode.OFF)),
+    "the smaller mode wins: group": ({"patch-mode": "install"}, {"patch-mode": "off"}, TagOverrides(mode=Mode.OFF)),
     "the smaller reboot wins": (
         {"patch-reboot": "Always"},
         {"patch-reboot": "never"},
-        Wishes(reboot=Reboot.NEVER),
+        TagOverrides(reboot=Reboot.NEVER),
     ),
     "the later hold wins": (
         {"patch-hold-until": "2026-12-01"},
         {"patch-hold-until": "2027-01-15"},
-        Wishes(hold_until=HOLD),
+        TagOverrides(hold_until=HOLD),
     ),
-    "a hold of one side": ({"patch-hold-until": "2027-01-15"}, {}, Wishes(hold_until=HOLD)),
-    "a window of the group": ({}, {"patch-window": NIGHTS}, Wishes(window=read_windows(NIGHTS))),
+    "a hold of one side": ({"patch-hold-until": "2027-01-15"}, {}, TagOverrides(hold_until=HOLD)),
+    "a window of the group": ({}, {"patch-window": NIGHTS}, TagOverrides(window=read_windows(NIGHTS))),
     "a window of the machine": (
         {"patch-window": NIGHTS},
         {"patch-mode": "install"},
-        Wishes(window=read_windows(NIGHTS)),
+        TagOverrides(window=read_windows(NIGHTS)),
     ),
     "two windows: where both are open": (
         {"patch-window": NIGHTS},
         {"patch-window": "any"},
-        Wishes(window=both(read_windows(NIGHTS), read_windows("any"))),
+        TagOverrides(window=both(read_windows(NIGHTS), read_windows("any"))),
     ),
-    "a ring": ({"patch-ring": "0"}, {}, Wishes(ring=0)),
-    "the later ring of two": ({"patch-ring": "0"}, {"patch-ring": "3"}, Wishes(ring=3)),
-    "the ring of the group": ({}, {"patch-ring": "1"}, Wishes(ring=1)),
-    "no ring is the last": ({}, {}, Wishes(ring=LAST_RING)),
-    "a group, the machine's own first": ({"patch-group": "Quorum"}, {"patch-group": "x"}, Wishes(group="quorum")),
-    "owner": ({"patch-owner": "Image-Patcher"}, {}, Wishes(owned_by_us=True)),
+    "a ring": ({"patch-ring": "0"}, {}, TagOverrides(ring=0)),
+    "the later ring of two": ({"patch-ring": "0"}, {"patch-ring": "3"}, TagOverrides(ring=3)),
+    "the ring of the group": ({}, {"patch-ring": "1"}, TagOverrides(ring=1)),
+    "no ring is the last": ({}, {}, TagOverrides(ring=LAST_RING)),
+    "a group, the machine's own first": ({"patch-group": "Quorum"}, {"patch-group": "x"}, TagOverrides(group="quorum")),
+    "owner": ({"patch-owner": "Image-Patcher"}, {}, TagOverrides(owned_by_us=True)),
 }
 
 
 @pytest.mark.parametrize(("machine", "group", "wishes"), TAG_ROWS.values(), ids=TAG_ROWS)
-def test_tags(machine: dict[str, str], group: dict[str, str], wishes: Wishes) -> None:
+def test_tags(machine: dict[str, str], group: dict[str, str], wishes: TagOverrides) -> None:
     assert read_tags(machine, group) == wishes
 
 
@@ -425,7 +416,7 @@ def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group
     tags = {tag: text, "patch-owner": "image-patcher"} if tag != "patch-owner" else {tag: text}
     wishes = read_tags({} if on_group else tags, tags if on_group else {})
     grammar = next(allowed for name, _, _, allowed in TAGS if name == tag)
-    assert wishes == Wishes(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
+    assert wishes == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
 
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:

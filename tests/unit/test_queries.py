@@ -29,11 +29,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.cloud import queries
-from functions.cloud.access import Access
-from functions.cloud.graph import Graph
-from functions.decision import Assess, Install, State, Step, next_step
-from functions.machine import Group
-from functions.policy import CLASSIFICATIONS, Settings
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
+from functions.decisions.decision import next_step
+from functions.model.machine import CLASSIFICATIONS, Group
+from functions.model.state import Assess, Install, State, Step
+from functions.policy.settings import Settings
 from simulator.identity import StaticCredential
 from simulator.kql import KqlError, Unsupported, evaluate, syntax
 from tests.support import settings
@@ -626,11 +627,11 @@ def test_due_machines_narrows(vm: Row, record: Row | None, values: Row, expected
 # -- the narrowing is a superset: whatever decision.py would do on a row of Graph's, due_machines has returned that row
 
 
-class GraphOfRows(Graph):
+class GraphOfRows(ResourceGraph):
     """The app's own door, with the evaluator in place of the service."""
 
     def __init__(self, given: Settings, tables: Mapping[str, Sequence[Row]]) -> None:
-        super().__init__(Access(given, lambda: NOW, credential=StaticCredential()))
+        super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))
         self.tables = tables
 
     async def _rows(self, query: str) -> AsyncIterator[Row]:

@@ -9,22 +9,19 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from functions.machine import LAST_RING, Image, ImageKind, Kind, Machine, machine_from_arm
-from functions.record import (
-    A_WEEK,
+from functions.cloud.models import machine_from_arm
+from functions.decisions.retry import A_WEEK, MAX_RETRY, backoff
+from functions.model.machine import LAST_RING, Image, ImageKind, Machine
+from functions.model.record import (
     ADOPT_AFTER,
     CLAIM_LIFE,
     GRAPH_PATIENCE,
-    LONGEST_RETRY,
     OVERDUE_MARGIN,
     SEND_WITHIN,
     STALE_SUMMARY,
     UNKNOWN_DURATION,
-    Cause,
-    Phase,
     Record,
     accepted,
-    backoff,
     begin,
     claim,
     end,
@@ -32,6 +29,7 @@ from functions.record import (
     release,
     requeue,
 )
+from functions.model.state import Cause, OperationKind, Phase
 from tests.support import (
     ASSESSMENT,
     DAY,
@@ -55,11 +53,16 @@ SECOND = timedelta(seconds=1)
 
 def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said() -> None:
     machine = a_machine()
-    record = claim(machine, Kind.INSTALL, token="token-9", due_at=NOW, previous=None)
+    record = claim(machine, OperationKind.INSTALL, token="token-9", due_at=NOW, previous=None)
     assert (record.machine, record.vm_id, record.image, record.region) == (
         machine.id, VM_ID, GALLERY_IMAGE, "westeurope",
     )  # fmt: skip
-    assert (record.phase, record.kind, record.token, record.due_at) == (Phase.QUEUED, Kind.INSTALL, "token-9", NOW)
+    assert (record.phase, record.kind, record.token, record.due_at) == (
+        Phase.QUEUED,
+        OperationKind.INSTALL,
+        "token-9",
+        NOW,
+    )
     assert record.verdict == machine.verdict
     assert record.sent
     assert record.bucket == machine.bucket
@@ -70,18 +73,20 @@ def test_a_claim_knows_its_neighbours_and_its_place_in_the_round() -> None:
     pair = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG/providers/Microsoft.Compute/availabilitySets/PAIR"
     arm = an_arm_machine(properties={"availabilitySet": {"id": pair}})
     machine = machine_from_arm(arm)
-    record = claim(machine, Kind.INSTALL, token="token", due_at=NOW, ring=2, group="quorum")
+    record = claim(machine, OperationKind.INSTALL, token="token", due_at=NOW, ring=2, group="quorum")
     assert (record.ring, record.group, record.availability_set) == (2, "quorum", pair.lower())
     alone = machine_from_arm(an_arm_machine())
-    record = claim(alone, Kind.INSTALL, token="token", due_at=NOW, ring=1, group="web", previous=record)
+    record = claim(alone, OperationKind.INSTALL, token="token", due_at=NOW, ring=1, group="web", previous=record)
     assert (record.ring, record.group, record.availability_set) == (1, "web", "")
-    record = claim(a_machine(), Kind.INSTALL, token="token", due_at=NOW, previous=record)
+    record = claim(a_machine(), OperationKind.INSTALL, token="token", due_at=NOW, previous=record)
     assert (record.ring, record.group, record.availability_set) == (LAST_RING, "", "")
 
 
 def test_a_fresh_claim_forgets_how_the_last_operation_ended() -> None:
-    ended = a_record(phase=Phase.HELD, kind=Kind.INSTALL, at_fault=True, neutral=True, outcome="Failed", ended_at=NOW)
-    record = claim(a_machine(), Kind.INSTALL, token="token", due_at=NOW, previous=ended)
+    ended = a_record(
+        phase=Phase.HELD, kind=OperationKind.INSTALL, at_fault=True, neutral=True, outcome="Failed", ended_at=NOW
+    )
+    record = claim(a_machine(), OperationKind.INSTALL, token="token", due_at=NOW, previous=ended)
     assert (record.at_fault, record.neutral, record.outcome, record.ended_at) == (False, False, "", None)
 
 
@@ -97,7 +102,7 @@ COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", 
     ],
 )
 def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, kept: bool) -> None:
-    record = claim(machine, Kind.ASSESS, token="token-2", due_at=NOW, previous=COUNTED)
+    record = claim(machine, OperationKind.ASSESS, token="token-2", due_at=NOW, previous=COUNTED)
     assert (record.attempts, record.unanswered) == ((3, 2) if kept else (0, 0))
     assert (record.reason, record.operation_id, record.not_before) == ("", "", None)
 
@@ -141,7 +146,7 @@ def test_an_end_of_an_operation_whose_answer_was_never_recorded() -> None:
 
 
 def test_a_hold_says_until_when_why_and_what_to_do() -> None:
-    running = accepted(a_record(kind=Kind.INSTALL, attempts=2), OPERATION, OPERATION_URL, NOW)
+    running = accepted(a_record(kind=OperationKind.INSTALL, attempts=2), OPERATION, OPERATION_URL, NOW)
     record = hold(running, Cause.OWNER, NOW + DAY, "overdue", "it is stuck", "restart it")
     assert (record.phase, record.cause, record.not_before) == (Phase.HELD, Cause.OWNER, NOW + DAY)
     assert (record.state, record.reason, record.remedy) == ("overdue", "it is stuck", "restart it")
@@ -224,15 +229,15 @@ def test_clocks(record: Record, question: str, now: datetime, answer: bool) -> N
 
 def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
     assert (CLAIM_LIFE, SEND_WITHIN, ADOPT_AFTER, OVERDUE_MARGIN) == (HOUR, MINUTE, 15 * MINUTE, HOUR)
-    assert (GRAPH_PATIENCE, STALE_SUMMARY, LONGEST_RETRY, A_WEEK) == (DAY, DAY, DAY, 7 * DAY)
+    assert (GRAPH_PATIENCE, STALE_SUMMARY, MAX_RETRY, A_WEEK) == (DAY, DAY, DAY, 7 * DAY)
     assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
     assert a_record().limit == UNKNOWN_DURATION == 4 * HOUR
 
 
 def test_a_new_claim_has_counted_nothing() -> None:
-    record = claim(a_machine(), Kind.ASSESS, token="token", due_at=NOW, previous=None)
+    record = claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None)
     assert (record.looks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
-    assert not claim(a_machine(), Kind.ASSESS, token="token", due_at=NOW, previous=None, sent=False).sent
+    assert not claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None, sent=False).sent
 
 
 # -- backoff

@@ -14,22 +14,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions.decision import State, Step, Wait
-from functions.machine import LAST_RING
-from functions.policy import Settings
-from functions.record import Cause
-from functions.rounds import (
+from functions.decisions.rollout import (
     COUNTED,
     Admission,
-    ImageRecord,
     Installable,
-    Tally,
     admit,
     breaker_wait,
     current,
+    record_result,
     ring_name,
-    settle,
 )
+from functions.model.image_record import ImageRecord, Tally
+from functions.model.machine import LAST_RING
+from functions.model.state import Cause, State, Step, Wait
+from functions.policy.settings import Settings
 from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, machine_id, settings
 
 SECOND = timedelta(seconds=1)
@@ -78,7 +76,7 @@ def end(
 ) -> ImageRecord:
     """An installation of this machine is settled; it began half an hour before, if nothing else is said."""
     [one] = machines(name)
-    return settle(
+    return record_result(
         record, operation or f"{name} {at}", one.machine, one.ring, begun or at - 30 * MINUTE, problem,
         by or settings(), at,
     )  # fmt: skip

@@ -25,20 +25,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from functions import window as module
-from functions.machine import BadInput
-from functions.window import (
-    ANY,
-    BLACKOUT_GRAMMAR,
-    GRAMMAR,
-    HORIZON,
-    NO_BLACKOUTS,
-    Blackouts,
-    Windows,
-    both,
-    read_blackouts,
-    read_windows,
-)
+from functions.model.text import BadInput
+from functions.policy import zones as module
+from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
+from functions.policy.windows import ANY, HORIZON, NO_BLACKOUTS, Blackouts, Windows, both
 
 ROOT = Path(__file__).parents[2]
 DAY, MINUTE, INSTANT = timedelta(days=1), timedelta(minutes=1), timedelta(microseconds=1)
@@ -915,7 +905,7 @@ def test_a_moment_without_a_zone_is_refused() -> None:
 
 def test_every_zone_is_taken_in_any_case_and_its_changes_are_all_found() -> None:
     """Every hour of a year, in a sample of every fourteenth zone: the offset is the one the zone database says."""
-    names = sorted(module._zones().values())
+    names = sorted(module.zone_names().values())
     assert len(names) > 400
     assert {"Europe/Paris", "America/New_York", "UTC"} <= set(names)
     assert not {"EST", "GMT", "Etc/GMT+1", "localtime", "posixrules"} & set(names)
@@ -941,7 +931,9 @@ def in_a_fresh_process(code: str) -> str:
 def test_a_slim_image_has_the_zones_of_the_package() -> None:
     pinned = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("tzdata")]
     assert pinned == [f"tzdata=={version('tzdata')}"]
-    code = "from functions.window import read_windows; print(read_windows('Sat 22:00-02:00 europe/paris').text)"
+    code = (
+        "from functions.policy import window_grammar as g; print(g.read_windows('Sat 22:00-02:00 europe/paris').text)"
+    )
     assert in_a_fresh_process(code) == "Sat 22:00-02:00 Europe/Paris"
 
 
@@ -949,7 +941,7 @@ def test_without_any_zone_database_only_utc_is_read_and_the_reason_is_told() -> 
     code = """
 import sys; sys.modules["tzdata"] = None
 from datetime import UTC, datetime
-from functions.window import read_windows
+from functions.policy.window_grammar import read_windows
 print(read_windows("Sat 22:00-02:00").opens(datetime(2026, 11, 25, tzinfo=UTC)))
 try:
     read_windows("Sat 22:00-02:00 Europe/Paris")

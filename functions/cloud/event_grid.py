@@ -1,0 +1,41 @@
+"""Which machine an event is about: Event Grid schema and CloudEvents 1.0 alike, by type, subject and data.
+
+The event types are constants of ours, held by a test against azure-eventgrid's SystemEventNames: importing that package
+on this path would cost more than it gives.
+"""
+
+from collections.abc import Mapping
+
+from functions.model.machine import MachineId
+from functions.model.text import BadInput, quoted
+
+RESOURCE_WRITE_SUCCESS = "Microsoft.Resources.ResourceWriteSuccess"
+
+
+RESOURCE_ACTION_SUCCESS = "Microsoft.Resources.ResourceActionSuccess"
+
+
+# Every PUT, PATCH, POST and DELETE of a subscription makes such an event; these two can make a machine need something.
+OPERATIONS = {
+    RESOURCE_WRITE_SUCCESS: "microsoft.compute/virtualmachines/write",
+    RESOURCE_ACTION_SUCCESS: "microsoft.compute/virtualmachines/start/action",
+}
+
+
+def machine_in(event_type: object, subject: object, data: object) -> MachineId | None:
+    """The machine that was written or started; None for an event about anything else. Raises BadInput."""
+    if not isinstance(event_type, str) or not event_type:
+        raise BadInput(f"an event's type is {quoted(event_type)}; it should be {RESOURCE_WRITE_SUCCESS} or the like")
+    if event_type not in OPERATIONS:
+        return None
+    if not isinstance(data, Mapping):
+        raise BadInput(f"an event's data is {quoted(data)}; it should be an object with operationName")
+    operation = data.get("operationName")
+    if not isinstance(operation, str) or not operation:
+        raise BadInput(
+            f"an event's data.operationName is {quoted(operation)}; it should name an operation such as "
+            "Microsoft.Compute/virtualMachines/write"
+        )
+    if operation.lower() != OPERATIONS[event_type]:
+        return None
+    return MachineId.parse(subject)

@@ -1,0 +1,1 @@
+"""What follows: pure, no clock and no I/O. May import model and policy."""

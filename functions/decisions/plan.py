@@ -1,0 +1,255 @@
+"""Fleet limits over many decisions: which of the due machines now, and how far apart. Pure.
+
+Installations pass the rollout of their image (canary, then ring after ring), the breaker, and the caps: per fleet,
+image, availability set and patch-group. Assessments pass the pace alone. The pace belongs to the sweep: per
+subscription and region it dispatches at most what the quota allows until the next sweeps, less what is queued already.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from functions.decisions import rollout
+from functions.decisions.rollout import Installable
+from functions.model.image_record import ImageRecord
+from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
+from functions.model.record import Record
+from functions.model.state import Cause, Install, OperationKind, Phase, State, Step, Wait
+from functions.policy.settings import Settings
+from functions.policy.tags import TagOverrides, tag_overrides
+
+# Azure's quota of patch calls, assessments and installations together, per subscription and region (Azure's compute
+# throttling limits). The cost of a call is inferred from one recorded answer: 598 of 600 tokens were left after it.
+TOKENS_PER_MINUTE = 200
+
+
+TOKENS_PER_CALL = 2
+
+
+# How much of a full bucket a sweep may use at once. A minute's calls must be left (it refills only at the end of each
+# minute), and a reserve for what the ledger does not show: events' own calls whose rows are gone, and other people's.
+BURST_SHARE = 0.5
+
+
+FILL_TIME = timedelta(minutes=BUCKET_CAPACITY / TOKENS_PER_MINUTE)  # an empty bucket is full after this long
+
+
+# How far ahead one sweep hands out: longer than from one sweep to the next, so that the queue does not run dry when
+# the next one comes late or has much to settle first.
+HORIZON = timedelta(minutes=7)
+
+
+Bucket = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A machine that is due, and the step that follows."""
+
+    machine: Machine
+    step: Step
+
+    @property
+    def kind(self) -> OperationKind:
+        return OperationKind.INSTALL if isinstance(self.step, Install) else OperationKind.ASSESS
+
+    @property
+    def wishes(self) -> TagOverrides:
+        return tag_overrides(self.machine)
+
+    @property
+    def installable(self) -> Installable:
+        return Installable(self.machine.id, self.wishes.ring)
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    """What to send now: a new claim on a candidate, or (None) the message of a claim that never had one."""
+
+    machine: MachineId
+    candidate: Candidate | None
+    delay: timedelta
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble."""
+
+    rows: Sequence[Record] = ()
+    images: Mapping[str, ImageRecord] = field(default_factory=dict)
+    troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (subscription, group) → who
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The hand-outs in order, why each other due machine waits, and the rounds that these hand-outs open."""
+
+    hand_outs: Sequence[Dispatch]
+    waits: Mapping[MachineId, Step]
+    opened: Mapping[str, ImageRecord]
+
+
+def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, now: datetime) -> Plan:
+    """Which of the due machines now. Claims that wait to be sent come first, then assessments, then installations."""
+    candidates = sorted(candidates, key=lambda item: _age(item.machine))
+    assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
+    caps = _Limits(fleet, settings)
+    installations, waits, opened = _admit(candidates, fleet, caps, settings, now)
+    pace = _RateBudget(fleet.rows, settings, now)
+    hand_outs: list[Dispatch] = []
+    for row in fleet.rows:
+        if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.bucket)) is not None:
+            hand_outs.append(Dispatch(row.machine, None, delay))
+    for item in (*assessments, *installations):
+        step = caps.objects(item) if item.kind is OperationKind.INSTALL else None
+        delay = None if step else pace.next_delay(item.machine.bucket)
+        if delay is None:
+            reason = "the quota of patch calls of its subscription and region is spoken for"
+            waits[item.machine.id] = step or Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
+            continue
+        if item.kind is OperationKind.INSTALL:
+            caps.take(item)
+        hand_outs.append(Dispatch(item.machine.id, item, delay))
+    handed = {
+        item.candidate.machine.image.key for item in hand_outs if item.candidate and item.candidate.kind == "install"
+    }
+    return Plan(hand_outs, waits, {image: record for image, record in opened.items() if image in handed})
+
+
+def installations_in_flight(rows: Iterable[Record]) -> int:
+    """Installations that hold a slot of the fleet: queued, starting or running."""
+    return sum(row.kind is OperationKind.INSTALL and row.in_flight for row in rows)
+
+
+def waits_to_be_sent(record: Record, now: datetime) -> bool:
+    """A claim without a message whose time has come: postponed by a 429, or left by an event in a storm."""
+    return record.phase is Phase.QUEUED and not record.sent and record.due_at <= now
+
+
+def _admit(
+    candidates: Iterable[Candidate], fleet: Fleet, caps: "_Limits", settings: Settings, now: datetime
+) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
+    """The installations that their images' rounds let go now, the waits of the others, and the rounds."""
+    by_image: dict[str, list[Candidate]] = {}
+    admitted: list[Candidate] = []
+    waits: dict[MachineId, Step] = {}
+    records: dict[str, ImageRecord] = {}
+    for item in candidates:
+        if item.kind is not OperationKind.INSTALL:
+            continue
+        if step := caps.objects_to_neighbours(item):  # it could not go anyway, so no ring and no canary waits for it
+            waits[item.machine.id] = step
+        elif item.machine.image.key:
+            by_image.setdefault(item.machine.image.key, []).append(item)
+        else:
+            admitted.append(item)  # no image: a group of one, under the caps alone
+    for image, group in by_image.items():
+        record = records[image] = rollout.current(fleet.images.get(image, ImageRecord(image)), settings, now)
+        running = [
+            Installable(row.machine, row.ring)
+            for row in fleet.rows
+            if row.kind is OperationKind.INSTALL and row.image == image and row.away
+        ]
+        admission = rollout.admit(record, [item.installable for item in group], running, settings, now)
+        by_id = {item.machine.id: item for item in group}
+        admitted += [by_id[machine] for machine in admission.admitted]
+        waits |= admission.waits
+    return admitted, waits, records
+
+
+class _Limits:
+    """The caps on installations in flight, as they fill up."""
+
+    def __init__(self, fleet: Fleet, settings: Settings) -> None:
+        self._settings, self._troubled = settings, fleet.troubled_groups
+        installs = [row for row in fleet.rows if row.kind is OperationKind.INSTALL]
+        rows = [row for row in installs if row.in_flight]
+        self._fleet = installations_in_flight(fleet.rows)
+        self._images = Counter(row.image for row in rows)
+        # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
+        away = [row for row in installs if row.away]
+        self._sets = Counter(row.availability_set for row in away)
+        self._groups = Counter((row.machine.subscription, row.group) for row in away)
+
+    def objects_to_neighbours(self, item: Candidate) -> Step | None:
+        """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
+        machine = item.machine
+        if machine.availability_set and self._sets[machine.availability_set]:
+            return Wait(
+                State.WAITING_FOR_GROUP, "another machine of its availability set is at work", cause=Cause.TRANSIENT
+            )
+        group = (machine.id.subscription, item.wishes.group)
+        if not group[1]:
+            return None
+        if self._groups[group]:
+            return Wait(State.WAITING_FOR_GROUP, f"another member of {group[1]} is at work", cause=Cause.TRANSIENT)
+        if trouble := self._troubled.get(group):
+            remedy = f"Start or repair {trouble}, or take it out of the group."
+            return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
+        return None
+
+    def objects(self, item: Candidate) -> Step | None:
+        settings = self._settings
+        if step := self.objects_to_neighbours(item):
+            return step
+        if self._fleet >= settings.max_in_flight:
+            reason = f"{self._fleet} installations are under way in the fleet (PATCH_MAX_IN_FLIGHT)"
+            return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
+        key = item.machine.image.key
+        if key and self._images[key] >= settings.max_per_image:
+            reason = f"{self._images[key]} installations are under way on its image (PATCH_MAX_PER_IMAGE)"
+            return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
+        return None
+
+    def take(self, item: Candidate) -> None:
+        machine = item.machine
+        self._fleet += 1
+        self._images[machine.image.key] += 1
+        self._sets[machine.availability_set] += 1
+        self._groups[machine.id.subscription, item.wishes.group] += 1
+
+
+class _RateBudget:
+    """How far apart the calls of one bucket are, and how many fit before the horizon.
+
+    A bucket at rest is full: the first calls go at once. Whatever is queued, or was called while an empty bucket would
+    fill up, counts against them; a claim that a 429 postponed shows that it is not full at all.
+    """
+
+    def __init__(self, rows: Sequence[Record], settings: Settings, now: datetime) -> None:
+        share = settings.pace_percent / 100
+        self._spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * share)
+        self._burst = int(BUCKET_CAPACITY / TOKENS_PER_CALL * BURST_SHARE * share)
+        soon = [row for row in rows if row.phase is Phase.QUEUED and row.sent and row.due_at <= now + HORIZON]
+        self._queued = Counter(row.bucket for row in soon)
+        self._called = Counter(row.bucket for row in rows if _spends(row, now))
+        self._taken: Counter[Bucket] = Counter()
+
+    def next_delay(self, bucket: Bucket) -> timedelta | None:
+        at_once = max(self._burst - self._queued[bucket] - self._called[bucket], 0)
+        place = self._taken[bucket] - at_once
+        delay = (self._queued[bucket] + place) * self._spacing if place >= 0 else timedelta(0)
+        if delay >= HORIZON:
+            return None
+        self._taken[bucket] += 1
+        return delay
+
+
+def _spends(record: Record, now: datetime) -> bool:
+    """Whether this row's last call is young enough to be missing in its bucket, or was not to be had at all."""
+    unsent = record.phase is Phase.QUEUED and not record.sent
+    return unsent or (record.begun_at is not None and now - record.begun_at < FILL_TIME)
+
+
+def _age(machine: Machine) -> str:
+    """The longest known first."""
+    return machine.created.isoformat() if machine.created else ""
+
+
+def with_eta(step: Step, place: int, settings: Settings, now: datetime) -> Step:
+    """For a plan: about when a machine that waits for a slot gets one, if every installation takes its whole time."""
+    if step.when is not None or step.state is not State.WAITING_FOR_SLOT or not settings.max_in_flight:
+        return step
+    turns = place // settings.max_in_flight + 1
+    return replace(step, when=now + turns * timedelta(minutes=settings.max_duration_minutes))

@@ -1,0 +1,1 @@
+"""What we know and remember: nouns. Imports the standard library only."""

@@ -1,0 +1,279 @@
+"""What we know of a machine: frozen values. cloud/models.py reads them from Azure's answers.
+
+Ids are lower-cased on the way in: Azure mixes the case of the same id between its services (facts: Azure Resource Graph
+rows against ARM ids), so one spelling is kept everywhere.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+from functions.model.text import GUID, BadInput, quoted
+
+_GROUP = rf"/subscriptions/(?P<subscription>{GUID.pattern})/resourcegroups/(?P<group>[\w().-]{{0,89}}[\w()-])"
+
+
+_GROUP_ID = re.compile(_GROUP)
+
+
+_MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,63}})")
+
+
+GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?")
+
+
+_MARKETPLACE_PARTS = 3  # colons of publisher:offer:sku:version
+
+
+# Lower-cased it becomes an ASCII letter, the only character that does: an id with it would name another machine.
+_KELVIN_SIGN = "\u212a"
+
+
+LAST_RING = 1000  # the ring of a machine without a patch-ring tag
+
+
+_MAX_PATCHES = 1_000_000  # of one class: more is no count
+
+
+CLASSIFICATIONS = (
+    "Critical",
+    "Security",
+    "UpdateRollUp",
+    "FeaturePack",
+    "ServicePack",
+    "Definition",
+    "Tools",
+    "Updates",
+    "Other",
+)
+
+
+LINUX_CLASSIFICATIONS = ("Critical", "Security", "Other")
+
+
+BUCKET_CAPACITY = 600
+
+
+class SupportState(StrEnum):
+    """Whether Azure can patch this guest, as an assessment found it.
+
+    Source: Azure Update Manager, "Manage updates for customized images". The member ABSENT is ours: Graph shows no row,
+    or a row without the property. It is not `Unknown`, which Azure itself writes.
+    """
+
+    ABSENT = "absent"
+    UNKNOWN = "Unknown"
+    SUPPORTED = "Supported"
+    UNSUPPORTED = "Unsupported"
+    UNABLE_TO_DETERMINE = "UnableToDetermine"
+
+
+class ImageKind(StrEnum):
+    """What the machine was built from. Everything but a marketplace image is a customized image."""
+
+    MARKETPLACE = "marketplace"
+    GALLERY = "gallery, generalized"
+    GALLERY_SPECIALIZED = "gallery, specialized"
+    SHARED_GALLERY = "shared gallery"
+    COMMUNITY_GALLERY = "community gallery"
+    MANAGED_IMAGE = "managed image"
+    NONE = "no image"
+
+
+class PowerState(StrEnum):
+    """The power state of the instance view (`PowerState/…`); UNKNOWN when it shows none."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    DEALLOCATING = "deallocating"
+    DEALLOCATED = "deallocated"
+    UNKNOWN = "unknown"
+
+
+class OsType(StrEnum):
+    WINDOWS = "Windows"
+    LINUX = "Linux"
+
+
+class PatchOrchestration(StrEnum):
+    """Who else patches the machine, read from its patch settings."""
+
+    SELF = "self"  # the guest by itself: AutomaticByOS, or Windows' automatic updates
+    PLATFORM = "platform"  # AutomaticByPlatform on a marketplace image
+    SCHEDULE = "schedule"  # bypassPlatformSafetyChecksOnUserSchedule: a maintenance configuration
+    NOBODY = "nobody"  # AutomaticByPlatform on a customized image: switched off in the guest, not done by Azure
+    US = "us"  # Manual or ImageDefault: nothing but this app
+    UNKNOWN = "unknown"  # no osProfile, so no patch settings to read
+
+
+@dataclass(frozen=True)
+class MachineId:
+    """The ARM id of one virtual machine, lower-cased and taken apart."""
+
+    subscription: str
+    group: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: object) -> "MachineId":
+        """Reads an id and nothing but an id. Raises BadInput."""
+        if match := _MACHINE_ID.fullmatch(_lowered(text)):
+            return cls(match["subscription"], match["group"], match["name"])
+        raise BadInput(
+            f"{quoted(text)} is no virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
+            "/providers/Microsoft.Compute/virtualMachines/<name>"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.group_id}/providers/microsoft.compute/virtualmachines/{self.name}"
+
+    @property
+    def group_id(self) -> str:
+        return f"/subscriptions/{self.subscription}/resourcegroups/{self.group}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image of a machine. `key` names image and version: machines that share it behave alike."""
+
+    kind: ImageKind
+    key: str = ""
+
+    @property
+    def customized(self) -> bool:
+        return self.kind is not ImageKind.MARKETPLACE
+
+    @property
+    def version(self) -> str:
+        """The version that `key` ends with; "" where an image has none."""
+        match = GALLERY_IMAGE.fullmatch(self.key)
+        if match:
+            return match["version"] or ""
+        return self.key.rpartition(":")[2] if self.key.count(":") == _MARKETPLACE_PARTS else ""
+
+
+@dataclass(frozen=True)
+class PatchStatus:
+    """The newest assessment or installation as the instance view shows it (`patchStatus`), whoever started it."""
+
+    operation_id: str
+    status: str  # as Azure writes it: InProgress, Succeeded, Failed, CompletedWithWarnings, Unknown
+    started: datetime | None
+    modified: datetime | None
+
+    @property
+    def in_progress(self) -> bool:
+        return in_progress(self.status)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.status.lower() in ("succeeded", "completedwithwarnings")
+
+
+@dataclass(frozen=True)
+class PatchAssessment:
+    """What Graph's newest assessment of a machine says: the support state, and the patches that wait."""
+
+    state: SupportState
+    assessment_id: str = ""
+    assessed: datetime | None = None  # when that assessment started
+    status: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
+    reboot_pending: bool = False
+
+
+@dataclass(frozen=True)
+class Pending:
+    """How many patches wait on a machine, by what people ask for first."""
+
+    critical: int
+    security: int
+    other: int
+
+    @property
+    def urgent(self) -> int:
+        return self.critical + self.security
+
+
+@dataclass(frozen=True)
+class Group:
+    """What the machine's resource group adds: its tags, and who manages it."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    managed_by: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One virtual machine. What only the instance view tells is None when the value came from Graph."""
+
+    id: MachineId
+    vm_id: str
+    location: str
+    os_type: OsType
+    image: Image
+    created: datetime | None
+    provisioning_state: str
+    power: PowerState
+    tags: Mapping[str, str] = field(default_factory=dict)
+    group: Group | None = None  # None: not read yet
+    managed_by: str = ""
+    scale_set: str = ""
+    availability_set: str = ""
+    third_party_plan: bool = False
+    extensions_allowed: bool = True
+    patchers: PatchOrchestration = PatchOrchestration.UNKNOWN
+    os_name: str = ""
+    agent_ready: bool | None = None
+    agent_version: str = ""
+    busy_extensions: tuple[str, ...] | None = None
+    healthy: bool | None = None  # by the Application Health extension; None where there is none
+    reboot_pending: bool | None = None
+    assessment: PatchStatus | None = None
+    installation: PatchStatus | None = None
+    verdict: PatchAssessment | None = None  # None: Graph was not asked; ABSENT: it was, and shows nothing
+
+    @property
+    def summaries(self) -> tuple[PatchStatus, ...]:
+        return tuple(summary for summary in (self.assessment, self.installation) if summary)
+
+    @property
+    def pending(self) -> Pending:
+        """The patches that wait, as its newest assessment counted them."""
+        counts = self.verdict.counts if self.verdict else {}
+        critical, security = counts.get("critical", 0), counts.get("security", 0)
+        return Pending(critical, security, sum(counts.values()) - critical - security)
+
+    @property
+    def bucket(self) -> tuple[str, str]:
+        """(subscription, region): the machines that share one quota of patch calls."""
+        return self.id.subscription, self.location
+
+    def in_group(self, group: Group) -> "Machine":
+        return replace(self, group=group)
+
+
+def group_id(text: object) -> str:
+    """The lower-cased id of a resource group. Raises BadInput."""
+    if _GROUP_ID.fullmatch(lowered := _lowered(text)):
+        return lowered
+    raise BadInput(f"{quoted(text)} is no resource group id")
+
+
+def in_progress(status: str) -> bool:
+    """Whether a status of Azure's names an operation that has not ended (services differ in its letter case)."""
+    return status.lower() in ("inprogress", "notstarted", "accepted", "running")
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a number of patches, and no truth value, fraction or nonsense."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PATCHES
+
+
+def _lowered(text: object) -> str:
+    """An id in lower case; "" for what can be none."""
+    return text.lower() if isinstance(text, str) and _KELVIN_SIGN not in text else ""

@@ -1,0 +1,119 @@
+"""The words of a machine's progress: operation, phase, cause, state, and the step that follows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+
+class OperationKind(StrEnum):
+    """The two operations the app starts."""
+
+    ASSESS = "assess"
+    INSTALL = "install"
+
+
+class Phase(StrEnum):
+    QUEUED = "queued"  # claimed; a message is under way, or the sweep will send one
+    STARTING = "starting"  # between our decision and the recorded answer of the POST
+    RUNNING = "running"  # Azure has the operation
+    ENDED = "ended"  # it ended; Graph does not show it yet
+    HELD = "held"  # nothing in flight; not to be taken up before `not_before`
+
+
+class Cause(StrEnum):
+    """Why a machine is held, and so who or what ends the hold (facts: errors by class)."""
+
+    TRANSIENT = "transient"  # passes without anybody: retried with growing waits
+    CONFLICT = "conflict"  # another operation has the machine: looked at again
+    OWNER = "owner"  # a person must change something: a write or start of the machine releases it
+    NEVER = "never"  # cannot succeed in this state: looked at again weekly, or when the image changes
+
+
+OVERDUE = "overdue"  # the State of decision.py that a held operation has while it may still run
+
+
+class State(StrEnum):
+    """The one state of a machine: what people see, filter and alert on. docs/states.md explains each."""
+
+    DUE = "due"
+    QUEUED = "queued"
+    ASSESSING = "assessing"
+    INSTALLING = "installing"
+    CONFIRMING = "confirming"
+    SETTLING = "settling"
+    BUILDING = "building"
+    POWERED_OFF = "powered-off"
+    AGENT_NOT_READY = "agent-not-ready"
+    EXTENSIONS_FORBIDDEN = "extensions-forbidden"
+    BUSY = "busy"
+    GRAPH_BEHIND = "graph-behind"
+    WAITING_FOR_WINDOW = "waiting-for-window"
+    WAITING_FOR_CANARY = "waiting-for-canary"
+    WAITING_FOR_RING = "waiting-for-ring"
+    WAITING_FOR_GROUP = "waiting-for-group"
+    WAITING_FOR_SLOT = "waiting-for-slot"
+    BREAKER_OPEN = "breaker-open"
+    PAUSED = "paused"
+    ASSESSED = "assessed"
+    PATCHED = "patched"
+    NOTHING_SELECTED = "nothing-selected"
+    RECENTLY_PATCHED = "recently-patched"
+    REBOOT_PENDING = "reboot-pending"
+    PATCHED_BY_NOBODY = "patched-by-nobody"
+    UNSUPPORTED = "unsupported"
+    UNDETERMINED = "undetermined"
+    OPTED_OUT = "opted-out"
+    ON_HOLD = "on-hold"
+    BAD_TAG = "bad-tag"
+    MANAGED_ELSEWHERE = "managed-elsewhere"
+    SCHEDULED_ELSEWHERE = "scheduled-elsewhere"
+    MARKETPLACE = "marketplace"
+    OUT_OF_SCOPE = "out-of-scope"
+    SWITCHED_OFF = "switched-off"
+    HELD = "held"
+    OVERDUE = OVERDUE
+
+
+# Settings and tags say it, whatever became of earlier operations.
+POLICY_STATES = (
+    State.OUT_OF_SCOPE,
+    State.SWITCHED_OFF,
+    State.MANAGED_ELSEWHERE,
+    State.MARKETPLACE,
+    State.BAD_TAG,
+    State.OPTED_OUT,
+    State.ON_HOLD,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What follows for a machine. `remedy` is for a person ("" when there is nothing to do); `when` if it is known."""
+
+    state: State
+    reason: str
+    remedy: str = ""
+    when: datetime | None = None
+    cause: Cause = Cause.OWNER  # who ends a wait or a leave, when it has to be remembered
+    verb: ClassVar[str]
+
+
+class Assess(Step):
+    verb = "assess"
+
+
+class Install(Step):
+    verb = "install"
+
+
+class Wait(Step):
+    """Not now; something is expected to change."""
+
+    verb = "wait"
+
+
+class Leave(Step):
+    """Not ours to do, until somebody changes something."""
+
+    verb = "leave"

@@ -1,0 +1,1 @@
+"""What the owner wants: settings, tags, windows. May import model."""

@@ -1,0 +1,242 @@
+"""When installations may run: maintenance windows and black-outs, asked about one moment.
+
+One rule decides everything: a window is open exactly while a wall clock in its zone shows a time inside it. Clock
+changes need no rules of their own then. In spring the skipped times never show, so a start or an end among them falls
+on the change; in autumn the repeated times show twice, so both passes of an hour inside a window are open, and a window
+that starts or ends among them is open in each pass only while the clock shows its times, and closed between.
+
+Nothing here reads a clock: `now` is an argument. No question goes further ahead than HORIZON.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from heapq import merge
+from typing import NamedTuple
+
+from functions.policy.zones import DAY, Span, clocks, without_zone
+
+# How far ahead opens() looks, and the end closes() gives for what does not close before. Longer than a year, so that
+# every window that opens at all in a year is found, and far longer than any installation.
+HORIZON = timedelta(days=400)
+
+
+WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+NTH = {"1st": 1, "2nd": 2, "3rd": 3, "4th": 4, "last": 0}
+
+
+_NTH_NAMES = {number: name for name, number in NTH.items()}
+
+
+@dataclass(frozen=True)
+class Blackouts:
+    """Whole local days in which nothing is open: spans in order that do not touch, and the text as we would write it.
+
+    A clock that is set back just after midnight shows the evening before again; the black-out goes on through it.
+    """
+
+    spans: tuple[Span, ...] = ()
+    text: str = ""
+
+    def ends(self, now: datetime) -> datetime | None:
+        """The end of the black-out that `now` lies in, None when it lies in none."""
+        return next((span.end for span in self.spans if span.start <= now < span.end), None)
+
+    def starts(self, now: datetime) -> datetime | None:
+        """The start of the next black-out after `now`, None when there is none."""
+        return next((span.start for span in self.spans if span.start > now), None)
+
+
+NO_BLACKOUTS = Blackouts()
+
+
+@dataclass(frozen=True)
+class Weekly:
+    """Days of the week, Monday being 0."""
+
+    weekdays: frozenset[int]
+
+    def since(self, first: date) -> Iterator[date]:
+        """These days from `first` on, in order, without end."""
+        day = first
+        while True:
+            if day.weekday() in self.weekdays:
+                yield day
+            day += DAY
+
+    def __str__(self) -> str:
+        if len(self.weekdays) == len(WEEKDAYS):
+            return "daily"
+        runs: list[list[int]] = []
+        for number in sorted(self.weekdays):
+            if runs and runs[-1][-1] == number - 1:
+                runs[-1].append(number)
+            else:
+                runs.append([number])
+        return ",".join(_run_text([WEEKDAYS[number] for number in run]) for run in runs)
+
+
+@dataclass(frozen=True)
+class Monthly:
+    """The nth (0: the last) weekday of each month, some days later or earlier."""
+
+    nth: int
+    weekday: int
+    offset_days: int = 0
+
+    def since(self, first: date) -> Iterator[date]:
+        """These days from `first` on, in order, without end."""
+        offset = timedelta(days=self.offset_days)
+        month = (first - offset).replace(day=1)
+        while True:
+            first_weekday = month + (self.weekday - month.weekday()) % 7 * DAY
+            # The 0th is a week before the 1st: the last one of the month before.
+            day = first_weekday + (self.nth - 1) * 7 * DAY + offset
+            if day >= first:
+                yield day
+            month = (month + 31 * DAY).replace(day=1)
+
+    def __str__(self) -> str:
+        offset = f" {self.offset_days:+d}d" if self.offset_days else ""
+        return f"{_NTH_NAMES[self.nth]} {WEEKDAYS[self.weekday]}{offset}"
+
+
+@dataclass(frozen=True)
+class Window:
+    """Times on certain days in one zone. It belongs to the day it starts on, though it may end on the next."""
+
+    days: Weekly | Monthly
+    start: timedelta  # what the clock shows, counted from the day's midnight
+    end: timedelta  # likewise, and above 24 hours when it is on the next day
+    zone: str
+
+    def spans(self, since: datetime, until: datetime) -> Iterator[Span]:
+        """When it is open between two instants, in order. Neighbours may touch where days or years do."""
+        for clock in clocks(self.zone, since, until):
+            last_shown = without_zone(clock.end + clock.offset)
+            for times in self._times_from(without_zone(clock.start + clock.offset).date() - DAY):
+                if times.start >= last_shown:
+                    break
+                if span := clock.when_shown(times):
+                    yield span
+
+    def _times_from(self, first: date) -> Iterator[Span]:
+        """Its times on the days from `first` on, as the wall clock shows them, in order, without end."""
+        if self._is_always:
+            yield Span(datetime.combine(first, time.min), datetime.combine(date.max, time.min))
+            return
+        for day in self.days.since(first):
+            midnight = datetime.combine(day, time.min)
+            yield Span(midnight + self.start, midnight + self.end)
+
+    @property
+    def _is_always(self) -> bool:
+        """Whether it never closes: worth knowing, since each look would go through 400 days that touch."""
+        return self.end - self.start == DAY and isinstance(self.days, Weekly) and len(self.days.weekdays) == 7
+
+    def __str__(self) -> str:
+        end = self.end if self.end <= DAY else self.end - DAY
+        return f"{self.days} {_time_text(self.start)}-{_time_text(end)} {self.zone}"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """What has to hold at once: of each group some window is open. No group at all is `any`: always open."""
+
+    groups: tuple[tuple[Window, ...], ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As we would write it, each zone named. Of both() it is for people: 'and' is not part of the grammar."""
+        return " and ".join("; ".join(map(str, group)) for group in self.groups) or "any"
+
+    def closes(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
+        """The end of the open stretch that holds `now`, at most now + HORIZON; None when closed at `now`."""
+        now = _instant(now)
+        if blackouts.ends(now):
+            return None
+        ends = [_end_of_stretch(group, now) for group in self.groups]
+        if any(end == now for end in ends):
+            return None
+        return min([now + HORIZON, *ends, *filter(None, [blackouts.starts(now)])])
+
+    def opens(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
+        """The start of the next open stretch after `now` (and after the one that holds it); None within HORIZON."""
+        now = _instant(now)
+        if end := self.closes(now, blackouts):
+            return self._first(end, now + HORIZON, blackouts)
+        known = _closed_until.get((self, blackouts))
+        if known is None or not known.asked <= now < known.until:
+            opens = self._first(now, now + HORIZON, blackouts)
+            known = _Closed(now, opens or now + DAY, opens)
+            if len(_closed_until) >= _CLOSED_KEPT:
+                _closed_until.clear()
+            _closed_until[self, blackouts] = known
+        return known.opens
+
+    def _first(self, moment: datetime, horizon: datetime, blackouts: Blackouts) -> datetime | None:
+        """The first instant from `moment` on at which all are open and no black-out is; None before `horizon`."""
+        while moment < horizon:
+            # Each step goes to the latest of what is waited for, so nothing that is open for all is stepped over.
+            starts = [_first_open(group, moment, horizon) for group in self.groups]
+            later = max([moment, *starts, *filter(None, [blackouts.ends(moment)])])
+            if later == moment:
+                return moment
+            moment = later
+        return None
+
+
+class _Closed(NamedTuple):
+    """What opens() found when asked while closed. It stays so until then; "never" is looked for again after a day."""
+
+    asked: datetime
+    until: datetime
+    opens: datetime | None
+
+
+# Remembered: a sweep asks for every machine that waits, and two windows that never meet are 400 days to look through.
+_closed_until: dict[tuple[Windows, Blackouts], _Closed] = {}
+
+
+_CLOSED_KEPT = 1000
+
+
+ANY = Windows()
+
+
+def both(one: Windows, other: Windows) -> Windows:
+    """Open only while both are: how a tag narrows a setting. It may be never, which opens() says."""
+    return Windows(tuple(dict.fromkeys(one.groups + other.groups)))
+
+
+def _end_of_stretch(group: tuple[Window, ...], now: datetime) -> datetime:
+    """The end of the stretch that holds `now`, over windows that overlap or touch; `now` itself when closed."""
+    end = now
+    for span in merge(*(window.spans(now, now + HORIZON) for window in group)):
+        if span.start > end:
+            break
+        end = max(end, span.end)
+    return end
+
+
+def _first_open(group: tuple[Window, ...], since: datetime, until: datetime) -> datetime:
+    """The first instant from `since` on at which one of them is open; `until` when none is before."""
+    firsts = (next(window.spans(since, until), None) for window in group)
+    return min((span.start for span in firsts if span), default=until)
+
+
+def _instant(now: datetime) -> datetime:
+    if now.tzinfo is None:
+        raise ValueError(f"a moment without a zone says nothing: {now.isoformat()}")
+    return now.astimezone(UTC)
+
+
+def _run_text(names: list[str]) -> str:
+    return f"{names[0]}-{names[-1]}" if len(names) > 2 else ",".join(names)
+
+
+def _time_text(after_midnight: timedelta) -> str:
+    minutes = int(after_midnight.total_seconds()) // 60
+    return f"{minutes // 60:02}:{minutes % 60:02}"

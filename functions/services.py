@@ -1,0 +1,56 @@
+"""Dependencies injected into every step: Azure clients, ledger, queues, clock, randomness.
+
+Steps create none themselves.
+"""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from functions.cloud.arm import ResourceManager
+from functions.cloud.ledger import Ledger
+from functions.cloud.queue import StorageQueues, WorkQueue
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
+from functions.cloud.tables import StorageTable
+from functions.policy.settings import FIRST_DEPLOYMENT_MARGIN, Settings
+
+
+@dataclass
+class Services:
+    """One set per process and event loop."""
+
+    settings: Settings
+    compute: ResourceManager
+    graph: ResourceGraph
+    ledger: Ledger
+    queue: WorkQueue
+    clock: Callable[[], datetime]
+    jitter: Callable[[], float] = random.random
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    token: Callable[[], str] = field(default=lambda: secrets.token_hex(8))
+    _first_deployment: datetime | None = None
+
+    async def created_after(self) -> datetime:
+        """Machines older than this are out of scope: the setting, or the time the first sweep or event wrote once."""
+        if self.settings.created_after is not None:
+            return self.settings.created_after
+        if self._first_deployment is None:
+            self._first_deployment = await self.ledger.first_deployment(self.clock() - FIRST_DEPLOYMENT_MARGIN)
+        return self._first_deployment
+
+
+def connect(settings: Settings, clock: Callable[[], datetime]) -> Services:
+    """The real doors. Opens no connection yet: the first call of each does."""
+    access = Session(settings, clock)
+    return Services(
+        settings,
+        compute=ResourceManager(access),
+        graph=ResourceGraph(access),
+        ledger=Ledger(StorageTable(access)),
+        queue=StorageQueues(access),
+        clock=clock,
+    )

@@ -1,0 +1,18 @@
+"""A message that failed five times: its machine is held with that reason, and a later sweep resumes it."""
+
+from functions import journal
+from functions.cloud.queue import Message
+from functions.model.state import Cause, OperationKind, State
+from functions.services import Services
+from functions.steps.holds import hold_for
+from functions.steps.start import current_claim
+
+REMEDY = "Look for step.failed lines of this function; the machine is tried again by itself."
+
+
+async def on_message(doors: Services, message: Message, kind: OperationKind) -> None:
+    """Raises CloudError when the ledger does not answer: the message then stays and is read again later."""
+    journal.write("message.poisoned", machine=message.machine, kind=kind)
+    if stored := await current_claim(doors, message, kind):
+        reason = f"its {kind} message failed five times"
+        await hold_for(doors, stored, Cause.TRANSIENT, State.HELD, reason, REMEDY)

@@ -1,0 +1,363 @@
+"""The sweep: track what is in flight, find what may need something, plan, dispatch. It reads top to bottom.
+
+Only one sweep dispatches at a time (a lease in the ledger). A stage that gets no answer decides nothing: the sweep goes
+on with what does not depend on it, and then fails, saying what it could not do.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from functions import journal
+from functions.cloud.errors import CloudError, Gone
+from functions.cloud.ledger import Stored, SweepLease
+from functions.cloud.rows import LeftAlone, place_of
+from functions.decisions.decision import next_step, pending_step
+from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
+from functions.decisions.rollout import current
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
+from functions.model.record import OVERDUE_MARGIN, Record, requeue
+from functions.model.state import Assess, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.model.text import BadInput
+from functions.policy.settings import Mode
+from functions.services import Services
+from functions.steps import report, track
+from functions.steps.holds import forget, hold_step
+from functions.steps.start import new_claim, send, why_stopped
+
+BATCH = 100  # hand-outs between two renewals of the lease
+
+
+TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
+
+
+class SweepFailed(Exception):
+    """One or more stages of a sweep got no answer. The text names them."""
+
+
+@dataclass
+class Sweep:
+    """What one sweep knows: the rows of the ledger, and which stages failed."""
+
+    doors: Services
+    rows: dict[MachineId, Stored] = field(default_factory=dict)
+    left_alone: dict[tuple[str, str], LeftAlone] = field(default_factory=dict)  # by PartitionKey and RowKey
+    own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
+    failed: list[str] = field(default_factory=list)
+
+    async def load(self) -> None:
+        """Reads every row: the table is as small as the work."""
+        self.rows, self.left_alone = {}, {}
+        async for item in self.doors.ledger.all():
+            if isinstance(item, LeftAlone):
+                self.left_alone[item.place] = item
+            else:
+                self.rows[item.record.machine] = item
+
+    def fail(self, stage: str, error: CloudError | BadInput) -> None:
+        journal.write("sweep.failed", stage=stage, problem=error)
+        self.failed.append(stage)
+
+
+async def run(doors: Services) -> None:
+    """One sweep. Raises SweepFailed, or CloudError when the ledger itself does not answer."""
+    lease = await doors.ledger.take_sweep(doors.token(), doors.clock())
+    if lease is None:
+        journal.write("sweep.skipped")
+        return
+    sweep = Sweep(doors)
+    try:
+        await _sweep(sweep, lease)
+    finally:
+        await lease.release(doors.clock())
+    if sweep.failed:
+        raise SweepFailed(f"no answer for: {', '.join(sweep.failed)}; nothing was decided on it")
+
+
+async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
+    doors, started = sweep.doors, sweep.doors.clock()
+    await sweep.load()
+    for newer in sweep.left_alone.values():
+        journal.write("ledger.newer", problem=newer)
+    try:
+        if sweep.rows:  # with nothing in flight there is nothing to settle, and nothing to read again
+            await track.operations(doors, sweep.rows.values())
+            await sweep.load()
+            await track.confirm(doors, sweep.rows.values())
+            await sweep.load()
+            await lease.renew(doors.clock())
+        candidates = [candidate async for candidate in find(sweep)] if doors.settings.mode is not Mode.OFF else []
+    except (CloudError, BadInput) as error:
+        sweep.fail("find", error)
+        candidates = []
+    plan = await _plan(sweep, candidates)
+    handed_out = await dispatch(sweep, plan, lease)
+    await _report(sweep, plan)
+    journal.write(
+        "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
+        waiting=len(plan.waits), seconds=doors.clock() - started,
+    )  # fmt: skip
+
+
+async def _report(sweep: Sweep, plan: Plan) -> None:
+    doors = sweep.doors
+    report.limits(plan.waits)
+    stages: dict[str, Callable[[], Awaitable[None]]] = {
+        "poison": lambda: report.poison(doors),
+        "fleet": lambda: report.fleet(doors),
+        "census": lambda: report.census(doors, sweep.rows, plan.waits),
+    }
+    for stage, tell in stages.items():
+        try:
+            await tell()
+        except CloudError as error:
+            sweep.fail(stage, error)
+
+
+async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
+    """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all."""
+    doors = sweep.doors
+    created_after = await doors.created_after()
+    due = await _due_by_ledger(sweep)
+    async for machine in doors.graph.due_machines(created_after, doors.clock()):
+        due.setdefault(machine.id, machine)
+    groups = await doors.graph.groups(machine.id.group_id for machine in due.values())
+    for machine in due.values():
+        group = groups.get(machine.id.group_id) or await _group_not_in_graph(doors, machine, groups)
+        if group is None:
+            continue  # no answer about its group is no answer about its tags: the next sweep asks again
+        machine = machine.in_group(group)
+        stored = sweep.rows.get(machine.id)
+        if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
+            if stored.record.younger_than(machine):
+                continue  # Graph still shows the one that had this name before: it says nothing about the row's
+            await forget(doors, stored)
+            del sweep.rows[machine.id]
+            stored = None
+        record = stored.record if stored else None
+        now = doors.clock()
+        if pending_step(record, now):
+            continue
+        step = next_step(machine, record, doors.settings, created_after, now)
+        if isinstance(step, Assess | Install):
+            yield Candidate(machine, step)
+        elif doors.settings.mode is Mode.PLAN and isinstance(step, Wait):
+            sweep.own_waits[machine.id] = step
+        elif stored:
+            await _still_waits(sweep, stored, step)
+
+
+async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
+    """Machines whose hold is over: Graph may not list them as due, and one that is gone must not be kept."""
+    doors, now = sweep.doors, sweep.doors.clock()
+    held = [stored for stored in sweep.rows.values() if stored.record.due_again(now)]
+    found: dict[MachineId, Machine] = {}
+    async for machine in doors.graph.named_machines(str(stored.record.machine) for stored in held):
+        found[machine.id] = machine
+    for stored in held:
+        if stored.record.machine not in found and (machine_now := await _not_in_graph(doors, stored)):
+            found[machine_now.id] = machine_now
+    return found
+
+
+async def _not_in_graph(doors: Services, stored: Stored) -> Machine | None:
+    """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
+    try:
+        machine = await doors.compute.machine(stored.record.machine)
+    except Gone:
+        await forget(doors, stored)
+        return None
+    except (CloudError, BadInput) as error:
+        journal.write("machine.unreadable", where="ARM", machine=stored.record.machine, problem=error)
+        return None
+    return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+
+
+async def _group_not_in_graph(doors: Services, machine: Machine, groups: dict[str, Group]) -> Group | None:
+    """Graph does not show the resource group (yet, or to this identity): ARM is asked, once a group."""
+    try:
+        group = groups[machine.id.group_id] = await doors.compute.group(machine.id)
+    except (CloudError, BadInput) as error:
+        remedy = "Give the app's identity the right to read the resource group."
+        journal.write("machine.unreadable", where="resource group", machine=machine.id, problem=error, remedy=remedy)
+        return None
+    return group
+
+
+async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
+    """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
+    if isinstance(step, Leave):
+        await sweep.doors.ledger.delete(stored)
+    else:
+        await hold_step(sweep.doors, stored, step)
+
+
+async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
+    """What goes now. A pause, or an answer that is missing, plans nothing."""
+    doors = sweep.doors
+    nothing = Plan((), {}, {})
+    if doors.settings.mode is not Mode.PLAN and (reason := await why_stopped(doors)):
+        journal.write("app.paused", reason=reason, due=len(candidates))
+        wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
+        return Plan((), {item.machine.id: wait for item in candidates}, {})
+    rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
+    left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
+    candidates = [item for item in candidates if item.machine.id not in left]
+    try:
+        images = await _images(
+            sweep, {item.machine.image.key for item in candidates if item.kind is OperationKind.INSTALL}
+        )
+        candidates = [
+            item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images
+        ]
+        troubled = await _troubled_groups(sweep, candidates)
+    except (CloudError, BadInput) as error:
+        sweep.fail("plan", error)
+        return nothing
+    plan = make_plan(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+    return replace(plan, waits={**plan.waits, **left})
+
+
+def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
+    """A machine whose row this app must not touch takes nobody's place: not as a canary, and not in a cap."""
+    if (newer := sweep.left_alone.get(place_of(machine))) is None:
+        return None
+    remedy = "Deploy the newer release again; correct or delete a row that no release can read."
+    return Wait(State.HELD, f"left alone: {newer}", remedy)
+
+
+def _held_by_others(sweep: Sweep) -> list[Record]:
+    """What the rows of a newer release have in flight, as far as this one understands it: it fills caps all the same.
+
+    Not for ever: this one does not see it end.
+    """
+    now = sweep.doors.clock()
+    records = [newer.record for newer in sweep.left_alone.values() if newer.record]
+    return [each for each in records if now < (each.begun_at or each.due_at) + each.limit + OVERDUE_MARGIN]
+
+
+async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
+    """The images' records. One of a newer version is left out, and its machines with it."""
+    records = {}
+    for key in sorted(keys):
+        try:
+            records[key] = (await sweep.doors.ledger.image(key)).record if key else ImageRecord("")
+        except LeftAlone as newer:
+            journal.write("ledger.newer", image=key, problem=newer)
+    return records
+
+
+async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
+    """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is."""
+    doors = sweep.doors
+    wanted = sorted({item.wishes.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
+    troubled: dict[tuple[str, str], str] = {}
+    async for member in doors.graph.group_members(wanted):
+        stored = sweep.rows.get(member.machine)
+        if not member.running or (stored and _unwell(stored.record, doors.clock())):
+            troubled[member.machine.subscription, member.group] = member.machine.name
+    return troubled
+
+
+def _unwell(record: Record, now: datetime) -> bool:
+    """Held after an installation for trouble of its own. One whose hold is over must not stand in its own way."""
+    held = record.phase is Phase.HELD and record.kind is OperationKind.INSTALL and not record.due_again(now)
+    return held and record.state in TROUBLE
+
+
+async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
+    """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
+    doors, done = sweep.doors, 0
+    if doors.settings.mode is Mode.PLAN:
+        _say(sweep, plan)
+        return 0
+    lost = await _open_rounds(sweep, plan, lease)
+    hand_outs = [item for item in plan.hand_outs if not _of_image(item, lost)]
+    for start in range(0, len(hand_outs), BATCH):
+        if not await lease.renew(doors.clock()):
+            journal.write("sweep.skipped", reason="the lease ran out", left=len(hand_outs) - start)
+            break
+        batch = hand_outs[start : start + BATCH]
+        results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
+        for result in results:
+            if isinstance(result, CloudError):
+                sweep.fail("hand-out", result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                done += result
+    return done
+
+
+async def _open_rounds(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
+    """Writes the rounds that this plan opens. Returns the images whose row could not be moved: none of theirs goes."""
+    lost = set()
+    for record in plan.opened.values():
+        stored = await sweep.doors.ledger.image(record.image)
+        # On the row as it is by now: a person may have closed its breaker since the plan was made.
+        fresh = current(stored.record, sweep.doors.settings, record.opened or sweep.doors.clock())
+        if fresh == stored.record:
+            continue
+        if not await lease.renew(sweep.doors.clock()) or not await sweep.doors.ledger.put_image(stored, fresh):
+            lost.add(record.image)
+            continue
+        journal.write("round.opened", image=record.image, cutoff=fresh.opened)
+    return lost
+
+
+def _of_image(item: Dispatch, images: set[str]) -> bool:
+    candidate = item.candidate
+    return candidate is not None and candidate.kind is OperationKind.INSTALL and candidate.machine.image.key in images
+
+
+def _say(sweep: Sweep, plan: Plan) -> None:
+    """PATCH_MODE=plan: what would be done, for whom, when and why; the waits included."""
+    doors = sweep.doors
+    now = doors.clock()
+    for item in plan.hand_outs:
+        if item.candidate:
+            step = item.candidate.step
+            journal.write(
+                "machine.planned", machine=item.machine, verb=step.verb, reason=step.reason, when=now + item.delay
+            )
+    for place, (machine, waiting) in enumerate(plan.waits.items()):
+        step = with_eta(waiting, place, doors.settings, now)
+        _say_wait(machine, step)
+    for machine, step in sweep.own_waits.items():
+        _say_wait(machine, step)
+
+
+def _say_wait(machine: MachineId, step: Step) -> None:
+    journal.write(
+        "machine.planned", machine=machine, verb=step.verb, state=step.state, reason=step.reason, when=step.when
+    )
+
+
+async def _send(sweep: Sweep, item: Dispatch) -> bool:
+    doors, stored = sweep.doors, sweep.rows.get(item.machine)
+    due_at = doors.clock() + item.delay
+    if item.candidate is None:
+        if stored is None:
+            return False
+        return await send(doors, stored, requeue(stored.record, doors.token(), due_at, sent=True), item.delay)
+    kind, machine = item.candidate.kind, item.candidate.machine
+    record = new_claim(doors, machine, kind, due_at=due_at, previous=stored.record if stored else None)
+    claimed = await send(doors, stored, record, item.delay)
+    if claimed:
+        journal.write(
+            f"{'assessment' if item.candidate.kind == 'assess' else 'installation'}.queued", machine=item.machine,
+            reason=item.candidate.step.reason, delay_seconds=item.delay,
+        )  # fmt: skip
+    return claimed
+
+
+async def fleet_states(doors: Services) -> list[tuple[Machine, Step]]:
+    """The state of every machine now, the fleet's limits included. For people who ask, and for the demo."""
+    sweep = Sweep(doors)
+    await sweep.load()
+    seen = [item async for item in report.states(doors, sweep.rows, {})]
+    due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
+    waits = (await _plan(sweep, due)).waits
+    return [(machine, waits.get(machine.id, step)) for machine, step in seen]

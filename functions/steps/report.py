@@ -1,0 +1,164 @@
+"""What a sweep tells people: poison queues, the fleet in numbers, its limits, and once a day every machine.
+
+Each report stands alone: one without an answer fails by itself. Nothing here dispatches or records an outcome.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime, timedelta
+
+from functions import journal
+from functions.cloud.ledger import Stored
+from functions.decisions.compliance import compliance
+from functions.decisions.decision import displayed_step
+from functions.model.machine import Machine, MachineId
+from functions.model.record import Record
+from functions.model.state import Assess, Install, Phase, State, Step
+from functions.services import Services
+
+CENSUS_BATCH = 1000
+
+
+CENSUS_PAUSE_SECONDS = 1.0  # between two batches: the host carries 290 journal lines a second without losing one
+
+
+A_DAY = timedelta(days=1)
+
+
+SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
+
+
+Rows = Mapping[MachineId, Stored]
+
+
+Steps = Mapping[MachineId, Step]
+
+
+async def poison(doors: Services) -> None:
+    """How many messages lie in the poison queues, and since when."""
+    known = await doors.ledger.remembered("poison")
+    now = doors.clock().isoformat(timespec="seconds")
+    # A message that some function keeps trying to read is invisible most of the time: then our first sight counts.
+    found = {item.queue: item for item in await doors.queue.poison()}
+    note = {name: item.since.isoformat() if item.since else known.get(name, now) for name, item in found.items()}
+    for name, item in found.items():
+        journal.write("poison.found", queue=name, count=item.count, since=note[name])
+    if note != known:
+        await doors.ledger.remember("poison", note)
+
+
+async def fleet(doors: Services) -> None:
+    """Machines by support state and image."""
+    for row in await doors.graph.fleet_counts():
+        journal.write(
+            "fleet.counted",
+            support_state=row.get("state_name"),
+            image=row.get("image_name"),
+            machines=row.get("machines"),
+        )
+
+
+def limits(waits: Steps) -> None:
+    """How many due machines wait for a limit of the fleet, and for which: a line a reason, not a line a machine."""
+    for (state, reason), count in Counter((step.state, step.reason) for step in waits.values()).items():
+        journal.write("fleet.limited", state=state, reason=reason, machines=count)
+
+
+async def census(doors: Services, rows: Rows, waits: Steps) -> None:
+    """Once a day: one line for every machine in scope, and one for a failure that many of an image share."""
+    today = doors.clock().date().isoformat()
+    if (await doors.ledger.remembered("census")).get("day") == today:
+        return
+    oldest, installed = await doors.graph.oldest_patches(), await doors.graph.last_installations()
+    counted = 0
+    async for machine, step in states(doors, rows, waits):
+        _count(doors, machine, step, oldest.get(str(machine.id)), installed.get(str(machine.id)))
+        counted += 1
+        if counted % CENSUS_BATCH == 0:
+            await doors.sleep(CENSUS_PAUSE_SECONDS)
+    for (what, which, reason), names in _grouped(stored.record for stored in rows.values()).items():
+        journal.write(
+            "failures.grouped", shared=what, value=which, reason=reason, count=len(names), machines=", ".join(names)
+        )
+    await doors.ledger.remember("census", {"day": today})
+
+
+def _count(
+    doors: Services, machine: Machine, step: Step, oldest_patch: datetime | None, last_installed: datetime | None
+) -> None:
+    settings, verdict, pending = doors.settings, machine.verdict, machine.pending
+    counted = verdict is not None and bool(verdict.counts)
+    journal.write(
+        "machine.counted",
+        machine=machine.id,
+        image=machine.image.key,
+        image_kind=machine.image.kind,
+        image_version=machine.image.version,
+        os=machine.os_type,
+        region=machine.location,
+        owner=owner_of(machine, settings.owner_tag),
+        created=machine.created,
+        support_state=verdict.state if verdict else None,
+        patchers=machine.patchers,
+        verb=step.verb,
+        state=step.state,
+        reason=step.reason,
+        remedy=step.remedy,
+        when=step.when,
+        pending_critical=pending.critical if counted else None,
+        pending_security=pending.security if counted else None,
+        pending_other=pending.other if counted else None,
+        reboot_pending=verdict.reboot_pending if verdict else None,
+        oldest_security=oldest_patch,
+        last_assessed=verdict.assessed if verdict else None,
+        last_installed=last_installed,
+        compliance=compliance(machine, oldest_patch, last_installed, settings.sla, doors.clock()),
+        sla_days=settings.sla / A_DAY,
+    )
+
+
+def owner_of(machine: Machine, tag: str) -> str:
+    """The owner by the machine's own tag, else by its resource group's."""
+    return machine.tags.get(tag) or (machine.group.tags.get(tag, "") if machine.group else "")
+
+
+async def states(doors: Services, rows: Rows, waits: Steps) -> AsyncIterator[tuple[Machine, Step]]:
+    """Every machine in scope with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
+    batch: list[Machine] = []
+    async for machine in doors.graph.census():
+        batch.append(machine)
+        if len(batch) == CENSUS_BATCH:
+            async for item in _states_of(doors, batch, rows, waits):
+                yield item
+            batch = []
+    async for item in _states_of(doors, batch, rows, waits):
+        yield item
+
+
+async def _states_of(
+    doors: Services, machines: list[Machine], rows: Rows, waits: Steps
+) -> AsyncIterator[tuple[Machine, Step]]:
+    created_after = await doors.created_after()
+    groups = await doors.graph.groups(machine.id.group_id for machine in machines)
+    for machine in machines:
+        record = rows[machine.id].record if machine.id in rows else None
+        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
+        now = doors.clock()
+        if record and record.phase is Phase.HELD and not record.same_machine(machine):
+            record = None  # a hold of the machine that had this name before, or of its former image
+        step = displayed_step(known, record, doors.settings, created_after, now)
+        if isinstance(step, Assess | Install):
+            step = waits.get(machine.id, step)
+        yield known, step
+
+
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]:
+    """The same failure on three or more machines of an image, operating system or agent: one thing to look at."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for record in records:
+        if record.phase is not Phase.HELD or not record.attempts or record.state != State.HELD:
+            continue
+        for what, which in (("image", record.image), ("os", record.os), ("agent", record.agent)):
+            if which:
+                groups.setdefault((what, which, record.reason), []).append(record.machine.name)
+    return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}

@@ -1,0 +1,239 @@
+"""Small builders that the tests share: a machine that is due for an installation, its settings, a queue in memory.
+
+A test names only what it is about: `a_machine(power=PowerState.STOPPED)`, `settings(PATCH_MODE="assess")`. Settings go
+through the app's own reader, so that a test cannot hold a value which no app setting could give.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from functions.cloud.errors import Gone
+from functions.cloud.queue import MAX_DELAY_SECONDS, QUEUES, Message, Poison
+from functions.model.machine import (
+    Group,
+    Image,
+    ImageKind,
+    Machine,
+    MachineId,
+    OsType,
+    PatchAssessment,
+    PatchOrchestration,
+    PatchStatus,
+    PowerState,
+    SupportState,
+)
+from functions.model.record import Record
+from functions.model.state import OperationKind, Phase
+from functions.policy.settings import Settings, read_settings
+
+PAYLOADS = Path(__file__).parent.parent / "payloads"
+REPOSITORY = Path(__file__).parent.parent.parent
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+
+SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
+VM_ID = "00000000-0000-0000-0000-0000000000a1"
+ASSESSMENT = "68f8b292-dfc2-4646-9781-33cc88631968"
+INSTALLATION = "68f8b292-dfc2-4646-9981-33cc88631968"
+OPERATION = "ef006a14-6e54-4c14-850b-e81996f3ed81"
+GALLERY_IMAGE = (
+    f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-images/providers/microsoft.compute"
+    "/galleries/g/images/web/versions/1.0.0"
+)
+OPERATION_URL = (
+    f"https://management.azure.com/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/westeurope"
+    f"/operations/{OPERATION}?p=0&api-version=2024-11-01&t=1&c=cert&s=signature&h=hash"
+)
+
+# What an app must be given: where its storage is, and when its sweep runs.
+REQUIRED: Mapping[str, str] = {
+    "AzureWebJobsStorage__accountName": "patcherstorage",
+    "RECONCILE_SCHEDULE": "0 */5 * * * *",
+}
+
+
+def settings(**environ: str) -> Settings:
+    """The settings of an app that may install at any time, with the named app settings put in."""
+    return read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_WINDOW": "any", **environ})
+
+
+def machine_id(name: str = "vm-01", group: str = "rg-prod", subscription: str = SUBSCRIPTION) -> MachineId:
+    return MachineId(subscription, group, name)
+
+
+def a_verdict(**changes: Any) -> PatchAssessment:
+    """Supported, found an hour ago, with three patches of the default classifications and one other waiting."""
+    verdict = PatchAssessment(
+        state=SupportState.SUPPORTED,
+        assessment_id=ASSESSMENT,
+        assessed=NOW - HOUR,
+        status="Succeeded",
+        counts={"critical": 1, "security": 2, "other": 1},
+    )
+    return replace(verdict, **changes)
+
+
+def a_summary(**changes: Any) -> PatchStatus:
+    """An assessment or installation that succeeded an hour ago."""
+    return replace(PatchStatus(ASSESSMENT, "Succeeded", NOW - HOUR, NOW - HOUR + 2 * MINUTE), **changes)
+
+
+def a_machine(**changes: Any) -> Machine:
+    """A Linux machine from a gallery image, two days old, ready, as its instance view and Graph show it: to install."""
+    machine = Machine(
+        id=machine_id(),
+        vm_id=VM_ID,
+        location="westeurope",
+        os_type=OsType.LINUX,
+        image=Image(ImageKind.GALLERY, GALLERY_IMAGE),
+        created=NOW - 2 * DAY,
+        provisioning_state="Succeeded",
+        power=PowerState.RUNNING,
+        group=Group(),
+        patchers=PatchOrchestration.US,
+        agent_ready=True,
+        busy_extensions=(),
+        verdict=a_verdict(),
+    )
+    return replace(machine, **changes)
+
+
+def a_record(**changes: Any) -> Record:
+    """A claim for an assessment whose message is under way."""
+    record = Record(
+        machine=machine_id(),
+        phase=Phase.QUEUED,
+        kind=OperationKind.ASSESS,
+        token="token-1",
+        vm_id=VM_ID,
+        image=GALLERY_IMAGE,
+        region="westeurope",
+        due_at=NOW,
+        sent=True,
+    )
+    return replace(record, **changes)
+
+
+def an_arm_machine(**changes: Any) -> dict[str, Any]:
+    """GET virtualMachines/{name}?$expand=instanceView, as far as the app reads it. `changes` are merged in, deep."""
+    body: dict[str, Any] = {
+        "id": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG-Prod/providers/Microsoft.Compute/virtualMachines/VM-01",
+        "location": "westeurope",
+        "tags": {},
+        "properties": {
+            "vmId": VM_ID.upper(),
+            "timeCreated": "2026-11-23T12:00:00.1234567+00:00",
+            "provisioningState": "Succeeded",
+            "storageProfile": {"osDisk": {"osType": "Linux"}, "imageReference": {"id": GALLERY_IMAGE}},
+            "osProfile": {"linuxConfiguration": {"patchSettings": {"patchMode": "ImageDefault"}}},
+            "instanceView": {
+                "vmAgent": {"statuses": [{"code": "ProvisioningState/succeeded", "displayStatus": "Ready"}]},
+                "statuses": [{"code": "ProvisioningState/succeeded"}, {"code": "PowerState/running"}],
+            },
+        },
+    }
+    return merged(body, changes)
+
+
+def a_graph_row(**changes: Any) -> dict[str, Any]:
+    """A row with the columns of queries/_machine_columns.kql."""
+    row: dict[str, Any] = {
+        "id": f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG-Prod/providers/Microsoft.Compute/virtualMachines/VM-01",
+        "location": "westeurope",
+        "tags": {},
+        "managedBy": "",
+        "plan": None,
+        "image": {"id": GALLERY_IMAGE},
+        "is_marketplace": False,
+        "vm_id": VM_ID,
+        "created": "2026-11-23T12:00:00.1234567Z",
+        "provisioning_state": "Succeeded",
+        "power_code": "PowerState/running",
+        "os_type": "Linux",
+        "create_option": "FromImage",
+        "scale_set": "",
+        "availability_set": "",
+        "has_os_profile": True,
+        "allow_extensions": True,
+        "windows": None,
+        "linux": {"patchSettings": {"patchMode": "ImageDefault"}},
+        "assessment_id": ASSESSMENT,
+        "assessment_status": "Succeeded",
+        "assessment_started": "2026-11-25T11:00:00.0000000Z",
+        "assessment_modified": "2026-11-25T11:02:00.0000000Z",
+        "support_state": "Supported",
+        "reboot_pending": False,
+        "counts": {"critical": 1, "security": 2, "other": 1},
+    }
+    return row | changes
+
+
+def merged(body: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`body` with `changes` put in: objects are merged, everything else is replaced."""
+    result = dict(body)
+    for name, value in changes.items():
+        old = result.get(name)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        result[name] = merged(old, value) if both else value  # type: ignore[arg-type]
+    return result
+
+
+@dataclass
+class _Entry:
+    body: str
+    inserted: datetime
+    visible: datetime
+
+
+@dataclass
+class MemoryQueue:
+    """A work queue in memory, with a queue's own rules: delay, hiding while somebody reads, a poison queue made late.
+
+    Held to the same contract suite as the real one. Left out: the seven days after which a message expires, and the
+    host's five attempts, which belong to whoever plays the host.
+    """
+
+    clock: Callable[[], datetime]
+    queues: dict[str, list[_Entry]] = field(default_factory=lambda: {name: [] for name in QUEUES.values()})
+
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
+        delay = min(max(int(delay_seconds), 0), MAX_DELAY_SECONDS)
+        self.put(QUEUES[kind], message.body(), delay)
+
+    async def poison(self) -> list[Poison]:
+        found, now = [], self.clock()
+        for name in (f"{name}-poison" for name in QUEUES.values()):
+            entries = self.queues.get(name, [])
+            seen = [entry.inserted for entry in entries if entry.visible <= now]
+            if entries:
+                found.append(Poison(name, len(entries), min(seen, default=None)))
+        return found
+
+    def put(self, queue: str, body: str, delay_seconds: float = 0) -> None:
+        """A message into a queue that exists."""
+        if queue not in self.queues:
+            raise Gone("sending a queue message: not found")
+        now = self.clock()
+        self.queues[queue].append(_Entry(body, now, now + timedelta(seconds=delay_seconds)))
+
+    def put_poison(self, kind: OperationKind, body: str) -> None:
+        """What the host does with a message that failed five times."""
+        name = f"{QUEUES[kind]}-poison"
+        self.queues.setdefault(name, [])
+        self.put(name, body)
+
+    def receive(self, queue: str, hide_seconds: float = 0) -> list[str]:
+        """Every visible message, hidden for a while; with 0 they are taken out."""
+        now = self.clock()
+        visible = [entry for entry in self.queues.get(queue, []) if entry.visible <= now]
+        for entry in visible:
+            if hide_seconds:
+                entry.visible = now + timedelta(seconds=hide_seconds)
+            else:
+                self.queues[queue].remove(entry)
+        return [entry.body for entry in visible]
