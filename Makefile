@@ -59,15 +59,15 @@ unit: setup checkov
 
 # Seeded histories of everything that can go wrong, on all cores: make soak SEEDS=10000 (docs/reliability.md).
 soak: setup
-	@$(BIN)/python -m tests.faults --seeds $(SEEDS)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 # Guards taken away one by one: a seed must notice each.
 mutants: setup
-	@$(BIN)/python -m tests.faults.mutants
+	@$(BIN)/python -m tests.simulation.mutants
 
 # 5,000 machines drained through one quota in simulated time, and the like: minutes, so not part of the tests.
 drain: setup
-	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/story
+	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario
 
 # Odd answers and odd input, EXAMPLES of each kind and not the same ones as in the tests.
 EXAMPLES ?= 1000
@@ -82,7 +82,7 @@ crash: setup
 # Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
 runtime:
 	@$(SETUP) runtime $(RUNTIME_VENV)
-	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/runtime; fi
+	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/worker; fi
 
 # Bytecode is read by the Python that is deployed only, so that one builds: named by PYTHON313, pyenv's, or on the PATH.
 package:

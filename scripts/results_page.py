@@ -13,8 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from simulator import logs
-from simulator.shapes import SUBSCRIPTION
+from simulator.arm.shapes import SUBSCRIPTION
+from simulator.monitor import logs
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from simulator import shapes
+from simulator.arm import shapes
 from simulator.azure import Timings
-from simulator.azurite import AzuriteUnavailable
 from simulator.deployment import DeploymentError
 from simulator.embedded import Embedded
+from simulator.storage.azurite import AzuriteUnavailable
 
 _WATCH_SECONDS = 1.0
 _SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than each second helps nobody

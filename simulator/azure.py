@@ -28,7 +28,9 @@ from email.utils import format_datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal, NamedTuple
 
-from simulator import groups, identity, machines, operations, patching
+from simulator import identity
+from simulator.arm import groups, machines, operations, patching
+from simulator.arm.quotas import Quotas
 from simulator.behaviour import (
     REFUSALS,
     Behaviour,
@@ -41,8 +43,7 @@ from simulator.behaviour import (
     Refusal,
     Timings,
 )
-from simulator.graph import Graph, quota_headers
-from simulator.quotas import Quotas
+from simulator.resource_graph.graph import Graph, quota_headers
 from simulator.wire import STANDING_HEADERS, ConnectionLost, Json, Refused, Request, Response
 from simulator.world import Group, Machine, Operation, World, overlaps
 

@@ -23,10 +23,10 @@ import aiohttp
 
 from simulator import identity, server
 from simulator.azure import Azure, Grant, Limits, Timings
-from simulator.azurite import Azurite, StorageAccount
 from simulator.deployment import Deployed, Snapshots, Usage, deploy
-from simulator.eventgrid import EventGrid, Schema
+from simulator.event_grid.delivery import EventGrid, Schema
 from simulator.functions_host import FunctionsHost
+from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
 from simulator.wire import Json
 

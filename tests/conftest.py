@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulator.azurite import Azurite
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 
 # aiohttp reads SSL_CERT_FILE while it is imported, so the authority has to exist before any test module is.

@@ -1,6 +1,6 @@
 """`python -m simulator.demo`: exit code 0 when every machine ended as it should, 1 otherwise.
 
-`--logs FILE` keeps what Application Insights got of the run (simulator/logs.py), for the workbook's tests.
+`--logs FILE` keeps what Application Insights got of the run (simulator/monitor/logs.py), for the workbook's tests.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from simulator.azurite import AzuriteUnavailable
 from simulator.demo.stage import run
 from simulator.deployment import DeploymentError
+from simulator.storage.azurite import AzuriteUnavailable
 
 
 def main() -> int:

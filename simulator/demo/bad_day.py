@@ -1,8 +1,8 @@
 """A bad day, made to happen: what the workbook and the alerts show only when something is wrong.
 
-`python -m simulator.demo.bad_day FILE` keeps its telemetry (simulator/logs.py), for the tests of both. As in the demo
-it is the real app, acted upon from outside alone: guests break, a service does not answer, somebody puts nonsense into
-a queue, and two releases go wrong: one by a setting, one by a package that was left out.
+`python -m simulator.demo.bad_day FILE` keeps its telemetry (simulator/monitor/logs.py), for the tests of both. As in
+the demo it is the real app, acted upon from outside alone: guests break, a service does not answer, somebody puts
+nonsense into a queue, and two releases go wrong: one by a setting, one by a package that was left out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from pathlib import Path
 
 from azure.storage.queue.aio import QueueClient
 
-from simulator import identity, logs
+from simulator import identity
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Behaviour, Fault
 from simulator.demo.fleet import WAITING, Expected, Part
 from simulator.demo.stage import HOST_SCALE, SETTINGS, SPEED, Stage, looking_in
 from simulator.embedded import APP_FOLDER, Embedded
 from simulator.functions_host import FunctionsHost
-from simulator.shapes import SUBSCRIPTION
+from simulator.monitor import logs
 
 # A machine that is held stays so until the census of that day.
 _SETTINGS = {name: value for name, value in SETTINGS.items() if name != "PATCH_RETRY_MINUTES"}

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Behaviour, Fault
-from simulator.shapes import SUBSCRIPTION
 
 _SUBSCRIPTION_ID = f"/subscriptions/{SUBSCRIPTION}"
 _GALLERY = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/golden/images"

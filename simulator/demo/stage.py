@@ -31,14 +31,15 @@ from functions.policy.settings import SETTINGS as APP_SETTINGS
 from functions.policy.settings import read_settings
 from functions.services import Services
 from functions.steps import reconcile
-from simulator import identity, logs
+from simulator import identity
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Operation, overlaps
 from simulator.demo import screen
 from simulator.demo.fleet import FLEET, GROUPS, REGIONS, Part
 from simulator.demo.screen import Line, Numbers, Row, Verdict
 from simulator.embedded import ArmAnswer, Embedded
 from simulator.functions_host import FunctionsHost, Trace
-from simulator.shapes import SUBSCRIPTION
+from simulator.monitor import logs
 
 SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
 HOST_SCALE = 0.02  # the Functions host's own waits (polling, visibility of messages), as a part of the real ones

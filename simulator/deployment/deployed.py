@@ -18,14 +18,14 @@ from typing import Any
 import aiohttp
 
 from simulator.azure import Grant
-from simulator.azurite import StorageAccount
 from simulator.deployment import plan, roles, storage
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.deployment.events import DeadLetter, Subscribed
 from simulator.deployment.plan import Plan, Principal
 from simulator.deployment.snapshots import Snapshots
-from simulator.eventgrid import EventSubscription
+from simulator.event_grid.delivery import EventSubscription
 from simulator.functions_host import FunctionsHost
+from simulator.storage.azurite import StorageAccount
 from simulator.tls import Tls
 from simulator.wire import Json
 

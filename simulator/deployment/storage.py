@@ -18,9 +18,9 @@ from typing import Any, Literal
 from aiohttp import web
 
 from simulator import identity
-from simulator.azurite import StorageAccount
 from simulator.deployment import roles
 from simulator.deployment.errors import DeploymentError, refused
+from simulator.storage.azurite import StorageAccount
 from simulator.tls import Tls
 from simulator.wire import Json
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from simulator.azure import Azure
-from simulator.azurite import StorageCall
 from simulator.deployment import roles
 from simulator.deployment.deployed import Deployed
-from simulator.eventgrid import EventGrid, Filter
+from simulator.event_grid.delivery import EventGrid, Filter
 from simulator.functions_host import FunctionsHost
+from simulator.storage.azurite import StorageCall
 from simulator.wire import Json
 
 _HOSTS_OWN = ("azure-webjobs-hosts", "azure-webjobs-secrets")  # containers that the Functions host makes itself

@@ -1,6 +1,6 @@
 """A small Azure Functions host: it reads the app's own declarations and drives them from real storage and real HTTP.
 
-It stands in for the product and is held to a recording of it (tests/payloads/functions-host.json), case by case.
+It stands in for the product and is held to a recording of it (tests/recordings/functions-host.json), case by case.
 It knows three triggers: Event Grid, queue and timer; any other binding is refused by name. It never reads anything of
 the app but `function_app.py` and `host.json`, and nothing of the simulator reads it.
 """

@@ -1,6 +1,6 @@
 """The stand on which the contract tests run a Functions host: storage of its own, an identity, the sample app.
 
-The recording of the real host (`tests/payloads/functions-host.json`) is read here, and what is repeated of it is
+The recording of the real host (`tests/recordings/functions-host.json`) is read here, and what is repeated of it is
 counted here, so that no case of it goes missing unnoticed.
 """
 
@@ -24,12 +24,12 @@ import pytest
 from azure.storage.queue.aio import QueueClient
 
 from simulator import identity
-from simulator.azurite import Azurite, StorageAccount
 from simulator.functions_host import FunctionsHost
+from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
 
 APP = Path(__file__).parent / "host_app"
-RECORDING: dict[str, Any] = json.loads((Path(__file__).parents[1] / "payloads" / "functions-host.json").read_text())
+RECORDING: dict[str, Any] = json.loads((Path(__file__).parents[1] / "recordings" / "functions-host.json").read_text())
 EVENT: dict[str, Any] = RECORDING["event"]
 HOST_JSON: dict[str, Any] = json.loads((APP / "host.json").read_text())
 

@@ -14,12 +14,13 @@ from azure.core.rest import HttpRequest
 from azure.mgmt.compute.aio import ComputeManagementClient
 from azure.mgmt.resourcegraph.aio import ResourceGraphClient
 
-from simulator import server, shapes
+from simulator import server
+from simulator.arm import shapes
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure
-from simulator.shapes import SUBSCRIPTION
 from simulator.tls import Tls
 
-PAYLOADS = Path(__file__).parent.parent / "payloads"
+PAYLOADS = Path(__file__).parent.parent / "recordings"
 Door = Literal["in process", "TLS port"]
 API_VERSION = "2024-11-01"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-prod"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simulator.azurite import Azurite
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import EVENT, Stand
 

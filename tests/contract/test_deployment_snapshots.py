@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from simulator.azure import Azure
-from simulator.azurite import Azurite
 from simulator.deployment import DeploymentError, Snapshots, deploy, expressions, known, plan, roles
 from simulator.deployment.snapshots import PHASES, Change
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from simulator.wire import Json
 from tests.contract.simulator_stand import Clock, arm, install_order, ready_machine

@@ -15,8 +15,8 @@ from azure.identity.aio import ManagedIdentityCredential
 from azure.storage.queue.aio import QueueServiceClient
 
 from simulator import identity
-from simulator.azurite import Azurite, AzuriteUnavailable
 from simulator.identity import ARM, CLIENT_ID, STORAGE, ManagedIdentity, StaticCredential, TokenRefused, check, mint
+from simulator.storage.azurite import Azurite, AzuriteUnavailable
 from simulator.tls import Tls
 
 
@@ -107,7 +107,7 @@ def test_azurite_ends_with_its_parent(tls: Tls, end: signal.Signals) -> None:
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from simulator.azurite import Azurite\n"
+        "from simulator.storage.azurite import Azurite\n"
         "from simulator.tls import Tls\n"
         "azurite = Azurite(Tls(*map(Path, sys.argv[1:])))\n"
         "azurite.start()\n"
@@ -142,6 +142,6 @@ def test_a_missing_node_is_one_clear_line(tls: Tls, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_missing_package_is_one_clear_line(tls: Tls, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("simulator.azurite._PROGRAM", Path("/nonexistent/azurite.js"))
+    monkeypatch.setattr("simulator.storage.azurite._PROGRAM", Path("/nonexistent/azurite.js"))
     with pytest.raises(AzuriteUnavailable, match="make setup"):
         Azurite(tls).start()

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from simulator import identity
-from simulator.azurite import Azurite
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import (
     EVENT,

@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from simulator.azurite import Azurite
 from simulator.functions_host import FunctionsHost, HostGone, Invocation, UnsupportedBinding
 from simulator.functions_host.environment import Environment
 from simulator.functions_host.settings import (
@@ -23,6 +22,7 @@ from simulator.functions_host.settings import (
     resolve_names,
     service_address,
 )
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import APP, EVENT, Stand, attempts, entries, eventually, length, put, visible
 

@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 from azure.core.exceptions import ResourceNotFoundError
 
-from simulator.azurite import Azurite
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import (
     EVENT,

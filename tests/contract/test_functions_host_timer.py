@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from simulator.azurite import Azurite
 from simulator.functions_host.settings import SettingError
 from simulator.functions_host.timer import Schedule, Status, status_at_start
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import (
     EVENT,

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from simulator.azurite import Azurite
 from simulator.functions_host import FunctionsHost
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_stand import EVENT, Sent, Stand, attempts, entries, recorded
 

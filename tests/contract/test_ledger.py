@@ -27,8 +27,8 @@ from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
 from functions.model.record import Record, begin, hold, release
 from functions.model.state import Cause, OperationKind, Phase
-from simulator.azurite import Azurite
 from simulator.identity import StaticCredential
+from simulator.storage.azurite import Azurite
 from tests.support import (
     GALLERY_IMAGE,
     HOUR,

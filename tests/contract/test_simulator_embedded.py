@@ -8,13 +8,14 @@ from typing import Any
 import aiohttp
 import pytest
 
-from simulator import identity, shapes
+from simulator import identity
 from simulator.__main__ import READY_AT_ONCE, WATCHING, arguments, introduction, run_the_app
+from simulator.arm import shapes
 from simulator.azure import Azure, overlaps
-from simulator.azurite import Azurite
 from simulator.deployment import PLATFORM
 from simulator.embedded import Embedded
 from simulator.server import behaviour_of
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.simulator_stand import Clock
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from simulator import shapes
+from simulator.arm import shapes
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure
-from simulator.eventgrid import EventGrid, EventSubscription, Filter, HandshakeFailed
-from simulator.events import as_cloud_event
-from simulator.shapes import SUBSCRIPTION
+from simulator.event_grid.delivery import EventGrid, EventSubscription, Filter, HandshakeFailed
+from simulator.event_grid.events import as_cloud_event
 from simulator.tls import Tls
 from tests.contract.simulator_stand import GROUP, Clock, arm, install_order, payload, ready_machine
 

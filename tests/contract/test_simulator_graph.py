@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from simulator import identity, shapes
+from simulator import identity
+from simulator.arm import shapes
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Behaviour, Grant
-from simulator.shapes import SUBSCRIPTION
 from tests.contract.simulator_stand import GROUP, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")

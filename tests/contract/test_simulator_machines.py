@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
 
-from simulator import shapes
+from simulator.arm import shapes
+from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lock, Refused, overlaps
-from simulator.shapes import SUBSCRIPTION
 from simulator.tls import Tls
 from tests.contract.simulator_stand import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from simulator import shapes
+from simulator.arm import shapes
 from simulator.azure import Azure, Limits, Rate
 from tests.contract.simulator_stand import READY_SECONDS, Clock, arm, payload, ready_machine
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from azure.mgmt.compute import models
 
-from simulator import shapes
+from simulator.arm import shapes
 from simulator.azure import Azure
 from simulator.tls import Tls
 from tests.contract.simulator_stand import Clock, Door, arm, install_order, payload, ready_machine

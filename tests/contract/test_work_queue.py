@@ -21,8 +21,8 @@ from functions.cloud.errors import CloudError, Gone
 from functions.cloud.queue import MAX_DELAY_SECONDS, QUEUES, Message, StorageQueues, WorkQueue, read_message
 from functions.cloud.session import Session
 from functions.model.state import OperationKind
-from simulator.azurite import Azurite, StorageAccount
 from simulator.identity import StaticCredential
+from simulator.storage.azurite import Azurite, StorageAccount
 from tests.support import NOW, MemoryQueue, machine_id, settings
 
 SHORT_DELAY_SECONDS = 2

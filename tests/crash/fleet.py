@@ -12,7 +12,7 @@ from datetime import datetime
 from functions.cloud.ledger import Stored
 from functions.cloud.rows import LeftAlone
 from functions.model.state import Phase
-from simulator import shapes
+from simulator.arm import shapes
 from simulator.azure import Behaviour, Operation, overlaps
 from simulator.wire import Json
 

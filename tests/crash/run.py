@@ -36,9 +36,9 @@ from functions.services import Services
 from functions.steps import reconcile
 from simulator import identity
 from simulator.azure import Limits, overlaps
-from simulator.azurite import Azurite
 from simulator.embedded import APP_FOLDER, Embedded
 from simulator.functions_host.process import HostProcess, Order
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.crash import moments
 from tests.crash.clock import FastClock

@@ -12,7 +12,7 @@ from functions.cloud.rows import LeftAlone
 from functions.cloud.tables import Row
 from functions.model.state import Phase
 from simulator.azure import Operation
-from simulator.azurite import Azurite
+from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.crash.fleet import NOT_SUPPORTED, PATCHED, Member, World, fleet, judge
 from tests.crash.run import crash

@@ -33,7 +33,7 @@ from tests.fuzz.mangling import CONNECTION_STRING, JUNK, SECRET, SIGNED_URL, TOK
 from tests.fuzz.test_odd_answers import GOOD, QUICK
 from tests.fuzz.test_odd_input import triggered
 from tests.fuzz.test_odd_values import OPERATION_FORM, VM
-from tests.story.world import World
+from tests.scenario.world import World
 from tests.support import (
     GALLERY_IMAGE,
     NOW,

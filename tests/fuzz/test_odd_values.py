@@ -31,7 +31,7 @@ from tests.fuzz.mangling import (
     noisy,
 )
 from tests.fuzz.test_odd_input import EVENT
-from tests.story.world import World
+from tests.scenario.world import World
 from tests.support import OPERATION, OPERATION_URL, REQUIRED, an_arm_machine
 
 VM = an_arm_machine()["id"]

@@ -18,7 +18,7 @@ import yaml  # type: ignore[import-untyped]
 CHECKOUT = Path(__file__).parents[2]
 HOOKS = CHECKOUT / "infra" / "hooks"
 AZURE_YAML: dict[str, Any] = yaml.safe_load((CHECKOUT / "azure.yaml").read_text(encoding="utf-8"))
-SCHEMA = json.loads((CHECKOUT / "tests/payloads/schemas/azd-azure.yaml.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((CHECKOUT / "tests/recordings/schemas/azd-azure.yaml.schema.json").read_text(encoding="utf-8"))
 TOPIC = "/subscriptions/s/resourceGroups/g/providers/Microsoft.EventGrid/systemTopics/t"
 ENVIRONMENT = {
     "AZURE_ENV_NAME": "patching",

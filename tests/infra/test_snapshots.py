@@ -1,7 +1,8 @@
 """What would be deployed, read off the committed snapshots: no compiler, no simulator, no Azure.
 
-That the app can work with it, and needs all of it, is shown by running it on the simulator (tests/story). Here stands
-what the app would not notice, such as keys, TLS, names and retention, and whether the parts name each other rightly.
+That the app can work with it, and needs all of it, is shown by running it on the simulator (tests/scenario). Here
+stands what the app would not notice, such as keys, TLS, names and retention, and whether the parts name each other
+rightly.
 """
 
 import json

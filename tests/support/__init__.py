@@ -29,7 +29,7 @@ from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.policy.settings import Settings, read_settings
 
-PAYLOADS = Path(__file__).parent.parent / "payloads"
+PAYLOADS = Path(__file__).parent.parent / "recordings"
 REPOSITORY = Path(__file__).parent.parent.parent
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from simulator.kql import Unsupported, evaluate
+from simulator.resource_graph.kql import Unsupported, evaluate
 
-VECTORS = json.loads((Path(__file__).parent.parent / "payloads" / "kql-vectors.json").read_text(encoding="utf-8"))
+VECTORS = json.loads((Path(__file__).parent.parent / "recordings" / "kql-vectors.json").read_text(encoding="utf-8"))
 NOW = datetime.fromisoformat(VECTORS["now"])
 # What the evaluator had learned when this was written. Fewer means that it forgot something: raise it, never lower it
 # unless the queries of the app no longer need what is given up.

@@ -36,7 +36,7 @@ from functions.model.machine import CLASSIFICATIONS, Group
 from functions.model.state import Assess, Install, State, Step
 from functions.policy.settings import Settings
 from simulator.identity import StaticCredential
-from simulator.kql import KqlError, Unsupported, evaluate, syntax
+from simulator.resource_graph.kql import KqlError, Unsupported, evaluate, syntax
 from tests.support import settings
 
 SIMULATOR = Path(__file__).parent.parent.parent / "simulator"
@@ -856,7 +856,7 @@ def official_answers(texts: Mapping[str, str]) -> Mapping[str, Any]:
     if not (SIMULATOR / "node" / "node_modules" / "@kusto").is_dir():
         pytest.fail(f"the Kusto language service is not installed: {INSTALL}", pytrace=False)
     done = subprocess.run(
-        [node, SIMULATOR / "node" / "kql-check.js", SIMULATOR / "kql" / "schema.json"],
+        [node, SIMULATOR / "node" / "kql-check.js", SIMULATOR / "resource_graph" / "kql" / "schema.json"],
         input=json.dumps(texts),
         capture_output=True,
         text=True,

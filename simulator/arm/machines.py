@@ -1,0 +1,473 @@
+"""Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
+
+A new size restarts a running machine (Azure's page "Resize a virtual machine").
+
+Not simulated: redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
+Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation, as a policy
+would bring it, and the platform's patch extension with its first patch operation.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from simulator.arm import operations, patching
+from simulator.behaviour import REFUSALS, Kind
+from simulator.event_grid.events import Happening, event, operation_event
+from simulator.wire import Json, Refused, Request, Response, ticks
+from simulator.world import POWER, Machine, Operation, World
+
+_TOP = ("location", "tags", "zones", "plan", "identity", "managedBy", "extendedLocation")
+_POWER_TEXT = {
+    "running": "VM running",
+    "starting": "VM starting",
+    "stopping": "VM stopping",
+    "stopped": "VM stopped",
+    "deallocating": "VM deallocating",
+    "deallocated": "VM deallocated",
+}
+_POWER_STEPS = {  # kind: (on the way, at the end)
+    "start": ("starting", "running"),
+    "deallocate": ("deallocating", "deallocated"),
+    "powerOff": ("stopping", "stopped"),
+}
+SHUTDOWN = ("ShutdownOrUnresponsive", "The machine was shut down, or its agent does not respond.")
+PREEMPTED = ("OperationPreempted", "The operation has been preempted by a more recent operation.")
+
+
+def machine_id(params: Mapping[str, str]) -> str:
+    group = f"/subscriptions/{params['subscription']}/resourceGroups/{params['group']}"
+    return f"{group}/providers/Microsoft.Compute/virtualMachines/{params['name']}"
+
+
+def find(world: World, params: Mapping[str, str]) -> Machine:
+    machine = world.machines.get(machine_id(params).lower())
+    if machine is None:
+        what = f"Microsoft.Compute/virtualMachines/{params['name']}"
+        text = f"The Resource '{what}' under resource group '{params['group']}' was not found."
+        raise Refused(404, "ResourceNotFound", text)
+    return machine
+
+
+# --- create, change, delete ----------------------------------------------------------------------------------------
+
+
+def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    existing = world.machines.get(machine_id(params).lower())
+    if existing:
+        return _update(world, existing, request, replace=True)
+    if f"/subscriptions/{params['subscription']}/resourcegroups/{params['group']}".lower() not in world.groups:
+        raise Refused(404, "ResourceGroupNotFound", f"Resource group '{params['group']}' could not be found.")
+    machine = create(world, machine_id(params), request.json())
+    headers = {"azure-asyncnotification": "Enabled"}
+    headers |= operations.polling(machine.operations[0], request, ("azure-asyncoperation",))
+    return Response(201, document(machine, world.now()), headers)
+
+
+def create(world: World, full_id: str, body: Json) -> Machine:
+    """A new machine, its PUT just accepted."""
+    if not isinstance(body.get("location"), str):
+        raise Refused(400, "LocationRequired", "The location property is required for this definition.")
+    parts, now, timings = full_id.split("/"), world.now(), world.timings
+    stored = _stored(body)
+    provisioned = now + timedelta(seconds=timings.create_seconds)
+    machine = Machine(
+        id=full_id,
+        subscription=parts[2],
+        group=parts[4],
+        name=parts[8],
+        vm_id=world.guid(),
+        windows=stored["properties"]["storageProfile"]["osDisk"]["osType"] == "Windows",
+        region=str(body["location"]).lower().replace(" ", ""),
+        created=now,
+        provisioned=provisioned,
+        agent_delay=timedelta(seconds=timings.agent_ready_seconds),
+        extensions_delay=timedelta(seconds=timings.extensions_seconds),
+    )
+    machine.body.set(now, stored)
+    machine.power.set(now, "starting")
+    machine.power.set(provisioned, "running")
+    world.machines[full_id.lower()] = machine
+    begin(world, machine, "create", timings.create_seconds, None)
+    _expect_extension(world, machine)
+    return machine
+
+
+def _expect_extension(world: World, machine: Machine) -> None:
+    subject = f"{machine.id}/extensions/{_extension_name(machine)}"
+    happening = Happening(subject, "Microsoft.Compute/virtualMachines/extensions/write", machine.extensions_done)
+
+    def make() -> Json | None:
+        gone = not machine.exists_at(machine.extensions_done)
+        behaviour = world.behaviour(machine)
+        if gone or behaviour.extensions_hang or behaviour.agent_never_ready:
+            return None
+        return event(world, happening)
+
+    world.at(machine.extensions_done, make)
+
+
+def begin(world: World, machine: Machine, kind: str, seconds: float, request: Request | None) -> Operation:
+    """An operation that is not about patches, with its event at its end."""
+    now = world.now()
+    operation = Operation(
+        kind=kind,
+        machine=machine.id,
+        vm_id=machine.vm_id,
+        operation_id=world.guid(),
+        started=now,
+        ends=now + timedelta(seconds=seconds),
+        started_by="User",
+        windows=machine.windows,
+        region=machine.region,
+        _now=world.now,
+        request=request,
+    )
+    end = now + timedelta(seconds=seconds)
+    world.at(end, lambda: operation_event(world, operation) if operation.ends == end else None)
+    return world.record(operation, machine)
+
+
+def patch(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    return _update(world, find(world, params), request, replace=False)
+
+
+def _update(world: World, machine: Machine, request: Request, *, replace: bool) -> Response:
+    now, wanted = world.now(), request.json()
+    if machine.running_at(now, ("create",)):
+        raise patching.refused(REFUSALS["conflict"], "write", machine.name)
+    before = machine.body.at(now) or {}
+    after = copy.deepcopy(before)
+    if replace:
+        after.pop("tags", None)
+    after |= {name: wanted[name] for name in _TOP if name in wanted and name != "location"}
+    _merge(after["properties"], wanted.get("properties") or {})
+    machine.body.set(now, after)
+    seconds = _resize(world, machine) if _size(after) != _size(before) else 0
+    begin(world, machine, "update", seconds, request)
+    _assess_after_mode_change(world, machine, before, after)
+    return Response(200, document(machine, now))
+
+
+def resize(world: World, machine: Machine, size: str) -> Operation:
+    """Somebody gives it another size, without a request."""
+    body = copy.deepcopy(machine.body.at(world.now()) or {})
+    body["properties"]["hardwareProfile"] = {"vmSize": size}
+    machine.body.set(world.now(), body)
+    return begin(world, machine, "update", _resize(world, machine), None)
+
+
+def _resize(world: World, machine: Machine) -> float:
+    """What runs in the guest ends with its restart. Returns how many seconds the update takes."""
+    now, seconds = world.now(), world.timings.start_seconds
+    if machine.power_at(now) != "running":
+        return 0
+    patching.end_all(world, machine, "Failed", *SHUTDOWN)
+    machine.power.set(now, "starting")
+    machine.power.set(now + timedelta(seconds=seconds), "running")
+    machine.updates.append((now, now + timedelta(seconds=seconds)))
+    return seconds
+
+
+def _size(body: Json) -> object:
+    return (body["properties"].get("hardwareProfile") or {}).get("vmSize")
+
+
+def _assess_after_mode_change(world: World, machine: Machine, before: Json, after: Json) -> None:
+    """A changed patch or assessment mode makes the platform assess (documented), if nothing stands against it."""
+    if _modes(before) == _modes(after):
+        return
+    try:
+        patching.start(world, machine, "assess", {}, "Platform")
+    except Refused:
+        return  # a platform assessment that cannot start is simply not made
+
+
+def _modes(body: Json) -> list[Any]:
+    profile = body["properties"].get("osProfile") or {}
+    settings = [
+        (profile.get(name) or {}).get("patchSettings") or {} for name in ("windowsConfiguration", "linuxConfiguration")
+    ]
+    return [(each.get("patchMode"), each.get("assessmentMode")) for each in settings]
+
+
+def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """Over at once; only its operation URL is left to ask."""
+    machine = world.machines.get(machine_id(params).lower())
+    if machine is None:
+        return Response(204)
+    operation = remove(world, machine, request)
+    return Response(202, None, operations.accepted(world, operation, request))
+
+
+def remove(world: World, machine: Machine, request: Request | None) -> Operation:
+    now = world.now()
+    patching.end_all(world, machine, "Canceled", *PREEMPTED)
+    for operation in machine.running_at(now, ("create", *POWER)):
+        operation.end_early(now, "Canceled", *PREEMPTED)
+    gone = begin(world, machine, "delete", 0, request)
+    machine.deleted = now
+    world.gone.append(world.machines.pop(machine.id.lower()))
+    return gone
+
+
+# --- actions -------------------------------------------------------------------------------------------------------
+
+
+def action_of(kind: str) -> Callable[[World, Request, Mapping[str, str]], Response]:
+    def act(world: World, request: Request, params: Mapping[str, str]) -> Response:
+        operation = change_power(world, find(world, params), kind, request)
+        return Response(202, None, operations.accepted(world, operation, request))
+
+    return act
+
+
+def change_power(world: World, machine: Machine, kind: str, request: Request | None) -> Operation:
+    now = world.now()
+    if machine.running_at(now, ("create", *POWER)):
+        raise patching.refused(REFUSALS["conflict"], kind, machine.name)
+    if kind != "start":
+        patching.end_all(world, machine, "Failed", *SHUTDOWN)
+    timings, (way, end) = world.timings, _POWER_STEPS[kind]
+    seconds = timings.start_seconds if kind == "start" else timings.deallocate_seconds
+    if machine.power_at(now) != end:
+        machine.power.set(now, way)
+        machine.power.set(now + timedelta(seconds=seconds), end)
+    else:
+        seconds = 0
+    return begin(world, machine, kind, seconds, request)
+
+
+def patch_action_of(kind: Kind) -> Callable[[World, Request, Mapping[str, str]], Response]:
+    def act(world: World, request: Request, params: Mapping[str, str]) -> Response:
+        machine = find(world, params)
+        order = request.json() if kind == "install" else {}
+        operation = patching.start(world, machine, kind, order, "User", request)
+        return Response(202, None, operations.accepted(world, operation, request))
+
+    return act
+
+
+# --- read ----------------------------------------------------------------------------------------------------------
+
+
+def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    expand = request.query.get("$expand", "").lower()
+    if expand not in ("", "instanceview", "userdata"):
+        raise Refused(400, "InvalidParameter", f"The value '{expand}' of $expand is not supported by the simulator.")
+    machine = find(world, params)
+    body = document(machine, world.now())
+    if expand == "instanceview":
+        body["properties"]["instanceView"] = instance_view(world, machine)
+    return Response(200, body)
+
+
+def get_view(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    return Response(200, instance_view(world, find(world, params)))
+
+
+def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """One page, whatever the number."""
+    scope = f"/subscriptions/{params['subscription']}/".lower()
+    if "group" in params:
+        scope += f"resourcegroups/{params['group']}/".lower()
+    found = [each for each in world.machines.values() if each.id.lower().startswith(scope)]
+    return Response(200, {"value": [document(each, world.now()) for each in found]})
+
+
+def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
+    """The machine as ARM gives it. Not copied for a caller that only reads: a fleet's worth of copies takes time."""
+    stored = machine.body.at(when) or {}
+    body = copy.deepcopy(stored) if copied else dict(stored)
+    properties = body.pop("properties") | {
+        "vmId": machine.vm_id,
+        "provisioningState": machine.provisioning_at(when).capitalize(),
+        "timeCreated": ticks(machine.created),
+    }
+    return {
+        "name": machine.name,
+        "id": machine.id,
+        "type": "Microsoft.Compute/virtualMachines",
+        **body,
+        "properties": properties,
+    }
+
+
+def power_state(machine: Machine, when: datetime) -> Json:
+    name = machine.power_at(when)
+    return {"code": f"PowerState/{name}", "level": "Info", "displayStatus": _POWER_TEXT[name]}
+
+
+def guest(machine: Machine) -> Json:
+    if machine.windows:
+        return {
+            "computerName": machine.name,
+            "osName": "Windows Server 2022 Datacenter",
+            "osVersion": "10.0.20348.2849",
+        }
+    return {"computerName": machine.name, "osName": "ubuntu", "osVersion": "22.04"}
+
+
+def instance_view(world: World, machine: Machine) -> Json:
+    now = world.now()
+    behaviour = world.behaviour(machine)
+    ready = machine.agent_ready_at(now, behaviour)
+    state = machine.provisioning_at(now)
+    provisioning = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": f"Provisioning {state}"}
+    if state == "succeeded":
+        provisioning["time"] = ticks(machine.provisioned)
+    view: Json = {
+        **(guest(machine) if ready else {}),
+        "hyperVGeneration": "V2",
+        "vmAgent": _agent(machine, now, ready),
+        "extensions": _extensions(world, machine, now),
+        "patchStatus": _patch_status(machine, now),
+        "statuses": [provisioning, power_state(machine, now)],
+    }
+    return {name: value for name, value in view.items() if value not in ({}, [])}
+
+
+def _agent(machine: Machine, now: datetime, ready: bool) -> Json:
+    status = {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Ready", "time": ticks(now)}
+    if ready:
+        text = "GuestAgent is running and processing the extensions." if machine.windows else "Guest Agent is running"
+        return {
+            "vmAgentVersion": "2.7.41491.1139" if machine.windows else "2.12.0.2",
+            "extensionHandlers": [],
+            "statuses": [status | {"message": text}],
+        }
+    text = "VM status blob is found but not yet populated."
+    code = {"code": "ProvisioningState/Unavailable", "level": "Warning", "displayStatus": "Not Ready", "message": text}
+    return {"vmAgentVersion": "Unknown", "statuses": [code | {"time": ticks(now)}]}
+
+
+def _extension_name(machine: Machine) -> str:
+    return "AzureMonitorWindowsAgent" if machine.windows else "AzureMonitorLinuxAgent"
+
+
+def _extensions(world: World, machine: Machine, now: datetime) -> list[Json]:
+    if now < machine.provisioned + machine.agent_delay:
+        return []
+    name = _extension_name(machine)
+    busy = machine.extensions_busy_at(now, world.behaviour(machine))
+    state, text = ("transitioning", "Transitioning") if busy else ("succeeded", "Provisioning succeeded")
+    found = [_extension(name, f"Microsoft.Azure.Monitor.{name}", "1.33", state, text)]
+    if any(each.kind in ("assess", "install") for each in machine.operations):
+        patcher = "WindowsPatchExtension" if machine.windows else "LinuxPatchExtension"
+        kind = f"Microsoft.CPlat.Core.{patcher}"
+        found.append(_extension(patcher, kind, "1.6", "succeeded", "Provisioning succeeded"))
+    return found
+
+
+def _extension(name: str, kind: str, version: str, state: str, text: str) -> Json:
+    status = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": text}
+    return {"name": name, "type": kind, "typeHandlerVersion": version, "statuses": [status]}
+
+
+def _patch_status(machine: Machine, now: datetime) -> Json:
+    """Empty, and so left out of the view, before the first operation (inferred)."""
+    assessment, installation = machine.newest("assess", now), machine.newest("install", now)
+    found: Json = {}
+    if assessment:
+        found["availablePatchSummary"] = _summary(
+            assessment,
+            "assessmentActivityId",
+            ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount"),
+            now,
+        )
+    if installation:
+        counts = ("notSelected", "excluded", "pending", "installed", "failed")
+        names = ("maintenanceWindowExceeded", *(f"{name}PatchCount" for name in counts))
+        found["lastPatchInstallationSummary"] = _summary(installation, "installationActivityId", names, now)
+    if found:
+        at = ticks(now)
+        found["configurationStatuses"] = [
+            _configuration("PatchMode", at),
+            _configuration("AssessmentMode", at),
+        ]
+    return found
+
+
+def _configuration(name: str, at: str) -> Json:
+    display = f"Status_{name}ConfigurationState_Ready"
+    return {"code": f"{name}ConfigurationState/Ready", "level": "Info", "displayStatus": display, "time": at}
+
+
+def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
+    """`startTime` here, `startDateTime` in results; an operation under way shows no count yet."""
+    runs = operation.runs_at(now)
+    output = patching.result(operation)
+    body: Json = {"status": operation.status_at(now), id_name: operation.operation_id}
+    for name in names:
+        body[name] = output[name] if not runs else 0 if name.endswith("Count") else False
+    modified = operation.started if runs or operation.ends is None else operation.ends
+    body |= {"startTime": patching.time_of(operation, operation.started), "lastModifiedTime": ticks(modified)}
+    return body if runs else body | {"error": output["error"]}
+
+
+# --- what is stored ------------------------------------------------------------------------------------------------
+
+
+def _stored(body: Json) -> Json:
+    """The body as ARM keeps it: secrets gone, defaults filled in."""
+    kept: Json = {name: copy.deepcopy(body[name]) for name in _TOP if body.get(name) is not None}
+    properties: Json = copy.deepcopy(body.get("properties") or {})
+    storage = properties.setdefault("storageProfile", {})
+    disk = storage.setdefault("osDisk", {})
+    image = storage.get("imageReference")
+    disk.setdefault("createOption", "FromImage" if image else "Attach")
+    disk["osType"] = disk.get("osType") or _os_type(properties, image or {})
+    if image and not image.get("exactVersion"):
+        _fill_exact_version(image)
+    if profile := properties.get("osProfile"):
+        _fill_profile(profile, windows=disk["osType"] == "Windows")
+    for name in ("vmId", "provisioningState", "timeCreated", "instanceView"):
+        properties.pop(name, None)
+    return kept | {"properties": properties}
+
+
+def _os_type(properties: Json, image: Json) -> str:
+    profile = properties.get("osProfile") or {}
+    publisher = str(image.get("publisher", "")).lower()
+    return "Windows" if profile.get("windowsConfiguration") or "windowsserver" in publisher else "Linux"
+
+
+def _fill_exact_version(image: Json) -> None:
+    """Where the caller left the version open, Azure says which one it took."""
+    parts = str(
+        image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or ""
+    ).split("/")
+    lowered = [part.lower() for part in parts]
+    if image.get("publisher"):
+        image.setdefault("version", "latest")
+        image["exactVersion"] = image["version"] if image["version"] != "latest" else "20348.2849.241119"
+    elif "galleries" in lowered or "sharedgalleries" in lowered or "communitygalleries" in lowered:
+        image["exactVersion"] = parts[lowered.index("versions") + 1] if "versions" in lowered else "1.0.0"
+
+
+def _fill_profile(profile: Json, *, windows: bool) -> None:
+    profile.pop("adminPassword", None)
+    profile.pop("customData", None)
+    profile.setdefault("allowExtensionOperations", True)
+    name, defaults = (
+        ("windowsConfiguration", {"provisionVMAgent": True, "enableAutomaticUpdates": True})
+        if windows
+        else ("linuxConfiguration", {"disablePasswordAuthentication": True, "provisionVMAgent": True})
+    )
+    configuration = profile.setdefault(name, {})
+    for key, value in defaults.items():
+        configuration.setdefault(key, value)
+    settings = configuration.setdefault("patchSettings", {})
+    settings.setdefault("patchMode", "AutomaticByOS" if windows else "ImageDefault")
+    settings.setdefault("assessmentMode", "ImageDefault")
+
+
+def _merge(into: Json, changes: Json) -> None:
+    for name, value in changes.items():
+        if isinstance(value, dict) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = copy.deepcopy(value)

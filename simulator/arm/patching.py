@@ -1,0 +1,330 @@
+"""assessPatches and installPatches: when they are refused, how long they take, and what they report.
+
+Result shapes: recorded traffic of azure-cli's test_vm_install_patches (2024-11-23), the models of azure-mgmt-compute.
+Not simulated: hotpatching, update sources (WSUS), pre- and post-maintenance, the eight hours in which a machine
+re-created under its old name answers ShutdownOrUnresponsive, and whatever a real guest's package manager may do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fnmatch import fnmatch
+from typing import Literal
+
+from simulator.behaviour import REFUSALS, Behaviour, Kind, Refusal
+from simulator.event_grid.events import operation_event
+from simulator.wire import Json, Refused, Request, ticks, whole_seconds
+from simulator.world import PATCHING, POWER, SUPERSEDED, Machine, Operation, Patch, World
+
+ACTIONS: dict[Kind, str] = {"assess": "assessPatches", "install": "installPatches"}
+REBOOTS = ("IfRequired", "Never", "Always")
+_DURATION = re.compile(r"P(?=.)(?:\d+D)?(?:T(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?")
+_LINUX_DURATION = re.compile(r"PT(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+S)?")  # all that the Linux extension parses
+_ERRORS_REPORTED = 5
+_MESSAGE_CHARACTERS = 128
+
+
+def start(
+    world: World,
+    machine: Machine,
+    kind: Kind,
+    order: Json,
+    started_by: Literal["User", "Platform"] = "User",
+    request: Request | None = None,
+) -> Operation:
+    """Starts it, or raises Refused. Under Limits.conflict == "supersede" it ends what runs instead of standing back."""
+    behaviour = world.behaviour(machine)
+    if kind == "install":
+        _check_order(order)
+    _refuse_if_told(machine, kind, behaviour)
+    _refuse_if_not_ready(world, machine, kind, behaviour)
+    _meet_running(world, machine, kind)
+    now = world.now()
+    waiting = world.waiting(machine)
+    operation = Operation(
+        kind=kind,
+        machine=machine.id,
+        vm_id=machine.vm_id,
+        operation_id=world.guid(),
+        started=now,
+        ends=None,
+        started_by=started_by,
+        windows=machine.windows,
+        region=machine.region,
+        _now=world.now,
+        order=order,
+        request=request,
+        behaviour=behaviour,
+        waiting=waiting,
+    )
+    (_plan_assessment if kind == "assess" else _plan_installation)(world, machine, operation)
+    if operation.ends is not None:
+        end = operation.ends
+        world.at(end, lambda: operation_event(world, operation) if operation.ends == end else None)
+    return world.record(operation, machine)
+
+
+def end_all(world: World, machine: Machine, status: str, code: str, message: str) -> None:
+    """Something else ends what runs on the machine: a newer operation, a shutdown, its deletion."""
+    now = world.now()
+    for operation in machine.running_at(now):
+        operation.end_early(now, status, code, message)
+        world.at(now, lambda operation=operation: operation_event(world, operation))  # type: ignore[misc]
+
+
+def _check_order(order: Json) -> None:
+    if order.get("rebootSetting") not in REBOOTS:
+        raise Refused(
+            400, "InvalidParameter", "Required parameter 'rebootSetting' is missing or has a value not allowed."
+        )
+    duration = order.get("maximumDuration")
+    if duration is not None and not (isinstance(duration, str) and _DURATION.fullmatch(duration)):
+        raise Refused(400, "InvalidParameter", f"The value '{duration}' of parameter 'maximumDuration' is invalid.")
+    parameters = {**(order.get("windowsParameters") or {}), **(order.get("linuxParameters") or {})}
+    selecting = (
+        "classificationsToInclude",
+        "kbNumbersToInclude",
+        "packageNameMasksToInclude",
+        "patchNameMasksToInclude",
+    )
+    if not any(parameters.get(name) for name in selecting):
+        raise Refused(400, "InvalidParameter", "At least one classification or one inclusion must be given.")
+
+
+def _refuse_if_told(machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
+    if behaviour.refusal and kind in behaviour.refuse_kinds:
+        raise refused(behaviour.refusal, ACTIONS[kind], machine.name)
+
+
+def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
+    now, power = world.now(), machine.power_at(world.now())
+    reason = None
+    if machine.running_at(now, ("create",)):
+        reason = REFUSALS["conflict"]
+    elif changing := machine.running_at(now, POWER):
+        to = {"start": "running", "deallocate": "deallocated", "powerOff": "stopped"}[changing[0].kind]
+        text = "An ongoing operation is changing power state of Virtual Machine {1} to " + to
+        reason = Refusal(409, "OperationNotAllowed", text + ". Please perform operation {0} after some time.")
+    elif power == "deallocated":
+        reason = REFUSALS["deallocated"]
+    elif power != "running":
+        reason = REFUSALS["not-running"]
+    elif not machine.agent_ready_at(now, behaviour):
+        reason = REFUSALS["agent"]
+    elif machine.extensions_busy_at(now, behaviour):
+        reason = REFUSALS["conflict"]
+    if reason:
+        raise refused(reason, ACTIONS[kind], machine.name)
+
+
+def _meet_running(world: World, machine: Machine, kind: Kind) -> None:
+    if not machine.running_at(world.now()):
+        return
+    if world.limits.conflict == "409":
+        raise refused(REFUSALS["conflict"], ACTIONS[kind], machine.name)
+    end_all(world, machine, "Failed", *SUPERSEDED)
+
+
+def refused(refusal: Refusal, operation: str, machine: str) -> Refused:
+    message = refusal.message.replace("{0}", operation).replace("{1}", machine)
+    error: Json = {"code": refusal.code, "message": message}
+    if refusal.details:
+        error["details"] = list(refusal.details)
+    return Refused(refusal.status, refusal.code, message, body={"error": error})
+
+
+# --- how it goes ---------------------------------------------------------------------------------------------------
+
+
+def _plan_assessment(world: World, machine: Machine, operation: Operation) -> None:
+    behaviour = operation.behaviour
+    seconds = world.timings.assess_seconds if behaviour.assess_seconds is None else behaviour.assess_seconds
+    operation.ends = None if behaviour.never_ends else operation.started + timedelta(seconds=seconds)
+    operation.final_status, failure = _status(machine, operation, behaviour.assess_status)
+    operation.output = assessment_result(operation, failure, reboot_pending=_reboot_pending(machine, operation.started))
+
+
+def _plan_installation(world: World, machine: Machine, operation: Operation) -> None:
+    behaviour = operation.behaviour
+    operation.final_status, failure = _status(machine, operation, behaviour.install_status)
+    plan = _sort_out(operation, failed=operation.final_status == "Failed", nothing=failure is not None)
+    reboot = _reboot(operation, plan)
+    if reboot == "Required" and operation.final_status == "Succeeded":
+        operation.final_status = "CompletedWithWarnings"
+    if plan.pending and behaviour.window_exceeded:
+        operation.final_status = "Failed"
+    seconds = world.timings.install_seconds if behaviour.install_seconds is None else behaviour.install_seconds
+    seconds += world.timings.reboot_seconds if reboot == "Completed" else 0
+    operation.ends = None if behaviour.never_ends else operation.started + timedelta(seconds=seconds)
+    operation.installs = frozenset(patch.id for patch in plan.installed)
+    operation.output = installation_result(operation, plan, reboot, failure)
+
+
+def _status(machine: Machine, operation: Operation, status: str) -> tuple[str, tuple[str, str] | None]:
+    """How it ends, and the failure that the machine's own set-up brings."""
+    profile = (machine.body.at(operation.started) or {}).get("properties", {}).get("osProfile") or {}
+    if profile.get("allowExtensionOperations") is False:
+        return "Failed", ("AllowExtensionOperations=false", "Extension operations are not allowed on this machine.")
+    duration = operation.order.get("maximumDuration", "PT1H")
+    if not operation.windows and not _LINUX_DURATION.fullmatch(duration):
+        return "Failed", ("OPERATION_FAILED", f"Unable to parse the maximum duration: {duration}")
+    return status, None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    installed: tuple[Patch, ...] = ()
+    failed: tuple[Patch, ...] = ()
+    pending: tuple[Patch, ...] = ()
+    excluded: tuple[Patch, ...] = ()
+    not_selected: tuple[Patch, ...] = ()
+
+
+def _sort_out(operation: Operation, *, failed: bool, nothing: bool) -> _Plan:
+    parameters = operation.order.get("windowsParameters" if operation.windows else "linuxParameters") or {}
+    classes = {name.lower() for name in parameters.get("classificationsToInclude") or ()}
+    if not operation.windows and "security" in classes:
+        classes.add("critical")  # the Linux extension adds it by itself
+    excluded = [patch for patch in operation.waiting if _named(patch, parameters, "Exclude")]
+    wanted = [
+        patch
+        for patch in operation.waiting
+        if patch not in excluded and (patch.classification.lower() in classes or _named(patch, parameters, "Include"))
+    ]
+    rest = [patch for patch in operation.waiting if patch not in excluded and patch not in wanted]
+    if nothing or operation.behaviour.window_exceeded:
+        return _Plan(pending=tuple(wanted), excluded=tuple(excluded), not_selected=tuple(rest))
+    cut = min(len(wanted), operation.behaviour.failed_patches) if failed else 0
+    return _Plan(tuple(wanted[cut:]), tuple(wanted[:cut]), (), tuple(excluded), tuple(rest))
+
+
+def _named(patch: Patch, parameters: Json, suffix: Literal["Include", "Exclude"]) -> bool:
+    masks = [
+        *(parameters.get(f"packageNameMasksTo{suffix}") or ()),
+        *(parameters.get(f"patchNameMasksTo{suffix}") or ()),
+    ]
+    names = {patch.name.lower(), f"{patch.name}_{patch.version}".lower()}
+    numbers = {str(number).lower().removeprefix("kb") for number in parameters.get(f"kbNumbersTo{suffix}") or ()}
+    return patch.kb in numbers or any(fnmatch(name, str(mask).lower()) for mask in masks for name in names)
+
+
+def _reboot(operation: Operation, plan: _Plan) -> str:
+    if operation.behaviour.reboot_status is not None:
+        return operation.behaviour.reboot_status
+    setting = operation.order.get("rebootSetting")
+    needed = bool(plan.installed) and operation.behaviour.needs_reboot
+    if setting == "Never":
+        return "Required" if needed else "NotNeeded"
+    return "Completed" if needed or setting == "Always" else "NotNeeded"
+
+
+# --- what it reports -----------------------------------------------------------------------------------------------
+
+
+def error_of(operation: Operation, failure: tuple[str, str] | None = None) -> Json:
+    """The `error` of a result: never null, not even on success (recorded)."""
+    entries = [*((failure,) if failure else ()), *operation.behaviour.errors]
+    if operation.ended_by:
+        entries = [operation.ended_by]
+    shown = [{"code": code, "message": text[:_MESSAGE_CHARACTERS]} for code, text in entries[:_ERRORS_REPORTED]]
+    code = "1" if shown else "Success" if operation.windows else "0"
+    stop = "" if operation.windows else "."
+    text = f"{len(entries)} error/s reported{stop}"
+    if shown:
+        text += f" The latest {len(shown)} error/s are shared in detail."
+    return {"details": shown, "code": code, "message": text}
+
+
+def time_of(operation: Operation, at: datetime) -> str:
+    return whole_seconds(at) if operation.windows else ticks(at)
+
+
+def _reboot_pending(machine: Machine, when: datetime) -> bool:
+    """An installation left a reboot to do, and none happened since: by another installation, or a stop and a start."""
+    for each in reversed(machine.operations):
+        reboot = result(each)["rebootStatus"] if each.kind == "install" and not each.runs_at(when) else ""
+        if each.kind == "start" or reboot in ("Completed", "Required"):
+            return bool(reboot == "Required")
+    return False
+
+
+def assessment_result(
+    operation: Operation, failure: tuple[str, str] | None = None, *, reboot_pending: bool = False
+) -> Json:
+    readable = operation.final_status in ("Succeeded", "CompletedWithWarnings")
+    found = operation.waiting if readable else ()
+    critical = sum(patch.classification in ("Critical", "Security") for patch in found)
+    return {
+        "status": operation.final_status,
+        "assessmentActivityId": operation.operation_id,
+        "rebootPending": reboot_pending,
+        "criticalAndSecurityPatchCount": critical,
+        "otherPatchCount": len(found) - critical,
+        "startDateTime": time_of(operation, operation.started),
+        "availablePatches": [_available(operation, patch) for patch in found],
+        "error": error_of(operation, failure),
+    }
+
+
+def _available(operation: Operation, patch: Patch) -> Json:
+    entry = _patch(patch, operation.windows)
+    reboot = "CanRequestReboot" if operation.behaviour.needs_reboot else "NeverReboots"
+    return entry | {
+        "rebootBehavior": reboot,
+        "activityId": operation.operation_id,
+        "publishedDate": "2024-11-12T00:00:00+00:00",
+        "lastModifiedDateTime": time_of(operation, operation.started),
+        "assessmentState": "Available",
+    }
+
+
+def _patch(patch: Patch, windows: bool) -> Json:
+    detail = {"kbId": patch.kb} if windows else {"version": patch.version}
+    return {"patchId": patch.id, "name": patch.name, **detail, "classifications": [patch.classification]}
+
+
+def installation_result(operation: Operation, plan: _Plan, reboot: str, failure: tuple[str, str] | None) -> Json:
+    states: Iterable[tuple[str, tuple[Patch, ...]]] = (
+        ("Installed", plan.installed),
+        ("Failed", plan.failed),
+        ("Pending", plan.pending),
+        ("Excluded", plan.excluded),
+        ("NotSelected", plan.not_selected),
+    )
+    run = {} if operation.windows else {"maintenanceRunId": ""}
+    return {
+        "status": operation.final_status,
+        "installationActivityId": operation.operation_id,
+        "rebootStatus": reboot,
+        "maintenanceWindowExceeded": operation.behaviour.window_exceeded,
+        "excludedPatchCount": len(plan.excluded),
+        "notSelectedPatchCount": len(plan.not_selected),
+        "pendingPatchCount": len(plan.pending),
+        "installedPatchCount": len(plan.installed),
+        "failedPatchCount": len(plan.failed),
+        "patches": [
+            _patch(patch, operation.windows) | {"installationState": state} for state, some in states for patch in some
+        ],
+        "startDateTime": time_of(operation, operation.started),
+        **run,
+        "error": error_of(operation, failure),
+    }
+
+
+def result(operation: Operation) -> Json:
+    """The result of an operation that is over. One that was ended early knows only that."""
+    if operation.ended_by is None or operation.kind not in PATCHING:
+        return operation.output
+    counts = [name for name, value in operation.output.items() if name.endswith("Count")]
+    lists = [name for name, value in operation.output.items() if isinstance(value, list)]
+    return {
+        **operation.output,
+        **dict.fromkeys(counts, 0),
+        **{name: [] for name in lists},
+        **({"rebootStatus": "Unknown"} if operation.kind == "install" else {}),
+        "status": operation.final_status,
+        "error": error_of(operation),
+    }

@@ -1,0 +1,102 @@
+"""Evaluates the app's Resource Graph queries and its workbook's log queries over plain rows, so that the simulator
+answers the very text that Azure would get. It is a small language made anew: where, extend, project, project-away, join
+kind=leftouter, summarize with a dozen aggregates, order by, and the functions and operators that the queries need with
+their mirror images.
+
+It never approximates. What it does not know raises Unsupported; what the service would refuse raises KqlError. It does
+not read the clock, change its input, or page. It is no validator: Resource Graph's limits on a query and Kusto's
+reserved names are left to the official language service (simulator/node/kql-check.js).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql.compiled import Row, default_of
+from simulator.resource_graph.kql.errors import KqlError, Unsupported
+from simulator.resource_graph.kql.operators import Planner, Schema
+from simulator.resource_graph.kql.syntax import parse
+
+__all__ = ["KqlError", "Result", "Schema", "Unsupported", "evaluate", "resource_graph_schema"]
+
+JSON = Any
+Tables = Mapping[str, Sequence[Mapping[str, object]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer: columns as (name, type), and one object a row, as Resource Graph's objectArray has them."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: list[dict[str, JSON]]
+
+
+@cache
+def resource_graph_schema() -> Schema:
+    """The tables and columns of schema.json, which the official checker reads too."""
+    packaged = json.loads(resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
+    return {table: packaged["columns"] for table in packaged["tables"]}
+
+
+def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = None) -> Result:
+    """The query's answer over `tables`, as asked at `now`; a table of the schema that is not given has no rows.
+
+    Raises KqlError or Unsupported for the query, ValueError for rows that do not fit the schema. Dynamic values in the
+    answer are those of the input, not copies.
+    """
+    known = resource_graph_schema() if schema is None else schema
+    plan = Planner(known, values.ticks_of(now)).plan(parse(text))
+    rows = plan.run(_Source(known, tables))
+    return Result(plan.shape.columns, _objects(plan.shape.columns, rows))
+
+
+class _Source(Mapping[str, list[Row]]):
+    """The given tables as rows in the order of the schema's columns; a table is converted when a query scans it."""
+
+    def __init__(self, schema: Schema, tables: Tables) -> None:
+        self._schema = schema
+        self._tables = {name.lower(): rows for name, rows in tables.items()}
+        strangers = self._tables.keys() - schema.keys()
+        if strangers:
+            raise ValueError(f"tables outside the schema: {', '.join(sorted(strangers))}")
+
+    def __getitem__(self, table: str) -> list[Row]:
+        columns = self._schema[table]
+        defaults = [(name, default_of(type_name)) for name, type_name in columns.items()]
+        return [_row(table, given, columns, defaults) for given in self._tables.get(table, ())]
+
+    def __iter__(self) -> Any:
+        return iter(self._schema)
+
+    def __len__(self) -> int:
+        return len(self._schema)
+
+
+def _row(
+    table: str, given: Mapping[str, object], columns: Mapping[str, str], defaults: list[tuple[str, object]]
+) -> Row:
+    if not given.keys() <= columns.keys():
+        raise ValueError(f"columns outside the schema of {table}: {', '.join(sorted(given.keys() - columns.keys()))}")
+    return [
+        default if (value := given.get(name)) is None else _known(value, columns[name]) for name, default in defaults
+    ]
+
+
+def _known(value: object, type_name: str) -> object:
+    """A moment is given as text, as the services give it."""
+    return values.ticks_of_text(value) if type_name == "datetime" and isinstance(value, str) else value
+
+
+def _objects(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[dict[str, JSON]]:
+    names = [name for name, _ in columns]
+    moments = [name for name, type_name in columns if type_name == "datetime"]
+    objects = [dict(zip(names, row, strict=True)) for row in rows]
+    for found in objects:
+        for name in moments:
+            found[name] = None if found[name] is None else values.text_of_ticks(found[name])
+    return objects

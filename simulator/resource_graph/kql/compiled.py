@@ -1,0 +1,70 @@
+"""A compiled expression: its static type and a closure over a row. Constant parts are computed while compiling."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.resource_graph.kql.errors import KqlError, Unsupported
+from simulator.resource_graph.kql.syntax import Place
+
+Row = list[Any]
+Evaluate = Callable[[Row], Any]
+
+# Every other type a table may have (timespan, guid) passes through a query untouched and can be tested for null; any
+# other use of it is Unsupported. A real can be computed and sorted, but is no key of a group.
+INTEGERS = frozenset({"int", "long"})
+NUMBERS = INTEGERS | {"real"}
+SORTABLE = frozenset({"string", "bool", "datetime"}) | INTEGERS
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """`constant` says that the closure reads nothing of its row."""
+
+    type: str
+    evaluate: Evaluate
+    constant: bool = False
+
+
+def constant(type_name: str, value: Any) -> Compiled:
+    return Compiled(type_name, lambda row: value, constant=True)
+
+
+def apply(function: Callable[..., Any], type_name: str, *arguments: Compiled) -> Compiled:
+    """The function over its arguments' values; computed now when all of them are constant."""
+    if all(argument.constant for argument in arguments):
+        return constant(type_name, function(*(argument.evaluate([]) for argument in arguments)))
+    return Compiled(type_name, _over([argument.evaluate for argument in arguments], arguments[-1], function))
+
+
+def _over(evaluates: Sequence[Evaluate], last: Compiled, function: Callable[..., Any]) -> Evaluate:
+    match evaluates:
+        case [only]:
+            return lambda row: function(only(row))
+        case [left, _] if last.constant:
+            value = last.evaluate([])
+            return lambda row: function(left(row), value)
+        case [left, right]:
+            return lambda row: function(left(row), right(row))
+    return lambda row: function(*[evaluate(row) for evaluate in evaluates])
+
+
+def common_type(compiled: Sequence[Compiled]) -> str | None:
+    """The type that holds all of them: their own, or long for a mixture of int and long."""
+    types = {item.type for item in compiled}
+    if len(types) == 1:
+        return types.pop()
+    return "long" if types <= INTEGERS else None
+
+
+def wrong(what: str, at: Place) -> KqlError:
+    return KqlError(f"{what} at {at}")
+
+
+def unknown(what: str, at: Place) -> Unsupported:
+    return Unsupported(f"{what} at {at}")
+
+
+def default_of(type_name: str) -> Any:
+    """What a missing value of a column is: there is no null string."""
+    return "" if type_name == "string" else None

@@ -1,0 +1,281 @@
+"""From an expression of the tree to a closure over a row, with its static type.
+
+Types are settled before any row is seen, so a query over no rows still fails on an unknown column or function.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from simulator.resource_graph.kql import functions, syntax, values
+from simulator.resource_graph.kql.compiled import (
+    INTEGERS,
+    NUMBERS,
+    Compiled,
+    Evaluate,
+    Row,
+    apply,
+    common_type,
+    constant,
+    unknown,
+    wrong,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The columns of a row, in order: name and type."""
+
+    columns: tuple[tuple[str, str], ...]
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.columns]
+
+    def position(self, column: syntax.Column) -> int:
+        try:
+            return self.names.index(column.name)
+        except ValueError:
+            raise wrong(f"the unknown column '{column.name}'", column.at) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an expression may refer to: the columns of the row, and the moment the query is asked."""
+
+    shape: Shape
+    now_ticks: int
+
+
+def compile_expression(node: syntax.Expression, scope: Scope) -> Compiled:
+    match node:
+        case syntax.Literal():
+            return _literal(node)
+        case syntax.Column():
+            position = scope.shape.position(node)
+            return Compiled(scope.shape.columns[position][1], operator.itemgetter(position))
+        case syntax.Member():
+            return _path(node, scope)
+        case syntax.Call():
+            functions.require(node.function, node.at)
+            arguments = [compile_expression(argument, scope) for argument in node.arguments]
+            return functions.call(node.function, arguments, scope.now_ticks, node.at)
+        case syntax.Ago():
+            return constant("datetime", values.ticks_before(scope.now_ticks, node.span))
+        case syntax.Bin():
+            return _bin(node, compile_expression(node.value, scope))
+        case syntax.Star():
+            raise unknown("'*' outside arg_max() and arg_min()", node.at)
+        case syntax.Binary():
+            return _binary(node, compile_expression(node.left, scope), compile_expression(node.right, scope))
+        case syntax.Membership():
+            return _membership(node, compile_expression(node.left, scope))
+    assert_never(node)
+
+
+def compile_predicate(node: syntax.Expression, scope: Scope) -> Compiled:
+    predicate = compile_expression(node, scope)
+    if predicate.type != "bool":
+        raise wrong(f"a {predicate.type} as the predicate of 'where'", node.at)
+    return predicate
+
+
+def _literal(node: syntax.Literal) -> Compiled:
+    match node.type:
+        case "string":
+            return constant("string", node.text)
+        case "bool":
+            return constant("bool", node.text == "true")
+        case "long":
+            if int(node.text) not in values.LONG_RANGE:
+                raise unknown("a long beyond 64 bits", node.at)
+            return constant("long", int(node.text))
+        case "real":
+            return constant("real", float(node.text))
+        case "datetime":
+            ticks = None if node.text == "null" else values.ticks_of_text(node.text)
+            if ticks is None and node.text != "null":
+                raise unknown(f"datetime({node.text})", node.at)
+            return constant("datetime", ticks)
+    raise unknown(f"a {node.type} literal", node.at)
+
+
+# ---- members of dynamic values
+
+
+def _path(node: syntax.Member, scope: Scope) -> Compiled:
+    """All steps of a.b.c in one closure: the queries are full of such paths."""
+    keys: list[str | int] = []
+    base: syntax.Expression = node
+    while isinstance(base, syntax.Member):
+        keys.append(base.key)
+        base = base.base
+    start = compile_expression(base, scope)
+    if start.type != "dynamic":
+        raise wrong(f"a member of a {start.type}", node.at)
+    return Compiled("dynamic", _walk(start.evaluate, keys[::-1]), start.constant)
+
+
+def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
+    def walk(row: Row) -> Any:
+        value = start(row)
+        for key in keys:
+            if isinstance(key, str):
+                value = value.get(key) if isinstance(value, dict) else None
+            else:
+                value = value[key] if isinstance(value, list) and -len(value) <= key < len(value) else None
+        return value
+
+    return walk
+
+
+# ---- operators
+
+_EQUALITY: Mapping[str, Callable[[Any, Any], bool | None]] = {"==": values.equal, "!=": values.unequal}
+_EQUALITY_OF_TEXT: Mapping[str, Callable[[str, str], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "=~": values.equal_ignoring_case,
+    "!~": values.unequal_ignoring_case,
+}
+_ORDERING: Mapping[str, Callable[[Any, Any], bool | None]] = {
+    "<": values.less,
+    "<=": values.less_or_equal,
+    ">": values.greater,
+    ">=": values.greater_or_equal,
+}
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], int | None]] = {
+    "+": values.add,
+    "-": values.subtract,
+    "*": values.multiply,
+}
+_ARITHMETIC_OF_REALS: Mapping[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": values.divide,
+}
+_TEXT_TESTS: Mapping[str, Callable[[str, str], bool]] = {
+    "startswith": values.starts_with,
+    "endswith": values.ends_with,
+    "contains": values.contains,
+    "has": values.has_term,
+}
+
+
+def _binary(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    if node.operator in ("and", "or"):
+        return _logic(node, left, right)
+    if node.operator.removeprefix("!") in _TEXT_TESTS:
+        return _text_test(node, left, right)
+    if node.operator in _ARITHMETIC_OF_REALS:
+        return _arithmetic(node, left, right)
+    if node.operator in _ORDERING:
+        return _ordering(node, left, right)
+    return _equality(node, left, right)
+
+
+def _operands(node: syntax.Binary, left: Compiled, right: Compiled) -> str:
+    return f"{left.type} {node.operator} {right.type}"
+
+
+def _logic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    if "dynamic" in (left.type, right.type):
+        raise unknown(f"{_operands(node, left, right)}: cast the dynamic value first,", node.at)
+    if (left.type, right.type) != ("bool", "bool"):
+        raise wrong(_operands(node, left, right), node.at)
+    decide = _and if node.operator == "and" else _or
+    evaluate = decide(left.evaluate, right.evaluate)
+    if left.constant and right.constant:
+        return constant("bool", evaluate([]))
+    return Compiled("bool", evaluate)
+
+
+def _and(left: Evaluate, right: Evaluate) -> Evaluate:
+    def both(row: Row) -> bool | None:
+        first = left(row)
+        if first is False:
+            return False
+        second = right(row)
+        return None if first is None and second else second
+
+    return both
+
+
+def _or(left: Evaluate, right: Evaluate) -> Evaluate:
+    def either(row: Row) -> bool | None:
+        first = left(row)
+        if first:
+            return True
+        second = right(row)
+        return None if first is None and second is False else second
+
+    return either
+
+
+def _arithmetic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    types = {left.type, right.type}
+    if "real" in types and types <= NUMBERS:
+        return apply(values.of_reals(_ARITHMETIC_OF_REALS[node.operator]), "real", left, right)
+    if types <= INTEGERS and node.operator in _ARITHMETIC:
+        return apply(_ARITHMETIC[node.operator], "long", left, right)
+    if types & {"string", "bool"} or (types & INTEGERS and "datetime" in types):
+        raise wrong(_operands(node, left, right), node.at)
+    raise unknown(_operands(node, left, right), node.at)
+
+
+def _text_test(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    """All of them ignore letter case."""
+    if (left.type, right.type) != ("string", "string"):
+        raise unknown(_operands(node, left, right), node.at)
+    if not right.constant or right.evaluate([]) == "":  # the empty text: documentation and engines differ
+        raise unknown(f"'{node.operator}' with an empty or computed text", node.at)
+    test = _TEXT_TESTS[node.operator.removeprefix("!")]
+    if node.operator.startswith("!"):
+        return apply(lambda text, part: not test(text, part), "bool", left, right)
+    return apply(test, "bool", left, right)
+
+
+def _bin(node: syntax.Bin, value: Compiled) -> Compiled:
+    if value.type != "datetime":
+        raise unknown(f"bin() of a {value.type} by a timespan", node.at)
+    size = values.ticks_of_span(node.span)
+    return apply(lambda ticks: None if ticks is None else ticks - ticks % size, "datetime", value)
+
+
+def _ordering(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    if common_type([left, right]) == "datetime" or {left.type, right.type} <= NUMBERS:
+        return apply(_ORDERING[node.operator], "bool", left, right)
+    types = {left.type, right.type}
+    if "string" in types or types == {"dynamic", "datetime"}:
+        raise wrong(_operands(node, left, right), node.at)
+    raise unknown(_operands(node, left, right), node.at)
+
+
+def _equality(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
+    common = common_type([left, right])
+    if common == "string":
+        return apply(_EQUALITY_OF_TEXT[node.operator], "bool", left, right)
+    if "dynamic" in (left.type, right.type):
+        raise unknown(f"{_operands(node, left, right)}: cast the dynamic value first,", node.at)
+    if node.operator not in _EQUALITY:
+        raise wrong(_operands(node, left, right), node.at)
+    if common not in INTEGERS | {"bool", "datetime"}:
+        raise unknown(_operands(node, left, right), node.at)
+    return apply(_EQUALITY[node.operator], "bool", left, right)
+
+
+def _membership(node: syntax.Membership, left: Compiled) -> Compiled:
+    """Null is in no list, so it is `!in` every list."""
+    items = [_literal(item) for item in node.items]
+    ignores_case = node.operator.endswith("~")
+    if ignores_case and left.type not in ("string", "dynamic"):
+        raise wrong(f"{left.type} {node.operator}", node.at)
+    if left.type not in INTEGERS | {"string", "datetime"} or common_type([left, *items]) is None:
+        raise unknown(f"{left.type} {node.operator} ({', '.join(item.type for item in items)})", node.at)
+    fold: Callable[[Any], Any] = str.lower if ignores_case else lambda value: value
+    wanted = frozenset(fold(item.evaluate([])) for item in items) - {None}
+    if node.operator.startswith("!"):
+        return apply(lambda value: fold(value) not in wanted, "bool", left)
+    return apply(lambda value: fold(value) in wanted, "bool", left)

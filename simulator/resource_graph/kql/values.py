@@ -1,0 +1,311 @@
+"""What values are and how they change type: pure functions, without a query in sight.
+
+A string is a str and never null: the missing string is ''. A bool, an int and a long are Python's own; a datetime is a
+count of 100-nanosecond ticks since the year 1, as in Kusto; a dynamic is a JSON value. None is null. The static type
+of an expression says which of these a value is, so a datetime and a long need no wrapper to be told apart.
+
+Where the documentation and the engines disagree, or are silent, about the text or number that a value becomes,
+the conversion raises Unsupported instead of choosing. Letter case folds as in Python, which for ASCII is what the
+service does; ids, states and types are ASCII.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from simulator.resource_graph.kql.errors import Unsupported
+
+TICKS_PER_SECOND = 10_000_000
+_TICKS_PER_DAY = 86_400 * TICKS_PER_SECOND
+_TICKS_PER_UNIT = {
+    "d": _TICKS_PER_DAY,
+    "h": 3_600 * TICKS_PER_SECOND,
+    "m": 60 * TICKS_PER_SECOND,
+    "s": TICKS_PER_SECOND,
+}
+_INT_RANGE = range(-(2**31), 2**31)
+LONG_RANGE = range(-(2**63), 2**63)
+_ISO = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)"
+    r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?)?"
+    r"(?:Z|([+-])(\d\d):(\d\d))?"
+)
+
+
+# ---- datetime
+
+
+def ticks_of(moment: datetime) -> int:
+    """The ticks of an aware Python datetime."""
+    if moment.tzinfo is None:
+        raise ValueError("a moment without a time zone")
+    since = moment.astimezone(UTC) - datetime(1, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1) * 10
+
+
+def ticks_before(ticks: int, span: str) -> int:
+    """The moment a timespan such as 7d earlier."""
+    return _within_calendar(ticks - ticks_of_span(span))
+
+
+def ticks_of_span(span: str) -> int:
+    return int(span[:-1]) * _TICKS_PER_UNIT[span[-1]]
+
+
+@lru_cache(maxsize=65_536)
+def ticks_of_text(text: str) -> int | None:
+    """The ticks of ISO text; null for text without a digit or with an impossible date.
+
+    Kusto reads several other notations. A text that might be one of them is refused rather than called null.
+    """
+    match = _ISO.fullmatch(text.strip())
+    if match is None:
+        _refuse_digits(text, "a datetime")
+        return None
+    year, month, day, hour, minute, second, fraction, sign, ahead_hours, ahead_minutes = match.groups()
+    try:
+        days = date(int(year), int(month), int(day)).toordinal() - 1
+    except ValueError:
+        return None
+    hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
+    if hours > 23 or minutes > 59 or seconds > 59:
+        return None
+    ahead_seconds = (int(ahead_hours) * 60 + int(ahead_minutes)) * 60 * (-1 if sign == "-" else 1) if sign else 0
+    total_seconds = days * 86_400 + hours * 3_600 + minutes * 60 + seconds - ahead_seconds
+    return _within_calendar(total_seconds * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0")))
+
+
+def _within_calendar(ticks: int) -> int:
+    if not 0 <= ticks < date.max.toordinal() * _TICKS_PER_DAY:
+        raise Unsupported("a moment outside the years 1 to 9999")
+    return ticks
+
+
+def text_of_ticks(ticks: int) -> str:
+    """ISO text with seven digits and Z, as Resource Graph's object array gives it."""
+    days, rest = divmod(ticks, _TICKS_PER_DAY)
+    seconds, fraction = divmod(rest, TICKS_PER_SECOND)
+    clock = f"{seconds // 3_600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{date.fromordinal(days + 1).isoformat()}T{clock}.{fraction:07d}Z"
+
+
+def _refuse_digits(text: str, wanted: str) -> None:
+    """Text without a digit is surely no number and no time; other text may be one in a notation not known here."""
+    if any(character.isdigit() for character in text):
+        raise Unsupported(f"reading the text '{text}' as {wanted}")
+
+
+# ---- conversions of one value
+
+
+def text_of_integer(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
+def text_of_datetime(value: int | None) -> str:
+    return "" if value is None else text_of_ticks(value)
+
+
+def text_of_dynamic(value: Any) -> str:
+    """Text as it is, everything else as compact JSON; null and a missing member are ''."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, float) and "e" in repr(value):
+        raise Unsupported(f"the text of the real number {value!r}")
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def dynamic_of_text(text: str) -> Any:
+    """JSON as its value, '' as null, and text that is no JSON as that text."""
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def integer_of_text(text: str) -> int | None:
+    stripped = text.strip()
+    if re.fullmatch(r"[+-]?\d+", stripped, re.ASCII):
+        return int(stripped)
+    _refuse_digits(text, "an integer")
+    return None
+
+
+def integer_of_dynamic(value: Any) -> int | None:
+    match value:
+        case None | list() | dict():
+            return None
+        case bool():
+            raise Unsupported("reading a bool inside a dynamic as an integer")
+        case int():
+            return value
+        case float():
+            return int(value)
+        case str():
+            return integer_of_text(value)
+    raise TypeError(f"no JSON value: {value!r}")
+
+
+def real_of_number(value: int | float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def real_of_dynamic(value: Any) -> float | None:
+    match value:
+        case None | list() | dict():
+            return None
+        case bool():
+            raise Unsupported("reading a bool inside a dynamic as a real")
+        case int() | float():
+            return float(value)
+        case str():
+            _refuse_digits(value, "a real")
+            return None
+    raise TypeError(f"no JSON value: {value!r}")
+
+
+def as_int(value: int | None) -> int | None:
+    """Null when 32 bits cannot hold it."""
+    return value if value is not None and value in _INT_RANGE else None
+
+
+def as_long(value: int | None) -> int | None:
+    return value if value is not None and value in LONG_RANGE else None
+
+
+def bool_of_text(text: str) -> bool | None:
+    match text.strip().lower():
+        case "true" | "1":
+            return True
+        case "false" | "0":
+            return False
+    _refuse_digits(text, "a bool")
+    return None
+
+
+def bool_of_dynamic(value: Any) -> bool | None:
+    match value:
+        case None | list() | dict():
+            return None
+        case bool():
+            return value
+        case int():
+            return value != 0
+        case str():
+            return bool_of_text(value)
+    raise Unsupported(f"reading {value!r} inside a dynamic as a bool")
+
+
+def datetime_of_dynamic(value: Any) -> int | None:
+    match value:
+        case str():
+            return ticks_of_text(value)
+        case None | bool() | list() | dict():
+            return None
+    raise Unsupported(f"reading the number {value!r} inside a dynamic as a datetime")
+
+
+def is_empty(value: Any) -> bool:
+    """True of null and of '', and of nothing else: an empty object is not empty."""
+    return value is None or value == ""
+
+
+# ---- logic with null
+
+
+def negate(value: bool | None) -> bool | None:
+    return None if value is None else not value
+
+
+def equal(left: Any, right: Any) -> bool | None:
+    """Two nulls give null; one null is unequal to anything."""
+    return None if left is None and right is None else left == right
+
+
+def unequal(left: Any, right: Any) -> bool | None:
+    return None if left is None and right is None else left != right
+
+
+def less(left: Any, right: Any) -> bool | None:
+    return None if left is None or right is None else left < right
+
+
+def less_or_equal(left: Any, right: Any) -> bool | None:
+    return None if left is None or right is None else left <= right
+
+
+def greater(left: Any, right: Any) -> bool | None:
+    return less(right, left)
+
+
+def greater_or_equal(left: Any, right: Any) -> bool | None:
+    return less_or_equal(right, left)
+
+
+def equal_ignoring_case(left: str, right: str) -> bool:
+    return left.lower() == right.lower()
+
+
+def unequal_ignoring_case(left: str, right: str) -> bool:
+    return left.lower() != right.lower()
+
+
+# ---- text
+
+
+def starts_with(text: str, part: str) -> bool:
+    return text.lower().startswith(part.lower())
+
+
+def ends_with(text: str, part: str) -> bool:
+    return text.lower().endswith(part.lower())
+
+
+def contains(text: str, part: str) -> bool:
+    return part.lower() in text.lower()
+
+
+def has_term(text: str, part: str) -> bool:
+    """`part` with no letter or digit on either side of it."""
+    if not part.isascii() or not part[0].isalnum() or not part[-1].isalnum():
+        raise Unsupported(f"has '{part}'")
+    return re.search(rf"(?<![^\W_]){re.escape(part.lower())}(?![^\W_])", text.lower()) is not None
+
+
+# ---- numbers
+
+
+def add(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else _within_64_bits(left + right)
+
+
+def subtract(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else _within_64_bits(left - right)
+
+
+def multiply(left: int | None, right: int | None) -> int | None:
+    return None if left is None or right is None else _within_64_bits(left * right)
+
+
+def divide(left: float, right: float) -> float:
+    if right == 0:
+        raise Unsupported("a division by zero")
+    return left / right
+
+
+def of_reals(function: Callable[[float, float], float]) -> Callable[[Any, Any], float | None]:
+    """The function over reals, and integers as reals; null if one of them is."""
+    return lambda left, right: None if left is None or right is None else function(float(left), float(right))
+
+
+def _within_64_bits(value: int) -> int:
+    if value not in LONG_RANGE:
+        raise Unsupported("a long beyond 64 bits")
+    return value

@@ -1,0 +1,172 @@
+"""Each alert fires on the lines it is there for, tells what they say, and is silent over a quiet run."""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.results import build
+from simulator.monitor import logs
+from tests.monitoring.written import exceptions, lines
+
+PAYLOADS = Path(__file__).parents[1] / "recordings"
+DEMO, BAD_DAY = PAYLOADS / "demo-logs.json.gz", PAYLOADS / "bad-day-logs.json.gz"
+ALERTS: list[dict[str, Any]] = json.loads((logs.RESULTS / "alerts.json").read_text(encoding="utf-8"))
+MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm"
+NOTHING: logs.Tables = {name: [] for name in logs.SCHEMA}
+
+
+@cache
+def quiet() -> logs.Tables:
+    """The run of the demo without the two images whose machines fail in it."""
+    tables = logs.read(DEMO)
+    failing = ("/batch/", "/kiosk/", "breaker-open")
+    tables["AppTraces"] = [row for row in tables["AppTraces"] if not any(part in row["Message"] for part in failing)]
+    assert len(tables["AppTraces"]) > 300
+    return tables
+
+
+def sampled() -> logs.Tables:
+    tables = lines(("sweep.finished", {"rows": 1}), ("sweep.finished", {"rows": 1}))
+    tables["AppTraces"][1]["ItemCount"] = 8
+    return tables
+
+
+STAGE = {"stage": "fleet", "problem": "503 from Resource Graph"}
+FAILED = {"machine": MACHINE, "image": "/i", "status": "Failed", "meaning": "the disk is full"}
+# Alert → rows that fire it, and what the first row of its answer tells.
+FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
+    "app-without-functions": (
+        exceptions([("Worker.LanguageWorkerChannel.python", "ModuleNotFoundError: No module named 'x'")]),
+        {"OuterMessage": "ModuleNotFoundError: No module named 'x'"},
+    ),
+    "settings-refused": (
+        lines(("settings.refused", {"function": "f", "setting": "PATCH_MODE", "problem": "'instal' is no mode"})),
+        {"setting": "PATCH_MODE", "problem": "'instal' is no mode"},
+    ),
+    "sweep-not-running": (lines(("assessment.started", {"machine": MACHINE})), {"sweeps": 0}),
+    "breaker-open": (
+        lines(("breaker.opened", {"image": "/i", "reason": "two failed", "remedy": "close it"})),
+        {"image": "/i", "remedy": "close it"},
+    ),
+    "installations-failed": (
+        lines(("installation.ended", FAILED), ("installation.ended", FAILED)),
+        {"image": "/i", "failures": 2, "machine_count": 1, "name": "vm", "meaning": "the disk is full"},
+    ),
+    "poisoned-messages": (
+        lines(("poison.found", {"queue": "assess-requests-poison", "count": 3, "since": "2026-11-25T10:00:00"})),
+        {"queue": "assess-requests-poison", "how_many": 3},
+    ),
+    "machines-overdue": (
+        lines(("operation.overdue", {"machine": MACHINE, "kind": "install", "operation": "o"})),
+        {"machine": MACHINE, "operation_kind": "install"},
+    ),
+    "sweep-failed": (
+        lines(*[("sweep.failed", STAGE)] * 3), {"stage": "fleet", "sweeps": 3, "problem": "503 from Resource Graph"}
+    ),
+    "failures-grouped": (
+        lines(("failures.grouped", {"shared": "os", "value": "Ubuntu", "reason": "r", "count": 4, "machines": "a"})),
+        {"shared": "os", "which": "Ubuntu", "how_many": 4},
+    ),
+    "journal-sampled": (sampled(), {"lines": 2, "items": 9}),
+}  # fmt: skip
+# More that fires one of them.
+ALSO: Mapping[str, tuple[str, logs.Tables]] = {
+    "no line at all": ("sweep-not-running", NOTHING),
+    "sweeps that are skipped or fail": (
+        "sweep-not-running",
+        lines(("sweep.skipped", {}), ("sweep.failed", {"stage": "settle", "problem": "p"})),
+    ),
+    "machines still wait for a breaker": (
+        "breaker-open",
+        lines(("fleet.limited", {"state": "breaker-open", "reason": "stopped", "machines": 4})),
+    ),
+    "a message failed five times": (
+        "poisoned-messages",
+        lines(("message.poisoned", {"machine": MACHINE, "kind": "assess"})),
+    ),
+    "a message that cannot be read": (
+        "poisoned-messages",
+        lines(("message.malformed", {"function": "on_assess_request", "problem": "no JSON"})),
+    ),
+    "the worker exits": ("app-without-functions", exceptions([("Host.Function.Console", "SystemExit: 3")])),
+}
+SILENT: Mapping[str, tuple[str, logs.Tables]] = {
+    "two failed sweeps": ("sweep-failed", lines(*[("sweep.failed", STAGE)] * 2)),
+    "an installation with warnings": (
+        "installations-failed",
+        lines(("installation.ended", FAILED | {"status": "CompletedWithWarnings"})),
+    ),
+    "an exception inside a function": ("app-without-functions", exceptions([("Function.on_reconcile", "StepFailed")])),
+    "machines wait for a ring": (
+        "breaker-open",
+        lines(("fleet.limited", {"state": "waiting-for-ring", "reason": "r", "machines": 4})),
+    ),
+    "no line, so none is missing": ("journal-sampled", NOTHING),
+    "one sweep in the hour": ("sweep-not-running", lines(("sweep.finished", {"rows": 0}))),
+}
+
+
+def fired(name: str, tables: logs.Tables) -> list[dict[str, Any]]:
+    """What the rule counts: it fires when there are more rows than its threshold."""
+    [alert] = [each for each in ALERTS if each["name"] == name]
+    rows = logs.Workspace(tables, logs.Workspace.after(quiet()).now).ask(alert["query"])
+    return rows if len(rows) > alert["threshold"] else []
+
+
+def test_a_bad_day_of_the_real_app_fires_them() -> None:
+    tables = logs.read(BAD_DAY)
+    told = {alert["name"]: fired(alert["name"], tables) for alert in ALERTS}
+    # Its sweeps go on but for the last minute, no operation hangs for hours, and nothing samples the lines.
+    assert {name for name, rows in told.items() if not rows} == {
+        "sweep-not-running", "machines-overdue", "journal-sampled",
+    }  # fmt: skip
+    assert {row["queue"] for row in told["poisoned-messages"]} == {"install-requests-poison"}
+    assert [row["setting"] for row in told["settings-refused"]] == ["PATCH_MODE"]
+    assert {row["reason"] for row in told["failures-grouped"]} == {"the package manager is broken"}
+    assert "left_out_of_the_package" in told["app-without-functions"][0]["OuterMessage"]
+
+
+@pytest.mark.parametrize("name", [alert["name"] for alert in ALERTS])
+def test_fires_and_says_why(name: str) -> None:
+    tables, told = FIRES[name]
+    [row, *_] = fired(name, tables)
+    assert {key: row[key] for key in told} == told
+
+
+@pytest.mark.parametrize("case", ALSO)
+def test_fires_too(case: str) -> None:
+    assert fired(*ALSO[case])
+
+
+@pytest.mark.parametrize("case", SILENT)
+def test_is_silent(case: str) -> None:
+    assert fired(*SILENT[case]) == []
+
+
+@pytest.mark.parametrize("name", [alert["name"] for alert in ALERTS])
+def test_is_silent_over_a_quiet_run(name: str) -> None:
+    assert fired(name, quiet()) == []
+
+
+@pytest.mark.parametrize(("name", "images"), [("breaker-open", 2), ("installations-failed", 2)])
+def test_the_failures_of_the_demo_are_told(name: str, images: int) -> None:
+    assert len({row["image"] for row in fired(name, logs.read(DEMO))} - {""}) == images
+
+
+def test_the_shape_that_the_deployment_loads() -> None:
+    keys = {"name", "displayName", "description", "severity", "frequency", "window", "query", "threshold"}
+    assert all(set(alert) == keys for alert in ALERTS)
+    assert len({alert["displayName"] for alert in ALERTS}) == len(ALERTS) == len(FIRES)
+    minutes = {"PT5M": 5, "PT15M": 15, "PT30M": 30, "PT1H": 60, "PT6H": 360}
+    for alert in ALERTS:
+        assert minutes[alert["window"]] >= minutes[alert["frequency"]], "a line between two looks would be missed"
+        assert 0 <= alert["severity"] <= 4
+
+
+def test_every_alert_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    assert all(f"`{alert.name}`" in text for alert in build.ALERTS)

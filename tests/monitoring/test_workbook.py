@@ -1,0 +1,280 @@
+"""The workbook: a valid one, with nothing hard-coded, and every panel has something to show: over the recorded run of
+the demo, and over lines of what does not happen in it."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from functions.model.state import State
+from infra.results import build
+from simulator.monitor import logs
+from tests.monitoring.written import NOON, both, lines
+
+ROOT = Path(__file__).parents[2]
+PAYLOADS = ROOT / "tests" / "recordings"
+WORKBOOK: dict[str, Any] = json.loads((logs.RESULTS / "workbook.json").read_text(encoding="utf-8"))
+PANELS = {panel.name: panel for _, panels in build.TABS.values() for panel in panels}
+
+
+def items(holder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in holder["items"]:
+        yield item
+        if item["type"] == 12:
+            yield from items(item["content"])
+
+
+QUERY_ITEMS = [item for item in items(WORKBOOK) if item["type"] == 3]
+
+
+# ---- the file
+
+
+def test_it_is_a_workbook_by_its_schema() -> None:
+    schema = json.loads((PAYLOADS / "schemas" / "workbook.schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft7Validator(schema)
+    assert [error.message for error in validator.iter_errors(WORKBOOK)] == []
+    without = json.loads(json.dumps(WORKBOOK))
+    del without["items"][0]["content"]
+    assert list(validator.iter_errors(without))
+
+
+def test_no_resource_is_named() -> None:
+    text = (logs.RESULTS / "workbook.json").read_text(encoding="utf-8")
+    assert not re.search(r"/subscriptions/|resourceGroups/|fromTemplateId", text)
+    held = [item["content"] for item in items(WORKBOOK) if "crossComponentResources" in item["content"]]
+    assert all(content["crossComponentResources"] == ["__WORKSPACE_ID__"] for content in held)
+    assert len(held) == len(QUERY_ITEMS) + 1  # and the parameters
+    assert WORKBOOK["fallbackResourceIds"] == ["__WORKSPACE_ID__"]
+
+
+def test_names_and_ids_are_unique() -> None:
+    names = Counter(item["name"] for item in items(WORKBOOK))
+    ids = Counter(re.findall(r'"id": "([^"]+)"', json.dumps(WORKBOOK)))
+    assert {name for name, count in (names | ids).items() if count > 1} == set()
+
+
+def test_every_tab_shows_its_own_group() -> None:
+    links = [link["subTarget"] for item in items(WORKBOOK) if item["type"] == 11 for link in item["content"]["links"]]
+    groups = [item["conditionalVisibility"]["value"] for item in items(WORKBOOK) if item["type"] == 12]
+    assert links == groups == list(build.TABS)
+
+
+def test_the_first_thing_shown_is_who_is_patched_by_nobody() -> None:
+    first = QUERY_ITEMS[0]
+    assert (first["name"], first["content"]["visualization"]) == ("nobody", "tiles")
+
+
+def test_only_parameters_that_are_there_are_used() -> None:
+    parameters = {each["name"] for each in WORKBOOK["items"][0]["content"]["parameters"]}
+    parameters |= {name for item in QUERY_ITEMS if (name := item["content"].get("exportParameterName"))}
+    assert parameters == {"TimeRange", "Image", "Machine"}
+    for item in QUERY_ITEMS:
+        content = item["content"]
+        assert set(re.findall(r"\{(\w+)", content["query"])) <= parameters
+        assert content.get("timeContextFromParameter") == "TimeRange" or content["timeContext"]["durationMs"]
+
+
+@pytest.mark.parametrize("item", QUERY_ITEMS, ids=lambda item: item["name"])
+def test_no_panel_is_blank_and_every_table_can_be_exported(item: dict[str, Any]) -> None:
+    content = item["content"]
+    assert content["noDataMessage"]
+    assert content["title"] or content["visualization"] == "tiles"
+    assert (content["visualization"] == "table") == content.get("showExportToExcel", False)
+
+
+# ---- what it shows
+
+
+@cache
+def demo() -> logs.Workspace:
+    return logs.Workspace.after(logs.read(PAYLOADS / "demo-logs.json.gz"))
+
+
+@cache
+def busy() -> logs.Workspace:
+    """The demo when its first installation had just started."""
+    rows = demo().patch_events.rows
+    started = min(row["TimeGenerated"] for row in rows if row["event"] == "installation.started")
+    return demo().until(datetime.fromisoformat(started))
+
+
+@cache
+def bad_day() -> logs.Workspace:
+    return logs.Workspace.after(logs.read(PAYLOADS / "bad-day-logs.json.gz"))
+
+
+NOT_IN_THE_DEMO = {
+    "in-flight": busy, "grouped": bad_day, "troubles": bad_day, "failed-invocations": bad_day, "exceptions": bad_day,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*PANELS, "_images"])
+def test_every_panel_shows_something(name: str) -> None:
+    workspace = NOT_IN_THE_DEMO.get(name, demo)()
+    rows = workspace.ask(build.text_of("panels", name), machine=counted()[0]["machine"])
+    assert rows
+    formats = PANELS[name].formats if name in PANELS else {}
+    assert set(formats) <= rows[0].keys(), "a column that is formatted and not there"
+    assert all(set(build_axes(name)) <= row.keys() for row in rows)
+    if name in PANELS and PANELS[name].show == "table":
+        hidden = {column for column, look in formats.items() if look is build.HIDDEN}
+        unreadable = {column for column in rows[0].keys() - hidden if "_" in column} - build.LABELS.keys()
+        assert unreadable == set(), "a column without a label"
+
+
+def build_axes(name: str) -> list[str]:
+    chart = PANELS[name].chart if name in PANELS else {}
+    return [*chart.get("yAxis", ()), *(chart[key] for key in ("xAxis", "group") if key in chart)]
+
+
+def journal_lines(workspace: logs.Workspace, event: str) -> list[dict[str, Any]]:
+    """The lines themselves, without any query."""
+    found = [json.loads(row["Message"]) for row in workspace.tables["AppTraces"]]
+    return [line for line in found if line["event"] == event]
+
+
+def counted() -> list[dict[str, Any]]:
+    return list({line["machine"]: line for line in journal_lines(demo(), "machine.counted")}.values())
+
+
+# States that end only when somebody does something, and that are not somebody's own wish.
+FOR_A_PERSON = {
+    State.HELD, State.OVERDUE, State.UNDETERMINED, State.UNSUPPORTED, State.AGENT_NOT_READY, State.EXTENSIONS_FORBIDDEN,
+    State.BAD_TAG, State.BREAKER_OPEN, State.REBOOT_PENDING, State.PATCHED_BY_NOBODY,
+}  # fmt: skip
+TILES = {
+    "nobody": lambda line: line["patchers"] == "nobody",
+    "late": lambda line: line["compliance"] == "late",
+    "needs-a-person": lambda line: line["state"] in FOR_A_PERSON,
+    "machines": lambda line: True,
+}
+
+
+@pytest.mark.parametrize("name", TILES)
+def test_a_tile_counts_the_machines_of_the_newest_census(name: str) -> None:
+    [row] = demo().ask(build.text_of("panels", name))
+    assert row["machines"] == sum(map(TILES[name], counted()))
+
+
+def test_the_tile_and_the_list_tell_of_the_same_machines_right_after_the_census() -> None:
+    [tile] = demo().ask(build.text_of("panels", "needs-a-person"))
+    assert len(demo().ask(build.text_of("panels", "held"))) == tile["machines"]
+
+
+def test_the_tile_of_the_last_sweep_counts_the_minutes() -> None:
+    finished = lines(("sweep.finished", {"rows": 1}), ("sweep.skipped", {}))
+    workspace = logs.Workspace(finished, NOON + timedelta(minutes=42, seconds=3))
+    assert workspace.ask(build.text_of("panels", "last-sweep"))[0]["minutes"] == 42
+    assert workspace.until(NOON - timedelta(hours=1)).ask(build.text_of("panels", "last-sweep")) == []
+
+
+def test_the_late_are_told_from_the_unknown() -> None:
+    verdicts = ("late", "late", "within", "unknown", "unknown", "unknown")
+    line = {"image": "/i", "patchers": "us", "state": "due", "owner": "shop", "sla_days": 14.0}
+    written = lines(
+        *(
+            ("machine.counted", {"machine": f"/subscriptions/s/{number}", "compliance": verdict, **line})
+            for number, verdict in enumerate(verdicts)
+        )
+    )
+    workspace = logs.Workspace.after(written)
+    [tile] = workspace.ask(build.text_of("panels", "late"))
+    assert tile["machines"] == 2
+    for name in ("sla-by-image", "sla-by-owner"):
+        [row] = workspace.ask(build.text_of("panels", name))
+        assert (row["within"], row["late"], row["unknown"], row["sla_days"]) == (1, 2, 3, 14.0)
+
+
+def test_the_proof_counts_each_day_once_by_its_last_census() -> None:
+    line = {"machine": "/subscriptions/s/a", "image": "/i"}
+    days = [("24", "late"), ("24", "within"), ("25", "late")]
+    written = lines(*(("machine.counted", {**line, "compliance": verdict}) for _, verdict in days))
+    for row, (day, _) in zip(written["AppTraces"], days, strict=True):
+        row["TimeGenerated"] = row["TimeGenerated"].replace("2026-11-25", f"2026-11-{day}")
+    [row] = logs.Workspace.after(written).ask(build.text_of("panels", "proof"))
+    assert (row["days"], row["within"], row["late"], row["unknown"]) == (2, 1, 1, 0)
+
+
+def test_the_history_is_of_one_machine_and_in_order() -> None:
+    machine = next(line["machine"] for line in counted() if line["machine"].endswith("/apt-broken"))
+    rows = demo().ask(build.text_of("panels", "history"), machine=machine)
+    told = [row["event"] for row in rows]
+    assert [event for event in told if event.startswith("installation.")] == [
+        "installation.queued", "installation.started", "installation.ended", "installation.seen",
+    ]  # fmt: skip
+    assert told[-1] == "machine.held"
+    assert {row["name"] for row in demo().patch_events.rows if row["machine"] == machine} == {"apt-broken"}
+    assert demo().ask(build.text_of("panels", "history"), machine="/no/such/machine") == []
+
+
+def test_the_history_is_shown_once_a_machine_is_clicked() -> None:
+    named = {item["name"]: item for item in QUERY_ITEMS}
+    assert named["census"]["content"]["exportParameterName"] == "Machine"
+    assert named["history"]["conditionalVisibility"]["parameterName"] == "Machine"
+
+
+def test_states_add_up_to_the_fleet() -> None:
+    rows = demo().ask(build.text_of("panels", "by-state"))
+    assert {row["state"]: row["machines"] for row in rows} == Counter(line["state"] for line in counted())
+
+
+def test_the_sla_adds_up_for_each_image() -> None:
+    rows = demo().ask(build.text_of("panels", "sla-by-image"))
+    assert sum(row["machines"] for row in rows) == len(counted())
+    for row in rows:
+        assert row["within"] + row["late"] + row["unknown"] == row["machines"]
+        assert row["within_percent"] == 100.0 * row["within"] / row["machines"]
+
+
+def test_failures_have_their_meaning() -> None:
+    rows = demo().ask(build.text_of("panels", "failures"))
+    failed = [line for line in journal_lines(demo(), "installation.ended") if line["status"] != "Succeeded"]
+    assert {row["why"]: row["failures"] for row in rows} == Counter(line["meaning"] for line in failed)
+
+
+def test_what_is_in_flight_has_started_and_not_ended() -> None:
+    started, ended = Counter[str](), Counter[str]()
+    for kind in ("assessment", "installation"):
+        started.update(line["machine"] for line in journal_lines(busy(), f"{kind}.started"))
+        ended.update(line["machine"] for line in journal_lines(busy(), f"{kind}.ended"))
+    rows = busy().ask(build.text_of("panels", "in-flight"))
+    assert {row["machine"] for row in rows} == set(started - ended)
+    assert demo().ask(build.text_of("panels", "in-flight")) == []
+
+
+def test_a_held_machine_stands_there_with_its_remedy_and_a_link_until_it_is_at_work_again() -> None:
+    rows = {row["name"]: row for row in demo().ask(build.text_of("panels", "held"))}
+    assert rows["refused"]["state"] == "unsupported"
+    assert rows["refused"]["remedy"]
+    assert rows["refused"]["portal"].startswith("https://portal.azure.com/#resource/subscriptions/")
+    assert {row["state"] for row in rows.values()} <= FOR_A_PERSON
+    assert all(row["remedy"] for row in rows.values())
+    at_rest = {line["machine"] for line in counted() if line["state"] == "patched"}
+    assert {row["machine"] for row in rows.values()}.isdisjoint(at_rest)
+
+
+@pytest.mark.parametrize("name", [name for name in PANELS if "{Image}" in build.text_of("panels", name)])
+def test_the_image_filter_leaves_the_others_out(name: str) -> None:
+    query, workspace = build.text_of("panels", name), NOT_IN_THE_DEMO.get(name, demo)()
+    image = next(row["image"] for row in workspace.patch_events.rows if row["image_name"] == "web 1.4.0")
+    nothing = workspace.ask(query, "/no/such/image")
+    assert nothing == [] or nothing[0]["machines"] == 0
+    assert len(workspace.ask(query, image, "/no/such/image")) <= len(workspace.ask(query))
+
+
+def test_machines_deleted_before_the_newest_census_are_not_counted_for_ever() -> None:
+    line = {"image": "/i", "patchers": "nobody", "state": "patched-by-nobody", "compliance": "unknown"}
+    old = lines(("machine.counted", {"machine": "/subscriptions/s/a", **line}))
+    for row in old["AppTraces"]:
+        row["TimeGenerated"] = row["TimeGenerated"].replace("2026-11-25", "2026-11-23")
+    new = lines(("machine.counted", {"machine": "/subscriptions/s/b", **line}))
+    [row] = logs.Workspace.after(both(old, new)).ask(build.text_of("panels", "nobody"))
+    assert row["machines"] == 1

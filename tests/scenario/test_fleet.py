@@ -1,0 +1,198 @@
+"""Many machines: doubled and shuffled events, storms against the quota, two of everything, and limits of the fleet."""
+
+import asyncio
+import json
+import random
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from functions.cloud.queue import QUEUES, read_message
+from functions.cloud.session import CALLS_AT_ONCE
+from functions.model.state import OperationKind, Phase, State
+from functions.steps import install, reconcile
+from simulator.azure import Behaviour, overlaps
+from tests.scenario.world import QUICK, World
+
+SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
+
+
+async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments() -> None:
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    for number in range(100):
+        world.create(f"vm-{number:03}", SUPPORTED)
+    writes = [event for event in world.azure.events if event["subject"].lower().count("/virtualmachines/") == 1]
+    events = [event for event in writes if not event["subject"].lower().count("/extensions/")] * 10
+    random.Random(7).shuffle(events)
+    world.now += timedelta(minutes=2)
+    await asyncio.gather(*(world.event(event) for event in events))
+
+    assert Counter(operation.kind for operation in world.operations()) == {"assess": 100}
+    assert not overlaps(world.operations())
+
+
+async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_and_none_failed() -> None:
+    """700 machines at once in one region: the bucket holds 300 calls and refills 100 a minute."""
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    for number in range(700):
+        world.create(f"vm-{number:03}", SUPPORTED)
+    world.now += timedelta(minutes=2)
+    access = world.doors.compute._access
+    fresh, world._events_read = world.azure.events, len(world.azure.events)
+    await asyncio.gather(*(world.event(event) for event in fresh))
+    burst = len(world.operations())
+    assert access.peak_calls <= CALLS_AT_ONCE
+    assert burst < 300, "the events stop before the quota is gone; the sweep owns the pace"
+
+    await world.pass_time(hours=1)
+    assert len({operation.machine for operation in world.operations()}) == 700
+    assert len(world.operations()) == 700
+    assert [record for record in await world.records() if record.attempts] == []
+    assert {step.state for step in (await world.states()).values()} == {State.ASSESSED}
+    throttled = [request for request in world.azure.requests if request[3] == 429]
+    assert len(throttled) <= 0.05 * 700
+
+
+async def test_a_429_postpones_its_machine_and_says_nothing_about_it() -> None:
+    from simulator.azure import Fault
+
+    world = World(timings=QUICK)
+    answer = {"code": "OperationNotAllowed", "message": "too many requests", "details": [{"code": "TooManyRequests"}]}
+    world.azure.faults.add(
+        Fault("POST", r".*/assessPatches", times=1, status=429, body=answer, headers={"Retry-After": "120"})
+    )
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(minutes=2)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.sent, record.attempts) == (Phase.QUEUED, False, 0)
+    await world.pass_time(hours=2)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+
+
+async def test_two_sweeps_at_once_hand_out_once() -> None:
+    world = World(timings=QUICK)
+    world.events_arrive = False
+    for number in range(20):
+        world.create(f"vm-{number:02}", SUPPORTED)
+    world.now += timedelta(minutes=2)
+    await asyncio.gather(*(world.sweep(world.open_doors()) for _ in range(2)))
+    assert len(world.queue.messages[QUEUES[OperationKind.ASSESS]]) == 20
+
+
+async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
+    world = World(timings=QUICK)
+    assert await world.doors.ledger.take_sweep("dead", world.now)
+    world.events_arrive = False
+    machine = world.create("vm-01", SUPPORTED)
+    world.now += timedelta(minutes=4)
+    await world.sweep()
+    assert not world.queue.messages
+    world.now += timedelta(minutes=2)
+    await world.sweep()
+    await world.messages()
+    assert len(world.operations(machine)) == 1
+
+
+async def test_two_instances_of_every_function_at_once() -> None:
+    """Every event, message and sweep is taken by two processes at the same time."""
+    world = World(timings=QUICK)
+    two = (world.open_doors(), world.open_doors())
+    machines = [world.create(f"vm-{number:02}", SUPPORTED) for number in range(10)]
+    for _ in range(120):
+        world.now += timedelta(minutes=1)
+        fresh = world.azure.events[world._events_read :]
+        world._events_read = len(world.azure.events)
+        await asyncio.gather(*(world.event(event, doors) for event in fresh for doors in two))
+        for kind in OperationKind:
+            from functions.steps import assess
+
+            step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
+            due = world.queue.due(QUEUES[kind])
+            await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
+            for item in due:
+                world.queue.messages[QUEUES[kind]].remove(item)
+        await asyncio.gather(*(world.sweep(doors) for doors in two))
+    assert not overlaps(world.operations())
+    for machine in machines:
+        assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+
+
+async def test_the_cap_of_the_fleet_counts_installations_only() -> None:
+    world = World({"PATCH_MAX_IN_FLIGHT": "3"}, timings=QUICK)
+    for number in range(12):
+        world.create(f"vm-{number:02}", SUPPORTED)
+    most = 0
+    for _ in range(36):
+        await world.pass_time(minutes=5)
+        running = [o for o in world.operations(kind="install") if o.started <= world.now < o.ends]
+        most = max(most, len(running))
+    assert most == 3
+    assert len(world.operations(kind="install")) == 12
+
+
+@pytest.mark.parametrize("machines", [5, 60])
+async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(machines: int) -> None:
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    for number in range(machines):
+        world.create(f"vm-{number:02}", SUPPORTED)
+    await world.pass_time(hours=2)
+    calls, reads = len(world.azure.requests), world.table.reads
+    await world.sweep()
+    asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
+    assert asked == ["resources"] * 2, "the due machines and the fleet's counts, whatever the size"
+    assert world.table.reads - reads <= 4
+
+
+async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "plan"}, timings=QUICK)
+    world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=1)
+    assert world.posts() == []
+    assert any('"machine.planned"' in line for line in caplog.messages)
+
+
+async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    for number in range(5):
+        world.create(f"vm-{number:02}", SUPPORTED)
+    await world.pass_time(hours=30)
+    counted = [line for line in caplog.messages if '"machine.counted"' in line]
+    assert len(counted) == 10
+    assert all('"reason"' in line and '"state"' in line for line in counted)
+
+
+async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "assess", "PATCH_SLA_DAYS": "2"}, timings=QUICK)
+    world.create("linux-01", SUPPORTED, tags={"Owner": "payments"})
+    world.create("windows-01", SUPPORTED, os="Windows")
+    world.create("unsupported-01", Behaviour(support_state="Unsupported"))
+    world.in_long_steps()
+    await world.pass_time(hours=80)
+    days: dict[str, list[dict[str, Any]]] = {}
+    for line in map(json.loads, caplog.messages):
+        if line["event"] == "machine.counted":
+            days.setdefault(line["machine"].rsplit("/", 1)[-1], []).append(line)
+    linux, windows, unsupported = days["linux-01"], days["windows-01"], days["unsupported-01"]
+    assert [line["compliance"] for line in linux[1:]] == ["within", "within", "late"], "from its creation on"
+    assert {line["compliance"] for line in windows[1:]} == {"late"}, "its oldest patch was published years ago"
+    assert {line["compliance"] for line in unsupported} == {"unknown"}
+    last = linux[-1]
+    assert (last["owner"], last["image_version"], last["os"], last["sla_days"]) == ("payments", "1.0.0", "Linux", 2)
+    assert last["pending_critical"] + last["pending_security"] + last["pending_other"] > 0
+    assert "oldest_security" not in last
+    assert windows[-1]["oldest_security"].startswith("2024-11-12")
+    assert "owner" not in windows[-1]
+
+
+async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
+    world = World(timings=QUICK)
+    world.create("vm-01", SUPPORTED)
+    await world.pass_time(minutes=10)
+    seen = await reconcile.fleet_states(world.doors)
+    assert [machine.id.name for machine, _ in seen] == ["vm-01"]

@@ -1,0 +1,415 @@
+"""One image at a time: its canary, then ring after ring, and the breaker that a person closes.
+
+What is asserted is the world: which installations Azure saw and when, and what each machine's state and reason say.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from functions.cloud.queue import QUEUES, read_message
+from functions.cloud.rows import image_key
+from functions.model.machine import MachineId
+from functions.model.state import OperationKind, Phase, State
+from functions.steps import assess, install
+from simulator.azure import Behaviour, overlaps
+from tests.scenario.world import GALLERY, QUICK, Killed, World
+
+GOOD = Behaviour(pending={"security": 2})
+BAD = Behaviour(pending={"security": 2}, install_status="Failed")
+ROUNDS = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "60", "PATCH_BREAKER": "3 in 7 days"}
+HOUR = timedelta(hours=1)
+SWEEP = timedelta(minutes=10)  # coarse: what matters here takes hours
+
+
+def a_world(**settings: str) -> World:
+    world = World(ROUNDS | settings, timings=QUICK)
+    world.tick = world.sweep_every = SWEEP
+    return world
+
+
+def create(world: World, count: int, behaviour: Behaviour, prefix: str = "vm", ring: int | None = None) -> list[str]:
+    names = [f"{prefix}-{number:02}" for number in range(count)]
+    for name in names:
+        world.create(name, behaviour, tags={} if ring is None else {"patch-ring": str(ring)})
+    return names
+
+
+# -- the canary
+
+
+async def test_a_bad_image_stops_at_its_canary_until_a_person_closes_that_opening() -> None:
+    world = a_world()
+    names = create(world, 20, BAD)
+    await world.pass_time(hours=6)
+
+    assert len(world.installed()) == 1
+    first = await world.image()
+    assert first.breaker_open
+    states = await world.states()
+    spared = [states[name] for name in names if name not in world.installed()]
+    assert len(spared) == 19
+    assert {step.state for step in spared} == {State.BREAKER_OPEN}
+    assert all(first.opening in step.reason and world.installed()[0] in step.reason for step in spared)
+    assert all(first.opening in step.remedy and "docs/stop.md" in step.remedy for step in spared)
+
+    await world.close_breaker(first.opening)
+    await world.pass_time(hours=6)
+    second = await world.image()
+    assert len(world.installed()) == 2, "the next canary, and nothing beyond it"
+    assert second.breaker_open
+    assert second.opening != first.opening
+
+    await world.close_breaker(first.opening)  # again the first one: it closes nothing
+    await world.pass_time(hours=6)
+    assert len(world.installed()) == 2
+
+
+async def test_bad_patches_of_the_next_round_stop_at_the_canary_of_an_image_that_was_good_last_time() -> None:
+    world = a_world()
+    names = create(world, 10, GOOD)
+    await world.pass_time(hours=12)
+    assert sorted(world.installed()) == names
+    first = await world.image()
+
+    world.in_long_steps()
+    await world.pass_time(days=7)
+    for name in names:
+        world.azure.behave(str(world.machine_id(name)), BAD)
+    await world.pass_time(days=7)
+    second = await world.image()
+    assert first.opened is not None
+    assert second.opened is not None
+    assert second.opened >= first.opened + timedelta(days=7)
+    assert len(world.installed()) == 11, "one canary of the second round"
+    assert second.breaker_open
+
+
+async def test_every_ring_of_a_round_gets_the_patches_of_its_canary() -> None:
+    """On Windows by a publishing date, which is the round's own; Linux knows no such limit."""
+    world = a_world()
+    for number in range(4):
+        world.create(f"vm-{number}", GOOD, os="Windows", tags={"patch-ring": str(number % 2)})
+    await world.pass_time(hours=12)
+    dates = {each.order["windowsParameters"]["maxPatchPublishDate"] for each in world.operations(kind="install")}
+    opened = (await world.image()).opened
+    assert opened is not None
+    assert len(world.installed()) == 4
+    assert dates == {opened.isoformat()}
+
+
+def deallocate(world: World, machine: MachineId) -> None:
+    world.power(machine, "deallocate")
+
+
+def delete(world: World, machine: MachineId) -> None:
+    world.delete(machine)
+
+
+@pytest.mark.parametrize("goes", [delete, deallocate])
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.RUNNING])
+async def test_a_canary_that_is_gone_or_switched_off_in_flight_is_replaced(
+    goes: Callable[[World, MachineId], None], phase: Phase
+) -> None:
+    world = a_world()
+    create(world, 5, GOOD)
+    canary = world.machine_id("vm-00")
+    while (record := await world.record(canary)) is None or (record.kind, record.phase) != (
+        OperationKind.INSTALL,
+        phase,
+    ):
+        if phase is Phase.QUEUED:  # the sweep claims; its message is not delivered before the machine goes
+            await world.sweep()
+            record = await world.record(canary)
+            if record and (record.kind, record.phase) == (OperationKind.INSTALL, phase):
+                break
+        await world.pass_time(minutes=10)
+    goes(world, canary)
+    await world.pass_time(hours=8)
+
+    assert set(world.installed()) - {"vm-00"} == {"vm-01", "vm-02", "vm-03", "vm-04"}
+    image = await world.image()
+    assert (image.canaries, image.failures, image.breaker_open) == (1, (), False)
+
+
+async def test_a_canary_held_for_its_own_reason_is_replaced() -> None:
+    world = a_world()
+    names = create(world, 5, GOOD)
+    refused = Behaviour(pending={"security": 2}, refuse="policy", refuse_kinds=("install",))
+    world.azure.behave(str(world.machine_id("vm-00")), refused)
+    await world.pass_time(hours=8)
+
+    assert sorted(world.installed()) == names[1:]
+    assert not (await world.image()).breaker_open
+    step = (await world.states())["vm-00"]
+    assert (step.state, bool(step.reason), bool(step.remedy)) == (State.HELD, True, True)
+
+
+async def test_a_slow_reboot_is_looked_at_again_for_an_hour_and_then_counts() -> None:
+    world = a_world()
+    names = create(world, 5, GOOD)
+    await world.until(lambda: bool(world.installing()), hours=2)
+    canary = world.machine_id(world.installed()[0])
+    world.azure.behave(str(canary), Behaviour(agent_never_ready=True))
+    ended = world.operations(canary, "install")[0].ends
+
+    await world.until(lambda: world.now >= ended + timedelta(minutes=45), hours=3)
+    assert (await world.image()).failures == ()
+    assert (await world.states())[canary.name].state == State.CONFIRMING
+    assert world.installed() == [canary.name], "nobody follows a canary that is still looked at"
+
+    await world.pass_time(hours=2)
+    image = await world.image()
+    assert (len(image.failures), image.breaker_open) == (1, True)
+    assert "agent" in image.opened_because
+    assert (await world.states())[canary.name].state == State.HELD
+    assert len(world.installed()) == 1
+    assert len(names) == 5
+
+
+async def test_a_slow_reboot_that_ends_within_the_hour_is_a_success() -> None:
+    world = a_world()
+    names = create(world, 3, GOOD)
+    await world.until(lambda: bool(world.installing()), hours=2)
+    canary = world.machine_id(world.installed()[0])
+    world.azure.behave(str(canary), Behaviour(agent_never_ready=True))
+    ended = world.operations(canary, "install")[0].ends
+    await world.until(lambda: world.now >= ended + timedelta(minutes=40), hours=3)
+    world.azure.behave(str(canary), Behaviour(pending={}))
+    await world.pass_time(hours=6)
+
+    assert sorted(world.installed()) == names
+    assert (await world.image()).failures == ()
+
+
+async def test_a_wanted_reboot_proves_nothing_and_is_neither_patched_nor_installed_again() -> None:
+    world = a_world(PATCH_REBOOT="Never")
+    create(world, 1, GOOD, "early", ring=0)
+    create(world, 3, GOOD, "late", ring=1)
+    await world.pass_time(hours=24)
+
+    image = await world.image()
+    assert (image.canaries, image.proved, dict(image.rings), image.failures) == (0, None, {}, ())
+    at_once = {len(world.installing(each.started)) for each in world.operations(kind="install")}
+    assert at_once == {1}, "without proof no ring opens: one machine at a time, each as a canary"
+    assert len(world.installed()) == len(set(world.installed())), "none is installed again"
+    step = (await world.states())["early-00"]
+    assert (step.state, bool(step.remedy)) == (State.REBOOT_PENDING, True)
+
+
+# -- rings
+
+
+async def test_ring_after_ring_each_settled_and_baked() -> None:
+    world = a_world(PATCH_BAKE_MINUTES="120", PATCH_MIN_INTERVAL_HOURS="160")
+    create(world, 3, GOOD, "c-last")
+    create(world, 3, GOOD, "b-second", ring=1)
+    create(world, 3, GOOD, "a-first", ring=0)
+    await world.pass_time(hours=30)
+
+    assert len(world.installed()) == 9
+    order = [each.rsplit("-", 1)[0] for each in world.installed()]
+    assert order == ["a-first"] * 3 + ["b-second"] * 3 + ["c-last"] * 3
+    canary, *rest = world.operations(kind="install")
+    assert all(each.started >= canary.ends + 2 * HOUR for each in rest)
+    ends = {name: max(each.ends for each in rest if name in each.machine) for name in ("a-first", "b-second")}
+    starts = {name: min(each.started for each in rest if name in each.machine) for name in ("b-second", "c-last")}
+    assert starts["b-second"] >= ends["a-first"] + 2 * HOUR
+    assert starts["c-last"] >= ends["b-second"] + 2 * HOUR
+
+
+async def test_a_machine_that_waits_for_a_ring_says_which_and_until_when() -> None:
+    world = a_world(PATCH_BAKE_MINUTES="120")
+    create(world, 2, GOOD, "a", ring=0)
+    create(world, 2, GOOD, "b", ring=1)
+    await world.until(lambda: len(world.installing()) == 1, hours=2)
+    assert (await world.states())["b-00"].state == State.WAITING_FOR_CANARY
+    assert "a-00" in (await world.states())["b-00"].reason
+
+    ended = world.operations(kind="install")[0].ends
+    await world.until(lambda: world.now >= ended + timedelta(minutes=30), hours=2)
+    step = (await world.states())["a-01"]
+    assert (step.state, step.when is not None) == (State.WAITING_FOR_RING, True)
+    assert step.when is not None
+    assert ended + 2 * HOUR <= step.when <= ended + 2 * HOUR + timedelta(minutes=10)
+    assert (await world.states())["b-00"].reason == "ring 0 goes first"
+
+
+async def test_a_powered_off_machine_of_the_first_ring_blocks_nobody() -> None:
+    world = a_world()
+    world.events_arrive = False
+    off = create(world, 1, GOOD, "a-off", ring=0)
+    world.power(world.machine_id(off[0]), "deallocate")
+    create(world, 2, GOOD, "a-on", ring=0)
+    create(world, 2, GOOD, "b", ring=1)
+    create(world, 2, GOOD, "c")
+    await world.pass_time(hours=12)
+
+    assert sorted(world.installed()) == ["a-on-00", "a-on-01", "b-00", "b-01", "c-00", "c-01"]
+    assert (await world.states())["a-off-00"].state == State.POWERED_OFF
+
+
+async def test_a_ring_below_the_success_bar_opens_no_other() -> None:
+    world = a_world(PATCH_BREAKER="100 in 7 days", PATCH_SUCCESS_PERCENT="80")
+    create(world, 5, GOOD, "a", ring=0)
+    for number in (2, 3):
+        world.azure.behave(str(world.machine_id(f"a-{number:02}")), BAD)
+    create(world, 4, GOOD, "b", ring=1)
+    await world.pass_time(hours=20)
+
+    assert not [name for name in world.installed() if name.startswith("b")]
+    step = (await world.states())["b-00"]
+    assert step.state == State.WAITING_FOR_RING
+    assert "installations before its ring succeeded" in step.reason or "goes first" in step.reason
+
+
+# -- the breaker
+
+
+async def test_a_bad_wave_opens_the_breaker_within_its_limit_and_what_is_in_flight() -> None:
+    limit, at_once = 3, 4
+    world = a_world(PATCH_BREAKER=f"{limit} in 7 days", PATCH_MAX_PER_IMAGE=str(at_once), PATCH_SUCCESS_PERCENT="0")
+    create(world, 1, GOOD, "a-canary")
+    create(world, 40, BAD, "b")
+    await world.until(lambda: len(world.installed()) > 1, hours=6)
+    while not (await world.image()).breaker_open:
+        await world.pass_time(minutes=10)
+    at_opening = len(world.installed())
+    await world.pass_time(hours=8)
+
+    assert world.installed()[0] == "a-canary-00"
+    assert max(len(world.installing(each.started)) for each in world.operations(kind="install")) == at_once
+    assert len(world.installed()) == at_opening, "nothing starts after the opening"
+    bad = set(world.installed()) - {"a-canary-00"}
+    assert limit <= len(bad) <= limit + at_once
+    states = await world.states()
+    assert {states[f"b-{number:02}"].state for number in range(20, 40)} == {State.BREAKER_OPEN}
+
+
+async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing() -> None:
+    world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="1 in 7 days", PATCH_PACE_PERCENT="1")
+    world.tick, world.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
+    create(world, 40, BAD)  # one call a minute: some are queued when the first one fails
+    while not (await world.image()).breaker_open:
+        await world.pass_time(minutes=1)
+    queued = len(world.queue.messages[QUEUES[OperationKind.INSTALL]])
+    installed = len(world.installed())
+    await world.pass_time(hours=3)
+    assert queued > 0
+    assert len(world.installed()) == installed < 40
+
+    held = [record for record in await world.records() if record.state == State.BREAKER_OPEN]
+    assert held
+    assert all(record.due_again(world.now) for record in held), "they wait for the breaker, not for a day to pass"
+    await world.close_breaker((await world.image()).opening)
+    await world.pass_time(hours=1)
+    assert len(world.installed()) > installed
+
+
+async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message() -> None:
+    world = a_world()
+    create(world, 2, GOOD)
+    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
+        await world.messages()
+        world.now += SWEEP
+        await world.sweep()
+    key = ("app", image_key(GALLERY.lower()))
+    row = world.table.rows[key]
+    await world.table.replace(row, dict(row.columns) | {"v": 99})
+    await world.messages()
+
+    assert world.errors == []
+    assert world.queue.messages[QUEUES[OperationKind.INSTALL]] == []
+    await world.pass_time(hours=3)
+    assert world.installed() == []
+    assert not any("poison" in name and messages for name, messages in world.queue.messages.items())
+    assert world.table.rows[key].columns["v"] == 99
+
+
+# -- with two of everything, and with a process that dies
+
+
+async def two_of_everything(world: World, minutes: int) -> None:
+    """Every event, message and sweep is taken by two processes at the same time."""
+    two = (world.open_doors(), world.open_doors())
+    for _ in range(minutes):
+        world.now += timedelta(minutes=1)
+        for kind, step in ((OperationKind.ASSESS, assess.on_message), (OperationKind.INSTALL, install.on_message)):
+            due = world.queue.due(QUEUES[kind])
+            await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
+            for item in due:
+                world.queue.messages[QUEUES[kind]].remove(item)
+        if world.now.minute % 5 == 0:
+            await asyncio.gather(*(world.sweep(doors) for doors in two))
+
+
+async def test_two_instances_keep_canary_rings_and_caps() -> None:
+    world = a_world(PATCH_BAKE_MINUTES="10", PATCH_MAX_PER_IMAGE="2")
+    create(world, 4, GOOD, "a", ring=0)
+    create(world, 4, GOOD, "b", ring=1)
+    await two_of_everything(world, 600)
+
+    operations = world.operations(kind="install")
+    assert sorted(world.installed()) == [f"{ring}-{number:02}" for ring in "ab" for number in range(4)]
+    assert not overlaps(world.operations())
+    assert all(each.started >= operations[0].ends for each in operations[1:]), "one canary"
+    assert max(len(world.installing(each.started)) for each in operations) == 2
+    assert [name[0] for name in world.installed()] == ["a"] * 4 + ["b"] * 4
+    image = await world.image()
+    assert {ring: tally.succeeded for ring, tally in image.rings.items()} == {0: 4, 1: 4}
+
+
+async def test_two_instances_stop_at_a_bad_canary() -> None:
+    world = a_world()
+    create(world, 8, BAD)
+    await two_of_everything(world, 240)
+    assert len(world.installed()) == 1
+    assert len((await world.image()).failures) == 1
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("behaviour", "failures"), [(GOOD, 0), (BAD, 1)], ids=["success", "failure"])
+async def test_killed_between_the_image_and_the_machine_it_is_counted_once(
+    behaviour: Behaviour, failures: int, when: str
+) -> None:
+    world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="2 in 7 days")
+    killed: list[str] = []
+
+    def once(move: str, columns: object) -> str | None:
+        if not killed and columns.get("counted") and "machine" not in columns:  # type: ignore[attr-defined,operator]
+            killed.append(move)
+            return when
+        return None
+
+    world.table.kill_when = once
+    create(world, 1, behaviour)
+    with pytest.raises(Killed):
+        await world.pass_time(hours=3)
+    await world.pass_time(hours=1)
+
+    image = await world.image()
+    tallies = [(tally.succeeded, tally.failed) for tally in image.rings.values()]
+    assert tallies == [(1 - failures, failures)]
+    assert (len(image.failures), image.breaker_open, len(image.counted)) == (failures, False, 1)
+
+
+async def test_killed_between_the_round_and_its_canary_the_next_sweep_goes_on() -> None:
+    world = a_world()
+    killed: list[str] = []
+
+    def once(move: str, columns: object) -> str | None:
+        if not killed and columns.get("opened") and "machine" not in columns:  # type: ignore[attr-defined,operator]
+            killed.append(move)
+            return "after"
+        return None
+
+    world.table.kill_when = once
+    names = create(world, 3, GOOD)
+    with pytest.raises(Killed):
+        await world.pass_time(hours=3)
+    await world.pass_time(hours=6)
+    assert sorted(world.installed()) == names
+    canary, *rest = world.operations(kind="install")
+    assert all(each.started >= canary.ends + HOUR for each in rest)

@@ -1,0 +1,246 @@
+"""The rules of the ledger, one by one: what may happen between a claim and its end."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from functions.cloud.queue import QUEUES, Message, read_message
+from functions.cloud.rows import VERSION
+from functions.model.state import Cause, OperationKind, Phase, State
+from functions.steps import install
+from simulator.azure import Behaviour, Fault
+from tests.scenario.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
+
+SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
+
+
+async def queued_installation(world: World) -> Message:
+    """A machine whose installation has just been handed out, and its message."""
+    world.create("vm-01", SUPPORTED)
+    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
+        await world.pass_time(minutes=1)
+    return read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
+
+
+def lines(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, object]]:
+    parsed = [json.loads(line) for line in caplog.messages]
+    return [line for line in parsed if line["event"] == name]
+
+
+async def test_a_doubled_message_loses_and_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    await install.on_message(world.doors, message)
+    await install.on_message(world.doors, message)
+    assert len(world.operations(kind="install")) == 1
+    assert lines(caplog, "message.stale")
+
+
+async def test_a_message_with_another_claim_loses() -> None:
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    await install.on_message(world.doors, replace(message, claim="another"))
+    assert world.operations(kind="install") == []
+
+
+async def test_a_claim_whose_message_is_lost_is_free_again_after_an_hour() -> None:
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    world.queue.messages.clear()
+    await world.pass_time(minutes=55)
+    record = await world.record(message.machine)
+    assert record is not None
+    assert (record.phase, record.token) == (Phase.QUEUED, message.claim)
+    await world.pass_time(minutes=30)
+    assert len(world.operations(kind="install")) == 1
+
+
+async def test_the_hand_out_carries_the_support_state_with_its_assessment() -> None:
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    record = await world.record(message.machine)
+    assert record is not None
+    assert record.verdict is not None
+    (assessment,) = world.operations(kind="assess")
+    assert (record.verdict.state, record.verdict.assessment_id) == ("Supported", assessment.operation_id)
+    assert record.verdict.assessed == assessment.started
+
+
+async def test_a_carried_support_state_that_is_too_old_goes_back_to_an_assessment() -> None:
+    world = World({"PATCH_FRESH_HOURS": "0.5"}, timings=QUICK)
+    message = await queued_installation(world)
+    world.now += timedelta(minutes=45)
+    await install.on_message(world.doors, message)
+    record = await world.record(message.machine)
+    assert record is not None
+    assert (record.kind, record.phase) == (OperationKind.ASSESS, Phase.QUEUED)
+    assert world.operations(kind="install") == []
+
+
+async def test_a_support_state_of_another_image_permits_nothing() -> None:
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    stored = await world.doors.ledger.read(message.machine)
+    assert stored is not None
+    assert stored.record.image == GALLERY.lower()
+    await world.doors.ledger.replace(stored, replace(stored.record, image=GALLERY.lower().replace("1.0.0", "0.9.0")))
+    await install.on_message(world.doors, message)
+    assert world.operations(kind="install") == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "state"),
+    [
+        ({"patch-mode": "off"}, State.OPTED_OUT),
+        ({"patch-hold-until": "2027-01-15"}, State.ON_HOLD),
+        ({"patch-mode": "assess"}, State.ASSESSED),
+        ({"patch-mode": "instal"}, State.BAD_TAG),
+    ],
+)
+async def test_a_tag_set_after_the_hand_out_still_counts(tags: dict[str, str], state: State) -> None:
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    await arm(world.azure, "PATCH", str(message.machine), {"tags": tags})
+    await install.on_message(world.doors, message)
+    record = await world.record(message.machine)
+    assert record is not None
+    assert (record.phase, record.state) == (Phase.HELD, state)
+    assert record.reason
+    assert world.operations(kind="install") == []
+
+
+async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: pytest.LogCaptureFixture) -> None:
+    """The slots for calls are taken for two minutes: what was read before begin is no longer fresh by then."""
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    compute = world.doors.compute
+    start = compute.start
+
+    async def late(*arguments: object) -> object:
+        world.now += timedelta(minutes=2)
+        return await start(*arguments)  # type: ignore[arg-type]
+
+    compute.start = late  # type: ignore[assignment,method-assign]
+    await install.on_message(world.doors, message)
+    compute.start = start  # type: ignore[method-assign]
+    assert world.operations(kind="install") == []
+    assert lines(caplog, "operation.abandoned")
+    await world.pass_time(minutes=20)
+    assert len(world.operations(kind="install")) == 1
+
+
+async def test_graph_silent_for_a_day_holds_the_machine_with_that_reason() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", replace(SUPPORTED, rows_missing=True))
+    await world.pass_time(hours=30)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.cause) == (Phase.HELD, Cause.OWNER)
+    assert "Resource Graph has not shown it for a day" in record.reason
+    assert len(world.operations(machine)) == 1
+
+
+async def test_pending_counts_from_before_the_last_installation_are_void() -> None:
+    """Somebody else installs right after our assessment: Graph still counts those patches, and nothing is installed."""
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    world.azure.start_operation(str(message.machine), "install", started_by="Platform")
+    world.now += timedelta(hours=1)
+    await install.on_message(world.doors, message)
+    await world.messages()
+    assert [operation.kind for operation in world.operations()] == ["assess", "install", "assess"]
+    assert [operation.started_by for operation in world.operations(kind="install")] == ["Platform"]
+
+
+async def test_a_row_of_a_newer_version_is_left_alone_and_reported(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    stored = await world.doors.ledger.read(message.machine)
+    assert stored is not None
+    newer = {**stored.row.columns, "v": VERSION + 1}
+    await world.table.replace(stored.row, newer)
+    await install.on_message(world.doors, message)
+    await world.sweep()
+    world.azure.machine(str(message.machine))
+    for event in world.azure.events:
+        await world.event(event)
+    row = await world.table.get(stored.row.partition, stored.row.key)
+    assert row is not None
+    assert row.columns == newer
+    assert world.operations(kind="install") == []
+    assert len(lines(caplog, "ledger.newer")) >= 3
+
+
+async def test_in_a_storm_the_event_leaves_the_pace_to_the_sweep() -> None:
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    world.now += timedelta(minutes=1)
+    world.doors.compute._left[SUBSCRIPTION, "westeurope"] = 149
+    await world.deliver_events()
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.sent) == (Phase.QUEUED, False)
+    assert world.operations(machine) == []
+    await world.pass_time(minutes=10)
+    assert len(world.operations(machine, "assess")) == 1
+
+
+async def test_a_machine_still_being_built_is_looked_at_after_2_4_8_and_16_minutes_then_held() -> None:
+    world = World()
+    machine = world.create("vm-01", Behaviour(agent_never_ready=True))
+    world.now += timedelta(minutes=3)
+    await world.deliver_events()
+    waits = []
+    for _ in range(4):
+        record = await world.record(machine)
+        assert record is not None
+        waits.append(round((record.due_at - world.now).total_seconds() / 60))
+        world.now = record.due_at
+        await world.messages()
+    assert waits == [2, 4, 8, 16]
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.state) == (Phase.HELD, State.AGENT_NOT_READY)
+
+
+async def test_an_update_of_a_machine_that_needs_nothing_costs_one_read_of_azure() -> None:
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=3)
+    asked = len(world.azure.requests)
+    update = next(event for event in world.azure.events if event["subject"].lower() == str(machine))
+    await world.event(update)
+    assert len(world.azure.requests) - asked == 1
+
+
+async def test_a_transient_failure_before_the_claim_is_raised_so_that_the_event_comes_again() -> None:
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    world.now += timedelta(minutes=1)
+    world.azure.faults.add(Fault("GET", r".*/virtualMachines/.*", times=1, status=503))
+    await world.deliver_events()
+    assert len(world.errors) == 1
+    assert await world.record(machine) is None
+    (event,) = [event for event in world.azure.events if event["subject"].lower() == str(machine)]
+    await world.event(event)
+    assert len(world.operations(machine)) == 1
+
+
+async def test_a_missing_right_holds_the_machine_for_its_owner() -> None:
+    from simulator.azure import Grant
+
+    world = World(timings=QUICK)
+    world.azure.grants = [Grant(actions=("*/read",))]
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(minutes=30)
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.cause) == (Phase.HELD, Cause.OWNER)
+    assert "role" in record.remedy
+    assert len(world.posts()) == 1

@@ -1,0 +1,310 @@
+"""Resource Graph for the soak: answers the app's own queries from Python, where the simulator evaluates their KQL.
+
+The evaluator costs many times the CPU of everything else in a seed. A query is recognised by its own template; what it
+asks is written here once more as plain Python, over the same rows. tests/simulation/test_graph.py holds both to the
+same answers over random worlds. An unknown query goes to the evaluator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from functions.cloud import queries
+from simulator.resource_graph.graph import (
+    _MACHINE_READ,
+    PAGE_ROWS_AT_MOST,
+    Graph,
+    Permits,
+    Tables,
+    _Asked,
+    _page,
+    machine_row,
+)
+from simulator.wire import Json, Request, Response
+from simulator.world import Machine
+
+_HOLE = re.compile(r"\{(\w+)\}")
+_LISTED = re.compile(r"'([^']*)'")
+
+Fill = dict[str, str]
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """A filled query back to what filled it. A placeholder that stands twice is the same twice."""
+    parts, last, seen = [], 0, set()
+    text = queries.template(name)
+    for hole in _HOLE.finditer(text):
+        parts.append(re.escape(text[last : hole.start()]))
+        parts.append(f"(?P={hole[1]})" if hole[1] in seen else f"(?P<{hole[1]}>[^)]*?)")
+        seen.add(hole[1])
+        last = hole.end()
+    return re.compile("".join(parts) + re.escape(text[last:]), re.DOTALL)
+
+
+@dataclass
+class PredicateGraph(Graph):
+    """The same answers from Python; in pages of `page_rows`, as Azure too gives fewer rows than were asked for."""
+
+    page_rows: int = PAGE_ROWS_AT_MOST
+    shown: dict[Machine, tuple[tuple[Any, ...], Json]] = field(default_factory=dict)  # what it depends on, and the row
+
+    def answer(self, request: Request, permits: Permits) -> Response:
+        self.queries += 1
+        asked = _Asked.read(request.json())
+        columns, rows = self._evaluate(asked, self._scope(asked, permits), permits)
+        if columns[0][0] == "id":
+            asked = replace(asked, top=min(asked.top, self.page_rows))
+        return Response(200, _page(asked, columns, rows, self._shuffler(asked)))
+
+    def _evaluate(self, asked: _Asked, scope: set[str], permits: Permits) -> tuple[list[tuple[str, str]], list[Json]]:
+        for name, (start, pattern, answer) in _ANSWERS.items():
+            if asked.query.startswith(start) and (match := pattern.fullmatch(asked.query)):
+                rows = answer(_Seen(self, scope, permits), match.groupdict())
+                columns = [(each, "string") for each in (rows[0] if rows else {"id": ""})]
+                return columns if name != "fleet_counts" else [("state_name", "string")], rows
+        return super()._evaluate(asked, scope, permits)
+
+
+class _Seen:
+    """What the caller may read, at the moment that answers show."""
+
+    def __init__(self, graph: PredicateGraph, scope: set[str], permits: Permits) -> None:
+        self.when = graph.seen_at
+        self.tables = Tables(graph, scope, permits)
+        self._graph = graph
+
+    def rows(self, table: str) -> Iterable[Json]:
+        return self.tables[table]
+
+    def machines(self) -> list[Json]:
+        """Each machine with its assessment, as the queries show both."""
+        found = self.tables._readable(self._graph.world.machines_at(self.when), _MACHINE_READ)
+        return [self._shown(each) for each in found]
+
+    def _shown(self, machine: Machine) -> Json:
+        """Made once for whatever it depends on: most answers show most machines as the one before did."""
+        when, assessed = self.when, self.tables._assessment(machine)
+        state = (
+            machine.body.at(when), machine.power_at(when), machine.provisioning_at(when),
+            assessed, assessed and assessed.runs_at(when), assessed and assessed.ends,
+        )  # fmt: skip
+        known = self._graph.shown.get(machine)
+        if known is None or known[0] != state:
+            row = self._graph.assessment_rows(machine, assessed, when)[0]["properties"] if assessed else None
+            known = self._graph.shown[machine] = (state, _machine(machine_row(machine, when), row))
+        return known[1]
+
+
+def _machine(row: Json, assessment: Json | None) -> Json:
+    properties = row["properties"]
+    storage, profile = properties.get("storageProfile") or {}, properties.get("osProfile")
+    image, disk = storage.get("imageReference"), storage.get("osDisk") or {}
+    seen = assessment or {}
+    readiness = (seen.get("configurationStatus") or {}).get("vmGuestPatchReadiness") or {}
+    return {
+        "id": row["id"],
+        "location": row["location"],
+        "tags": row["tags"],
+        "managedBy": row["managedBy"],
+        "plan": row["plan"],
+        "image": image,
+        "is_marketplace": _marketplace(image or {}),
+        "vm_id": properties.get("vmId") or "",
+        "created": properties.get("timeCreated"),
+        "provisioning_state": properties.get("provisioningState") or "",
+        "power_code": properties["extended"]["instanceView"]["powerState"]["code"],
+        "os_type": disk.get("osType") or "",
+        "create_option": disk.get("createOption") or "",
+        "scale_set": (properties.get("virtualMachineScaleSet") or {}).get("id") or "",
+        "availability_set": str((properties.get("availabilitySet") or {}).get("id") or "").lower(),
+        "has_os_profile": profile is not None,
+        "allow_extensions": (profile or {}).get("allowExtensionOperations"),
+        "windows": (profile or {}).get("windowsConfiguration"),
+        "linux": (profile or {}).get("linuxConfiguration"),
+        "assessment_id": seen.get("assessmentActivityId") or "",
+        "assessment_status": seen.get("status") or "",
+        "assessment_started": seen.get("startDateTime"),
+        "assessment_modified": seen.get("lastModifiedDateTime"),
+        "support_state": readiness.get("detectedVMGuestPatchSupportState") or "",
+        "reboot_pending": seen.get("rebootPending"),
+        "counts": seen.get("availablePatchCountByClassification"),
+    }
+
+
+def _marketplace(image: Json) -> bool:
+    return all(image.get(name) for name in ("publisher", "offer", "sku"))
+
+
+def _machines(seen: _Seen, keep: Callable[[Json], bool] = lambda row: True) -> list[Json]:
+    return _ordered(row for row in seen.machines() if keep(row))
+
+
+def _ordered(rows: Iterable[Json]) -> list[Json]:
+    return sorted(rows, key=lambda row: str(row["id"]))
+
+
+def _census(seen: _Seen, fill: Fill) -> list[Json]:
+    return _machines(seen)
+
+
+def _named(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    return _machines(seen, lambda row: row["id"].lower() in ids)
+
+
+def _due(seen: _Seen, fill: Fill) -> list[Json]:
+    after, before, young = (_time(fill[name]) for name in ("created_after", "reassess_before", "young_after"))
+    flags = {name: value == "true" for name, value in fill.items()}
+    classes = {
+        "critical": "critical", "security": "security", "updateRollup": "update_rollup", "featurePack": "feature_pack",
+        "servicePack": "service_pack", "definition": "definition", "tools": "tools", "updates": "updates",
+        "other": "other",
+    }  # fmt: skip
+    wanted_classes = [name for name, flag in classes.items() if flags["any_class"] or flags[flag]]
+
+    def due(row: Json) -> bool:
+        if row["is_marketplace"] and not flags["all_images"]:
+            return False
+        state, status = row["support_state"].lower(), row["assessment_status"].lower()
+        settled = row["is_marketplace"] and not state and status == "succeeded"
+        wanted = sum((row["counts"] or {}).get(name) or 0 for name in wanted_classes)
+        started = row["assessment_started"]
+        if (
+            started is None
+            or _time(started) <= before
+            or state in ("unknown", "unabletodetermine")
+            or status == "failed"
+        ):
+            return True
+        if not state and not settled:
+            return True
+        allowed = flags["window_open"] or _time(row["created"]) >= young
+        return flags["installs"] and wanted > 0 and (state == "supported" or settled) and allowed
+
+    def looked_at(row: Json) -> bool:
+        return row["power_code"] == "PowerState/running" and _time(row["created"]) >= after
+
+    return _machines(seen, lambda row: looked_at(row) and due(row))
+
+
+def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
+    counts: dict[tuple[str, str], int] = {}
+    for row in seen.machines():
+        image = row["image"] or {}
+        found = [image.get(name) for name in ("id", "sharedGalleryImageId", "communityGalleryImageId")]
+        name = "marketplace" if row["is_marketplace"] else next((each.lower() for each in found if each), "none")
+        key = (name, row["support_state"] or "absent")
+        counts[key] = counts.get(key, 0) + 1
+    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in sorted(counts)]
+
+
+def _tag_group(row: Json) -> str:
+    return next((str(v).lower() for k, v in (row["tags"] or {}).items() if k.lower() == "patch-group"), "")
+
+
+def _members(seen: _Seen, fill: Fill) -> list[Json]:
+    names, groups = _list(fill["names"]), _list(fill["group_ids"])
+    rows = []
+    for row in seen.machines():
+        own, group = _tag_group(row), row["id"].lower().split("/providers/")[0]
+        if own in names or group in groups:
+            rows.append({"id": row["id"], "own_group": own, "group_id": group, "power_code": row["power_code"]})
+    return _ordered(rows)
+
+
+def _groups(seen: _Seen) -> Iterable[Json]:
+    kind = "microsoft.resources/subscriptions/resourcegroups"
+    return (row for row in seen.rows("resourcecontainers") if row["type"] == kind)
+
+
+def _groups_named(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    shown = ("id", "tags", "managedBy")
+    return _ordered({name: row[name] for name in shown} for row in _groups(seen) if row["id"].lower() in ids)
+
+
+def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
+    names = _list(fill["names"])
+    found = ({"id": row["id"], "patch_group": _tag_group(row)} for row in _groups(seen))
+    return _ordered(row for row in found if row["patch_group"] in names)
+
+
+def _installation(row: Json) -> tuple[str, Json]:
+    return row["id"].lower().split("/patchinstallationresults/")[0], row["properties"]
+
+
+def _installations_of(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    rows = []
+    for row in seen.rows("patchinstallationresources"):
+        machine, properties = _installation(row)
+        if machine in ids:
+            rows.append(
+                {
+                    "id": row["id"],
+                    "machine": machine,
+                    "operation_id": properties["installationActivityId"],
+                    "status": properties["status"],
+                    "started": properties["startDateTime"],
+                }
+            )
+    return _ordered(rows)
+
+
+def _last_installations(seen: _Seen, fill: Fill) -> list[Json]:
+    rows = []
+    for row in seen.rows("patchinstallationresources"):
+        machine, properties = _installation(row)
+        if properties["status"].lower() in ("succeeded", "completedwithwarnings"):
+            rows.append({"id": row["id"], "machine": machine, "at": properties["startDateTime"]})
+    return _ordered(rows)
+
+
+def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
+    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
+    rows = []
+    for row in seen.rows("patchassessmentresources"):
+        properties = row["properties"]
+        if row["type"] != kind or properties["publishedDateTime"] is None:
+            continue
+        if {each.lower() for each in properties["classifications"][:2]} & {"critical", "security"}:
+            machine = row["id"].lower().split("/patchassessmentresults/")[0]
+            rows.append({"id": row["id"], "machine": machine, "at": properties["publishedDateTime"]})
+    return _ordered(rows)
+
+
+def _list(text: str) -> set[str]:
+    return {each.lower() for each in _LISTED.findall(text)}
+
+
+_times: dict[str, datetime] = {}
+
+
+def _time(text: Any) -> datetime:
+    """Azure writes seven fraction digits; Python 3.11 reads them, cutting the last."""
+    if text not in _times:
+        if len(_times) > 50_000:
+            _times.clear()
+        _times[text] = datetime.fromisoformat(text)
+    return _times[text]
+
+
+_ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json]]]] = {
+    name: (queries.template(name).split("{")[0], _pattern(name), answer)
+    for name, answer in (
+        ("due_machines", _due),
+        ("named_machines", _named),
+        ("groups_named", _groups_named),
+        ("fleet_counts", _fleet),
+        ("installations_of", _installations_of),
+        ("groups_tagged", _groups_tagged),
+        ("group_members", _members),
+        ("census", _census),
+        ("last_installations", _last_installations),
+        ("oldest_patches", _oldest_patches),
+    )
+}

@@ -1,0 +1,351 @@
+"""One process of the app under the weather: its doors lead to the shared world, and each call through one of them may
+fail, wait, or be the process's last.
+
+A killed process does nothing more: its tasks are cancelled, and its doors are shut, so that not even a `finally` gets
+anything out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError, map_error
+from azure.core.rest import HttpRequest
+
+from functions.cloud.arm import ResourceManager
+from functions.cloud.errors import Unavailable
+from functions.cloud.ledger import Ledger
+from functions.cloud.queue import QUEUES, Message, Poison
+from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.session import Session
+from functions.cloud.tables import Entity, Row
+from functions.model.state import OperationKind
+from functions.policy.settings import Settings
+from functions.services import Services
+from simulator.transport import AzureTransport, _Answer
+from simulator.wire import Response
+from tests.scenario.world import Killed
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SeededWorld
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = (60, 1200)
+SLOW_SECONDS = (0.1, 20)
+SILENCE_SECONDS = 40  # functions/cloud/access.py READ_SECONDS
+
+
+@dataclass(eq=False)
+class StepRun:
+    """One run of a step, and what it has read so far."""
+
+    name: str
+    begun: datetime
+    claim: str = ""
+    reads: dict[str, datetime] = field(default_factory=dict)  # machine → when its instance view was read last
+    throttled: tuple[datetime, float] | None = None  # when its POST was answered 429, and Retry-After in seconds
+
+
+STEP: ContextVar[StepRun] = ContextVar("step")
+
+
+class Host:
+    """One process."""
+
+    def __init__(self, world: SeededWorld, name: str, settings: Settings) -> None:
+        self.world, self.name, self.settings = world, name, settings
+        self.dead = False
+        self.tasks: dict[asyncio.Task[None], None] = {}  # in the order of their start: a set has another one each time
+        transport = HostTransport(self)
+        access = Session(settings, world.clock, credential=world.credential, transport=transport)
+        graph = ResourceGraph(access)
+        graph._client = GraphClient(self, transport)
+        self.doors = Services(
+            settings,
+            compute=ResourceManager(access),
+            graph=graph,
+            ledger=Ledger(HostTable(self)),
+            queue=HostQueue(self),
+            clock=world.clock,
+            jitter=world.dice.random,
+            token=lambda: f"{world.dice.getrandbits(64):016x}",
+        )
+
+    def run(self, step: Awaitable[None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(step)
+        self.tasks[task] = None
+        task.add_done_callback(self.tasks.pop)
+        return task
+
+    def kill(self) -> None:
+        self.dead = True
+        for task in tuple(self.tasks):
+            task.cancel()
+        self.world.died(self)
+
+    async def through(self, door: str, act: Callable[[], Awaitable[T]]) -> T:
+        """A call to a door: what may happen to the process before it, and after it."""
+        await self._moment("before", door)
+        answer = await act()
+        await self._moment("after", door)
+        return answer
+
+    async def _moment(self, when: str, door: str) -> None:
+        weather, dice = self.world.weather, self.world.dice
+        self._still_alive()
+        if self.world.kills_here(when, door) or weather.strikes(f"killed {when}"):
+            self.world.note(f"process {self.name} killed {when} {door}")
+            self.kill()
+            raise Killed
+        if weather.strikes("paused"):
+            seconds = dice.uniform(*PAUSE_SECONDS)
+            self.world.note(f"process {self.name} paused for {seconds:.0f} s {when} {door}")
+            await asyncio.sleep(seconds)
+        elif weather.strikes("slow"):
+            await asyncio.sleep(dice.uniform(*SLOW_SECONDS))
+        self._still_alive()
+
+    def _still_alive(self) -> None:
+        if self.dead:
+            raise Killed
+
+
+class HostTable:
+    """The shared table as one process reaches it."""
+
+    def __init__(self, host: Host) -> None:
+        self._host, self._table = host, host.world.table
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        return await self._call("reading a row", lambda: self._table.get(partition, key))
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        return await self._move("insert", columns, lambda: self._table.insert(partition, key, columns))
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        return await self._move("replace", columns, lambda: self._replace(row, columns))
+
+    async def delete(self, row: Row) -> bool:
+        return await self._move("delete", row.columns, lambda: self._delete(row))
+
+    async def scan(self, *, without: str) -> AsyncIterator[Row]:
+        rows = await self._call("reading the rows", lambda: self._rows(without))
+        for row in rows:
+            yield row
+
+    async def _rows(self, without: str) -> list[Row]:
+        return [row async for row in self._table.scan(without=without)]
+
+    async def _replace(self, row: Row, columns: Entity) -> Row | None:
+        world = self._host.world
+        if world.weather.strikes("table row touched"):  # somebody writes it in between: its ETag is another one
+            await self._table.replace(row, row.columns)
+        world.promises.about_to_move(row, columns)
+        return await self._table.replace(row, columns)
+
+    async def _delete(self, row: Row) -> bool:
+        self._host.world.promises.about_to_move(row, {})
+        return await self._table.delete(row)
+
+    async def _move(self, move: str, columns: Entity, act: Callable[[], Awaitable[T]]) -> T:
+        async def move_and_tell() -> T:
+            done = await act()
+            self._host.world.promises.moved()
+            await self._host.world.promises.look_at_breakers()
+            return done
+
+        answer = await self._call(f"{move} {columns.get('phase', 'a row')}", move_and_tell)
+        if self._host.world.weather.strikes("table fails after"):
+            raise Unavailable("writing the ledger: no answer")
+        return answer
+
+    async def _call(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
+        world = self._host.world
+        if world.weather.strikes("table away"):
+            world.table_away_until = world.now + timedelta(seconds=world.dice.uniform(1, 1800))
+        if world.weather.on and world.now < world.table_away_until:
+            raise Unavailable("the ledger does not answer")
+        return await self._host.through(f"table: {what}", act)
+
+
+class HostQueue:
+    """The shared queues as one process reaches them."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
+        world = self._host.world
+        if world.weather.strikes("queue fails before"):
+            raise Unavailable("sending a message: no answer")
+
+        async def put() -> None:
+            world.send(QUEUES[kind], message.body(), delay_seconds)
+
+        await self._host.through("queue: send", put)
+        if world.weather.strikes("queue fails after"):
+            raise Unavailable("sending a message: no answer")
+
+    async def poison(self) -> list[Poison]:
+        async def look() -> list[Poison]:
+            return [Poison(name, len(kept), None) for name, kept in self._host.world.poison().items() if kept]
+
+        return await self._host.through("queue: poison", look)
+
+
+class HostTransport(AzureTransport):
+    """Resource Manager and Resource Graph as one process reaches them."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.world.azure)
+        self._host = host
+
+    async def send(self, request: Any, **options: Any) -> Any:
+        path = urlsplit(request.url).path
+        last = path.rsplit("/", 1)[-1]
+        door = f"ARM: {request.method} {'operation' if '/operations/' in path else last}"
+        return await self._host.through(door, lambda: self._send(request, path, options))
+
+    async def _send(self, request: Any, path: str, options: Any) -> Any:
+        world = self._host.world
+        graph = path.lower().endswith("/microsoft.resourcegraph/resources")
+        post = request.method == "POST" and not graph
+        strikes = world.weather.strikes
+        if answer := self.instead(request, path, graph=graph, post=post):
+            await answer.read()
+            self._throttled(request, answer)
+            return answer
+        if strikes("ARM silent before"):
+            await asyncio.sleep(SILENCE_SECONDS)
+            raise _lost()
+        if post and strikes("ARM late"):  # it arrives when its sender has given up already
+            late = world.dice.uniform(30, 120)
+            world.later(late, lambda: self._arrives(request, path, options, late=True))
+            await asyncio.sleep(SILENCE_SECONDS)
+            raise _lost()
+        answer = await self._arrives(request, path, options)
+        self._throttled(request, answer)
+        if strikes("ARM fails after"):
+            failed = _answer(request, 500, "InternalServerError")
+            await failed.read()
+            return failed
+        if strikes("ARM silent after"):
+            await asyncio.sleep(SILENCE_SECONDS)
+            raise _lost()
+        if strikes("connection dropped after"):
+            raise _lost()
+        return answer
+
+    def instead(self, request: Any, path: str, *, graph: bool, post: bool) -> Any:
+        """An answer without an effect, or an exception."""
+        world = self._host.world
+        strikes, dice = world.weather.strikes, world.dice
+        if graph:
+            if strikes("Graph fails"):
+                return _answer(request, dice.choice((500, 503, 400)), "InternalServerError")
+            if strikes("Graph throttled"):
+                after = dice.choice(("00:00:03", "00:00:30"))
+                return _answer(request, 429, "RateLimiting", {"x-ms-user-quota-resets-after": after})
+            if strikes("Graph partial"):
+                body = {"totalRecords": 0, "count": 0, "data": [], "facets": [], "resultTruncated": "true"}
+                return _Answer(request, Response(200, body, {"content-type": "application/json"}))
+        if "/operations/" in path and strikes("operation gone"):
+            return _answer(request, 404, "NotFound")
+        if post and strikes("ARM conflict"):
+            return _answer(request, 409, "OperationNotAllowed", text="another operation is in progress.")
+        if not graph and strikes("ARM throttled"):
+            return _answer(request, 429, "TooManyRequests", {"retry-after": str(dice.choice((1, 30, 600)))})
+        if not graph and strikes("ARM throttled, no Retry-After"):
+            return _answer(request, 429, "TooManyRequests")
+        if strikes("ARM fails before"):
+            return _answer(request, dice.choice((500, 502, 503, 504, 408)), "InternalServerError")
+        if strikes("token expired"):
+            return _answer(request, 401, "ExpiredAuthenticationToken")
+        if strikes("connection refused"):
+            raise _refused()
+        if strikes("connection dropped before"):
+            raise _lost()
+        return None
+
+    def _throttled(self, request: Any, answer: Any) -> None:
+        if request.method == "POST" and answer.status_code == 429:
+            STEP.get().throttled = (self._host.world.now, float(answer.headers.get("retry-after") or 0))
+
+    async def _arrives(self, request: Any, path: str, options: Any, *, late: bool = False) -> Any:
+        world, step = self._host.world, STEP.get()
+        before = len(world.azure.operations)
+        answer = await super().send(request, **options)
+        if request.method == "GET" and "/operations/" not in path and answer.status_code == 200:
+            step.reads[path.lower()] = world.now
+        for operation in world.azure.operations[before:]:
+            world.promises.started(operation, step, late=late)
+        if request.method == "POST" and answer.status_code == 429:
+            world.promises.quota_used_up(path)
+        world.pump()
+        return answer
+
+
+class GraphClient:
+    """Resource Graph's SDK client without its pipeline, which would be half of a seed's CPU. It raises what the SDK
+    raises; that the real one reads every answer is the stories' and the contract suite's to show."""
+
+    def __init__(self, host: Host, transport: HostTransport) -> None:
+        self._host, self._transport = host, transport
+
+    async def resources(self, asked: Any, *, raw_response_hook: Any) -> Any:
+        path = "/providers/Microsoft.ResourceGraph/resources"
+        request = HttpRequest("POST", f"https://management.azure.com{path}")
+        options = asked.options
+        body = {
+            "query": asked.query,
+            "subscriptions": asked.subscriptions,
+            "managementGroups": asked.management_groups,
+            "options": {"$top": options.top, "$skipToken": options.skip_token},
+        }
+        return await self._host.through("ARM: POST resources", lambda: self._ask(request, path, body))
+
+    async def _ask(self, request: Any, path: str, body: Any) -> Any:
+        answer = self._transport.instead(request, path, graph=True, post=False)
+        if answer is None:
+            found = self._host.world.ask_graph(body)
+        else:
+            await answer.read()
+            if answer.status_code >= 400:
+                map_error(answer.status_code, answer, {401: ClientAuthenticationError, 404: ResourceNotFoundError})
+                raise HttpResponseError(response=answer)
+            found = answer.json()
+        return SimpleNamespace(
+            data=found["data"], skip_token=found.get("$skipToken"), result_truncated=found["resultTruncated"]
+        )
+
+
+def _answer(
+    request: Any, status: int, code: str, headers: dict[str, str] | None = None, text: str = "Injected by the weather."
+) -> Any:
+    body = {"error": {"code": code, "message": text}}
+    return _Answer(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))
+
+
+def _lost() -> Any:
+    from azure.core.exceptions import ServiceResponseError
+
+    return ServiceResponseError("the connection was lost")
+
+
+def _refused() -> Any:
+    """As the aiohttp transport of azure-core tells of a connection that was never made."""
+    from aiohttp import ClientConnectorError
+    from aiohttp.client_reqrep import ConnectionKey
+    from azure.core.exceptions import ServiceRequestError
+
+    key = ConnectionKey("management.azure.com", 443, True, True, None, None, None)
+    inner = ClientConnectorError(key, OSError("refused"))
+    return ServiceRequestError("cannot connect", error=inner)

@@ -1,0 +1,245 @@
+"""The promises, each written once as a check with its number. They look at the world, not at the app's reasoning.
+
+1 no machine is missed · 2 nothing is started beside a running operation · 3 only where it may be installed ·
+4 nothing is lost, nothing doubled · 5 a quota is a speed limit · 6 no answer is no empty answer · 7 one state, reason
+and remedy · 8 one bad patch hurts few.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from functions.cloud.ledger import APP
+from functions.cloud.rows import VERSION, image_key, row_key
+from functions.cloud.tables import Entity, Row
+from functions.model.machine import MachineId
+from simulator.world import Machine, Operation
+from tests.simulation import oracle
+from tests.simulation.host import STEP, StepRun
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SeededWorld
+
+# What was read this long before a POST may have changed since; what changed earlier must have been seen. A process has
+# a minute from its begin to its POST, and what it read before it is as old as its begin allows.
+FRESH_LOOK = timedelta(minutes=3)
+LATE_ARRIVAL = timedelta(minutes=2)  # a POST that reaches Azure after its sender gave up: tests/simulation/host.py
+STALE_SUMMARY = timedelta(hours=24)  # an operation that says nothing for a day is taken for abandoned
+SETTLED_WITHIN = timedelta(hours=2)  # after its end, an operation is known to have ended
+HIDES_AN_OPERATION = (
+    "operation gone", "ARM fails after", "ARM silent after", "ARM late", "connection dropped after", "killed before",
+    "killed after", "paused", "table away", "table fails after",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Broken:
+    promise: int
+    what: str
+    at: datetime
+    cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"promise {self.promise}: {self.what} (at {self.at:%m-%d %H:%M:%S})"
+
+
+class Promises:
+    """Everything seen so far that a promise is about."""
+
+    def __init__(self, world: SeededWorld) -> None:
+        self.world = world
+        self.violations: list[Broken] = []
+        self.ours: list[Operation] = []
+        self.posted: Counter[tuple[str, str]] = Counter()  # (machine, claim) → operations
+        self.settled: set[str] = set()  # operation ids that the journal says ended
+        self.paused_since: datetime | None = None
+        self.opened: dict[str, datetime] = {}  # image row → since when its breaker is open
+        self.handed_out_by: dict[str, str] = {}
+
+    def broken(self, promise: int, what: str, cause: BaseException | None = None) -> None:
+        self.violations.append(Broken(promise, what, self.world.now, cause))
+        self.world.note(f"!! promise {promise}: {what}")
+        self.world.violated.set()
+
+    # -- the moment of a POST
+
+    def started(self, operation: Operation, step: StepRun, *, late: bool) -> None:
+        """An operation of ours has just begun in Azure. `late`: its sender had given up already."""
+        world, name = self.world, operation.machine.rsplit("/", 1)[-1]
+        world.note(f"{operation.kind} of {name} began ({step.name}), ends {operation.final_status}")
+        machine = world.azure.machine(operation.machine)
+        self._beside_nothing(operation, machine, step)
+        self._claimed_once(operation, step, late)
+        if operation.kind == "install":
+            self._may_be_installed(operation, machine, step)
+        self.ours.append(operation)
+        if operation.kind == "install":
+            self._few_at_once(operation, machine)
+
+    def _beside_nothing(self, new: Operation, machine: Machine, step: StepRun) -> None:
+        """2. Nothing is started while an operation is known to run."""
+        seen = step.reads.get(machine.id.lower())
+        for other in machine.operations:
+            if other is new or other.kind not in ("assess", "install") or not _ran_at(other, new.started):
+                continue
+            given_up = new.started - other.started >= STALE_SUMMARY and (other not in self.ours or self._lost_sight())
+            known = seen is not None and other.started <= seen
+            if (other in self.ours or known) and not given_up:
+                self.broken(2, f"{new.kind} of {machine.name} beside its {other.kind} of {other.started:%H:%M:%S}")
+
+    def _lost_sight(self) -> bool:
+        """Whether the URL of an operation of ours may be gone or was never recorded: only its summary tells then."""
+        return any(self.world.weather.hits[each] for each in HIDES_AN_OPERATION)
+
+    def _claimed_once(self, operation: Operation, step: StepRun, late: bool) -> None:
+        """4. Every operation has its claim, which is its message's, and a claim has one operation."""
+        if late:
+            return  # by now its machine may have another claim
+        machine = MachineId.parse(operation.machine)
+        row = self.world.table.rows.get((machine.subscription, row_key(machine)))
+        token = str(row.columns.get("token")) if row else ""
+        self.posted[str(machine), token] += 1
+        if self.posted[str(machine), token] > 1:
+            self.broken(4, f"two operations for one claim of {machine.name}")
+        if row is None or row.columns.get("phase") not in ("starting", "running"):
+            self.broken(4, f"{operation.kind} of {machine.name} without a begun claim")
+        if step.claim and step.claim != token:
+            self.broken(4, f"{operation.kind} of {machine.name} by a message of another claim")
+
+    def _may_be_installed(self, operation: Operation, machine: Machine, step: StepRun) -> None:
+        """3 and 8. The owner's limits, as they were when the machine was read, at most FRESH_LOOK ago."""
+        world = self.world
+        read = max(step.reads.get(machine.id.lower(), step.begun), operation.started - FRESH_LOOK - LATE_ARRIVAL)
+        for reason in oracle.against_installing(world, machine, step.begun, read, operation.started):
+            self.broken(3, f"{machine.name} installed though {reason}")
+        tolerated = FRESH_LOOK + LATE_ARRIVAL
+        if self.paused_since and operation.started > self.paused_since + tolerated:
+            self.broken(3, f"{machine.name} installed while paused since {self.paused_since:%H:%M:%S}")
+        since = self.opened.get(image_key(oracle.image_of(machine, operation.started)))
+        if since and operation.started > since + tolerated:
+            self.broken(8, f"{machine.name} installed though its image's breaker is open since {since:%H:%M:%S}")
+
+    def _few_at_once(self, operation: Operation, machine: Machine) -> None:
+        """8. The caps, the canary, one of a group at a time: by what runs in Azure, not by the ledger."""
+        world, now = self.world, operation.started
+        if world.rows_were_newer:
+            return
+        running = [each for each in self.ours if each.kind == "install" and _in_time(each, now)]
+        if len(running) > world.cap:
+            self.broken(8, f"{len(running)} installations at once, PATCH_MAX_IN_FLIGHT is {world.cap}")
+        image = oracle.image_of(machine, now)
+        alike = [each for each in running if image and oracle.image_at(world, each) == image]
+        if len(alike) > world.image_cap:
+            self.broken(8, f"{len(alike)} installations at once on one image, {world.image_cap} are allowed")
+        row = world.table.rows.get((APP, image_key(image)))
+        proved = int(row.columns.get("canaries", 0)) if row else 0
+        if image and proved < world.canaries and len(alike) > world.canaries:
+            self.broken(8, f"{len(alike)} installations of an image that {proved} canaries have proved")
+        group = oracle.group_of(world, machine, now)
+        others = [each for each in running if each is not operation and oracle.group_at(world, each) == group]
+        if group[1] and others:
+            names = ", ".join(each.machine.rsplit("/", 1)[-1] for each in others)
+            self.broken(8, f"{machine.name} installed while {names} of patch-group {group[1]} is installed")
+
+    def quota_used_up(self, path: str) -> None:
+        """5. Azure itself, not the weather, answered 429: the pace was too fast."""
+        self.broken(5, f"a quota of Azure's is used up: POST {path.rsplit('/', 2)[-2]}")
+
+    # -- moves in the ledger
+
+    def about_to_move(self, row: Row, columns: Entity) -> None:
+        """4. A newer app's row is left alone. 5. A 429 is no failure, and Retry-After is waited for."""
+        step = STEP.get(None)
+        if step and step.throttled and "phase" in columns:
+            at, seconds = step.throttled
+            if int(columns.get("attempts") or 0) > int(row.columns.get("attempts") or 0):
+                self.broken(5, "a 429 was counted as a failure of the machine")
+            due = datetime.fromisoformat(str(columns.get("due_at")))
+            if columns["phase"] != "queued" or due < at + timedelta(seconds=seconds):
+                self.broken(5, f"after a 429 the machine is {columns['phase']}, due at {due:%H:%M:%S}")
+        current = self.world.table.rows.get((row.partition, row.key))
+        if current is not None and current.etag == row.etag and int(current.columns.get("v", 0)) > VERSION:
+            self.broken(4, "a row of a newer version was moved")
+
+    def moved(self) -> None:
+        """8. Slots in the ledger; and since when breakers are open."""
+        world = self.world
+        if world.rows_were_newer:
+            return  # not promised: what a newer app's rows hold is not known to the older one
+        rows = [row.columns for (partition, _), row in world.table.rows.items() if partition != APP]
+        holding = ("queued", "starting", "running")
+        slots = sum(each.get("kind") == "install" and each.get("phase") in holding for each in rows)
+        if slots > world.cap:
+            self.broken(8, f"{slots} installations hold a slot, PATCH_MAX_IN_FLIGHT is {world.cap}")
+
+    async def look_at_breakers(self) -> None:
+        """Since when each image's breaker is open."""
+        for (partition, key), row in self.world.table.rows.items():
+            if partition == APP and key.startswith("image-"):
+                if open_breaker(row.columns):
+                    self.opened.setdefault(key, self.world.now)
+                else:
+                    self.opened.pop(key, None)
+
+    # -- what the journal says
+
+    def line(self, text: str) -> None:
+        if '"event": "machine.gone"' in text:
+            self._really_gone(json.loads(text))
+        elif ".ended" in text or "installation.seen" in text:
+            self.settled.add(str(json.loads(text).get("operation", "")))
+
+    def _really_gone(self, line: dict[str, Any]) -> None:
+        """6. Only a machine that does not exist any more, or another one under its name, is forgotten."""
+        world = self.world
+        machine = MachineId.parse(line["machine"])
+        found = world.azure.world.machines.get(str(machine))
+        row = world.table.rows.get((machine.subscription, row_key(machine)))
+        if row is None or row.columns.get("phase") != line["phase"]:
+            return  # it has moved on since it was read: its ETag keeps it
+        if found is not None and row.columns.get("vm_id") == found.vm_id:
+            self.broken(6, f"{machine.name} was forgotten though it exists")
+
+    def after(self, run: StepRun) -> None:
+        """After every step."""
+
+    # -- when all is over
+
+    def every_operation_is_known(self) -> None:
+        """4. What we started is known to have ended, if its machine is still there and nothing newer hides it."""
+        for operation in self.ours:
+            machine = self.world.azure.world.machines.get(operation.machine.lower())
+            if machine is None or machine.vm_id != operation.vm_id:
+                continue
+            if operation.ends is None or operation.ends > self.world.now - SETTLED_WITHIN:
+                continue
+            hidden = any(
+                each is not operation and each.kind == operation.kind and each.started > operation.started
+                and each not in self.ours for each in machine.operations
+            )  # fmt: skip
+            if operation.operation_id not in self.settled and not hidden and not self.world.rows_were_newer:
+                name, ended = machine.name, operation.ends
+                self.broken(4, f"nobody knows how the {operation.kind} of {name} ended that was over at {ended:%H:%M}")
+
+
+def open_breaker(image: Entity) -> str:
+    """The opening of an image's breaker that nobody has closed; "" when it is closed."""
+    opening = str(image.get("opening") or "")
+    return "" if opening == image.get("closed") else opening
+
+
+def _ran_at(operation: Operation, when: datetime) -> bool:
+    """Also one that the newer one has just ended: it would be running."""
+    if operation.ended_by and operation.ended_by[0] == "NEWER_OPERATION_SUPERSEDED" and operation.ends == when:
+        end = operation.planned_end
+        return end is None or end > when
+    return operation.runs_at(when)
+
+
+def _in_time(operation: Operation, when: datetime) -> bool:
+    """Running, and not so long that it is its owner's: those free their slot."""
+    return operation.runs_at(when) and when - operation.started < timedelta(hours=3)

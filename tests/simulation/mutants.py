@@ -1,0 +1,191 @@
+"""Known bugs, put in one at a time: each removes one guard of the app, and the seeds must notice.
+
+`python -m tests.simulation.mutants` tries each until a seed breaks a promise, and says which. Each is a patch of the
+running app alone; no file is changed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+
+from functions.cloud.arm import ResourceManager
+from functions.cloud.errors import Gone, Throttled, Unavailable
+from functions.cloud.ledger import Ledger, Stored, SweepLease
+from functions.cloud.queue import Message
+from functions.cloud.rows import LeftAlone
+from functions.decisions import decision, plan
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Machine, MachineId, SupportState
+from functions.model.record import release
+from functions.model.state import Cause, OperationKind, Phase, State, Step
+from functions.services import Services
+from functions.steps import assess, holds, install, poison, start, track
+from tests.simulation.run import run
+
+SEEDS_AT_MOST = 600
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, and how it is taken away."""
+
+    name: str
+    patches: Callable[[], Iterator[Any]]
+    promises: tuple[int, ...]  # any of these must be seen broken
+    seed: int  # one that notices, for the short form in the suite
+
+
+async def _take_any(doors: Services, message: Message, kind: OperationKind) -> Stored | None:
+    """The claim that stands, whichever claim the message names."""
+    try:
+        stored = await doors.ledger.read(message.machine)
+    except LeftAlone:
+        return None
+    right = stored and (stored.record.phase, stored.record.kind) == (Phase.QUEUED, kind)
+    return stored if right else None
+
+
+def _token_check() -> Iterator[Any]:
+    for module in (start, assess, install, poison):
+        yield patch.object(module, "current_claim", _take_any)
+
+
+def _without_rule(name: str) -> Callable[[], Iterator[Any]]:
+    def patches() -> Iterator[Any]:
+        yield patch.object(decision, "RULES", tuple(each for each in decision.RULES if each.__name__ != name))
+
+    return patches
+
+
+def _support_state() -> Iterator[Any]:
+    plain = decision._by_support_state
+
+    def as_if_supported(case: decision.Question) -> Step:
+        verdict = case.machine.verdict
+        if verdict is not None and verdict.assessed is not None:
+            verdict = replace(verdict, state=SupportState.SUPPORTED)
+            case = replace(case, machine=replace(case.machine, verdict=verdict))
+        return plain(case)
+
+    yield patch.object(decision, "_by_support_state", as_if_supported)
+
+
+def _window() -> Iterator[Any]:
+    yield patch.object(decision, "_in_window", lambda case: None)
+    yield patch.object(decision.Question, "minutes_left", property(lambda case: case.settings.max_duration_minutes))
+
+
+def _cap() -> Iterator[Any]:
+    yield patch.object(plan._Limits, "objects", plan._Limits.objects_to_neighbours)
+
+
+def _group() -> Iterator[Any]:
+    yield patch.object(plan._Limits, "objects_to_neighbours", lambda self, item: None)
+
+
+def _breaker() -> Iterator[Any]:
+    yield patch.object(ImageRecord, "breaker_open", property(lambda self: False))
+
+
+def _pause() -> Iterator[Any]:
+    async def never(self: Ledger) -> str:
+        return ""
+
+    yield patch.object(Ledger, "paused", never)
+
+
+def _adoption() -> Iterator[Any]:
+    async def give_back(doors: Services, stored: Stored, now: Any) -> None:
+        await doors.ledger.replace(stored, release(stored.record, now))
+
+    yield patch.object(track, "_adopt", give_back)
+
+
+def _lease() -> Iterator[Any]:
+    async def always(self: Ledger, holder: str, now: Any) -> SweepLease:
+        row = await self.table.get("app", "sweep")
+        columns = {"v": 1, "holder": holder, "until": (now + timedelta(minutes=5)).isoformat()}
+        row = await (self.table.replace(row, columns) if row else self.table.insert("app", "sweep", columns)) or row
+        assert row is not None
+        return SweepLease(self.table, row, holder)
+
+    async def renewed(self: SweepLease, now: Any) -> bool:
+        return True
+
+    yield patch.object(Ledger, "take_sweep", always)
+    yield patch.object(SweepLease, "renew", renewed)
+
+
+def _postponement() -> Iterator[Any]:
+    async def fail(doors: Services, stored: Stored, throttled: Throttled) -> None:
+        await holds.hold_for(doors, stored, Cause.TRANSIENT, State.HELD, "the quota is used up", "")
+
+    yield patch.object(holds, "postpone", fail)
+    yield patch.object(start, "postpone", fail)
+
+
+def _silence() -> Iterator[Any]:
+    plain = ResourceManager.machine
+
+    async def gone(self: ResourceManager, machine: MachineId) -> Machine:
+        try:
+            return await plain(self, machine)
+        except Unavailable as error:
+            raise Gone(str(error)) from None
+
+    yield patch.object(ResourceManager, "machine", gone)
+
+
+MUTANTS: tuple[Mutant, ...] = (
+    Mutant("token check", _token_check, (4,), 30),
+    Mutant("in-flight check", _without_rule("_nobody_at_work"), (2,), 20),
+    Mutant("support state", _support_state, (3,), 1),
+    Mutant("window", _window, (3,), 1),
+    Mutant("cap", _cap, (8,), 1),
+    Mutant("group", _group, (8,), 49),
+    Mutant("breaker", _breaker, (8,), 8),
+    Mutant("pause", _pause, (3,), 34),
+    Mutant("adoption after a crash", _adoption, (4,), 2),
+    Mutant("sweep lease", _lease, (8,), 412),
+    Mutant("a 429 is no failure", _postponement, (5,), 1),
+    Mutant("no answer is no 404", _silence, (6,), 0),
+)
+
+
+@contextmanager
+def put_in(mutant: Mutant) -> Iterator[None]:
+    with ExitStack() as stack:
+        for each in mutant.patches():
+            stack.enter_context(each)
+        yield
+
+
+def caught_by(mutant: Mutant, first: int, seeds: int) -> tuple[int, str] | None:
+    """The first seed from `first` on that notices, and what it says."""
+    with put_in(mutant):
+        for seed in range(first, first + seeds):
+            for broken in run(seed).violations:
+                if broken.promise in mutant.promises:
+                    return seed, str(broken)
+    return None
+
+
+def main() -> int:
+    escaped = 0
+    for mutant in MUTANTS:
+        found = caught_by(mutant, 0, SEEDS_AT_MOST)
+        escaped += found is None
+        text = f"seed {found[0]}: {found[1]}" if found else f"not noticed in {SEEDS_AT_MOST} seeds"
+        print(f"{mutant.name}: {text}", flush=True)
+    print(f"mutants: {len(MUTANTS)}, {escaped} escaped")
+    return 1 if escaped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

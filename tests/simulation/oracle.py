@@ -1,0 +1,195 @@
+"""What is true of a machine, worked out from the simulated world alone: the independent judge of the app's decisions.
+
+Nothing of functions/decision.py, plan.py or window.py is used. The settings and tags of a seed come from small sets
+whose meaning is written here by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from simulator.world import Machine, Operation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SeededWorld
+
+# A window by its text: whether an installation may begin then. All in UTC, none over midnight of a week.
+WINDOWS: Mapping[str, Callable[[datetime], bool]] = {
+    "any": lambda at: True,
+    "Mon-Sun 00:00-06:00 UTC": lambda at: at.hour < 6,
+    "Mon-Sun 20:00-23:30 UTC": lambda at: (20, 0) <= (at.hour, at.minute) < (23, 30),
+    "Wed 08:00-20:00 UTC; Fri 08:00-20:00 UTC": lambda at: at.weekday() in (2, 4) and 8 <= at.hour < 20,
+}
+FIRST_HOURS = timedelta(hours=24)
+WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
+PATCHED = ("Succeeded", "CompletedWithWarnings")
+
+
+def tags_of(world: SeededWorld, machine: Machine, when: datetime) -> dict[str, str]:
+    return dict((machine.body.at(when) or {}).get("tags") or {})
+
+
+def image_of(machine: Machine, when: datetime) -> str:
+    """The key of its image as the ledger writes it."""
+    properties: dict[str, Any] = (machine.body.at(when) or {}).get("properties", {})
+    reference = properties.get("storageProfile", {}).get("imageReference") or {}
+    return str(reference.get("id") or "").lower()
+
+
+def marketplace(machine: Machine, when: datetime) -> bool:
+    properties: dict[str, Any] = (machine.body.at(when) or {}).get("properties", {})
+    return bool((properties.get("storageProfile", {}).get("imageReference") or {}).get("publisher"))
+
+
+def machine_of(world: SeededWorld, operation: Operation) -> Machine:
+    found = world.azure.world.machines.get(operation.machine.lower())
+    if found is not None and found.vm_id == operation.vm_id:
+        return found
+    return next(each for each in world.azure.world.gone if each.vm_id == operation.vm_id)
+
+
+def image_at(world: SeededWorld, operation: Operation) -> str:
+    return image_of(machine_of(world, operation), operation.started)
+
+
+def group_of(world: SeededWorld, machine: Machine, when: datetime) -> tuple[str, str]:
+    return machine.subscription.lower(), tags_of(world, machine, when).get("patch-group", "")
+
+
+def group_at(world: SeededWorld, operation: Operation) -> tuple[str, str]:
+    return group_of(world, machine_of(world, operation), operation.started)
+
+
+def against_installing(
+    world: SeededWorld, machine: Machine, begun: datetime, read: datetime, at: datetime
+) -> Iterator[str]:
+    """Every reason why this machine must not be installed at `at`, by what could be read at `read`.
+
+    The settings are those of the step's process, which may have had others since the step has `begun`.
+    """
+    settings_since = min(begun, at - timedelta(minutes=5))
+    tags = tags_of(world, machine, read)
+    if machine.subscription not in world.covered:
+        yield "its subscription is out of scope"
+    if marketplace(machine, read):
+        yield "its image is the marketplace's"
+    if tags.get("patch-mode") in ("off", "assess"):
+        yield f"its tag says patch-mode={tags['patch-mode']}"
+    if "patch-hold-until" in tags and at.date().isoformat() < tags["patch-hold-until"]:
+        yield "its owner holds it"
+    if not supported(world, machine, at):
+        yield "no assessment of it said Supported lately"
+    yield from _window_closed(world, machine, tags, read, at, world.windows_at(settings_since, at))
+    if world.modes_at(settings_since, at).isdisjoint({"install"}):
+        yield "PATCH_MODE is not install"
+
+
+def supported(world: SeededWorld, machine: Machine, at: datetime) -> bool:
+    """Whether an assessment within PATCH_FRESH_HOURS (and the two hours that a claim may take) said so."""
+    since = at - timedelta(hours=world.fresh_hours + 2)
+    return any(
+        each.kind == "assess"
+        and each.behaviour.support_state == "Supported"
+        and not each.runs_at(at)
+        and each.started >= since
+        for each in machine.operations
+    )
+
+
+def _window_closed(
+    world: SeededWorld, machine: Machine, tags: Mapping[str, str], read: datetime, at: datetime, texts: set[str]
+) -> Iterator[str]:
+    """A tag narrows the setting; the first patching of a young machine need not wait for the setting's."""
+    latest, earliest = at, at - timedelta(minutes=5)
+    if (text := tags.get("patch-window")) and not any(WINDOWS[text](moment) for moment in (earliest, latest)):
+        yield f"its own window {text} is closed"
+    young = read < machine.created + FIRST_HOURS and not any(each.kind == "install" for each in machine.operations[:-1])
+    if young and not text:
+        return
+    if not any(WINDOWS[each](moment) for each in texts for moment in (earliest, latest)):
+        yield f"the window {', '.join(sorted(texts))} is closed"
+
+
+# -- the right end
+
+
+def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
+    """The states that a machine may be in when all faults are over, its windows open and time has passed."""
+    tags = tags_of(world, machine, now)
+    behaviour = world.azure.world.behaviour(machine)
+    if marketplace(machine, now):
+        return {"marketplace"}
+    endless = {"overdue"} if machine.running_at(now) else set()  # an operation that never ends, whatever its owner says
+    if tags.get("patch-mode") == "off":
+        return {"opted-out", *endless}
+    if "patch-hold-until" in tags and now.date().isoformat() < tags["patch-hold-until"]:
+        return {"on-hold", *endless}
+    if machine.power_at(now) != "running":
+        return {"powered-off", "undetermined", "unsupported", "held"}  # a weekly hold outlives the power
+    if endless:
+        return {"overdue", "busy", "assessing", "installing", "assessed", "patched", "due", "queued"}
+    if behaviour.agent_never_ready:
+        return {"agent-not-ready", "building", "undetermined", "due"}
+    if behaviour.support_state == "Unsupported":
+        return {"unsupported"}
+    if behaviour.support_state != "Supported":
+        return {"undetermined", "due", "held"}
+    if "install" not in (world.mode, tags.get("patch-mode", "install")) or world.mode != "install":
+        return {"assessed"}
+    if tags.get("patch-mode") == "assess":
+        return {"assessed"}
+    if not wanted_left(world, machine) or found_nothing_lately(world, machine, now):
+        return {"patched", "nothing-selected", "recently-patched"}
+    if neighbour_off(world, machine, now):
+        return {"waiting-for-group", "recently-patched", *(["waiting-for-window"] if "patch-window" in tags else [])}
+    ring = {"waiting-for-ring"} if earlier_rings_hold(world, machine, now) else set()
+    if "patch-window" in tags:
+        return {"waiting-for-window", "recently-patched", *ring}  # the machine's own narrows the setting
+    if installed_lately(machine, now, max(world.interval_hours, world.round_hours)):
+        return {"recently-patched", *ring}
+    return ring
+
+
+def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether another member of its patch-group does not run."""
+    group = group_of(world, machine, now)
+    others = (each for each in world.azure.world.machines.values() if each is not machine)
+    return bool(group[1]) and any(
+        group_of(world, each, now) == group and each.power_at(now) != "running" for each in others
+    )
+
+
+def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether an installation on its image failed in a round that may still be open, or is watched since it ended."""
+    image, since = image_of(machine, now), now - timedelta(hours=world.round_hours)
+    known = (*world.azure.world.machines.values(), *world.azure.world.gone)
+    alike = (each for each in known if image_of(each, now) == image)
+    return any(
+        each.kind == "install"
+        and each.started >= since
+        and (each.final_status not in PATCHED or each.ends is None or each.ends >= now - WATCHED)
+        for other in alike
+        for each in other.operations
+    )
+
+
+def wanted_left(world: SeededWorld, machine: Machine) -> bool:
+    return any(each.classification in ("Critical", "Security") for each in world.azure.world.waiting(machine))
+
+
+def found_nothing_lately(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether its last assessment found nothing wanted and is not due again: what came since is not known yet."""
+    assessed = [each for each in machine.operations if each.kind == "assess" and not each.runs_at(now)]
+    if not assessed or now - assessed[-1].started >= timedelta(hours=world.interval_hours):
+        return False
+    return not any(each.classification in ("Critical", "Security") for each in assessed[-1].waiting)
+
+
+def installed_lately(machine: Machine, now: datetime, hours: float) -> bool:
+    return any(
+        each.kind == "install" and each.final_status in PATCHED
+        and now - each.started < timedelta(hours=hours)
+        for each in machine.operations
+    )  # fmt: skip

@@ -1,0 +1,63 @@
+"""The simulation itself: reproducible, busy, and able to tell the least of a failing seed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.faults import RATES
+from tests.simulation.mutants import MUTANTS, put_in
+from tests.simulation.run import run
+from tests.simulation.shrink import minimal_story, summary
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("seed", [11, 139], ids=["few faults", "processes killed with many steps under way"])
+def test_a_seed_has_one_history(seed: int) -> None:
+    first, second = run(seed), run(seed)
+    assert first.log == second.log
+    assert len(first.story) > 10
+
+
+def test_a_seed_has_the_same_history_in_every_process() -> None:
+    """Also where Python orders its sets in another way."""
+    code = (
+        "import hashlib; from tests.simulation.run import run; print(hashlib.sha256(run(11).log.encode()).hexdigest())"
+    )
+    logs = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": salt}, text=True,
+            capture_output=True, check=True,
+        ).stdout
+        for salt in ("1", "2")
+    ]  # fmt: skip
+    assert logs[0] == logs[1]
+
+
+def test_the_seeds_are_busy() -> None:
+    """Few seeds already start operations, and meet many faults over many days."""
+    total = sum((summary(seed) for seed in range(2, 6)), summary(1))
+    assert (total.operations > 20, total.faults > 20, total.days > 15) == (True, True, True)
+
+
+def test_every_fault_strikes() -> None:
+    """A fault that no seed meets would be a promise nobody tests."""
+    struck: set[str] = set()
+    for seed in range(40):
+        struck |= set(run(seed).hits)
+        if struck == set(RATES):
+            return
+    assert not set(RATES) - struck
+
+
+@pytest.mark.parametrize("name", ["token check"])
+def test_a_failing_seed_is_told_in_short(name: str) -> None:
+    mutant = next(each for each in MUTANTS if each.name == name)
+    with put_in(mutant):
+        whole = run(mutant.seed)
+        story = minimal_story(mutant.seed)
+    assert "promise 4" in story
+    assert len(story.splitlines()) < len(whole.story)

@@ -1,0 +1,428 @@
+"""One seed's world: the simulated Azure, the app's processes, the host's deliveries and people, in virtual time.
+
+It grows the stories' World: there a story moves the clock and everything comes in turn; here each event, message and
+sweep runs as a task of its own, on one of two processes, and meets the others wherever a call to a door takes time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any
+
+from functions.cloud import event_grid
+from functions.cloud.errors import CloudError
+from functions.cloud.ledger import APP
+from functions.cloud.queue import QUEUES, NewerMessage, read_message
+from functions.cloud.rows import LeftAlone
+from functions.model.machine import MachineId
+from functions.model.state import OperationKind
+from functions.model.text import BadInput
+from functions.steps import assess, install, poison, reconcile
+from simulator.arm import machines
+from simulator.azure import Limits, Machine, Request, Timings
+from tests.scenario.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, Killed, Queued, World
+from tests.simulation.faults import Weather
+from tests.simulation.graph import PredicateGraph
+from tests.simulation.host import STEP, Host, StepRun
+from tests.simulation.invariants import Promises, open_breaker
+
+# Event Grid's own schedule of redelivery, in seconds; the last of them repeats until a day is over.
+REDELIVERY_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200)
+LEASE_OF_A_MESSAGE = timedelta(minutes=10)  # a killed host's messages are invisible for as long
+MESSAGE_LIFE = timedelta(days=7)
+BUSY_SWEEP_SECONDS = (300, 900)
+LONGEST_IN_FLIGHT = timedelta(hours=8)  # after a rollback is over, until whatever its rows held has ended
+OVERLAP_SECONDS = 120
+BEHIND_SECONDS = (30, 3600)  # a replica of Resource Graph
+POISON_RETRY = timedelta(minutes=10)
+
+
+class SeededWorld(World):
+    """Everything in one place. Made inside the virtual loop."""
+
+    def __init__(
+        self,
+        settings: dict[str, str],
+        dice: random.Random,
+        weather: Weather,
+        *,
+        timings: Timings | None = None,
+        limits: Limits | None = None,
+        kill_at: tuple[int, str] | None = None,
+        fast_graph: bool = True,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._origin = START
+        self.dice, self.weather = dice, weather
+        self.story: list[str] = []
+        self.lines: list[str] = []
+        super().__init__(settings, timings, limits or SUPERSEDE)
+        if fast_graph:
+            self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
+        self.azure.world.random = random.Random(dice.getrandbits(64))
+        self.credential = self.azure.credential()
+        self.promises = Promises(self)
+        self.table_away_until = START
+        self.kill_at, self.calls = kill_at, 0
+        self.faulty = False  # a violation or a defect was found
+        self.violated: asyncio.Event = asyncio.Event()
+        self.busy: set[asyncio.Task[None]] = set()
+        self.azure.world.listeners.append(self._on_event)
+        self._pump_at: datetime | None = None
+        self.known: dict[str, MachineId] = {}
+        self.paused = False
+        self.unsure_until = START  # what newer rows held in flight is not known to this app
+        self._changed: list[tuple[datetime, str, str]] = [(START, self.mode, self._environment["PATCH_WINDOW"])]
+        self.started_hosts = 0
+        self.hosts = [self._new_host(), self._new_host()]
+
+    # -- time
+
+    @property
+    def now(self) -> datetime:
+        return self._origin + timedelta(seconds=self._loop.time())
+
+    @now.setter
+    def now(self, moment: datetime) -> None:
+        self._origin = moment - timedelta(seconds=self._loop.time())
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def later(self, seconds: float, act: Callable[[], Awaitable[Any]]) -> None:
+        """In a while, by itself."""
+        step = STEP.get(None)
+
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            if step:
+                STEP.set(step)
+            await act()
+
+        self._keep(asyncio.ensure_future(wait()))
+
+    def at(self, moment: datetime, act: Callable[[], None]) -> None:
+        self._loop.call_later(max((moment - self.now).total_seconds(), 0), act)
+
+    def pump(self) -> None:
+        """Lets Azure send what is due, and comes again when more is."""
+        due = self.azure.advance()
+        if due and (self._pump_at is None or due < self._pump_at or self._pump_at <= self.now):
+            self._pump_at = due
+            self.at(due, self.pump)
+
+    def note(self, text: str) -> None:
+        self.story.append(f"{self.now:%m-%d %H:%M:%S} {text}")
+
+    # -- what the settings say, for the checks
+
+    @property
+    def mode(self) -> str:
+        return self._environment["PATCH_MODE"]
+
+    @property
+    def covered(self) -> list[str]:
+        return self._environment["PATCH_SCOPE"].split(",")
+
+    @property
+    def fresh_hours(self) -> int:
+        return int(self._environment["PATCH_FRESH_HOURS"])
+
+    @property
+    def interval_hours(self) -> int:
+        return int(self._environment["PATCH_MIN_INTERVAL_HOURS"])
+
+    @property
+    def round_hours(self) -> int:
+        return 24 * int(self._environment["PATCH_ROUND_DAYS"])
+
+    @property
+    def canaries(self) -> int:
+        return int(self._environment["PATCH_CANARIES"])
+
+    @property
+    def cap(self) -> int:
+        return int(self._environment["PATCH_MAX_IN_FLIGHT"])
+
+    @property
+    def image_cap(self) -> int:
+        return int(self._environment["PATCH_MAX_PER_IMAGE"])
+
+    def modes_at(self, since: datetime, until: datetime) -> set[str]:
+        return {mode for mode, _ in self._settings_at(since, until)}
+
+    def windows_at(self, since: datetime, until: datetime) -> set[str]:
+        return {window for _, window in self._settings_at(since, until)}
+
+    def _settings_at(self, since: datetime, until: datetime) -> list[tuple[str, str]]:
+        before = [each for each in self._changed if each[0] <= since][-1:]
+        return [(mode, window) for at, mode, window in (*before, *self._changed) if at <= until and at >= before[0][0]]
+
+    # -- what people do
+
+    def retag(self, machine: Machine, tags: dict[str, str]) -> None:
+        """As a PATCH of the machine does it."""
+        body = dict(machine.body.at(self.now) or {}) | {"tags": tags}
+        machine.body.set(self.now, body)
+        machines.begin(self.azure.world, machine, "update", 0, None)
+        self.note(f"{machine.name} tagged {tags}")
+
+    async def close_breakers(self) -> None:
+        """People look at every breaker that is open, and close it."""
+        for (partition, key), row in list(self.table.rows.items()):
+            if partition == APP and key.startswith("image-") and (opening := open_breaker(row.columns)):
+                await self.table.replace(row, dict(row.columns) | {"closed": opening})
+                self.note(f"breaker {opening} closed")
+        await self.promises.look_at_breakers()
+
+    async def pause_for(self, seconds: float) -> None:
+        if self.paused:
+            return
+        self.paused, self.promises.paused_since = True, self.now
+        await self.pause("looking")
+        self.note(f"paused for {seconds:.0f} s")
+        await asyncio.sleep(seconds)
+        if self.paused:
+            await self.resume()
+
+    async def resume(self) -> None:
+        self.paused, self.promises.paused_since = False, None
+        await super().resume()
+
+    def roll_back(self, dice: random.Random) -> None:
+        """Rows that a newer app wrote."""
+        for place, row in list(self.table.rows.items()):
+            if "phase" in row.columns and dice.random() < 0.3:
+                self.table._put(*place, dict(row.columns) | {"v": 2})
+                self.unsure_until = self.now + timedelta(days=365)
+                self.note(f"a newer app wrote the row of {row.columns.get('machine', '')}")
+
+    @property
+    def rows_were_newer(self) -> bool:
+        return self.now < self.unsure_until
+
+    def roll_forward(self) -> None:
+        if self.rows_were_newer:
+            self.unsure_until = self.now + LONGEST_IN_FLIGHT
+        for place, row in list(self.table.rows.items()):
+            if row.columns.get("v") == 2:
+                self.table._put(*place, dict(row.columns) | {"v": 1})
+
+    def ask_graph(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Resource Graph's answer without the way there and back; now and then from a replica that is behind."""
+        self.azure.advance()
+        behind = self.dice.uniform(*BEHIND_SECONDS) if self.weather.strikes("Graph stale") else 0
+        with self.azure.graph.behind(behind):
+            answer = self.azure.graph.answer(_Parsed(body), _AllRights())
+        assert isinstance(answer.body, dict)
+        return answer.body
+
+    # -- processes
+
+    def _new_host(self) -> Host:
+        self.started_hosts += 1
+        return Host(self, f"P{self.started_hosts}", self.settings)
+
+    def host(self) -> Host:
+        return self.dice.choice(self.hosts)
+
+    def died(self, host: Host) -> None:
+        """The platform starts another one."""
+        self.hosts = [each for each in self.hosts if each is not host] + [self._new_host()]
+
+    def set(self, **settings: str) -> None:
+        """Other app settings: the host lets what runs come to its end, and starts the app anew."""
+        super().set(**settings)
+        self._changed.append((self.now, self.mode, self._environment["PATCH_WINDOW"]))
+        self.note(f"settings {settings}")
+        self.hosts = [self._new_host(), self._new_host()]
+
+    def kills_here(self, when: str, door: str) -> bool:
+        """For the enumerated kills: the n-th call to a door, before or after it."""
+        self.calls += when == "before"
+        return self.kill_at == (self.calls, when)
+
+    async def step(self, host: Host, run: StepRun, step: Coroutine[Any, Any, None]) -> str:
+        """Runs a step in a process: "done", "failed" (the host delivers again) or "killed"."""
+
+        async def inside() -> None:
+            STEP.set(run)
+            await step
+
+        task = host.run(inside())
+        await asyncio.wait([task])
+        step.close()  # of one that was killed before it began
+        self.pump()
+        outcome = self._outcome(run, task)
+        self.promises.after(run)
+        return outcome
+
+    def _outcome(self, run: StepRun, task: asyncio.Task[None]) -> str:
+        if task.cancelled():
+            return "killed"
+        error = task.exception()
+        if error is None or isinstance(error, BadInput | NewerMessage | LeftAlone):
+            return "done"
+        if isinstance(error, Killed):
+            return "killed"
+        if isinstance(error, CloudError | reconcile.SweepFailed):
+            self.note(f"{run.name}: {error}")
+            return "failed"
+        self.promises.broken(4, f"{run.name} raised {type(error).__name__}: {error}", error)
+        return "failed"
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self.busy.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.busy.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, Killed | CloudError):
+            from azure.core.exceptions import AzureError
+
+            if not isinstance(error, AzureError):
+                self.promises.broken(0, f"the simulation itself raised {type(error).__name__}: {error}", error)
+
+    # -- events
+
+    def _on_event(self, body: dict[str, Any]) -> None:
+        machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
+        if machine is None:
+            return
+        strikes, dice = self.weather.strikes, self.dice
+        if strikes("event lost"):
+            self.note(f"event about {machine.name} lost")
+            return
+        for _ in range(2 if strikes("event doubled") else 1):
+            delay = dice.uniform(0, 6 * 3600) if strikes("event late") else dice.uniform(0.5, 20)
+            self.later(delay, lambda: self._deliver_event(machine))
+
+    async def _deliver_event(self, machine: MachineId) -> None:
+        for seconds in (*REDELIVERY_SECONDS, None):
+            host = self.host()
+            run = StepRun(f"event of {machine.name}", self.now)
+            if await self.step(host, run, assess.on_event(host.doors, machine)) == "done" or seconds is None:
+                return
+            await asyncio.sleep(seconds)
+
+    # -- messages
+
+    def send(self, queue: str, body: str, delay_seconds: float) -> None:
+        strikes, dice = self.weather.strikes, self.dice
+        copies = 2 if strikes("message doubled") else 1
+        for _ in range(copies):
+            late = dice.uniform(0, 2 * 3600) if strikes("message delayed") else dice.uniform(0, 2)
+            if strikes("message expired"):
+                self.note(f"a message of {queue} expired")
+                continue
+            if strikes("message garbled"):
+                self.put(queue, body[: len(body) // 2], delay_seconds + late)
+                continue
+            self.put(queue, body, delay_seconds + late)
+
+    def put(self, queue: str, body: str, delay_seconds: float) -> None:
+        message = Queued(body, self.now + timedelta(seconds=delay_seconds))
+        self.queue.messages.setdefault(queue, []).append(message)
+        self._deliver_at(queue, message)
+
+    def poison(self) -> dict[str, list[Queued]]:
+        return {name: kept for name, kept in self.queue.messages.items() if name.endswith("-poison")}
+
+    def _deliver_at(self, queue: str, message: Queued) -> None:
+        seconds = max((message.visible_at - self.now).total_seconds(), 0)
+        self.later(seconds, lambda: self._take(queue, message))
+
+    async def _take(self, queue: str, message: Queued) -> None:
+        host = self.host()
+        message.attempts += 1
+        step, claim = self._step_of(queue, host, message.body)
+        outcome = "done"
+        if step is not None:
+            run = StepRun(f"{queue} {_about(message.body)}", self.now, claim)
+            outcome = await self.step(host, run, step)
+        waiting = self.queue.messages[queue]
+        if outcome == "done":
+            waiting.remove(message)
+            return
+        if message.attempts >= MAX_DEQUEUE_COUNT and not queue.endswith("-poison"):
+            waiting.remove(message)
+            self.note(f"{queue} {_about(message.body)} poisoned")
+            self.put(f"{queue}-poison", message.body, 0)
+            return
+        message.visible_at = self.now + (LEASE_OF_A_MESSAGE if outcome == "killed" else VISIBILITY_TIMEOUT)
+        self._deliver_at(queue, message)
+
+    def _step_of(self, queue: str, host: Host, body: str) -> tuple[Coroutine[Any, Any, None] | None, str]:
+        """The step that takes a message; none for one that nobody can read, which the app reports and completes."""
+        kind = OperationKind.ASSESS if queue.startswith(QUEUES[OperationKind.ASSESS]) else OperationKind.INSTALL
+        try:
+            message = read_message(body)
+        except (BadInput, NewerMessage):
+            return None, ""
+        if queue.endswith("-poison"):
+            return poison.on_message(host.doors, message, kind), message.claim
+        step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
+        return step(host.doors, message), message.claim
+
+    # -- sweeps
+
+    async def sweeps(self, idle_seconds: Callable[[], float]) -> None:
+        """The timer: often while something is under way, seldom while nothing is."""
+        while True:
+            await asyncio.sleep(self.gap(idle_seconds()))
+            self.later(0, self.one_sweep)
+            if self.weather.strikes("sweeps overlap"):
+                self.later(self.dice.uniform(0, OVERLAP_SECONDS), self.one_sweep)
+
+    def gap(self, idle_seconds: float) -> float:
+        moving = any(row.partition != APP and row.columns.get("phase") != "held" for row in self.table.rows.values())
+        return self.dice.choice(BUSY_SWEEP_SECONDS) if moving else idle_seconds
+
+    async def one_sweep(self) -> str:
+        host = self.host()
+        return await self.step(host, StepRun("sweep", self.now), reconcile.run(host.doors))
+
+
+class _Parsed(Request):
+    """A request whose body needs no parsing."""
+
+    def __init__(self, parsed: dict[str, Any]) -> None:
+        super().__init__("POST", "/providers/Microsoft.ResourceGraph/resources")
+        object.__setattr__(self, "parsed", parsed)
+
+    def json(self) -> dict[str, Any]:
+        return self.parsed  # type: ignore[attr-defined, no-any-return]
+
+
+class _AllRights:
+    """Rights are for other tests to take away; looking each of them up would be a tenth of a seed's CPU."""
+
+    def __call__(self, action: str, scope: str) -> bool:
+        return True
+
+    def counted(self, action: str, scope: str, shown: bool) -> None: ...
+
+
+class JournalLines(logging.Handler):
+    """Hands each journal line to the world of the seed that runs."""
+
+    def __init__(self, world: SeededWorld) -> None:
+        super().__init__()
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        self._world.lines.append(f"{self._world.now:%m-%d %H:%M:%S} {text}")
+        self._world.promises.line(text)
+
+
+def _about(body: str) -> str:
+    try:
+        return str(json.loads(body)["job"]["machine"]).rsplit("/", 1)[-1]
+    except (ValueError, KeyError, TypeError):
+        return "garbled"
