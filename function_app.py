@@ -32,56 +32,56 @@ STORAGE = "AzureWebJobsStorage"
 
 @app.event_grid_trigger(arg_name="event")
 async def on_machine_written(event) -> None:  # type: ignore[no-untyped-def]
-    async with _step("on_machine_written") as doors:
+    async with _step("on_machine_written") as services:
         try:
             machine = event_grid.machine_in(_type_of(event), getattr(event, "subject", None), event.get_json())
         except BadInput as problem:
             journal.write("event.malformed", problem=problem)
             return
         if machine:
-            await assess.on_event(doors, machine)
+            await assess.on_event(services, machine)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
 async def on_reconcile(timer: func.TimerRequest) -> None:
-    async with _step("on_reconcile") as doors:
-        await reconcile.run(doors)
+    async with _step("on_reconcile") as services:
+        await reconcile.run(services)
 
 
 @app.queue_trigger(arg_name="message", queue_name="assess-requests", connection=STORAGE)
 async def on_assess_request(message: func.QueueMessage) -> None:
-    async with _step("on_assess_request", message) as doors:
-        await assess.on_message(doors, read_message(_text(message)))
+    async with _step("on_assess_request", message) as services:
+        await assess.on_message(services, read_message(_text(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name="install-requests", connection=STORAGE)
 async def on_install_request(message: func.QueueMessage) -> None:
-    async with _step("on_install_request", message) as doors:
-        await install.on_message(doors, read_message(_text(message)))
+    async with _step("on_install_request", message) as services:
+        await install.on_message(services, read_message(_text(message)))
 
 
 @app.queue_trigger(arg_name="message", queue_name="assess-requests-poison", connection=STORAGE)
 async def on_assess_poisoned(message: func.QueueMessage) -> None:
-    async with _step("on_assess_poisoned", message) as doors:
-        await poison.on_message(doors, read_message(_text(message)), OperationKind.ASSESS)
+    async with _step("on_assess_poisoned", message) as services:
+        await poison.on_message(services, read_message(_text(message)), OperationKind.ASSESS)
 
 
 @app.queue_trigger(arg_name="message", queue_name="install-requests-poison", connection=STORAGE)
 async def on_install_poisoned(message: func.QueueMessage) -> None:
-    async with _step("on_install_poisoned", message) as doors:
-        await poison.on_message(doors, read_message(_text(message)), OperationKind.INSTALL)
+    async with _step("on_install_poisoned", message) as services:
+        await poison.on_message(services, read_message(_text(message)), OperationKind.INSTALL)
 
 
 class StepFailed(Exception):
     """A step could not be done now. The host delivers again: the event, the message, or the next tick."""
 
 
-_open: list[Services] = []  # the doors of this process, once the settings could be read
+_open: list[Services] = []  # the services of this process, once the settings could be read
 
 
 @asynccontextmanager
 async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
-    """Around every step: settings, doors, and one clear line for whatever goes wrong."""
+    """Around every step: settings, services, and one clear line for whatever goes wrong."""
     try:
         yield _doors()
     except SettingsError as error:

@@ -44,13 +44,13 @@ class Services:
 
 
 def connect(settings: Settings, clock: Callable[[], datetime]) -> Services:
-    """The real doors. Opens no connection yet: the first call of each does."""
-    access = Session(settings, clock)
+    """The real services. Opens no connection yet: the first call of each does."""
+    session = Session(settings, clock)
     return Services(
         settings,
-        compute=ResourceManager(access),
-        graph=ResourceGraph(access),
-        ledger=Ledger(StorageTable(access)),
-        queue=StorageQueues(access),
+        compute=ResourceManager(session),
+        graph=ResourceGraph(session),
+        ledger=Ledger(StorageTable(session)),
+        queue=StorageQueues(session),
         clock=clock,
     )

@@ -79,8 +79,8 @@ class Outcome:
 class ResourceManager:
     """One per process. Every method raises the exceptions of cloud/errors.py only."""
 
-    def __init__(self, access: Session) -> None:
-        self._access = access
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._clients: dict[str, Any] = {}
         self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left, as the last answer said
 
@@ -113,15 +113,15 @@ class ResourceManager:
         options["raw_response_hook"] = lambda response: answers.append(response.http_response)
         what = f"starting an {'assessment' if kind is OperationKind.ASSESS else 'installation'}"
         try:
-            async with self._access.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
-                if self._access.clock() > send_by:
+            async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
+                if self._session.clock() > send_by:
                     raise Unavailable(f"{what}: it could not leave in time")
                 if kind is OperationKind.ASSESS:
                     await operations.begin_assess_patches(*target, **options)
                 else:
                     await operations.begin_install_patches(*target, order, **options)
         finally:
-            self._note_tokens(machine.bucket, answers)
+            self._note_tokens(machine.quota_key, answers)
         return self._accepted(answers)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
@@ -145,7 +145,7 @@ class ResourceManager:
         match = None
         if url.isascii() and url.isprintable() and not set(url) & set(" #"):  # urlsplit drops a line break silently
             with suppress(ValueError):  # a host in broken brackets
-                parts, arm = urlsplit(url), urlsplit(self._access.settings.arm_endpoint)
+                parts, arm = urlsplit(url), urlsplit(self._session.settings.arm_endpoint)
                 if (parts.scheme, parts.netloc.lower()) == (arm.scheme, arm.netloc.lower()):
                     match = _OPERATION_PATH.fullmatch(parts.path)
         if not match:
@@ -160,7 +160,7 @@ class ResourceManager:
         from azure.core.rest import HttpRequest
 
         params = {"api-version": api_version} if api_version else {}
-        async with self._access.call(what):
+        async with self._session.call(what):
             client = self._client(subscription)
             answer = await client.send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
@@ -176,7 +176,7 @@ class ResourceManager:
             from azure.mgmt.compute.aio import ComputeManagementClient
 
             self._clients[subscription] = ComputeManagementClient(
-                self._access.credential, subscription, **self._access.client_options()
+                self._session.credential, subscription, **self._session.client_options()
             )
         return self._clients[subscription]
 

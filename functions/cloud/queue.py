@@ -78,13 +78,13 @@ def read_message(body: str) -> Message:
 class StorageQueues:
     """The queues of the storage account of the Functions host."""
 
-    def __init__(self, access: Session) -> None:
-        self._access = access
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._clients: dict[str, Any] = {}
 
     async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         delay = min(max(int(delay_seconds), 0), MAX_DELAY_SECONDS)
-        async with self._access.call("sending a queue message"):
+        async with self._session.call("sending a queue message"):
             await self._queue(QUEUES[kind]).send_message(message.body(), visibility_timeout=delay)
 
     async def poison(self) -> list[Poison]:
@@ -92,7 +92,7 @@ class StorageQueues:
         for name in QUEUES.values():
             queue = self._queue(f"{name}-poison")
             try:
-                async with self._access.call("looking into a poison queue"):
+                async with self._session.call("looking into a poison queue"):
                     count = (await queue.get_queue_properties()).approximate_message_count
                     seen = await queue.peek_messages(1) if count else []
             except Gone:  # the host makes the queue with its first poison message
@@ -107,11 +107,11 @@ class StorageQueues:
             from azure.storage.queue.aio import QueueClient
 
             self._clients[name] = QueueClient(
-                self._access.settings.queue_endpoint,
+                self._session.settings.queue_endpoint,
                 name,
                 message_encode_policy=TextBase64EncodePolicy(),
                 initial_backoff=1,  # the SDK's own 15 s would outlast Event Grid's patience
                 increment_base=2,
-                **self._access.storage_options(),
+                **self._session.storage_options(),
             )
         return self._clients[name]

@@ -58,13 +58,13 @@ class Member:
 class ResourceGraph:
     """One per process. Every method raises the exceptions of cloud/errors.py only."""
 
-    def __init__(self, access: Session) -> None:
-        self._access = access
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._client: Any = None
 
     async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
         """The machines that may need something now: a superset of what decision.py will say."""
-        settings = self._access.settings
+        settings = self._session.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
         query = queries.fill(
             "due_machines",
@@ -201,7 +201,7 @@ class ResourceGraph:
     async def _page(self, query: str, token: str | None) -> Any:
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
-        settings = self._access.settings
+        settings = self._session.settings
         request = QueryRequest(
             query=query,
             subscriptions=list(settings.scope_subscriptions) or None,
@@ -214,12 +214,12 @@ class ResourceGraph:
             except Throttled as throttled:  # 15 queries in 5 s: a page is worth a few seconds, not a whole sweep
                 if throttled.retry_after_seconds > MAX_PAUSE_SECONDS:
                     raise
-                await self._access.sleep(max(throttled.retry_after_seconds, 1.0))
+                await self._session.sleep(max(throttled.retry_after_seconds, 1.0))
         return await self._ask(request)
 
     async def _ask(self, request: Any) -> Any:
         headers: dict[str, str] = {}
-        async with self._access.call("asking Resource Graph"):
+        async with self._session.call("asking Resource Graph"):
             page = await self._graph().resources(
                 request,
                 raw_response_hook=lambda response: headers.update(response.http_response.headers),
@@ -235,7 +235,7 @@ class ResourceGraph:
         if self._client is None:
             from azure.mgmt.resourcegraph.aio import ResourceGraphClient
 
-            self._client = ResourceGraphClient(self._access.credential, **self._access.client_options())
+            self._client = ResourceGraphClient(self._session.credential, **self._session.client_options())
         return self._client
 
 

@@ -26,7 +26,8 @@ READ_SECONDS = 40
 
 
 class Session:
-    """What the doors share: credential, transport, and the bound on calls under way. One per process and event loop."""
+    """What the services share: credential, transport, and the bound on calls under way. One per process and event loop.
+    """
 
     def __init__(
         self, settings: Settings, clock: Callable[[], datetime], *, credential: Any = None, transport: Any = None

@@ -48,13 +48,13 @@ class Table(Protocol):
 class StorageTable:
     """The table `ledger` in the storage account of the Functions host."""
 
-    def __init__(self, access: Session) -> None:
-        self._access = access
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self._client: Any = None
 
     async def get(self, partition: str, key: str) -> Row | None:
         try:
-            async with self._access.call("reading the ledger"):
+            async with self._session.call("reading the ledger"):
                 entity = await self._table().get_entity(partition, key)
         except Gone:
             return None
@@ -91,7 +91,7 @@ class StorageTable:
     async def scan(self, *, without: str) -> AsyncIterator[Row]:
         pages = self._table().query_entities("PartitionKey ne @without", parameters={"without": without}).by_page()
         while True:
-            async with self._access.call("reading the ledger"):
+            async with self._session.call("reading the ledger"):
                 page = await anext(pages, None)
                 entities = [entity async for entity in page] if page is not None else None
             if entities is None:
@@ -105,7 +105,7 @@ class StorageTable:
         Never repeated by the SDK: after a lost answer a repetition would take its own row for somebody else's.
         """
         try:
-            async with self._access.call("writing the ledger"):
+            async with self._session.call("writing the ledger"):
                 return await getattr(self._table(), name)(*arguments, retry_total=0, **options) or {}
         except Refused as refused:
             if refused.status in (409, 412):
@@ -123,7 +123,7 @@ class StorageTable:
         if self._client is None:
             from azure.data.tables.aio import TableClient
 
-            self._client = TableClient(self._access.settings.table_endpoint, TABLE, **self._access.storage_options())
+            self._client = TableClient(self._session.settings.table_endpoint, TABLE, **self._session.storage_options())
         return self._client
 
 

@@ -47,14 +47,14 @@ class Question:
     machine: Machine
     record: Record | None
     settings: Settings
-    wishes: TagOverrides
+    overrides: TagOverrides
     created_after: datetime
     now: datetime
 
     @property
     def mode(self) -> Mode:
         """What may be done to this machine. A plan answers as installing would; whoever asks then calls nothing."""
-        return min(self.setting_mode, self.wishes.mode)
+        return min(self.setting_mode, self.overrides.mode)
 
     @property
     def setting_mode(self) -> Mode:
@@ -64,8 +64,8 @@ class Question:
     def window(self) -> Windows:
         """When this machine may be installed. A tag narrows the setting; a machine this young need not wait for it."""
         setting = self.settings.window or ANY  # only PATCH_MODE=plan gets here without one
-        if self.wishes.window:
-            return both(setting, self.wishes.window)
+        if self.overrides.window:
+            return both(setting, self.overrides.window)
         created = self.machine.created
         young = created is not None and self.now < created + self.settings.first_span
         return ANY if young and self.machine.installation is None else setting
@@ -86,11 +86,11 @@ def next_step(
     machine: Machine, record: Record | None, settings: Settings, created_after: datetime, now: datetime
 ) -> Step:
     """The answer for one machine. `record` counts earlier failures only: see standing() for what is in flight."""
-    case = question_of(machine, record, settings, created_after, now)
+    question = question_of(machine, record, settings, created_after, now)
     for rule in RULES:
-        if step := rule(case):
+        if step := rule(question):
             return step
-    return _by_support_state(case)
+    return _by_support_state(question)
 
 
 def question_of(
@@ -141,54 +141,54 @@ def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, .
     return tuple(name for name in settings.classifications if name != "Other")
 
 
-def _in_scope(case: Question) -> Step | None:
-    machine = case.machine
-    if not case.settings.covers(machine.id.subscription):
+def _in_scope(question: Question) -> Step | None:
+    machine = question.machine
+    if not question.settings.covers(machine.id.subscription):
         return Leave(State.OUT_OF_SCOPE, "its subscription is not in PATCH_SCOPE", "Add it to PATCH_SCOPE.")
-    if case.settings.mode is Mode.OFF:
+    if question.settings.mode is Mode.OFF:
         return Leave(State.SWITCHED_OFF, "PATCH_MODE is off", "Set PATCH_MODE to assess or install.")
     return None
 
 
-def _ours(case: Question) -> Step | None:
-    manager = foreign_manager(case.machine)
+def _ours(question: Question) -> Step | None:
+    manager = foreign_manager(question.machine)
     remedy = "Leave it to the service that manages it, or patch its image."
     return Leave(State.MANAGED_ELSEWHERE, manager, remedy) if manager else None
 
 
-def _image_in_scope(case: Question) -> Step | None:
-    if case.machine.image.customized or case.settings.all_images:
+def _image_in_scope(question: Question) -> Step | None:
+    if question.machine.image.customized or question.settings.all_images:
         return None
     remedy = "Set PATCH_IMAGES=all to take marketplace images in."
     return Leave(State.MARKETPLACE, "a marketplace image: not looked at", remedy)
 
 
-def _new_enough(case: Question) -> Step | None:
-    created = case.machine.created
-    if created is not None and created >= case.created_after:
+def _new_enough(question: Question) -> Step | None:
+    created = question.machine.created
+    if created is not None and created >= question.created_after:
         return None
     age = f"created {format_utc(created)}" if created else "its creation time is not known"
     remedy = "Set PATCH_CREATED_AFTER to an earlier time, or to always."
-    return Leave(State.OUT_OF_SCOPE, f"{age}, before {format_utc(case.created_after)}", remedy)
+    return Leave(State.OUT_OF_SCOPE, f"{age}, before {format_utc(question.created_after)}", remedy)
 
 
-def _tags_allow(case: Question) -> Step | None:
-    wishes = case.wishes
-    if wishes.problem:
-        return Leave(State.BAD_TAG, wishes.problem, "Correct the tag on the machine or its resource group.")
-    if wishes.mode is Mode.OFF:
+def _tags_allow(question: Question) -> Step | None:
+    overrides = question.overrides
+    if overrides.problem:
+        return Leave(State.BAD_TAG, overrides.problem, "Correct the tag on the machine or its resource group.")
+    if overrides.mode is Mode.OFF:
         return Leave(State.OPTED_OUT, "tag patch-mode=off", "Remove the tag patch-mode to take the machine back in.")
-    if wishes.mode is Mode.PLAN and case.settings.mode is not Mode.PLAN:
+    if overrides.mode is Mode.PLAN and question.settings.mode is not Mode.PLAN:
         return Leave(State.OPTED_OUT, "tag patch-mode=plan: nothing is called", "Remove the tag patch-mode.")
-    if wishes.hold_until and case.now.date() < wishes.hold_until:
-        until = datetime.combine(wishes.hold_until, datetime.min.time(), UTC)
-        reason = f"tag patch-hold-until={wishes.hold_until.isoformat()}"
+    if overrides.hold_until and question.now.date() < overrides.hold_until:
+        until = datetime.combine(overrides.hold_until, datetime.min.time(), UTC)
+        reason = f"tag patch-hold-until={overrides.hold_until.isoformat()}"
         return Wait(State.ON_HOLD, reason, "Remove the tag to end the hold earlier.", until)
     return None
 
 
-def _provisioned(case: Question) -> Step | None:
-    state = case.machine.provisioning_state.lower()
+def _provisioned(question: Question) -> Step | None:
+    state = question.machine.provisioning_state.lower()
     if state == "succeeded":
         return None
     if state == "failed":
@@ -196,8 +196,8 @@ def _provisioned(case: Question) -> Step | None:
     return Wait(State.BUILDING, f"provisioning state {state or 'unknown'}", cause=Cause.TRANSIENT)
 
 
-def _powered_on(case: Question) -> Step | None:
-    power = case.machine.power
+def _powered_on(question: Question) -> Step | None:
+    power = question.machine.power
     if power is PowerState.RUNNING:
         return None
     if power is PowerState.STARTING:
@@ -206,17 +206,17 @@ def _powered_on(case: Question) -> Step | None:
     return Wait(State.POWERED_OFF, reason, "Start the machine; it is looked at when it starts.")
 
 
-def _no_operation_running(case: Question) -> Step | None:
-    for summary in case.machine.summaries:
+def _no_operation_running(question: Question) -> Step | None:
+    for summary in question.machine.summaries:
         touched = summary.modified or summary.started  # without a time it may have been touched just now
-        if summary.in_progress and (touched is None or not _stale(touched, case.now)):
+        if summary.in_progress and (touched is None or not _stale(touched, question.now)):
             reason = "another assessment or installation is running on it"
-            return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=case.now + case.settings.first_retry)
+            return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=question.now + question.settings.first_retry)
     return None
 
 
-def _agent_answers(case: Question) -> Step | None:
-    machine = case.machine
+def _agent_answers(question: Question) -> Step | None:
+    machine = question.machine
     if not machine.extensions_allowed:
         remedy = "Set allowExtensionOperations to true in the machine's OS profile."
         return Wait(State.EXTENSIONS_FORBIDDEN, "allowExtensionOperations is false", remedy)
@@ -229,8 +229,8 @@ def _agent_answers(case: Question) -> Step | None:
     return None
 
 
-def _old_enough_to_assess(case: Question) -> Step | None:
-    return _settled(case, case.settings.assess_after, "PATCH_ASSESS_AFTER_MINUTES")
+def _old_enough_to_assess(question: Question) -> Step | None:
+    return _settled(question, question.settings.assess_after, "PATCH_ASSESS_AFTER_MINUTES")
 
 
 RULES: tuple[Callable[[Question], Step | None], ...] = (
@@ -247,28 +247,30 @@ RULES: tuple[Callable[[Question], Step | None], ...] = (
 )
 
 
-def _by_support_state(case: Question) -> Step:
-    verdict = case.verdict
-    if case.machine.verdict is None and _assessed_lately(case):
+def _by_support_state(question: Question) -> Step:
+    verdict = question.verdict
+    if question.machine.verdict is None and _assessed_lately(question):
         reason = "assessed already: the sweep asks Resource Graph what came of it"
         return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT)
-    if _graph_is_behind(case):
+    if _graph_is_behind(question):
         reason = "a finished assessment is not in Resource Graph yet"
-        return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=case.now + case.settings.first_retry)
-    if _answered_marketplace(case) and case.machine.third_party_plan:
-        return _with_plan(case)
-    if verdict.state is SupportState.SUPPORTED or _answered_marketplace(case):
-        return _supported(case)
+        return Wait(
+            State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=question.now + question.settings.first_retry
+        )
+    if _answered_marketplace(question) and question.machine.third_party_plan:
+        return _with_plan(question)
+    if verdict.state is SupportState.SUPPORTED or _answered_marketplace(question):
+        return _supported(question)
     if verdict.state is SupportState.UNSUPPORTED:
-        return _unsupported(case)
-    return _no_verdict(case)
+        return _unsupported(question)
+    return _no_verdict(question)
 
 
-def _no_verdict(case: Question) -> Step:
+def _no_verdict(question: Question) -> Step:
     """Absent, Unknown or UnableToDetermine: assess, with growing waits; the third silence is reported."""
-    record, state = case.record, case.verdict.state
+    record, state = question.record, question.verdict.state
     unanswered = record.unanswered if record else 0
-    if unanswered and record and not record.due_again(case.now) and record.phase is Phase.HELD:
+    if unanswered and record and not record.due_again(question.now) and record.phase is Phase.HELD:
         return undetermined(unanswered, state, record.not_before)
     return Assess(State.DUE, f"support state {state}")
 
@@ -282,26 +284,26 @@ def undetermined(unanswered: int, state: SupportState, when: datetime | None) ->
     return Wait(State.UNDETERMINED, reason, remedy, when, Cause.OWNER)
 
 
-def _unsupported(case: Question) -> Step:
-    if _stale(case.verdict.assessed, case.now, A_WEEK):
+def _unsupported(question: Question) -> Step:
+    if _stale(question.verdict.assessed, question.now, A_WEEK):
         return Assess(State.DUE, "Unsupported a week ago: looked at again")
     remedy = "Patch it inside the guest, or rebuild it on an image that Azure can patch."
     return Leave(State.UNSUPPORTED, "Azure cannot patch this operating system or image", remedy, cause=Cause.NEVER)
 
 
-def _supported(case: Question) -> Step:
-    machine, settings, verdict = case.machine, case.settings, case.verdict
+def _supported(question: Question) -> Step:
+    machine, settings, verdict = question.machine, question.settings, question.verdict
     wanted, total = wanted_count(machine, settings), sum(verdict.counts.values())
     installed = machine.installation
     if verdict.status.lower() == "failed":  # its empty counts are no news: the machine is not patched for it
         return Assess(State.DUE, "the last assessment failed")
-    if _installed_since(case):
+    if _installed_since(question):
         return Assess(State.DUE, "the last assessment is older than the last installation")
-    if _stale(verdict.assessed, case.now, settings.min_interval):
+    if _stale(verdict.assessed, question.now, settings.min_interval):
         return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
-    if case.mode < Mode.INSTALL:
-        return _assessed(case, wanted, total)
-    if verdict.reboot_pending and installed and not _stale(installed.started, case.now, settings.min_interval):
+    if question.mode < Mode.INSTALL:
+        return _assessed(question, wanted, total)
+    if verdict.reboot_pending and installed and not _stale(installed.started, question.now, settings.min_interval):
         remedy = "Restart the machine in a suitable window."
         return Wait(
             State.REBOOT_PENDING,
@@ -309,43 +311,45 @@ def _supported(case: Question) -> Step:
             remedy,
         )
     if not wanted:
-        return _nothing_wanted(case, total)
-    if step := _may_install(case):
+        return _nothing_wanted(question, total)
+    if step := _may_install(question):
         return step  # before its freshness: what may not be installed now need not be assessed for it either
-    if _stale(verdict.assessed, case.now, settings.fresh):
+    if _stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
     return Install(State.DUE, f"Supported, {wanted} patches wait")
 
 
-def _may_install(case: Question) -> Step | None:
+def _may_install(question: Question) -> Step | None:
     """The limits of an installation alone. Rounds, caps and the breaker are the fleet's: rounds.py and plan.py."""
-    machine, settings = case.machine, case.settings
-    if machine.patchers is PatchOrchestration.SCHEDULE and not (settings.include_scheduled or case.wishes.owned_by_us):
+    machine, settings = question.machine, question.settings
+    if machine.patchers is PatchOrchestration.SCHEDULE and not (
+        settings.include_scheduled or question.overrides.owned_by_us
+    ):
         remedy = "Tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
         return Leave(State.SCHEDULED_ELSEWHERE, "a maintenance configuration patches it: assessed only", remedy)
     if machine.patchers is PatchOrchestration.PLATFORM:
         remedy = "Set its patch mode to Manual to install it here."
         return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
-    if step := _settled(case, settings.settle, "PATCH_SETTLE_MINUTES"):
+    if step := _settled(question, settings.settle, "PATCH_SETTLE_MINUTES"):
         return step
     last = machine.installation
-    if last and last.succeeded and last.started and not _stale(last.started, case.now, settings.min_interval):
+    if last and last.succeeded and last.started and not _stale(last.started, question.now, settings.min_interval):
         again = last.started + settings.min_interval
         return Wait(
             State.RECENTLY_PATCHED, f"last installed {format_utc(last.started)}", when=again, cause=Cause.TRANSIENT
         )
-    return _in_window(case)
+    return _in_window(question)
 
 
-def _in_window(case: Question) -> Step | None:
-    minutes = case.minutes_left
-    if minutes >= least_minutes(case.machine, case.settings):
+def _in_window(question: Question) -> Step | None:
+    minutes = question.minutes_left
+    if minutes >= least_minutes(question.machine, question.settings):
         return None
-    opens = case.window.opens(case.now, case.settings.blackouts)
+    opens = question.window.opens(question.now, question.settings.blackouts)
     next_one = f"opens {format_utc(opens)}" if opens else "it does not open within 400 days"
     reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
     remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
-    return Wait(State.WAITING_FOR_WINDOW, f"{reason} ({case.window.text})", remedy, opens, Cause.TRANSIENT)
+    return Wait(State.WAITING_FOR_WINDOW, f"{reason} ({question.window.text})", remedy, opens, Cause.TRANSIENT)
 
 
 def least_minutes(machine: Machine, settings: Settings) -> int:
@@ -359,10 +363,10 @@ def least_minutes(machine: Machine, settings: Settings) -> int:
     return 30 if "ServicePack" in settings.classifications else 25
 
 
-def _assessed(case: Question, wanted: int, total: int) -> Step:
-    tagged = case.wishes.mode < case.setting_mode
-    why = f"tag patch-mode={case.wishes.mode.name.lower()}" if tagged else "PATCH_MODE=assess"
-    if case.machine.patchers is PatchOrchestration.NOBODY:
+def _assessed(question: Question, wanted: int, total: int) -> Step:
+    tagged = question.overrides.mode < question.setting_mode
+    why = f"tag patch-mode={question.overrides.mode.name.lower()}" if tagged else "PATCH_MODE=assess"
+    if question.machine.patchers is PatchOrchestration.NOBODY:
         reason = f"AutomaticByPlatform on a customized image: neither guest nor platform patches it; {wanted} wait"
         remedy = "Set PATCH_MODE=install, or give the machine another patch mode."
         return Leave(State.PATCHED_BY_NOBODY, reason, remedy)
@@ -370,58 +374,63 @@ def _assessed(case: Question, wanted: int, total: int) -> Step:
     return Leave(State.ASSESSED, f"Supported, {wanted} wanted of {total} patches wait; {why}", remedy)
 
 
-def _nothing_wanted(case: Question, total: int) -> Step:
+def _nothing_wanted(question: Question, total: int) -> Step:
     if total:
         reason = f"none of the {total} waiting patches is of a wanted classification"
         return Leave(State.NOTHING_SELECTED, reason, "Widen PATCH_CLASSIFICATIONS to install them.")
-    if case.verdict.reboot_pending:
+    if question.verdict.reboot_pending:
         return Wait(State.REBOOT_PENDING, "a reboot is pending", "Restart the machine in a suitable window.")
-    return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(case.verdict.assessed)}")
+    return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(question.verdict.assessed)}")
 
 
-def _answered_marketplace(case: Question) -> bool:
+def _answered_marketplace(question: Question) -> bool:
     """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
     return (
-        not case.machine.image.customized
-        and case.verdict.state is SupportState.ABSENT
-        and case.verdict.status.lower() == "succeeded"
+        not question.machine.image.customized
+        and question.verdict.state is SupportState.ABSENT
+        and question.verdict.status.lower() == "succeeded"
     )
 
 
-def _with_plan(case: Question) -> Step:
+def _with_plan(question: Question) -> Step:
     """A third-party plan: no support state is all that an assessment ever says, and it permits no installation."""
-    if _stale(case.verdict.assessed, case.now, case.settings.min_interval):
-        return Assess(State.DUE, f"last assessed {format_utc(case.verdict.assessed)}")
+    if _stale(question.verdict.assessed, question.now, question.settings.min_interval):
+        return Assess(State.DUE, f"last assessed {format_utc(question.verdict.assessed)}")
     reason = "a marketplace image with a third-party plan and no support state: assessed only"
     return Leave(State.ASSESSED, reason, cause=Cause.NEVER)
 
 
-def _installed_since(case: Question) -> bool:
+def _installed_since(question: Question) -> bool:
     """Whether an installation, ours or anyone's, ended after the assessment: its counts are then void."""
-    installed, record, assessed = case.machine.installation, case.record, case.verdict.assessed
+    installed, record, assessed = question.machine.installation, question.record, question.verdict.assessed
     ends = [installed.modified or installed.started] if installed else []
     ends += [record.ended_at] if record and record.kind is OperationKind.INSTALL else []
     return any(end is not None and (assessed is None or end > assessed) for end in ends)
 
 
-def _assessed_lately(case: Question) -> bool:
+def _assessed_lately(question: Question) -> bool:
     """An event knows no verdict; a machine assessed within the interval needs no other assessment for it."""
-    seen = case.machine.assessment
-    return seen is not None and not _stale(seen.modified or seen.started, case.now, case.settings.min_interval)
+    seen = question.machine.assessment
+    return seen is not None and not _stale(seen.modified or seen.started, question.now, question.settings.min_interval)
 
 
-def _graph_is_behind(case: Question) -> bool:
+def _graph_is_behind(question: Question) -> bool:
     """Only the instance view shows an assessment that ended after the one Graph has: the verdict is on its way."""
-    seen, verdict = case.machine.assessment, case.verdict
-    if case.machine.verdict is None or seen is None or seen.in_progress or seen.operation_id == verdict.assessment_id:
+    seen, verdict = question.machine.assessment, question.verdict
+    if (
+        question.machine.verdict is None
+        or seen is None
+        or seen.in_progress
+        or seen.operation_id == verdict.assessment_id
+    ):
         return False
     newer = seen.started is not None and (verdict.assessed is None or seen.started > verdict.assessed)
-    return newer and not _stale(seen.modified or seen.started, case.now)
+    return newer and not _stale(seen.modified or seen.started, question.now)
 
 
-def _settled(case: Question, age: timedelta, setting: str) -> Step | None:
-    created = case.machine.created
-    if created is None or case.now >= created + age:
+def _settled(question: Question, age: timedelta, setting: str) -> Step | None:
+    created = question.machine.created
+    if created is None or question.now >= created + age:
         return None
     reason = f"younger than {setting} allows"
     return Wait(State.SETTLING, reason, when=created + age, cause=Cause.TRANSIENT)

@@ -55,12 +55,12 @@ class Candidate:
         return OperationKind.INSTALL if isinstance(self.step, Install) else OperationKind.ASSESS
 
     @property
-    def wishes(self) -> TagOverrides:
+    def overrides(self) -> TagOverrides:
         return tag_overrides(self.machine)
 
     @property
     def installable(self) -> Installable:
-        return Installable(self.machine.id, self.wishes.ring)
+        return Installable(self.machine.id, self.overrides.ring)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Fleet:
 class Plan:
     """The hand-outs in order, why each other due machine waits, and the rounds that these hand-outs open."""
 
-    hand_outs: Sequence[Dispatch]
+    dispatches: Sequence[Dispatch]
     waits: Mapping[MachineId, Step]
     opened: Mapping[str, ImageRecord]
 
@@ -94,27 +94,27 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     """Which of the due machines now. Claims that wait to be sent come first, then assessments, then installations."""
     candidates = sorted(candidates, key=lambda item: _age(item.machine))
     assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
-    caps = _Limits(fleet, settings)
-    installations, waits, opened = _admit(candidates, fleet, caps, settings, now)
+    limits = _Limits(fleet, settings)
+    installations, waits, opened = _admit(candidates, fleet, limits, settings, now)
     pace = _RateBudget(fleet.rows, settings, now)
-    hand_outs: list[Dispatch] = []
+    dispatches: list[Dispatch] = []
     for row in fleet.rows:
-        if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.bucket)) is not None:
-            hand_outs.append(Dispatch(row.machine, None, delay))
+        if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.quota_key)) is not None:
+            dispatches.append(Dispatch(row.machine, None, delay))
     for item in (*assessments, *installations):
-        step = caps.objects(item) if item.kind is OperationKind.INSTALL else None
-        delay = None if step else pace.next_delay(item.machine.bucket)
+        step = limits.objection(item) if item.kind is OperationKind.INSTALL else None
+        delay = None if step else pace.next_delay(item.machine.quota_key)
         if delay is None:
             reason = "the quota of patch calls of its subscription and region is spoken for"
             waits[item.machine.id] = step or Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
             continue
         if item.kind is OperationKind.INSTALL:
-            caps.take(item)
-        hand_outs.append(Dispatch(item.machine.id, item, delay))
+            limits.take(item)
+        dispatches.append(Dispatch(item.machine.id, item, delay))
     handed = {
-        item.candidate.machine.image.key for item in hand_outs if item.candidate and item.candidate.kind == "install"
+        item.candidate.machine.image.key for item in dispatches if item.candidate and item.candidate.kind == "install"
     }
-    return Plan(hand_outs, waits, {image: record for image, record in opened.items() if image in handed})
+    return Plan(dispatches, waits, {image: record for image, record in opened.items() if image in handed})
 
 
 def installations_in_flight(rows: Iterable[Record]) -> int:
@@ -128,7 +128,7 @@ def waits_to_be_sent(record: Record, now: datetime) -> bool:
 
 
 def _admit(
-    candidates: Iterable[Candidate], fleet: Fleet, caps: "_Limits", settings: Settings, now: datetime
+    candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", settings: Settings, now: datetime
 ) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
     """The installations that their images' rounds let go now, the waits of the others, and the rounds."""
     by_image: dict[str, list[Candidate]] = {}
@@ -138,7 +138,7 @@ def _admit(
     for item in candidates:
         if item.kind is not OperationKind.INSTALL:
             continue
-        if step := caps.objects_to_neighbours(item):  # it could not go anyway, so no ring and no canary waits for it
+        if step := limits.neighbour_objection(item):  # it could not go anyway, so no ring and no canary waits for it
             waits[item.machine.id] = step
         elif item.machine.image.key:
             by_image.setdefault(item.machine.image.key, []).append(item)
@@ -149,7 +149,7 @@ def _admit(
         running = [
             Installable(row.machine, row.ring)
             for row in fleet.rows
-            if row.kind is OperationKind.INSTALL and row.image == image and row.away
+            if row.kind is OperationKind.INSTALL and row.image == image and row.may_be_rebooting
         ]
         admission = rollout.admit(record, [item.installable for item in group], running, settings, now)
         by_id = {item.machine.id: item for item in group}
@@ -168,18 +168,18 @@ class _Limits:
         self._fleet = installations_in_flight(fleet.rows)
         self._images = Counter(row.image for row in rows)
         # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
-        away = [row for row in installs if row.away]
+        away = [row for row in installs if row.may_be_rebooting]
         self._sets = Counter(row.availability_set for row in away)
         self._groups = Counter((row.machine.subscription, row.group) for row in away)
 
-    def objects_to_neighbours(self, item: Candidate) -> Step | None:
+    def neighbour_objection(self, item: Candidate) -> Step | None:
         """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
         machine = item.machine
         if machine.availability_set and self._sets[machine.availability_set]:
             return Wait(
                 State.WAITING_FOR_GROUP, "another machine of its availability set is at work", cause=Cause.TRANSIENT
             )
-        group = (machine.id.subscription, item.wishes.group)
+        group = (machine.id.subscription, item.overrides.group)
         if not group[1]:
             return None
         if self._groups[group]:
@@ -189,9 +189,9 @@ class _Limits:
             return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
         return None
 
-    def objects(self, item: Candidate) -> Step | None:
+    def objection(self, item: Candidate) -> Step | None:
         settings = self._settings
-        if step := self.objects_to_neighbours(item):
+        if step := self.neighbour_objection(item):
             return step
         if self._fleet >= settings.max_in_flight:
             reason = f"{self._fleet} installations are under way in the fleet (PATCH_MAX_IN_FLIGHT)"
@@ -207,7 +207,7 @@ class _Limits:
         self._fleet += 1
         self._images[machine.image.key] += 1
         self._sets[machine.availability_set] += 1
-        self._groups[machine.id.subscription, item.wishes.group] += 1
+        self._groups[machine.id.subscription, item.overrides.group] += 1
 
 
 class _RateBudget:
@@ -222,8 +222,8 @@ class _RateBudget:
         self._spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * share)
         self._burst = int(BUCKET_CAPACITY / TOKENS_PER_CALL * BURST_SHARE * share)
         soon = [row for row in rows if row.phase is Phase.QUEUED and row.sent and row.due_at <= now + HORIZON]
-        self._queued = Counter(row.bucket for row in soon)
-        self._called = Counter(row.bucket for row in rows if _spends(row, now))
+        self._queued = Counter(row.quota_key for row in soon)
+        self._called = Counter(row.quota_key for row in rows if _spends(row, now))
         self._taken: Counter[Bucket] = Counter()
 
     def next_delay(self, bucket: Bucket) -> timedelta | None:

@@ -249,7 +249,7 @@ class Machine:
         return Pending(critical, security, sum(counts.values()) - critical - security)
 
     @property
-    def bucket(self) -> tuple[str, str]:
+    def quota_key(self) -> tuple[str, str]:
         """(subscription, region): the machines that share one quota of patch calls."""
         return self.id.subscription, self.location
 

@@ -85,7 +85,7 @@ class Record:
         return self.phase in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING)
 
     @property
-    def bucket(self) -> tuple[str, str]:
+    def quota_key(self) -> tuple[str, str]:
         return self.machine.subscription, self.region
 
     def same_machine(self, machine: Machine) -> bool:
@@ -109,7 +109,7 @@ class Record:
         return started is not None and now >= started + self.limit + OVERDUE_MARGIN
 
     @property
-    def away(self) -> bool:
+    def may_be_rebooting(self) -> bool:
         """Its machine may be rebooting: in flight, ended but not settled, or overdue. Neighbours must not go too."""
         return self.in_flight or self.phase is Phase.ENDED or (self.phase is Phase.HELD and self.state == OVERDUE)
 

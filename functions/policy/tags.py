@@ -49,14 +49,15 @@ def tag_overrides(machine: Machine) -> TagOverrides:
 
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverrides:
-    """The wishes of both tag sets (keys lower-cased), the narrower winning. A wrong tag is a problem, never a guess."""
-    wishes, problems = TagOverrides(), []
+    """The overrides of both tag sets (keys lower-cased), the narrower winning. A wrong tag is a problem, never a guess.
+    """
+    overrides, problems = TagOverrides(), []
     for tags in (machine, group):
         try:
-            wishes = _narrower(wishes, _overrides(tags))
+            overrides = _narrower(overrides, _overrides(tags))
         except ValueError as error:
             problems.append(str(error))
-    return wishes if not problems else TagOverrides(mode=Mode.OFF, problem=problems[0])
+    return overrides if not problems else TagOverrides(mode=Mode.OFF, problem=problems[0])
 
 
 def _narrower(one: TagOverrides, other: TagOverrides) -> TagOverrides:

@@ -21,70 +21,70 @@ from functions.steps.holds import forget, hold_step
 from functions.steps.start import NOT_READY, current_claim, new_claim, recheck, retry_when_ready, start_operation
 
 
-async def on_event(doors: Services, machine_id: MachineId) -> None:
+async def on_event(services: Services, machine_id: MachineId) -> None:
     """A machine was written or started. Raises CloudError before anything is claimed: the event then comes again."""
-    if doors.settings.mode is Mode.OFF or not doors.settings.covers(machine_id.subscription):
+    if services.settings.mode is Mode.OFF or not services.settings.covers(machine_id.subscription):
         return _ignored(machine_id, "out of scope")
     try:
-        stored = await doors.ledger.read(machine_id)
+        stored = await services.ledger.read(machine_id)
     except LeftAlone as newer:
         return journal.write("ledger.newer", machine=machine_id, problem=newer)
     if stored and stored.record.phase is Phase.HELD and stored.record.state == State.OVERDUE:
-        await doors.ledger.replace(stored, replace(stored.record, not_before=doors.clock()))
+        await services.ledger.replace(stored, replace(stored.record, not_before=services.clock()))
         return _ignored(machine_id, "overdue: the next sweep asks its operation again")
     if stored and _keeps(stored.record):
         return _ignored(machine_id, f"{stored.record.phase} already")
     try:
-        machine = await doors.compute.machine(machine_id)
+        machine = await services.compute.machine(machine_id)
     except Gone:
-        return await forget(doors, stored) if stored else _ignored(machine_id, "gone")
+        return await forget(services, stored) if stored else _ignored(machine_id, "gone")
     except Refused as refused:  # no redelivery: once the right is given, the sweep finds the machine
         return journal.write("operation.refused", machine=machine_id, status=refused.status, code=refused.code)
     except BadInput as problem:
         return journal.write("machine.unreadable", where="ARM", machine=machine_id, problem=problem)
     if stored and stored.record.cause is Cause.NEVER and stored.record.same_machine(machine):
         return _ignored(machine_id, f"{stored.record.state} already")
-    previous = release(stored.record, doors.clock()) if stored else None
-    step = await _decide(doors, machine, previous)
+    previous = release(stored.record, services.clock()) if stored else None
+    step = await _decide(services, machine, previous)
     if isinstance(step, Assess) or step.state in NOT_READY:  # only now is the group worth a second read
         try:
-            machine = machine.in_group(await doors.compute.group(machine_id))
+            machine = machine.in_group(await services.compute.group(machine_id))
         except BadInput as problem:
             return journal.write("machine.unreadable", where="resource group", machine=machine_id, problem=problem)
-        step = await _decide(doors, machine, previous)
+        step = await _decide(services, machine, previous)
     if not isinstance(step, Assess) and step.state not in NOT_READY:
-        return await _leave(doors, stored, machine, step.state, step.reason)
-    if doors.settings.mode is Mode.PLAN:
+        return await _leave(services, stored, machine, step.state, step.reason)
+    if services.settings.mode is Mode.PLAN:
         return journal.write("machine.planned", machine=machine_id, verb=step.verb, reason=step.reason)
-    record = replace(new_claim(doors, machine, OperationKind.ASSESS, previous=previous), looks=0)
+    record = replace(new_claim(services, machine, OperationKind.ASSESS, previous=previous), looks=0)
     if not isinstance(step, Assess):
-        return await retry_when_ready(doors, stored, record, step)
-    if doors.compute.bucket_is_low(machine.bucket):  # a storm: the sweep, the one owner of the pace, sends it
-        await doors.ledger.put(stored, replace(record, sent=False))
+        return await retry_when_ready(services, stored, record, step)
+    if services.compute.bucket_is_low(machine.quota_key):  # a storm: the sweep, the one owner of the pace, sends it
+        await services.ledger.put(stored, replace(record, sent=False))
         return journal.write("assessment.queued", machine=machine_id, reason="the quota is nearly used up")
-    await start_operation(doors, stored, record, machine, None, UNKNOWN_DURATION)
+    await start_operation(services, stored, record, machine, None, UNKNOWN_DURATION)
     return None
 
 
-async def on_message(doors: Services, message: Message) -> None:
+async def on_message(services: Services, message: Message) -> None:
     """A claim for an assessment. Raises CloudError only while its row is queued."""
-    stored = await current_claim(doors, message, OperationKind.ASSESS)
-    seen = await recheck(doors, stored) if stored else None
+    stored = await current_claim(services, message, OperationKind.ASSESS)
+    seen = await recheck(services, stored) if stored else None
     if not stored or not seen:
         return
     machine, step = seen
     if isinstance(step, Assess):
-        await start_operation(doors, stored, stored.record, machine, None, UNKNOWN_DURATION)
+        await start_operation(services, stored, stored.record, machine, None, UNKNOWN_DURATION)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
-        await doors.ledger.delete(stored)
+        await services.ledger.delete(stored)
     elif step.state in NOT_READY:
-        await retry_when_ready(doors, stored, stored.record, step)
+        await retry_when_ready(services, stored, stored.record, step)
     else:
-        await hold_step(doors, stored, step)
+        await hold_step(services, stored, step)
 
 
-async def _decide(doors: Services, machine: Machine, record: Record | None) -> Step:
-    return next_step(machine, record, doors.settings, await doors.created_after(), doors.clock())
+async def _decide(services: Services, machine: Machine, record: Record | None) -> Step:
+    return next_step(machine, record, services.settings, await services.created_after(), services.clock())
 
 
 def _keeps(record: Record) -> bool:
@@ -92,11 +92,11 @@ def _keeps(record: Record) -> bool:
     return record.phase is not Phase.HELD or record.cause not in (Cause.OWNER, Cause.NEVER)
 
 
-async def _leave(doors: Services, stored: Stored | None, machine: Machine, state: str, reason: str) -> None:
+async def _leave(services: Services, stored: Stored | None, machine: Machine, state: str, reason: str) -> None:
     if stored is None:
         return _ignored(machine.id, f"{state}: {reason}")
     journal.write("machine.released", machine=machine.id, state=stored.record.state)
-    await doors.ledger.replace(stored, release(stored.record, doors.clock()))
+    await services.ledger.replace(stored, release(stored.record, services.clock()))
     return None
 
 

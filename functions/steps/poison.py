@@ -10,9 +10,9 @@ from functions.steps.start import current_claim
 REMEDY = "Look for step.failed lines of this function; the machine is tried again by itself."
 
 
-async def on_message(doors: Services, message: Message, kind: OperationKind) -> None:
+async def on_message(services: Services, message: Message, kind: OperationKind) -> None:
     """Raises CloudError when the ledger does not answer: the message then stays and is read again later."""
     journal.write("message.poisoned", machine=message.machine, kind=kind)
-    if stored := await current_claim(doors, message, kind):
+    if stored := await current_claim(services, message, kind):
         reason = f"its {kind} message failed five times"
-        await hold_for(doors, stored, Cause.TRANSIENT, State.HELD, reason, REMEDY)
+        await hold_for(services, stored, Cause.TRANSIENT, State.HELD, reason, REMEDY)

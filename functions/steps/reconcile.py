@@ -41,7 +41,7 @@ class SweepFailed(Exception):
 class Sweep:
     """What one sweep knows: the rows of the ledger, and which stages failed."""
 
-    doors: Services
+    services: Services
     rows: dict[MachineId, Stored] = field(default_factory=dict)
     left_alone: dict[tuple[str, str], LeftAlone] = field(default_factory=dict)  # by PartitionKey and RowKey
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
@@ -50,7 +50,7 @@ class Sweep:
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
         self.rows, self.left_alone = {}, {}
-        async for item in self.doors.ledger.all():
+        async for item in self.services.ledger.all():
             if isinstance(item, LeftAlone):
                 self.left_alone[item.place] = item
             else:
@@ -61,34 +61,34 @@ class Sweep:
         self.failed.append(stage)
 
 
-async def run(doors: Services) -> None:
+async def run(services: Services) -> None:
     """One sweep. Raises SweepFailed, or CloudError when the ledger itself does not answer."""
-    lease = await doors.ledger.take_sweep(doors.token(), doors.clock())
+    lease = await services.ledger.take_sweep(services.token(), services.clock())
     if lease is None:
         journal.write("sweep.skipped")
         return
-    sweep = Sweep(doors)
+    sweep = Sweep(services)
     try:
         await _sweep(sweep, lease)
     finally:
-        await lease.release(doors.clock())
+        await lease.release(services.clock())
     if sweep.failed:
         raise SweepFailed(f"no answer for: {', '.join(sweep.failed)}; nothing was decided on it")
 
 
 async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
-    doors, started = sweep.doors, sweep.doors.clock()
+    services, started = sweep.services, sweep.services.clock()
     await sweep.load()
     for newer in sweep.left_alone.values():
         journal.write("ledger.newer", problem=newer)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to settle, and nothing to read again
-            await track.operations(doors, sweep.rows.values())
+            await track.operations(services, sweep.rows.values())
             await sweep.load()
-            await track.confirm(doors, sweep.rows.values())
+            await track.confirm(services, sweep.rows.values())
             await sweep.load()
-            await lease.renew(doors.clock())
-        candidates = [candidate async for candidate in find(sweep)] if doors.settings.mode is not Mode.OFF else []
+            await lease.renew(services.clock())
+        candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
     except (CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
@@ -97,17 +97,17 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
     await _report(sweep, plan)
     journal.write(
         "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
-        waiting=len(plan.waits), seconds=doors.clock() - started,
+        waiting=len(plan.waits), seconds=services.clock() - started,
     )  # fmt: skip
 
 
 async def _report(sweep: Sweep, plan: Plan) -> None:
-    doors = sweep.doors
+    services = sweep.services
     report.limits(plan.waits)
     stages: dict[str, Callable[[], Awaitable[None]]] = {
-        "poison": lambda: report.poison(doors),
-        "fleet": lambda: report.fleet(doors),
-        "census": lambda: report.census(doors, sweep.rows, plan.waits),
+        "poison": lambda: report.poison(services),
+        "fleet": lambda: report.fleet(services),
+        "census": lambda: report.census(services, sweep.rows, plan.waits),
     }
     for stage, tell in stages.items():
         try:
@@ -118,14 +118,14 @@ async def _report(sweep: Sweep, plan: Plan) -> None:
 
 async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all."""
-    doors = sweep.doors
-    created_after = await doors.created_after()
+    services = sweep.services
+    created_after = await services.created_after()
     due = await _due_by_ledger(sweep)
-    async for machine in doors.graph.due_machines(created_after, doors.clock()):
+    async for machine in services.graph.due_machines(created_after, services.clock()):
         due.setdefault(machine.id, machine)
-    groups = await doors.graph.groups(machine.id.group_id for machine in due.values())
+    groups = await services.graph.groups(machine.id.group_id for machine in due.values())
     for machine in due.values():
-        group = groups.get(machine.id.group_id) or await _group_not_in_graph(doors, machine, groups)
+        group = groups.get(machine.id.group_id) or await _group_not_in_graph(services, machine, groups)
         if group is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
         machine = machine.in_group(group)
@@ -133,17 +133,17 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
         if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
             if stored.record.younger_than(machine):
                 continue  # Graph still shows the one that had this name before: it says nothing about the row's
-            await forget(doors, stored)
+            await forget(services, stored)
             del sweep.rows[machine.id]
             stored = None
         record = stored.record if stored else None
-        now = doors.clock()
+        now = services.clock()
         if pending_step(record, now):
             continue
-        step = next_step(machine, record, doors.settings, created_after, now)
+        step = next_step(machine, record, services.settings, created_after, now)
         if isinstance(step, Assess | Install):
             yield Candidate(machine, step)
-        elif doors.settings.mode is Mode.PLAN and isinstance(step, Wait):
+        elif services.settings.mode is Mode.PLAN and isinstance(step, Wait):
             sweep.own_waits[machine.id] = step
         elif stored:
             await _still_waits(sweep, stored, step)
@@ -151,23 +151,23 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
 
 async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
     """Machines whose hold is over: Graph may not list them as due, and one that is gone must not be kept."""
-    doors, now = sweep.doors, sweep.doors.clock()
+    services, now = sweep.services, sweep.services.clock()
     held = [stored for stored in sweep.rows.values() if stored.record.due_again(now)]
     found: dict[MachineId, Machine] = {}
-    async for machine in doors.graph.named_machines(str(stored.record.machine) for stored in held):
+    async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
         found[machine.id] = machine
     for stored in held:
-        if stored.record.machine not in found and (machine_now := await _not_in_graph(doors, stored)):
+        if stored.record.machine not in found and (machine_now := await _not_in_graph(services, stored)):
             found[machine_now.id] = machine_now
     return found
 
 
-async def _not_in_graph(doors: Services, stored: Stored) -> Machine | None:
+async def _not_in_graph(services: Services, stored: Stored) -> Machine | None:
     """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
     try:
-        machine = await doors.compute.machine(stored.record.machine)
+        machine = await services.compute.machine(stored.record.machine)
     except Gone:
-        await forget(doors, stored)
+        await forget(services, stored)
         return None
     except (CloudError, BadInput) as error:
         journal.write("machine.unreadable", where="ARM", machine=stored.record.machine, problem=error)
@@ -175,10 +175,10 @@ async def _not_in_graph(doors: Services, stored: Stored) -> Machine | None:
     return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
 
 
-async def _group_not_in_graph(doors: Services, machine: Machine, groups: dict[str, Group]) -> Group | None:
+async def _group_not_in_graph(services: Services, machine: Machine, groups: dict[str, Group]) -> Group | None:
     """Graph does not show the resource group (yet, or to this identity): ARM is asked, once a group."""
     try:
-        group = groups[machine.id.group_id] = await doors.compute.group(machine.id)
+        group = groups[machine.id.group_id] = await services.compute.group(machine.id)
     except (CloudError, BadInput) as error:
         remedy = "Give the app's identity the right to read the resource group."
         journal.write("machine.unreadable", where="resource group", machine=machine.id, problem=error, remedy=remedy)
@@ -189,16 +189,16 @@ async def _group_not_in_graph(doors: Services, machine: Machine, groups: dict[st
 async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
     """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
     if isinstance(step, Leave):
-        await sweep.doors.ledger.delete(stored)
+        await sweep.services.ledger.delete(stored)
     else:
-        await hold_step(sweep.doors, stored, step)
+        await hold_step(sweep.services, stored, step)
 
 
 async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause, or an answer that is missing, plans nothing."""
-    doors = sweep.doors
+    services = sweep.services
     nothing = Plan((), {}, {})
-    if doors.settings.mode is not Mode.PLAN and (reason := await why_stopped(doors)):
+    if services.settings.mode is not Mode.PLAN and (reason := await why_stopped(services)):
         journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
         return Plan((), {item.machine.id: wait for item in candidates}, {})
@@ -216,7 +216,7 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     except (CloudError, BadInput) as error:
         sweep.fail("plan", error)
         return nothing
-    plan = make_plan(candidates, Fleet(rows, images, troubled), doors.settings, doors.clock())
+    plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, services.clock())
     return replace(plan, waits={**plan.waits, **left})
 
 
@@ -233,7 +233,7 @@ def _held_by_others(sweep: Sweep) -> list[Record]:
 
     Not for ever: this one does not see it end.
     """
-    now = sweep.doors.clock()
+    now = sweep.services.clock()
     records = [newer.record for newer in sweep.left_alone.values() if newer.record]
     return [each for each in records if now < (each.begun_at or each.due_at) + each.limit + OVERDUE_MARGIN]
 
@@ -243,7 +243,7 @@ async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
     records = {}
     for key in sorted(keys):
         try:
-            records[key] = (await sweep.doors.ledger.image(key)).record if key else ImageRecord("")
+            records[key] = (await sweep.services.ledger.image(key)).record if key else ImageRecord("")
         except LeftAlone as newer:
             journal.write("ledger.newer", image=key, problem=newer)
     return records
@@ -251,12 +251,12 @@ async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
 
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
     """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is."""
-    doors = sweep.doors
-    wanted = sorted({item.wishes.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
+    services = sweep.services
+    wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
     troubled: dict[tuple[str, str], str] = {}
-    async for member in doors.graph.group_members(wanted):
+    async for member in services.graph.group_members(wanted):
         stored = sweep.rows.get(member.machine)
-        if not member.running or (stored and _unwell(stored.record, doors.clock())):
+        if not member.running or (stored and _unwell(stored.record, services.clock())):
             troubled[member.machine.subscription, member.group] = member.machine.name
     return troubled
 
@@ -269,17 +269,17 @@ def _unwell(record: Record, now: datetime) -> bool:
 
 async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
-    doors, done = sweep.doors, 0
-    if doors.settings.mode is Mode.PLAN:
+    services, done = sweep.services, 0
+    if services.settings.mode is Mode.PLAN:
         _say(sweep, plan)
         return 0
     lost = await _open_rounds(sweep, plan, lease)
-    hand_outs = [item for item in plan.hand_outs if not _of_image(item, lost)]
-    for start in range(0, len(hand_outs), BATCH):
-        if not await lease.renew(doors.clock()):
-            journal.write("sweep.skipped", reason="the lease ran out", left=len(hand_outs) - start)
+    dispatches = [item for item in plan.dispatches if not _of_image(item, lost)]
+    for start in range(0, len(dispatches), BATCH):
+        if not await lease.renew(services.clock()):
+            journal.write("sweep.skipped", reason="the lease ran out", left=len(dispatches) - start)
             break
-        batch = hand_outs[start : start + BATCH]
+        batch = dispatches[start : start + BATCH]
         results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
         for result in results:
             if isinstance(result, CloudError):
@@ -295,12 +295,12 @@ async def _open_rounds(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
     """Writes the rounds that this plan opens. Returns the images whose row could not be moved: none of theirs goes."""
     lost = set()
     for record in plan.opened.values():
-        stored = await sweep.doors.ledger.image(record.image)
+        stored = await sweep.services.ledger.image(record.image)
         # On the row as it is by now: a person may have closed its breaker since the plan was made.
-        fresh = current(stored.record, sweep.doors.settings, record.opened or sweep.doors.clock())
+        fresh = current(stored.record, sweep.services.settings, record.opened or sweep.services.clock())
         if fresh == stored.record:
             continue
-        if not await lease.renew(sweep.doors.clock()) or not await sweep.doors.ledger.put_image(stored, fresh):
+        if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(stored, fresh):
             lost.add(record.image)
             continue
         journal.write("round.opened", image=record.image, cutoff=fresh.opened)
@@ -314,16 +314,16 @@ def _of_image(item: Dispatch, images: set[str]) -> bool:
 
 def _say(sweep: Sweep, plan: Plan) -> None:
     """PATCH_MODE=plan: what would be done, for whom, when and why; the waits included."""
-    doors = sweep.doors
-    now = doors.clock()
-    for item in plan.hand_outs:
+    services = sweep.services
+    now = services.clock()
+    for item in plan.dispatches:
         if item.candidate:
             step = item.candidate.step
             journal.write(
                 "machine.planned", machine=item.machine, verb=step.verb, reason=step.reason, when=now + item.delay
             )
     for place, (machine, waiting) in enumerate(plan.waits.items()):
-        step = with_eta(waiting, place, doors.settings, now)
+        step = with_eta(waiting, place, services.settings, now)
         _say_wait(machine, step)
     for machine, step in sweep.own_waits.items():
         _say_wait(machine, step)
@@ -336,15 +336,15 @@ def _say_wait(machine: MachineId, step: Step) -> None:
 
 
 async def _send(sweep: Sweep, item: Dispatch) -> bool:
-    doors, stored = sweep.doors, sweep.rows.get(item.machine)
-    due_at = doors.clock() + item.delay
+    services, stored = sweep.services, sweep.rows.get(item.machine)
+    due_at = services.clock() + item.delay
     if item.candidate is None:
         if stored is None:
             return False
-        return await send(doors, stored, requeue(stored.record, doors.token(), due_at, sent=True), item.delay)
+        return await send(services, stored, requeue(stored.record, services.token(), due_at, sent=True), item.delay)
     kind, machine = item.candidate.kind, item.candidate.machine
-    record = new_claim(doors, machine, kind, due_at=due_at, previous=stored.record if stored else None)
-    claimed = await send(doors, stored, record, item.delay)
+    record = new_claim(services, machine, kind, due_at=due_at, previous=stored.record if stored else None)
+    claimed = await send(services, stored, record, item.delay)
     if claimed:
         journal.write(
             f"{'assessment' if item.candidate.kind == 'assess' else 'installation'}.queued", machine=item.machine,
@@ -353,11 +353,11 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     return claimed
 
 
-async def fleet_states(doors: Services) -> list[tuple[Machine, Step]]:
+async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
     """The state of every machine now, the fleet's limits included. For people who ask, and for the demo."""
-    sweep = Sweep(doors)
+    sweep = Sweep(services)
     await sweep.load()
-    seen = [item async for item in report.states(doors, sweep.rows, {})]
+    seen = [item async for item in report.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     waits = (await _plan(sweep, due)).waits
     return [(machine, waits.get(machine.id, step)) for machine, step in seen]

@@ -34,22 +34,22 @@ Rows = Mapping[MachineId, Stored]
 Steps = Mapping[MachineId, Step]
 
 
-async def poison(doors: Services) -> None:
+async def poison(services: Services) -> None:
     """How many messages lie in the poison queues, and since when."""
-    known = await doors.ledger.remembered("poison")
-    now = doors.clock().isoformat(timespec="seconds")
+    known = await services.ledger.remembered("poison")
+    now = services.clock().isoformat(timespec="seconds")
     # A message that some function keeps trying to read is invisible most of the time: then our first sight counts.
-    found = {item.queue: item for item in await doors.queue.poison()}
+    found = {item.queue: item for item in await services.queue.poison()}
     note = {name: item.since.isoformat() if item.since else known.get(name, now) for name, item in found.items()}
     for name, item in found.items():
         journal.write("poison.found", queue=name, count=item.count, since=note[name])
     if note != known:
-        await doors.ledger.remember("poison", note)
+        await services.ledger.remember("poison", note)
 
 
-async def fleet(doors: Services) -> None:
+async def fleet(services: Services) -> None:
     """Machines by support state and image."""
-    for row in await doors.graph.fleet_counts():
+    for row in await services.graph.fleet_counts():
         journal.write(
             "fleet.counted",
             support_state=row.get("state_name"),
@@ -64,29 +64,29 @@ def limits(waits: Steps) -> None:
         journal.write("fleet.limited", state=state, reason=reason, machines=count)
 
 
-async def census(doors: Services, rows: Rows, waits: Steps) -> None:
+async def census(services: Services, rows: Rows, waits: Steps) -> None:
     """Once a day: one line for every machine in scope, and one for a failure that many of an image share."""
-    today = doors.clock().date().isoformat()
-    if (await doors.ledger.remembered("census")).get("day") == today:
+    today = services.clock().date().isoformat()
+    if (await services.ledger.remembered("census")).get("day") == today:
         return
-    oldest, installed = await doors.graph.oldest_patches(), await doors.graph.last_installations()
+    oldest, installed = await services.graph.oldest_patches(), await services.graph.last_installations()
     counted = 0
-    async for machine, step in states(doors, rows, waits):
-        _count(doors, machine, step, oldest.get(str(machine.id)), installed.get(str(machine.id)))
+    async for machine, step in states(services, rows, waits):
+        _count(services, machine, step, oldest.get(str(machine.id)), installed.get(str(machine.id)))
         counted += 1
         if counted % CENSUS_BATCH == 0:
-            await doors.sleep(CENSUS_PAUSE_SECONDS)
+            await services.sleep(CENSUS_PAUSE_SECONDS)
     for (what, which, reason), names in _grouped(stored.record for stored in rows.values()).items():
         journal.write(
             "failures.grouped", shared=what, value=which, reason=reason, count=len(names), machines=", ".join(names)
         )
-    await doors.ledger.remember("census", {"day": today})
+    await services.ledger.remember("census", {"day": today})
 
 
 def _count(
-    doors: Services, machine: Machine, step: Step, oldest_patch: datetime | None, last_installed: datetime | None
+    services: Services, machine: Machine, step: Step, oldest_patch: datetime | None, last_installed: datetime | None
 ) -> None:
-    settings, verdict, pending = doors.settings, machine.verdict, machine.pending
+    settings, verdict, pending = services.settings, machine.verdict, machine.pending
     counted = verdict is not None and bool(verdict.counts)
     journal.write(
         "machine.counted",
@@ -112,7 +112,7 @@ def _count(
         oldest_security=oldest_patch,
         last_assessed=verdict.assessed if verdict else None,
         last_installed=last_installed,
-        compliance=compliance(machine, oldest_patch, last_installed, settings.sla, doors.clock()),
+        compliance=compliance(machine, oldest_patch, last_installed, settings.sla, services.clock()),
         sla_days=settings.sla / A_DAY,
     )
 
@@ -122,31 +122,31 @@ def owner_of(machine: Machine, tag: str) -> str:
     return machine.tags.get(tag) or (machine.group.tags.get(tag, "") if machine.group else "")
 
 
-async def states(doors: Services, rows: Rows, waits: Steps) -> AsyncIterator[tuple[Machine, Step]]:
+async def states(services: Services, rows: Rows, waits: Steps) -> AsyncIterator[tuple[Machine, Step]]:
     """Every machine in scope with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
     batch: list[Machine] = []
-    async for machine in doors.graph.census():
+    async for machine in services.graph.census():
         batch.append(machine)
         if len(batch) == CENSUS_BATCH:
-            async for item in _states_of(doors, batch, rows, waits):
+            async for item in _states_of(services, batch, rows, waits):
                 yield item
             batch = []
-    async for item in _states_of(doors, batch, rows, waits):
+    async for item in _states_of(services, batch, rows, waits):
         yield item
 
 
 async def _states_of(
-    doors: Services, machines: list[Machine], rows: Rows, waits: Steps
+    services: Services, machines: list[Machine], rows: Rows, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
-    created_after = await doors.created_after()
-    groups = await doors.graph.groups(machine.id.group_id for machine in machines)
+    created_after = await services.created_after()
+    groups = await services.graph.groups(machine.id.group_id for machine in machines)
     for machine in machines:
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
-        now = doors.clock()
+        now = services.clock()
         if record and record.phase is Phase.HELD and not record.same_machine(machine):
             record = None  # a hold of the machine that had this name before, or of its former image
-        step = displayed_step(known, record, doors.settings, created_after, now)
+        step = displayed_step(known, record, services.settings, created_after, now)
         if isinstance(step, Assess | Install):
             step = waits.get(machine.id, step)
         yield known, step

@@ -31,7 +31,7 @@ NOT_READY = (State.BUILDING, State.AGENT_NOT_READY, State.SETTLING)
 
 
 def new_claim(
-    doors: Services,
+    services: Services,
     machine: Machine,
     kind: OperationKind,
     *,
@@ -43,18 +43,18 @@ def new_claim(
     return claim(
         machine,
         kind,
-        token=doors.token(),
-        due_at=due_at or doors.clock(),
+        token=services.token(),
+        due_at=due_at or services.clock(),
         ring=tags.ring,
         group=tags.group,
         previous=previous,
     )
 
 
-async def current_claim(doors: Services, message: Message, kind: OperationKind) -> Stored | None:
+async def current_claim(services: Services, message: Message, kind: OperationKind) -> Stored | None:
     """The claim a message names, if it is still the machine's current one; a late or doubled message is dropped."""
     try:
-        stored = await doors.ledger.read(message.machine)
+        stored = await services.ledger.read(message.machine)
     except LeftAlone as newer:
         journal.write("ledger.newer", machine=message.machine, problem=newer)
         return None
@@ -65,7 +65,7 @@ async def current_claim(doors: Services, message: Message, kind: OperationKind) 
     return None
 
 
-async def recheck(doors: Services, stored: Stored) -> tuple[Machine, Step] | None:
+async def recheck(services: Services, stored: Stored) -> tuple[Machine, Step] | None:
     """Reads the machine and its group, and decides again. None: it is gone, or it cannot be read; the row says so.
 
     Raises Unavailable: the row is still queued, so the message may come again. Throttled reads are no failure of the
@@ -73,114 +73,114 @@ async def recheck(doors: Services, stored: Stored) -> tuple[Machine, Step] | Non
     """
     record = stored.record
     try:
-        machine = await doors.compute.machine(record.machine)
-        machine = machine.in_group(await doors.compute.group(record.machine))
+        machine = await services.compute.machine(record.machine)
+        machine = machine.in_group(await services.compute.group(record.machine))
     except Gone:
-        await forget(doors, stored)
+        await forget(services, stored)
         return None
     except Throttled as throttled:
-        await postpone(doors, stored, throttled)
+        await postpone(services, stored, throttled)
         return None
     except Refused as refused:
-        await hold_refused(doors, stored, refused)
+        await hold_refused(services, stored, refused)
         return None
     except BadInput as problem:
         journal.write("machine.unreadable", where="ARM", machine=record.machine, problem=problem)
-        await hold_for(doors, stored, Cause.OWNER, State.HELD, f"ARM's answer cannot be read: {problem}", "")
+        await hold_for(services, stored, Cause.OWNER, State.HELD, f"ARM's answer cannot be read: {problem}", "")
         return None
     if machine.vm_id != record.vm_id:
-        await forget(doors, stored)
+        await forget(services, stored)
         return None
     verdict = record.verdict
     if verdict is not None and machine.image.key != record.image:
         verdict = PatchAssessment(SupportState.ABSENT)  # what Graph said was said of another image
     machine = replace(machine, verdict=verdict)
-    return machine, next_step(machine, record, doors.settings, await doors.created_after(), doors.clock())
+    return machine, next_step(machine, record, services.settings, await services.created_after(), services.clock())
 
 
 async def start_operation(
-    doors: Services, stored: Stored | None, record: Record, machine: Machine, order: Json | None, limit: timedelta
+    services: Services, stored: Stored | None, record: Record, machine: Machine, order: Json | None, limit: timedelta
 ) -> None:
     """Begin, POST, record. `stored` None: the event's road, whose row goes straight to starting."""
-    now = doors.clock()
-    if reason := await why_stopped(doors):
+    now = services.clock()
+    if reason := await why_stopped(services):
         journal.write("app.paused", machine=machine.id, kind=record.kind, reason=reason)
-        await doors.ledger.put(stored, requeue(record, doors.token(), now, sent=False))
+        await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
         return
-    begun = await doors.ledger.put(stored, begin(record, machine, limit, now))
+    begun = await services.ledger.put(stored, begin(record, machine, limit, now))
     if begun is None:
         journal.write("message.stale", machine=machine.id, kind=record.kind, phase="taken by another")
         return
     try:
-        answer = await doors.compute.start(machine, record.kind, order, now + SEND_WITHIN)
+        answer = await services.compute.start(machine, record.kind, order, now + SEND_WITHIN)
     except OutcomeUnknown as unknown:  # the row stays in starting: a sweep looks at the machine
         journal.write("operation.unknown", machine=machine.id, kind=record.kind, problem=unknown)
         return
     except (CloudError, BadInput) as error:
-        await _not_started(doors, begun, error)
+        await _not_started(services, begun, error)
         return
     name = "assessment.started" if record.kind is OperationKind.ASSESS else "installation.started"
     journal.write(
         name, machine=machine.id, operation=answer.operation_id, image=machine.image.key, region=record.region
     )
-    await _record(doors, begun, accepted(begun.record, answer.operation_id, answer.url, doors.clock()))
+    await _record(services, begun, accepted(begun.record, answer.operation_id, answer.url, services.clock()))
 
 
-async def why_stopped(doors: Services) -> str:
+async def why_stopped(services: Services) -> str:
     """Why nothing may be started now; "" when it may. A person's pause, or a mode that calls nothing."""
-    if doors.settings.mode in (Mode.OFF, Mode.PLAN):
-        return f"PATCH_MODE is {doors.settings.mode.name.lower()}"
-    return doors.settings.paused * "PATCH_PAUSE is on" or await doors.ledger.paused()
+    if services.settings.mode in (Mode.OFF, Mode.PLAN):
+        return f"PATCH_MODE is {services.settings.mode.name.lower()}"
+    return services.settings.paused * "PATCH_PAUSE is on" or await services.ledger.paused()
 
 
-async def retry_when_ready(doors: Services, stored: Stored | None, record: Record, step: Step) -> None:
+async def retry_when_ready(services: Services, stored: Stored | None, record: Record, step: Step) -> None:
     """Another look after 1, 2, 4, 8 times PATCH_READY_MINUTES; then the machine is held with its reason."""
     looks = record.looks + 1
     if looks > MAX_CHECKS and stored:
-        await hold_step(doors, stored, step)
+        await hold_step(services, stored, step)
         return
-    delay = doors.settings.first_look * 2 ** (looks - 1)
+    delay = services.settings.first_look * 2 ** (looks - 1)
     if step.state is State.SETTLING and step.when:
-        delay, looks = max(step.when - doors.clock(), timedelta(0)), record.looks
-    again = requeue(record, doors.token(), doors.clock() + delay, sent=True, looks=looks)
+        delay, looks = max(step.when - services.clock(), timedelta(0)), record.looks
+    again = requeue(record, services.token(), services.clock() + delay, sent=True, looks=looks)
     journal.write("machine.deferred", machine=record.machine, state=step.state, reason=step.reason, delay_seconds=delay)
-    await send(doors, stored, again, delay)
+    await send(services, stored, again, delay)
 
 
-async def send(doors: Services, stored: Stored | None, record: Record, delay: timedelta) -> bool:
+async def send(services: Services, stored: Stored | None, record: Record, delay: timedelta) -> bool:
     """Claims, then sends the claim's message. False: somebody else has the machine.
 
     A message that could not be sent leaves its row unsent, for the next sweep to send.
     """
-    claimed = await doors.ledger.put(stored, record)
+    claimed = await services.ledger.put(stored, record)
     if claimed is None:
         return False
     try:
-        await doors.queue.send(record.kind, Message(record.machine, record.token), delay.total_seconds())
+        await services.queue.send(record.kind, Message(record.machine, record.token), delay.total_seconds())
     except CloudError:
-        await doors.ledger.replace(claimed, replace(record, sent=False))
+        await services.ledger.replace(claimed, replace(record, sent=False))
         raise
     return True
 
 
-async def _not_started(doors: Services, begun: Stored, error: Exception) -> None:
+async def _not_started(services: Services, begun: Stored, error: Exception) -> None:
     """A POST that certainly started nothing."""
-    record, now = begun.record, doors.clock()
+    record, now = begun.record, services.clock()
     if isinstance(error, Gone):
-        await _swallow(forget(doors, begun))
+        await _swallow(forget(services, begun))
     elif isinstance(error, Refused):
-        await _swallow(hold_refused(doors, begun, error))
+        await _swallow(hold_refused(services, begun, error))
     elif isinstance(error, Throttled):
-        await _swallow(postpone(doors, begun, error))
+        await _swallow(postpone(services, begun, error))
     elif isinstance(error, Unavailable):
         journal.write("operation.abandoned", machine=record.machine, kind=record.kind, problem=error)
-        await _record(doors, begun, requeue(record, doors.token(), now, sent=False))
+        await _record(services, begun, requeue(record, services.token(), now, sent=False))
     else:
         raise error
 
 
-async def _record(doors: Services, stored: Stored, record: Record) -> None:
-    await _swallow(doors.ledger.replace(stored, record))
+async def _record(services: Services, stored: Stored, record: Record) -> None:
+    await _swallow(services.ledger.replace(stored, record))
 
 
 async def _swallow(move: Awaitable[object]) -> None:

@@ -39,13 +39,13 @@ _COUNTS = (
 )  # fmt: skip
 
 
-async def operations(doors: Services, rows: Iterable[Stored]) -> None:
+async def operations(services: Services, rows: Iterable[Stored]) -> None:
     """Settles what can be settled without Resource Graph: expired claims, unknown outcomes, running operations."""
-    now = doors.clock()
-    await asyncio.gather(*(_track(doors, stored, now) for stored in rows))
+    now = services.clock()
+    await asyncio.gather(*(_track(services, stored, now) for stored in rows))
 
 
-async def _track(doors: Services, stored: Stored, now: datetime) -> None:
+async def _track(services: Services, stored: Stored, now: datetime) -> None:
     record = stored.record
     settle: Callable[[Services, Stored, datetime], Awaitable[None]] | None = None
     if record.expired(now):
@@ -60,101 +60,101 @@ async def _track(doors: Services, stored: Stored, now: datetime) -> None:
         settle = _ask
     if settle is None:
         return
-    await _isolated(doors, stored, settle(doors, stored, now))
+    await _isolated(services, stored, settle(services, stored, now))
 
 
-async def _isolated(doors: Services, stored: Stored, settling: Awaitable[None]) -> None:
+async def _isolated(services: Services, stored: Stored, settling: Awaitable[None]) -> None:
     """One row must not keep the others from being settled: what fails now is left for the next sweep."""
     try:
         await settling
     except Gone:
-        await forget(doors, stored)
+        await forget(services, stored)
     except (CloudError, BadInput, LeftAlone) as error:
         journal.write("sweep.failed", stage="settle", machine=stored.record.machine, problem=error)
-        await _give_up(doors, stored, str(error))
+        await _give_up(services, stored, str(error))
 
 
-async def _give_up(doors: Services, stored: Stored, problem: str) -> None:
+async def _give_up(services: Services, stored: Stored, problem: str) -> None:
     """What cannot be asked must not hold its slot for ever: past its time it is its owner's, with the reason."""
-    record, now = stored.record, doors.clock()
+    record, now = stored.record, services.clock()
     if record.phase in (Phase.STARTING, Phase.RUNNING) and record.overdue(now):
-        await _overdue(doors, stored, problem)
+        await _overdue(services, stored, problem)
     elif record.phase is Phase.ENDED and record.ended_at and now >= record.ended_at + GRAPH_PATIENCE:
         remedy = "Give the app's identity the patch role on the machine's subscription."
-        await hold_for(doors, stored, Cause.OWNER, State.HELD, f"its result cannot be read: {problem}", remedy)
+        await hold_for(services, stored, Cause.OWNER, State.HELD, f"its result cannot be read: {problem}", remedy)
 
 
-async def _expire(doors: Services, stored: Stored, now: datetime) -> None:
+async def _expire(services: Services, stored: Stored, now: datetime) -> None:
     journal.write("claim.expired", machine=stored.record.machine, kind=stored.record.kind)
-    await doors.ledger.replace(stored, release(stored.record, now))
+    await services.ledger.replace(stored, release(stored.record, now))
 
 
-async def _plan_anew(doors: Services, stored: Stored, now: datetime) -> None:
+async def _plan_anew(services: Services, stored: Stored, now: datetime) -> None:
     """A postponed installation: what let it go (round, ring, group, window) may no longer hold, so it asks again."""
-    await doors.ledger.replace(stored, release(stored.record, now))
+    await services.ledger.replace(stored, release(stored.record, now))
 
 
-async def _adopt(doors: Services, stored: Stored, now: datetime) -> None:
+async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
     """The POST's answer was never recorded: another operation than those known before it is taken for ours."""
     record = stored.record
-    machine = await doors.compute.machine(record.machine)
+    machine = await services.compute.machine(record.machine)
     if machine.vm_id != record.vm_id:
-        return await forget(doors, stored)
+        return await forget(services, stored)
     summary = machine.assessment if record.kind is OperationKind.ASSESS else machine.installation
     if summary is None or summary.operation_id in record.known_operations:
         journal.write("claim.expired", machine=record.machine, kind=record.kind, reason="the POST started nothing")
-        await doors.ledger.replace(stored, release(record, now))
+        await services.ledger.replace(stored, release(record, now))
         return None
     journal.write("operation.adopted", machine=record.machine, kind=record.kind, operation=summary.operation_id)
     record = replace(record, operation_id=summary.operation_id, started_at=summary.started or record.begun_at)
     if summary.in_progress:
-        await doors.ledger.replace(stored, replace(record, phase=Phase.RUNNING))
+        await services.ledger.replace(stored, replace(record, phase=Phase.RUNNING))
         return None
-    await _end(doors, replace(stored, record=record), summary.status, {}, summary.modified or now)
+    await _end(services, replace(stored, record=record), summary.status, {}, summary.modified or now)
     return None
 
 
-async def _ask(doors: Services, stored: Stored, now: datetime) -> None:
+async def _ask(services: Services, stored: Stored, now: datetime) -> None:
     record = stored.record
     outcome: Outcome | None = None
     if record.operation_url:
         with suppress(Gone, BadInput):  # no longer known, or not ARM's (its address was changed): the machine tells
-            outcome = await doors.compute.outcome(record.machine, record.operation_url)
+            outcome = await services.compute.outcome(record.machine, record.operation_url)
     if outcome is None:
-        await _ask_machine(doors, stored, now)
+        await _ask_machine(services, stored, now)
     elif not outcome.running:
-        await _end(doors, stored, outcome.patch_status, outcome.result, now)
+        await _end(services, stored, outcome.patch_status, outcome.result, now)
     elif record.overdue(now):
-        await _overdue(doors, stored)
+        await _overdue(services, stored)
 
 
-async def _ask_machine(doors: Services, stored: Stored, now: datetime) -> None:
+async def _ask_machine(services: Services, stored: Stored, now: datetime) -> None:
     """The operation's URL is gone: the instance view says how it ended, if it still shows it."""
     record = stored.record
-    machine = await doors.compute.machine(record.machine)
+    machine = await services.compute.machine(record.machine)
     if machine.vm_id != record.vm_id:
-        return await forget(doors, stored)
+        return await forget(services, stored)
     summary = _summary_of(machine, record)
     if summary is not None and not summary.in_progress:
-        return await _end(doors, stored, summary.status, {}, summary.modified or now)
+        return await _end(services, stored, summary.status, {}, summary.modified or now)
     if summary is None or record.overdue(now):
-        return await _end(doors, stored, "Unknown", {}, now)
+        return await _end(services, stored, "Unknown", {}, now)
     return None
 
 
-async def _overdue(doors: Services, stored: Stored, problem: str = "") -> None:
+async def _overdue(services: Services, stored: Stored, problem: str = "") -> None:
     record = stored.record
     reason = "the operation is still open an hour after its own limit"
     reason += f", and cannot be asked: {problem}" if problem else ""
     journal.write("operation.overdue", machine=record.machine, kind=record.kind, operation=record.operation_id)
-    until = doors.clock() + OWNER_RETRY
+    until = services.clock() + OWNER_RETRY
     remedy = "Check the VM agent; restart the machine if the operation stays open."
     # Its id and URL are kept: the next look asks the operation again, and nothing starts beside it until it ended.
     held = hold(record, Cause.OWNER, until, State.OVERDUE, reason, remedy)
-    await doors.ledger.replace(stored, replace(held, operation_url=record.operation_url))
+    await services.ledger.replace(stored, replace(held, operation_url=record.operation_url))
 
 
-async def _end(doors: Services, stored: Stored, status: str, result: Mapping[str, Any], ended: datetime) -> None:
+async def _end(services: Services, stored: Stored, status: str, result: Mapping[str, Any], ended: datetime) -> None:
     """Records an outcome, with the meaning of a bad one, and waits for Graph to show it."""
     record = stored.record
     error = result.get("error")
@@ -182,7 +182,7 @@ async def _end(doors: Services, stored: Stored, status: str, result: Mapping[str
     at_fault = meaning is not None and meaning.patches
     neutral = not at_fault and (wants_reboot or meaning is not None)
     ended_record = replace(ended_record, at_fault=at_fault, neutral=neutral)
-    await doors.ledger.replace(stored, ended_record)
+    await services.ledger.replace(stored, ended_record)
 
 
 def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
@@ -194,7 +194,7 @@ def _summary_of(machine: Machine, record: Record) -> PatchStatus | None:
     return next((item for item in machine.summaries if item.operation_id == record.operation_id), None)
 
 
-async def confirm(doors: Services, rows: Iterable[Stored]) -> None:
+async def confirm(services: Services, rows: Iterable[Stored]) -> None:
     """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing."""
     ended = [stored for stored in rows if stored.record.phase is Phase.ENDED]
     assessed = [stored for stored in ended if stored.record.kind is OperationKind.ASSESS]
@@ -202,15 +202,17 @@ async def confirm(doors: Services, rows: Iterable[Stored]) -> None:
     shown = {}
     if assessed:
         ids = [str(stored.record.machine) for stored in assessed]
-        shown = {machine.id: machine async for machine in doors.graph.named_machines(ids)}
+        shown = {machine.id: machine async for machine in services.graph.named_machines(ids)}
     for stored in assessed:
-        await _isolated(doors, stored, _confirm_assessment(doors, stored, shown.get(stored.record.machine)))
-    seen = await doors.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
+        await _isolated(services, stored, _confirm_assessment(services, stored, shown.get(stored.record.machine)))
+    seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
     for stored in installed:  # one after the other: several may be of one image, whose row each of them moves
-        await _isolated(doors, stored, _confirm_installation(doors, stored, seen.get(str(stored.record.machine), [])))
+        await _isolated(
+            services, stored, _confirm_installation(services, stored, seen.get(str(stored.record.machine), []))
+        )
 
 
-async def _confirm_assessment(doors: Services, stored: Stored, machine: Machine | None) -> None:
+async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None) -> None:
     record = stored.record
     if machine is not None and machine.vm_id != record.vm_id:
         machine = None  # Graph may still show the one that had this name before: ARM is asked which one is there
@@ -220,7 +222,7 @@ async def _confirm_assessment(doors: Services, stored: Stored, machine: Machine 
         or verdict is None
         or not _shows(record, verdict.assessment_id, verdict.status, verdict.assessed)
     ):
-        return await _not_visible_yet(doors, stored)
+        return await _not_visible_yet(services, stored)
     pending = machine.pending
     journal.write(
         "support.detected", machine=record.machine, state=verdict.state, operation=verdict.assessment_id,
@@ -231,48 +233,48 @@ async def _confirm_assessment(doors: Services, stored: Stored, machine: Machine 
     )  # fmt: skip
     decided = verdict.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
     if not decided and (machine.image.customized or record.reason):
-        return await _no_verdict(doors, stored, verdict)
+        return await _no_verdict(services, stored, verdict)
     if record.reason and verdict.state is not SupportState.UNSUPPORTED:
-        return await hold_for(doors, stored, record.cause, State.HELD, record.reason, record.remedy)
-    await doors.ledger.delete(stored)
+        return await hold_for(services, stored, record.cause, State.HELD, record.reason, record.remedy)
+    await services.ledger.delete(stored)
     return None
 
 
-async def _no_verdict(doors: Services, stored: Stored, verdict: PatchAssessment) -> None:
+async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessment) -> None:
     unanswered = stored.record.unanswered + 1
-    until = doors.clock() + wait_after_no_verdict(unanswered, verdict.state, doors.settings, doors.jitter())
+    until = services.clock() + wait_after_no_verdict(unanswered, verdict.state, services.settings, services.jitter())
     step = undetermined(unanswered, verdict.state, until)
     record = replace(stored.record, unanswered=unanswered)
-    await doors.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
+    await services.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
 
 
-async def _confirm_installation(doors: Services, stored: Stored, seen: list[SeenInstallation]) -> None:
+async def _confirm_installation(services: Services, stored: Stored, seen: list[SeenInstallation]) -> None:
     record = stored.record
     if not any(_shows(record, item.operation_id, item.status, item.started) for item in seen):
-        return await _not_visible_yet(doors, stored)
-    machine = await doors.compute.machine(record.machine)
+        return await _not_visible_yet(services, stored)
+    machine = await services.compute.machine(record.machine)
     if machine.vm_id != record.vm_id:
-        return await forget(doors, stored)
+        return await forget(services, stored)
     problem = _unwell(machine)
     # A guest cannot deallocate its machine: that was somebody, and says nothing about the patches.
     taken_down = machine.power in (PowerState.DEALLOCATING, PowerState.DEALLOCATED)
-    if problem and not taken_down and doors.clock() < (record.ended_at or doors.clock()) + SLOW_REBOOT:
+    if problem and not taken_down and services.clock() < (record.ended_at or services.clock()) + SLOW_REBOOT:
         return None  # a slow reboot is looked at again before it is called a failure
     journal.write(
         "installation.seen", machine=record.machine, operation=record.operation_id, status=record.outcome,
         problem=problem,
     )  # fmt: skip
     if taken_down:
-        await _prove(doors, replace(record, neutral=not record.at_fault), "")
+        await _prove(services, replace(record, neutral=not record.at_fault), "")
     else:
-        await _prove(doors, record, problem)
+        await _prove(services, record, problem)
     if problem:
-        return await hold_for(doors, stored, Cause.OWNER, State.HELD, problem, "Look at the machine, then start it.")
+        return await hold_for(services, stored, Cause.OWNER, State.HELD, problem, "Look at the machine, then start it.")
     if record.reason:
-        return await hold_for(doors, stored, record.cause, State.HELD, record.reason, record.remedy)
+        return await hold_for(services, stored, record.cause, State.HELD, record.reason, record.remedy)
     # Free at once: the sweep has it assessed, since counts from before the installation are void.
     record = replace(record, attempts=0)
-    await doors.ledger.replace(stored, release(record, doors.clock()))
+    await services.ledger.replace(stored, release(record, services.clock()))
     return None
 
 
@@ -285,15 +287,22 @@ def _unwell(machine: Machine) -> str:
     return "the Application Health extension reports unhealthy" if machine.healthy is False else ""
 
 
-async def _prove(doors: Services, record: Record, problem: str) -> None:
+async def _prove(services: Services, record: Record, problem: str) -> None:
     """Writes into the image's round what this installation proved. Neutral outcomes prove nothing."""
     if not record.image or (record.neutral and not problem):
         return
-    stored = await doors.ledger.image(record.image)
+    stored = await services.ledger.image(record.image)
     problem = problem or (record.reason if record.at_fault else "")
-    begun = record.begun_at or doors.clock()
+    begun = record.begun_at or services.clock()
     image = rollout.record_result(
-        stored.record, record.operation_id, record.machine, record.ring, begun, problem, doors.settings, doors.clock()
+        stored.record,
+        record.operation_id,
+        record.machine,
+        record.ring,
+        begun,
+        problem,
+        services.settings,
+        services.clock(),
     )
     if image.opening != stored.record.opening:
         journal.write(
@@ -301,7 +310,7 @@ async def _prove(doors: Services, record: Record, problem: str) -> None:
             reason=image.opened_because,
             remedy=rollout.breaker_wait(image).remedy,
         )  # fmt: skip
-    if image != stored.record and await doors.ledger.put_image(stored, image) is None:
+    if image != stored.record and await services.ledger.put_image(stored, image) is None:
         raise Unavailable("writing the ledger: the image's row changed meanwhile")
 
 
@@ -314,19 +323,19 @@ def _shows(record: Record, operation_id: str, status: str, started: datetime | N
     return started is not None and record.started_at is not None and started > record.started_at + timedelta(seconds=1)
 
 
-async def _not_visible_yet(doors: Services, stored: Stored) -> None:
+async def _not_visible_yet(services: Services, stored: Stored) -> None:
     """Graph does not show it. Lag, most likely; but a machine that is gone, or another one by now, is never shown."""
-    record, now = stored.record, doors.clock()
+    record, now = stored.record, services.clock()
     ended = record.ended_at or now
     if record.reason or now >= ended + ADOPT_AFTER:
         try:
-            machine = await doors.compute.machine(record.machine)
+            machine = await services.compute.machine(record.machine)
         except Gone:
-            return await forget(doors, stored)
+            return await forget(services, stored)
         if machine.vm_id != record.vm_id:
-            return await forget(doors, stored)
+            return await forget(services, stored)
     if now >= ended + GRAPH_PATIENCE:
         reason = f"its {noun(record.kind)} ended {record.outcome}; Resource Graph has not shown it for a day"
         remedy = "Check that the app's identity may read the machine's patch results."
-        await hold_for(doors, stored, Cause.OWNER, State.HELD, reason, remedy)
+        await hold_for(services, stored, Cause.OWNER, State.HELD, reason, remedy)
     return None

@@ -53,8 +53,8 @@ async def run() -> logs.Tables:
         settings = embedded.settings(**_SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)
         await embedded.subscribe(host)
-        async with looking_in(settings) as doors:
-            stage = Stage(embedded, host, doors)
+        async with looking_in(settings) as services:
+            stage = Stage(embedded, host, services)
             await _machines_break(stage)
             await _a_message_is_nonsense(embedded, host)
             await _resource_graph_is_away(stage)

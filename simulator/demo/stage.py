@@ -83,8 +83,8 @@ async def run(kept: Path | None = None) -> bool:
         host = await embedded.host(settings, time_scale=HOST_SCALE)
         embedded.event_grid.lost_subjects = frozenset(part.id for part in FLEET if part.event_lost)
         await embedded.subscribe(host)
-        async with looking_in(settings) as doors:
-            stage = Stage(embedded, host, doors)
+        async with looking_in(settings) as services:
+            stage = Stage(embedded, host, services)
             with screen.make(console) as picture:
                 verdicts = await stage.play(picture)
             if kept:
@@ -132,7 +132,7 @@ class Stage:
 
     embedded: Embedded
     host: FunctionsHost
-    doors: Services
+    services: Services
     _started: float = field(default_factory=time.monotonic)
     _lives: list[asyncio.Task[None]] = field(default_factory=list)
     _steps: dict[str, Step] = field(default_factory=dict)
@@ -181,7 +181,7 @@ class Stage:
 
     async def count(self) -> None:
         """Another census, as on the next day, and a whole sweep after it: the first one saw no machine yet."""
-        await self.doors.ledger.remember("census", {"day": "yesterday"})
+        await self.services.ledger.remember("census", {"day": "yesterday"})
         sweeps = self._sweeps()
         await self.until(lambda: self._sweeps() > sweeps + 1)
 
@@ -209,10 +209,10 @@ class Stage:
     async def _look(self, picture: screen.Screen) -> None:
         self._seen = False
         with suppress(CloudError):  # a look that fails shows the last one again, and ends nothing
-            found = await reconcile.fleet_states(self.doors)
+            found = await reconcile.fleet_states(self.services)
             self._steps = {str(machine.id): step for machine, step in found}
             self._remembered = {
-                str(row.record.machine) async for row in self.doors.ledger.all() if isinstance(row, Stored)
+                str(row.record.machine) async for row in self.services.ledger.all() if isinstance(row, Stored)
             }
             self._seen = True
         verdicts = self._verdicts()
@@ -256,7 +256,7 @@ class Stage:
             settled=sum(not verdict.expected for verdict in verdicts),
             running=running,
             done=Counter(each.kind for each in operations) - running,
-            cap=self.doors.settings.max_in_flight,
+            cap=self.services.settings.max_in_flight,
             refused=sum(seen.status >= 400 for seen in posts),
             quota_left=self._quota_left(),
             quota=self.azure.limits.patch_subscription.maximum or 0,

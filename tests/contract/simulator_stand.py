@@ -1,4 +1,5 @@
-"""What the simulator's contract tests share: a clock moved by hand, and one client for both doors of the same Azure."""
+"""What the simulator's contract tests share: a clock moved by hand, and one client for both services of the same Azure.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +72,7 @@ class Arm:
 
 @asynccontextmanager
 async def arm(azure: Azure, door: Door = "in process", tls: Tls | None = None) -> AsyncIterator[Arm]:
-    """The SDK clients at one of the doors."""
+    """The SDK clients at one of the services."""
     if door == "in process":
         async with _clients(azure, "https://management.azure.com", {"transport": azure.transport()}) as clients:
             yield clients

@@ -41,19 +41,19 @@ class FastQueue:
         return await self._inner.poison()
 
 
-def stand_in_the_door(fast: FastClock) -> None:
-    """From now on the app's doors go by this clock. Before the app is loaded: it takes the function by its name."""
+def use_fast_services(fast: FastClock) -> None:
+    """From now on the app's services go by this clock. Before the app is loaded: it takes the function by its name."""
     opened = functions.services.connect
 
-    def open_fast_doors(settings: Settings, clock: Callable[[], datetime]) -> Services:
-        doors = opened(settings, fast)
-        doors.queue = FastQueue(doors.queue, fast)
-        return doors
+    def connect_fast(settings: Settings, clock: Callable[[], datetime]) -> Services:
+        services = opened(settings, fast)
+        services.queue = FastQueue(services.queue, fast)
+        return services
 
-    functions.services.connect = open_fast_doors
+    functions.services.connect = connect_fast
 
 
 if __name__ == "__main__":
     order = read_order()
-    stand_in_the_door(FastClock.from_json(dict(order.more["clock"])))
+    use_fast_services(FastClock.from_json(dict(order.more["clock"])))
     run(order)

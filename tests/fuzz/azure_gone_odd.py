@@ -81,7 +81,7 @@ class OddAzure:
 
     def __post_init__(self) -> None:
         self.world.azure.transport = lambda: _Watched(self)  # type: ignore[method-assign]
-        self.world.doors = self.world.open_doors()
+        self.world.services = self.world.open_doors()
 
     async def answer(self, azure: Azure, request: Request) -> Response:
         if request.method == "POST" and "/virtualMachines/" in request.path:

@@ -1,4 +1,4 @@
-"""The doors: one answer with its status, headers and body gone odd, rows of Resource Graph, and rows of the ledger.
+"""The services: one answer with its status, headers and body gone odd, rows of Resource Graph, and rows of the ledger.
 
 The histories of test_odd_answers.py show what the app does with what is odd; here many more odd things are read by the
 one part that reads them. Each gives what was asked for, or one clear line of what was wrong.
@@ -49,7 +49,7 @@ from tests.support import (
 )
 from tests.support.tables import MemoryTable
 
-# -- the doors: one answer with status, headers and body gone odd
+# -- the services: one answer with status, headers and body gone odd
 
 ERRORS = json.loads((PAYLOADS / "compute_error_messages.json").read_text())
 THROTTLED = json.loads((PAYLOADS / "compute_429_doc_sample.json").read_text())
@@ -96,7 +96,7 @@ class Answering:
     def ask(self, call: Callable[[ResourceManager], Any]) -> Any:
         """What the call gave or raised, where a door may raise it; the call is checked."""
         try:
-            return asyncio.run(call(self._world.doors.compute))
+            return asyncio.run(call(self._world.services.compute))
         except (CloudError, BadInput) as problem:
             is_clear(str(problem))
             return problem
@@ -179,9 +179,9 @@ def test_an_operation_that_ended_oddly_is_settled_or_left_in_one_clear_line(body
         record = a_record(
             phase="running", kind=kind, operation_id=OPERATION, operation_url=OPERATION_URL, started_at=world.now
         )
-        await world.doors.ledger.insert(record)
+        await world.services.ledger.insert(record)
         await triggered(world, lambda: function_app.on_reconcile(None))
-        return door.odd, await world.doors.ledger.read(record.machine) is not None
+        return door.odd, await world.services.ledger.read(record.machine) is not None
 
     with journal_lines() as lines:
         odd, kept = asyncio.run(story())
@@ -213,7 +213,7 @@ def seen_by_graph(answer: Any) -> tuple[list[str], str, list[str]]:
 
     async def read() -> list[str]:
         world.azure.handle = handle  # type: ignore[method-assign]
-        return [machine.id.name async for machine in world.doors.graph.census()]
+        return [machine.id.name async for machine in world.services.graph.census()]
 
     with journal_lines() as lines:
         try:

@@ -51,8 +51,8 @@ class Event:
 
 
 async def triggered(world: World, call: Callable[[], Awaitable[None]]) -> str:
-    """Runs one trigger over a world's doors; what it raised, as text."""
-    function_app._open[:] = [world.doors]
+    """Runs one trigger over a world's services; what it raised, as text."""
+    function_app._open[:] = [world.services]
     try:
         await call()
     except ALLOWED as error:
@@ -200,5 +200,5 @@ def test_no_tag_right_or_wrong_widens_anything(
     step, free = (next_step(each, None, configured, datetime(2000, 1, 1, tzinfo=UTC), NOW) for each in (tagged, plain))
     assert not isinstance(step, Install) or isinstance(free, Install)
     if isinstance(step, Install):
-        wishes = read_tags(machine_tags, group_tags)
-        assert (wishes.problem, wishes.mode) == ("", Mode.INSTALL)
+        overrides = read_tags(machine_tags, group_tags)
+        assert (overrides.problem, overrides.mode) == ("", Mode.INSTALL)

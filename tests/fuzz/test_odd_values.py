@@ -67,7 +67,7 @@ OPERATION_FORM = re.compile(
 @example(f"{OPERATION_URL}#elsewhere")
 def test_an_operation_url_is_arms_own_or_not_called(url: str) -> None:
     try:
-        World().doors.compute.operation_id(url)
+        World().services.compute.operation_id(url)
     except BadInput as problem:
         is_clear(str(problem))
     else:
@@ -148,15 +148,15 @@ TAG_VALUES = {
 @given(st.data())
 def test_a_tag_in_look_alike_letters_narrows_as_much_or_more(tag: str, data: st.DataObject) -> None:
     text = data.draw(look_alikes(TAG_VALUES[tag]))
-    wishes, right = read_tags({tag: text}, {}), read_tags({tag: TAG_VALUES[tag]}, {})
-    if wishes.problem:
-        is_clear(wishes.problem.replace(WINDOW_GRAMMAR, ""))
-        assert wishes.mode is Mode.OFF
+    overrides, right = read_tags({tag: text}, {}), read_tags({tag: TAG_VALUES[tag]}, {})
+    if overrides.problem:
+        is_clear(overrides.problem.replace(WINDOW_GRAMMAR, ""))
+        assert overrides.mode is Mode.OFF
     else:
-        assert (wishes.mode, wishes.reboot, wishes.hold_until, wishes.window) == (
+        assert (overrides.mode, overrides.reboot, overrides.hold_until, overrides.window) == (
             right.mode, right.reboot, right.hold_until, right.window
         )  # fmt: skip
-        assert wishes.ring == right.ring
+        assert overrides.ring == right.ring
 
 
 def test_every_tag_that_forbids_is_among_them() -> None:

@@ -166,8 +166,8 @@ async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(tls
         settings = embedded.settings(**SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)
         await embedded.subscribe(host)
-        async with looking_in(settings) as doors:
-            verdicts = await Stage(embedded, host, doors).play(Unwatched())
+        async with looking_in(settings) as services:
+            verdicts = await Stage(embedded, host, services).play(Unwatched())
         assert [each for each in verdicts if each.expected] == []
         await never_delivered(embedded, host, fleet.FLEET[0].id)
         usage = embedded.usage()

@@ -39,7 +39,7 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
     for number in range(700):
         world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
-    access = world.doors.compute._access
+    access = world.services.compute._access
     fresh, world._events_read = world.azure.events, len(world.azure.events)
     await asyncio.gather(*(world.event(event) for event in fresh))
     burst = len(world.operations())
@@ -84,7 +84,7 @@ async def test_two_sweeps_at_once_hand_out_once() -> None:
 
 async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
     world = World(timings=QUICK)
-    assert await world.doors.ledger.take_sweep("dead", world.now)
+    assert await world.services.ledger.take_sweep("dead", world.now)
     world.events_arrive = False
     machine = world.create("vm-01", SUPPORTED)
     world.now += timedelta(minutes=4)
@@ -105,16 +105,16 @@ async def test_two_instances_of_every_function_at_once() -> None:
         world.now += timedelta(minutes=1)
         fresh = world.azure.events[world._events_read :]
         world._events_read = len(world.azure.events)
-        await asyncio.gather(*(world.event(event, doors) for event in fresh for doors in two))
+        await asyncio.gather(*(world.event(event, services) for event in fresh for services in two))
         for kind in OperationKind:
             from functions.steps import assess
 
             step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
             due = world.queue.due(QUEUES[kind])
-            await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
+            await asyncio.gather(*(step(services, read_message(item.body)) for item in due for services in two))
             for item in due:
                 world.queue.messages[QUEUES[kind]].remove(item)
-        await asyncio.gather(*(world.sweep(doors) for doors in two))
+        await asyncio.gather(*(world.sweep(services) for services in two))
     assert not overlaps(world.operations())
     for machine in machines:
         assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
@@ -194,5 +194,5 @@ async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
     world = World(timings=QUICK)
     world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=10)
-    seen = await reconcile.fleet_states(world.doors)
+    seen = await reconcile.fleet_states(world.services)
     assert [machine.id.name for machine, _ in seen] == ["vm-01"]

@@ -156,7 +156,7 @@ async def test_machines_deferred_for_hours_do_not_use_up_the_pace_of_now() -> No
     template = await world.machine(world.create("vm-00", SUPPORTED))
     for number in range(600):
         far = replace(template, id=world.machine_id(f"far-{number}"))
-        await world.doors.ledger.insert(
+        await world.services.ledger.insert(
             claim(far, OperationKind.ASSESS, token=f"t{number}", due_at=world.now + timedelta(hours=6), previous=None)
         )
     world.events_arrive = False
@@ -209,18 +209,18 @@ async def test_a_resource_group_that_graph_does_not_show_is_asked_of_arm() -> No
     world.events_arrive = False
     machine = world.create("vm-01", SUPPORTED)
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-mode": "off"}})
-    groups = world.doors.graph.groups
+    groups = world.services.graph.groups
 
     async def none(ids: object) -> dict[str, object]:
         return {}
 
-    world.doors.graph.groups = none  # type: ignore[assignment,method-assign]
+    world.services.graph.groups = none  # type: ignore[assignment,method-assign]
     await world.pass_time(minutes=30)
     assert world.operations(machine) == [], "its tags count, wherever they were read"
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {}})
     await world.pass_time(minutes=30)
     assert len(world.operations(machine, "assess")) == 1
-    world.doors.graph.groups = groups  # type: ignore[method-assign]
+    world.services.graph.groups = groups  # type: ignore[method-assign]
 
 
 async def test_an_unproved_patch_reaches_no_machine_twice_in_a_round() -> None:
@@ -245,9 +245,9 @@ async def test_a_message_for_an_installation_that_was_postponed_meanwhile_loses(
     await until_queued(world, OperationKind.INSTALL)
     message = read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
     await world.pause("looking")
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     await world.resume()
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     assert world.operations(machine, "install") == []
     record = await world.record(machine)
     assert record is not None
@@ -268,7 +268,7 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
     await world.pass_time(hours=2)
     assert len([record for record in await world.records() if record.state == State.HELD]) == 3
     caplog.clear()
-    await world.doors.ledger.remember("census", {})
+    await world.services.ledger.remember("census", {})
     await world.sweep()
     grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
     assert {line["shared"] for line in grouped} == {"os", "agent"}
@@ -290,7 +290,7 @@ async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: d
     for name in ("vm-1", "vm-2"):
         world.create(name, SUPPORTED)
     await world.until(lambda: bool(world.queue.messages.get(QUEUES[OperationKind.INSTALL])), hours=1)
-    stored = await world.doors.ledger.read(first)
+    stored = await world.services.ledger.read(first)
     assert stored is not None
     await world.table.replace(stored.row, {**stored.row.columns, **columns})
     await world.pass_time(hours=4)
@@ -305,7 +305,7 @@ async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_
     first = world.create("vm-0", replace(SUPPORTED, install_seconds=2 * 3600))
     world.create("vm-1", SUPPORTED)
     await world.until(lambda: world.installing() == ["vm-0"], hours=1)
-    stored = await world.doors.ledger.read(first)
+    stored = await world.services.ledger.read(first)
     assert stored is not None
     await world.table.replace(stored.row, {**stored.row.columns, "v": VERSION + 1})
     await arm(world.azure, "PATCH", str(first), {"tags": {"patch-mode": "off"}})

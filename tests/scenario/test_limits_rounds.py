@@ -338,11 +338,11 @@ async def two_of_everything(world: World, minutes: int) -> None:
         world.now += timedelta(minutes=1)
         for kind, step in ((OperationKind.ASSESS, assess.on_message), (OperationKind.INSTALL, install.on_message)):
             due = world.queue.due(QUEUES[kind])
-            await asyncio.gather(*(step(doors, read_message(item.body)) for item in due for doors in two))
+            await asyncio.gather(*(step(services, read_message(item.body)) for item in due for services in two))
             for item in due:
                 world.queue.messages[QUEUES[kind]].remove(item)
         if world.now.minute % 5 == 0:
-            await asyncio.gather(*(world.sweep(doors) for doors in two))
+            await asyncio.gather(*(world.sweep(services) for services in two))
 
 
 async def test_two_instances_keep_canary_rings_and_caps() -> None:

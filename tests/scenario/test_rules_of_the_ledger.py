@@ -33,8 +33,8 @@ async def test_a_doubled_message_loses_and_is_recorded(caplog: pytest.LogCapture
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    await install.on_message(world.doors, message)
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
+    await install.on_message(world.services, message)
     assert len(world.operations(kind="install")) == 1
     assert lines(caplog, "message.stale")
 
@@ -42,7 +42,7 @@ async def test_a_doubled_message_loses_and_is_recorded(caplog: pytest.LogCapture
 async def test_a_message_with_another_claim_loses() -> None:
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    await install.on_message(world.doors, replace(message, claim="another"))
+    await install.on_message(world.services, replace(message, claim="another"))
     assert world.operations(kind="install") == []
 
 
@@ -73,7 +73,7 @@ async def test_a_carried_support_state_that_is_too_old_goes_back_to_an_assessmen
     world = World({"PATCH_FRESH_HOURS": "0.5"}, timings=QUICK)
     message = await queued_installation(world)
     world.now += timedelta(minutes=45)
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     record = await world.record(message.machine)
     assert record is not None
     assert (record.kind, record.phase) == (OperationKind.ASSESS, Phase.QUEUED)
@@ -83,11 +83,11 @@ async def test_a_carried_support_state_that_is_too_old_goes_back_to_an_assessmen
 async def test_a_support_state_of_another_image_permits_nothing() -> None:
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    stored = await world.doors.ledger.read(message.machine)
+    stored = await world.services.ledger.read(message.machine)
     assert stored is not None
     assert stored.record.image == GALLERY.lower()
-    await world.doors.ledger.replace(stored, replace(stored.record, image=GALLERY.lower().replace("1.0.0", "0.9.0")))
-    await install.on_message(world.doors, message)
+    await world.services.ledger.replace(stored, replace(stored.record, image=GALLERY.lower().replace("1.0.0", "0.9.0")))
+    await install.on_message(world.services, message)
     assert world.operations(kind="install") == []
 
 
@@ -104,7 +104,7 @@ async def test_a_tag_set_after_the_hand_out_still_counts(tags: dict[str, str], s
     world = World(timings=QUICK)
     message = await queued_installation(world)
     await arm(world.azure, "PATCH", str(message.machine), {"tags": tags})
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     record = await world.record(message.machine)
     assert record is not None
     assert (record.phase, record.state) == (Phase.HELD, state)
@@ -117,7 +117,7 @@ async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: 
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    compute = world.doors.compute
+    compute = world.services.compute
     start = compute.start
 
     async def late(*arguments: object) -> object:
@@ -125,7 +125,7 @@ async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: 
         return await start(*arguments)  # type: ignore[arg-type]
 
     compute.start = late  # type: ignore[assignment,method-assign]
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     compute.start = start  # type: ignore[method-assign]
     assert world.operations(kind="install") == []
     assert lines(caplog, "operation.abandoned")
@@ -151,7 +151,7 @@ async def test_pending_counts_from_before_the_last_installation_are_void() -> No
     message = await queued_installation(world)
     world.azure.start_operation(str(message.machine), "install", started_by="Platform")
     world.now += timedelta(hours=1)
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     await world.messages()
     assert [operation.kind for operation in world.operations()] == ["assess", "install", "assess"]
     assert [operation.started_by for operation in world.operations(kind="install")] == ["Platform"]
@@ -161,11 +161,11 @@ async def test_a_row_of_a_newer_version_is_left_alone_and_reported(caplog: pytes
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    stored = await world.doors.ledger.read(message.machine)
+    stored = await world.services.ledger.read(message.machine)
     assert stored is not None
     newer = {**stored.row.columns, "v": VERSION + 1}
     await world.table.replace(stored.row, newer)
-    await install.on_message(world.doors, message)
+    await install.on_message(world.services, message)
     await world.sweep()
     world.azure.machine(str(message.machine))
     for event in world.azure.events:
@@ -181,7 +181,7 @@ async def test_in_a_storm_the_event_leaves_the_pace_to_the_sweep() -> None:
     world = World(timings=QUICK)
     machine = world.create("vm-01", SUPPORTED)
     world.now += timedelta(minutes=1)
-    world.doors.compute._left[SUBSCRIPTION, "westeurope"] = 149
+    world.services.compute._left[SUBSCRIPTION, "westeurope"] = 149
     await world.deliver_events()
     record = await world.record(machine)
     assert record is not None

@@ -102,7 +102,7 @@ class Chain:
 
     embedded: Embedded
     http: aiohttp.ClientSession
-    doors: Services  # somebody else's look into ledger and Graph, and a hand for sweeps beside the hosts'
+    services: Services  # somebody else's look into ledger and Graph, and a hand for sweeps beside the hosts'
     hosts: list[FunctionsHost] = field(default_factory=list)
 
     async def host(self, **settings: str) -> FunctionsHost:
@@ -148,7 +148,7 @@ class Chain:
         return [line for line in lines if event in ("", line["event"])]
 
     async def states(self) -> dict[str, State]:
-        return {machine.id.name: step.state for machine, step in await reconcile.fleet_states(self.doors)}
+        return {machine.id.name: step.state for machine, step in await reconcile.fleet_states(self.services)}
 
     async def until_patched(self, *machines: str, seconds: float = 20.0) -> None:
         """Every machine is at rest in state patched, after the same operations."""
@@ -383,7 +383,7 @@ def kill_at(
 
 async def test_a_wrong_setting_stops_every_trigger_and_loses_nothing(chain: Chain) -> None:
     machine = await chain.create("vm-01")
-    await reconcile.run(chain.doors)  # a sweep hands it out: one message lies in the queue
+    await reconcile.run(chain.services)  # a sweep hands it out: one message lies in the queue
     before = len(chain.embedded.azure.requests)
     wrong = await chain.host(PATCH_MODE="instal", RECONCILE_SCHEDULE=BY_HAND)
     assert wrong.state == "Running"

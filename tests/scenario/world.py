@@ -100,7 +100,7 @@ class CrashingTable(MemoryTable):
         if self.away:
             if waiting is not None:
                 waiting.close()
-            raise self.away
+            raise self.may_be_rebooting
 
 
 @dataclass(eq=False)  # a doubled message is another one: what is taken away is the one that was worked off
@@ -120,7 +120,7 @@ class StoryQueue:
 
     async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         if self.away:
-            raise self.away
+            raise self.may_be_rebooting
         self.put(QUEUES[kind], message.body(), delay_seconds)
 
     async def poison(self) -> list[Poison]:
@@ -136,7 +136,7 @@ class StoryQueue:
 
 
 class World:
-    """Azure, the app's doors, and the host's deliveries, under one clock."""
+    """Azure, the app's services, and the host's deliveries, under one clock."""
 
     def __init__(
         self,
@@ -151,7 +151,7 @@ class World:
         self.settings = read_settings(self._environment)
         self.table = CrashingTable()
         self.queue = StoryQueue(lambda: self.now)
-        self.doors = self.open_doors()
+        self.services = self.open_doors()
         self.errors: list[Exception] = []  # what steps raised and the host would log
         self._events_read = 0
         self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
@@ -201,7 +201,7 @@ class World:
         """Other app settings: the Functions host starts the app anew."""
         self._environment |= settings
         self.settings = read_settings(self._environment)
-        self.doors = self.open_doors()
+        self.services = self.open_doors()
 
     async def pause(self, reason: str) -> None:
         """The row of docs/stop.md."""
@@ -220,14 +220,14 @@ class World:
 
     # -- what the host does
 
-    async def event(self, body: dict[str, Any], doors: Services | None = None) -> None:
+    async def event(self, body: dict[str, Any], services: Services | None = None) -> None:
         """One event, as on_machine_written takes it. Raises what the step raises."""
         machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
         if machine:
-            await assess.on_event(doors or self.doors, machine)
+            await assess.on_event(services or self.services, machine)
 
-    async def sweep(self, doors: Services | None = None) -> None:
-        await self._guarded(reconcile.run(doors or self.doors))
+    async def sweep(self, services: Services | None = None) -> None:
+        await self._guarded(reconcile.run(services or self.services))
 
     async def messages(self) -> None:
         """Every message that is visible now, once."""
@@ -236,7 +236,7 @@ class World:
                 await self._deliver(kind, message)
             poison = f"{QUEUES[kind]}-poison"
             for message in self.queue.due(poison):
-                if await self._guarded(poison.on_message(self.doors, read_message(message.body), kind)):
+                if await self._guarded(poison.on_message(self.services, read_message(message.body), kind)):
                     self.queue.messages[poison].remove(message)
                 else:
                     message.visible_at = self.now + timedelta(minutes=10)
@@ -274,7 +274,7 @@ class World:
         step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
         message.attempts += 1
         waiting = self.queue.messages[QUEUES[kind]]
-        if await self._guarded(step(self.doors, read_message(message.body))):
+        if await self._guarded(step(self.services, read_message(message.body))):
             waiting.remove(message)
         elif message.attempts >= MAX_DEQUEUE_COUNT:
             waiting.remove(message)
@@ -293,23 +293,23 @@ class World:
     # -- the state of the world
 
     async def record(self, machine: MachineId) -> Record | None:
-        stored = await self.doors.ledger.read(machine)
+        stored = await self.services.ledger.read(machine)
         return stored.record if stored else None
 
     async def records(self) -> list[Record]:
-        return [item.record async for item in self.doors.ledger.all() if not isinstance(item, LeftAlone)]
+        return [item.record async for item in self.services.ledger.all() if not isinstance(item, LeftAlone)]
 
     async def states(self) -> dict[str, Step]:
         """The one state of every machine, by name."""
         self.table.away = None
-        return {machine.id.name: step for machine, step in await reconcile.fleet_states(self.doors)}
+        return {machine.id.name: step for machine, step in await reconcile.fleet_states(self.services)}
 
     async def image(self, image: str = GALLERY) -> ImageRecord:
         """What the ledger remembers of an image."""
-        return (await self.doors.ledger.image(image.lower())).record
+        return (await self.services.ledger.image(image.lower())).record
 
     async def machine(self, machine: MachineId) -> Machine:
-        return await self.doors.compute.machine(machine)
+        return await self.services.compute.machine(machine)
 
     def operations(self, machine: MachineId | None = None, kind: str | None = None) -> list[Any]:
         return [

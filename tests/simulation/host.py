@@ -1,8 +1,8 @@
-"""One process of the app under the weather: its doors lead to the shared world, and each call through one of them may
-fail, wait, or be the process's last.
+"""One process of the app under faults: its services lead to the shared world, and each call through one of them may
+fail, wait, or be the last of the process.
 
-A killed process does nothing more: its tasks are cancelled, and its doors are shut, so that not even a `finally` gets
-anything out.
+A killed process does nothing more: its tasks are cancelled, and its services are shut, so that not even a `finally`
+gets anything out.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Host:
         access = Session(settings, world.clock, credential=world.credential, transport=transport)
         graph = ResourceGraph(access)
         graph._client = GraphClient(self, transport)
-        self.doors = Services(
+        self.services = Services(
             settings,
             compute=ResourceManager(access),
             graph=graph,

@@ -41,10 +41,10 @@ class Mutant:
     seed: int  # one that notices, for the short form in the suite
 
 
-async def _take_any(doors: Services, message: Message, kind: OperationKind) -> Stored | None:
+async def _take_any(services: Services, message: Message, kind: OperationKind) -> Stored | None:
     """The claim that stands, whichever claim the message names."""
     try:
-        stored = await doors.ledger.read(message.machine)
+        stored = await services.ledger.read(message.machine)
     except LeftAlone:
         return None
     right = stored and (stored.record.phase, stored.record.kind) == (Phase.QUEUED, kind)
@@ -66,27 +66,29 @@ def _without_rule(name: str) -> Callable[[], Iterator[Any]]:
 def _support_state() -> Iterator[Any]:
     plain = decision._by_support_state
 
-    def as_if_supported(case: decision.Question) -> Step:
-        verdict = case.machine.verdict
+    def as_if_supported(question: decision.Question) -> Step:
+        verdict = question.machine.verdict
         if verdict is not None and verdict.assessed is not None:
             verdict = replace(verdict, state=SupportState.SUPPORTED)
-            case = replace(case, machine=replace(case.machine, verdict=verdict))
-        return plain(case)
+            question = replace(question, machine=replace(question.machine, verdict=verdict))
+        return plain(question)
 
     yield patch.object(decision, "_by_support_state", as_if_supported)
 
 
 def _window() -> Iterator[Any]:
-    yield patch.object(decision, "_in_window", lambda case: None)
-    yield patch.object(decision.Question, "minutes_left", property(lambda case: case.settings.max_duration_minutes))
+    yield patch.object(decision, "_in_window", lambda question: None)
+    yield patch.object(
+        decision.Question, "minutes_left", property(lambda question: question.settings.max_duration_minutes)
+    )
 
 
 def _cap() -> Iterator[Any]:
-    yield patch.object(plan._Limits, "objects", plan._Limits.objects_to_neighbours)
+    yield patch.object(plan._Limits, "objection", plan._Limits.neighbour_objection)
 
 
 def _group() -> Iterator[Any]:
-    yield patch.object(plan._Limits, "objects_to_neighbours", lambda self, item: None)
+    yield patch.object(plan._Limits, "neighbour_objection", lambda self, item: None)
 
 
 def _breaker() -> Iterator[Any]:
@@ -101,8 +103,8 @@ def _pause() -> Iterator[Any]:
 
 
 def _adoption() -> Iterator[Any]:
-    async def give_back(doors: Services, stored: Stored, now: Any) -> None:
-        await doors.ledger.replace(stored, release(stored.record, now))
+    async def give_back(services: Services, stored: Stored, now: Any) -> None:
+        await services.ledger.replace(stored, release(stored.record, now))
 
     yield patch.object(track, "_adopt", give_back)
 
@@ -123,8 +125,8 @@ def _lease() -> Iterator[Any]:
 
 
 def _postponement() -> Iterator[Any]:
-    async def fail(doors: Services, stored: Stored, throttled: Throttled) -> None:
-        await holds.hold_for(doors, stored, Cause.TRANSIENT, State.HELD, "the quota is used up", "")
+    async def fail(services: Services, stored: Stored, throttled: Throttled) -> None:
+        await holds.hold_for(services, stored, Cause.TRANSIENT, State.HELD, "the quota is used up", "")
 
     yield patch.object(holds, "postpone", fail)
     yield patch.object(start, "postpone", fail)

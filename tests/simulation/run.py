@@ -285,7 +285,7 @@ class _History:
 
     async def _wrong(self, world: SeededWorld) -> AsyncIterator[tuple[str, str]]:
         STEP.set(StepRun("the judge", world.now))
-        seen = await reconcile.fleet_states(world.hosts[0].doors)
+        seen = await reconcile.fleet_states(world.hosts[0].services)
         steps = {str(machine.id): step for machine, step in seen}
         if len(steps) != len(seen):
             world.promises.broken(7, "a machine has two states")

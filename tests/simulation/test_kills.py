@@ -35,7 +35,7 @@ SWEEPS = 30  # five to fifteen minutes apart: after so many the machine is patch
 class Path:
     """What came of one run."""
 
-    calls: int  # to doors, until its row was gone for good
+    calls: int  # to services, until its row was gone for good
     kinds: tuple[str, ...]
     overlapping: bool
     pending: bool

@@ -306,7 +306,7 @@ class SeededWorld(World):
         for seconds in (*REDELIVERY_SECONDS, None):
             host = self.host()
             run = StepRun(f"event of {machine.name}", self.now)
-            if await self.step(host, run, assess.on_event(host.doors, machine)) == "done" or seconds is None:
+            if await self.step(host, run, assess.on_event(host.services, machine)) == "done" or seconds is None:
                 return
             await asyncio.sleep(seconds)
 
@@ -365,9 +365,9 @@ class SeededWorld(World):
         except (BadInput, NewerMessage):
             return None, ""
         if queue.endswith("-poison"):
-            return poison.on_message(host.doors, message, kind), message.claim
+            return poison.on_message(host.services, message, kind), message.claim
         step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
-        return step(host.doors, message), message.claim
+        return step(host.services, message), message.claim
 
     # -- sweeps
 
@@ -385,7 +385,7 @@ class SeededWorld(World):
 
     async def one_sweep(self) -> str:
         host = self.host()
-        return await self.step(host, StepRun("sweep", self.now), reconcile.run(host.doors))
+        return await self.step(host, StepRun("sweep", self.now), reconcile.run(host.services))
 
 
 class _Parsed(Request):

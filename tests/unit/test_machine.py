@@ -279,7 +279,7 @@ def test_a_machine_from_both_sides_is_the_same_machine() -> None:
     for name in ("id", "vm_id", "location", "os_type", "image", "created", "provisioning_state", "power", "patchers"):
         assert getattr(arm, name) == getattr(graph, name), name
     assert arm.vm_id == VM_ID
-    assert arm.bucket == (SUBSCRIPTION, "westeurope")
+    assert arm.quota_key == (SUBSCRIPTION, "westeurope")
 
 
 def test_fields_that_are_rarely_there() -> None:

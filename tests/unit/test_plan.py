@@ -79,8 +79,8 @@ def at_work(machine: Machine, phase: Phase = Phase.RUNNING, kind: OperationKind 
     """The row of an installation that began long enough ago to be no concern of the pace."""
     item = to_install(machine)
     return a_record(
-        machine=machine.id, image=machine.image.key, region=machine.location, ring=item.wishes.ring,
-        group=item.wishes.group, availability_set=machine.availability_set, phase=phase, kind=kind,
+        machine=machine.id, image=machine.image.key, region=machine.location, ring=item.overrides.ring,
+        group=item.overrides.group, availability_set=machine.availability_set, phase=phase, kind=kind,
         begun_at=None if phase is Phase.QUEUED else NOW - HOUR,
     )  # fmt: skip
 
@@ -97,7 +97,7 @@ def fleet_of(*rows: Record, **images: ImageRecord) -> Fleet:
 
 
 def names(plan: Plan) -> list[str]:
-    return [item.machine.name for item in plan.hand_outs]
+    return [item.machine.name for item in plan.dispatches]
 
 
 def states(plan: Plan) -> dict[str, State]:
@@ -326,7 +326,7 @@ def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> No
     unsent = replace(at_work(a_member("unsent", "y"), Phase.QUEUED), sent=False)
     due = [to_install(a_member("new", "x")), to_assess(a_member("a"))]
     plan = make_plan(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
-    assert plan.hand_outs[0] == Dispatch(machine_id("unsent"), None, timedelta(0))
+    assert plan.dispatches[0] == Dispatch(machine_id("unsent"), None, timedelta(0))
     assert names(plan) == ["unsent", "a"]
     assert states(plan) == {"new": SLOT}
 
@@ -342,7 +342,7 @@ def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> No
 )
 def test_claims_that_wait_to_be_sent(record: Record, waits: bool) -> None:
     assert waits_to_be_sent(record, NOW) is waits
-    assert bool(make_plan([], Fleet([record]), settings(), NOW).hand_outs) is waits
+    assert bool(make_plan([], Fleet([record]), settings(), NOW).dispatches) is waits
 
 
 # -- the pace
@@ -359,7 +359,7 @@ def burst(percent: int) -> int:
 
 def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_the_horizon() -> None:
     plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
-    delays = [item.delay for item in plan.hand_outs]
+    delays = [item.delay for item in plan.dispatches]
     assert delays[: burst(100)] == [timedelta(0)] * burst(100)
     assert delays[burst(100) :][:3] == [timedelta(0), timedelta(milliseconds=600), timedelta(milliseconds=1200)]
     assert len(delays) == burst(100) + calls_in(HORIZON, 100)
@@ -372,35 +372,35 @@ def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_t
 def test_what_one_sweep_sends_at_once_leaves_the_bucket_a_minutes_calls() -> None:
     """The bucket refills at the end of each minute: what goes in the first one must be there already."""
     plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
-    first_minute = sum(item.delay < timedelta(minutes=1) for item in plan.hand_outs)
+    first_minute = sum(item.delay < timedelta(minutes=1) for item in plan.dispatches)
     assert first_minute * TOKENS_PER_CALL <= BUCKET_CAPACITY
 
 
 @pytest.mark.parametrize("percent", [75, 50, 1])
 def test_the_pace_leaves_room_for_others(percent: int) -> None:
     plan = make_plan(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
-    assert len(plan.hand_outs) == burst(percent) + calls_in(HORIZON, percent)
+    assert len(plan.dispatches) == burst(percent) + calls_in(HORIZON, percent)
 
 
 def test_two_buckets_go_side_by_side() -> None:
     due = many(600, "westeurope", "w") + many(600, "northeurope", "n")
     each = burst(50) + calls_in(HORIZON, 50)
     plan = make_plan(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), NOW)
-    assert Counter(item.machine.name[0] for item in plan.hand_outs) == {"w": each, "n": each}
+    assert Counter(item.machine.name[0] for item in plan.dispatches) == {"w": each, "n": each}
 
 
 def test_two_subscriptions_of_one_region_are_two_buckets() -> None:
     queued = [a_record(machine=machine_id(f"q{number}")) for number in range(burst(75) + 9)]
     due = [to_assess(a_member("here")), to_assess(a_member("there", subscription=OTHER_SUBSCRIPTION))]
-    delays = {item.machine.name: item.delay for item in make_plan(due, Fleet(queued), settings(), NOW).hand_outs}
+    delays = {item.machine.name: item.delay for item in make_plan(due, Fleet(queued), settings(), NOW).dispatches}
     assert delays["here"] > delays["there"] == timedelta(0)
 
 
 def test_what_is_queued_already_is_taken_off_the_pace() -> None:
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(300)]
     plan = make_plan(many(900), Fleet(rows), settings(), NOW)
-    assert plan.hand_outs[0].delay == 300 * timedelta(milliseconds=800)
-    assert len(plan.hand_outs) == calls_in(HORIZON, 75) - 300
+    assert plan.dispatches[0].delay == 300 * timedelta(milliseconds=800)
+    assert len(plan.dispatches) == calls_in(HORIZON, 75) - 300
 
 
 CALLED: list[tuple[str, Record, int]] = [
@@ -416,9 +416,9 @@ CALLED: list[tuple[str, Record, int]] = [
 
 @pytest.mark.parametrize(("row", "late"), [row[1:] for row in CALLED], ids=[row[0] for row in CALLED])
 def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) -> None:
-    delays = [item.delay for item in make_plan(many(burst(75) - 1), Fleet([row]), settings(), NOW).hand_outs]
+    delays = [item.delay for item in make_plan(many(burst(75) - 1), Fleet([row]), settings(), NOW).dispatches]
     assert delays == [timedelta(0)] * len(delays)
-    delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), NOW).hand_outs]
+    delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), NOW).dispatches]
     assert sum(delay > timedelta(0) for delay in delays) == late
 
 
@@ -524,7 +524,7 @@ environs = st.fixed_dictionaries(
 
 def installed(plan: Plan) -> list[Candidate]:
     return [
-        item.candidate for item in plan.hand_outs if item.candidate and item.candidate.kind is OperationKind.INSTALL
+        item.candidate for item in plan.dispatches if item.candidate and item.candidate.kind is OperationKind.INSTALL
     ]
 
 
@@ -549,12 +549,12 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
     chosen = installed(plan)
 
     # nothing is lost and nothing is doubled: handed out, or waiting with a reason
-    new = {item.machine for item in plan.hand_outs if item.candidate}
-    assert len(new) == sum(item.candidate is not None for item in plan.hand_outs)
+    new = {item.machine for item in plan.dispatches if item.candidate}
+    assert len(new) == sum(item.candidate is not None for item in plan.dispatches)
     assert new | set(plan.waits) == {item.machine.id for item in due}
     assert not new & set(plan.waits)
     assert all(isinstance(step, Wait) and step.reason for step in plan.waits.values())
-    assert {item.machine for item in plan.hand_outs if not item.candidate} <= {
+    assert {item.machine for item in plan.dispatches if not item.candidate} <= {
         row.machine for row in fleet.rows if waits_to_be_sent(row, NOW)
     }
 
@@ -571,7 +571,7 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
     ]
     for name, count in Counter(item.machine.availability_set for item in chosen).items():
         assert not name or count + sum(row.availability_set == name for row in away) == 1
-    for name, count in Counter(item.wishes.group for item in chosen).items():
+    for name, count in Counter(item.overrides.group for item in chosen).items():
         assert not name or count + sum(row.group == name for row in away) == 1
         assert not name or (SUBSCRIPTION, name) not in fleet.troubled_groups
 
@@ -590,21 +590,21 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
     # the order: unsent claims, assessments, installations
     order = [
         0 if item.candidate is None else 1 if item.candidate.kind is OperationKind.ASSESS else 2
-        for item in plan.hand_outs
+        for item in plan.dispatches
     ]
     assert order == sorted(order)
 
 
 def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candidate], running: list[Record]) -> None:
     """All that go are of one ring, and nobody of an earlier one is due or at work, but who waits for a neighbour."""
-    [ring] = {item.wishes.ring for item in mine}
+    [ring] = {item.overrides.ring for item in mine}
     assert not [row for row in running if row.ring < ring]
     earlier = [
         item
         for item in due
         if item.kind is OperationKind.INSTALL
         and item.machine.image == mine[0].machine.image
-        and item.wishes.ring < ring
+        and item.overrides.ring < ring
     ]
     assert {plan.waits[item.machine.id].state for item in earlier} <= {GROUP}
 
@@ -616,7 +616,7 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(queued)]
     rows += [a_record(machine=machine_id(f"r{number}"), phase=Phase.RUNNING, begun_at=NOW) for number in range(called)]
     plan = make_plan(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
-    delays = [item.delay for item in plan.hand_outs]
+    delays = [item.delay for item in plan.dispatches]
     spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * percent / 100)
     at_once = max(burst(percent) - queued - called, 0)
     assert delays == sorted(delays)
@@ -687,7 +687,7 @@ def _by_image(plan: Plan) -> Counter[str]:
 def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
     plan = make_plan(due, replace(fleet, troubled_groups=everywhere), settings(**environ), NOW)
-    assert {item.wishes.group for item in installed(plan)} <= {""}
+    assert {item.overrides.group for item in installed(plan)} <= {""}
 
 
 # -- in time everybody goes

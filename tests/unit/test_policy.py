@@ -389,9 +389,9 @@ TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], TagOverrides]] = {
 }
 
 
-@pytest.mark.parametrize(("machine", "group", "wishes"), TAG_ROWS.values(), ids=TAG_ROWS)
-def test_tags(machine: dict[str, str], group: dict[str, str], wishes: TagOverrides) -> None:
-    assert read_tags(machine, group) == wishes
+@pytest.mark.parametrize(("machine", "group", "overrides"), TAG_ROWS.values(), ids=TAG_ROWS)
+def test_tags(machine: dict[str, str], group: dict[str, str], overrides: TagOverrides) -> None:
+    assert read_tags(machine, group) == overrides
 
 
 BAD_TAGS = [
@@ -414,9 +414,9 @@ BAD_TAGS = [
 @pytest.mark.parametrize("on_group", [False, True], ids=["machine", "group"])
 def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group: bool) -> None:
     tags = {tag: text, "patch-owner": "image-patcher"} if tag != "patch-owner" else {tag: text}
-    wishes = read_tags({} if on_group else tags, tags if on_group else {})
+    overrides = read_tags({} if on_group else tags, tags if on_group else {})
     grammar = next(allowed for name, _, _, allowed in TAGS if name == tag)
-    assert wishes == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
+    assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
 
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:

@@ -65,7 +65,7 @@ def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said()
     )
     assert record.verdict == machine.verdict
     assert record.sent
-    assert record.bucket == machine.bucket
+    assert record.quota_key == machine.quota_key
     assert record.in_flight
 
 

@@ -1,4 +1,5 @@
-"""One indexed app for the run, indexed without a single app setting; and per test the settings and doors it needs."""
+"""One indexed app for the run, indexed without a single app setting; and per test the settings and services it needs.
+"""
 
 import json
 import os
@@ -33,8 +34,8 @@ def fresh_doors(app: App) -> Iterator[None]:
     """Doors live as long as the process; each test opens its own."""
     yield
     opened = sys.modules["function_app"]._open
-    for doors in opened:
-        app.run(doors.queue._access.close())
+    for services in opened:
+        app.run(services.queue._access.close())
     opened.clear()
 
 
@@ -76,8 +77,8 @@ def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     values = read_settings(settings())
     access = Impatient(values, clock, credential=StaticCredential())
     ledger = Ledger(MemoryTable())
-    doors = Services(values, ResourceManager(access), ResourceGraph(access), ledger, StorageQueues(access), clock)
-    sys.modules["function_app"]._open.append(doors)
+    services = Services(values, ResourceManager(access), ResourceGraph(access), ledger, StorageQueues(access), clock)
+    sys.modules["function_app"]._open.append(services)
     return ledger
 
 
