@@ -12,6 +12,7 @@ from functions.policy.tags import TAGS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+PRESENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # that one names what is gone, too
 
 
 def rows(document: str) -> dict[str, list[str]]:
@@ -72,7 +73,7 @@ def test_every_file_and_make_target_that_a_document_names_exists(document: Path)
     assert set(re.findall(r"(?:`|^    )make ([a-z]+)", text, re.MULTILINE)) <= targets
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", PRESENT, ids=lambda path: path.name)
 def test_every_setting_state_and_happening_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     settings = {setting.name for setting in SETTINGS}
