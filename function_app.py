@@ -81,15 +81,17 @@ _open: list[Services] = []  # the services of this process, once the settings co
 
 @asynccontextmanager
 async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
-    """Around every step: settings, services, and one clear line for whatever goes wrong."""
+    """Around every step: settings, services, and one clear line for each error."""
     try:
         yield _doors()
     except SettingsError as error:
         for problem in error.problems:
             journal.write("settings.refused", function=name, setting=problem.name, problem=problem)
         raise StepFailed(f"app settings are wrong: {error}") from None
-    except (NewerMessage, LeftAlone) as newer:  # completed: its claim expires, and a sweep hands the machine out again
+    except NewerMessage as newer:  # completed: its claim expires, and a sweep dispatches the machine again
         journal.write("ledger.newer", function=name, problem=newer)
+    except LeftAlone as left_alone:  # completed: the row stays as it is
+        journal.write("ledger.newer", function=name, machine=left_alone.machine, problem=left_alone)
     except BadInput as problem:
         if message is None:
             raise _failed(name, str(problem)) from None

@@ -17,8 +17,8 @@ from functions.cloud.rows import (
     image_columns,
     image_key,
     image_of_row,
+    place_of,
     record_of_row,
-    row_key,
 )
 from functions.cloud.tables import Row, Table
 from functions.model.image_record import ImageRecord
@@ -26,17 +26,13 @@ from functions.model.machine import MachineId
 from functions.model.record import Record
 
 APP = "app"  # the partition of the app's own rows
-
-
 SWEEP_LEASE = timedelta(minutes=5)
-
-
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as read, with the row whose ETag a move must present."""
+    """A record as read, with the row whose ETag a write must present."""
 
     record: Record
     row: Row
@@ -51,18 +47,22 @@ class StoredImage:
 
 
 class Ledger:
-    """The rows of machines. Moves return None (False) when somebody else moved first."""
+    """The rows of machines. A write returns None (False) when another writer was first."""
 
     def __init__(self, table: Table) -> None:
         self.table = table
 
     async def read(self, machine: MachineId) -> Stored | None:
-        """The machine's record. Raises NewerRow."""
-        row = await self.table.get(machine.subscription, row_key(machine))
-        return Stored(record_of_row(row), row) if row else None
+        """The machine's record. Raises LeftAlone."""
+        row = await self.table.get(*place_of(machine))
+        try:
+            return Stored(record_of_row(row), row) if row else None
+        except LeftAlone as left_alone:
+            left_alone.machine = machine
+            raise
 
     async def insert(self, record: Record) -> Stored | None:
-        row = await self.table.insert(record.machine.subscription, row_key(record.machine), columns_of(record))
+        row = await self.table.insert(*place_of(record.machine), columns_of(record))
         return Stored(record, row) if row else None
 
     async def replace(self, stored: Stored, record: Record) -> Stored | None:
@@ -77,22 +77,22 @@ class Ledger:
         return await self.table.delete(stored.row)
 
     async def all(self) -> AsyncIterator[Stored | LeftAlone]:
-        """Every machine's row; one of a newer version comes as a NewerRow."""
+        """Every machine's row; one that this app must not write comes as a LeftAlone."""
         async for row in self.table.scan(without=APP):
             try:
                 yield Stored(record_of_row(row), row)
-            except LeftAlone as newer:
-                newer.place = row.partition, row.key
-                yield newer
+            except LeftAlone as left_alone:
+                left_alone.place = row.partition, row.key
+                yield left_alone
 
     # -- images: one row each
 
-    async def image(self, image: str) -> "StoredImage":
-        """What is remembered of an image: an empty record where there is no row. Raises NewerRow."""
+    async def image(self, image: str) -> StoredImage:
+        """What is remembered of an image: an empty record where there is no row. Raises LeftAlone."""
         row = await self.table.get(APP, image_key(image))
         return StoredImage(image_of_row(row) if row else ImageRecord(image), row)
 
-    async def put_image(self, stored: "StoredImage", record: ImageRecord) -> "StoredImage | None":
+    async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
         columns = image_columns(record)
         if stored.row:
@@ -104,12 +104,12 @@ class Ledger:
     # -- the app's own rows
 
     async def paused(self) -> str:
-        """Why a person paused the app (docs/stop.md); "" when nobody did."""
+        """Why a person paused the app (docs/stop.md); "" while it is not paused."""
         row = await self.table.get(APP, "pause")
         return str(row.columns.get("reason") or "no reason given") if row else ""
 
     async def first_deployment(self, now: datetime) -> datetime:
-        """The time written by whoever came first; never moved by a later deployment."""
+        """The first writer's timestamp; a later deployment does not change it."""
         row = await self.table.get(APP, "first-deployment")
         if row is None:
             await self.table.insert(APP, "first-deployment", {"v": VERSION, "at": now.isoformat()})
@@ -138,20 +138,69 @@ class Ledger:
             return {}
 
     async def remember(self, name: str, note: dict[str, str]) -> None:
-        """Replaces a note. Losing a race for it loses nothing: the winner wrote the same."""
+        """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
         columns = {"v": VERSION, "note": json.dumps(note)}
         row = await self.table.get(APP, name)
         await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
 
 
+class LedgerView(Ledger):
+    """The ledger as one sweep knows it: read once, then kept true by the sweep's own writes.
+
+    `rows` are the machines' rows; `left_alone` those that must not be written, by PartitionKey and RowKey. A row that
+    another writer changed first is read again.
+    """
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.rows: dict[MachineId, Stored] = {}
+        self.left_alone: dict[tuple[str, str], LeftAlone] = {}
+
+    async def load(self) -> None:
+        """Reads every row: the table is as small as the work."""
+        async for item in self.all():
+            if isinstance(item, LeftAlone):
+                self.left_alone[item.place] = item
+            else:
+                self.rows[item.record.machine] = item
+
+    async def insert(self, record: Record) -> Stored | None:
+        stored = await super().insert(record)
+        await self._note(record.machine, stored)
+        return stored
+
+    async def replace(self, stored: Stored, record: Record) -> Stored | None:
+        written = await super().replace(stored, record)
+        await self._note(record.machine, written)
+        return written
+
+    async def delete(self, stored: Stored) -> bool:
+        deleted = await super().delete(stored)
+        if deleted:
+            self.rows.pop(stored.record.machine, None)
+        else:
+            await self._note(stored.record.machine, None)
+        return deleted
+
+    async def _note(self, machine: MachineId, written: Stored | None) -> None:
+        try:
+            now = written or await self.read(machine)
+        except LeftAlone as left_alone:
+            self.left_alone[place_of(machine)], now = left_alone, None
+        if now:
+            self.rows[machine] = now
+        else:
+            self.rows.pop(machine, None)
+
+
 class SweepLease:
-    """The right of one sweep to hand out work. Renewed before every batch; useless 60 s before it expires."""
+    """The right of one sweep to dispatch. Renewed before every batch; useless 60 s before it expires."""
 
     def __init__(self, table: Table, row: Row, holder: str) -> None:
         self._table, self._row, self._holder = table, row, holder
 
     async def renew(self, now: datetime) -> bool:
-        """False: too late, or another sweep has it; nothing more may be handed out."""
+        """False: too late, or another sweep has it; nothing more may be dispatched."""
         if now >= datetime.fromisoformat(str(self._row.columns["until"])) - STOP_BEFORE_EXPIRY:
             return False
         return await self._write(now + SWEEP_LEASE)

@@ -1,48 +1,55 @@
 """How a record becomes a row of the table and a row a record again: flat columns that a person can read.
 
 Rows carry a version; a newer one than this app knows is never written, only reported, so that going back to an older
-app is safe.
+app is safe. Columns are never renamed: rows that an older app wrote are still read.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from functions.cloud.tables import Row
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState, is_count
-from functions.model.record import Record
-from functions.model.state import Cause, OperationKind, Phase
+from functions.model.record import UNKNOWN_DURATION, Ending, Flight, Record
+from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import quoted
 
 VERSION = 1
-
-
-_MAX_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole move
-
-
+_MAX_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole write
 _MAX_NUMBER = 2**31 - 1
-
-
 _MAX_LIMIT = timedelta(days=400)
-
-
 # What reading a column raises that holds something else than this module wrote.
 UNREADABLE = (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError)
+# Columns that have kept their name while their field was renamed.
+_COLUMN_OF = {"checks": "looks", "at": "ended_at", "when": "not_before"}
+
+
+class Why(StrEnum):
+    """Why a row is left alone."""
+
+    NEWER = "newer"  # of a version this app does not know
+    UNREADABLE = "unreadable"  # a column holds something else than this app writes
+    FOREIGN = "foreign"  # it says that it is another machine's or image's row
 
 
 class LeftAlone(Exception):
-    """A row to leave alone: of a version this app does not know, or not one of its own at all.
+    """A row that is never written, only reported; the text names it and says what would be right.
 
     `record` is what this app understands of it, to count the slot it may hold and for nothing else.
     """
 
-    record: Record | None = None
-    place: tuple[str, str] = ("", "")  # its PartitionKey and RowKey, when it is one of many
+    def __init__(self, why: Why, text: str) -> None:
+        super().__init__(text)
+        self.why = why
+        self.record: Record | None = None
+        self.place = ("", "")  # its PartitionKey and RowKey, when it is one of many
+        self.machine: MachineId | None = None  # whose row was asked for
 
 
 def row_key(machine: MachineId) -> str:
@@ -56,65 +63,27 @@ def place_of(machine: MachineId) -> tuple[str, str]:
 
 
 def image_key(image: str) -> str:
+    """RowKey of an image's row."""
     return f"image-{hashlib.sha256(image.encode()).hexdigest()[:24]}"
 
 
-def image_columns(record: ImageRecord) -> dict[str, Any]:
-    rings = {
-        str(ring): [tally.succeeded, tally.failed, tally.last.isoformat() if tally.last else ""]
-        for ring, tally in record.rings.items()
-    }
-    columns = {
-        "v": VERSION,
-        "image": record.image,
-        "opened": record.opened.isoformat() if record.opened else "",
-        "canaries": record.canaries,
-        "proved": record.proved.isoformat() if record.proved else "",
-        "rings": json.dumps(rings),
-        "failures": ",".join(at.isoformat() for at in record.failures),
-        "counted": ",".join(record.counted),
-        "opening": record.opening,
-        "opened_because": record.opened_because,
-        "closed": record.closed,
-    }
-    return {name: value for name, value in columns.items() if value != ""}
-
-
-def image_of_row(row: Row) -> ImageRecord:
-    try:
-        return _read_image(row)
-    except UNREADABLE as error:
-        raise _unreadable("an image's row", row, error) from None
-
-
-def _read_image(row: Row) -> ImageRecord:
-    columns = row.columns
-    _check_version("an image's row", columns)
-    if row.key != image_key(str(columns["image"])):
-        raise ValueError
-    rings = json.loads(columns.get("rings", "{}"))
-    return ImageRecord(
-        image=str(columns["image"]),
-        opened=_time(columns.get("opened")),
-        canaries=_number(columns.get("canaries", 0)),
-        proved=_time(columns.get("proved")),
-        rings={_number(ring): Tally(_number(ok), _number(bad), _time(last)) for ring, (ok, bad, last) in rings.items()},
-        failures=tuple(_moment(at) for at in str(columns.get("failures", "")).split(",") if at),
-        counted=tuple(part for part in str(columns.get("counted", "")).split(",") if part),
-        opening=str(columns.get("opening", "")),
-        opened_because=str(columns.get("opened_because", "")),
-        closed=str(columns.get("closed", "")),
-    )
+# -- a machine's row
 
 
 def columns_of(record: Record) -> dict[str, Any]:
-    """Flat columns that a person can read in a storage explorer; empty ones are left out."""
-    columns: dict[str, Any] = {"v": VERSION}
-    for item in fields(record):
-        value = getattr(record, item.name)
-        if value not in (None, "", ()):
-            columns[item.name] = _to_column(value)
+    """Flat columns; empty ones are left out."""
+    wait = record.hold or (record.ending.trouble if record.ending else None)
+    columns = {"v": VERSION, "limit": UNKNOWN_DURATION.total_seconds()}
+    for part in (record, record.flight, record.ending, wait):
+        columns |= _written(part) if part else {}
     return columns
+
+
+def _written(part: Record | Flight | Ending | Wait) -> dict[str, Any]:
+    values = {_COLUMN_OF.get(item.name, item.name): getattr(part, item.name) for item in fields(part)}
+    nested = (Flight, Ending, Wait)
+    kept = {name: value for name, value in values.items() if not isinstance(value, nested)}
+    return {name: _to_column(value) for name, value in kept.items() if value not in (None, "", ())}
 
 
 def _to_column(value: object) -> Any:
@@ -141,71 +110,213 @@ def _to_column(value: object) -> Any:
 
 
 def record_of_row(row: Row) -> Record:
+    """The record of a machine's row. Raises LeftAlone."""
     try:
-        _check_version("a ledger row", row.columns)
-        return _read(row)
-    except LeftAlone as newer:
-        with suppress(*UNREADABLE):
-            newer.record = _read(row)
+        check_version("a ledger row", row.columns)
+        return _record(row)
+    except LeftAlone as left_alone:
+        with suppress(*UNREADABLE, LeftAlone):
+            left_alone.record = _record(row)
         raise
     except UNREADABLE as error:
-        raise _unreadable("a ledger row", row, error) from None
+        raise unreadable("a ledger row", row, error) from None
 
 
-def _unreadable(what: str, row: Row, error: Exception) -> LeftAlone:
-    place = f"PartitionKey {quoted(row.partition)}, RowKey {quoted(row.key)}"
-    return LeftAlone(f"{what} cannot be read ({place}): {type(error).__name__}; correct or delete it")
-
-
-def _check_version(what: str, columns: Mapping[str, Any]) -> None:
-    if (version := _number(columns.get("v", 0))) > VERSION:
-        raise LeftAlone(f"{what} has version {version}; this app knows {VERSION}")
-
-
-def app_time(row: Row, column: str) -> datetime:
-    """A time of one of the app's own rows. Raises NewerRow."""
-    try:
-        _check_version("a row of the app", row.columns)
-        return _moment(row.columns[column])
-    except UNREADABLE as error:
-        raise _unreadable("a row of the app", row, error) from None
-
-
-def _read(row: Row) -> Record:
-    columns = row.columns
-    machine = MachineId.parse(columns["machine"])
-    if (row.partition, row.key) != (machine.subscription, row_key(machine)):
-        raise ValueError  # of another machine: whoever holds the claim of one must not reach the other
-    plain: dict[str, Any] = {name: str(columns.get(name, "")) for name in _TEXTS}
-    plain |= {name: _time(columns.get(name)) for name in _TIMES}
-    plain |= {name: _number(columns.get(name, 0)) for name in _NUMBERS}
+def _record(row: Row) -> Record:
+    read = _Columns(row.columns)
+    machine = MachineId.parse(row.columns["machine"])
+    if (row.partition, row.key) != place_of(machine):  # else the claim of one machine could reach another
+        raise LeftAlone(Why.FOREIGN, f"a ledger row is of another machine ({_place(row)}); delete it")
+    phase = Phase(row.columns["phase"])
+    wait = _wait(read)
     return Record(
         machine=machine,
-        phase=Phase(columns["phase"]),
-        kind=OperationKind(columns["kind"]),
-        due_at=_moment(columns["due_at"]),
-        sent=bool(columns.get("sent", False)),
-        ring=_number(columns.get("ring", LAST_RING)),
-        at_fault=bool(columns.get("at_fault", False)),
-        neutral=bool(columns.get("neutral", False)),
-        verdict=_verdict(columns.get("verdict")),
-        known_operations=tuple(part for part in str(columns.get("known_operations", "")).split(",") if part),
-        limit=_limit(columns["limit"]),
-        cause=Cause(columns.get("cause", Cause.TRANSIENT)),
-        **plain,
+        phase=phase,
+        kind=OperationKind(row.columns["kind"]),
+        token=read.text("token"),
+        vm_id=read.text("vm_id"),
+        image=read.text("image"),
+        region=read.text("region"),
+        due_at=_moment(row.columns["due_at"]),
+        ring=_number(row.columns.get("ring", LAST_RING)),
+        group=read.text("group"),
+        availability_set=read.text("availability_set"),
+        created=read.time("created"),
+        sent=read.flag("sent"),
+        checks=read.number("looks"),
+        verdict=_assessment(row.columns.get("verdict")),
+        unanswered=read.number("unanswered"),
+        attempts=read.number("attempts"),
+        flight=_flight(read),
+        ending=_ending(read, wait if phase is Phase.ENDED and wait.reason else None),
+        hold=wait if phase is Phase.HELD else None,
     )
 
 
-_TEXTS = (
-    "token", "vm_id", "image", "region", "operation_id", "operation_url", "outcome", "state", "reason", "remedy",
-    "group", "availability_set", "os", "agent",
-)  # fmt: skip
+def _flight(read: "_Columns") -> Flight | None:
+    begun_at, started_at, operation_id = read.time("begun_at"), read.time("started_at"), read.text("operation_id")
+    if not (begun_at or started_at or operation_id):
+        return None
+    return Flight(
+        begun_at=begun_at or started_at or _moment(read.columns["due_at"]),
+        limit=_limit(read.columns["limit"]),
+        known_operations=read.texts("known_operations"),
+        os=read.text("os"),
+        agent=read.text("agent"),
+        operation_id=operation_id,
+        operation_url=read.text("operation_url"),
+        started_at=started_at,
+    )
 
 
-_NUMBERS = ("looks", "unanswered", "attempts")
+def _ending(read: "_Columns", trouble: Wait | None) -> Ending | None:
+    at, outcome = read.time("ended_at"), read.text("outcome")
+    if not (at or outcome):
+        return None
+    return Ending(
+        outcome=outcome,
+        at=at or _moment(read.columns["due_at"]),
+        at_fault=read.flag("at_fault"),
+        neutral=read.flag("neutral"),
+        trouble=trouble,
+    )
 
 
-_TIMES = ("begun_at", "started_at", "ended_at", "not_before", "created")
+def _wait(read: "_Columns") -> Wait:
+    return Wait(
+        state=_state(read.text("state")),
+        reason=read.text("reason"),
+        remedy=read.text("remedy"),
+        when=read.time("not_before"),
+        cause=Cause(read.columns.get("cause", Cause.TRANSIENT)),
+    )
+
+
+def _state(text: str) -> State:
+    """The state of a hold: none means released; one that a later app wrote is a hold like any other."""
+    if not text:
+        return State.DUE
+    return State(text) if text in set(State) else State.HELD
+
+
+def _assessment(text: Any) -> PatchAssessment | None:
+    if not text:
+        return None
+    content = json.loads(text)
+    if not all(map(is_count, content["counts"].values())):
+        raise ValueError
+    return PatchAssessment(
+        state=SupportState(content["state"]),
+        assessment_id=str(content["assessment_id"]),
+        assessed=_time(content["assessed"]),
+        status=str(content["status"]),
+        counts=content["counts"],
+        reboot_pending=content["reboot_pending"] is True,
+    )
+
+
+# -- an image's row
+
+
+def image_columns(record: ImageRecord) -> dict[str, Any]:
+    """Flat columns; empty ones are left out."""
+    rings = {
+        str(ring): [tally.succeeded, tally.failed, tally.last.isoformat() if tally.last else ""]
+        for ring, tally in record.rings.items()
+    }
+    columns = {
+        "v": VERSION,
+        "image": record.image,
+        "opened": record.opened.isoformat() if record.opened else "",
+        "canaries": record.canaries,
+        "proved": record.proved.isoformat() if record.proved else "",
+        "rings": json.dumps(rings),
+        "failures": ",".join(at.isoformat() for at in record.failures),
+        "counted": ",".join(record.counted),
+        "opening": record.opening,
+        "opened_because": record.opened_because,
+        "closed": record.closed,
+    }
+    return {name: value for name, value in columns.items() if value != ""}
+
+
+def image_of_row(row: Row) -> ImageRecord:
+    """The record of an image's row. Raises LeftAlone."""
+    try:
+        check_version("an image's row", row.columns)
+        return _image_record(row)
+    except UNREADABLE as error:
+        raise unreadable("an image's row", row, error) from None
+
+
+def _image_record(row: Row) -> ImageRecord:
+    read = _Columns(row.columns)
+    image = str(row.columns["image"])
+    if row.key != image_key(image):
+        raise LeftAlone(Why.FOREIGN, f"an image's row is of another image ({_place(row)}); delete it")
+    rings = json.loads(row.columns.get("rings", "{}"))
+    return ImageRecord(
+        image=image,
+        opened=read.time("opened"),
+        canaries=read.number("canaries"),
+        proved=read.time("proved"),
+        rings={_number(ring): Tally(_number(ok), _number(bad), _time(last)) for ring, (ok, bad, last) in rings.items()},
+        failures=tuple(_moment(at) for at in read.texts("failures")),
+        counted=read.texts("counted"),
+        opening=read.text("opening"),
+        opened_because=read.text("opened_because"),
+        closed=read.text("closed"),
+    )
+
+
+# -- columns
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a row, each read as what it should be; an absent one is empty. Raises one of UNREADABLE."""
+
+    columns: Mapping[str, Any]
+
+    def text(self, name: str) -> str:
+        return str(self.columns.get(name, ""))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(part for part in self.text(name).split(",") if part)
+
+    def number(self, name: str) -> int:
+        return _number(self.columns.get(name, 0))
+
+    def flag(self, name: str) -> bool:
+        return bool(self.columns.get(name, False))
+
+    def time(self, name: str) -> datetime | None:
+        return _time(self.columns.get(name))
+
+
+def check_version(what: str, columns: Mapping[str, Any]) -> None:
+    """Raises LeftAlone for a version that this app does not know."""
+    if (version := _number(columns.get("v", 0))) > VERSION:
+        raise LeftAlone(Why.NEWER, f"{what} has version {version}; this app knows {VERSION}")
+
+
+def unreadable(what: str, row: Row, error: Exception) -> LeftAlone:
+    """The LeftAlone of a row whose columns cannot be read."""
+    text = f"{what} cannot be read ({_place(row)}): {type(error).__name__}; correct or delete it"
+    return LeftAlone(Why.UNREADABLE, text)
+
+
+def app_time(row: Row, column: str) -> datetime:
+    """A time of one of the app's own rows. Raises LeftAlone."""
+    try:
+        check_version("a row of the app", row.columns)
+        return _moment(row.columns[column])
+    except UNREADABLE as error:
+        raise unreadable("a row of the app", row, error) from None
+
+
+def _place(row: Row) -> str:
+    return f"PartitionKey {quoted(row.partition)}, RowKey {quoted(row.key)}"
 
 
 def _time(value: Any) -> datetime | None:
@@ -232,19 +343,3 @@ def _limit(value: Any) -> timedelta:
     if not timedelta(0) <= limit <= _MAX_LIMIT:
         raise ValueError
     return limit
-
-
-def _verdict(text: Any) -> PatchAssessment | None:
-    if not text:
-        return None
-    content = json.loads(text)
-    if not all(map(is_count, content["counts"].values())):
-        raise ValueError
-    return PatchAssessment(
-        state=SupportState(content["state"]),
-        assessment_id=str(content["assessment_id"]),
-        assessed=_time(content["assessed"]),
-        status=str(content["status"]),
-        counts=content["counts"],
-        reboot_pending=content["reboot_pending"] is True,
-    )

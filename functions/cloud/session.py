@@ -26,8 +26,7 @@ READ_SECONDS = 40
 
 
 class Session:
-    """What the services share: credential, transport, and the bound on calls under way. One per process and event loop.
-    """
+    """What the clients share: credential, transport, and the bound on parallel calls. One per event loop."""
 
     def __init__(
         self, settings: Settings, clock: Callable[[], datetime], *, credential: Any = None, transport: Any = None

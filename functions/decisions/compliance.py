@@ -13,7 +13,7 @@ from functions.model.machine import Machine, SupportState
 class Compliance(StrEnum):
     WITHIN = "within"
     LATE = "late"
-    UNKNOWN = "unknown"  # no assessment that counted anything: nobody can say
+    UNKNOWN = "unknown"  # no assessment has counted anything
 
 
 def compliance(

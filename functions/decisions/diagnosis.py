@@ -45,7 +45,7 @@ _CONFLICT = Meaning(Cause.CONFLICT, "another operation is running on the machine
 _POWER = Meaning(Cause.CONFLICT, "its power state is changing")
 
 
-_OFF = Meaning(Cause.OWNER, "the machine is not running", "Start the machine; it is looked at when it starts.")
+_OFF = Meaning(Cause.OWNER, "the machine is not running", "Start the machine; it is checked when it starts.")
 
 
 _BLOCKED = Meaning(
@@ -165,7 +165,7 @@ _SUPERSEDED = Meaning(
 _NO_ANSWER = Meaning(
     Cause.OWNER,
     "the machine is off or its agent does not answer",
-    "Check power and VM agent. If it was made anew under an old name, wait eight hours.",
+    "Check power and VM agent. If the VM was re-created under the same name, wait eight hours.",
 )
 
 
@@ -177,8 +177,8 @@ _FORBIDDEN = Meaning(
 )
 
 
-# Reported for machines that came back well, too: not the patches' fault before the machine itself was looked at.
-_REBOOT = Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that it came back; look at its boot log.")
+# Reported for machines that came back well, too: not the patches' fault before the machine itself was checked.
+_REBOOT = Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that it came back; read its boot log.")
 
 
 _SOME_FAILED = Meaning(
@@ -227,7 +227,7 @@ _GUEST = Meaning(
 
 
 # How an operation that ran may end badly. Matched against the codes and messages of its error and details, the most
-# telling first: OPERATION_FAILED often stands beside another one. Left out, because nobody published what it reads:
+# telling first: OPERATION_FAILED often stands beside another one. Left out, because its text is not published:
 # the refusal of Red Hat Enterprise Linux 10; its support state says the same.
 OUTCOMES: tuple[Signal, ...] = (
     Signal(None, "", "newer_operation_superseded", _SUPERSEDED),
@@ -271,22 +271,22 @@ def meaning_of_outcome(
 ) -> Meaning | None:
     """Why an operation that ended did not do its work; None when it did. Failures hide behind Succeeded too.
 
-    `result` is the whole of what an installation left, where it is known: some ends are told by its fields alone.
+    `result` is the whole of what an installation left, where it is known: some failures are visible only in its fields.
     """
     codes, messages = real_errors(error)
     text = " ".join((*codes, *messages))
     for signal in OUTCOMES:
         if text.strip() and signal.matches(0, codes, text):
             return signal.meaning
-    if told := _told_by_fields(status, result or {}):
-        return told
+    if meaning := _meaning_of_fields(status, result or {}):
+        return meaning
     if status.lower() in ("succeeded", "completedwithwarnings"):
         return None
     remedy = "Read the patch extension's log on the machine."
     return Meaning(Cause.TRANSIENT, f"it ended {status}", remedy, patches=status.lower() == "failed")
 
 
-def _told_by_fields(status: str, result: Mapping[str, Any]) -> Meaning | None:
+def _meaning_of_fields(status: str, result: Mapping[str, Any]) -> Meaning | None:
     failed = result.get("failedPatchCount")
     if status.lower() == "failed" and isinstance(failed, int) and failed > 0:
         return _SOME_FAILED

@@ -31,7 +31,7 @@ _WINDOWS_CLIENT = re.compile(r"windows (10|11)\b.*", re.IGNORECASE)
 
 
 def foreign_manager(machine: Machine) -> str:
-    """Who manages the machine, as a reason; "" when nobody else does."""
+    """Who manages the machine, as a reason; "" when no other service does."""
     group = machine.group
     if machine.managed_by or (group and group.managed_by):
         return "another Azure resource manages the machine (managedBy)"

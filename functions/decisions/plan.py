@@ -35,8 +35,8 @@ BURST_SHARE = 0.5
 FILL_TIME = timedelta(minutes=BUCKET_CAPACITY / TOKENS_PER_MINUTE)  # an empty bucket is full after this long
 
 
-# How far ahead one sweep hands out: longer than from one sweep to the next, so that the queue does not run dry when
-# the next one comes late or has much to settle first.
+# How far ahead one sweep dispatches: longer than from one sweep to the next, so that the queue does not run dry when
+# the next one is late or has much to track first.
 HORIZON = timedelta(minutes=7)
 
 
@@ -83,7 +83,7 @@ class Fleet:
 
 @dataclass(frozen=True)
 class Plan:
-    """The hand-outs in order, why each other due machine waits, and the rounds that these hand-outs open."""
+    """The dispatches in order, why each other due machine waits, and the rollouts that these dispatches open."""
 
     dispatches: Sequence[Dispatch]
     waits: Mapping[MachineId, Step]
@@ -105,14 +105,16 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
         step = limits.objection(item) if item.kind is OperationKind.INSTALL else None
         delay = None if step else pace.next_delay(item.machine.quota_key)
         if delay is None:
-            reason = "the quota of patch calls of its subscription and region is spoken for"
+            reason = "the quota of patch calls of its subscription and region is fully allocated"
             waits[item.machine.id] = step or Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
             continue
         if item.kind is OperationKind.INSTALL:
             limits.take(item)
         dispatches.append(Dispatch(item.machine.id, item, delay))
     handed = {
-        item.candidate.machine.image.key for item in dispatches if item.candidate and item.candidate.kind == "install"
+        item.candidate.machine.image.key
+        for item in dispatches
+        if item.candidate and item.candidate.kind is OperationKind.INSTALL
     }
     return Plan(dispatches, waits, {image: record for image, record in opened.items() if image in handed})
 
@@ -130,7 +132,7 @@ def waits_to_be_sent(record: Record, now: datetime) -> bool:
 def _admit(
     candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", settings: Settings, now: datetime
 ) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
-    """The installations that their images' rounds let go now, the waits of the others, and the rounds."""
+    """The installations that their images' rollouts admit now, the waits of the others, and the rollouts."""
     by_image: dict[str, list[Candidate]] = {}
     admitted: list[Candidate] = []
     waits: dict[MachineId, Step] = {}
@@ -151,7 +153,7 @@ def _admit(
             for row in fleet.rows
             if row.kind is OperationKind.INSTALL and row.image == image and row.may_be_rebooting
         ]
-        admission = rollout.admit(record, [item.installable for item in group], running, settings, now)
+        admission = rollout.admit(record, [item.installable for item in group], running, settings=settings, now=now)
         by_id = {item.machine.id: item for item in group}
         admitted += [by_id[machine] for machine in admission.admitted]
         waits |= admission.waits
@@ -167,23 +169,27 @@ class _Limits:
         rows = [row for row in installs if row.in_flight]
         self._fleet = installations_in_flight(fleet.rows)
         self._images = Counter(row.image for row in rows)
-        # A neighbour that has not come back from its reboot yet is still away: only settled it makes room.
-        away = [row for row in installs if row.may_be_rebooting]
-        self._sets = Counter(row.availability_set for row in away)
-        self._groups = Counter((row.machine.subscription, row.group) for row in away)
+        # A neighbour that may be rebooting keeps its slot: it frees it once its outcome is recorded.
+        rebooting = [row for row in installs if row.may_be_rebooting]
+        self._sets = Counter(row.availability_set for row in rebooting)
+        self._groups = Counter((row.machine.subscription, row.group) for row in rebooting)
 
     def neighbour_objection(self, item: Candidate) -> Step | None:
         """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
         machine = item.machine
         if machine.availability_set and self._sets[machine.availability_set]:
             return Wait(
-                State.WAITING_FOR_GROUP, "another machine of its availability set is at work", cause=Cause.TRANSIENT
+                State.WAITING_FOR_GROUP,
+                "another machine of its availability set is being patched",
+                cause=Cause.TRANSIENT,
             )
         group = (machine.id.subscription, item.overrides.group)
         if not group[1]:
             return None
         if self._groups[group]:
-            return Wait(State.WAITING_FOR_GROUP, f"another member of {group[1]} is at work", cause=Cause.TRANSIENT)
+            return Wait(
+                State.WAITING_FOR_GROUP, f"another member of {group[1]} is being patched", cause=Cause.TRANSIENT
+            )
         if trouble := self._troubled.get(group):
             remedy = f"Start or repair {trouble}, or take it out of the group."
             return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
@@ -237,7 +243,7 @@ class _RateBudget:
 
 
 def _spends(record: Record, now: datetime) -> bool:
-    """Whether this row's last call is young enough to be missing in its bucket, or was not to be had at all."""
+    """Whether this row's last call is recent enough to be missing in its bucket, or was refused by it."""
     unsent = record.phase is Phase.QUEUED and not record.sent
     return unsent or (record.begun_at is not None and now - record.begun_at < FILL_TIME)
 

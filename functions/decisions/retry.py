@@ -24,7 +24,7 @@ UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine 
 
 
 def wait_after_no_verdict(unanswered: int, state: SupportState, settings: Settings, jitter: float) -> timedelta:
-    """How long to wait after an assessment without a verdict: growing to a day; weekly once null is no news."""
+    """How long to wait after an assessment without a verdict: growing to a day; weekly after the third."""
     if unanswered >= UNANSWERED_LIMIT and state is not SupportState.UNABLE_TO_DETERMINE:
         return A_WEEK
     return backoff(settings.first_retry, unanswered, jitter)

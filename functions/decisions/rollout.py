@@ -34,6 +34,17 @@ class Installable:
 
 
 @dataclass(frozen=True)
+class Result:
+    """What one installation proves about its image."""
+
+    operation_id: str
+    machine: MachineId
+    ring: int
+    begun: datetime
+    problem: str  # what was wrong with it or its machine; "" nothing
+
+
+@dataclass(frozen=True)
 class Admission:
     """Who may go now, in order, and why each of the others waits."""
 
@@ -42,7 +53,7 @@ class Admission:
 
 
 def current(record: ImageRecord, settings: Settings, now: datetime) -> ImageRecord:
-    """The record with a round that holds now: the one it has, or a new one. Failures and the breaker carry over."""
+    """The record with a rollout that is open now: the one it has, or a new one. Failures and the breaker carry over."""
     if record.opened is not None and now < record.opened + settings.round_length:
         return record
     return replace(record, opened=now, canaries=0, proved=None, rings={})
@@ -52,92 +63,96 @@ def admit(
     record: ImageRecord,
     candidates: Iterable[Installable],
     in_flight: Iterable[Installable],
+    *,
     settings: Settings,
     now: datetime,
 ) -> Admission:
-    """Which of the installable machines of one image may go now. `record` is of the current round."""
+    """Which of the installable machines of one image may go now. `record` is of the current rollout."""
     ordered = sorted(candidates, key=lambda item: (item.ring, str(item.machine)))
     running = list(in_flight)
     if record.breaker_open:
         return Admission((), {item.machine: breaker_wait(record) for item in ordered})
     if record.canaries < settings.canaries:
-        return _canaries(record, ordered, running, settings)
-    return _waves(record, ordered, running, settings, now)
+        return _canaries(record, ordered, running, settings=settings)
+    return _waves(record, ordered, running, settings=settings, now=now)
 
 
-def record_result(
-    record: ImageRecord,
-    operation_id: str,
-    machine: MachineId,
-    ring: int,
-    begun: datetime,
-    problem: str,
-    settings: Settings,
-    now: datetime,
-) -> ImageRecord:
-    """An installation of the image came to its end; `problem` says what was wrong with it or its machine, "" nothing.
+def record_result(record: ImageRecord, result: Result, settings: Settings, *, now: datetime) -> ImageRecord:
+    """The record once an installation of the image has ended.
 
-    One begun before the round opened proves nothing about the round, but its failure counts for the breaker.
+    One begun before the rollout opened proves nothing about the rollout, but its failure counts for the breaker.
     """
-    if operation_id in record.counted:
+    if result.operation_id in record.counted:
         return record
-    record = replace(record, counted=(*record.counted[1 - COUNTED :], operation_id))
-    in_round = record.opened is not None and begun >= record.opened
-    canary = in_round and record.canaries < settings.canaries
-    if in_round:
-        tally = record.rings.get(ring, Tally())
+    problem = result.problem
+    record = replace(record, counted=(*record.counted[1 - COUNTED :], result.operation_id))
+    in_rollout = record.opened is not None and result.begun >= record.opened
+    canary = in_rollout and record.canaries < settings.canaries
+    if in_rollout:
+        tally = record.rings.get(result.ring, Tally())
         tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now)
-        record = replace(record, rings={**record.rings, ring: tally})
+        record = replace(record, rings={**record.rings, result.ring: tally})
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
     since = now - settings.breaker.span
     record = replace(record, failures=(*(at for at in record.failures if at > since), now)[-FAILURES_KEPT:])
     if record.breaker_open or not (canary or len(record.failures) >= settings.breaker.failures):
         return record
-    why = f"its canary {machine.name}: {problem}" if canary else f"{len(record.failures)} failures, last {machine.name}"
+    name = result.machine.name
+    why = f"its canary {name}: {problem}" if canary else f"{len(record.failures)} failures, last {name}"
     return replace(record, opening=now.strftime("%Y%m%dT%H%M%S"), opened_because=why)
 
 
 def breaker_wait(record: ImageRecord) -> Wait:
     """The wait of every machine of an image whose breaker is open: why, and how to close this opening."""
     reason = f"installations of this image stopped (opening {record.opening}): {record.opened_because}"
-    remedy = f"Look at what failed, then close opening {record.opening} of this image (docs/stop.md)."
+    remedy = f"Find what failed, then close opening {record.opening} of this image (docs/stop.md)."
     return Wait(State.BREAKER_OPEN, reason, remedy, cause=Cause.TRANSIENT)  # closed, the next sweeps go on
 
 
+def objection(machine: Machine, record: ImageRecord, settings: Settings) -> Wait | None:
+    """Why the image forbids an installation of this machine now; None when it does not."""
+    return breaker_wait(record) if record.breaker_open else installed_in_rollout(machine, record, settings)
+
+
 def installed_in_rollout(machine: Machine, record: ImageRecord, settings: Settings) -> Wait | None:
-    """A machine is installed well once a round: newer patches have to be proved by the next round's canary first."""
+    """A machine is installed well once per rollout: the next rollout's canary proves newer patches first."""
     last = machine.installation
     if record.opened is None or not last or not last.succeeded or not last.started or last.started < record.opened:
         return None
     ends = record.opened + settings.round_length
     reason = (
-        f"installed in this round already ({format_utc(last.started)}); the next one opens after {format_utc(ends)}"
+        f"installed in this rollout already ({format_utc(last.started)}); the next one opens after {format_utc(ends)}"
     )
     return Wait(State.RECENTLY_PATCHED, reason, when=ends, cause=Cause.TRANSIENT)
 
 
 def _canaries(
-    record: ImageRecord, ordered: list[Installable], running: list[Installable], settings: Settings
+    record: ImageRecord, ordered: list[Installable], running: list[Installable], *, settings: Settings
 ) -> Admission:
-    """As many as still have to prove the round, the lowest ring first. One that went away is simply not in flight."""
+    """As many as still have to prove the rollout, the lowest ring first. One that is gone is not in flight."""
     free = max(settings.canaries - record.canaries - len(running), 0)
     chosen = tuple(item.machine for item in ordered[:free])
     names = ", ".join(machine.name for machine in (*(item.machine for item in running), *chosen)) or "none yet"
-    wait = Wait(State.WAITING_FOR_CANARY, f"the round's canary goes first: {names}", cause=Cause.TRANSIENT)
+    wait = Wait(State.WAITING_FOR_CANARY, f"the rollout's canary goes first: {names}", cause=Cause.TRANSIENT)
     return Admission(chosen, {item.machine: wait for item in ordered[free:]})
 
 
 def _waves(
-    record: ImageRecord, ordered: list[Installable], running: list[Installable], settings: Settings, now: datetime
+    record: ImageRecord,
+    ordered: list[Installable],
+    running: list[Installable],
+    *,
+    settings: Settings,
+    now: datetime,
 ) -> Admission:
-    """A ring opens when all before it are settled, above the success bar, and baked."""
+    """A ring opens when the results of all before it are recorded, above the success bar, and baked."""
     admitted: list[MachineId] = []
     waits: dict[MachineId, Step] = {}
-    unsettled = sorted({item.ring for item in (*ordered, *running)})
+    open_rings = sorted({item.ring for item in (*ordered, *running)})
     for item in ordered:
-        before = [ring for ring in unsettled if ring < item.ring]
-        if step := _ring_wait(record, item.ring, before, settings, now):
+        before = [ring for ring in open_rings if ring < item.ring]
+        if step := _ring_wait(record, item.ring, before, settings=settings, now=now):
             waits[item.machine] = step
         else:
             admitted.append(item.machine)
@@ -145,15 +160,15 @@ def _waves(
 
 
 def _ring_wait(
-    record: ImageRecord, ring: int, unsettled_before: list[int], settings: Settings, now: datetime
+    record: ImageRecord, ring: int, open_before: list[int], *, settings: Settings, now: datetime
 ) -> Step | None:
-    if unsettled_before:
-        return Wait(State.WAITING_FOR_RING, f"ring {ring_name(unsettled_before[0])} goes first", cause=Cause.TRANSIENT)
+    if open_before:
+        return Wait(State.WAITING_FOR_RING, f"ring {ring_name(open_before[0])} goes first", cause=Cause.TRANSIENT)
     lower = [tally for number, tally in record.rings.items() if number < ring]
     succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
     if failed and 100 * succeeded < settings.success_percent * (succeeded + failed):
         reason = f"only {succeeded} of {succeeded + failed} installations before its ring succeeded"
-        remedy = "Look at what failed; a new round opens when this one ends."
+        remedy = "Find what failed; a new rollout opens when this one ends."
         return Wait(State.WAITING_FOR_RING, reason, remedy)
     proof = max(filter(None, [record.proved, *(tally.last for tally in lower)]), default=None)
     if proof is not None and now < proof + settings.bake:

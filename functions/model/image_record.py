@@ -10,24 +10,24 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Tally:
-    """How the installations of one ring of a round ended."""
+    """How the installations of one ring of a rollout ended."""
 
     succeeded: int = 0
     failed: int = 0
-    last: datetime | None = None  # when the last of them was settled
+    last: datetime | None = None  # when the last result was recorded
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """What is remembered of an image. `opened` is the round's start and patch cut-off; None before the first round."""
+    """What is remembered of an image. `opened`: the rollout's start and patch cut-off; None before the first."""
 
     image: str
     opened: datetime | None = None
-    canaries: int = 0  # that succeeded and stayed healthy in this round
-    proved: datetime | None = None  # when the last of them was settled
-    rings: Mapping[int, Tally] = field(default_factory=dict)  # of this round
-    failures: tuple[datetime, ...] = ()  # over all rounds, as far back as the breaker looks
-    counted: tuple[str, ...] = ()  # the last operations counted here: a sweep that dies half way counts none twice
+    canaries: int = 0  # that succeeded and stayed healthy in this rollout
+    proved: datetime | None = None  # when the last of their results was recorded
+    rings: Mapping[int, Tally] = field(default_factory=dict)  # of this rollout
+    failures: tuple[datetime, ...] = ()  # over all rollouts, as far back as the breaker looks
+    counted: tuple[str, ...] = ()  # the last operations counted here: a sweep that is killed half-way counts none twice
     opening: str = ""  # the breaker's last opening: its id, which a person names to close it
     opened_because: str = ""
     closed: str = ""  # the opening that a person closed

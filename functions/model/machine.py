@@ -34,7 +34,7 @@ _KELVIN_SIGN = "\u212a"
 LAST_RING = 1000  # the ring of a machine without a patch-ring tag
 
 
-_MAX_PATCHES = 1_000_000  # of one class: more is no count
+_MAX_PATCHES = 1_000_000  # of one class: a larger number is not a count
 
 
 CLASSIFICATIONS = (
@@ -124,7 +124,7 @@ class MachineId:
         if match := _MACHINE_ID.fullmatch(_lowered(text)):
             return cls(match["subscription"], match["group"], match["name"])
         raise BadInput(
-            f"{quoted(text)} is no virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
+            f"{quoted(text)} is not a virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
             "/providers/Microsoft.Compute/virtualMachines/<name>"
         )
 
@@ -158,7 +158,7 @@ class Image:
 
 @dataclass(frozen=True)
 class PatchStatus:
-    """The newest assessment or installation as the instance view shows it (`patchStatus`), whoever started it."""
+    """The newest assessment or installation as the instance view shows it (`patchStatus`), ours or another's."""
 
     operation_id: str
     status: str  # as Azure writes it: InProgress, Succeeded, Failed, CompletedWithWarnings, Unknown
@@ -261,7 +261,7 @@ def group_id(text: object) -> str:
     """The lower-cased id of a resource group. Raises BadInput."""
     if _GROUP_ID.fullmatch(lowered := _lowered(text)):
         return lowered
-    raise BadInput(f"{quoted(text)} is no resource group id")
+    raise BadInput(f"{quoted(text)} is not a resource group id")
 
 
 def in_progress(status: str) -> bool:

@@ -7,43 +7,62 @@ Each transition takes a Record and returns the next one; none stores anything. c
 ETag, so the first of two concurrent writers wins. A machine at rest has no record.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from functions.model.machine import LAST_RING, Machine, MachineId, PatchAssessment
-from functions.model.state import OVERDUE, Cause, OperationKind, Phase
+from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 
-# A claim whose message never came to anything is free again this long after it was due. Longer than a message's five
-# attempts, which host.json spreads over 20 minutes.
+# A claim whose message never arrived is free again this long after it was due. Longer than a message's five attempts,
+# which host.json spreads over 20 minutes.
 CLAIM_LIFE = timedelta(hours=1)
-
-
-# A POST that has not left this soon after `begin` is abandoned: what was read before it is no longer fresh.
+# A POST that was not sent this soon after `begin` is abandoned: what was read before it is no longer fresh.
 SEND_WITHIN = timedelta(seconds=60)
-
-
-# Between the POST and its record the process may die. After this long the instance view shows what came of it.
+# Between the POST and its record the process may be killed. After this long the instance view shows the operation.
 ADOPT_AFTER = timedelta(minutes=15)
-
-
 # An operation still open this long after its own limit is overdue.
 OVERDUE_MARGIN = timedelta(hours=1)
-
-
 UNKNOWN_DURATION = timedelta(hours=4)
-
-
 # How long Graph may take to show an ended operation before the machine is held for it.
 GRAPH_PATIENCE = timedelta(hours=24)
-
-
-# A summary in progress that nobody has changed for this long is taken for abandoned.
+# An operation in progress that has not changed for this long is treated as abandoned.
 STALE_SUMMARY = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
+class Flight:
+    """The operation of a claim, from the last transition before its POST on."""
+
+    begun_at: datetime
+    limit: timedelta = UNKNOWN_DURATION  # the operation's own maximumDuration
+    known_operations: tuple[str, ...] = ()  # what the instance view showed before the POST
+    os: str = ""  # the guest as it was then, to find what failures have in common
+    agent: str = ""
+    operation_id: str = ""  # "": the POST's answer is not recorded
+    operation_url: str = ""  # carries a signature: never logged
+    started_at: datetime | None = None
+
+    @property
+    def ends_by(self) -> datetime:
+        """From here on the operation is overdue."""
+        return (self.started_at or self.begun_at) + self.limit + OVERDUE_MARGIN
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the operation ended."""
+
+    outcome: str  # as Azure writes it
+    at: datetime
+    at_fault: bool = False  # the patches or the image failed, not the machine's circumstances
+    neutral: bool = False  # proves nothing about the image: a reboot is still wanted, or a person interfered
+    trouble: Wait | None = None  # what a bad outcome means: the hold that follows once Graph shows the outcome
+
+
+@dataclass(frozen=True)
 class Record:
-    """One machine's row. Times are UTC; a field belongs to the phases named beside it."""
+    """One machine's row. Times are UTC."""
 
     machine: MachineId
     phase: Phase
@@ -52,33 +71,19 @@ class Record:
     vm_id: str
     image: str  # Image.key
     region: str
-    due_at: datetime  # queued
+    due_at: datetime  # when the claim's message is due
     ring: int = LAST_RING
     group: str = ""  # patch-group
     availability_set: str = ""
-    sent: bool = False  # queued: a message is under way; False: the sweep has to send one
-    looks: int = 0  # queued: how often the machine was found not ready yet
+    created: datetime | None = None  # the machine's creation
+    sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
+    checks: int = 0  # queued: how often the machine was found not ready yet
     verdict: PatchAssessment | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
-    known_operations: tuple[str, ...] = ()  # starting: what the instance view showed before the POST
-    begun_at: datetime | None = None  # starting
-    os: str = ""  # starting: the guest as it was then, to tell what failures have in common
-    agent: str = ""
-    created: datetime | None = None  # the machine's creation: how long it took to its first assessment and patches
-    operation_id: str = ""  # running, ended
-    operation_url: str = ""  # running; carries a signature: never logged
-    started_at: datetime | None = None  # running, ended
-    limit: timedelta = UNKNOWN_DURATION  # running: the operation's own maximumDuration
-    outcome: str = ""  # ended: as Azure writes it
-    ended_at: datetime | None = None  # ended
-    at_fault: bool = False  # ended: the patches or the image failed, not the machine's circumstances
-    neutral: bool = False  # ended: it proves nothing about the image: a reboot is still wanted, or somebody interfered
     unanswered: int = 0  # assessments that ended without a verdict, in a row
-    attempts: int = 0  # held: failures in a row
-    not_before: datetime | None = None  # held
-    cause: Cause = Cause.TRANSIENT  # held
-    state: str = ""  # held: a State of decision.py
-    reason: str = ""  # held
-    remedy: str = ""  # held
+    attempts: int = 0  # failures in a row
+    flight: Flight | None = None  # from starting on
+    ending: Ending | None = None  # from ended on
+    hold: Wait | None = None  # held: why, and until `when`
 
     @property
     def in_flight(self) -> bool:
@@ -86,32 +91,55 @@ class Record:
 
     @property
     def quota_key(self) -> tuple[str, str]:
+        """(subscription, region): the machines that share one quota of patch calls."""
         return self.machine.subscription, self.region
+
+    @property
+    def operation_id(self) -> str:
+        """The operation's id; "" while it is not known."""
+        return self.flight.operation_id if self.flight else ""
+
+    @property
+    def begun_at(self) -> datetime | None:
+        return self.flight.begun_at if self.flight else None
+
+    def log_fields(self) -> Mapping[str, MachineId | OperationKind]:
+        """What every log line about this row names."""
+        return {"machine": self.machine, "kind": self.kind}
 
     def same_machine(self, machine: Machine) -> bool:
         """Whether the machine is still the one, and of the image, that this row is about."""
         return self.vm_id == machine.vm_id and self.image == machine.image.key
 
     def younger_than(self, machine: Machine) -> bool:
-        """Whether this row is about a machine made after this one."""
+        """Whether this row is about a machine created after this one."""
         return bool(self.created and machine.created and self.created > machine.created)
+
+    def is_held(self, state: State) -> bool:
+        return self.hold is not None and self.hold.state is state
 
     def due_again(self, now: datetime) -> bool:
         """Held, and the time of the hold is over."""
-        return self.phase is Phase.HELD and self.not_before is not None and self.not_before <= now
+        return self.hold is not None and self.hold.when is not None and self.hold.when <= now
 
     def expired(self, now: datetime) -> bool:
-        """Queued, sent, and its message must have come and gone."""
+        """Queued, sent, and its message must have been delivered or lost."""
         return self.phase is Phase.QUEUED and self.sent and now >= self.due_at + CLAIM_LIFE
 
     def overdue(self, now: datetime) -> bool:
-        started = self.started_at or self.begun_at
-        return started is not None and now >= started + self.limit + OVERDUE_MARGIN
+        return self.flight is not None and now >= self.flight.ends_by
+
+    @property
+    def deadline(self) -> datetime:
+        """Until then an operation of this row may be under way, as far as the row says."""
+        if self.flight is None:
+            return self.due_at + UNKNOWN_DURATION + OVERDUE_MARGIN
+        return self.flight.begun_at + self.flight.limit + OVERDUE_MARGIN
 
     @property
     def may_be_rebooting(self) -> bool:
-        """Its machine may be rebooting: in flight, ended but not settled, or overdue. Neighbours must not go too."""
-        return self.in_flight or self.phase is Phase.ENDED or (self.phase is Phase.HELD and self.state == OVERDUE)
+        """In flight, ended but not visible in Graph yet, or overdue. Neighbours must not go too."""
+        return self.in_flight or self.phase is Phase.ENDED or self.is_held(State.OVERDUE)
 
 
 def claim(
@@ -142,71 +170,64 @@ def claim(
         availability_set=machine.availability_set,
         verdict=machine.verdict,
         created=machine.created,
-        looks=same.looks if same else 0,
+        checks=same.checks if same else 0,
         unanswered=same.unanswered if same else 0,
         attempts=same.attempts if same else 0,
     )
 
 
 def begin(record: Record, machine: Machine, limit: timedelta, now: datetime) -> Record:
-    """The last move before the POST: stores what the instance view shows, so that what comes after it can be told."""
-    return replace(
-        record,
-        phase=Phase.STARTING,
+    """The last transition before the POST: stores which operations the instance view shows, to tell ours from them."""
+    flight = Flight(
         begun_at=now,
         limit=limit,
-        known_operations=tuple(summary.operation_id for summary in machine.summaries),
-        vm_id=machine.vm_id,
-        image=machine.image.key,
+        known_operations=tuple(status.operation_id for status in machine.summaries),
         os=machine.os_name or machine.os_type,
         agent=machine.agent_version,
     )
+    return replace(record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None)
 
 
-def accepted(record: Record, operation_id: str, url: str, now: datetime) -> Record:
-    return replace(record, phase=Phase.RUNNING, operation_id=operation_id, operation_url=url, started_at=now)
+def accepted(record: Record, operation_id: str, url: str, started_at: datetime) -> Record:
+    """Azure has the operation."""
+    flight = record.flight or Flight(begun_at=started_at)
+    flight = replace(flight, operation_id=operation_id, operation_url=url, started_at=started_at)
+    return replace(record, phase=Phase.RUNNING, flight=flight, hold=None)
 
 
-def requeue(record: Record, token: str, due_at: datetime, *, sent: bool, looks: int = 0) -> Record:
-    """Back to queued under a fresh token: after a 429, a POST that never left, or for another look at the machine."""
+def requeue(record: Record, token: str, due_at: datetime, *, sent: bool, checks: int = 0) -> Record:
+    """Back to queued under a fresh token: after a 429, a POST that was never sent, or for another check."""
     return replace(
-        record, phase=Phase.QUEUED, token=token, due_at=due_at, sent=sent, looks=looks, begun_at=None,
-        known_operations=(),
-    )  # fmt: skip
-
-
-def end(record: Record, outcome: str, now: datetime, *, operation_id: str = "") -> Record:
-    return replace(
-        record,
-        phase=Phase.ENDED,
-        outcome=outcome,
-        ended_at=now,
-        operation_id=operation_id or record.operation_id,
-        operation_url="",
-        started_at=record.started_at or record.begun_at,
-        state="",  # of an overdue hold, if it was one
-        reason="",
-        remedy="",
+        record, phase=Phase.QUEUED, token=token, due_at=due_at, sent=sent, checks=checks, flight=None, hold=None
     )
 
 
-def hold(record: Record, cause: Cause, until: datetime, state: str, reason: str, remedy: str) -> Record:
-    """Nothing in flight any more; taken up again at `until`, or when the cause is gone."""
-    return replace(
-        record,
-        phase=Phase.HELD,
-        cause=cause,
-        not_before=until,
-        state=state,
-        reason=reason,
-        remedy=remedy,
-        operation_url="",
-        sent=False,
+def end(record: Record, ending: Ending) -> Record:
+    """The operation ended. Its URL is of no use any more."""
+    flight = record.flight and replace(
+        record.flight, operation_url="", started_at=record.flight.started_at or record.flight.begun_at
     )
+    return replace(record, phase=Phase.ENDED, flight=flight, ending=ending, hold=None)
+
+
+def hold(record: Record, step: Step, until: datetime) -> Record:
+    """Nothing in flight any more; resumed at `until`, or when the cause is gone."""
+    wait = Wait(step.state, step.reason, step.remedy, until, step.cause)
+    return _held(record, wait)
 
 
 def release(record: Record, now: datetime) -> Record:
-    """A hold that ends now: the next sweep decides anew."""
-    return replace(
-        record, phase=Phase.HELD, not_before=now, operation_url="", sent=False, state="", reason="", remedy=""
-    )
+    """A hold that ends now: the next sweep decides again."""
+    cause = record.hold.cause if record.hold else Cause.TRANSIENT
+    return _held(record, Wait(State.DUE, "", when=now, cause=cause))
+
+
+def _held(record: Record, wait: Wait) -> Record:
+    flight = record.flight and replace(record.flight, operation_url="")
+    ending = record.ending and replace(record.ending, trouble=None)
+    return replace(record, phase=Phase.HELD, sent=False, flight=flight, ending=ending, hold=wait)
+
+
+def keep_asking(held: Record, before: Record) -> Record:
+    """An overdue hold keeps the whole flight, its URL included: the next check asks the operation again."""
+    return replace(held, flight=before.flight)

@@ -12,25 +12,29 @@ class OperationKind(StrEnum):
     ASSESS = "assess"
     INSTALL = "install"
 
+    @property
+    def noun(self) -> str:
+        """As people read it."""
+        return "assessment" if self is OperationKind.ASSESS else "installation"
+
 
 class Phase(StrEnum):
-    QUEUED = "queued"  # claimed; a message is under way, or the sweep will send one
+    """How far the claim on a machine has come."""
+
+    QUEUED = "queued"  # claimed; a message is on its way, or the sweep will send one
     STARTING = "starting"  # between our decision and the recorded answer of the POST
     RUNNING = "running"  # Azure has the operation
     ENDED = "ended"  # it ended; Graph does not show it yet
-    HELD = "held"  # nothing in flight; not to be taken up before `not_before`
+    HELD = "held"  # nothing in flight; not resumed before its hold ends
 
 
 class Cause(StrEnum):
-    """Why a machine is held, and so who or what ends the hold (facts: errors by class)."""
+    """Why a machine is held, and so who or what ends the hold."""
 
-    TRANSIENT = "transient"  # passes without anybody: retried with growing waits
-    CONFLICT = "conflict"  # another operation has the machine: looked at again
+    TRANSIENT = "transient"  # passes by itself: retried with growing waits
+    CONFLICT = "conflict"  # another operation has the machine: checked again
     OWNER = "owner"  # a person must change something: a write or start of the machine releases it
-    NEVER = "never"  # cannot succeed in this state: looked at again weekly, or when the image changes
-
-
-OVERDUE = "overdue"  # the State of decision.py that a held operation has while it may still run
+    NEVER = "never"  # cannot succeed in this state: checked again weekly, or when the image changes
 
 
 class State(StrEnum):
@@ -72,10 +76,10 @@ class State(StrEnum):
     OUT_OF_SCOPE = "out-of-scope"
     SWITCHED_OFF = "switched-off"
     HELD = "held"
-    OVERDUE = OVERDUE
+    OVERDUE = "overdue"
 
 
-# Settings and tags say it, whatever became of earlier operations.
+# Decided by settings or tags alone, whatever the outcome of earlier operations.
 POLICY_STATES = (
     State.OUT_OF_SCOPE,
     State.SWITCHED_OFF,
@@ -89,12 +93,12 @@ POLICY_STATES = (
 
 @dataclass(frozen=True)
 class Step:
-    """What follows for a machine. `remedy` is for a person ("" when there is nothing to do); `when` if it is known."""
+    """What follows for a machine, and why. A Wait that a row remembers is the machine's hold."""
 
     state: State
     reason: str
-    remedy: str = ""
-    when: datetime | None = None
+    remedy: str = ""  # for a person; "" when there is nothing to do
+    when: datetime | None = None  # when it changes, if that is known; of a hold, when it ends
     cause: Cause = Cause.OWNER  # who ends a wait or a leave, when it has to be remembered
     verb: ClassVar[str]
 
@@ -114,6 +118,6 @@ class Wait(Step):
 
 
 class Leave(Step):
-    """Not ours to do, until somebody changes something."""
+    """Not ours to do, until its owner changes something."""
 
     verb = "leave"

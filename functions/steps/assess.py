@@ -6,64 +6,53 @@ The event is only the fast path: what it cannot do now, it leaves to a delayed m
 from dataclasses import replace
 
 from functions import journal
-from functions.cloud.errors import Gone, Refused
 from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
-from functions.cloud.rows import LeftAlone
-from functions.decisions.decision import next_step
 from functions.model.machine import Machine, MachineId
-from functions.model.record import UNKNOWN_DURATION, Record, release
-from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step
-from functions.model.text import BadInput
+from functions.model.record import Record, release
+from functions.model.state import Assess, Cause, Install, OperationKind, State, Step
 from functions.policy.settings import Mode
 from functions.services import Services
 from functions.steps.holds import forget, hold_step
+from functions.steps.observe import (
+    Gone,
+    Refused,
+    Seen,
+    Throttled,
+    Unreadable,
+    decide,
+    log_unreadable,
+    observe,
+    observe_group,
+)
 from functions.steps.start import NOT_READY, current_claim, new_claim, recheck, retry_when_ready, start_operation
 
 
 async def on_event(services: Services, machine_id: MachineId) -> None:
-    """A machine was written or started. Raises CloudError before anything is claimed: the event then comes again."""
+    """A machine was written or started: filter, observe, decide, claim.
+
+    Raises CloudError before anything is claimed: Event Grid then delivers the event again.
+    """
     if services.settings.mode is Mode.OFF or not services.settings.covers(machine_id.subscription):
-        return _ignored(machine_id, "out of scope")
-    try:
-        stored = await services.ledger.read(machine_id)
-    except LeftAlone as newer:
-        return journal.write("ledger.newer", machine=machine_id, problem=newer)
-    if stored and stored.record.phase is Phase.HELD and stored.record.state == State.OVERDUE:
-        await services.ledger.replace(stored, replace(stored.record, not_before=services.clock()))
-        return _ignored(machine_id, "overdue: the next sweep asks its operation again")
-    if stored and _keeps(stored.record):
-        return _ignored(machine_id, f"{stored.record.phase} already")
-    try:
-        machine = await services.compute.machine(machine_id)
-    except Gone:
-        return await forget(services, stored) if stored else _ignored(machine_id, "gone")
-    except Refused as refused:  # no redelivery: once the right is given, the sweep finds the machine
-        return journal.write("operation.refused", machine=machine_id, status=refused.status, code=refused.code)
-    except BadInput as problem:
-        return journal.write("machine.unreadable", where="ARM", machine=machine_id, problem=problem)
-    if stored and stored.record.cause is Cause.NEVER and stored.record.same_machine(machine):
-        return _ignored(machine_id, f"{stored.record.state} already")
-    previous = release(stored.record, services.clock()) if stored else None
-    step = await _decide(services, machine, previous)
-    if isinstance(step, Assess) or step.state in NOT_READY:  # only now is the group worth a second read
-        try:
-            machine = machine.in_group(await services.compute.group(machine_id))
-        except BadInput as problem:
-            return journal.write("machine.unreadable", where="resource group", machine=machine_id, problem=problem)
-        step = await _decide(services, machine, previous)
-    if not isinstance(step, Assess) and step.state not in NOT_READY:
-        return await _leave(services, stored, machine, step.state, step.reason)
-    if services.settings.mode is Mode.PLAN:
-        return journal.write("machine.planned", machine=machine_id, verb=step.verb, reason=step.reason)
-    record = replace(new_claim(services, machine, OperationKind.ASSESS, previous=previous), looks=0)
-    if not isinstance(step, Assess):
-        return await retry_when_ready(services, stored, record, step)
-    if services.compute.bucket_is_low(machine.quota_key):  # a storm: the sweep, the one owner of the pace, sends it
-        await services.ledger.put(stored, replace(record, sent=False))
-        return journal.write("assessment.queued", machine=machine_id, reason="the quota is nearly used up")
-    await start_operation(services, stored, record, machine, None, UNKNOWN_DURATION)
-    return None
+        _ignored(machine_id, "out of scope")
+        return
+    stored = await services.ledger.read(machine_id)
+    if stored and (reason := await _known_already(services, stored)):
+        _ignored(machine_id, reason)
+        return
+    match await observe(services, machine_id):
+        case Seen(machine):
+            await _on_machine(services, stored, machine)
+        case Gone() if stored:
+            await forget(services, stored)
+        case Gone():
+            _ignored(machine_id, "gone")
+        case Refused(refused):  # no redelivery: once the right is given, the sweep finds the machine
+            journal.write("operation.refused", machine=machine_id, status=refused.status, code=refused.code)
+        case Unreadable(problem, what):
+            log_unreadable(machine_id, what, problem)
+        case Throttled(throttled):
+            raise throttled
 
 
 async def on_message(services: Services, message: Message) -> None:
@@ -74,7 +63,7 @@ async def on_message(services: Services, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Assess):
-        await start_operation(services, stored, stored.record, machine, None, UNKNOWN_DURATION)
+        await start_operation(services, stored, stored.record, machine=machine)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
         await services.ledger.delete(stored)
     elif step.state in NOT_READY:
@@ -83,21 +72,67 @@ async def on_message(services: Services, message: Message) -> None:
         await hold_step(services, stored, step)
 
 
-async def _decide(services: Services, machine: Machine, record: Record | None) -> Step:
-    return next_step(machine, record, services.settings, await services.created_after(), services.clock())
+async def _known_already(services: Services, stored: Stored) -> str:
+    """Why the row makes the event needless; "" when the machine has to be observed."""
+    record = stored.record
+    if record.hold is None:
+        return f"{record.phase} already"
+    if record.is_held(State.OVERDUE):
+        hold = replace(record.hold, when=services.clock())
+        await services.ledger.replace(stored, replace(record, hold=hold))
+        return "overdue: the next sweep asks its operation again"
+    # An event may be the change that a hold for its owner waits for; no other hold ends by it.
+    return "" if record.hold.cause in (Cause.OWNER, Cause.NEVER) else f"{record.phase} already"
 
 
-def _keeps(record: Record) -> bool:
-    """Whether a row makes the event needless: at work, or held for something that its owner cannot change."""
-    return record.phase is not Phase.HELD or record.cause not in (Cause.OWNER, Cause.NEVER)
+async def _on_machine(services: Services, stored: Stored | None, machine: Machine) -> None:
+    record = stored.record if stored else None
+    if record and record.hold and record.hold.cause is Cause.NEVER and record.same_machine(machine):
+        _ignored(machine.id, f"{record.hold.state} already")
+        return
+    previous = release(record, services.clock()) if record else None
+    step = await decide(services, machine, previous)
+    if _needs_claim(step):  # only now is the resource group worth a second read
+        match await observe_group(services, machine):
+            case Seen(machine):
+                step = await decide(services, machine, previous)
+            case Unreadable(problem, what):
+                log_unreadable(machine.id, what, problem)
+                return
+            case Gone(error) | Refused(error) | Throttled(error):
+                raise error
+    if _needs_claim(step):
+        await _claim(services, stored, machine, previous, step)
+    else:
+        await _leave(services, stored, machine, step)
 
 
-async def _leave(services: Services, stored: Stored | None, machine: Machine, state: str, reason: str) -> None:
-    if stored is None:
-        return _ignored(machine.id, f"{state}: {reason}")
-    journal.write("machine.released", machine=machine.id, state=stored.record.state)
+def _needs_claim(step: Step) -> bool:
+    return isinstance(step, Assess) or step.state in NOT_READY
+
+
+async def _claim(
+    services: Services, stored: Stored | None, machine: Machine, previous: Record | None, step: Step
+) -> None:
+    if services.settings.mode is Mode.PLAN:
+        journal.write("machine.planned", machine=machine.id, verb=step.verb, reason=step.reason)
+        return
+    record = replace(new_claim(services, machine, OperationKind.ASSESS, previous=previous), checks=0)
+    if not isinstance(step, Assess):
+        await retry_when_ready(services, stored, record, step)
+    elif services.compute.bucket_is_low(machine.quota_key):  # a storm: the sweep, the one owner of the pace, sends it
+        await services.ledger.put(stored, replace(record, sent=False))
+        journal.write("assessment.queued", machine=machine.id, reason="the quota is nearly used up")
+    else:
+        await start_operation(services, stored, record, machine=machine)
+
+
+async def _leave(services: Services, stored: Stored | None, machine: Machine, step: Step) -> None:
+    if stored is None or stored.record.hold is None:
+        _ignored(machine.id, f"{step.state}: {step.reason}")
+        return
+    journal.write("machine.released", machine=machine.id, state=stored.record.hold.state)
     await services.ledger.replace(stored, release(stored.record, services.clock()))
-    return None
 
 
 def _ignored(machine_id: MachineId, reason: str) -> None:

@@ -9,17 +9,15 @@ from functions.cloud.ledger import Stored
 from functions.decisions.diagnosis import meaning_of_refusal
 from functions.decisions.retry import A_WEEK, backoff
 from functions.model.record import Record, hold, requeue
-from functions.model.state import Cause, State, Step
+from functions.model.state import Cause, State, Step, Wait
 from functions.services import Services
 
-OWNER_RETRY = timedelta(hours=24)  # an owner's hold is looked at daily, for changes that make no event (a group's tag)
-
-
+OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 
 
 async def hold_step(services: Services, stored: Stored, step: Step) -> None:
-    """A Wait or Leave at the second look: the row keeps its reason, so that sweeps do not ask again too early."""
+    """A Wait or Leave at the second check: the row keeps its reason, so that sweeps do not ask again too early."""
     record, until = stored.record, step.when
     if until is None:
         record, until = _next_try(services, record, step.cause)
@@ -29,60 +27,60 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
         "machine.waiting", machine=record.machine, verb=step.verb, state=step.state, reason=step.reason,
         remedy=step.remedy, until=until,
     )  # fmt: skip
-    await services.ledger.replace(stored, hold(record, step.cause, until, step.state, step.reason, step.remedy))
+    await services.ledger.replace(stored, hold(record, step, until))
 
 
 def _assessed_until(services: Services, record: Record) -> datetime:
-    """When the machine's assessment is due again. A wait that lasted longer would keep the machine from it, and would
-    stand by settings of long ago."""
+    """When the machine's assessment is due again. A longer wait would keep the machine from it, and would outlive
+    changes of the settings."""
     now, interval = services.clock(), services.settings.min_interval
     assessed = record.verdict.assessed if record.verdict else None
     due = (assessed or now) + interval
     return due if due > now else now + interval
 
 
-async def hold_for(services: Services, stored: Stored, cause: Cause, state: State, reason: str, remedy: str) -> None:
+async def hold_for(services: Services, stored: Stored, step: Wait) -> None:
     """A failure: held by its cause; what should have passed by itself becomes its owner's after five tries."""
-    if cause is Cause.TRANSIENT and stored.record.attempts >= TRANSIENT_TRIES:
-        cause = Cause.OWNER
-        remedy = remedy or "It does not pass by itself: find out why, then restart the machine."
-    record, until = _next_try(services, stored.record, cause)
+    if step.cause is Cause.TRANSIENT and stored.record.attempts >= TRANSIENT_TRIES:
+        remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
+        step = replace(step, cause=Cause.OWNER, remedy=remedy)
+    record, until = _next_try(services, stored.record, step.cause)
     journal.write(
-        "machine.held", machine=record.machine, kind=record.kind, cause=cause, state=state, reason=reason,
-        remedy=remedy, attempts=record.attempts, until=until,
+        "machine.held", **record.log_fields(), cause=step.cause, state=step.state, reason=step.reason,
+        remedy=step.remedy, attempts=record.attempts, until=until,
     )  # fmt: skip
-    await services.ledger.replace(stored, hold(record, cause, until, state, reason, remedy))
+    await services.ledger.replace(stored, hold(record, step, until))
 
 
 def _next_try(services: Services, record: Record, cause: Cause) -> tuple[Record, datetime]:
     """One more attempt, and when the next may be: growing waits, a day for an owner, a week for what cannot be."""
     record = replace(record, attempts=record.attempts + 1)
     fixed = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: A_WEEK}.get(cause)
-    return record, services.clock() + (
-        fixed or backoff(services.settings.first_retry, record.attempts, services.jitter())
-    )
+    wait = fixed or backoff(services.settings.first_retry, record.attempts, services.jitter())
+    return record, services.clock() + wait
 
 
 async def hold_refused(services: Services, stored: Stored, refused: Refused) -> None:
+    """Azure said no: the machine is held with what that means."""
     meaning, record = meaning_of_refusal(refused.status, refused.codes, refused.message), stored.record
     journal.write(
-        "operation.refused", machine=record.machine, kind=record.kind, status=refused.status, code=refused.code,
+        "operation.refused", **record.log_fields(), status=refused.status, code=refused.code,
         message=refused.message, cause=meaning.cause,
     )  # fmt: skip
     state = State.UNSUPPORTED if meaning.unsupported else State.HELD
     state = State.BUSY if meaning.cause is Cause.CONFLICT else state
-    reason = f"{meaning.text} ({refused.status} {refused.code})".replace(" )", ")")
-    await hold_for(services, stored, meaning.cause, state, reason, meaning.remedy)
-
-
-async def forget(services: Services, stored: Stored) -> None:
-    """The machine was deleted, or another one has its name: nothing is remembered of it."""
-    journal.write("machine.gone", machine=stored.record.machine, phase=stored.record.phase)
-    await services.ledger.delete(stored)
+    answer = f"{refused.status} {refused.code}".rstrip()
+    await hold_for(services, stored, Wait(state, f"{meaning.text} ({answer})", meaning.remedy, cause=meaning.cause))
 
 
 async def postpone(services: Services, stored: Stored, throttled: Throttled) -> None:
     """A 429 says nothing about the machine: its claim goes back to the sweep, unsent, for when the quota refills."""
     record, wait = stored.record, timedelta(seconds=throttled.retry_after_seconds * (1 + services.jitter() / 5))
-    journal.write("operation.throttled", machine=record.machine, kind=record.kind, wait_seconds=wait)
+    journal.write("operation.throttled", **record.log_fields(), wait_seconds=wait)
     await services.ledger.replace(stored, requeue(record, services.token(), services.clock() + wait, sent=False))
+
+
+async def forget(services: Services, stored: Stored) -> None:
+    """The machine was deleted, or another one has its name: its row is deleted."""
+    journal.write("machine.gone", machine=stored.record.machine, phase=stored.record.phase)
+    await services.ledger.delete(stored)

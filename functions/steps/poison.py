@@ -2,12 +2,12 @@
 
 from functions import journal
 from functions.cloud.queue import Message
-from functions.model.state import Cause, OperationKind, State
+from functions.model.state import Cause, OperationKind, State, Wait
 from functions.services import Services
 from functions.steps.holds import hold_for
 from functions.steps.start import current_claim
 
-REMEDY = "Look for step.failed lines of this function; the machine is tried again by itself."
+REMEDY = "Look for step.failed lines of this function; the machine is retried automatically."
 
 
 async def on_message(services: Services, message: Message, kind: OperationKind) -> None:
@@ -15,4 +15,4 @@ async def on_message(services: Services, message: Message, kind: OperationKind) 
     journal.write("message.poisoned", machine=message.machine, kind=kind)
     if stored := await current_claim(services, message, kind):
         reason = f"its {kind} message failed five times"
-        await hold_for(services, stored, Cause.TRANSIENT, State.HELD, reason, REMEDY)
+        await hold_for(services, stored, Wait(State.HELD, reason, REMEDY, cause=Cause.TRANSIENT))

@@ -5,26 +5,37 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from functions import journal
-from functions.cloud.errors import CloudError, Gone
-from functions.cloud.ledger import Stored, SweepLease
+from functions.cloud.errors import CloudError
+from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.rows import LeftAlone, place_of
-from functions.decisions.decision import next_step, pending_step
+from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
 from functions.decisions.rollout import current
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
-from functions.model.record import OVERDUE_MARGIN, Record, requeue
-from functions.model.state import Assess, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.model.record import Record, requeue
+from functions.model.state import Assess, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.services import Services
 from functions.steps import report, track
 from functions.steps.holds import forget, hold_step
+from functions.steps.observe import (
+    Gone,
+    Refused,
+    Seen,
+    Throttled,
+    Unreadable,
+    decide,
+    log_unreadable,
+    observe,
+    observe_group,
+)
 from functions.steps.start import new_claim, send, why_stopped
 
 BATCH = 100  # hand-outs between two renewals of the lease
@@ -39,26 +50,27 @@ class SweepFailed(Exception):
 
 @dataclass
 class Sweep:
-    """What one sweep knows: the rows of the ledger, and which stages failed."""
+    """What one sweep knows: its services, the ledger as it stands, and which stages failed."""
 
     services: Services
-    rows: dict[MachineId, Stored] = field(default_factory=dict)
-    left_alone: dict[tuple[str, str], LeftAlone] = field(default_factory=dict)  # by PartitionKey and RowKey
+    view: LedgerView
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     failed: list[str] = field(default_factory=list)
 
-    async def load(self) -> None:
-        """Reads every row: the table is as small as the work."""
-        self.rows, self.left_alone = {}, {}
-        async for item in self.services.ledger.all():
-            if isinstance(item, LeftAlone):
-                self.left_alone[item.place] = item
-            else:
-                self.rows[item.record.machine] = item
+    @property
+    def rows(self) -> Mapping[MachineId, Stored]:
+        return self.view.rows
 
     def fail(self, stage: str, error: CloudError | BadInput) -> None:
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
+
+
+async def read_ledger(services: Services) -> Sweep:
+    """A sweep that has read the ledger, once. Its services write through what it read."""
+    view = LedgerView(services.ledger.table)
+    await view.load()
+    return Sweep(replace(services, ledger=view), view)
 
 
 async def run(services: Services) -> None:
@@ -67,26 +79,25 @@ async def run(services: Services) -> None:
     if lease is None:
         journal.write("sweep.skipped")
         return
-    sweep = Sweep(services)
     try:
-        await _sweep(sweep, lease)
+        failed = await _sweep(services, lease)
     finally:
         await lease.release(services.clock())
-    if sweep.failed:
-        raise SweepFailed(f"no answer for: {', '.join(sweep.failed)}; nothing was decided on it")
+    if failed:
+        raise SweepFailed(f"no answer for: {', '.join(failed)}; nothing was decided on it")
 
 
-async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
-    services, started = sweep.services, sweep.services.clock()
-    await sweep.load()
-    for newer in sweep.left_alone.values():
-        journal.write("ledger.newer", problem=newer)
+async def _sweep(services: Services, lease: SweepLease) -> list[str]:
+    """Track, find, plan, dispatch, report. Returns the stages that failed."""
+    started = services.clock()
+    sweep = await read_ledger(services)
+    services = sweep.services
+    for left_alone in sweep.view.left_alone.values():
+        journal.write("ledger.newer", problem=left_alone)
     try:
-        if sweep.rows:  # with nothing in flight there is nothing to settle, and nothing to read again
-            await track.operations(services, sweep.rows.values())
-            await sweep.load()
-            await track.confirm(services, sweep.rows.values())
-            await sweep.load()
+        if sweep.rows:  # with nothing in flight there is nothing to track
+            await track.operations(services, list(sweep.rows.values()))
+            await track.confirm(services, list(sweep.rows.values()))
             await lease.renew(services.clock())
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
     except (CloudError, BadInput) as error:
@@ -99,6 +110,7 @@ async def _sweep(sweep: Sweep, lease: SweepLease) -> None:
         "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
         waiting=len(plan.waits), seconds=services.clock() - started,
     )  # fmt: skip
+    return sweep.failed
 
 
 async def _report(sweep: Sweep, plan: Plan) -> None:
@@ -119,34 +131,37 @@ async def _report(sweep: Sweep, plan: Plan) -> None:
 async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all."""
     services = sweep.services
-    created_after = await services.created_after()
     due = await _due_by_ledger(sweep)
-    async for machine in services.graph.due_machines(created_after, services.clock()):
+    async for machine in services.graph.due_machines(await services.created_after(), services.clock()):
         due.setdefault(machine.id, machine)
     groups = await services.graph.groups(machine.id.group_id for machine in due.values())
     for machine in due.values():
         group = groups.get(machine.id.group_id) or await _group_not_in_graph(services, machine, groups)
         if group is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
-        machine = machine.in_group(group)
-        stored = sweep.rows.get(machine.id)
-        if stored and stored.record.phase is Phase.HELD and not stored.record.same_machine(machine):
-            if stored.record.younger_than(machine):
-                continue  # Graph still shows the one that had this name before: it says nothing about the row's
-            await forget(services, stored)
-            del sweep.rows[machine.id]
-            stored = None
-        record = stored.record if stored else None
-        now = services.clock()
-        if pending_step(record, now):
-            continue
-        step = next_step(machine, record, services.settings, created_after, now)
-        if isinstance(step, Assess | Install):
-            yield Candidate(machine, step)
-        elif services.settings.mode is Mode.PLAN and isinstance(step, Wait):
-            sweep.own_waits[machine.id] = step
-        elif stored:
-            await _still_waits(sweep, stored, step)
+        if candidate := await _candidate(sweep, machine.in_group(group)):
+            yield candidate
+
+
+async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
+    """The machine and its step, when something follows now; otherwise its row remembers why not."""
+    services, stored = sweep.services, sweep.rows.get(machine.id)
+    if stored and stored.record.hold and not stored.record.same_machine(machine):
+        if stored.record.younger_than(machine):
+            return None  # Graph still shows the one that had this name before: it says nothing about the row's
+        await forget(services, stored)
+        stored = None
+    record = stored.record if stored else None
+    if pending_step(record, services.clock()):
+        return None
+    step = await decide(services, machine, record)
+    if isinstance(step, Assess | Install):
+        return Candidate(machine, step)
+    if services.settings.mode is Mode.PLAN and isinstance(step, Wait):
+        sweep.own_waits[machine.id] = step
+    elif stored:
+        await _still_waits(sweep, stored, step)
+    return None
 
 
 async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
@@ -157,33 +172,44 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
     async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
         found[machine.id] = machine
     for stored in held:
-        if stored.record.machine not in found and (machine_now := await _not_in_graph(services, stored)):
-            found[machine_now.id] = machine_now
+        if stored.record.machine not in found and (seen := await _not_in_graph(services, stored)):
+            found[seen.id] = seen
     return found
 
 
 async def _not_in_graph(services: Services, stored: Stored) -> Machine | None:
     """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
+    machine_id = stored.record.machine
     try:
-        machine = await services.compute.machine(stored.record.machine)
-    except Gone:
-        await forget(services, stored)
+        seen = await observe(services, machine_id)
+    except CloudError as error:
+        log_unreadable(machine_id, "ARM", error)
         return None
-    except (CloudError, BadInput) as error:
-        journal.write("machine.unreadable", where="ARM", machine=stored.record.machine, problem=error)
-        return None
-    return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+    match seen:
+        case Seen(machine):
+            return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+        case Gone():
+            await forget(services, stored)
+        case Unreadable(problem) | Refused(problem) | Throttled(problem):
+            log_unreadable(machine_id, "ARM", problem)
+    return None
 
 
 async def _group_not_in_graph(services: Services, machine: Machine, groups: dict[str, Group]) -> Group | None:
-    """Graph does not show the resource group (yet, or to this identity): ARM is asked, once a group."""
+    """Graph does not show the resource group (yet, or to this identity): ARM is asked, once per group."""
+    remedy = "Give the app's identity the right to read the resource group."
     try:
-        group = groups[machine.id.group_id] = await services.compute.group(machine.id)
-    except (CloudError, BadInput) as error:
-        remedy = "Give the app's identity the right to read the resource group."
-        journal.write("machine.unreadable", where="resource group", machine=machine.id, problem=error, remedy=remedy)
+        seen = await observe_group(services, machine)
+    except CloudError as error:
+        log_unreadable(machine.id, "resource group", error, remedy)
         return None
-    return group
+    match seen:
+        case Seen(known) if known.group:
+            groups[machine.id.group_id] = known.group
+            return known.group
+        case Gone(problem) | Unreadable(problem) | Refused(problem) | Throttled(problem):
+            log_unreadable(machine.id, "resource group", problem, remedy)
+    return None
 
 
 async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
@@ -221,21 +247,21 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
 
 
 def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
-    """A machine whose row this app must not touch takes nobody's place: not as a canary, and not in a cap."""
-    if (newer := sweep.left_alone.get(place_of(machine))) is None:
+    """A machine whose row this app must not write is not counted as canary or towards limits."""
+    if (newer := sweep.view.left_alone.get(place_of(machine))) is None:
         return None
     remedy = "Deploy the newer release again; correct or delete a row that no release can read."
     return Wait(State.HELD, f"left alone: {newer}", remedy)
 
 
 def _held_by_others(sweep: Sweep) -> list[Record]:
-    """What the rows of a newer release have in flight, as far as this one understands it: it fills caps all the same.
+    """What the rows of a newer release have in flight, as far as this one understands it: it counts towards limits.
 
-    Not for ever: this one does not see it end.
+    Bounded by its deadline: this release does not see it end.
     """
     now = sweep.services.clock()
-    records = [newer.record for newer in sweep.left_alone.values() if newer.record]
-    return [each for each in records if now < (each.begun_at or each.due_at) + each.limit + OVERDUE_MARGIN]
+    records = [left_alone.record for left_alone in sweep.view.left_alone.values() if left_alone.record]
+    return [record for record in records if now < record.deadline]
 
 
 async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
@@ -262,9 +288,13 @@ async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tu
 
 
 def _unwell(record: Record, now: datetime) -> bool:
-    """Held after an installation for trouble of its own. One whose hold is over must not stand in its own way."""
-    held = record.phase is Phase.HELD and record.kind is OperationKind.INSTALL and not record.due_again(now)
-    return held and record.state in TROUBLE
+    """Held after an installation for trouble of its own. An expired hold does not block its own group."""
+    if record.hold is None or record.kind is not OperationKind.INSTALL or record.due_again(now):
+        return False
+    return record.hold.state in TROUBLE
+
+
+# -- dispatch: claim, then a message, in batches under the lease
 
 
 async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
@@ -273,7 +303,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     if services.settings.mode is Mode.PLAN:
         _say(sweep, plan)
         return 0
-    lost = await _open_rounds(sweep, plan, lease)
+    lost = await _open_rollouts(sweep, plan, lease)
     dispatches = [item for item in plan.dispatches if not _of_image(item, lost)]
     for start in range(0, len(dispatches), BATCH):
         if not await lease.renew(services.clock()):
@@ -291,8 +321,8 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     return done
 
 
-async def _open_rounds(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
-    """Writes the rounds that this plan opens. Returns the images whose row could not be moved: none of theirs goes."""
+async def _open_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
+    """Writes the rollouts that this plan opens. Returns the images whose row changed meanwhile: none of theirs goes."""
     lost = set()
     for record in plan.opened.values():
         stored = await sweep.services.ledger.image(record.image)
@@ -347,16 +377,15 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     claimed = await send(services, stored, record, item.delay)
     if claimed:
         journal.write(
-            f"{'assessment' if item.candidate.kind == 'assess' else 'installation'}.queued", machine=item.machine,
+            f"{kind.noun}.queued", machine=item.machine,
             reason=item.candidate.step.reason, delay_seconds=item.delay,
         )  # fmt: skip
     return claimed
 
 
 async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
-    """The state of every machine now, the fleet's limits included. For people who ask, and for the demo."""
-    sweep = Sweep(services)
-    await sweep.load()
+    """The state of every machine now, the fleet's limits included: for operators' tools and the demo."""
+    sweep = await read_ledger(services)
     seen = [item async for item in report.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     waits = (await _plan(sweep, due)).waits

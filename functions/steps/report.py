@@ -1,4 +1,4 @@
-"""What a sweep tells people: poison queues, the fleet in numbers, its limits, and once a day every machine.
+"""What a sweep reports: poison queues, the fleet in numbers, its limits, and once a day every machine.
 
 Each report stands alone: one without an answer fails by itself. Nothing here dispatches or records an outcome.
 """
@@ -15,6 +15,7 @@ from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import Assess, Install, Phase, State, Step
 from functions.services import Services
+from functions.steps.observe import ask
 
 CENSUS_BATCH = 1000
 
@@ -59,7 +60,7 @@ async def fleet(services: Services) -> None:
 
 
 def limits(waits: Steps) -> None:
-    """How many due machines wait for a limit of the fleet, and for which: a line a reason, not a line a machine."""
+    """How many due machines wait for a limit of the fleet, and for which: one line per reason, not per machine."""
     for (state, reason), count in Counter((step.state, step.reason) for step in waits.values()).items():
         journal.write("fleet.limited", state=state, reason=reason, machines=count)
 
@@ -138,27 +139,27 @@ async def states(services: Services, rows: Rows, waits: Steps) -> AsyncIterator[
 async def _states_of(
     services: Services, machines: list[Machine], rows: Rows, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
-    created_after = await services.created_after()
     groups = await services.graph.groups(machine.id.group_id for machine in machines)
     for machine in machines:
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
-        now = services.clock()
         if record and record.phase is Phase.HELD and not record.same_machine(machine):
             record = None  # a hold of the machine that had this name before, or of its former image
-        step = displayed_step(known, record, services.settings, created_after, now)
+        step = displayed_step(await ask(services, known, record))
         if isinstance(step, Assess | Install):
             step = waits.get(machine.id, step)
         yield known, step
 
 
 def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]:
-    """The same failure on three or more machines of an image, operating system or agent: one thing to look at."""
+    """The same failure on three or more machines of an image, operating system or agent: one cause to find."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for record in records:
-        if record.phase is not Phase.HELD or not record.attempts or record.state != State.HELD:
+        if not record.hold or record.hold.state is not State.HELD or not record.attempts:
             continue
-        for what, which in (("image", record.image), ("os", record.os), ("agent", record.agent)):
+        flight = record.flight
+        shared = {"image": record.image, "os": flight and flight.os, "agent": flight and flight.agent}
+        for what, which in shared.items():
             if which:
-                groups.setdefault((what, which, record.reason), []).append(record.machine.name)
+                groups.setdefault((what, which, record.hold.reason), []).append(record.machine.name)
     return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}

@@ -1,5 +1,4 @@
-"""What the simulator's contract tests share: a clock moved by hand, and one client for both services of the same Azure.
-"""
+"""What the simulator's contract tests share: a clock moved by hand, and one client for both ways into the same Azure."""
 
 from __future__ import annotations
 

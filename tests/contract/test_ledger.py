@@ -25,8 +25,8 @@ from functions.cloud.tables import TABLE, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
-from functions.model.record import Record, begin, hold, release
-from functions.model.state import Cause, OperationKind, Phase
+from functions.model.record import Ending, Flight, Record, begin, hold, release
+from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from simulator.identity import StaticCredential
 from simulator.storage.azurite import Azurite
 from tests.support import (
@@ -205,7 +205,7 @@ async def test_a_stored_move_can_be_followed_by_the_next(ledger: Ledger) -> None
     stored: Stored | None = await ledger.insert(a_record())
     changes: tuple[Callable[[Record], Record], ...] = (
         lambda record: begin(record, a_machine(), HOUR, NOW),
-        lambda record: hold(record, Cause.OWNER, NOW + HOUR, "held", "why", "what"),
+        lambda record: hold(record, Wait(State.HELD, "why", "what"), NOW + HOUR),
         lambda record: release(record, NOW),
     )
     for change in changes:
@@ -246,7 +246,7 @@ async def test_a_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -
         await ledger.read(machine_id())
     assert await ledger.insert(a_record()) is None
     items = [item async for item in ledger.all()]
-    assert sorted(type(item).__name__ for item in items) == ["NewerRow", "Stored"]
+    assert sorted(type(item).__name__ for item in items) == ["LeftAlone", "Stored"]
     row = await ledger.table.get(machine_id().subscription, row_key(machine_id()))
     assert row is not None
     assert dict(row.columns) == newer
@@ -329,14 +329,16 @@ def test_one_machine_has_one_key_however_its_id_is_spelled() -> None:
 
 
 FULL = Record(
-    machine=machine_id(), phase=Phase.RUNNING, kind=OperationKind.INSTALL, token="token", vm_id="vm", image="image",
-    region="westeurope", due_at=NOW, sent=True, looks=3, ring=4, group="quorum",
-    availability_set="/set", at_fault=True, neutral=True,
-    verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True), known_operations=("a", "b"),
-    begun_at=NOW, os="Ubuntu", agent="2.9.1.1", created=NOW - HOUR,
-    operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
-    limit=timedelta(minutes=235), outcome="Failed", ended_at=NOW + HOUR, unanswered=2, attempts=7,
-    not_before=NOW + 2 * HOUR, cause=Cause.NEVER, state="held", reason="größe", remedy="do it",
+    machine=machine_id(), phase=Phase.HELD, kind=OperationKind.INSTALL, token="token", vm_id="vm", image="image",
+    region="westeurope", due_at=NOW, sent=True, checks=3, ring=4, group="quorum",
+    availability_set="/set", created=NOW - HOUR, unanswered=2, attempts=7,
+    verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True),
+    flight=Flight(
+        begun_at=NOW, limit=timedelta(minutes=235), known_operations=("a", "b"), os="Ubuntu", agent="2.9.1.1",
+        operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND,
+    ),
+    ending=Ending("Failed", NOW + HOUR, at_fault=True, neutral=True),
+    hold=Wait(State.OVERDUE, "größe", "do it", NOW + 2 * HOUR, Cause.NEVER),
 )  # fmt: skip
 
 
@@ -357,7 +359,7 @@ async def test_a_row_is_flat_and_readable(ledger: Ledger) -> None:
     assert row is not None
     assert row.partition == machine_id().subscription
     assert row.columns["machine"] == str(machine_id())
-    assert row.columns["phase"] == "running"
+    assert row.columns["phase"] == "held"
     assert row.columns["due_at"] == "2026-11-25T12:00:00+00:00"
     assert all(isinstance(value, str | int | float | bool) for value in row.columns.values())
 
@@ -371,16 +373,28 @@ verdicts = st.builds(
 )  # fmt: skip
 spans = st.timedeltas(timedelta(0), timedelta(days=30)).map(lambda span: timedelta(seconds=int(span.total_seconds())))
 small = st.integers(0, 2**31 - 1)
-any_record = st.builds(
-    Record, machine=st.just(machine_id()), phase=st.sampled_from(Phase), kind=st.sampled_from(OperationKind),
-    token=words, vm_id=words, image=words, region=words, due_at=moments, sent=st.booleans(), looks=small,
-    ring=st.integers(0, LAST_RING), group=words, availability_set=words, at_fault=st.booleans(), neutral=st.booleans(),
-    verdict=st.one_of(st.none(), verdicts), known_operations=st.lists(st.uuids().map(str)).map(tuple),
-    begun_at=perhaps, os=words, agent=words, created=perhaps,
-    operation_id=words, operation_url=words, started_at=perhaps, limit=spans, outcome=words,
-    ended_at=perhaps, unanswered=small, attempts=small, not_before=perhaps, cause=st.sampled_from(Cause), state=words,
-    reason=words, remedy=words,
+waits = st.builds(
+    Wait, state=st.sampled_from(State), reason=words, remedy=words, when=perhaps, cause=st.sampled_from(Cause)
+)
+flights = st.builds(
+    Flight, begun_at=moments, limit=spans, known_operations=st.lists(st.uuids().map(str)).map(tuple), os=words,
+    agent=words, operation_id=words, operation_url=words, started_at=perhaps,
 )  # fmt: skip
+endings = st.builds(Ending, outcome=words, at=moments, at_fault=st.booleans(), neutral=st.booleans())
+troubles = st.builds(replace, waits, reason=words.filter(bool))
+plain_record = st.builds(
+    Record, machine=st.just(machine_id()), phase=st.sampled_from([Phase.QUEUED, Phase.STARTING, Phase.RUNNING]),
+    kind=st.sampled_from(OperationKind), token=words, vm_id=words, image=words, region=words, due_at=moments,
+    ring=st.integers(0, LAST_RING), group=words, availability_set=words, created=perhaps, sent=st.booleans(),
+    checks=small, verdict=st.one_of(st.none(), verdicts), unanswered=small, attempts=small,
+    flight=st.one_of(st.none(), flights),
+)  # fmt: skip
+any_record = st.one_of(
+    plain_record,
+    st.builds(replace, plain_record, phase=st.just(Phase.ENDED), ending=st.builds(replace, endings, trouble=troubles)),
+    st.builds(replace, plain_record, phase=st.just(Phase.ENDED), ending=endings),
+    st.builds(replace, plain_record, phase=st.just(Phase.HELD), ending=st.one_of(st.none(), endings), hold=waits),
+)
 
 
 @hypothesis_settings(max_examples=150, deadline=None)
@@ -397,7 +411,8 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 
 def test_the_strategy_above_knows_every_field() -> None:
-    assert len(fields(Record)) == 34, "a new field: give it to any_record and to FULL"
+    known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
+    assert known == (20, 8, 5), "a new field: give it to any_record and to FULL"
     assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
 
 
@@ -475,8 +490,9 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
     await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
     seen = await ledger.image(GALLERY_IMAGE)
     await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
+    result = rollout.Result("operation-3", machine_id(), 0, NOW, "")
     settled = rollout.record_result(
-        seen.record, "operation-3", machine_id(), 0, NOW, "", settings(), NOW + HOUR
+        seen.record, result, settings(), now=NOW + HOUR
     )  # what the sweep makes of what it read: the breaker is still open there
     assert settled.breaker_open
     assert await ledger.put_image(seen, settled) is None

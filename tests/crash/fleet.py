@@ -146,7 +146,7 @@ def _left_over(world: World) -> Iterable[str]:
             yield f"a row cannot be read: {row}"
         elif row.record.phase is not Phase.HELD:
             yield f"{row.record.machine.name}: its row is still {row.record.phase}"
-        elif not row.record.reason and not row.record.due_again(world.now):
+        elif not (row.record.hold and row.record.hold.reason) and not row.record.due_again(world.now):
             yield f"{row.record.machine.name}: held without a reason"
     for queue, count in world.messages.items():
         if count:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from functions.cloud.ledger import Stored
-from functions.cloud.rows import LeftAlone
+from functions.cloud.rows import LeftAlone, Why
 from functions.cloud.tables import Row
 from functions.model.state import Phase
 from simulator.azure import Operation
@@ -58,7 +58,8 @@ def _operation(member: Member, kind: str, minute: int, lasts: int = 2) -> Operat
 
 
 def _stored(**changes: object) -> Stored:
-    record = replace(a_record(machine=machine_id(_MEMBER.name), phase=Phase.HELD, reason="why"), **changes)  # type: ignore[arg-type]
+    held: dict[str, object] = {"phase": Phase.HELD, "reason": "why"}
+    record = a_record(machine=machine_id(_MEMBER.name), **held | changes)
     return Stored(record, Row("p", "k", {}, "e"))
 
 
@@ -103,7 +104,7 @@ def test_a_world_in_which_all_went_well() -> None:
         pytest.param(_with(_operation(_MEMBER, "assess", 11)), 0, 1, 0, id="assessed while it was being patched"),
         pytest.param(_with(_operation(_MEMBER, "install", 11)), 0, 2, 0, id="patched while it was being patched"),
         pytest.param(replace(_WELL, messages={"install-requests": 1}), 0, 0, 1, id="a message nobody took"),
-        pytest.param(replace(_WELL, rows=(LeftAlone("odd"),)), 0, 0, 1, id="a row that cannot be read"),
+        pytest.param(replace(_WELL, rows=(LeftAlone(Why.UNREADABLE, "odd"),)), 0, 0, 1, id="a row that cannot be read"),
         pytest.param(replace(_WELL, rows=(_stored(phase=Phase.STARTING),)), 0, 0, 1, id="a row left in starting"),
         pytest.param(
             replace(_WELL, rows=(_stored(reason="", not_before=_NOW + timedelta(days=1)),)),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import function_app
 from functions.cloud.rows import row_key
 from functions.decisions.decision import next_step
+from functions.decisions.question import question_of
 from functions.model.machine import Group
 from functions.model.state import Install, Phase
 from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
@@ -197,7 +198,10 @@ def test_no_tag_right_or_wrong_widens_anything(
 ) -> None:
     configured = settings(PATCH_WINDOW=window, PATCH_REBOOT=reboot, PATCH_FIRST_HOURS="0")
     plain, tagged = a_machine(), a_machine(tags=machine_tags, group=Group(group_tags))
-    step, free = (next_step(each, None, configured, datetime(2000, 1, 1, tzinfo=UTC), NOW) for each in (tagged, plain))
+    step, free = (
+        next_step(question_of(each, None, configured, created_after=datetime(2000, 1, 1, tzinfo=UTC), now=NOW))
+        for each in (tagged, plain)
+    )
     assert not isinstance(step, Install) or isinstance(free, Install)
     if isinstance(step, Install):
         overrides = read_tags(machine_tags, group_tags)

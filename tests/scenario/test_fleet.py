@@ -39,7 +39,7 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
     for number in range(700):
         world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
-    access = world.services.compute._access
+    access = world.services.compute._session
     fresh, world._events_read = world.azure.events, len(world.azure.events)
     await asyncio.gather(*(world.event(event) for event in fresh))
     burst = len(world.operations())

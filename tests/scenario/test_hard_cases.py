@@ -14,6 +14,7 @@ from functions.model.state import Cause, OperationKind, Phase, State
 from functions.steps import install
 from simulator.azure import Behaviour, Fault, overlaps
 from tests.scenario.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
+from tests.support import held
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 
@@ -107,7 +108,7 @@ async def test_an_event_does_not_release_a_machine_whose_operation_may_still_run
     await world.pass_time(hours=9)
     record = await world.record(machine)
     assert record is not None
-    assert record.state == State.OVERDUE
+    assert record.is_held(State.OVERDUE)
     await arm(world.azure, "PATCH", str(machine), {"tags": {"touched": "yes"}})
     await world.pass_time(hours=8)
     assert len(world.operations(machine)) == 1
@@ -266,7 +267,7 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
         world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
     world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
     await world.pass_time(hours=2)
-    assert len([record for record in await world.records() if record.state == State.HELD]) == 3
+    assert len([record for record in await world.records() if record.is_held(State.HELD)]) == 3
     caplog.clear()
     await world.services.ledger.remember("census", {})
     await world.sweep()
@@ -343,7 +344,7 @@ async def test_what_should_have_passed_and_does_not_becomes_its_owners_with_a_re
     await world.pass_time(days=2)
     record = await world.record(machine)
     assert record is not None
-    assert (record.cause, "restart" in record.remedy) == (Cause.OWNER, True)
+    assert (held(record).cause, "restart" in held(record).remedy) == (Cause.OWNER, True)
 
 
 async def test_an_undetermined_machine_is_assessed_again_when_its_owner_restarts_it() -> None:

@@ -300,7 +300,7 @@ async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing()
     assert queued > 0
     assert len(world.installed()) == installed < 40
 
-    held = [record for record in await world.records() if record.state == State.BREAKER_OPEN]
+    held = [record for record in await world.records() if record.is_held(State.BREAKER_OPEN)]
     assert held
     assert all(record.due_again(world.now) for record in held), "they wait for the breaker, not for a day to pass"
     await world.close_breaker((await world.image()).opening)

@@ -9,6 +9,7 @@ from functions.cloud.errors import Unavailable
 from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour, Fault, Timings, overlaps
 from tests.scenario.world import Killed, World, arm
+from tests.support import held
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
 
@@ -234,14 +235,14 @@ async def test_a_message_poisoned_by_an_outage_is_recorded_and_its_machine_recov
     machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(minutes=5)
     world.azure.faults.add(Fault("GET", r".*/virtualMachines/.*", times=5, status=503))
-    held: list[str] = []
+    reasons: list[str] = []
     for _ in range(40):
         await world.pass_time(minutes=1)
         record = await world.record(machine)
         if record and record.phase is Phase.HELD:
-            held.append(record.reason)
-    assert held
-    assert "failed five times" in held[0]
+            reasons.append(held(record).reason)
+    assert reasons
+    assert "failed five times" in reasons[0]
     await world.pass_time(hours=6)
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 

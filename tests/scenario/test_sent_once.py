@@ -94,9 +94,9 @@ class Redirecting(AzureTransport):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda access: StorageTable(session).get("app", "sweep"),
-        lambda access: StorageTable(session).insert("app", "sweep", {}),
-        lambda access: StorageQueues(session).send(OperationKind.ASSESS, MESSAGE, 0),
+        lambda session: StorageTable(session).get("app", "sweep"),
+        lambda session: StorageTable(session).insert("app", "sweep", {}),
+        lambda session: StorageQueues(session).send(OperationKind.ASSESS, MESSAGE, 0),
     ],
     ids=["a row read", "a row written", "a message sent"],
 )

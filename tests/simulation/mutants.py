@@ -19,11 +19,12 @@ from functions.cloud.errors import Gone, Throttled, Unavailable
 from functions.cloud.ledger import Ledger, Stored, SweepLease
 from functions.cloud.queue import Message
 from functions.cloud.rows import LeftAlone
-from functions.decisions import decision, plan
+from functions.decisions import decision, plan, support_state
+from functions.decisions.question import Question
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
-from functions.model.state import Cause, OperationKind, Phase, State, Step
+from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.services import Services
 from functions.steps import assess, holds, install, poison, start, track
 from tests.simulation.run import run
@@ -64,23 +65,21 @@ def _without_rule(name: str) -> Callable[[], Iterator[Any]]:
 
 
 def _support_state() -> Iterator[Any]:
-    plain = decision._by_support_state
+    plain = support_state.by_support_state
 
-    def as_if_supported(question: decision.Question) -> Step:
-        verdict = question.machine.verdict
+    def as_if_supported(asked: Question) -> Step:
+        verdict = asked.machine.verdict
         if verdict is not None and verdict.assessed is not None:
             verdict = replace(verdict, state=SupportState.SUPPORTED)
-            question = replace(question, machine=replace(question.machine, verdict=verdict))
-        return plain(question)
+            asked = replace(asked, machine=replace(asked.machine, verdict=verdict))
+        return plain(asked)
 
-    yield patch.object(decision, "_by_support_state", as_if_supported)
+    yield patch.object(decision, "by_support_state", as_if_supported)
 
 
 def _window() -> Iterator[Any]:
-    yield patch.object(decision, "_in_window", lambda question: None)
-    yield patch.object(
-        decision.Question, "minutes_left", property(lambda question: question.settings.max_duration_minutes)
-    )
+    yield patch.object(support_state, "_in_window", lambda asked: None)
+    yield patch.object(Question, "minutes_left", property(lambda asked: asked.settings.max_duration_minutes))
 
 
 def _cap() -> Iterator[Any]:
@@ -126,7 +125,8 @@ def _lease() -> Iterator[Any]:
 
 def _postponement() -> Iterator[Any]:
     async def fail(services: Services, stored: Stored, throttled: Throttled) -> None:
-        await holds.hold_for(services, stored, Cause.TRANSIENT, State.HELD, "the quota is used up", "")
+        failure = Wait(State.HELD, "the quota is used up", cause=Cause.TRANSIENT)
+        await holds.hold_for(services, stored, failure)
 
     yield patch.object(holds, "postpone", fail)
     yield patch.object(start, "postpone", fail)
@@ -146,7 +146,7 @@ def _silence() -> Iterator[Any]:
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("token check", _token_check, (4,), 30),
-    Mutant("in-flight check", _without_rule("_nobody_at_work"), (2,), 20),
+    Mutant("in-flight check", _without_rule("_no_operation_running"), (2,), 20),
     Mutant("support state", _support_state, (3,), 1),
     Mutant("window", _window, (3,), 1),
     Mutant("cap", _cap, (8,), 1),

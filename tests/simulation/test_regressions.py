@@ -6,6 +6,7 @@ from functions.model.machine import MachineId
 from functions.model.state import Phase, State
 from simulator.azure import Behaviour, Fault, overlaps
 from tests.scenario.world import QUICK, World, vm_body
+from tests.support import held
 
 FOREVER = Behaviour(never_ends=True)
 
@@ -26,7 +27,7 @@ async def test_an_overdue_operation_that_cannot_be_asked_stands_until_it_was_ask
     await world.pass_time(hours=7)
     record = await world.record(machine)
     assert record is not None
-    assert record.state == State.OVERDUE
+    assert record.is_held(State.OVERDUE)
 
     silent = world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=503))
     await world.pass_time(hours=30)
@@ -53,7 +54,7 @@ async def test_an_operation_that_was_never_recorded_is_adopted_though_its_row_is
     await world.pass_time(hours=7)
     record = await world.record(machine)
     assert record is not None
-    assert (record.state, record.operation_id) == (State.OVERDUE, "")
+    assert (held(record).state, record.operation_id) == (State.OVERDUE, "")
 
     silent.times = silent.hits
     await world.pass_time(hours=30)
@@ -92,7 +93,7 @@ async def test_graph_showing_the_former_machine_does_not_end_the_hold_of_the_new
     await world.pass_time(hours=2)
     record = await world.record(machine)
     assert record is not None
-    assert (record.state, record.vm_id) == (State.AGENT_NOT_READY, (await world.machine(machine)).vm_id)
+    assert (held(record).state, record.vm_id) == (State.AGENT_NOT_READY, (await world.machine(machine)).vm_id)
     await world.pass_time(hours=2)
     assert await world.record(machine) == record
     assert not any('"machine.gone"' in line for line in caplog.messages)

@@ -5,7 +5,7 @@ through the app's own reader, so that a test cannot hold a value which no app se
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from functions.model.machine import (
     PowerState,
     SupportState,
 )
-from functions.model.record import Record
-from functions.model.state import OperationKind, Phase
+from functions.model.record import Ending, Flight, Record
+from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.policy.settings import Settings, read_settings
 
 PAYLOADS = Path(__file__).parent.parent / "recordings"
@@ -103,8 +103,14 @@ def a_machine(**changes: Any) -> Machine:
     return replace(machine, **changes)
 
 
+_FLIGHT = {field.name for field in fields(Flight)}
+_ENDING = {"outcome", "ended_at", "at_fault", "neutral"}
+_WAIT = {"cause", "state", "reason", "remedy", "not_before"}
+
+
 def a_record(**changes: Any) -> Record:
-    """A claim for an assessment whose message is under way."""
+    """A claim for an assessment whose message is on its way. A change may name a field of a phase, as columns do."""
+    given = {name: changes.pop(name) for name in list(changes) if name in _FLIGHT | _ENDING | _WAIT}
     record = Record(
         machine=machine_id(),
         phase=Phase.QUEUED,
@@ -116,7 +122,36 @@ def a_record(**changes: Any) -> Record:
         due_at=NOW,
         sent=True,
     )
-    return replace(record, **changes)
+    record = replace(record, **changes)
+    flight = {name: given[name] for name in given if name in _FLIGHT}
+    ending = {name: given[name] for name in given if name in _ENDING}
+    wait = a_wait(**{name: given[name] for name in given if name in _WAIT})
+    if flight or record.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDED):
+        record = replace(record, flight=Flight(**{"begun_at": given.get("started_at") or NOW} | flight))
+    if ending or record.phase is Phase.ENDED:
+        at = ending.pop("ended_at", NOW)
+        trouble = wait if record.phase is Phase.ENDED and wait.reason else None
+        record = replace(record, ending=Ending(**{"outcome": "Succeeded"} | ending, at=at, trouble=trouble))
+    return replace(record, hold=wait) if record.phase is Phase.HELD else record
+
+
+def a_wait(
+    *,
+    state: State | str = State.HELD,
+    reason: str = "",
+    remedy: str = "",
+    not_before: datetime | None = None,
+    cause: Cause = Cause.TRANSIENT,
+) -> Wait:
+    """A hold, or what follows once an outcome is visible."""
+    return Wait(State(state), reason, remedy, not_before, cause)
+
+
+def held(record: Record | None) -> Wait:
+    """The hold of a record that must have one."""
+    assert record is not None
+    assert record.hold is not None, record.phase
+    return record.hold
 
 
 def an_arm_machine(**changes: Any) -> dict[str, Any]:

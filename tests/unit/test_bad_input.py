@@ -96,7 +96,7 @@ IDS: dict[str, Any] = {
 @pytest.mark.parametrize("text", IDS.values(), ids=IDS)
 def test_ids(text: Any) -> None:
     line = refusal(lambda: MachineId.parse(text))
-    assert line.endswith(f"is no virtual machine id; {SHAPE}")
+    assert line.endswith(f"is not a virtual machine id; {SHAPE}")
     is_clear(line)
     assert isinstance(text, str) or line.startswith(f"a {type(text).__name__} ")
 
@@ -104,7 +104,7 @@ def test_ids(text: Any) -> None:
 @pytest.mark.parametrize("text", [None, "", ID, f"{GROUP}/", f"{GROUP}\n", f"{GROUP}?sig={SECRET}", "rg"])
 def test_group_ids(text: Any) -> None:
     line = refusal(lambda: group_id(text))
-    assert "is no resource group id" in line
+    assert "is not a resource group id" in line
     is_clear(line)
 
 
@@ -121,10 +121,10 @@ EVENTS: dict[str, tuple[Any, Any, Any, str]] = {
     "no operation": (RESOURCE_WRITE_SUCCESS, ID, {}, "an event's data.operationName is a NoneType; it should name"),
     "an empty operation": (RESOURCE_ACTION_SUCCESS, ID, {"operationName": ""}, "data.operationName is ''"),
     "an operation as an object": (RESOURCE_WRITE_SUCCESS, ID, {"operationName": {"value": "x"}}, "is a dict"),
-    "no subject": (RESOURCE_WRITE_SUCCESS, None, WRITE, "a NoneType is no virtual machine id"),
-    "a subject with a query": (RESOURCE_WRITE_SUCCESS, f"{ID}?sig={SECRET}", WRITE, "is no virtual machine id"),
-    "a subject of two lines": (RESOURCE_WRITE_SUCCESS, f"{ID}\n{ID}", WRITE, "is no virtual machine id"),
-    "an extension's subject": (RESOURCE_WRITE_SUCCESS, f"{ID}/extensions/x", WRITE, "is no virtual machine id"),
+    "no subject": (RESOURCE_WRITE_SUCCESS, None, WRITE, "a NoneType is not a virtual machine id"),
+    "a subject with a query": (RESOURCE_WRITE_SUCCESS, f"{ID}?sig={SECRET}", WRITE, "is not a virtual machine id"),
+    "a subject of two lines": (RESOURCE_WRITE_SUCCESS, f"{ID}\n{ID}", WRITE, "is not a virtual machine id"),
+    "an extension's subject": (RESOURCE_WRITE_SUCCESS, f"{ID}/extensions/x", WRITE, "is not a virtual machine id"),
 }
 
 
@@ -155,7 +155,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "a version as fraction": (json.dumps({"v": 1.5, "job": {"machine": ID, "claim": "t"}}), FORM),
     "no job": (json.dumps({"v": 1}), FORM),
     "a job as text": (json.dumps({"v": 1, "job": ID}), FORM),
-    "no machine": (json.dumps({"v": 1, "job": {"claim": "t"}}), "a NoneType is no virtual machine id"),
+    "no machine": (json.dumps({"v": 1, "job": {"claim": "t"}}), "a NoneType is not a virtual machine id"),
     "a wrong machine": (json.dumps({"v": 1, "job": {"machine": "vm-01", "claim": "t"}}), "'vm-01' is no virtual"),
     "no claim": (json.dumps({"v": 1, "job": {"machine": ID}}), "a message's job.claim is a NoneType; it should be"),
     "an empty claim": (json.dumps({"v": 1, "job": {"machine": ID, "claim": ""}}), "job.claim is ''; it should be"),
@@ -184,8 +184,8 @@ def test_any_text_is_a_message_or_a_clear_line(body: str) -> None:
 # -- ARM's answers about a machine
 
 ARM: dict[str, tuple[dict[str, Any], str]] = {
-    "no id": ({"id": None}, "is no virtual machine id"),
-    "another resource": ({"id": f"{GROUP}/providers/Microsoft.Compute/disks/d"}, "is no virtual machine id"),
+    "no id": ({"id": None}, "is not a virtual machine id"),
+    "another resource": ({"id": f"{GROUP}/providers/Microsoft.Compute/disks/d"}, "is not a virtual machine id"),
     "tags as a list": ({"tags": ["patch-mode"]}, "tags are a list; they should be an object of names and values"),
     "tags as text": ({"tags": '{"patch-mode": "off"}'}, "they should be an object of names and values"),
     "no properties": ({"properties": None}, "osDisk.osType is a NoneType; it should be Windows or Linux"),
@@ -251,9 +251,9 @@ def test_junk_in_what_may_be_missing_is_as_good_as_missing(path: tuple[str, ...]
 # -- Graph's rows
 
 GRAPH: dict[str, tuple[dict[str, Any], str]] = {
-    "no id": ({"id": None}, "a NoneType is no virtual machine id"),
-    "an assessment's id": ({"id": f"{ID}/patchAssessmentResults/latest"}, "is no virtual machine id"),
-    "an id with a query": ({"id": f"{ID}?sig={SECRET}"}, "is no virtual machine id"),
+    "no id": ({"id": None}, "a NoneType is not a virtual machine id"),
+    "an assessment's id": ({"id": f"{ID}/patchAssessmentResults/latest"}, "is not a virtual machine id"),
+    "an id with a query": ({"id": f"{ID}?sig={SECRET}"}, "is not a virtual machine id"),
     "no system": ({"os_type": ""}, "osDisk.osType is ''; it should be Windows or Linux"),
     "a state nobody knows": (
         {"support_state": "Perhaps"},

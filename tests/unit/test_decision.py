@@ -18,19 +18,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from functions.decisions.decision import (
-    RULES,
-    displayed_step,
-    least_minutes,
-    next_step,
-    pending_step,
-    question_of,
-    undetermined,
-    wanted_classifications,
-    wanted_count,
-)
+from functions.decisions.decision import RULES, displayed_step, next_step, pending_step
 from functions.decisions.ownership import foreign_manager
+from functions.decisions.question import least_minutes, question_of, wanted_classifications, wanted_count
 from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, backoff, wait_after_no_verdict
+from functions.decisions.support_state import undetermined
 from functions.model.machine import (
     Group,
     Image,
@@ -41,7 +33,7 @@ from functions.model.machine import (
     PowerState,
     SupportState,
 )
-from functions.model.record import Record, accepted, begin, claim, end, release
+from functions.model.record import Ending, Record, accepted, begin, claim, end, release
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Mode, Settings, read_settings
 from tests.support import (
@@ -72,7 +64,7 @@ Row = tuple[dict[str, Any], dict[str, str], type[Step], State, str]
 
 
 def decide(machine: Machine, **environ: str) -> Step:
-    return next_step(machine, None, settings(**environ), LONG_AGO, NOW)
+    return next_step(question_of(machine, None, settings(**environ), created_after=LONG_AGO, now=NOW))
 
 
 def rows(table: dict[str, Row]) -> pytest.MarkDecorator:
@@ -115,14 +107,14 @@ SUPPORT: dict[str, Row] = {
         {},
         Assess,
         State.DUE,
-        "looked at again",
+        "assessed again",
     ),
     "Unsupported at an unknown time": (
         {"verdict": a_verdict(state=SupportState.UNSUPPORTED, assessed=None)},
         {},
         Assess,
         State.DUE,
-        "looked at again",
+        "assessed again",
     ),
     "not asked (an event), never assessed": ({"verdict": None}, {}, Assess, State.DUE, "support state absent"),
     "not asked (an event), assessed lately": (
@@ -357,9 +349,13 @@ def test_supported(
 
 def test_an_installation_of_ours_voids_the_counts_even_where_only_the_record_knows_it() -> None:
     record = a_record(kind=OperationKind.INSTALL, phase=Phase.HELD, ended_at=NOW - MINUTE, not_before=NOW)
-    step = next_step(a_machine(), record, settings(), LONG_AGO, NOW)
+    step = next_step(question_of(a_machine(), record, settings(), created_after=LONG_AGO, now=NOW))
     check(step, Assess, State.DUE, "older than the last installation")
-    step = next_step(a_machine(), replace(record, kind=OperationKind.ASSESS), settings(), LONG_AGO, NOW)
+    step = next_step(
+        question_of(
+            a_machine(), replace(record, kind=OperationKind.ASSESS), settings(), created_after=LONG_AGO, now=NOW
+        )
+    )
     check(step, Install, State.DUE, "Supported")
 
 
@@ -756,15 +752,18 @@ def test_windows(
 )
 def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: str, minutes: int) -> None:
     machine = a_machine(**changes)
-    assert question_of(machine, None, settings(PATCH_WINDOW=window), LONG_AGO, NOW).minutes_left == minutes
+    assert (
+        question_of(machine, None, settings(PATCH_WINDOW=window), created_after=LONG_AGO, now=NOW).minutes_left
+        == minutes
+    )
 
 
 def test_an_installation_ends_before_a_black_out() -> None:
     """2026-11-26 begins in Auckland at 11:00 UTC of the day before."""
     now = NOW - 105 * MINUTE
     limits = settings(PATCH_BLACKOUT="2026-11-26 Pacific/Auckland")
-    assert question_of(a_machine(), None, limits, LONG_AGO, now).minutes_left == 45
-    assert question_of(a_machine(), None, limits, LONG_AGO, NOW).minutes_left == 0
+    assert question_of(a_machine(), None, limits, created_after=LONG_AGO, now=now).minutes_left == 45
+    assert question_of(a_machine(), None, limits, created_after=LONG_AGO, now=NOW).minutes_left == 0
 
 
 @pytest.mark.parametrize(
@@ -920,7 +919,7 @@ SCOPE: dict[str, Row] = {
         State.OUT_OF_SCOPE,
         "PATCH_SCOPE",
     ),
-    "marketplace": ({"image": MARKETPLACE}, {}, Leave, State.MARKETPLACE, "not looked at"),
+    "marketplace": ({"image": MARKETPLACE}, {}, Leave, State.MARKETPLACE, "not assessed"),
     "marketplace, all images, Supported": ({"image": MARKETPLACE}, {"PATCH_IMAGES": "all"}, Install, State.DUE, ""),
     "marketplace, all images, assessed without a state": (
         {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.ABSENT)},
@@ -1010,7 +1009,12 @@ def test_scope(changes: dict[str, Any], environ: dict[str, str], verb: type[Step
 def test_machines_created_before_the_start_are_out_of_scope(
     created: datetime | None, verb: type[Step], state: State, says: str
 ) -> None:
-    check(next_step(a_machine(created=created), None, settings(), NOW - 2 * DAY, NOW), verb, state, says)
+    check(
+        next_step(question_of(a_machine(created=created), None, settings(), created_after=NOW - 2 * DAY, now=NOW)),
+        verb,
+        state,
+        says,
+    )
 
 
 def test_the_order_of_objections_is_the_documented_one() -> None:
@@ -1046,10 +1050,10 @@ def test_assessments_without_a_verdict(unanswered: int, state: SupportState, ver
     until = NOW + HOUR
     record = a_record(phase=Phase.HELD, unanswered=unanswered, not_before=until)
     machine = a_machine(verdict=a_verdict(state=state))
-    step = next_step(machine, record, settings(), LONG_AGO, NOW)
+    step = next_step(question_of(machine, record, settings(), created_after=LONG_AGO, now=NOW))
     assert (type(step), step.state, step.when) == (verb, expected, until)
     assert bool(step.remedy) is (unanswered >= UNANSWERED_LIMIT)
-    again = next_step(machine, record, settings(), LONG_AGO, until)
+    again = next_step(question_of(machine, record, settings(), created_after=LONG_AGO, now=until))
     check(again, Assess, State.DUE, f"support state {state}")
 
 
@@ -1140,7 +1144,9 @@ def test_a_hold_is_shown_unless_its_owner_has_made_it_needless(
 ) -> None:
     hold = {"phase": Phase.HELD, "kind": OperationKind.INSTALL, "not_before": NOW + HOUR, "state": "recently-patched"}
     record = a_record(**{**hold, **columns})
-    step = displayed_step(a_machine(tags=tags), record, settings(**environ), LONG_AGO, NOW)
+    step = displayed_step(
+        question_of(a_machine(tags=tags), record, settings(**environ), created_after=LONG_AGO, now=NOW)
+    )
     assert step.state is state
 
 
@@ -1241,7 +1247,7 @@ records = st.one_of(
     st.none(),
     st.builds(
         a_record, phase=st.sampled_from(Phase), kind=st.sampled_from(OperationKind), unanswered=st.integers(0, 5),
-        not_before=times, ended_at=times, started_at=times, state=st.sampled_from(["", *State]),
+        not_before=times, ended_at=times, started_at=times, state=st.sampled_from(State),
         cause=st.sampled_from(Cause), reason=st.just("a reason"),
     ),
 )  # fmt: skip
@@ -1257,7 +1263,7 @@ def _settings(environ: dict[str, str]) -> Settings:
 def test_every_combination_has_one_state_one_reason_and_a_remedy_where_a_person_is_needed(
     machine: Machine, record: Record | None, environ: dict[str, str]
 ) -> None:
-    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    step = next_step(question_of(machine, record, _settings(environ), created_after=LONG_AGO, now=NOW))
     assert type(step) in (Assess, Install, Wait, Leave)
     assert step.verb in ("assess", "install", "wait", "leave")
     assert step.reason.strip()
@@ -1275,7 +1281,7 @@ def test_every_combination_has_one_state_one_reason_and_a_remedy_where_a_person_
 def test_a_customized_image_is_installed_only_where_supported(
     machine: Machine, record: Record | None, environ: dict[str, str]
 ) -> None:
-    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    step = next_step(question_of(machine, record, _settings(environ), created_after=LONG_AGO, now=NOW))
     if isinstance(step, Install) and machine.image.customized:
         assert machine.verdict is not None
         assert machine.verdict.state is SupportState.SUPPORTED
@@ -1289,7 +1295,7 @@ def test_a_customized_image_is_installed_only_where_supported(
 def test_nothing_starts_beside_an_operation_that_runs(
     machine: Machine, record: Record | None, environ: dict[str, str]
 ) -> None:
-    step = next_step(machine, record, _settings(environ), LONG_AGO, NOW)
+    step = next_step(question_of(machine, record, _settings(environ), created_after=LONG_AGO, now=NOW))
     fresh = [
         summary
         for summary in machine.summaries
@@ -1359,8 +1365,8 @@ def test_no_tag_right_or_wrong_ever_widens_anything(
         else replace(known, tags={**machine.tags, name: text})
     )
     given_settings = _settings(environ)
-    before = next_step(known, record, given_settings, LONG_AGO, NOW)
-    after = next_step(tagged, record, given_settings, LONG_AGO, NOW)
+    before = next_step(question_of(known, record, given_settings, created_after=LONG_AGO, now=NOW))
+    after = next_step(question_of(tagged, record, given_settings, created_after=LONG_AGO, now=NOW))
     assert _does(after) <= _does(before), (before, after)
 
 
@@ -1370,7 +1376,11 @@ def test_a_larger_mode_never_does_less(machine: Machine, record: Record | None, 
     """off ≤ assess ≤ install; plan calls nothing, and answers as install would."""
     done = {}
     for mode in ("off", "plan", "assess", "install"):
-        done[mode] = _does(next_step(machine, record, _settings(environ | {"PATCH_MODE": mode}), LONG_AGO, NOW))
+        done[mode] = _does(
+            next_step(
+                question_of(machine, record, _settings(environ | {"PATCH_MODE": mode}), created_after=LONG_AGO, now=NOW)
+            )
+        )
     assert done["off"] == 0
     assert done["assess"] <= done["install"]
     assert done["assess"] <= 1
@@ -1379,7 +1389,13 @@ def test_a_larger_mode_never_does_less(machine: Machine, record: Record | None, 
     tagged = [
         _does(
             next_step(
-                replace(machine, tags={**machine.tags, "patch-mode": mode}), record, _settings(environ), LONG_AGO, NOW
+                question_of(
+                    replace(machine, tags={**machine.tags, "patch-mode": mode}),
+                    record,
+                    _settings(environ),
+                    created_after=LONG_AGO,
+                    now=NOW,
+                )
             )
         )
         for mode in ("off", "assess", "install")
@@ -1405,7 +1421,9 @@ def test_the_life_of_one_machine() -> None:
     born = a_machine(created=now, verdict=None)
 
     def says(machine: Machine, record: Record | None) -> Step:
-        return pending_step(record, now) or next_step(machine, record, given_settings, LONG_AGO, now)
+        return pending_step(record, now) or next_step(
+            question_of(machine, record, given_settings, created_after=LONG_AGO, now=now)
+        )
 
     # created: an event; the guest is still busy, then it is not
     assert says(replace(born, busy_extensions=("script",)), None).state is State.BUILDING
@@ -1419,7 +1437,7 @@ def test_the_life_of_one_machine() -> None:
     record = accepted(record, ASSESSMENT, "https://…", now)
     assert says(born, record).state is State.ASSESSING
     now += 3 * MINUTE
-    record = end(record, "Succeeded", now)
+    record = end(record, Ending("Succeeded", now))
     assert says(born, record).state is State.CONFIRMING
 
     # Graph shows what came of it: Supported, and too young for an installation for the rest of its first hour
@@ -1434,7 +1452,7 @@ def test_the_life_of_one_machine() -> None:
     record = accepted(begin(record, found, 2 * HOUR, now), INSTALLATION, "https://…", now)
     assert says(found, record).state is State.INSTALLING
     now += 20 * MINUTE
-    record = release(end(record, "Succeeded", now), now)
+    record = release(end(record, Ending("Succeeded", now)), now)
     assert isinstance(says(found, record), Assess)
 
     # assessed once more: patched, at rest, without a row, until the interval is over

@@ -65,7 +65,7 @@ def _possible_names(argument: ast.expr, module: ast.Module) -> list[str]:
         return [str(argument.value)]
     if isinstance(argument, ast.IfExp):
         return _possible_names(argument.body, module) + _possible_names(argument.orelse, module)
-    if isinstance(argument, ast.JoinedStr):  # f"{'assessment' if … else 'installation'}.queued"
+    if isinstance(argument, ast.JoinedStr):  # f"{kind.noun}.queued"
         texts = [""]
         for part in argument.values:
             inner = part.value if isinstance(part, ast.FormattedValue) else part
@@ -79,6 +79,8 @@ def _possible_names(argument: ast.expr, module: ast.Module) -> list[str]:
             and any(isinstance(target, ast.Name) and target.id == argument.id for target in node.targets)
         ]
         return [name for value in values for name in _possible_names(value, module)]
+    if isinstance(argument, ast.Attribute) and argument.attr == "noun":
+        return [kind.noun for kind in OperationKind]
     raise AssertionError(f"a journal name that cannot be read from the source: {ast.unparse(argument)}")
 
 

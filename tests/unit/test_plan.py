@@ -36,7 +36,7 @@ from functions.decisions.plan import (
 )
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import BUCKET_CAPACITY, Image, ImageKind, Machine, MachineId
-from functions.model.record import Record
+from functions.model.record import Flight, Record
 from functions.model.state import Assess, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id, settings
@@ -709,10 +709,10 @@ class Life:
     def tick(self, step: timedelta, at_work_for: int) -> None:
         self.now += step
         for row in list(self.rows.values()):
-            if row.looks >= at_work_for:  # how long it has been at work, in ticks
+            if row.checks >= at_work_for:  # how long it has been at work, in ticks
                 self._settle(row)
             else:
-                self.rows[row.machine] = replace(row, looks=row.looks + 1)
+                self.rows[row.machine] = replace(row, checks=row.checks + 1)
         plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, self.now)
         assert all(step.reason for step in plan.waits.values())
         for item in installed(plan):
@@ -728,7 +728,8 @@ class Life:
             )
         self.due.remove(item)
         self.went.append(item.machine.id)
-        row = replace(at_work(item.machine), begun_at=self.now, operation_id=str(item.machine.id))
+        flight = Flight(begun_at=self.now, operation_id=str(item.machine.id))
+        row = replace(at_work(item.machine), flight=flight)
         self.rows[item.machine.id] = row
 
     def _settle(self, row: Record) -> None:
@@ -736,7 +737,10 @@ class Life:
         if row.image:
             assert row.begun_at is not None
             self.images[row.image] = rollout.record_result(
-                self.images[row.image], row.operation_id, row.machine, row.ring, row.begun_at, "", self.limits, self.now
+                self.images[row.image],
+                rollout.Result(row.operation_id, row.machine, row.ring, row.begun_at, ""),
+                self.limits,
+                now=self.now,
             )
 
 

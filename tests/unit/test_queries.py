@@ -32,6 +32,7 @@ from functions.cloud import queries
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
 from functions.decisions.decision import next_step
+from functions.decisions.question import question_of
 from functions.model.machine import CLASSIFICATIONS, Group
 from functions.model.state import Assess, Install, State, Step
 from functions.policy.settings import Settings
@@ -719,7 +720,9 @@ async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) 
     since = NOW - timedelta(hours=1999)
     due = {found.id.name async for found in graph.due_machines(since, NOW)}
     every = {found.id.name: found.in_group(Group()) async for found in graph.census()}
-    return due, {name: next_step(found, None, given, since, NOW) for name, found in every.items()}
+    return due, {
+        name: next_step(question_of(found, None, given, created_after=since, now=NOW)) for name, found in every.items()
+    }
 
 
 @hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])

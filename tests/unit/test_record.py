@@ -20,16 +20,19 @@ from functions.model.record import (
     SEND_WITHIN,
     STALE_SUMMARY,
     UNKNOWN_DURATION,
+    Ending,
+    Flight,
     Record,
     accepted,
     begin,
     claim,
     end,
     hold,
+    keep_asking,
     release,
     requeue,
 )
-from functions.model.state import Cause, OperationKind, Phase
+from functions.model.state import Cause, Leave, OperationKind, Phase, State, Wait
 from tests.support import (
     ASSESSMENT,
     DAY,
@@ -87,7 +90,7 @@ def test_a_fresh_claim_forgets_how_the_last_operation_ended() -> None:
         phase=Phase.HELD, kind=OperationKind.INSTALL, at_fault=True, neutral=True, outcome="Failed", ended_at=NOW
     )
     record = claim(a_machine(), OperationKind.INSTALL, token="token", due_at=NOW, previous=ended)
-    assert (record.at_fault, record.neutral, record.outcome, record.ended_at) == (False, False, "", None)
+    assert (record.flight, record.ending, record.hold) == (None, None, None)
 
 
 COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", operation_id=OPERATION)
@@ -104,61 +107,69 @@ COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", 
 def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, kept: bool) -> None:
     record = claim(machine, OperationKind.ASSESS, token="token-2", due_at=NOW, previous=COUNTED)
     assert (record.attempts, record.unanswered) == ((3, 2) if kept else (0, 0))
-    assert (record.reason, record.operation_id, record.not_before) == ("", "", None)
+    assert (record.hold, record.operation_id) == (None, "")
 
 
 def test_begin_remembers_what_the_machine_showed_before_the_post() -> None:
     machine = a_machine(assessment=a_summary(), installation=a_summary(operation_id=INSTALLATION))
     record = begin(a_record(), machine, 2 * HOUR, NOW)
-    assert (record.phase, record.begun_at, record.limit) == (Phase.STARTING, NOW, 2 * HOUR)
-    assert record.known_operations == (ASSESSMENT, INSTALLATION)
+    assert record.phase is Phase.STARTING
+    assert record.flight == Flight(NOW, 2 * HOUR, (ASSESSMENT, INSTALLATION), os="Linux")
     assert record.token == "token-1"  # the same claim: a doubled message finds it no longer queued
 
 
 def test_a_recorded_answer_makes_it_running() -> None:
     record = accepted(begin(a_record(), a_machine(), HOUR, NOW), OPERATION, OPERATION_URL, NOW + SECOND)
-    assert (record.phase, record.operation_id, record.operation_url) == (Phase.RUNNING, OPERATION, OPERATION_URL)
-    assert record.started_at == NOW + SECOND
+    assert record.phase is Phase.RUNNING
+    assert record.flight == Flight(NOW, HOUR, (), "Linux", "", OPERATION, OPERATION_URL, NOW + SECOND)
     assert record.in_flight
 
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
     begun = begin(a_record(), a_machine(assessment=a_summary()), HOUR, NOW)
-    record = requeue(begun, "token-2", NOW + HOUR, sent=sent, looks=2)
+    record = requeue(begun, "token-2", NOW + HOUR, sent=sent, checks=2)
     assert (record.phase, record.token, record.due_at) == (Phase.QUEUED, "token-2", NOW + HOUR)
-    assert (record.sent, record.looks) == (sent, 2)
-    assert (record.begun_at, record.known_operations) == (None, ())
+    assert (record.sent, record.checks) == (sent, 2)
+    assert record.flight is None
 
 
 def test_an_end_keeps_the_operation_and_forgets_its_signed_address() -> None:
     running = accepted(begin(a_record(), a_machine(), HOUR, NOW - MINUTE), OPERATION, OPERATION_URL, NOW)
-    record = end(running, "Succeeded", NOW + HOUR)
-    assert (record.phase, record.outcome, record.ended_at) == (Phase.ENDED, "Succeeded", NOW + HOUR)
-    assert (record.operation_id, record.operation_url, record.started_at) == (OPERATION, "", NOW)
+    ending = Ending("Succeeded", NOW + HOUR)
+    record = end(running, ending)
+    assert (record.phase, record.ending) == (Phase.ENDED, ending)
+    assert record.flight == replace(running.flight, operation_url="")  # type: ignore[type-var]
     assert not record.in_flight
 
 
-def test_an_end_of_an_operation_whose_answer_was_never_recorded() -> None:
+def test_an_end_of_an_operation_whose_start_was_never_recorded() -> None:
     begun = begin(a_record(), a_machine(), HOUR, NOW)
-    record = end(begun, "Failed", NOW + HOUR, operation_id=ASSESSMENT)
-    assert (record.operation_id, record.started_at) == (ASSESSMENT, NOW)
+    assert begun.flight
+    assert begun.flight.started_at is None
+    record = end(begun, Ending("Failed", NOW + HOUR))
+    assert record.flight
+    assert record.flight.started_at == NOW
 
 
 def test_a_hold_says_until_when_why_and_what_to_do() -> None:
     running = accepted(a_record(kind=OperationKind.INSTALL, attempts=2), OPERATION, OPERATION_URL, NOW)
-    record = hold(running, Cause.OWNER, NOW + DAY, "overdue", "it is stuck", "restart it")
-    assert (record.phase, record.cause, record.not_before) == (Phase.HELD, Cause.OWNER, NOW + DAY)
-    assert (record.state, record.reason, record.remedy) == ("overdue", "it is stuck", "restart it")
-    assert (record.operation_url, record.sent, record.attempts) == ("", False, 2)
+    step = Leave(State.OVERDUE, "it is stuck", "restart it", cause=Cause.OWNER)
+    record = hold(running, step, NOW + DAY)
+    assert record.phase is Phase.HELD
+    assert record.hold == Wait(State.OVERDUE, "it is stuck", "restart it", NOW + DAY, Cause.OWNER)
+    assert (record.flight, record.sent, record.attempts) == (replace(running.flight, operation_url=""), False, 2)  # type: ignore[type-var]
     assert not record.in_flight
+    assert keep_asking(record, running).flight == running.flight
 
 
 def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
     record = release(a_record(phase=Phase.RUNNING, operation_url=OPERATION_URL, attempts=2, unanswered=1), NOW)
     assert record.due_again(NOW)
     assert not record.in_flight
-    assert (record.operation_url, record.attempts, record.unanswered) == ("", 2, 1)
+    assert record.flight
+    assert record.flight.operation_url == ""
+    assert (record.attempts, record.unanswered) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +178,8 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
         (lambda record: begin(record, a_machine(), HOUR, NOW), Phase.STARTING),
         (lambda record: accepted(record, OPERATION, OPERATION_URL, NOW), Phase.RUNNING),
         (lambda record: requeue(record, "t", NOW, sent=False), Phase.QUEUED),
-        (lambda record: end(record, "Succeeded", NOW), Phase.ENDED),
-        (lambda record: hold(record, Cause.NEVER, NOW, "held", "r", ""), Phase.HELD),
+        (lambda record: end(record, Ending("Succeeded", NOW)), Phase.ENDED),
+        (lambda record: hold(record, Wait(State.HELD, "r", cause=Cause.NEVER), NOW), Phase.HELD),
         (lambda record: release(record, NOW), Phase.HELD),
     ],
     ids=["begin", "accepted", "requeue", "end", "hold", "release"],
@@ -176,19 +187,19 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
 def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase: Phase) -> None:  # type: ignore[no-untyped-def]
     before = a_record(
         phase=Phase.STARTING, begun_at=NOW, attempts=1, unanswered=1, verdict=a_machine().verdict, ring=3,
-        group="quorum", availability_set="/set", at_fault=True, neutral=True,
+        group="quorum", availability_set="/set",
     )  # fmt: skip
     copy = replace(before)
     after = move(before)
     assert after.phase is phase
     for name in (
         "machine", "kind", "vm_id", "image", "region", "attempts", "unanswered", "verdict", "ring", "group",
-        "availability_set", "at_fault", "neutral",
+        "availability_set",
     ):  # fmt: skip
         assert getattr(after, name) == getattr(before, name), name
     assert before == copy
     signed = [item.name for item in fields(Record) if "signature" in str(getattr(after, item.name))]
-    assert signed == (["operation_url"] if phase is Phase.RUNNING else [])  # stored while it may be asked, no longer
+    assert signed == (["flight"] if phase is Phase.RUNNING else [])  # stored while it may be asked, no longer
 
 
 # -- clocks: each limit just before and at its moment
@@ -197,7 +208,7 @@ CLOCKS: list[tuple[str, Record, str, datetime, bool]] = [
     ("held, not over", a_record(phase=Phase.HELD, not_before=NOW), "due_again", NOW - SECOND, False),
     ("held, over", a_record(phase=Phase.HELD, not_before=NOW), "due_again", NOW, True),
     ("held without an end", a_record(phase=Phase.HELD), "due_again", NOW, False),
-    ("queued is not held", a_record(not_before=NOW), "due_again", NOW + DAY, False),
+    ("queued is not held", a_record(), "due_again", NOW + DAY, False),
     ("claim young", a_record(), "expired", NOW + CLAIM_LIFE - SECOND, False),
     ("claim old", a_record(), "expired", NOW + CLAIM_LIFE, True),
     ("claim never sent does not expire", a_record(sent=False), "expired", NOW + 9 * DAY, False),
@@ -216,7 +227,7 @@ CLOCKS: list[tuple[str, Record, str, datetime, bool]] = [
         NOW + HOUR + OVERDUE_MARGIN,
         True,
     ),
-    ("a start that is not known", a_record(phase=Phase.RUNNING), "overdue", NOW + 9 * DAY, False),
+    ("nothing in flight", a_record(), "overdue", NOW + 9 * DAY, False),
 ]
 
 
@@ -231,12 +242,12 @@ def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
     assert (CLAIM_LIFE, SEND_WITHIN, ADOPT_AFTER, OVERDUE_MARGIN) == (HOUR, MINUTE, 15 * MINUTE, HOUR)
     assert (GRAPH_PATIENCE, STALE_SUMMARY, MAX_RETRY, A_WEEK) == (DAY, DAY, DAY, 7 * DAY)
     assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
-    assert a_record().limit == UNKNOWN_DURATION == 4 * HOUR
+    assert Flight(NOW).limit == UNKNOWN_DURATION == 4 * HOUR
 
 
 def test_a_new_claim_has_counted_nothing() -> None:
     record = claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None)
-    assert (record.looks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
+    assert (record.checks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
     assert not claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None, sent=False).sent
 
 

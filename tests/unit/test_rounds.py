@@ -18,6 +18,7 @@ from functions.decisions.rollout import (
     COUNTED,
     Admission,
     Installable,
+    Result,
     admit,
     breaker_wait,
     current,
@@ -58,7 +59,9 @@ def ask(
     record: ImageRecord, due: str, running: str = "", now: datetime = NOW, by: Settings | None = None
 ) -> tuple[str, dict[str, Step]]:
     """The names admitted, in order, and the waits by name."""
-    found: Admission = admit(record, machines(*due.split()), machines(*running.split()), by or settings(), now)
+    found: Admission = admit(
+        record, machines(*due.split()), machines(*running.split()), settings=by or settings(), now=now
+    )
     return " ".join(machine.name for machine in found.admitted), {
         machine.name: step for machine, step in found.waits.items()
     }
@@ -76,10 +79,8 @@ def end(
 ) -> ImageRecord:
     """An installation of this machine is settled; it began half an hour before, if nothing else is said."""
     [one] = machines(name)
-    return record_result(
-        record, operation or f"{name} {at}", one.machine, one.ring, begun or at - 30 * MINUTE, problem,
-        by or settings(), at,
-    )  # fmt: skip
+    result = Result(operation or f"{name} {at}", one.machine, one.ring, begun or at - 30 * MINUTE, problem)
+    return record_result(record, result, by or settings(), now=at)
 
 
 # -- a round opens, and ends
@@ -218,8 +219,8 @@ def test_the_bake(proved: datetime, before: datetime | None, minutes: str, until
 @pytest.mark.parametrize(
     ("record", "due", "running", "name", "reason"),
     [
-        (fresh(), "a b", "", "b", "the round's canary goes first: a"),
-        (fresh(), "b", "a", "b", "the round's canary goes first: a"),
+        (fresh(), "a b", "", "b", "the rollout's canary goes first: a"),
+        (fresh(), "b", "a", "b", "the rollout's canary goes first: a"),
         (an_image(), "a0 b1", "", "b1", "ring 0 goes first"),
         (an_image(), "c2", "b1 x0", "c2", "ring 0 goes first"),
         (an_image(), "a z7", "", "a", "ring 7 goes first"),
@@ -232,7 +233,7 @@ def test_a_wait_names_who_goes_first(record: ImageRecord, due: str, running: str
 
 
 def test_a_wait_names_every_canary_in_flight_and_chosen() -> None:
-    assert ask(fresh(), "b c d", "a", by=settings(**LATER))[1]["d"].reason == "the round's canary goes first: a, b, c"
+    assert ask(fresh(), "b c d", "a", by=settings(**LATER))[1]["d"].reason == "the rollout's canary goes first: a, b, c"
 
 
 def test_rings_by_name() -> None:

@@ -1,5 +1,4 @@
-"""One indexed app for the run, indexed without a single app setting; and per test the settings and services it needs.
-"""
+"""One indexed app for the run, indexed without a single app setting; per test the settings and services it needs."""
 
 import json
 import os
@@ -35,7 +34,7 @@ def fresh_doors(app: App) -> Iterator[None]:
     yield
     opened = sys.modules["function_app"]._open
     for services in opened:
-        app.run(services.queue._access.close())
+        app.run(services.queue._session.close())
     opened.clear()
 
 

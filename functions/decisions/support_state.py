@@ -1,0 +1,179 @@
+"""What follows from the support state of a machine that no other rule keeps: assess, install, wait or leave."""
+
+from datetime import datetime
+
+from functions.decisions.question import Question, least_minutes, stale, too_new, wanted_count
+from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT
+from functions.model.machine import PatchOrchestration, SupportState
+from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
+from functions.model.text import format_utc
+from functions.policy.settings import Mode
+
+
+def by_support_state(question: Question) -> Step:
+    verdict = question.verdict
+    if question.machine.verdict is None and _assessed_lately(question):
+        reason = "assessed already: the sweep asks Resource Graph what came of it"
+        return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT)
+    if _graph_is_behind(question):
+        reason = "a finished assessment is not in Resource Graph yet"
+        return Wait(
+            State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=question.now + question.settings.first_retry
+        )
+    if _answered_marketplace(question) and question.machine.third_party_plan:
+        return _with_plan(question)
+    if verdict.state is SupportState.SUPPORTED or _answered_marketplace(question):
+        return _supported(question)
+    if verdict.state is SupportState.UNSUPPORTED:
+        return _unsupported(question)
+    return _no_verdict(question)
+
+
+def _no_verdict(question: Question) -> Step:
+    """Absent, Unknown or UnableToDetermine: assess, with growing waits; the third is reported."""
+    record, state = question.record, question.verdict.state
+    if record and record.unanswered and record.hold and not record.due_again(question.now):
+        return undetermined(record.unanswered, state, record.hold.when)
+    return Assess(State.DUE, f"support state {state}")
+
+
+def undetermined(unanswered: int, state: SupportState, when: datetime | None) -> Wait:
+    """The wait of a machine whose assessments bring no verdict."""
+    reason = f"{unanswered} assessments ended with support state {state}"
+    if unanswered < UNANSWERED_LIMIT:
+        return Wait(State.DUE, reason, when=when, cause=Cause.TRANSIENT)
+    remedy = "Check power, VM agent and outbound network, then restart the machine: it is assessed again."
+    return Wait(State.UNDETERMINED, reason, remedy, when, Cause.OWNER)
+
+
+def _unsupported(question: Question) -> Step:
+    if stale(question.verdict.assessed, question.now, A_WEEK):
+        return Assess(State.DUE, "Unsupported a week ago: assessed again")
+    remedy = "Patch it inside the guest, or rebuild it on an image that Azure can patch."
+    return Leave(State.UNSUPPORTED, "Azure cannot patch this operating system or image", remedy, cause=Cause.NEVER)
+
+
+def _supported(question: Question) -> Step:
+    machine, settings, verdict = question.machine, question.settings, question.verdict
+    wanted, total = wanted_count(machine, settings), sum(verdict.counts.values())
+    installed = machine.installation
+    if verdict.status.lower() == "failed":  # its empty counts are ignored: they do not mean that the machine is patched
+        return Assess(State.DUE, "the last assessment failed")
+    if _installed_since(question):
+        return Assess(State.DUE, "the last assessment is older than the last installation")
+    if stale(verdict.assessed, question.now, settings.min_interval):
+        return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
+    if question.mode < Mode.INSTALL:
+        return _assessed(question, wanted, total)
+    if verdict.reboot_pending and installed and not stale(installed.started, question.now, settings.min_interval):
+        remedy = "Restart the machine in a suitable window."
+        return Wait(
+            State.REBOOT_PENDING,
+            f"a reboot is pending since {format_utc(installed.started)}; {wanted} patches wait",
+            remedy,
+        )
+    if not wanted:
+        return _nothing_wanted(question, total)
+    if step := _may_install(question):
+        return step  # before its freshness: what may not be installed now need not be assessed for it either
+    if stale(verdict.assessed, question.now, settings.fresh):
+        return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
+    return Install(State.DUE, f"Supported, {wanted} patches wait")
+
+
+def _may_install(question: Question) -> Step | None:
+    """The limits of this installation alone. Rollout, caps and the breaker are the fleet's: rollout.py and plan.py."""
+    machine, settings = question.machine, question.settings
+    if machine.patchers is PatchOrchestration.SCHEDULE and not (
+        settings.include_scheduled or question.overrides.owned_by_us
+    ):
+        remedy = "Tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
+        return Leave(State.SCHEDULED_ELSEWHERE, "a maintenance configuration patches it: assessed only", remedy)
+    if machine.patchers is PatchOrchestration.PLATFORM:
+        remedy = "Set its patch mode to Manual to install it here."
+        return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
+    if step := too_new(question, settings.settle, "PATCH_SETTLE_MINUTES"):
+        return step
+    last = machine.installation
+    if last and last.succeeded and last.started and not stale(last.started, question.now, settings.min_interval):
+        again = last.started + settings.min_interval
+        return Wait(
+            State.RECENTLY_PATCHED, f"last installed {format_utc(last.started)}", when=again, cause=Cause.TRANSIENT
+        )
+    return _in_window(question)
+
+
+def _in_window(question: Question) -> Step | None:
+    minutes = question.minutes_left
+    if minutes >= least_minutes(question.machine, question.settings):
+        return None
+    opens = question.window.opens(question.now, question.settings.blackouts)
+    next_one = f"opens {format_utc(opens)}" if opens else "it does not open within 400 days"
+    reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
+    remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
+    return Wait(State.WAITING_FOR_WINDOW, f"{reason} ({question.window.text})", remedy, opens, Cause.TRANSIENT)
+
+
+def _assessed(question: Question, wanted: int, total: int) -> Step:
+    tagged = question.overrides.mode < question.setting_mode
+    why = f"tag patch-mode={question.overrides.mode.name.lower()}" if tagged else "PATCH_MODE=assess"
+    if question.machine.patchers is PatchOrchestration.NOBODY:
+        reason = f"AutomaticByPlatform on a customized image: neither guest nor platform patches it; {wanted} wait"
+        remedy = "Set PATCH_MODE=install, or give the machine another patch mode."
+        return Leave(State.PATCHED_BY_NOBODY, reason, remedy)
+    remedy = "Set PATCH_MODE=install to patch it." if wanted else ""
+    return Leave(State.ASSESSED, f"Supported, {wanted} wanted of {total} patches wait; {why}", remedy)
+
+
+def _nothing_wanted(question: Question, total: int) -> Step:
+    if total:
+        reason = f"none of the {total} waiting patches is of a wanted classification"
+        return Leave(State.NOTHING_SELECTED, reason, "Widen PATCH_CLASSIFICATIONS to install them.")
+    if question.verdict.reboot_pending:
+        return Wait(State.REBOOT_PENDING, "a reboot is pending", "Restart the machine in a suitable window.")
+    return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(question.verdict.assessed)}")
+
+
+def _answered_marketplace(question: Question) -> bool:
+    """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
+    return (
+        not question.machine.image.customized
+        and question.verdict.state is SupportState.ABSENT
+        and question.verdict.status.lower() == "succeeded"
+    )
+
+
+def _with_plan(question: Question) -> Step:
+    """A third-party plan: no support state is all that an assessment ever says, and it permits no installation."""
+    if stale(question.verdict.assessed, question.now, question.settings.min_interval):
+        return Assess(State.DUE, f"last assessed {format_utc(question.verdict.assessed)}")
+    reason = "a marketplace image with a third-party plan and no support state: assessed only"
+    return Leave(State.ASSESSED, reason, cause=Cause.NEVER)
+
+
+def _installed_since(question: Question) -> bool:
+    """Whether an installation, ours or another one, ended after the assessment: its counts are then void."""
+    installed, record, assessed = question.machine.installation, question.record, question.verdict.assessed
+    ends = [installed.modified or installed.started] if installed else []
+    ends += [record.ending.at] if record and record.ending and record.kind is OperationKind.INSTALL else []
+    return any(end is not None and (assessed is None or end > assessed) for end in ends)
+
+
+def _assessed_lately(question: Question) -> bool:
+    """An event brings no support state; a machine assessed within the interval needs no other assessment for it."""
+    seen = question.machine.assessment
+    return seen is not None and not stale(seen.modified or seen.started, question.now, question.settings.min_interval)
+
+
+def _graph_is_behind(question: Question) -> bool:
+    """Only the instance view shows an assessment that ended after the one Graph has: the verdict is on its way."""
+    seen, verdict = question.machine.assessment, question.verdict
+    if (
+        question.machine.verdict is None
+        or seen is None
+        or seen.in_progress
+        or seen.operation_id == verdict.assessment_id
+    ):
+        return False
+    newer = seen.started is not None and (verdict.assessed is None or seen.started > verdict.assessed)
+    return newer and not stale(seen.modified or seen.started, question.now)

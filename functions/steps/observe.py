@@ -1,0 +1,100 @@
+"""How a step sees a machine, and decides: read it once, get one of five answers, ask the decision.
+
+Event, message, sweep and tracking all see a machine through observe(), so that "is it still the same VM?" and the
+meaning of ARM's answers stand in one place. Unavailable is not an answer: it is raised, and the caller is retried.
+"""
+
+from dataclasses import dataclass
+
+from functions import journal
+from functions.cloud import errors
+from functions.decisions.decision import next_step
+from functions.decisions.question import Question, question_of
+from functions.model.machine import Machine, MachineId
+from functions.model.record import Record
+from functions.model.state import Step
+from functions.model.text import BadInput
+from functions.services import Services
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The machine as its instance view shows it."""
+
+    machine: Machine
+
+
+@dataclass(frozen=True)
+class Gone:
+    """ARM does not know the machine, or another VM has its id by now."""
+
+    error: errors.Gone
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """ARM's answer cannot be read. `what` was asked for: "ARM" or "resource group"."""
+
+    error: BadInput
+    what: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Azure refuses the read."""
+
+    error: errors.Refused
+
+
+@dataclass(frozen=True)
+class Throttled:
+    """The quota of reads is used up. It says nothing about the machine."""
+
+    error: errors.Throttled
+
+
+Observation = Seen | Gone | Unreadable | Refused | Throttled
+
+
+async def observe(services: Services, machine_id: MachineId, *, vm_id: str | None = None) -> Observation:
+    """Reads the machine; with `vm_id`, only that VM counts as the same machine. Raises Unavailable."""
+    try:
+        machine = await services.compute.machine(machine_id)
+    except (errors.Gone, errors.Refused, errors.Throttled, BadInput) as error:
+        return _unseen(error, "ARM")
+    if vm_id is not None and machine.vm_id != vm_id:
+        return Gone(errors.Gone("reading a machine: another one has its id"))
+    return Seen(machine)
+
+
+async def observe_group(services: Services, machine: Machine) -> Observation:
+    """The same machine with its resource group. Raises Unavailable."""
+    try:
+        return Seen(machine.in_group(await services.compute.group(machine.id)))
+    except (errors.Gone, errors.Refused, errors.Throttled, BadInput) as error:
+        return _unseen(error, "resource group")
+
+
+def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, what: str) -> Observation:
+    if isinstance(error, errors.Gone):
+        return Gone(error)
+    if isinstance(error, errors.Refused):
+        return Refused(error)
+    return Throttled(error) if isinstance(error, errors.Throttled) else Unreadable(error, what)
+
+
+def log_unreadable(machine: MachineId, what: str, problem: Exception, remedy: str = "") -> None:
+    """One line about a machine that is left alone because it cannot be read."""
+    journal.write("machine.unreadable", where=what, machine=machine, problem=problem, remedy=remedy)
+
+
+async def ask(services: Services, machine: Machine, record: Record | None) -> Question:
+    """The question of this moment: settings, tags, clock and the first deployment included."""
+    return question_of(
+        machine, record, services.settings, created_after=await services.created_after(), now=services.clock()
+    )
+
+
+async def decide(services: Services, machine: Machine, record: Record | None) -> Step:
+    """What follows for the machine now."""
+    return next_step(await ask(services, machine, record))
