@@ -37,7 +37,7 @@ class Refused(CloudError):
     The message is "" for 401 and 403, whose text names the caller's identity.
     """
 
-    def __init__(self, what: str, status: int, codes: Sequence[str], message: str) -> None:
+    def __init__(self, what: str, status: int, codes: Sequence[str], *, message: str) -> None:
         self.status, self.codes, self.message = status, tuple(codes), message
         self.code = self.codes[0] if self.codes else ""
         super().__init__(f"{what}: Azure refused it ({status} {self.code})".replace(" )", ")"))

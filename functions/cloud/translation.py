@@ -58,7 +58,7 @@ def _answered(error: Any, what: str, starts_something: bool) -> CloudError:
     if status == 408 or status >= 500:
         text = f"{what}: the service answered {status} {code}".rstrip()
         return OutcomeUnknown(text) if starts_something else Unavailable(text)
-    return Refused(what, status, codes, "" if status in (401, 403) else message)
+    return Refused(what, status, codes, message="" if status in (401, 403) else message)
 
 
 def _details(error: Any) -> tuple[list[str], str]:

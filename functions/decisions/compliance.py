@@ -17,7 +17,7 @@ class Compliance(StrEnum):
 
 
 def compliance(
-    machine: Machine, oldest_patch: datetime | None, last_installed: datetime | None, sla: timedelta, now: datetime
+    machine: Machine, oldest_patch: datetime | None, last_installed: datetime | None, *, sla: timedelta, now: datetime
 ) -> Compliance:
     """`oldest_patch`: when the oldest pending Critical or Security patch was published, where Azure says so."""
     verdict = machine.verdict

@@ -90,12 +90,12 @@ class Plan:
     opened: Mapping[str, ImageRecord]
 
 
-def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, now: datetime) -> Plan:
+def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> Plan:
     """Which of the due machines now. Claims that wait to be sent come first, then assessments, then installations."""
     candidates = sorted(candidates, key=lambda item: _age(item.machine))
     assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
     limits = _Limits(fleet, settings)
-    installations, waits, opened = _admit(candidates, fleet, limits, settings, now)
+    installations, waits, opened = _admit(candidates, fleet, limits, settings=settings, now=now)
     pace = _RateBudget(fleet.rows, settings, now)
     dispatches: list[Dispatch] = []
     for row in fleet.rows:
@@ -130,7 +130,7 @@ def waits_to_be_sent(record: Record, now: datetime) -> bool:
 
 
 def _admit(
-    candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", settings: Settings, now: datetime
+    candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
 ) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
     """The installations that their images' rollouts admit now, the waits of the others, and the rollouts."""
     by_image: dict[str, list[Candidate]] = {}
@@ -253,7 +253,7 @@ def _age(machine: Machine) -> str:
     return machine.created.isoformat() if machine.created else ""
 
 
-def with_eta(step: Step, place: int, settings: Settings, now: datetime) -> Step:
+def with_eta(step: Step, place: int, settings: Settings, *, now: datetime) -> Step:
     """For a plan: about when a machine that waits for a slot gets one, if every installation takes its whole time."""
     if step.when is not None or step.state is not State.WAITING_FOR_SLOT or not settings.max_in_flight:
         return step

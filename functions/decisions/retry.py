@@ -23,7 +23,7 @@ def backoff(first: timedelta, attempts: int, jitter: float) -> timedelta:
 UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine is reported as undetermined
 
 
-def wait_after_no_verdict(unanswered: int, state: SupportState, settings: Settings, jitter: float) -> timedelta:
+def wait_after_no_verdict(unanswered: int, state: SupportState, settings: Settings, *, jitter: float) -> timedelta:
     """How long to wait after an assessment without a verdict: growing to a day; weekly after the third."""
     if unanswered >= UNANSWERED_LIMIT and state is not SupportState.UNABLE_TO_DETERMINE:
         return A_WEEK

@@ -176,7 +176,7 @@ def claim(
     )
 
 
-def begin(record: Record, machine: Machine, limit: timedelta, now: datetime) -> Record:
+def begin(record: Record, machine: Machine, limit: timedelta, *, now: datetime) -> Record:
     """The last transition before the POST: stores which operations the instance view shows, to tell ours from them."""
     flight = Flight(
         begun_at=now,
@@ -188,7 +188,7 @@ def begin(record: Record, machine: Machine, limit: timedelta, now: datetime) -> 
     return replace(record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None)
 
 
-def accepted(record: Record, operation_id: str, url: str, started_at: datetime) -> Record:
+def accepted(record: Record, operation_id: str, url: str, *, started_at: datetime) -> Record:
     """Azure has the operation."""
     flight = record.flight or Flight(begun_at=started_at)
     flight = replace(flight, operation_id=operation_id, operation_url=url, started_at=started_at)

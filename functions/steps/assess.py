@@ -67,7 +67,7 @@ async def on_message(services: Services, message: Message) -> None:
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
         await services.ledger.delete(stored)
     elif step.state in NOT_READY:
-        await retry_when_ready(services, stored, stored.record, step)
+        await retry_when_ready(services, stored, stored.record, step=step)
     else:
         await hold_step(services, stored, step)
 
@@ -102,9 +102,9 @@ async def _on_machine(services: Services, stored: Stored | None, machine: Machin
             case Gone(error) | Refused(error) | Throttled(error):
                 raise error
     if _needs_claim(step):
-        await _claim(services, stored, machine, previous, step)
+        await _claim(services, stored, machine, previous=previous, step=step)
     else:
-        await _leave(services, stored, machine, step)
+        await _leave(services, stored, machine, step=step)
 
 
 def _needs_claim(step: Step) -> bool:
@@ -112,14 +112,14 @@ def _needs_claim(step: Step) -> bool:
 
 
 async def _claim(
-    services: Services, stored: Stored | None, machine: Machine, previous: Record | None, step: Step
+    services: Services, stored: Stored | None, machine: Machine, *, previous: Record | None, step: Step
 ) -> None:
     if services.settings.mode is Mode.PLAN:
         journal.write("machine.planned", machine=machine.id, verb=step.verb, reason=step.reason)
         return
     record = replace(new_claim(services, machine, OperationKind.ASSESS, previous=previous), checks=0)
     if not isinstance(step, Assess):
-        await retry_when_ready(services, stored, record, step)
+        await retry_when_ready(services, stored, record, step=step)
     elif services.compute.bucket_is_low(machine.quota_key):  # a storm: the sweep, the one owner of the pace, sends it
         await services.ledger.put(stored, replace(record, sent=False))
         journal.write("assessment.queued", machine=machine.id, reason="the quota is nearly used up")
@@ -127,7 +127,7 @@ async def _claim(
         await start_operation(services, stored, record, machine=machine)
 
 
-async def _leave(services: Services, stored: Stored | None, machine: Machine, step: Step) -> None:
+async def _leave(services: Services, stored: Stored | None, machine: Machine, *, step: Step) -> None:
     if stored is None or stored.record.hold is None:
         _ignored(machine.id, f"{step.state}: {step.reason}")
         return

@@ -27,7 +27,7 @@ async def on_message(services: Services, message: Message) -> None:
         await _install(services, stored, machine)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
         again = new_claim(services, machine, OperationKind.ASSESS, previous=stored.record)
-        await send(services, stored, again, timedelta(0))
+        await send(services, stored, again, delay=timedelta(0))
     else:
         await hold_step(services, stored, step)
 

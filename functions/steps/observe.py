@@ -83,7 +83,7 @@ def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, w
     return Throttled(error) if isinstance(error, errors.Throttled) else Unreadable(error, what)
 
 
-def log_unreadable(machine: MachineId, what: str, problem: Exception, remedy: str = "") -> None:
+def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy: str = "") -> None:
     """One line about a machine that is left alone because it cannot be read."""
     journal.write("machine.unreadable", where=what, machine=machine, problem=problem, remedy=remedy)
 

@@ -201,14 +201,14 @@ async def _group_not_in_graph(services: Services, machine: Machine, groups: dict
     try:
         seen = await observe_group(services, machine)
     except CloudError as error:
-        log_unreadable(machine.id, "resource group", error, remedy)
+        log_unreadable(machine.id, "resource group", error, remedy=remedy)
         return None
     match seen:
         case Seen(known) if known.group:
             groups[machine.id.group_id] = known.group
             return known.group
         case Gone(problem) | Unreadable(problem) | Refused(problem) | Throttled(problem):
-            log_unreadable(machine.id, "resource group", problem, remedy)
+            log_unreadable(machine.id, "resource group", problem, remedy=remedy)
     return None
 
 
@@ -242,7 +242,7 @@ async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     except (CloudError, BadInput) as error:
         sweep.fail("plan", error)
         return nothing
-    plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, services.clock())
+    plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left})
 
 
@@ -353,7 +353,7 @@ def _say(sweep: Sweep, plan: Plan) -> None:
                 "machine.planned", machine=item.machine, verb=step.verb, reason=step.reason, when=now + item.delay
             )
     for place, (machine, waiting) in enumerate(plan.waits.items()):
-        step = with_eta(waiting, place, services.settings, now)
+        step = with_eta(waiting, place, services.settings, now=now)
         _say_wait(machine, step)
     for machine, step in sweep.own_waits.items():
         _say_wait(machine, step)
@@ -371,10 +371,12 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     if item.candidate is None:
         if stored is None:
             return False
-        return await send(services, stored, requeue(stored.record, services.token(), due_at, sent=True), item.delay)
+        return await send(
+            services, stored, requeue(stored.record, services.token(), due_at, sent=True), delay=item.delay
+        )
     kind, machine = item.candidate.kind, item.candidate.machine
     record = new_claim(services, machine, kind, due_at=due_at, previous=stored.record if stored else None)
-    claimed = await send(services, stored, record, item.delay)
+    claimed = await send(services, stored, record, delay=item.delay)
     if claimed:
         journal.write(
             f"{kind.noun}.queued", machine=item.machine,

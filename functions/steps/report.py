@@ -73,7 +73,13 @@ async def census(services: Services, rows: Rows, waits: Steps) -> None:
     oldest, installed = await services.graph.oldest_patches(), await services.graph.last_installations()
     counted = 0
     async for machine, step in states(services, rows, waits):
-        _count(services, machine, step, oldest.get(str(machine.id)), installed.get(str(machine.id)))
+        _count(
+            services,
+            machine,
+            step,
+            oldest_patch=oldest.get(str(machine.id)),
+            last_installed=installed.get(str(machine.id)),
+        )
         counted += 1
         if counted % CENSUS_BATCH == 0:
             await services.sleep(CENSUS_PAUSE_SECONDS)
@@ -85,7 +91,7 @@ async def census(services: Services, rows: Rows, waits: Steps) -> None:
 
 
 def _count(
-    services: Services, machine: Machine, step: Step, oldest_patch: datetime | None, last_installed: datetime | None
+    services: Services, machine: Machine, step: Step, *, oldest_patch: datetime | None, last_installed: datetime | None
 ) -> None:
     settings, verdict, pending = services.settings, machine.verdict, machine.pending
     counted = verdict is not None and bool(verdict.counts)
@@ -113,7 +119,7 @@ def _count(
         oldest_security=oldest_patch,
         last_assessed=verdict.assessed if verdict else None,
         last_installed=last_installed,
-        compliance=compliance(machine, oldest_patch, last_installed, settings.sla, services.clock()),
+        compliance=compliance(machine, oldest_patch, last_installed, sla=settings.sla, now=services.clock()),
         sla_days=settings.sla / A_DAY,
     )
 
@@ -129,15 +135,15 @@ async def states(services: Services, rows: Rows, waits: Steps) -> AsyncIterator[
     async for machine in services.graph.census():
         batch.append(machine)
         if len(batch) == CENSUS_BATCH:
-            async for item in _states_of(services, batch, rows, waits):
+            async for item in _states_of(services, batch, rows, waits=waits):
                 yield item
             batch = []
-    async for item in _states_of(services, batch, rows, waits):
+    async for item in _states_of(services, batch, rows, waits=waits):
         yield item
 
 
 async def _states_of(
-    services: Services, machines: list[Machine], rows: Rows, waits: Steps
+    services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
     groups = await services.graph.groups(machine.id.group_id for machine in machines)
     for machine in machines:

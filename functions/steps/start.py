@@ -118,7 +118,7 @@ async def start_operation(
         journal.write("app.paused", **record.log_fields(), reason=reason)
         await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
         return
-    begun = await services.ledger.put(stored, begin(record, machine, limit, now))
+    begun = await services.ledger.put(stored, begin(record, machine, limit, now=now))
     if begun is None:
         journal.write("message.stale", **record.log_fields(), phase="taken by another")
         return
@@ -134,7 +134,7 @@ async def start_operation(
         f"{record.kind.noun}.started", machine=machine.id, operation=answer.operation_id, image=machine.image.key,
         region=record.region,
     )  # fmt: skip
-    running = accepted(begun.record, answer.operation_id, answer.url, services.clock())
+    running = accepted(begun.record, answer.operation_id, answer.url, started_at=services.clock())
     await _after_begin(services.ledger.replace(begun, running))
 
 
@@ -148,7 +148,7 @@ async def why_stopped(services: Services) -> str:
     return await services.ledger.paused()
 
 
-async def retry_when_ready(services: Services, stored: Stored | None, record: Record, step: Step) -> None:
+async def retry_when_ready(services: Services, stored: Stored | None, record: Record, *, step: Step) -> None:
     """Another check after 1, 2, 4, 8 times PATCH_READY_MINUTES; then the machine is held with its reason."""
     checks = record.checks + 1
     if checks > MAX_CHECKS and stored:
@@ -159,10 +159,10 @@ async def retry_when_ready(services: Services, stored: Stored | None, record: Re
         delay, checks = max(step.when - services.clock(), timedelta(0)), record.checks
     again = requeue(record, services.token(), services.clock() + delay, sent=True, checks=checks)
     journal.write("machine.deferred", machine=record.machine, state=step.state, reason=step.reason, delay_seconds=delay)
-    await send(services, stored, again, delay)
+    await send(services, stored, again, delay=delay)
 
 
-async def send(services: Services, stored: Stored | None, record: Record, delay: timedelta) -> bool:
+async def send(services: Services, stored: Stored | None, record: Record, *, delay: timedelta) -> bool:
     """Claims, then sends the claim's message. False: another writer claimed the machine first.
 
     A message that could not be sent leaves its row unsent, for the next sweep to send.

@@ -131,11 +131,11 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         await services.ledger.replace(stored, release(record, now))
         return
     journal.write("operation.adopted", **record.log_fields(), operation=status.operation_id)
-    record = accepted(record, status.operation_id, "", status.started or flight.begun_at)
+    record = accepted(record, status.operation_id, "", started_at=status.started or flight.begun_at)
     if status.in_progress:
         await services.ledger.replace(stored, record)
     else:
-        await _end(services, replace(stored, record=record), status.status, {}, ended=status.modified or now)
+        await _end(services, replace(stored, record=record), status.status, result={}, ended=status.modified or now)
 
 
 async def _ask(services: Services, stored: Stored, now: datetime) -> None:
@@ -147,7 +147,7 @@ async def _ask(services: Services, stored: Stored, now: datetime) -> None:
     if outcome is None:
         await _ask_machine(services, stored, now)
     elif not outcome.running:
-        await _end(services, stored, outcome.patch_status, outcome.result, ended=now)
+        await _end(services, stored, outcome.patch_status, result=outcome.result, ended=now)
     elif record.overdue(now):
         await _overdue(services, stored)
 
@@ -160,9 +160,9 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
         return
     status = next((item for item in machine.summaries if item.operation_id == record.operation_id), None)
     if status is not None and not status.in_progress:
-        await _end(services, stored, status.status, {}, ended=status.modified or now)
+        await _end(services, stored, status.status, result={}, ended=status.modified or now)
     elif status is None or record.overdue(now):
-        await _end(services, stored, "Unknown", {}, ended=now)
+        await _end(services, stored, "Unknown", result={}, ended=now)
 
 
 async def _overdue(services: Services, stored: Stored, problem: str = "") -> None:
@@ -176,7 +176,7 @@ async def _overdue(services: Services, stored: Stored, problem: str = "") -> Non
     await services.ledger.replace(stored, keep_asking(held, record))
 
 
-async def _end(services: Services, stored: Stored, status: str, result: Mapping[str, Any], *, ended: datetime) -> None:
+async def _end(services: Services, stored: Stored, status: str, *, result: Mapping[str, Any], ended: datetime) -> None:
     """Records an outcome, with the meaning of a bad one, and waits for Graph to show it."""
     record = stored.record
     meaning = meaning_of_outcome(status, result.get("error"), result)
@@ -242,7 +242,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
     if (
         machine is None
         or verdict is None
-        or not _shows(record, verdict.assessment_id, verdict.status, verdict.assessed)
+        or not _shows(record, verdict.assessment_id, verdict.status, started=verdict.assessed)
     ):
         await _not_visible_yet(services, stored)
         return
@@ -270,7 +270,7 @@ def _log_support_state(record: Record, machine: Machine, verdict: PatchAssessmen
 
 async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessment) -> None:
     unanswered = stored.record.unanswered + 1
-    wait = wait_after_no_verdict(unanswered, verdict.state, services.settings, services.jitter())
+    wait = wait_after_no_verdict(unanswered, verdict.state, services.settings, jitter=services.jitter())
     until = services.clock() + wait
     record = replace(stored.record, unanswered=unanswered)
     await services.ledger.replace(stored, hold(record, undetermined(unanswered, verdict.state, until), until))
@@ -278,7 +278,7 @@ async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessme
 
 async def _confirm_installation(services: Services, stored: Stored, seen: list[SeenInstallation]) -> None:
     record, ending = stored.record, stored.record.ending
-    if ending is None or not any(_shows(record, item.operation_id, item.status, item.started) for item in seen):
+    if ending is None or not any(_shows(record, item.operation_id, item.status, started=item.started) for item in seen):
         await _not_visible_yet(services, stored)
         return
     machine = await _machine_of(services, stored)
@@ -294,9 +294,9 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
         problem=problem,
     )  # fmt: skip
     if taken_down:
-        await _prove(services, record, replace(ending, neutral=not ending.at_fault), "")
+        await _prove(services, record, replace(ending, neutral=not ending.at_fault), problem="")
     else:
-        await _prove(services, record, ending, problem)
+        await _prove(services, record, ending, problem=problem)
     if problem:
         await hold_for(services, stored, Wait(State.HELD, problem, "Check the machine, then start it."))
     elif ending.trouble:
@@ -315,7 +315,7 @@ def _unwell(machine: Machine) -> str:
     return "the Application Health extension reports unhealthy" if machine.healthy is False else ""
 
 
-async def _prove(services: Services, record: Record, ending: Ending, problem: str) -> None:
+async def _prove(services: Services, record: Record, ending: Ending, *, problem: str) -> None:
     """Writes into the image's rollout what this installation proved. Neutral outcomes prove nothing."""
     if not record.image or (ending.neutral and not problem):
         return
@@ -334,7 +334,7 @@ async def _prove(services: Services, record: Record, ending: Ending, problem: st
         raise errors.Unavailable("writing the ledger: the image's row changed meanwhile")
 
 
-def _shows(record: Record, operation_id: str, status: str, started: datetime | None) -> bool:
+def _shows(record: Record, operation_id: str, status: str, *, started: datetime | None) -> bool:
     """Graph shows the end of this operation, or of a later one."""
     if in_progress(status):
         return False

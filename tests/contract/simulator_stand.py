@@ -1,4 +1,4 @@
-"""What the simulator's contract tests share: a clock moved by hand, and one client for both ways into the same Azure."""
+"""What the simulator's contract tests share: a clock moved by hand, and one client for both ways into one Azure."""
 
 from __future__ import annotations
 

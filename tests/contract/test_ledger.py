@@ -196,7 +196,7 @@ async def test_of_two_who_begin_one_may_send(ledger: Ledger) -> None:
     one, two = await ledger.read(machine_id()), await ledger.read(machine_id())
     assert one is not None
     assert two is not None
-    begun = begin(one.record, a_machine(), HOUR, NOW)
+    begun = begin(one.record, a_machine(), HOUR, now=NOW)
     answers = await asyncio.gather(ledger.replace(one, begun), ledger.replace(two, begun))
     assert sum(answer is not None for answer in answers) == 1
 
@@ -204,7 +204,7 @@ async def test_of_two_who_begin_one_may_send(ledger: Ledger) -> None:
 async def test_a_stored_move_can_be_followed_by_the_next(ledger: Ledger) -> None:
     stored: Stored | None = await ledger.insert(a_record())
     changes: tuple[Callable[[Record], Record], ...] = (
-        lambda record: begin(record, a_machine(), HOUR, NOW),
+        lambda record: begin(record, a_machine(), HOUR, now=NOW),
         lambda record: hold(record, Wait(State.HELD, "why", "what"), NOW + HOUR),
         lambda record: release(record, NOW),
     )

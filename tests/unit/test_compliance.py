@@ -43,4 +43,4 @@ def test_within_late_or_unknown(
     expected: Compliance,
 ) -> None:
     machine = a_machine(verdict=verdict, created=created)
-    assert compliance(machine, oldest, installed, SLA, NOW) is expected
+    assert compliance(machine, oldest, installed, sla=SLA, now=NOW) is expected

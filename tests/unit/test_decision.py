@@ -1059,10 +1059,11 @@ def test_assessments_without_a_verdict(unanswered: int, state: SupportState, ver
 
 def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() -> None:
     given_settings = settings()
-    looks = [wait_after_no_verdict(count, SupportState.ABSENT, given_settings, 0) for count in (1, 2, 3, 4)]
+    looks = [wait_after_no_verdict(count, SupportState.ABSENT, given_settings, jitter=0) for count in (1, 2, 3, 4)]
     assert looks == [15 * MINUTE, 30 * MINUTE, A_WEEK, A_WEEK]
     looks = [
-        wait_after_no_verdict(count, SupportState.UNABLE_TO_DETERMINE, given_settings, 0) for count in (1, 2, 3, 8)
+        wait_after_no_verdict(count, SupportState.UNABLE_TO_DETERMINE, given_settings, jitter=0)
+        for count in (1, 2, 3, 8)
     ]
     assert looks == [15 * MINUTE, 30 * MINUTE, HOUR, DAY]
     causes = [undetermined(count, SupportState.ABSENT, None).cause for count in (1, 2, 3)]
@@ -1432,9 +1433,9 @@ def test_the_life_of_one_machine() -> None:
     # claimed, sent, under way, ended: nothing else may start meanwhile
     record = claim(born, OperationKind.ASSESS, token="one", due_at=now, previous=None)
     assert says(born, record).state is State.QUEUED
-    record = begin(record, born, 4 * HOUR, now)
+    record = begin(record, born, 4 * HOUR, now=now)
     assert says(born, record).state is State.ASSESSING
-    record = accepted(record, ASSESSMENT, "https://…", now)
+    record = accepted(record, ASSESSMENT, "https://…", started_at=now)
     assert says(born, record).state is State.ASSESSING
     now += 3 * MINUTE
     record = end(record, Ending("Succeeded", now))
@@ -1449,7 +1450,7 @@ def test_the_life_of_one_machine() -> None:
     # installed; what was counted before is void, so it is assessed again
     record = claim(found, OperationKind.INSTALL, token="two", due_at=now, previous=None)
     assert says(found, record).state is State.QUEUED
-    record = accepted(begin(record, found, 2 * HOUR, now), INSTALLATION, "https://…", now)
+    record = accepted(begin(record, found, 2 * HOUR, now=now), INSTALLATION, "https://…", started_at=now)
     assert says(found, record).state is State.INSTALLING
     now += 20 * MINUTE
     record = release(end(record, Ending("Succeeded", now)), now)

@@ -112,7 +112,7 @@ def many(count: int, region: str = "westeurope", prefix: str = "vm") -> list[Can
 
 
 def test_nothing_due_is_an_empty_plan() -> None:
-    assert make_plan([], Fleet(), settings(), NOW) == Plan([], {}, {})
+    assert make_plan([], Fleet(), settings(), now=NOW) == Plan([], {}, {})
 
 
 def test_assessments_first_then_installations_and_of_each_the_oldest_machines() -> None:
@@ -122,12 +122,12 @@ def test_assessments_first_then_installations_and_of_each_the_oldest_machines() 
         to_assess(a_member("b")),
         to_assess(a_member("a", age=2 * DAY)),
     ]
-    assert names(make_plan(due, fleet_of(), settings(), NOW)) == ["a", "b", "old", "new"]
+    assert names(make_plan(due, fleet_of(), settings(), now=NOW)) == ["a", "b", "old", "new"]
 
 
 def test_within_an_image_the_lower_ring_goes_first() -> None:
     due = [to_install(a_member("b", ring=1, age=9 * DAY)), to_install(a_member("a", ring=0))]
-    assert names(make_plan(due, fleet_of(), settings(), NOW)) == ["a"]
+    assert names(make_plan(due, fleet_of(), settings(), now=NOW)) == ["a"]
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -221,7 +221,9 @@ CAPS: dict[str, Case] = {
 
 @pytest.mark.parametrize("case", CAPS.values(), ids=CAPS)
 def test_caps(case: Case) -> None:
-    plan = make_plan([to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), NOW)
+    plan = make_plan(
+        [to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), now=NOW
+    )
     assert names(plan) == case.handed_out
     assert states(plan) == case.waits
     assert all(case.reason in step.reason for step in plan.waits.values())
@@ -242,7 +244,7 @@ TROUBLE = {(SUBSCRIPTION, "quorum"): "db-2"}
     ],
 )
 def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, goes: bool) -> None:
-    plan = make_plan([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), now=NOW)
     assert names(plan) == (["x0"] if goes else [])
     if not goes:
         step = plan.waits[machine.id]
@@ -252,10 +254,10 @@ def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, g
 
 def test_a_machine_that_its_neighbours_hold_is_nobodys_canary_and_keeps_no_ring_closed() -> None:
     due = [to_install(a_member("a", "new", ring=0, group="quorum")), to_install(a_member("b", "new", ring=1))]
-    plan = make_plan(due, Fleet(troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan(due, Fleet(troubled_groups=TROUBLE), settings(), now=NOW)
     assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
     due = [to_install(a_member("a", ring=0, group="quorum")), to_install(a_member("b", ring=1))]
-    plan = make_plan(due, replace(fleet_of(), troubled_groups=TROUBLE), settings(), NOW)
+    plan = make_plan(due, replace(fleet_of(), troubled_groups=TROUBLE), settings(), now=NOW)
     assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
 
 
@@ -266,7 +268,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
         {"bad": replace(proved("bad"), opening="o")},
         TROUBLE,
     )
-    plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), NOW)
+    plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW)
     assert (names(plan), plan.waits, plan.opened) == (["a"], {}, {})
 
 
@@ -274,7 +276,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
 
 
 def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
-    plan = make_plan([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), NOW)
+    plan = make_plan([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), now=NOW)
     assert names(plan) == ["p0", "q0"]
     assert states(plan) == {"p1": CANARY, "q1": CANARY}
     assert plan.opened == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
@@ -282,24 +284,24 @@ def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
 
 def test_a_canary_that_ended_and_is_not_settled_yet_is_still_the_canary() -> None:
     known = Fleet([at_work(a_member("p0", "p"), Phase.ENDED)], {"p": ImageRecord("p", opened=NOW - HOUR)})
-    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), now=NOW)
     assert (names(plan), states(plan)) == ([], {"p1": CANARY})
 
 
 @pytest.mark.parametrize(("phase", "replaced"), [(Phase.RUNNING, False), (Phase.HELD, True)])
 def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None:
     known = Fleet([at_work(a_member("p0", "p"), phase)], {"p": ImageRecord("p", opened=NOW - HOUR)})
-    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), NOW)
+    plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), now=NOW)
     assert names(plan) == (["p1"] if replaced else [])
 
 
 def test_a_round_opens_only_where_somebody_goes() -> None:
     known = {"p": replace(proved("p"), opened=NOW - 15 * DAY)}
     due = [to_install(a_member("p0", "p"))]
-    assert make_plan(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), NOW).opened == {}
-    opened = make_plan(due, Fleet((), known), settings(), NOW).opened
+    assert make_plan(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW).opened == {}
+    opened = make_plan(due, Fleet((), known), settings(), now=NOW).opened
     assert opened == {"p": ImageRecord("p", opened=NOW)}
-    assert make_plan(due, Fleet((), {"p": proved("p")}), settings(), NOW).opened == {
+    assert make_plan(due, Fleet((), {"p": proved("p")}), settings(), now=NOW).opened == {
         "p": proved("p")
     }  # the one that holds
 
@@ -307,7 +309,7 @@ def test_a_round_opens_only_where_somebody_goes() -> None:
 def test_an_open_breaker_stops_its_image_and_no_other() -> None:
     bad = replace(proved("x"), opening="20261125T110000", opened_because="its canary x9: it does not boot")
     due = [to_install(machine) for machine in [*of(2), *of(1, "y")]]
-    plan = make_plan(due, fleet_of(x=bad), settings(), NOW)
+    plan = make_plan(due, fleet_of(x=bad), settings(), now=NOW)
     assert names(plan) == ["y0"]
     assert states(plan) == {"x0": State.BREAKER_OPEN, "x1": State.BREAKER_OPEN}
     assert set(plan.waits.values()) == {rollout.breaker_wait(bad)}
@@ -315,7 +317,7 @@ def test_an_open_breaker_stops_its_image_and_no_other() -> None:
 
 
 def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
-    plan = make_plan([to_install(machine) for machine in of(2, "")], Fleet(), settings(), NOW)
+    plan = make_plan([to_install(machine) for machine in of(2, "")], Fleet(), settings(), now=NOW)
     assert (names(plan), plan.opened) == (["0", "1"], {})
 
 
@@ -325,7 +327,7 @@ def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
 def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> None:
     unsent = replace(at_work(a_member("unsent", "y"), Phase.QUEUED), sent=False)
     due = [to_install(a_member("new", "x")), to_assess(a_member("a"))]
-    plan = make_plan(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), NOW)
+    plan = make_plan(due, fleet_of(unsent), settings(PATCH_MAX_IN_FLIGHT="1"), now=NOW)
     assert plan.dispatches[0] == Dispatch(machine_id("unsent"), None, timedelta(0))
     assert names(plan) == ["unsent", "a"]
     assert states(plan) == {"new": SLOT}
@@ -342,7 +344,7 @@ def test_a_claim_that_was_never_sent_goes_first_and_takes_no_second_slot() -> No
 )
 def test_claims_that_wait_to_be_sent(record: Record, waits: bool) -> None:
     assert waits_to_be_sent(record, NOW) is waits
-    assert bool(make_plan([], Fleet([record]), settings(), NOW).dispatches) is waits
+    assert bool(make_plan([], Fleet([record]), settings(), now=NOW).dispatches) is waits
 
 
 # -- the pace
@@ -358,7 +360,7 @@ def burst(percent: int) -> int:
 
 
 def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_the_horizon() -> None:
-    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), now=NOW)
     delays = [item.delay for item in plan.dispatches]
     assert delays[: burst(100)] == [timedelta(0)] * burst(100)
     assert delays[burst(100) :][:3] == [timedelta(0), timedelta(milliseconds=600), timedelta(milliseconds=1200)]
@@ -371,34 +373,34 @@ def test_a_bucket_at_rest_gives_its_burst_at_once_then_calls_at_the_pace_up_to_t
 
 def test_what_one_sweep_sends_at_once_leaves_the_bucket_a_minutes_calls() -> None:
     """The bucket refills at the end of each minute: what goes in the first one must be there already."""
-    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), NOW)
+    plan = make_plan(many(1000), Fleet(), settings(PATCH_PACE_PERCENT="100"), now=NOW)
     first_minute = sum(item.delay < timedelta(minutes=1) for item in plan.dispatches)
     assert first_minute * TOKENS_PER_CALL <= BUCKET_CAPACITY
 
 
 @pytest.mark.parametrize("percent", [75, 50, 1])
 def test_the_pace_leaves_room_for_others(percent: int) -> None:
-    plan = make_plan(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    plan = make_plan(many(900), Fleet(), settings(PATCH_PACE_PERCENT=str(percent)), now=NOW)
     assert len(plan.dispatches) == burst(percent) + calls_in(HORIZON, percent)
 
 
 def test_two_buckets_go_side_by_side() -> None:
     due = many(600, "westeurope", "w") + many(600, "northeurope", "n")
     each = burst(50) + calls_in(HORIZON, 50)
-    plan = make_plan(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), NOW)
+    plan = make_plan(due, Fleet(), settings(PATCH_PACE_PERCENT="50"), now=NOW)
     assert Counter(item.machine.name[0] for item in plan.dispatches) == {"w": each, "n": each}
 
 
 def test_two_subscriptions_of_one_region_are_two_buckets() -> None:
     queued = [a_record(machine=machine_id(f"q{number}")) for number in range(burst(75) + 9)]
     due = [to_assess(a_member("here")), to_assess(a_member("there", subscription=OTHER_SUBSCRIPTION))]
-    delays = {item.machine.name: item.delay for item in make_plan(due, Fleet(queued), settings(), NOW).dispatches}
+    delays = {item.machine.name: item.delay for item in make_plan(due, Fleet(queued), settings(), now=NOW).dispatches}
     assert delays["here"] > delays["there"] == timedelta(0)
 
 
 def test_what_is_queued_already_is_taken_off_the_pace() -> None:
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(300)]
-    plan = make_plan(many(900), Fleet(rows), settings(), NOW)
+    plan = make_plan(many(900), Fleet(rows), settings(), now=NOW)
     assert plan.dispatches[0].delay == 300 * timedelta(milliseconds=800)
     assert len(plan.dispatches) == calls_in(HORIZON, 75) - 300
 
@@ -416,9 +418,9 @@ CALLED: list[tuple[str, Record, int]] = [
 
 @pytest.mark.parametrize(("row", "late"), [row[1:] for row in CALLED], ids=[row[0] for row in CALLED])
 def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) -> None:
-    delays = [item.delay for item in make_plan(many(burst(75) - 1), Fleet([row]), settings(), NOW).dispatches]
+    delays = [item.delay for item in make_plan(many(burst(75) - 1), Fleet([row]), settings(), now=NOW).dispatches]
     assert delays == [timedelta(0)] * len(delays)
-    delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), NOW).dispatches]
+    delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), now=NOW).dispatches]
     assert sum(delay > timedelta(0) for delay in delays) == late
 
 
@@ -430,7 +432,7 @@ def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) 
     [(0, NOW + 2 * HOUR), (9, NOW + 2 * HOUR), (10, NOW + 4 * HOUR), (25, NOW + 6 * HOUR)],
 )
 def test_when_a_slot_will_be_free(place: int, when: datetime) -> None:
-    assert with_eta(Wait(SLOT, "full"), place, settings(), NOW).when == when
+    assert with_eta(Wait(SLOT, "full"), place, settings(), now=NOW).when == when
 
 
 @pytest.mark.parametrize(
@@ -442,7 +444,7 @@ def test_when_a_slot_will_be_free(place: int, when: datetime) -> None:
     ],
 )
 def test_what_cannot_be_guessed_is_left_as_it_is(step: Step, cap: str) -> None:
-    assert with_eta(step, 3, settings(PATCH_MAX_IN_FLIGHT=cap), NOW) is step
+    assert with_eta(step, 3, settings(PATCH_MAX_IN_FLIGHT=cap), now=NOW) is step
 
 
 # -- random fleets
@@ -545,7 +547,7 @@ def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
 @given(candidates(), fleets, environs)
 def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     limits = settings(**environ)
-    plan = make_plan(due, fleet, limits, NOW)
+    plan = make_plan(due, fleet, limits, now=NOW)
     chosen = installed(plan)
 
     # nothing is lost and nothing is doubled: handed out, or waiting with a reason
@@ -615,7 +617,7 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
     """The pace: within the horizon, never more than the quota's share, and no slower than it where somebody waits."""
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(queued)]
     rows += [a_record(machine=machine_id(f"r{number}"), phase=Phase.RUNNING, begun_at=NOW) for number in range(called)]
-    plan = make_plan(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), NOW)
+    plan = make_plan(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), now=NOW)
     delays = [item.delay for item in plan.dispatches]
     spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * percent / 100)
     at_once = max(burst(percent) - queued - called, 0)
@@ -638,8 +640,8 @@ def test_a_smaller_cap_of_the_fleet_adds_nobody(
 ) -> None:
     environ = environ | {"PATCH_PACE_PERCENT": "100"}  # the pace is spent by whoever goes: it would give to others
     smaller = min(cap, int(environ["PATCH_MAX_IN_FLIGHT"]))
-    wide = installed(make_plan(due, fleet, settings(**environ), NOW))
-    narrow = installed(make_plan(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), NOW))
+    wide = installed(make_plan(due, fleet, settings(**environ), now=NOW))
+    narrow = installed(make_plan(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), now=NOW))
     assert narrow == wide[: len(narrow)]
 
 
@@ -659,22 +661,22 @@ def test_a_restriction_never_makes_more_installations(
     """Counted over the fleet: a slot that one machine loses may go to another. Among neighbours even that is no rule:
     who is stopped may have stood in the way of two, one of its group and one of its availability set."""
     environ = environ | {"PATCH_PACE_PERCENT": "100"}
-    free = make_plan(due, Fleet(rows, known), settings(**environ), NOW)
+    free = make_plan(due, Fleet(rows, known), settings(**environ), now=NOW)
     if restriction == "breaker":
         bad = replace(rollout.current(known.get("p", ImageRecord("p")), settings(), NOW), opening="new", closed="")
-        bound = make_plan(due, Fleet(rows, {**known, "p": bad}), settings(**environ), NOW)
+        bound = make_plan(due, Fleet(rows, {**known, "p": bad}), settings(**environ), now=NOW)
         assert not [item for item in installed(bound) if item.machine.image.key == "p"]
     elif restriction == "image cap":
-        bound = make_plan(due, Fleet(rows, known), settings(**environ | {"PATCH_MAX_PER_IMAGE": "1"}), NOW)
+        bound = make_plan(due, Fleet(rows, known), settings(**environ | {"PATCH_MAX_PER_IMAGE": "1"}), now=NOW)
     elif restriction == "canaries":
         wanted = str(max(int(environ["PATCH_CANARIES"]), 1))
-        free = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": "0"}), NOW)
-        bound = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": wanted}), NOW)
+        free = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": "0"}), now=NOW)
+        bound = make_plan(due, Fleet(rows, {}), settings(**environ | {"PATCH_CANARIES": wanted}), now=NOW)
         assert {image: count for image, count in _by_image(bound).items() if image and count > int(wanted)} == {}
         return
     else:
         added = [replace(row, machine=machine_id(f"more{number}")) for number, row in enumerate(more)]
-        bound = make_plan(due, Fleet([*rows, *added], known), settings(**environ), NOW)
+        bound = make_plan(due, Fleet([*rows, *added], known), settings(**environ), now=NOW)
     assert len(installed(bound)) <= len(installed(free))
 
 
@@ -686,7 +688,7 @@ def _by_image(plan: Plan) -> Counter[str]:
 @given(candidates(), fleets, environs)
 def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
-    plan = make_plan(due, replace(fleet, troubled_groups=everywhere), settings(**environ), NOW)
+    plan = make_plan(due, replace(fleet, troubled_groups=everywhere), settings(**environ), now=NOW)
     assert {item.overrides.group for item in installed(plan)} <= {""}
 
 
@@ -713,7 +715,7 @@ class Life:
                 self._settle(row)
             else:
                 self.rows[row.machine] = replace(row, checks=row.checks + 1)
-        plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, self.now)
+        plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, now=self.now)
         assert all(step.reason for step in plan.waits.values())
         for item in installed(plan):
             self._begin(item, plan)

@@ -112,14 +112,14 @@ def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, k
 
 def test_begin_remembers_what_the_machine_showed_before_the_post() -> None:
     machine = a_machine(assessment=a_summary(), installation=a_summary(operation_id=INSTALLATION))
-    record = begin(a_record(), machine, 2 * HOUR, NOW)
+    record = begin(a_record(), machine, 2 * HOUR, now=NOW)
     assert record.phase is Phase.STARTING
     assert record.flight == Flight(NOW, 2 * HOUR, (ASSESSMENT, INSTALLATION), os="Linux")
     assert record.token == "token-1"  # the same claim: a doubled message finds it no longer queued
 
 
 def test_a_recorded_answer_makes_it_running() -> None:
-    record = accepted(begin(a_record(), a_machine(), HOUR, NOW), OPERATION, OPERATION_URL, NOW + SECOND)
+    record = accepted(begin(a_record(), a_machine(), HOUR, now=NOW), OPERATION, OPERATION_URL, started_at=NOW + SECOND)
     assert record.phase is Phase.RUNNING
     assert record.flight == Flight(NOW, HOUR, (), "Linux", "", OPERATION, OPERATION_URL, NOW + SECOND)
     assert record.in_flight
@@ -127,7 +127,7 @@ def test_a_recorded_answer_makes_it_running() -> None:
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
-    begun = begin(a_record(), a_machine(assessment=a_summary()), HOUR, NOW)
+    begun = begin(a_record(), a_machine(assessment=a_summary()), HOUR, now=NOW)
     record = requeue(begun, "token-2", NOW + HOUR, sent=sent, checks=2)
     assert (record.phase, record.token, record.due_at) == (Phase.QUEUED, "token-2", NOW + HOUR)
     assert (record.sent, record.checks) == (sent, 2)
@@ -135,7 +135,7 @@ def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
 
 
 def test_an_end_keeps_the_operation_and_forgets_its_signed_address() -> None:
-    running = accepted(begin(a_record(), a_machine(), HOUR, NOW - MINUTE), OPERATION, OPERATION_URL, NOW)
+    running = accepted(begin(a_record(), a_machine(), HOUR, now=NOW - MINUTE), OPERATION, OPERATION_URL, started_at=NOW)
     ending = Ending("Succeeded", NOW + HOUR)
     record = end(running, ending)
     assert (record.phase, record.ending) == (Phase.ENDED, ending)
@@ -144,7 +144,7 @@ def test_an_end_keeps_the_operation_and_forgets_its_signed_address() -> None:
 
 
 def test_an_end_of_an_operation_whose_start_was_never_recorded() -> None:
-    begun = begin(a_record(), a_machine(), HOUR, NOW)
+    begun = begin(a_record(), a_machine(), HOUR, now=NOW)
     assert begun.flight
     assert begun.flight.started_at is None
     record = end(begun, Ending("Failed", NOW + HOUR))
@@ -153,7 +153,7 @@ def test_an_end_of_an_operation_whose_start_was_never_recorded() -> None:
 
 
 def test_a_hold_says_until_when_why_and_what_to_do() -> None:
-    running = accepted(a_record(kind=OperationKind.INSTALL, attempts=2), OPERATION, OPERATION_URL, NOW)
+    running = accepted(a_record(kind=OperationKind.INSTALL, attempts=2), OPERATION, OPERATION_URL, started_at=NOW)
     step = Leave(State.OVERDUE, "it is stuck", "restart it", cause=Cause.OWNER)
     record = hold(running, step, NOW + DAY)
     assert record.phase is Phase.HELD
@@ -175,8 +175,8 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
 @pytest.mark.parametrize(
     ("move", "phase"),
     [
-        (lambda record: begin(record, a_machine(), HOUR, NOW), Phase.STARTING),
-        (lambda record: accepted(record, OPERATION, OPERATION_URL, NOW), Phase.RUNNING),
+        (lambda record: begin(record, a_machine(), HOUR, now=NOW), Phase.STARTING),
+        (lambda record: accepted(record, OPERATION, OPERATION_URL, started_at=NOW), Phase.RUNNING),
         (lambda record: requeue(record, "t", NOW, sent=False), Phase.QUEUED),
         (lambda record: end(record, Ending("Succeeded", NOW)), Phase.ENDED),
         (lambda record: hold(record, Wait(State.HELD, "r", cause=Cause.NEVER), NOW), Phase.HELD),
