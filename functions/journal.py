@@ -58,7 +58,7 @@ EVENTS = {
     "operation.overdue": "an operation is open long after its own limit",
     "claim.expired": "a claim whose message came to nothing; the machine is free again",
     "ledger.newer": "a row or message written by a newer version; left alone",
-    "round.opened": "an image's installations begin a round: its canary goes first",
+    "rollout.opened": "an image's installations begin a rollout: its canary goes first",
     "breaker.opened": "installations of an image stopped until a person closes this opening",
     "fleet.limited": "due machines that wait for a limit of the fleet, by state and reason",
     "failures.grouped": "the same failure on three or more machines of an image, operating system or agent version",

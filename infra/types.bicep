@@ -68,7 +68,7 @@ type settingsType = {
   @minValue(0)
   @maxValue(10080)
   @description('No installation before a machine has this age, in minutes.')
-  PATCH_SETTLE_MINUTES: int?
+  PATCH_MIN_AGE_MINUTES: int?
 
   @minValue(0)
   @maxValue(10080)
@@ -116,7 +116,7 @@ type settingsType = {
   @minValue(1)
   @maxValue(90)
   @description('How long what canaries and rings proved holds, in days.')
-  PATCH_ROUND_DAYS: int?
+  PATCH_ROLLOUT_DAYS: int?
 
   @description('No new call while on.')
   PATCH_PAUSE: ('off' | 'on')?

@@ -26,7 +26,7 @@ _SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than each s
 WATCHING: Mapping[str, str] = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
-    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_MIN_AGE_MINUTES": "0",
     "PATCH_BAKE_MINUTES": "0",  # the canary is watched for a day otherwise
     "RECONCILE_SCHEDULE": "*/10 * * * * *",
 }

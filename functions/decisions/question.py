@@ -91,7 +91,7 @@ def too_new(question: Question, age: timedelta, setting: str) -> Step | None:
     if created is None or question.now >= created + age:
         return None
     reason = f"younger than {setting} allows"
-    return Wait(State.SETTLING, reason, when=created + age, cause=Cause.TRANSIENT)
+    return Wait(State.TOO_NEW, reason, when=created + age, cause=Cause.TRANSIENT)
 
 
 def stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMARY) -> bool:

@@ -1,7 +1,7 @@
 """Rollouts: machines of one image behave alike, so one goes first, then ring after ring. Pure.
 
 A rollout is an image version and a patch cut-off date. It opens at the first due installation and lasts
-PATCH_ROUND_DAYS; what was proved in an earlier rollout says nothing about this one's patches. An installation that
+PATCH_ROLLOUT_DAYS; what was proved in an earlier rollout says nothing about this one's patches. An installation that
 failed, or left its machine unhealthy, counts as a failure in every later rollout too: enough of them, or one at the
 canary, open the breaker of the image, and it stays open until a person closes that one opening.
 
@@ -54,7 +54,7 @@ class Admission:
 
 def current(record: ImageRecord, settings: Settings, now: datetime) -> ImageRecord:
     """The record with a rollout that is open now: the one it has, or a new one. Failures and the breaker carry over."""
-    if record.opened is not None and now < record.opened + settings.round_length:
+    if record.opened is not None and now < record.opened + settings.rollout_length:
         return record
     return replace(record, opened=now, canaries=0, proved=None, rings={})
 
@@ -120,7 +120,7 @@ def installed_in_rollout(machine: Machine, record: ImageRecord, settings: Settin
     last = machine.installation
     if record.opened is None or not last or not last.succeeded or not last.started or last.started < record.opened:
         return None
-    ends = record.opened + settings.round_length
+    ends = record.opened + settings.rollout_length
     reason = (
         f"installed in this rollout already ({format_utc(last.started)}); the next one opens after {format_utc(ends)}"
     )

@@ -92,7 +92,7 @@ def _may_install(question: Question) -> Step | None:
     if machine.patchers is PatchOrchestration.PLATFORM:
         remedy = "Set its patch mode to Manual to install it here."
         return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
-    if step := too_new(question, settings.settle, "PATCH_SETTLE_MINUTES"):
+    if step := too_new(question, settings.min_age, "PATCH_MIN_AGE_MINUTES"):
         return step
     last = machine.installation
     if last and last.succeeded and last.started and not stale(last.started, question.now, settings.min_interval):

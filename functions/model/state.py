@@ -45,7 +45,7 @@ class State(StrEnum):
     ASSESSING = "assessing"
     INSTALLING = "installing"
     CONFIRMING = "confirming"
-    SETTLING = "settling"
+    TOO_NEW = "too-new"
     BUILDING = "building"
     POWERED_OFF = "powered-off"
     AGENT_NOT_READY = "agent-not-ready"

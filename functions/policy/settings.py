@@ -35,6 +35,9 @@ from functions.policy.window_grammar import BLACKOUT_GRAMMAR
 from functions.policy.window_grammar import GRAMMAR as WINDOW_GRAMMAR
 from functions.policy.windows import Blackouts, Windows
 
+# former name → name. Refused, because an ignored limit is no limit.
+FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES": "PATCH_MIN_AGE_MINUTES"}
+
 # The timer's first tick comes up to one schedule after the app went live; machines made meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
 
@@ -113,7 +116,7 @@ class Settings:
     window: Windows | None  # None: not set
     blackouts: Blackouts
     first_span: timedelta  # the first patching of a machine this young need not wait for the window
-    settle: timedelta
+    min_age: timedelta
     assess_after: timedelta
     fresh: timedelta
     min_interval: timedelta
@@ -123,7 +126,7 @@ class Settings:
     bake: timedelta
     success_percent: int
     breaker: Breaker
-    round_length: timedelta
+    rollout_length: timedelta
     paused: bool
     pace_percent: int
     first_retry: timedelta
@@ -145,7 +148,7 @@ class Settings:
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings from the environment. Raises SettingsError naming every wrong one."""
     values: dict[str, Any] = {}
-    problems: list[Problem] = []
+    problems = _renamed(environ)
     for setting in SETTINGS:
         text = environ.get(setting.name, "").strip()
         try:
@@ -158,14 +161,20 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     values["client_id"] = _client_id(environ, problems)
     if values.get("mode") is Mode.INSTALL and "window" in values and values["window"] is None:
         problems.append(Problem("PATCH_WINDOW", "not set", f"{WINDOW_GRAMMAR}; PATCH_MODE=install is refused without"))
-    if values.get("bake", timedelta(0)) >= values.get("round_length", timedelta.max):
-        problems.append(Problem("PATCH_BAKE_MINUTES", "longer than a round", "less than PATCH_ROUND_DAYS"))
+    if values.get("bake", timedelta(0)) >= values.get("rollout_length", timedelta.max):
+        problems.append(Problem("PATCH_BAKE_MINUTES", "longer than a round", "less than PATCH_ROLLOUT_DAYS"))
     if problems:
         raise SettingsError(problems)
     scope = values.pop("scope")
     values["scope_subscriptions"] = tuple(item for item in scope if GUID.fullmatch(item))
     values["scope_management_groups"] = tuple(item for item in scope if not GUID.fullmatch(item))
     return Settings(**values)
+
+
+def _renamed(environ: Mapping[str, str]) -> list[Problem]:
+    """The settings whose name is a former one. A limit set under it would otherwise vanish without a word."""
+    given = {former: name for former, name in FORMER_NAMES.items() if environ.get(former, "").strip()}
+    return [Problem(former, "a former name", name) for former, name in given.items()]
 
 
 def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) -> str:
@@ -317,8 +326,8 @@ SETTINGS: tuple[Setting, ...] = (
         "The first patching of a machine this young need not wait for the window; 0: it waits.",
     ),
     Setting(
-        "PATCH_SETTLE_MINUTES",
-        "settle",
+        "PATCH_MIN_AGE_MINUTES",
+        "min_age",
         "60",
         span("minutes", 0, 10080),
         "minutes, 0 to 10080",
@@ -377,7 +386,7 @@ SETTINGS: tuple[Setting, ...] = (
         "bake",
         "1440",
         span("minutes", 0, 43200),
-        "minutes, 0 to 43200, less than PATCH_ROUND_DAYS",
+        "minutes, 0 to 43200, less than PATCH_ROLLOUT_DAYS",
         "How long canaries, and then each ring, are watched before the next goes.",
     ),
     Setting(
@@ -397,8 +406,8 @@ SETTINGS: tuple[Setting, ...] = (
         "So many failures of one image stop its installations until a person closes the breaker.",
     ),
     Setting(
-        "PATCH_ROUND_DAYS",
-        "round_length",
+        "PATCH_ROLLOUT_DAYS",
+        "rollout_length",
         "14",
         span("days", 0.001, 90),
         "days, up to 90",

@@ -49,7 +49,7 @@ def tag_overrides(machine: Machine) -> TagOverrides:
 
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverrides:
-    """The overrides of both tag sets (keys lower-cased); the narrower wins. A wrong tag is a problem, never a guess."""
+    """The overrides of both tag sets (keys lower-cased), the narrower winning. A wrong tag is a problem, never a guess."""
     overrides, problems = TagOverrides(), []
     for tags in (machine, group):
         try:

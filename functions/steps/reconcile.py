@@ -333,7 +333,7 @@ async def _open_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str
         if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(stored, fresh):
             lost.add(record.image)
             continue
-        journal.write("round.opened", image=record.image, cutoff=fresh.opened)
+        journal.write("rollout.opened", image=record.image, cutoff=fresh.opened)
     return lost
 
 

@@ -35,7 +35,7 @@ from functions.steps.observe import (
 )
 
 MAX_CHECKS = 4  # how often a machine still being built is checked, each time after twice the wait
-NOT_READY = (State.BUILDING, State.AGENT_NOT_READY, State.SETTLING)
+NOT_READY = (State.BUILDING, State.AGENT_NOT_READY, State.TOO_NEW)
 
 
 def new_claim(
@@ -155,7 +155,7 @@ async def retry_when_ready(services: Services, stored: Stored | None, record: Re
         await hold_step(services, stored, step)
         return
     delay = services.settings.first_look * 2 ** (checks - 1)
-    if step.state is State.SETTLING and step.when:
+    if step.state is State.TOO_NEW and step.when:
         delay, checks = max(step.when - services.clock(), timedelta(0)), record.checks
     again = requeue(record, services.token(), services.clock() + delay, sent=True, checks=checks)
     journal.write("machine.deferred", machine=record.machine, state=step.state, reason=step.reason, delay_seconds=delay)

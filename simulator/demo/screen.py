@@ -25,7 +25,7 @@ _NARROW = 120
 
 # Colours say what a person has to do: nothing yet, nothing any more, nothing by design, something.
 _UNDER_WAY = {
-    "creating", "due", "queued", "assessing", "installing", "confirming", "settling", "building", "busy",
+    "creating", "due", "queued", "assessing", "installing", "confirming", "too-new", "building", "busy",
     "graph-behind",
 }  # fmt: skip
 _DONE = {"patched", "recently-patched", "assessed", "nothing-selected"}

@@ -50,7 +50,7 @@ PATCH_QUOTA = "VMGuestPatchOperationSubscriptionMaximum"
 # The app's clock is the real one, so its own times are set shorter than in the deployment.
 SHORTENED: Mapping[str, str] = {
     "RECONCILE_SCHEDULE": "*/2 * * * * *",
-    "PATCH_SETTLE_MINUTES": "0.15",
+    "PATCH_MIN_AGE_MINUTES": "0.15",
     "PATCH_READY_MINUTES": "0.02",
     "PATCH_RETRY_MINUTES": "0.05",
     "PATCH_BAKE_MINUTES": "0.05",
@@ -70,7 +70,7 @@ _TOLD: Mapping[str, tuple[str, ...]] = {  # event → fields, and the unit of a 
     "machine.deferred": ("reason",),
     "machine.held": ("state", "reason"),
     "machine.waiting": ("state", "reason"),
-    "round.opened": (),
+    "rollout.opened": (),
 }
 
 

@@ -62,7 +62,7 @@ SETTINGS = {
     # The deployment says: install, at any time, machines created from now on. No waiting for others of an image:
     "PATCH_CANARIES": "0",
     "PATCH_BAKE_MINUTES": "0",
-    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_MIN_AGE_MINUTES": "0",
     "PATCH_PACE_PERCENT": "100",
     "PATCH_MAX_IN_FLIGHT": "1000",
     "PATCH_MAX_PER_IMAGE": "1000",

@@ -320,7 +320,7 @@ async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_
 
 async def test_a_machine_that_waits_for_its_images_next_round_is_assessed_in_time_and_heeds_its_settings() -> None:
     """Its wait is longer than its assessment is good for, and nobody installs it any more."""
-    world = World({"PATCH_MIN_INTERVAL_HOURS": "24", "PATCH_ROUND_DAYS": "30"}, timings=QUICK)
+    world = World({"PATCH_MIN_INTERVAL_HOURS": "24", "PATCH_ROLLOUT_DAYS": "30"}, timings=QUICK)
     world.in_long_steps()
     machine = world.create("vm-01", SUPPORTED)
     await world.until(lambda: world.installed() == ["vm-01"], hours=5)

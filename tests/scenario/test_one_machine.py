@@ -45,7 +45,7 @@ async def test_the_sweep_alone_reaches_the_same_end() -> None:
 
 
 async def test_a_machine_at_rest_is_patched_again_in_the_next_round() -> None:
-    world = World({"PATCH_ROUND_DAYS": "6"})
+    world = World({"PATCH_ROLLOUT_DAYS": "6"})
     machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=3)
     world.in_long_steps()

@@ -68,7 +68,7 @@ INSTALL = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_CREATED_AFTER": "always",
-    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_MIN_AGE_MINUTES": "0",
     "PATCH_READY_MINUTES": "0.01",
     "PATCH_RETRY_MINUTES": "0.01",
     "PATCH_PACE_PERCENT": "100",

@@ -42,7 +42,7 @@ SETTINGS = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_CREATED_AFTER": "always",
-    "PATCH_SETTLE_MINUTES": "0",
+    "PATCH_MIN_AGE_MINUTES": "0",
     "PATCH_MAX_IN_FLIGHT": "1000",
     "PATCH_MAX_PER_IMAGE": "1000",
     "PATCH_CANARIES": "0",

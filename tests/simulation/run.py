@@ -137,8 +137,8 @@ class _History:
             "PATCH_BREAKER": dice.choice(("2 in 7 days", "3 in 7 days")),
             "PATCH_FRESH_HOURS": str(dice.choice((6, 24))),
             "PATCH_MIN_INTERVAL_HOURS": str(dice.choice((24, 144))),
-            "PATCH_ROUND_DAYS": str(dice.choice((2, 7))),
-            "PATCH_SETTLE_MINUTES": str(dice.choice((0, 60))),
+            "PATCH_ROLLOUT_DAYS": str(dice.choice((2, 7))),
+            "PATCH_MIN_AGE_MINUTES": str(dice.choice((0, 60))),
         }
 
     def _size(self) -> int:

@@ -139,7 +139,7 @@ class SeededWorld(World):
 
     @property
     def round_hours(self) -> int:
-        return 24 * int(self._environment["PATCH_ROUND_DAYS"])
+        return 24 * int(self._environment["PATCH_ROLLOUT_DAYS"])
 
     @property
     def canaries(self) -> int:

@@ -312,8 +312,8 @@ SUPPORTED: dict[str, Row] = {
         {"created": NOW - 59 * MINUTE},
         {},
         Wait,
-        State.SETTLING,
-        "younger than PATCH_SETTLE_MINUTES",
+        State.TOO_NEW,
+        "younger than PATCH_MIN_AGE_MINUTES",
     ),
     "just old enough": ({"created": NOW - 60 * MINUTE}, {}, Install, State.DUE, "Supported"),
     "too young for an installation, but it has none waiting": (
@@ -334,7 +334,7 @@ SUPPORTED: dict[str, Row] = {
         {"created": NOW - 10 * MINUTE, "verdict": a_verdict(state=SupportState.ABSENT)},
         {"PATCH_ASSESS_AFTER_MINUTES": "30"},
         Wait,
-        State.SETTLING,
+        State.TOO_NEW,
         "younger than PATCH_ASSESS_AFTER_MINUTES",
     ),
 }
@@ -1443,7 +1443,7 @@ def test_the_life_of_one_machine() -> None:
 
     # Graph shows what came of it: Supported, and too young for an installation for the rest of its first hour
     found = replace(born, verdict=a_verdict(assessed=now - 3 * MINUTE))
-    assert says(found, None).state is State.SETTLING
+    assert says(found, None).state is State.TOO_NEW
     now += HOUR
     assert isinstance(says(found, None), Install)
 

@@ -765,7 +765,8 @@ def test_nobody_starves(
 ) -> None:
     environ = environ | {"PATCH_MAX_IN_FLIGHT": str(max(int(environ["PATCH_MAX_IN_FLIGHT"]), 1))}
     # What was proved with failures in the past holds its rings for the rest of that round, and no longer.
-    life = Life([to_install(machine) for machine in machines], dict(known), settings(PATCH_ROUND_DAYS=days, **environ))
+    limits = settings(PATCH_ROLLOUT_DAYS=days, **environ)
+    life = Life([to_install(machine) for machine in machines], dict(known), limits)
     stopped = {image for image, record in known.items() if record.breaker_open}
     expected = {machine.id for machine in machines if machine.image.key not in stopped}
     for _ in range(60 * 24):

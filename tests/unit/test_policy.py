@@ -34,7 +34,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_WINDOW": ("window", None),
     "PATCH_BLACKOUT": ("blackouts", NO_BLACKOUTS),
     "PATCH_FIRST_HOURS": ("first_span", timedelta(hours=24)),
-    "PATCH_SETTLE_MINUTES": ("settle", timedelta(hours=1)),
+    "PATCH_MIN_AGE_MINUTES": ("min_age", timedelta(hours=1)),
     "PATCH_ASSESS_AFTER_MINUTES": ("assess_after", timedelta(0)),
     "PATCH_FRESH_HOURS": ("fresh", timedelta(hours=24)),
     "PATCH_MIN_INTERVAL_HOURS": ("min_interval", timedelta(hours=144)),
@@ -44,7 +44,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_BAKE_MINUTES": ("bake", timedelta(days=1)),
     "PATCH_SUCCESS_PERCENT": ("success_percent", 90),
     "PATCH_BREAKER": ("breaker", Breaker(3, timedelta(days=7))),
-    "PATCH_ROUND_DAYS": ("round_length", timedelta(days=14)),
+    "PATCH_ROLLOUT_DAYS": ("rollout_length", timedelta(days=14)),
     "PATCH_PAUSE": ("paused", False),
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
@@ -81,7 +81,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_WINDOW": [("any", read_windows("any")), (NIGHTS, read_windows(NIGHTS))],
     "PATCH_BLACKOUT": [("2026-12-20..2027-01-05", read_blackouts("2026-12-20..2027-01-05"))],
     "PATCH_FIRST_HOURS": [("0", timedelta(0)), ("720", timedelta(days=30))],
-    "PATCH_SETTLE_MINUTES": [("0", timedelta(0)), ("0.5", timedelta(seconds=30)), ("10080", timedelta(days=7))],
+    "PATCH_MIN_AGE_MINUTES": [("0", timedelta(0)), ("0.5", timedelta(seconds=30)), ("10080", timedelta(days=7))],
     "PATCH_ASSESS_AFTER_MINUTES": [("30", timedelta(minutes=30))],
     "PATCH_FRESH_HOURS": [("160", timedelta(hours=160)), ("0.01", timedelta(seconds=36))],
     "PATCH_MIN_INTERVAL_HOURS": [("24", timedelta(days=1))],
@@ -91,7 +91,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_BAKE_MINUTES": [("0", timedelta(0)), ("10079", timedelta(minutes=10079))],
     "PATCH_SUCCESS_PERCENT": [("0", 0), ("100", 100)],
     "PATCH_BREAKER": [("1 in 1 day", Breaker(1, timedelta(days=1))), ("100 IN 90 days", Breaker(100, 90 * DAY))],
-    "PATCH_ROUND_DAYS": [("30", timedelta(days=30))],
+    "PATCH_ROLLOUT_DAYS": [("30", timedelta(days=30))],
     "PATCH_PAUSE": [("on", True)],
     "PATCH_PACE_PERCENT": [("1", 1), ("100", 100)],
     "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1))],
@@ -132,7 +132,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_WINDOW": ["none", "Sat 22-02", "Sat 22:00-02:00 Europe/Pariss", "Sat 25:00-26:00", "22:00-02:00 Sat"],
     "PATCH_BLACKOUT": ["Christmas", "2027-01-05..2026-12-20", "2026-02-30"],
     "PATCH_FIRST_HOURS": ["-1", "721", "a day"],
-    "PATCH_SETTLE_MINUTES": ["-1", "10081", "1h", "1e3", "NaN", "inf", "1,5"],
+    "PATCH_MIN_AGE_MINUTES": ["-1", "10081", "1h", "1e3", "NaN", "inf", "1,5"],
     "PATCH_ASSESS_AFTER_MINUTES": ["-0.1", "soon"],
     "PATCH_FRESH_HOURS": ["0", "161", "24h"],
     "PATCH_MIN_INTERVAL_HOURS": ["0", "160.1", "weekly"],
@@ -142,7 +142,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_BAKE_MINUTES": ["43201", "1d"],
     "PATCH_SUCCESS_PERCENT": ["101", "90%"],
     "PATCH_BREAKER": ["3", "0 in 7 days", "3 in 0 days", "101 in 7 days", "3 in 91 days", "3 per week"],
-    "PATCH_ROUND_DAYS": ["0", "91", "weekly"],
+    "PATCH_ROLLOUT_DAYS": ["0", "91", "weekly"],
     "PATCH_PAUSE": ["yes", "paused"],
     "PATCH_PACE_PERCENT": ["0", "101", "75%", "1_0"],
     "PATCH_RETRY_MINUTES": ["0", "1441"],
@@ -260,6 +260,18 @@ def test_the_missing_window_is_named_beside_other_problems() -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_PACE_PERCENT": "0"})
     assert [problem.name for problem in caught.value.problems] == ["PATCH_PACE_PERCENT", "PATCH_WINDOW"]
+
+
+@pytest.mark.parametrize(
+    ("former", "name"),
+    [("PATCH_ROUND_DAYS", "PATCH_ROLLOUT_DAYS"), ("PATCH_SETTLE_MINUTES", "PATCH_MIN_AGE_MINUTES")],
+)
+def test_a_former_name_is_refused_and_the_new_one_named(former: str, name: str) -> None:
+    for environ in ({former: "5"}, {former: "5", name: "5"}):
+        with pytest.raises(SettingsError) as caught:
+            read_settings(REQUIRED | environ)
+        assert [str(problem) for problem in caught.value.problems] == [f"{former} is a former name; allowed: {name}"]
+    assert read_settings(REQUIRED | {former: " "}) == read_settings(REQUIRED)
 
 
 def test_the_table_and_the_values_have_the_same_fields() -> None:

@@ -703,7 +703,7 @@ environs = st.fixed_dictionaries(
         "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
         "PATCH_MIN_INTERVAL_HOURS": st.sampled_from(["24", "100"]),
         "PATCH_FRESH_HOURS": st.sampled_from(["1", "100", "160"]),
-        "PATCH_SETTLE_MINUTES": st.just("0"),
+        "PATCH_MIN_AGE_MINUTES": st.just("0"),
         "PATCH_ASSESS_AFTER_MINUTES": st.just("60"),
     },
 )

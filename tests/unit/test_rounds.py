@@ -86,7 +86,7 @@ def end(
 # -- a round opens, and ends
 
 ROUNDS: dict[str, tuple[ImageRecord, str, datetime | None]] = {
-    # record, PATCH_ROUND_DAYS, the start of the round that holds now
+    # record, PATCH_ROLLOUT_DAYS, the start of the round that holds now
     "no round yet": (ImageRecord(GALLERY_IMAGE), "7", NOW),
     "just opened": (fresh(opened=NOW), "7", NOW),
     "one second before its end": (fresh(opened=NOW - 7 * DAY + SECOND), "7", NOW - 7 * DAY + SECOND),
@@ -98,7 +98,7 @@ ROUNDS: dict[str, tuple[ImageRecord, str, datetime | None]] = {
 
 @pytest.mark.parametrize(("record", "days", "opened"), ROUNDS.values(), ids=ROUNDS)
 def test_rounds(record: ImageRecord, days: str, opened: datetime) -> None:
-    assert current(record, settings(PATCH_ROUND_DAYS=days), NOW).opened == opened
+    assert current(record, settings(PATCH_ROLLOUT_DAYS=days), NOW).opened == opened
 
 
 def test_a_round_that_holds_is_kept_as_it_is() -> None:
@@ -369,7 +369,7 @@ def test_cumulative_failures_open_it(count: int, limit: str, apart: timedelta, o
 def test_failures_add_up_over_rounds_and_successes_between_take_none_away() -> None:
     record = end(an_image(), "a", BROKEN, at=NOW)
     record = end(record, "b", at=NOW + HOUR)
-    record = current(record, settings(PATCH_BAKE_MINUTES="0", PATCH_ROUND_DAYS="1"), NOW + DAY)
+    record = current(record, settings(PATCH_BAKE_MINUTES="0", PATCH_ROLLOUT_DAYS="1"), NOW + DAY)
     record = end(record, "c", at=NOW + DAY + HOUR)  # the new round's canary
     record = end(record, "d", BROKEN, at=NOW + 2 * DAY)
     assert not record.breaker_open
@@ -434,7 +434,7 @@ def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canari
         failed += [now] if problem else []
 
         assert record.opened is not None
-        assert now < record.opened + limits.round_length
+        assert now < record.opened + limits.rollout_length
         assert record.canaries <= limits.canaries
         # a success never opens it, and whatever opened it stays until it is closed
         assert record.breaker_open is was_open or problem
