@@ -204,8 +204,8 @@ class ResourceGraph:
         settings = self._session.settings
         request = QueryRequest(
             query=query,
-            subscriptions=list(settings.scope_subscriptions) or None,
-            management_groups=list(settings.scope_management_groups) or None,
+            subscriptions=list(settings.scope.subscriptions) or None,
+            management_groups=list(settings.scope.management_groups) or None,
             options=QueryRequestOptions(top=ROWS_PER_PAGE, skip_token=token),
         )
         for _ in range(PATIENCE):

@@ -1,58 +1,83 @@
-"""How the text of a setting or tag becomes a value.
+"""How the text of a setting or tag becomes a value, and what the text may be.
 
-Each reader takes the text and returns a value, or raises ValueError.
+Each Reader carries both, so that a refusal and the documents quote the grammar that is in force.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Generic, NamedTuple, TypeVar
 
 from functions.model.machine import CLASSIFICATIONS
-from functions.model.text import GUID
-from functions.policy.window_grammar import read_blackouts, read_windows
-from functions.policy.windows import NO_BLACKOUTS, Blackouts, Windows
+from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-def choice(choices: Mapping[str, Any]) -> Callable[[str], Any]:
-    lowered = {name.lower(): value for name, value in choices.items()}
+class Reader(NamedTuple, Generic[T_co]):
+    """Reads one kind of text. `read` returns the value or raises ValueError; `grammar` says what the text may be."""
 
-    def read(text: str) -> Any:
-        if text.lower() not in lowered:
+    read: Callable[[str], T_co]
+    grammar: str
+
+
+def reader(grammar: str) -> Callable[[Callable[[str], T]], Reader[T]]:
+    """Makes a Reader of the function below it."""
+    return lambda read: Reader(read, grammar)
+
+
+def choice(choices: Mapping[str, T]) -> Reader[T]:
+    """One of these names, in any case, and the value it stands for."""
+    values = {name.lower(): value for name, value in choices.items()}
+
+    def read(text: str) -> T:
+        if text.lower() not in values:
             raise ValueError
-        return lowered[text.lower()]
+        return values[text.lower()]
 
-    return read
+    *names, last = choices
+    return Reader(read, f"{', '.join(names)} or {last}" if names else last)
 
 
-def number(low: int, high: int) -> Callable[[str], int]:
+def number(low: int, high: int) -> Reader[int]:
+    """A whole number from `low` to `high`."""
+
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError
         return int(text)
 
-    return read
+    return Reader(read, f"{low} to {high}")
 
 
-def span(unit: str, low: float, high: float) -> Callable[[str], timedelta]:
+def duration(unit: str, low: float, high: float) -> Reader[timedelta]:
+    """A number of days, hours or minutes from `low` to `high`."""
+
     def read(text: str) -> timedelta:
         if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not low <= float(text) <= high:
             raise ValueError
         return timedelta(**{unit: float(text)})
 
-    return read
+    return Reader(read, f"{unit}, up to {high}" if low else f"{unit}, 0 to {high}")
 
 
-def read_scope(text: str) -> tuple[str, ...]:
-    items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
-    if not all(re.fullmatch(r"[\w().-]{1,90}", item, re.ASCII) for item in items):
-        raise ValueError
-    if len({bool(GUID.fullmatch(item)) for item in items}) > 1:
-        raise ValueError  # Resource Graph takes subscriptions or management groups, not both
-    return items
+def optional(present: Reader[T]) -> Reader[T | None]:
+    """None for an empty text."""
+    return Reader(lambda text: present.read(text) if text else None, present.grammar)
 
 
-def read_classifications(text: str) -> tuple[str, ...]:
+switch = choice({"off": False, "on": True})
+
+
+windows = Reader(read_windows, GRAMMAR)
+
+
+blackouts = Reader(read_blackouts, BLACKOUT_GRAMMAR)
+
+
+@reader(f"{', '.join(CLASSIFICATIONS)}, separated by commas")
+def classifications(text: str) -> tuple[str, ...]:
     names = {name.lower(): name for name in CLASSIFICATIONS}
     wanted = [item.strip().lower() for item in text.split(",") if item.strip()]
     if not wanted or any(item not in names for item in wanted):
@@ -60,14 +85,17 @@ def read_classifications(text: str) -> tuple[str, ...]:
     return tuple(names[item] for item in dict.fromkeys(wanted))
 
 
-def read_packages(text: str) -> tuple[str, ...]:
+@reader("KB numbers or package masks, separated by commas")
+def packages(text: str) -> tuple[str, ...]:
     items = tuple(item.strip() for item in text.split(",") if item.strip())
     if not all(re.fullmatch(r"[\w.+:~*?-]{1,200}", item, re.ASCII) for item in items):
         raise ValueError
     return items
 
 
-def read_created_after(text: str) -> datetime | None:
+@reader("an ISO time such as 2026-11-25T00:00:00Z, first-deployment or always")
+def time_or_first_deployment(text: str) -> datetime | None:
+    """None is the first deployment. A time without an offset is in UTC."""
     if text == "first-deployment":
         return None
     if text == "always":
@@ -78,7 +106,8 @@ def read_created_after(text: str) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def read_duration_minutes(text: str) -> int:
+@reader("PT30M to PT3H55M, hours and minutes only")
+def iso_duration_minutes(text: str) -> int:
     """Only PT…H…M: the Linux extension reads neither days nor weeks (Azure/LinuxPatchExtension)."""
     match = re.fullmatch(r"PT(?:(\d{1,2})H)?(?:(\d{1,3})M)?", text, re.IGNORECASE | re.ASCII)
     minutes = int(match[1] or 0) * 60 + int(match[2] or 0) if match else 0
@@ -87,20 +116,23 @@ def read_duration_minutes(text: str) -> int:
     return minutes
 
 
-def read_endpoint(text: str) -> str:
+@reader("https:// and a host")
+def https_host(text: str) -> str:
     if not re.fullmatch(r"https://[\w.-]+(:\d+)?/?", text, re.ASCII):  # no host that only looks like Azure's
         raise ValueError
     return text.rstrip("/").lower()
 
 
-def read_tag_name(text: str) -> str:
+@reader("the name of a tag")
+def tag_name(text: str) -> str:
     if not re.fullmatch(r"[^<>%&\\?/\x00-\x1f]{1,512}|", text):
         raise ValueError
     return text.lower()
 
 
-def read_schedule(text: str) -> str:
-    """An NCRONTAB expression as the Functions host reads it: five or six fields of numbers, `*`, `,`, `-`, `/`."""
+@reader("an NCRONTAB expression such as 0 */5 * * * *")
+def ncrontab(text: str) -> str:
+    """As the Functions host reads it: five or six fields of numbers, `*`, `,`, `-`, `/`."""
     fields = text.split()
     limits = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
     if len(fields) not in (5, 6):
@@ -110,27 +142,18 @@ def read_schedule(text: str) -> str:
             match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", part, re.ASCII)
             if not match or match[3] == "0":
                 raise ValueError
-            if any(number and not low <= int(number) <= high for number in (match[1], match[2])):
+            if any(end and not low <= int(end) <= high for end in (match[1], match[2])):
                 raise ValueError
     return text
 
 
-def read_window_setting(text: str) -> Windows | None:
-    return read_windows(text) if text else None
-
-
-def read_blackout_setting(text: str) -> Blackouts:
-    return read_blackouts(text) if text else NO_BLACKOUTS
-
-
-def read_group(text: str) -> str:
+@reader("a name of letters, digits, . and -")
+def group_name(text: str) -> str:
     if not re.fullmatch(r"[\w.-]{1,64}", text):
         raise ValueError
     return text.lower()
 
 
-def read_day(text: str) -> date:
+@reader("a day such as 2027-01-15")
+def day(text: str) -> date:
     return date.fromisoformat(text)
-
-
-SWITCH = {"off": False, "on": True}

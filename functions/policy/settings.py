@@ -1,44 +1,32 @@
-"""What the owner wants of the whole app: the app settings, read once into frozen values.
+"""What the owner wants of the whole app: the app settings, read once into a frozen value.
 
 A wrong setting never fails an import and is never guessed at: read_settings() collects every problem and raises one
 SettingsError, and each trigger then refuses, saying what is wrong.
 
-SETTINGS is the list: name, default, grammar, meaning. docs/settings.md is tested against it.
+Settings declares each setting once, beside the field that holds its value: name, default, reader with its grammar, and
+meaning. SETTINGS is the table of these declarations; `python -m scripts.settings_page` writes it into docs/settings.md.
 """
 
+# ruff: noqa: RUF009 - setting() gives a dataclass field, as field() does
+
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from functions.model.machine import CLASSIFICATIONS
 from functions.model.text import GUID, BadInput, quoted
-from functions.policy.grammar import (
-    SWITCH,
-    choice,
-    number,
-    read_blackout_setting,
-    read_classifications,
-    read_created_after,
-    read_duration_minutes,
-    read_endpoint,
-    read_packages,
-    read_schedule,
-    read_scope,
-    read_tag_name,
-    read_window_setting,
-    span,
-)
-from functions.policy.window_grammar import BLACKOUT_GRAMMAR
-from functions.policy.window_grammar import GRAMMAR as WINDOW_GRAMMAR
+from functions.policy import grammar
+from functions.policy.grammar import Reader, choice, duration, number, optional, reader
 from functions.policy.windows import Blackouts, Windows
+
+T = TypeVar("T")
 
 # former name → name. Refused, because an ignored limit is no limit.
 FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES": "PATCH_MIN_AGE_MINUTES"}
 
-# The timer's first tick comes up to one schedule after the app went live; machines made meanwhile are ours too.
+# The timer's first tick comes up to one schedule after the app went live; machines created meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
 
 
@@ -64,10 +52,236 @@ class Reboot(IntEnum):
         return ("Never", "IfRequired", "Always")[self]
 
 
-MODES = {"off": Mode.OFF, "plan": Mode.PLAN, "assess": Mode.ASSESS, "install": Mode.INSTALL}
+MODES = choice({mode.name.lower(): mode for mode in Mode})
 
 
-REBOOTS = {reboot.wire: reboot for reboot in Reboot}
+REBOOTS = choice({reboot.wire: reboot for reboot in Reboot})
+
+
+class Scope(NamedTuple):
+    """Where to look, by subscriptions or by management groups. Neither: wherever the app's identity may read."""
+
+    subscriptions: tuple[str, ...] = ()
+    management_groups: tuple[str, ...] = ()
+
+
+@reader("subscription ids, or management group names, separated by commas")
+def subscriptions_or_management_groups(text: str) -> Scope:
+    items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
+    if not all(re.fullmatch(r"[\w().-]{1,90}", item, re.ASCII) for item in items):
+        raise ValueError
+    subscriptions = tuple(item for item in items if GUID.fullmatch(item))
+    if subscriptions and subscriptions != items:
+        raise ValueError  # Resource Graph takes subscriptions or management groups, not both
+    return Scope(subscriptions) if subscriptions else Scope(management_groups=items)
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """So many failures within this span open the breaker of an image."""
+
+    failures: int
+    span: timedelta
+
+
+@reader("failures in days, such as 3 in 7 days")
+def failures_in_days(text: str) -> Breaker:
+    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE | re.ASCII)
+    if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
+        raise ValueError
+    return Breaker(int(match[1]), timedelta(days=int(match[2])))
+
+
+class Setting(NamedTuple):
+    """One app setting, as a field of Settings declares it."""
+
+    field: str
+    name: str
+    default: str | None  # a text for the reader; None: the setting is required, and the reader refuses an empty text
+    reader: Reader[object]
+    meaning: str
+
+
+def setting(name: str, default: str | None, read_by: Reader[T], meaning: str) -> T:
+    """Declares the setting that a field is read from.
+
+    It gives a dataclass field. To mypy it gives what the reader reads, so that mypy compares reader and field.
+    """
+    declared: T = field(metadata={"setting": (name, default, read_by, meaning)})
+    return declared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The app settings."""
+
+    scope: Scope = setting(
+        "PATCH_SCOPE",
+        "",
+        subscriptions_or_management_groups,
+        "Where to look. Empty: everything the app's identity may read.",
+    )
+    mode: Mode = setting(
+        "PATCH_MODE", "assess", MODES, "How much the app may do; plan decides and says it, and calls nothing."
+    )
+    all_images: bool = setting(
+        "PATCH_IMAGES",
+        "custom",
+        choice({"custom": False, "all": True}),
+        "Customized images only, or marketplace images too.",
+    )
+    include_scheduled: bool = setting(
+        "PATCH_SCHEDULED",
+        "leave",
+        choice({"leave": False, "include": True}),
+        "Whether machines that a maintenance configuration patches are installed here too.",
+    )
+    created_after: datetime | None = setting(  # None: the first deployment
+        "PATCH_CREATED_AFTER", "first-deployment", grammar.time_or_first_deployment, "Older machines are out of scope."
+    )
+    classifications: tuple[str, ...] = setting(
+        "PATCH_CLASSIFICATIONS",
+        "Critical,Security",
+        grammar.classifications,
+        "Which patches to install. Linux knows Critical, Security and Other.",
+    )
+    packages_include: tuple[str, ...] = setting(
+        "PATCH_PACKAGES_INCLUDE", "", grammar.packages, "Installed besides the classifications."
+    )
+    packages_exclude: tuple[str, ...] = setting("PATCH_PACKAGES_EXCLUDE", "", grammar.packages, "Never installed.")
+    reboot: Reboot = setting("PATCH_REBOOT", "IfRequired", REBOOTS, "The reboot setting of every installation.")
+    max_duration_minutes: int = setting(
+        "PATCH_MAX_DURATION", "PT2H", grammar.iso_duration_minutes, "How long an installation may take."
+    )
+    window: Windows | None = setting(
+        "PATCH_WINDOW",
+        "",
+        optional(grammar.windows),
+        "When installations may run. PATCH_MODE=install is refused without.",
+    )
+    blackouts: Blackouts = setting(
+        "PATCH_BLACKOUT", "", grammar.blackouts, "Days on which no installation runs, whatever the window."
+    )
+    first_span: timedelta = setting(
+        "PATCH_FIRST_HOURS",
+        "24",
+        duration("hours", 0, 720),
+        "The first patching of a machine this young need not wait for the window; 0: it waits.",
+    )
+    min_age: timedelta = setting(
+        "PATCH_MIN_AGE_MINUTES", "60", duration("minutes", 0, 10_080), "No installation before a machine has this age."
+    )
+    assess_after: timedelta = setting(
+        "PATCH_ASSESS_AFTER_MINUTES",
+        "0",
+        duration("minutes", 0, 10_080),
+        "No assessment before a machine has this age; raise it where first-boot scripts run long.",
+    )
+    fresh: timedelta = setting(
+        "PATCH_FRESH_HOURS",
+        "24",
+        duration("hours", 0.01, 160),
+        "How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
+    )
+    min_interval: timedelta = setting(
+        "PATCH_MIN_INTERVAL_HOURS",
+        "144",
+        duration("hours", 0.01, 160),
+        "At most one installation, and at least one assessment, of a machine in this time.",
+    )
+    max_in_flight: int = setting(
+        "PATCH_MAX_IN_FLIGHT", "10", number(0, 10_000), "Installations under way at once in the fleet."
+    )
+    max_per_image: int = setting(
+        "PATCH_MAX_PER_IMAGE",
+        "5",
+        number(1, 10_000),
+        "Installations under way at once on machines of one image version.",
+    )
+    canaries: int = setting(
+        "PATCH_CANARIES", "1", number(0, 100), "How many machines of an image prove each rollout before the others."
+    )
+    bake: timedelta = setting(
+        "PATCH_BAKE_MINUTES",
+        "1440",
+        duration("minutes", 0, 43_200),
+        "How long canaries, and then each ring, are watched before the next goes; less than PATCH_ROLLOUT_DAYS.",
+    )
+    success_percent: int = setting(
+        "PATCH_SUCCESS_PERCENT", "90", number(0, 100), "How many installations of the rings before must have succeeded."
+    )
+    breaker: Breaker = setting(
+        "PATCH_BREAKER",
+        "3 in 7 days",
+        failures_in_days,
+        "So many failures of one image stop its installations until a person closes the breaker.",
+    )
+    rollout_length: timedelta = setting(
+        "PATCH_ROLLOUT_DAYS",
+        "14",
+        duration("days", 0.001, 90),
+        "How long what canaries and rings proved holds; then a new rollout begins.",
+    )
+    paused: bool = setting(
+        "PATCH_PAUSE", "off", grammar.switch, "No new call while on; docs/stop.md has the faster switch."
+    )
+    pace_percent: int = setting(
+        "PATCH_PACE_PERCENT",
+        "75",
+        number(1, 100),
+        "The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
+    )
+    first_retry: timedelta = setting(
+        "PATCH_RETRY_MINUTES",
+        "15",
+        duration("minutes", 0.01, 1_440),
+        "The first wait after a passing failure; it doubles, up to a day.",
+    )
+    first_look: timedelta = setting(
+        "PATCH_READY_MINUTES",
+        "2",
+        duration("minutes", 0.01, 60),
+        "The first wait for a machine that is still being built; it doubles, four times.",
+    )
+    sla: timedelta = setting(
+        "PATCH_SLA_DAYS",
+        "30",
+        duration("days", 0.001, 3_650),
+        "How soon a Critical or Security patch should be in; the census says who is late.",
+    )
+    owner_tag: str = setting(  # "": no owner is named
+        "PATCH_OWNER_TAG",
+        "owner",
+        grammar.tag_name,
+        "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
+    )
+    arm_endpoint: str = setting(
+        "ARM_ENDPOINT",
+        "https://management.azure.com",
+        grammar.https_host,
+        "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
+    )
+    use_proxy: bool = setting(
+        "PATCH_USE_PROXY",
+        "off",
+        grammar.switch,
+        "Whether HTTP(S)_PROXY is honoured; looking for it costs half of the CPU of a call.",
+    )
+    schedule: str = setting(
+        "RECONCILE_SCHEDULE", None, grammar.ncrontab, "When the sweep runs. Required: the Functions host reads it too."
+    )
+
+    # The Functions host's own settings name these (docs/settings.md).
+    queue_endpoint: str
+    table_endpoint: str
+    client_id: str  # "": the system-assigned identity
+
+    def covers(self, subscription: str) -> bool:
+        """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""
+        return not self.scope.subscriptions or subscription in self.scope.subscriptions
+
+
+SETTINGS = tuple(Setting(each.name, *each.metadata["setting"]) for each in fields(Settings) if each.metadata)
 
 
 @dataclass(frozen=True)
@@ -83,98 +297,49 @@ class Problem:
 
 
 class SettingsError(ValueError):
-    """One or more app settings are wrong. Nothing may be called until they are put right."""
+    """One or more app settings are wrong. Nothing may be called until they are corrected."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         super().__init__("; ".join(map(str, problems)))
 
 
-@dataclass(frozen=True)
-class Breaker:
-    """So many failures within this span open the breaker of an image."""
-
-    failures: int
-    span: timedelta
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The app settings. Durations are timedeltas; `created_after` None means since the first deployment."""
-
-    scope_subscriptions: tuple[str, ...]
-    scope_management_groups: tuple[str, ...]
-    mode: Mode
-    all_images: bool
-    include_scheduled: bool
-    created_after: datetime | None
-    classifications: tuple[str, ...]
-    packages_include: tuple[str, ...]
-    packages_exclude: tuple[str, ...]
-    reboot: Reboot
-    max_duration_minutes: int
-    window: Windows | None  # None: not set
-    blackouts: Blackouts
-    first_span: timedelta  # the first patching of a machine this young need not wait for the window
-    min_age: timedelta
-    assess_after: timedelta
-    fresh: timedelta
-    min_interval: timedelta
-    max_in_flight: int
-    max_per_image: int
-    canaries: int
-    bake: timedelta
-    success_percent: int
-    breaker: Breaker
-    rollout_length: timedelta
-    paused: bool
-    pace_percent: int
-    first_retry: timedelta
-    first_look: timedelta
-    arm_endpoint: str
-    queue_endpoint: str
-    table_endpoint: str
-    client_id: str
-    use_proxy: bool
-    schedule: str
-    sla: timedelta  # within this time of its publication a Critical or Security patch should be in
-    owner_tag: str  # "": nobody is named
-
-    def covers(self, subscription: str) -> bool:
-        """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""
-        return not self.scope_subscriptions or subscription in self.scope_subscriptions
-
-
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings from the environment. Raises SettingsError naming every wrong one."""
+    problems = _former_names(environ)
+    # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see setting()).
     values: dict[str, Any] = {}
-    problems = _renamed(environ)
-    for setting in SETTINGS:
-        text = environ.get(setting.name, "").strip()
+    for each in SETTINGS:
+        text = environ.get(each.name, "").strip()
         try:
-            values[setting.field] = setting.read(text or setting.default)
+            values[each.field] = each.reader.read(text or each.default or "")
         except ValueError as error:
             precise = f" ({error})" if isinstance(error, BadInput) else ""
-            problems.append(Problem(setting.name, quoted(text) if text else "not set", f"{setting.grammar}{precise}"))
-    values["queue_endpoint"] = _storage(environ, "queue", problems)
-    values["table_endpoint"] = _storage(environ, "table", problems)
-    values["client_id"] = _client_id(environ, problems)
-    if values.get("mode") is Mode.INSTALL and "window" in values and values["window"] is None:
-        problems.append(Problem("PATCH_WINDOW", "not set", f"{WINDOW_GRAMMAR}; PATCH_MODE=install is refused without"))
-    if values.get("bake", timedelta(0)) >= values.get("rollout_length", timedelta.max):
-        problems.append(Problem("PATCH_BAKE_MINUTES", "longer than a round", "less than PATCH_ROLLOUT_DAYS"))
+            value = quoted(text) if text else "not set"
+            problems.append(Problem(each.name, value, f"{each.reader.grammar}{precise}"))
+    queue_endpoint = _storage(environ, "queue", problems)
+    table_endpoint = _storage(environ, "table", problems)
+    client_id = _client_id(environ, problems)
+    problems += _contradictions(values)
     if problems:
         raise SettingsError(problems)
-    scope = values.pop("scope")
-    values["scope_subscriptions"] = tuple(item for item in scope if GUID.fullmatch(item))
-    values["scope_management_groups"] = tuple(item for item in scope if not GUID.fullmatch(item))
-    return Settings(**values)
+    return Settings(**values, queue_endpoint=queue_endpoint, table_endpoint=table_endpoint, client_id=client_id)
 
 
-def _renamed(environ: Mapping[str, str]) -> list[Problem]:
-    """The settings whose name is a former one. A limit set under it would otherwise vanish without a word."""
+def _former_names(environ: Mapping[str, str]) -> list[Problem]:
     given = {former: name for former, name in FORMER_NAMES.items() if environ.get(former, "").strip()}
     return [Problem(former, "a former name", name) for former, name in given.items()]
+
+
+def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
+    """The settings that are wrong beside another one. `values` lacks those that could not be read."""
+    problems = []
+    if values.get("mode") is Mode.INSTALL and values.get("window", Windows()) is None:
+        allowed = f"{grammar.windows.grammar}; PATCH_MODE=install is refused without"
+        problems.append(Problem("PATCH_WINDOW", "not set", allowed))
+    if values.get("bake", timedelta(0)) >= values.get("rollout_length", timedelta.max):
+        problems.append(Problem("PATCH_BAKE_MINUTES", "as long as a rollout or longer", "less than PATCH_ROLLOUT_DAYS"))
+    return problems
 
 
 def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) -> str:
@@ -193,296 +358,9 @@ def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) 
 
 
 def _client_id(environ: Mapping[str, str], problems: list[Problem]) -> str:
-    """The client id of a user-assigned identity; "" for the system's own."""
+    """The client id of a user-assigned identity; "" for the system-assigned one."""
     name = next((name for name in ("AzureWebJobsStorage__clientId", "AZURE_CLIENT_ID") if environ.get(name)), "")
     text = environ.get(name, "")
     if not re.fullmatch(r"[\w-]{0,64}", text, re.ASCII):
         problems.append(Problem(name, quoted(text), "the client id of a user-assigned identity"))
     return text
-
-
-def read_breaker(text: str) -> Breaker:
-    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE | re.ASCII)
-    if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
-        raise ValueError
-    return Breaker(int(match[1]), timedelta(days=int(match[2])))
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One app setting: its name, the field of Settings it fills, the default, how it is read, what it may be and is."""
-
-    name: str
-    field: str
-    default: str
-    read: Callable[[str], Any]
-    grammar: str
-    meaning: str
-
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "PATCH_SCOPE",
-        "scope",
-        "",
-        read_scope,
-        "subscription ids, or management group names, separated by commas",
-        "Where to look. Empty: everything the app's identity may read.",
-    ),
-    Setting(
-        "PATCH_MODE",
-        "mode",
-        "assess",
-        choice(MODES),
-        "off, plan, assess or install",
-        "How much the app may do; plan decides and says it, and calls nothing.",
-    ),
-    Setting(
-        "PATCH_IMAGES",
-        "all_images",
-        "custom",
-        choice({"custom": False, "all": True}),
-        "custom or all",
-        "Customized images only, or marketplace images too.",
-    ),
-    Setting(
-        "PATCH_SCHEDULED",
-        "include_scheduled",
-        "leave",
-        choice({"leave": False, "include": True}),
-        "leave or include",
-        "Whether machines that a maintenance configuration patches are installed here too.",
-    ),
-    Setting(
-        "PATCH_CREATED_AFTER",
-        "created_after",
-        "first-deployment",
-        read_created_after,
-        "an ISO time such as 2026-11-25T00:00:00Z, first-deployment or always",
-        "Older machines are out of scope.",
-    ),
-    Setting(
-        "PATCH_CLASSIFICATIONS",
-        "classifications",
-        "Critical,Security",
-        read_classifications,
-        ", ".join(CLASSIFICATIONS) + ", separated by commas",
-        "Which patches to install. Linux knows Critical, Security and Other.",
-    ),
-    Setting(
-        "PATCH_PACKAGES_INCLUDE",
-        "packages_include",
-        "",
-        read_packages,
-        "KB numbers or package masks, separated by commas",
-        "Installed besides the classifications.",
-    ),
-    Setting(
-        "PATCH_PACKAGES_EXCLUDE",
-        "packages_exclude",
-        "",
-        read_packages,
-        "KB numbers or package masks, separated by commas",
-        "Never installed.",
-    ),
-    Setting(
-        "PATCH_REBOOT",
-        "reboot",
-        "IfRequired",
-        choice(REBOOTS),
-        "IfRequired, Never or Always",
-        "The reboot setting of every installation.",
-    ),
-    Setting(
-        "PATCH_MAX_DURATION",
-        "max_duration_minutes",
-        "PT2H",
-        read_duration_minutes,
-        "PT30M to PT3H55M, hours and minutes only",
-        "How long an installation may take.",
-    ),
-    Setting(
-        "PATCH_WINDOW",
-        "window",
-        "",
-        read_window_setting,
-        WINDOW_GRAMMAR,
-        "When installations may run. PATCH_MODE=install is refused without.",
-    ),
-    Setting(
-        "PATCH_BLACKOUT",
-        "blackouts",
-        "",
-        read_blackout_setting,
-        BLACKOUT_GRAMMAR,
-        "Days on which no installation runs, whatever the window.",
-    ),
-    Setting(
-        "PATCH_FIRST_HOURS",
-        "first_span",
-        "24",
-        span("hours", 0, 720),
-        "hours, 0 to 720",
-        "The first patching of a machine this young need not wait for the window; 0: it waits.",
-    ),
-    Setting(
-        "PATCH_MIN_AGE_MINUTES",
-        "min_age",
-        "60",
-        span("minutes", 0, 10080),
-        "minutes, 0 to 10080",
-        "No installation before a machine has this age.",
-    ),
-    Setting(
-        "PATCH_ASSESS_AFTER_MINUTES",
-        "assess_after",
-        "0",
-        span("minutes", 0, 10080),
-        "minutes, 0 to 10080",
-        "No assessment before a machine has this age; raise it where first-boot scripts run long.",
-    ),
-    Setting(
-        "PATCH_FRESH_HOURS",
-        "fresh",
-        "24",
-        span("hours", 0.01, 160),
-        "hours, up to 160",
-        "How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
-    ),
-    Setting(
-        "PATCH_MIN_INTERVAL_HOURS",
-        "min_interval",
-        "144",
-        span("hours", 0.01, 160),
-        "hours, up to 160",
-        "At most one installation, and at least one assessment, of a machine in this time.",
-    ),
-    Setting(
-        "PATCH_MAX_IN_FLIGHT",
-        "max_in_flight",
-        "10",
-        number(0, 10000),
-        "0 to 10000",
-        "Installations under way at once in the fleet.",
-    ),
-    Setting(
-        "PATCH_MAX_PER_IMAGE",
-        "max_per_image",
-        "5",
-        number(1, 10000),
-        "1 to 10000",
-        "Installations under way at once on machines of one image version.",
-    ),
-    Setting(
-        "PATCH_CANARIES",
-        "canaries",
-        "1",
-        number(0, 100),
-        "0 to 100",
-        "How many machines of an image prove each round before the others.",
-    ),
-    Setting(
-        "PATCH_BAKE_MINUTES",
-        "bake",
-        "1440",
-        span("minutes", 0, 43200),
-        "minutes, 0 to 43200, less than PATCH_ROLLOUT_DAYS",
-        "How long canaries, and then each ring, are watched before the next goes.",
-    ),
-    Setting(
-        "PATCH_SUCCESS_PERCENT",
-        "success_percent",
-        "90",
-        number(0, 100),
-        "0 to 100",
-        "How many installations of the rings before must have succeeded.",
-    ),
-    Setting(
-        "PATCH_BREAKER",
-        "breaker",
-        "3 in 7 days",
-        read_breaker,
-        "failures in days, such as 3 in 7 days",
-        "So many failures of one image stop its installations until a person closes the breaker.",
-    ),
-    Setting(
-        "PATCH_ROLLOUT_DAYS",
-        "rollout_length",
-        "14",
-        span("days", 0.001, 90),
-        "days, up to 90",
-        "How long what canaries and rings proved holds; then a new round begins.",
-    ),
-    Setting(
-        "PATCH_PAUSE",
-        "paused",
-        "off",
-        choice(SWITCH),
-        "off or on",
-        "No new call while on; docs/stop.md has the faster switch.",
-    ),
-    Setting(
-        "PATCH_PACE_PERCENT",
-        "pace_percent",
-        "75",
-        number(1, 100),
-        "1 to 100",
-        "The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
-    ),
-    Setting(
-        "PATCH_RETRY_MINUTES",
-        "first_retry",
-        "15",
-        span("minutes", 0.01, 1440),
-        "minutes, up to 1440",
-        "The first wait after a passing failure; it doubles, up to a day.",
-    ),
-    Setting(
-        "PATCH_READY_MINUTES",
-        "first_look",
-        "2",
-        span("minutes", 0.01, 60),
-        "minutes, up to 60",
-        "The first wait for a machine that is still being built; it doubles, four times.",
-    ),
-    Setting(
-        "PATCH_SLA_DAYS",
-        "sla",
-        "30",
-        span("days", 0.001, 3650),
-        "days, up to 3650",
-        "How soon a Critical or Security patch should be in; the census says who is late.",
-    ),
-    Setting(
-        "PATCH_OWNER_TAG",
-        "owner_tag",
-        "owner",
-        read_tag_name,
-        "the name of a tag",
-        "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
-    ),
-    Setting(
-        "ARM_ENDPOINT",
-        "arm_endpoint",
-        "https://management.azure.com",
-        read_endpoint,
-        "https:// and a host",
-        "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
-    ),
-    Setting(
-        "PATCH_USE_PROXY",
-        "use_proxy",
-        "off",
-        choice(SWITCH),
-        "off or on",
-        "Whether HTTP(S)_PROXY is honoured; looking for it costs half of the CPU of a call.",
-    ),
-    Setting(
-        "RECONCILE_SCHEDULE",
-        "schedule",
-        "",
-        read_schedule,
-        "an NCRONTAB expression such as 0 */5 * * * *",
-        "When the sweep runs. Required: the Functions host reads it too.",
-    ),
-)

@@ -2,45 +2,75 @@
 
 A tag, right or wrong, only ever narrows what the settings allow (`patch-owner` is the one tag that answers a question
 the settings leave open: who patches the machine).
+
+TagOverrides declares each tag once, beside the field that holds its value; TAGS is the table of these declarations.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+# ruff: noqa: RUF009 - tag() gives a dataclass field, as field() does
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from functions.model.machine import LAST_RING, Machine
 from functions.model.text import quoted
-from functions.policy.grammar import choice, number, read_day, read_group
+from functions.policy import grammar
+from functions.policy.grammar import Reader, choice, number
 from functions.policy.settings import MODES, REBOOTS, Mode, Reboot
-from functions.policy.window_grammar import GRAMMAR as WINDOW_GRAMMAR
-from functions.policy.window_grammar import read_windows
 from functions.policy.windows import Windows, both
 
-# tag, the field of Wishes, how to read it, what is allowed
-TAGS: tuple[tuple[str, str, Callable[[str], Any], str], ...] = (
-    ("patch-mode", "mode", choice(MODES), "off, plan, assess or install"),
-    ("patch-reboot", "reboot", choice(REBOOTS), "Never, IfRequired or Always"),
-    ("patch-hold-until", "hold_until", read_day, "a day such as 2027-01-15"),
-    ("patch-window", "window", read_windows, WINDOW_GRAMMAR),
-    ("patch-ring", "ring", number(0, 99), "0 to 99"),
-    ("patch-group", "group", read_group, "a name of letters, digits, . and -"),
-    ("patch-owner", "owned_by_us", choice({"image-patcher": True}), "image-patcher"),
-)
+T = TypeVar("T")
+
+
+class Tag(NamedTuple):
+    """One tag, as a field of TagOverrides declares it."""
+
+    field: str
+    name: str
+    reader: Reader[object]
+    meaning: str
+
+
+def tag(name: str, read_by: Reader[T], meaning: str, *, absent: T) -> T:
+    """Declares the tag that a field is read from, and the field's value where the tag is absent.
+
+    It gives a dataclass field. To mypy it gives what the reader reads, so that mypy compares reader and field.
+    """
+    declared: T = field(default=absent, metadata={"tag": (name, read_by, meaning)})
+    return declared
 
 
 @dataclass(frozen=True)
 class TagOverrides:
     """What the tags of a machine and of its resource group ask for, the narrower of the two."""
 
-    mode: Mode = Mode.INSTALL
-    reboot: Reboot = Reboot.ALWAYS
-    hold_until: date | None = None
-    window: Windows | None = None
-    ring: int = LAST_RING
-    group: str = ""  # patch-group: one member at a time
-    owned_by_us: bool = False
+    mode: Mode = tag("patch-mode", MODES, "The smaller of setting and tag wins; off opts out.", absent=Mode.INSTALL)
+    reboot: Reboot = tag("patch-reboot", REBOOTS, "The smaller of setting and tag wins.", absent=Reboot.ALWAYS)
+    hold_until: date | None = tag("patch-hold-until", grammar.day, "Nothing before this day (UTC).", absent=None)
+    window: Windows | None = tag(
+        "patch-window", grammar.windows, "Open only while the setting's window and this one are.", absent=None
+    )
+    ring: int = tag(
+        "patch-ring", number(0, 99), "The ring of a rollout: 0 goes first, untagged last.", absent=LAST_RING
+    )
+    group: str = tag(
+        "patch-group",
+        grammar.group_name,
+        "One member at a time, and none while another member is off or in trouble: quorum pairs, over zones too.",
+        absent="",
+    )
+    owned_by_us: bool = tag(
+        "patch-owner",
+        choice({"image-patcher": True}),
+        "Installed here although a maintenance configuration has it too.",
+        absent=False,
+    )
+
     problem: str = ""  # the first wrong tag, as one line
+
+
+TAGS = tuple(Tag(each.name, *each.metadata["tag"]) for each in fields(TagOverrides) if each.metadata)
 
 
 def tag_overrides(machine: Machine) -> TagOverrides:
@@ -49,7 +79,7 @@ def tag_overrides(machine: Machine) -> TagOverrides:
 
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverrides:
-    """The overrides of both tag sets (keys lower-cased), the narrower winning. A wrong tag is a problem, never a guess."""
+    """The overrides of both tag sets (names lower-cased), the narrower winning. A wrong tag allows nothing."""
     overrides, problems = TagOverrides(), []
     for tags in (machine, group):
         try:
@@ -73,12 +103,15 @@ def _narrower(one: TagOverrides, other: TagOverrides) -> TagOverrides:
 
 
 def _overrides(tags: Mapping[str, str]) -> TagOverrides:
-    known: dict[str, Any] = {}
-    for tag, field, read, grammar in TAGS:
-        if tag not in tags:
+    """What one tag set asks for. Raises ValueError, saying which tag is wrong."""
+    # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see tag()).
+    values: dict[str, Any] = {}
+    for each in TAGS:
+        if each.name not in tags:
             continue
         try:
-            known[field] = read(tags[tag])
+            values[each.field] = each.reader.read(tags[each.name])
         except ValueError:
-            raise ValueError(f"tag {tag} is {quoted(tags[tag])}; allowed: {grammar}") from None
-    return TagOverrides(**known)
+            line = f"tag {each.name} is {quoted(tags[each.name])}; allowed: {each.reader.grammar}"
+            raise ValueError(line) from None
+    return TagOverrides(**values)

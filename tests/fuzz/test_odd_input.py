@@ -176,7 +176,7 @@ def test_an_odd_setting_is_read_or_refused_by_name(name: str, text: str) -> None
     assert SECRET not in str(refusal)
 
 
-TAG_NAMES = [name for name, *_ in TAGS if name != "patch-owner"]  # the one tag that answers a question
+TAG_NAMES = [each.name for each in TAGS if each.name != "patch-owner"]  # the one tag that answers a question
 right = {
     "patch-mode": ["off", "assess", "install"], "patch-reboot": ["Never", "IfRequired", "Always"],
     "patch-hold-until": ["2026-11-25", "2027-01-15"], "patch-window": ["any", "Sat 22:00-02:00", "daily 10:00-14:00"],

@@ -404,10 +404,10 @@ def test_every_setting_has_a_parameter() -> None:
 def test_a_parameter_takes_what_its_setting_takes(setting: Setting) -> None:
     member = MEMBERS[setting.name]
     for choice in re.findall(r"'(\w+)'", member["type"]):
-        setting.read(choice)
+        setting.reader.read(choice)
     if member["type"] == "int":
-        setting.read(member["low"])
-        setting.read(member["high"])
+        setting.reader.read(member["low"])
+        setting.reader.read(member["high"])
         for outside in (int(member["low"]) - 1, int(member["high"]) + 1):
             with pytest.raises(ValueError, match=r"^$"):
-                setting.read(str(outside))
+                setting.reader.read(str(outside))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functions.model.machine import LAST_RING
-from functions.policy.settings import SETTINGS, Breaker, Mode, Reboot, Settings, SettingsError, read_settings
+from functions.policy.settings import SETTINGS, Breaker, Mode, Reboot, Scope, Settings, SettingsError, read_settings
 from functions.policy.tags import TAGS, TagOverrides, read_tags
 from functions.policy.window_grammar import read_blackouts, read_windows
 from functions.policy.windows import NO_BLACKOUTS, both
@@ -21,7 +21,7 @@ OTHER = "00000000-0000-0000-0000-000000000002"
 
 # setting → field, value when it is left out
 DEFAULTS: dict[str, tuple[str, Any]] = {
-    "PATCH_SCOPE": ("scope_subscriptions", ()),
+    "PATCH_SCOPE": ("scope", Scope()),
     "PATCH_MODE": ("mode", Mode.ASSESS),
     "PATCH_IMAGES": ("all_images", False),
     "PATCH_SCHEDULED": ("include_scheduled", False),
@@ -58,7 +58,12 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
 
 # setting → [(text, value of its field)]
 GOOD: dict[str, list[tuple[str, Any]]] = {
-    "PATCH_SCOPE": [(SUBSCRIPTION, (SUBSCRIPTION,)), (f" {SUBSCRIPTION} , {OTHER},", (SUBSCRIPTION, OTHER)), ("", ())],
+    "PATCH_SCOPE": [
+        (SUBSCRIPTION, Scope((SUBSCRIPTION,))),
+        (f" {SUBSCRIPTION} , {OTHER},", Scope((SUBSCRIPTION, OTHER))),
+        ("platform,Landing-Zones", Scope(management_groups=("platform", "landing-zones"))),
+        ("", Scope()),
+    ],
     "PATCH_MODE": [("off", Mode.OFF), ("Plan", Mode.PLAN), ("ASSESS", Mode.ASSESS), ("  assess ", Mode.ASSESS)],
     "PATCH_IMAGES": [("custom", False), ("all", True), ("ALL", True)],
     "PATCH_SCHEDULED": [("leave", False), ("include", True)],
@@ -208,7 +213,7 @@ def test_good_values(name: str, text: str, value: Any) -> None:
 def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**REQUIRED, name: text})
-    grammar = next(setting.grammar for setting in SETTINGS if setting.name == name)
+    grammar = next(setting.reader.grammar for setting in SETTINGS if setting.name == name)
     line = str(caught.value)
     assert [problem.name for problem in caught.value.problems] == [name]
     assert line.startswith(f"{name} is '")
@@ -275,24 +280,17 @@ def test_a_former_name_is_refused_and_the_new_one_named(former: str, name: str) 
 
 
 def test_the_table_and_the_values_have_the_same_fields() -> None:
-    filled = {setting.field for setting in SETTINGS} - {"scope"}
-    rest = {"scope_subscriptions", "scope_management_groups", "queue_endpoint", "table_endpoint", "client_id"}
-    assert filled | rest == set(Settings.__dataclass_fields__)
+    filled = {setting.field for setting in SETTINGS}
+    assert filled | {"queue_endpoint", "table_endpoint", "client_id"} == set(Settings.__dataclass_fields__)
 
 
 def test_every_setting_says_what_it_means_and_what_it_may_be() -> None:
     for setting in SETTINGS:
         assert setting.meaning.endswith("."), setting.name
-        assert setting.grammar, setting.name
+        assert setting.reader.grammar, setting.name
 
 
 # -- scope
-
-
-def test_management_groups_are_told_from_subscriptions() -> None:
-    read = settings(PATCH_SCOPE="platform,Landing-Zones")
-    assert read.scope_management_groups == ("platform", "landing-zones")
-    assert read.scope_subscriptions == ()
 
 
 @pytest.mark.parametrize(
@@ -427,9 +425,9 @@ BAD_TAGS = [
 def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group: bool) -> None:
     tags = {tag: text, "patch-owner": "image-patcher"} if tag != "patch-owner" else {tag: text}
     overrides = read_tags({} if on_group else tags, tags if on_group else {})
-    grammar = next(allowed for name, _, _, allowed in TAGS if name == tag)
+    grammar = next(each.reader.grammar for each in TAGS if each.name == tag)
     assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
 
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:
-    assert {name for name, _ in BAD_TAGS} == {name for name, *_ in TAGS}
+    assert {name for name, _ in BAD_TAGS} == {each.name for each in TAGS}
