@@ -1,20 +1,22 @@
 """When installations may run: maintenance windows and black-outs, asked about one moment.
 
 One rule decides everything: a window is open exactly while a wall clock in its zone shows a time inside it. Clock
-changes need no rules of their own then. In spring the skipped times never show, so a start or an end among them falls
-on the change; in autumn the repeated times show twice, so both passes of an hour inside a window are open, and a window
-that starts or ends among them is open in each pass only while the clock shows its times, and closed between.
+changes need no rules of their own then. In spring the clock skips times: a window that starts or ends among them starts
+or ends at the change. In autumn the clock shows an hour twice: a window is open in each pass while the clock shows its
+times, and closed between.
 
-Nothing here reads a clock: `now` is an argument. No question goes further ahead than HORIZON.
+Nothing here reads a clock: `now` is an argument. No question looks further ahead than HORIZON.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from heapq import merge
-from typing import NamedTuple
 
-from functions.policy.zones import DAY, Span, clocks, without_zone
+from functions.policy.zones import DAY, Span, between_changes, clocks, without_zone
+
+WEEK = 7 * DAY
+
 
 # How far ahead opens() looks, and the end closes() gives for what does not close before. Longer than a year, so that
 # every window that opens at all in a year is found, and far longer than any installation.
@@ -32,7 +34,7 @@ _NTH_NAMES = {number: name for name, number in NTH.items()}
 
 @dataclass(frozen=True)
 class Blackouts:
-    """Whole local days in which nothing is open: spans in order that do not touch, and the text as we would write it.
+    """Whole local days in which nothing is open: spans in order that do not touch, and their text in one spelling.
 
     A clock that is set back just after midnight shows the evening before again; the black-out goes on through it.
     """
@@ -93,7 +95,7 @@ class Monthly:
         while True:
             first_weekday = month + (self.weekday - month.weekday()) % 7 * DAY
             # The 0th is a week before the 1st: the last one of the month before.
-            day = first_weekday + (self.nth - 1) * 7 * DAY + offset
+            day = first_weekday + (self.nth - 1) * WEEK + offset
             if day >= first:
                 yield day
             month = (month + 31 * DAY).replace(day=1)
@@ -133,7 +135,7 @@ class Window:
 
     @property
     def _is_always(self) -> bool:
-        """Whether it never closes: worth knowing, since each look would go through 400 days that touch."""
+        """Whether it never closes. Otherwise its end would be sought through 400 days that touch."""
         return self.end - self.start == DAY and isinstance(self.days, Weekly) and len(self.days.weekdays) == 7
 
     def __str__(self) -> str:
@@ -149,7 +151,7 @@ class Windows:
 
     @property
     def text(self) -> str:
-        """As we would write it, each zone named. Of both() it is for people: 'and' is not part of the grammar."""
+        """In one spelling, each zone named. Of both() it is for people: 'and' is not part of the grammar."""
         return " and ".join("; ".join(map(str, group)) for group in self.groups) or "any"
 
     def closes(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
@@ -165,42 +167,25 @@ class Windows:
     def opens(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The start of the next open stretch after `now` (and after the one that holds it); None within HORIZON."""
         now = _instant(now)
-        if end := self.closes(now, blackouts):
-            return self._first(end, now + HORIZON, blackouts)
-        known = _closed_until.get((self, blackouts))
-        if known is None or not known.asked <= now < known.until:
-            opens = self._first(now, now + HORIZON, blackouts)
-            known = _Closed(now, opens or now + DAY, opens)
-            if len(_closed_until) >= _CLOSED_KEPT:
-                _closed_until.clear()
-            _closed_until[self, blackouts] = known
-        return known.opens
-
-    def _first(self, moment: datetime, horizon: datetime, blackouts: Blackouts) -> datetime | None:
-        """The first instant from `moment` on at which all are open and no black-out is; None before `horizon`."""
-        while moment < horizon:
-            # Each step goes to the latest of what is waited for, so nothing that is open for all is stepped over.
-            starts = [_first_open(group, moment, horizon) for group in self.groups]
-            later = max([moment, *starts, *filter(None, [blackouts.ends(moment)])])
-            if later == moment:
+        since, until = self.closes(now, blackouts) or now, now + HORIZON
+        while since < until:
+            moment = self._first_open(since, until)
+            blackout_end = blackouts.ends(moment) if moment else None
+            if blackout_end is None:
                 return moment
-            moment = later
+            since = blackout_end
         return None
 
-
-class _Closed(NamedTuple):
-    """What opens() found when asked while closed. It stays so until then; "never" is looked for again after a day."""
-
-    asked: datetime
-    until: datetime
-    opens: datetime | None
-
-
-# Remembered: a sweep asks for every machine that waits, and two windows that never meet are 400 days to look through.
-_closed_until: dict[tuple[Windows, Blackouts], _Closed] = {}
-
-
-_CLOSED_KEPT = 1000
+    def _first_open(self, since: datetime, until: datetime) -> datetime | None:
+        """The first instant from `since` on at which all groups are open; None when there is none before `until`."""
+        windows = [window for group in self.groups for window in group]
+        weekly = all(isinstance(window.days, Weekly) for window in windows)
+        for start, end in between_changes({window.zone for window in windows}, since, until):
+            # As long as no clock changes, weekly windows repeat every week. Windows that never meet are found out soon.
+            searched = min(end, start + WEEK) if weekly else end
+            if moment := _all_open(self.groups, start, searched):
+                return moment
+        return None
 
 
 ANY = Windows()
@@ -221,7 +206,19 @@ def _end_of_stretch(group: tuple[Window, ...], now: datetime) -> datetime:
     return end
 
 
-def _first_open(group: tuple[Window, ...], since: datetime, until: datetime) -> datetime:
+def _all_open(groups: tuple[tuple[Window, ...], ...], since: datetime, until: datetime) -> datetime | None:
+    """The first instant from `since` on at which all groups are open; None when there is none before `until`."""
+    moment = since
+    while moment < until:
+        before = moment
+        for group in groups:
+            moment = _any_open(group, moment, until)
+        if moment == before:  # every group is open there
+            return moment
+    return None
+
+
+def _any_open(group: tuple[Window, ...], since: datetime, until: datetime) -> datetime:
     """The first instant from `since` on at which one of them is open; `until` when none is before."""
     firsts = (next(window.spans(since, until), None) for window in group)
     return min((span.start for span in firsts if span), default=until)
@@ -229,7 +226,7 @@ def _first_open(group: tuple[Window, ...], since: datetime, until: datetime) -> 
 
 def _instant(now: datetime) -> datetime:
     if now.tzinfo is None:
-        raise ValueError(f"a moment without a zone says nothing: {now.isoformat()}")
+        raise ValueError(f"a time without a zone is ambiguous: {now.isoformat()}")
     return now.astimezone(UTC)
 
 
