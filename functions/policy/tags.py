@@ -47,7 +47,7 @@ class TagOverrides:
 
     mode: Mode = tag("patch-mode", MODES, "The smaller of setting and tag wins; off opts out.", absent=Mode.INSTALL)
     reboot: Reboot = tag("patch-reboot", REBOOTS, "The smaller of setting and tag wins.", absent=Reboot.ALWAYS)
-    hold_until: date | None = tag("patch-hold-until", grammar.day, "Nothing before this day (UTC).", absent=None)
+    hold_until: date | None = tag("patch-hold-until", grammar.day, "No operation before this day (UTC).", absent=None)
     window: Windows | None = tag(
         "patch-window", grammar.windows, "Open only while the setting's window and this one are.", absent=None
     )
@@ -57,13 +57,13 @@ class TagOverrides:
     group: str = tag(
         "patch-group",
         grammar.group_name,
-        "One member at a time, and none while another member is off or in trouble: quorum pairs, over zones too.",
+        "One member at a time, and none while another member is off or unhealthy. For quorum pairs, also across zones.",
         absent="",
     )
     owned_by_us: bool = tag(
         "patch-owner",
         choice({"image-patcher": True}),
-        "Installed here although a maintenance configuration has it too.",
+        "The app installs here although a maintenance configuration covers the machine too.",
         absent=False,
     )
 
