@@ -18,7 +18,7 @@ from simulator.monitor import logs
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
-RECORDED = ROOT / "tests" / "payloads"
+RECORDED = ROOT / "tests" / "recordings"
 MOST_ROWS = 9
 MOST_CHARACTERS = 70
 _ONE = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-office/providers/microsoft.compute/virtualmachines/apt-broken"

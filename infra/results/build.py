@@ -1,9 +1,9 @@
-"""Makes workbook.json and alerts.json from the queries beside it: `python infra/results/build.py`.
+"""Builds workbook.json and alerts.json from the queries beside it: `python infra/results/build.py`.
 
-The queries are files of their own (panels/, alerts/), so that they can be read, checked and run alone; what stands
-here is the order in which people see them, and what an alert means. The two JSON files are committed, because Bicep
-loads them, and a test holds them to what this makes. No id of a subscription or resource is in here: the workspace is
-put in by Bicep, at __WORKSPACE_ID__.
+Each query is a file of its own (panels/, alerts/), so that it can be read, checked and run alone. This file holds the
+order in which people see the panels, and the meaning of each alert. The two JSON files are committed, because Bicep
+loads them; a test compares them with this file's output. They contain no id of a subscription or resource: Bicep
+replaces __WORKSPACE_ID__ by the workspace.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 JSON = dict[str, Any]
 WORKSPACE = "__WORKSPACE_ID__"
-TWO_DAYS_MS = 2 * 24 * 3_600_000  # the newest census is in there, whatever time range is chosen
+TWO_DAYS_MS = 2 * 24 * 3_600_000  # contains the newest census, whatever time range is selected
 
 
 # ---- alerts
@@ -27,7 +27,7 @@ TWO_DAYS_MS = 2 * 24 * 3_600_000  # the newest census is in there, whatever time
 
 @dataclass(frozen=True)
 class Alert:
-    """One rule. Its query returns a row for each thing to tell; `meaning` says what it is and what to do."""
+    """One rule. Its query returns one row per finding; `meaning` says what it is and what to do."""
 
     name: str
     title: str
@@ -53,72 +53,72 @@ ALERTS = (
     Alert(
         "app-without-functions",
         "the app has no functions",
-        "The Python code did not load, so no event, message or timer is answered. Read the exception in AppExceptions; "
-        "deploy the release before again (docs/deploy.md). Events are delivered again for a day.",
+        "The Python code did not load, so the app handles no event, message or timer. Read the exception in "
+        "AppExceptions; deploy the previous release again (docs/deploy.md). Event Grid redelivers events for a day.",
         1, "PT5M", "PT15M",
     ),
     Alert(
         "settings-refused",
         "app settings are refused",
-        "A setting is wrong, and nothing is called until it is put right. The alert names the setting and what it may "
-        "hold (docs/settings.md).",
+        "A setting is wrong, and the app calls nothing until it is corrected. The alert names the setting and the "
+        "allowed values (docs/settings.md).",
         1, "PT15M", "PT30M",
     ),
     Alert(
         "sweep-not-running",
         "no sweep has finished for an hour",
-        "Nothing is handed out or settled. Look for settings.refused, sweep.failed and step.failed lines, then whether "
-        "the app is stopped. A RECONCILE_SCHEDULE of more than an hour needs a longer window here.",
+        "Nothing is dispatched or tracked. Check for settings.refused, sweep.failed and step.failed lines, then "
+        "whether the app is stopped. A RECONCILE_SCHEDULE of more than an hour needs a longer window in this rule.",
         1, "PT15M", "PT1H",
     ),
     Alert(
         "breaker-open",
         "installations of an image are stopped",
-        "Too many machines of an image failed, and the rest of it waits until a person closes this opening. Look at "
-        "what failed, then do what the remedy says (docs/stop.md). It tells again while machines wait for it.",
+        "Too many machines of an image failed, and its other machines wait until a person closes this opening. Check "
+        "what failed, then follow the remedy (docs/stop.md). The alert repeats while machines wait for the breaker.",
         1, "PT15M", "PT15M",
     ),
     Alert(
         "installations-failed",
         "installations failed",
-        "One row an image: how many installations failed, on how many machines, and the newest reason. The machines "
-        "are held and tried again by themselves; the workbook's tab Attention has the remedy of each.",
+        "One row per image: how many installations failed, on how many machines, and the newest reason. The app holds "
+        "the machines and retries them; the workbook's tab Attention shows the remedy of each.",
         2, "PT1H", "PT1H",
     ),
     Alert(
         "poisoned-messages",
-        "messages cannot be worked off",
-        "A message failed five times (its machine is held), or lies in a poison queue where no function can read it "
-        "(poison.found). Read step.failed for the cause; look at the queue's messages, then delete them: the sweep "
+        "messages cannot be processed",
+        "A message failed five times (its machine is held), or it is in a poison queue and no function can read it "
+        "(poison.found). Read step.failed for the cause; inspect the queue's messages, then delete them: the sweep "
         "finds their machines again.",
         2, "PT30M", "PT30M",
     ),
     Alert(
         "machines-overdue",
         "an operation does not end",
-        "An assessment or installation is open an hour after its own limit. Check the VM agent; restart the machine if "
-        "the operation stays open. Nothing else is started on it meanwhile.",
+        "An assessment or installation has not ended an hour after its own limit. Check the VM agent; restart the "
+        "machine if the operation stays open. The app starts nothing else on the machine meanwhile.",
         2, "PT1H", "PT1H",
     ),
     Alert(
         "sweep-failed",
         "a stage of the sweep keeps failing",
-        "Three sweeps in an hour had no answer for a stage, and nothing was decided on it: a right that is missing, or "
-        "a service that is down. The problem says which.",
+        "Three sweeps in an hour got no answer for a stage, so the app decided nothing that depends on it. A right is "
+        "missing or a service is down. The problem says which.",
         2, "PT30M", "PT1H",
     ),
     Alert(
         "failures-grouped",
         "machines share a failure",
-        "Three or more machines of one image, operating system or agent version are held for the same reason: look at "
-        "what they share, not at each machine. Written with the daily census.",
+        "Three or more machines of one image, operating system or agent version are held for the same reason. Check "
+        "what they have in common, not each machine. The daily census writes these lines.",
         3, "PT6H", "PT6H",
     ),
     Alert(
         "journal-sampled",
         "journal lines are missing",
         "Application Insights dropped lines of the journal, so every number in the workbook is too low. host.json must "
-        "exclude Trace from sampling, as the release's own does.",
+        "exclude Trace from sampling, as the release's own host.json does.",
         2, "PT1H", "PT1H",
     ),
 )  # fmt: skip
@@ -133,13 +133,13 @@ class Panel:
 
     name: str
     title: str
-    empty: str  # what it means that there are no rows
+    empty: str  # shown when there are no rows
     show: str = "table"
     width: int = 100
-    census: bool = False  # of the newest census, whatever the time range is
-    good: bool = False  # no rows are good news
-    exports: str = ""  # the parameter that takes the `machine` of the row that is clicked
-    needs: str = ""  # shown only when this parameter has a value
+    census: bool = False  # reads the newest census, whatever the time range is
+    good: bool = False  # no rows mean that all is well
+    exports: str = ""  # the parameter that receives the `machine` of the clicked row
+    needs: str = ""  # the panel is shown only when this parameter has a value
     formats: Mapping[str, JSON] = field(default_factory=dict)
     chart: Mapping[str, Any] = field(default_factory=dict)
 
@@ -191,7 +191,7 @@ def number(palette: str, most: int | None = None) -> JSON:
 
 
 def icons(**icon_of: str) -> JSON:
-    """An icon before each text; `unknown` before all others."""
+    """An icon before each text; the icon `unknown` before all other texts."""
     known = [
         {"operator": "==", "thresholdValue": text, "representation": icon, "text": "{0}{1}"}
         for text, icon in icon_of.items()
@@ -206,17 +206,17 @@ def series(**look: tuple[str, str]) -> JSON:
     return {"seriesLabelSettings": named, "showLegend": True}
 
 
-# What people read above a column, where its name is not a word of its own.
+# The heading of a column whose name is not plain English.
 LABELS = {
     "name": "machine (name)", "image_name": "image", "image_version": "version", "image_kind": "kind of image",
     "support_state": "support state", "patchers": "patched by", "compliance": "SLA", "within_percent": "within SLA",
     "sla_days": "SLA (days)", "pending_critical": "critical", "pending_security": "security", "pending_other": "other",
     "oldest_security": "oldest since", "last_assessed": "last assessed", "last_installed": "last installed",
-    "due_at": "looked at again", "until": "looked at again", "not_assessed": "not assessed",
+    "due_at": "next check", "until": "next check", "not_assessed": "not assessed",
     "p50_seconds": "half within", "p95_seconds": "95 % within", "machine_count": "machines",
-    "failed_stages": "failed stages", "longest_seconds": "longest", "handed_out": "handed out",
+    "failed_stages": "failed stages", "longest_seconds": "longest", "most": "maximum",
     "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
-    "operation": "operation id", "TimeGenerated": "when", "first_day": "first day",
+    "operation": "operation id", "TimeGenerated": "time", "first_day": "first day",
     "last_day": "last day",
 }  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
@@ -233,30 +233,30 @@ SECONDS: JSON = {"formatter": 0, "numberFormat": {"unit": 24, "options": ONE_DIG
 PERCENT: JSON = GREEN_BAR | {"numberFormat": {"unit": 1, "options": ONE_DIGIT}}
 SLA = {"within_percent": PERCENT, "late": RED_HEAT, "unknown": HEAT}
 VERDICT = icons(Supported="success", Unsupported="4")
-NO_SWEEP = "No sweep finished: see the alert about it."
-NO_CENSUS = "No census yet: it is written once a day, by the first sweep after midnight (UTC)."
+NO_SWEEP = "No sweep finished: see the alert sweep-not-running."
+NO_CENSUS = "No census yet: the first sweep after midnight (UTC) writes it, once a day."
 MOMENTS = ("due_at", "created", "oldest_security", "last_assessed", "last_installed", "counted")
-LIST = {"machine": RESOURCE, "name": HIDDEN}  # what is hidden is there for the filter and in an export
+LIST = {"machine": RESOURCE, "name": HIDDEN}  # a hidden column still serves the filter and the export
 LINKED = {**LIST, "portal": HIDDEN}
 
 TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Fleet": (
-        "How the fleet stands, by the newest daily census. *Patched by nobody*: the guest leaves patching to Azure, "
-        "and Azure does not patch machines from customized images. Each state is explained in docs/states.md.",
+        "The state of the fleet in the newest daily census. *Patched by nobody*: the guest leaves patching to Azure, "
+        "and Azure does not patch machines from customized images. docs/states.md explains each state.",
         (
             Panel("nobody", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
             Panel("late", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
             Panel("needs-a-person", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("orange")}),
             Panel("machines", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("blue")}),
             Panel("last-sweep", "", NO_SWEEP, "tiles", 20, formats={"minutes": number("greenRed", 60)}),
-            Panel("nobody-list", "Patched by nobody", "No machine is patched by nobody.", census=True, good=True,
+            Panel("nobody-list", "Patched by nobody", "There is no such machine.", census=True, good=True,
                   formats=LIST | {"support_state": VERDICT, "pending_critical": RED_HEAT, "pending_security": HEAT}),
             Panel("by-state", "Machines by state", NO_CENSUS, width=40, census=True, formats={"machines": BLUE_BAR}),
             Panel(
                 "coverage", "Coverage over time (percent of the fleet)", NO_CENSUS, "linechart", 60,
                 chart={"xAxis": "day", "ySettings": {"min": 0, "max": 100}} | series(
                     assessed_percent=("assessed", "blue"),
-                    patched_by_somebody_percent=("patched by somebody", "orange"),
+                    with_patcher_percent=("with a patcher", "orange"),
                     within_sla_percent=("within the SLA", "green"),
                 ),
             ),
@@ -265,15 +265,15 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Images": (
-        "What images bring with them: whether Azure can patch them, and how many patches a machine lacks when it is "
-        "created. A version with much debt at birth is worth building anew.",
+        "For each image: whether Azure can patch it, and how many patches a machine lacks when it is created. Rebuild "
+        "an image version whose new machines lack many patches.",
         (
             Panel(
                 "support-by-image", "Support state by image", NO_CENSUS, width=60, census=True,
                 formats={"unsupported": RED_HEAT, "undetermined": HEAT, "not_assessed": HEAT},
             ),
             Panel(
-                "debt-at-birth", "Patch debt at birth (average of the first assessment)",
+                "debt-at-birth", "Patch debt at creation (average of the first assessment)",
                 "No machine was assessed for the first time in this time range.", width=40,
                 formats={
                     "critical": RED_HEAT | AVERAGE, "security": HEAT | AVERAGE, "other": {"formatter": 0} | AVERAGE,
@@ -290,48 +290,48 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Work": (
-        "What the app does: installations and their failures, what runs now, and what waits for a limit of the fleet.",
+        "What the app does: installations and their failures, operations in flight, machines that wait for a limit.",
         (
-            Panel("installations", "Installations by outcome", "No installation ended.", "barchart", 50,
-                  chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"} | series(
+            Panel("installations", "Installations by outcome", "No installation ended in this time range.",
+                  "barchart", 50, chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"} | series(
                       Succeeded=("Succeeded", "green"), CompletedWithWarnings=("with warnings", "yellow"),
                       Failed=("Failed", "redBright"),
                   )),
-            Panel("failures", "Failed installations, by reason and image", "No installation failed.", width=50,
-                  good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
-            Panel("in-flight", "In flight now", "Nothing runs.", formats=LIST | {"started": MOMENT}),
+            Panel("failures", "Failed installations, by reason and image", "No installation failed in this time range.",
+                  width=50, good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
+            Panel("in-flight", "In flight now", "No operation is in flight.", formats=LIST | {"started": MOMENT}),
             Panel("limits", "Machines that wait for a limit of the fleet", "No machine waits for a limit.", width=60,
                   formats={"newest": MOMENT, "machines": HEAT}),
-            Panel("sweeps", "Sweeps, by the hour", NO_SWEEP, width=40,
+            Panel("sweeps", "Sweeps per hour", NO_SWEEP, width=40,
                   formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
         ),
     ),
     "Attention": (
-        "What waits for a person, with what to do. Breakers never close by themselves (docs/stop.md).",
+        "What needs a person, and what to do. Breakers never close by themselves (docs/stop.md).",
         (
             Panel("breakers", "Breakers that opened", "No breaker opened.", good=True, formats={"opened": MOMENT}),
-            Panel("held", "Machines that wait for a person", "No machine waits for a person.", census=True, good=True,
+            Panel("held", "Machines that need a person", "No machine needs a person.", census=True, good=True,
                   formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
-            Panel("grouped", "Failures that machines share", "No failure is shared by three machines.", good=True,
-                  formats={"newest": MOMENT, "how_many": HEAT}),
+            Panel("grouped", "Failures that machines have in common", "No three machines have a failure in common.",
+                  good=True, formats={"newest": MOMENT, "how_many": HEAT}),
             Panel("refusals", "Refused by Azure", "Azure refused nothing.", good=True,
                   formats={"newest": MOMENT, "refusals": HEAT}),
-            Panel("troubles", "Troubles of the app", "None.", good=True, formats={"newest": MOMENT}),
+            Panel("troubles", "Problems of the app", "None.", good=True, formats={"newest": MOMENT}),
             Panel("failed-invocations", "Functions that failed", "None failed.", width=40, good=True,
                   formats={"newest": MOMENT, "failures": RED_HEAT}),
             Panel("exceptions", "Exceptions", "None.", width=60, good=True, formats={"newest": MOMENT}),
         ),
     ),
     "Machines": (
-        "Every machine of the newest census: filter above the columns, or export it (the arrow at the right). "
-        "Click a row, and what happened to that machine in the time range is shown below.",
+        "Every machine of the newest census. Filter above the columns, or export the table (the arrow at the right). "
+        "Click a row to see below what happened to that machine in the time range.",
         (
             Panel("census", "All machines", NO_CENSUS, census=True, exports="Machine",
                   formats=LINKED | dict.fromkeys(MOMENTS, MOMENT) | {
                       "compliance": icons(within="success", late="4"), "support_state": VERDICT,
                       "pending_critical": RED_HEAT, "pending_security": HEAT,
                   }),
-            Panel("history", "What happened to the machine that was clicked", "Nothing, in this time range.",
+            Panel("history", "What happened to the clicked machine", "Nothing in this time range.",
                   needs="Machine", formats={"TimeGenerated": MOMENT, "until": MOMENT, "failed": RED_HEAT}),
             Panel("proof", "For the auditor: on how many days each machine was within the SLA", NO_CENSUS,
                   formats=LIST | dict.fromkeys(("first_day", "last_day", "last_installed"), MOMENT)
@@ -424,7 +424,7 @@ def _tab(name: str, introduction: str, panels: Sequence[Panel]) -> JSON:
 
 
 def _id(what: str) -> str:
-    """The same at every build."""
+    """A stable id: the same at every build."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"image-patcher/{what}"))
 
 
@@ -436,9 +436,9 @@ def text_of(folder: str, name: str) -> str:
 
 
 def files() -> Mapping[str, str]:
-    """What is committed: file name and text."""
-    made = {"workbook.json": workbook(), "alerts.json": [alert.json() for alert in ALERTS]}
-    return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in made.items()}
+    """The committed files: name and text."""
+    built = {"workbook.json": workbook(), "alerts.json": [alert.json() for alert in ALERTS]}
+    return {name: json.dumps(content, indent=2, ensure_ascii=False) + "\n" for name, content in built.items()}
 
 
 if __name__ == "__main__":
