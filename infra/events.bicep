@@ -1,5 +1,5 @@
 metadata name = 'Events of Image Patcher'
-metadata description = 'Phase 2, after the code is there: the events of the watched subscriptions go to the app. The same file for every deployment.'
+metadata description = 'Phase 2, after the code is published: sends the events of the watched subscriptions to the app. Every deployment uses this same file.'
 
 targetScope = 'subscription'
 
@@ -13,7 +13,7 @@ param functionAppName string
 param storageAccountName string
 
 @minLength(1)
-@description('Resource ids of the system topics, as main.bicep prints them. They may lie in other subscriptions.')
+@description('Resource ids of the system topics, as main.bicep prints them. They may belong to other subscriptions.')
 param systemTopicIds string[]
 
 @description('Name of the function.')

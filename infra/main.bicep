@@ -1,11 +1,11 @@
 metadata name = 'Image Patcher'
-metadata description = 'Phase 1: everything but the event subscriptions, which Azure takes only once the code is there (events.bicep).'
+metadata description = 'Phase 1: all resources except the event subscriptions, which Azure accepts only after the code is published (events.bicep).'
 
 targetScope = 'subscription'
 
 import { networkType, operatorType, settingsType, tagsType } from 'types.bicep'
 
-// -- what it may do
+// -- mode and scope
 
 @allowed([
   'off'
@@ -13,37 +13,37 @@ import { networkType, operatorType, settingsType, tagsType } from 'types.bicep'
   'assess'
   'install'
 ])
-@description('How much the app may do. There is no default: begin with assess.')
+@description('How much the app may do. It has no default: begin with assess.')
 param mode string
 
-@description('When installations may run, such as "Sat 22:00-02:00 Europe/Paris" (docs/windows.md). Mode install is refused without.')
+@description('When installations may run, such as "Sat 22:00-02:00 Europe/Paris" (docs/windows.md). Mode install requires it.')
 param window string = ''
 
-@description('The watched subscriptions. In each the app gets its role, and a system topic unless there is one.')
+@description('The watched subscriptions. In each, the app gets its role, and a system topic is created if there is none.')
 param subscriptionIds string[] = [
   subscription().subscriptionId
 ]
 
-@description('Names of the management groups to look at instead of subscriptions. Role and topics then come from management-group/main.bicep.')
+@description('Names of management groups to watch instead of subscriptions. management-group/main.bicep then creates role and topics.')
 param managementGroupNames string[] = []
 
-@description('Which machines are in scope: those created since the first deployment (first-deployment; deploying again never moves that time), all (always), or those created after an ISO time such as 2026-11-25T00:00:00Z.')
+@description('Which machines are in scope: those created since the first deployment (first-deployment; a later deployment never moves that time), all (always), or those created after an ISO time such as 2026-11-25T00:00:00Z.')
 param createdAfter string = 'first-deployment'
 
-@description('App settings without a parameter of their own.')
+@description('App settings that have no parameter of their own.')
 param settings settingsType = {}
 
 @description('When the sweep runs, as an NCRONTAB expression.')
 param sweepSchedule string = '0 */5 * * * *'
 
-// -- where, and with what name
+// -- naming and location
 
 @minLength(1)
 @maxLength(40)
-@description('Name of this installation. Generated names are made of it, so another name gives a second installation.')
+@description('Name of this installation. Generated names derive from it, so another name creates a second installation.')
 param environmentName string
 
-@description('Region of everything that has one.')
+@description('Region of all regional resources.')
 @metadata({
   azd: {
     type: 'location'
@@ -52,13 +52,13 @@ param environmentName string
 param location string = deployment().location
 
 @maxLength(83)
-@description('Resource group of the app. It is made if it is not there. Other watched subscriptions get one named after it, with -events at the end.')
+@description('Resource group of the app, created if missing. Each other watched subscription gets a resource group of this name with -events appended.')
 param resourceGroupName string = 'rg-${environmentName}'
 
-@description('Tags of everything that takes tags.')
+@description('Tags of all resources that support tags.')
 param tags tagsType = {}
 
-// -- with what
+// -- sizing, storage and network
 
 @allowed([
   512
@@ -70,7 +70,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(40)
 @maxValue(1000)
-@description('How many instances there may be at once: what an event storm can cost at most. Flex Consumption takes no number below 40.')
+@description('Maximum number of instances. It limits the cost of an event storm. Flex Consumption accepts no value below 40.')
 param maximumInstanceCount int = 40
 
 @allowed([
@@ -81,42 +81,42 @@ param maximumInstanceCount int = 40
 @description('Redundancy of the storage account. A region without availability zones has only Standard_LRS.')
 param storageSkuName string = 'Standard_ZRS'
 
-@description('Address ranges of a virtual network for the app, with private endpoints for its storage account. Without: none is made.')
+@description('Address ranges of a virtual network for the app, with private endpoints for its storage account. If omitted, no network is created.')
 param network networkType?
 
 @description('DNS suffix of storage in this cloud, for the private DNS zones.')
 param storageSuffix string = environment().suffixes.storage
 
-@description('Resource ids of system topics that watched subscriptions have already: Azure allows one in each. It needs a system-assigned identity.')
+@description('Resource ids of existing system topics of watched subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
 
-// -- what people see
+// -- monitoring
 
 @minValue(30)
 @maxValue(730)
-@description('How long logs are kept, in days. Auditors often ask for 400.')
+@description('Log retention in days. Auditors often ask for 400.')
 param retentionInDays int = 90
 
-@description('Where alerts are mailed to. Empty: they are shown in the portal only.')
+@description('Mail address for alerts. Empty: alerts appear in the portal only.')
 param alertEmail string = ''
 
-@description('Resource ids of action groups that are told of alerts too.')
+@description('Resource ids of additional action groups that alerts notify.')
 param actionGroupIds string[] = []
 
-// -- who may
+// -- access
 
-@description('People who may look into the storage account, pause the app and close a breaker.')
+@description('Principals that may read the storage account, pause the app and close a breaker.')
 param operators operatorType[] = []
 
-@description('Whether roles are assigned. False for somebody who may not; somebody who may then deploys the same once more with true.')
+@description('Whether to assign roles. Assigning requires Owner, or Contributor with RBAC Administrator. Without that right deploy with false; an administrator then deploys the same with true.')
 param assignRoles bool = true
 
 @minValue(1)
 @maxValue(365)
-@description('How long dead letters are kept, in days. They hold names and addresses of people.')
+@description('Retention of dead letters in days. They contain names and addresses of people.')
 param deadLetterDays int = 30
 
-// The app refuses this too; here it is said before anything is made.
+// The app refuses this too. The check here fails before any resource is created.
 var checkedWindow = mode == 'install' && empty(trim(window))
   ? fail('Mode install needs a window: set the parameter window, such as Sat 22:00-02:00 Europe/Paris, or any.')
   : window
@@ -129,7 +129,7 @@ var names = {
   packageContainer: 'app-package'
   deadLetterContainer: 'dead-letters'
 }
-// What is not given is left out, so that the app takes its own default.
+// A setting that is not given is omitted, so the app uses its own default.
 var appSettings = union(
   {
     PATCH_MODE: mode
@@ -178,7 +178,7 @@ module storage 'modules/storage.bicep' = {
     location: location
     tags: allTags
     skuName: storageSkuName
-    #disable-next-line what-if-short-circuiting // an assignment is named after whom it is for
+    #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
     principalId: identity.outputs.principalId
     operators: operators
     assignRoles: assignRoles
@@ -198,7 +198,7 @@ module monitoring 'modules/monitoring.bicep' = {
     location: location
     tags: allTags
     retentionInDays: retentionInDays
-    #disable-next-line what-if-short-circuiting // an assignment is named after whom it is for
+    #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
     principalId: identity.outputs.principalId
     assignRoles: assignRoles
     alertEmail: alertEmail
@@ -220,7 +220,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       storageAccountName: names.storageAccount
       deadLetterContainerName: names.deadLetterContainer
       assignPatchRole: assignRoles
-      #disable-next-line what-if-short-circuiting // an assignment is named after whom it is for
+      #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
       principalId: identity.outputs.principalId
       assignDeadLetterRole: assignRoles
       existingTopicId: first(filter(
@@ -267,13 +267,13 @@ output AZURE_FUNCTION_APP_NAME string = app.outputs.name
 @description('Name of the storage account.')
 output STORAGE_ACCOUNT_NAME string = names.storageAccount
 
-@description('Resource ids of the system topics: what events.bicep is told.')
+@description('Resource ids of the system topics. Pass them to events.bicep.')
 output SYSTEM_TOPIC_IDS string[] = [for (id, index) in watched: watchedSubscriptions[index].outputs.topicId]
 
-@description('Object id of the identity of the app: what management-group/main.bicep is told.')
+@description('Object id of the identity of the app. Pass it to management-group/main.bicep.')
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
 
-@description('Resource ids of the action groups that are told of alerts: what management-group/main.bicep may be told.')
+@description('Resource ids of the action groups that alerts notify. Pass them to management-group/main.bicep if dead letters should notify them too.')
 output ACTION_GROUP_IDS string[] = monitoring.outputs.actionGroupIds
 
 @description('Name of the Log Analytics workspace.')

@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Two subscriptions, the whole fleet, two windows, a network of its own, and logs as long as auditors ask for.
+// Two subscriptions, the whole fleet, two windows, a private network, and the log retention that auditors ask for.
 param environmentName = 'patching-prod'
 param location = 'westeurope'
 param mode = 'install'

@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// One subscription, to begin with: machines created from now on are assessed, nothing is installed.
+// One subscription, as a start: the app assesses machines created from now on and installs nothing.
 param environmentName = 'patching'
 param location = 'westeurope'
 param mode = 'assess'

@@ -1,10 +1,10 @@
-# Phase 2: waits until the function is there, then deploys infra/events.bicep, a few times if need be: a role that lets
-# dead letters be written may not be in force yet.
+# Phase 2: waits until the function exists, then deploys infra/events.bicep. It retries a few times, because the role
+# that allows writing dead letters may not be in effect yet.
 $ErrorActionPreference = 'Stop'
 Set-Location (Join-Path $PSScriptRoot '..')
 
 if ($env:SYSTEM_TOPIC_IDS -notlike '*systemTopics*') {
-    Write-Output 'No system topic of this deployment: with a management group, deploy infra/management-group/main.bicep and then infra/events.bicep.'
+    Write-Output 'This deployment has no system topic. With a management group, deploy infra/management-group/main.bicep and then infra/events.bicep.'
     exit 0
 }
 
@@ -15,7 +15,7 @@ function Invoke-Attempts([string]$What, [scriptblock]$Command) {
         & $Command
         if ($LASTEXITCODE -eq 0) { return }
         $tries--
-        if ($tries -eq 0) { throw "${What}: given up; 'azd hooks run postdeploy' tries again" }
+        if ($tries -eq 0) { throw "${What}: given up; run 'azd hooks run postdeploy' to try again" }
         Write-Output "${What}: not yet"
         Start-Sleep -Seconds $seconds
     }

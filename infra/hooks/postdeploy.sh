@@ -1,25 +1,25 @@
 #!/bin/sh
-# Phase 2: waits until the function is there, then deploys infra/events.bicep, a few times if need be: a role that lets
-# dead letters be written may not be in force yet.
+# Phase 2: waits until the function exists, then deploys infra/events.bicep. It retries a few times, because the role
+# that allows writing dead letters may not be in effect yet.
 set -eu
 cd "$(dirname "$0")/.."
 
 case ${SYSTEM_TOPIC_IDS:-} in
 *systemTopics*) ;;
 *)
-    echo "No system topic of this deployment: with a management group, deploy infra/management-group/main.bicep and then infra/events.bicep."
+    echo "This deployment has no system topic. With a management group, deploy infra/management-group/main.bicep and then infra/events.bicep."
     exit 0
     ;;
 esac
 
-attempt() { # WHAT COMMAND...: until it succeeds, at most TRIES times
+attempt() { # WHAT COMMAND...: repeats the command until it succeeds, at most TRIES times
     what=$1
     shift
     tries=${TRIES:-20}
     until "$@"; do
         tries=$((tries - 1))
         if [ "$tries" = 0 ]; then
-            echo "error: $what: given up; 'azd hooks run postdeploy' tries again" >&2
+            echo "error: $what: given up; run 'azd hooks run postdeploy' to try again" >&2
             exit 1
         fi
         echo "$what: not yet"
@@ -27,7 +27,7 @@ attempt() { # WHAT COMMAND...: until it succeeds, at most TRIES times
     done
 }
 
-function_is_there() {
+function_exists() {
     az functionapp function show --subscription "$AZURE_SUBSCRIPTION_ID" --resource-group "$AZURE_RESOURCE_GROUP" \
         --name "$AZURE_FUNCTION_APP_NAME" --function-name on_machine_written --output none
 }
@@ -51,5 +51,5 @@ cat >"$parameters" <<END
   }
 }
 END
-attempt "the function on_machine_written" function_is_there
+attempt "the function on_machine_written" function_exists
 attempt "infra/events.bicep" deploy_events

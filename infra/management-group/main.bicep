@@ -1,5 +1,5 @@
 metadata name = 'Image Patcher for a management group'
-metadata description = 'Between phases 1 and 2: the role of the app, once, at a management group, and a system topic in each subscription below it whose events the app should get.'
+metadata description = 'Between phases 1 and 2: creates the role of the app once, at a management group, and a system topic in each subscription below it whose events the app should receive.'
 
 targetScope = 'managementGroup'
 
@@ -11,7 +11,7 @@ param environmentName string
 @description('Region of the resource groups.')
 param location string = deployment().location
 
-@description('Tags of everything that takes tags.')
+@description('Tags of all resources that support tags.')
 param tags tagsType = {}
 
 @description('Subscription of the app.')
@@ -26,19 +26,19 @@ param storageAccountName string
 @description('Object id of the identity of the app.')
 param principalId string
 
-@description('Subscriptions whose events the app gets. Machines of the others are found by the sweep, minutes later.')
+@description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
-@description('Resource ids of system topics that these subscriptions have already: Azure allows one in each. It needs a system-assigned identity.')
+@description('Resource ids of existing system topics of these subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
 
-@description('Resource ids of the action groups that are told of dead letters.')
+@description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[] = []
 
 var token = uniqueString(hostSubscriptionId, environmentName, storageAccountName)
 var allTags = union(tags, { 'azd-env-name': environmentName })
 
-// One management group is all that a custom role may name, and a role for data is not allowed there.
+// A custom role may name only one management group, and may have no data actions there.
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(managementGroup().id, 'image-patcher', token)
   properties: {
@@ -92,5 +92,5 @@ module watchedSubscriptions '../modules/watched-subscription.bicep' = [
   }
 ]
 
-@description('Resource ids of the system topics: what events.bicep is told.')
+@description('Resource ids of the system topics. Pass them to events.bicep.')
 output SYSTEM_TOPIC_IDS string[] = [for (id, index) in subscriptionIds: watchedSubscriptions[index].outputs.topicId]

@@ -1,5 +1,5 @@
 metadata name = 'Dead-letter role'
-metadata description = 'Lets the identity of a system topic write what it could not deliver, into that container and no other.'
+metadata description = 'Allows the identity of a system topic to write undelivered events, into that container and no other.'
 
 @description('Name of the storage account of the app.')
 param storageAccountName string
@@ -31,6 +31,6 @@ resource writer 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataContributor)
     principalId: principalId
     principalType: 'ServicePrincipal'
-    description: 'Image Patcher: events that could not be delivered'
+    description: 'Image Patcher: writes events that could not be delivered'
   }
 }

@@ -1,5 +1,5 @@
 metadata name = 'Event subscription'
-metadata description = 'Of everything that is written in a subscription, the writes and starts of machines go to the function of the app.'
+metadata description = 'Sends writes and starts of machines to the function of the app, and no other event of the subscription.'
 
 @description('Name of the system topic, which is in this resource group.')
 param systemTopicName string
@@ -24,7 +24,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
     properties: {
       eventDeliverySchema: 'EventGridSchema'
       destination: {
-        // Event Grid finds this endpoint through the rights of whoever deploys, and keeps its key to itself.
+        // Event Grid finds this endpoint with the rights of the deploying principal, and does not disclose its key.
         endpointType: 'AzureFunction'
         properties: {
           resourceId: functionId

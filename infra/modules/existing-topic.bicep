@@ -1,5 +1,5 @@
 metadata name = 'Existing system topic'
-metadata description = 'Looks up the identity of a system topic that is there already. Changes nothing on it.'
+metadata description = 'Looks up the identity of an existing system topic. Does not change the topic.'
 
 @description('Name of the system topic. It needs a system-assigned identity.')
 param name string

@@ -1,5 +1,5 @@
 metadata name = 'Function app'
-metadata description = 'The app on Flex Consumption, with its settings. Its identity has all its roles by now.'
+metadata description = 'The app on Flex Consumption, with its settings. Its identity already has all its roles.'
 
 import { tagsType } from '../types.bicep'
 
@@ -16,10 +16,10 @@ param location string
 @description('Tags.')
 param tags tagsType
 
-@description('Memory of an instance.')
+@description('Memory of an instance, in MB.')
 param instanceMemoryMB int
 
-@description('How many instances there may be at once.')
+@description('Maximum number of instances.')
 param maximumInstanceCount int
 
 @description('Resource id of the identity of the app.')
@@ -34,10 +34,10 @@ param storageAccountName string
 @description('Name of the container that the code is deployed to.')
 param packageContainerName string
 
-@description('Connection string of Application Insights. It holds no secret: keys are not accepted there.')
+@description('Connection string of Application Insights. It contains no secret: Application Insights accepts no keys.')
 param insightsConnectionString string
 
-@description('Subnet that the app works from. Empty: none, and anybody may knock at its event endpoint, which asks for a key.')
+@description('Subnet of the app. Empty: no subnet, and the event endpoint, which requires a key, is reachable from every address.')
 param subnetId string
 
 @description('The settings of the app itself, by name.')
@@ -79,7 +79,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    // Event Grid comes from the internet, in every network.
+    // Event Grid connects from the internet, also with a private network.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: isPrivate ? subnetId : null
     siteConfig: {

@@ -1,5 +1,5 @@
 metadata name = 'Identity'
-metadata description = 'The identity of the app, before everything that names it: roles can then be in force when the app starts.'
+metadata description = 'The identity of the app. It is created before all resources that name it, so that its roles can be in effect when the app starts.'
 
 import { tagsType } from '../types.bicep'
 
@@ -21,7 +21,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' 
 @description('Resource id.')
 output id string = identity.id
 
-@description('Client id, by which the app asks for tokens.')
+@description('Client id, with which the app requests tokens.')
 output clientId string = identity.properties.clientId
 
 @description('Object id, to which roles are assigned.')

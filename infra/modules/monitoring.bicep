@@ -1,5 +1,5 @@
 metadata name = 'Monitoring'
-metadata description = 'Where the journal of the app goes, and what is made of it: the function PatchEvents, a workbook, alerts.'
+metadata description = 'The destination of the journal of the app, and what is built on it: the function PatchEvents, a workbook and alerts.'
 
 import { tagsType } from '../types.bicep'
 
@@ -12,19 +12,19 @@ param location string
 @description('Tags.')
 param tags tagsType
 
-@description('How long logs are kept, in days.')
+@description('Log retention in days.')
 param retentionInDays int
 
 @description('Object id of the identity of the app.')
 param principalId string
 
-@description('Whether roles are assigned.')
+@description('Whether to assign roles.')
 param assignRoles bool
 
-@description('Where alerts are mailed to; empty: they are shown in the portal only.')
+@description('Mail address for alerts. Empty: alerts appear in the portal only.')
 param alertEmail string
 
-@description('Resource ids of action groups that are there already.')
+@description('Resource ids of existing action groups.')
 param actionGroupIds string[]
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
@@ -40,7 +40,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
       name: 'PerGB2018'
     }
     retentionInDays: retentionInDays
-    // No daily cap: at the end of the day the census and the alerts would be what is missing.
+    // No daily cap: once it was reached, the census and the alerts would be missing for the rest of the day.
     features: {
       disableLocalAuth: true
       enableLogAccessUsingOnlyResourcePermissions: true
@@ -49,7 +49,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
 
   resource patchEvents 'savedSearches' = {
     name: 'patch-events'
-    // Without an ETag a second deployment is refused as a conflict with the first.
+    // Without an ETag Azure refuses a second deployment as a conflict with the first.
     etag: '*'
     properties: {
       category: 'Image Patcher'
@@ -118,7 +118,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       ]
       evaluationFrequency: alert.frequency
       windowSize: alert.window
-      // A new workspace has no table and no column yet that a query could be held to.
+      // A new workspace has no table and no column yet that a query could be validated against.
       skipQueryValidation: true
       criteria: {
         allOf: [
@@ -160,7 +160,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
 @description('Connection string of Application Insights.')
 output connectionString string = insights.properties.ConnectionString
 
-@description('Resource ids of the action groups that are told of alerts.')
+@description('Resource ids of the action groups that alerts notify.')
 output actionGroupIds string[] = groups
 
 @description('Name of the workspace.')

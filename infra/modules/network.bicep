@@ -1,5 +1,5 @@
 metadata name = 'Network'
-metadata description = 'A virtual network for the app, and the private DNS zones by which it finds its storage account.'
+metadata description = 'A virtual network for the app, and the private DNS zones that resolve its storage account.'
 
 import { networkType, tagsType } from '../types.bicep'
 
@@ -29,7 +29,7 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
   location: location
   tags: tags
   properties: {
-    // Nothing listens here but the private endpoints, and only the app asks them.
+    // Only the private endpoints listen here, and only the app connects to them.
     securityRules: [
       {
         name: 'app-to-storage'
@@ -76,7 +76,7 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
         name: 'app'
         properties: {
           addressPrefix: network.appSubnetPrefix
-          // Resource Manager, Resource Graph and Application Insights are reached over the internet.
+          // The app reaches Resource Manager, Resource Graph and Application Insights over the internet.
           defaultOutboundAccess: true
           delegations: [
             {
@@ -93,7 +93,7 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
         properties: {
           addressPrefix: network.endpointSubnetPrefix
           defaultOutboundAccess: false
-          // Without this a network security group has no say over private endpoints.
+          // Without this a network security group does not apply to private endpoints.
           privateEndpointNetworkPolicies: 'Enabled'
           networkSecurityGroup: {
             id: securityGroup.id
@@ -135,7 +135,7 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   }
 ]
 
-@description('Resource id of the subnet that the app works from.')
+@description('Resource id of the subnet of the app.')
 output appSubnetId string = virtualNetwork::appSubnet.id
 
 @description('Resource id of the subnet of the private endpoints.')

@@ -1,5 +1,5 @@
 metadata name = 'Patch role'
-metadata description = 'In one watched subscription: a role with what the app does to machines, and nothing else, given to its identity.'
+metadata description = 'In one watched subscription: a role with only the actions that the app performs on machines, assigned to its identity.'
 
 targetScope = 'subscription'
 
@@ -9,7 +9,7 @@ param principalId string
 @description('Makes the name of the role unique in the tenant.')
 param suffix string
 
-// Resource Graph asks for no right of its own: it shows the rows that these rights let one read.
+// Resource Graph needs no right of its own: it returns the rows that these rights allow to read.
 resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
   name: guid(subscription().id, 'image-patcher', suffix)
   properties: {

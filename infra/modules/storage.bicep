@@ -1,5 +1,5 @@
 metadata name = 'Storage'
-metadata description = 'The one storage account of the app: package, queues, ledger and dead letters, by identity only.'
+metadata description = 'The one storage account of the app, reached by identity only: package, queues, ledger and dead letters.'
 
 import { operatorType, tagsType } from '../types.bicep'
 
@@ -20,20 +20,20 @@ param skuName string
 @description('Object id of the identity of the app.')
 param principalId string
 
-@description('People who may look into the account and pause the app.')
+@description('Principals that may read the account, pause the app and close a breaker.')
 param operators operatorType[]
 
-@description('Whether roles are assigned.')
+@description('Whether to assign roles.')
 param assignRoles bool
 
-@description('Subnet of the private endpoints. Empty: the account is reached over the internet.')
+@description('Subnet of the private endpoints. Empty: the account is reachable over the internet.')
 param endpointSubnetId string
 
 @description('Resource ids of the private DNS zones, by service. Empty without private endpoints.')
 param dnsZoneIds { *: string }
 
 @minValue(1)
-@description('Dead letters hold names and addresses of people, as Azure puts them into events. They are deleted after so many days.')
+@description('Retention of dead letters in days. They contain names and addresses of people, because Azure includes those in events.')
 param deadLetterDays int
 
 @description('Name of the container that the code is deployed to.')
@@ -55,7 +55,7 @@ var roles = {
   queueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
   tableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
-// To pause is to write a row of the ledger; blobs and messages are only looked at.
+// To pause the app, an operator writes a row of the ledger. Operators only read blobs and messages.
 var operatorRoles = {
   blobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
   queueDataReader: '19e7f393-937e-4f77-808e-94535e297925'
@@ -90,7 +90,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
     supportsHttpsTrafficOnly: true
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
-      // Event Grid comes in by its identity, as a trusted service, to write dead letters.
+      // Event Grid writes dead letters with its identity, as a trusted service.
       bypass: 'AzureServices'
       defaultAction: isPrivate ? 'Deny' : 'Allow'
     }

@@ -1,5 +1,5 @@
 metadata name = 'System topic'
-metadata description = 'The events of one subscription, and an alert when some of them could not be delivered.'
+metadata description = 'The system topic of one subscription, and an alert on events that could not be delivered.'
 
 import { tagsType } from '../types.bicep'
 
@@ -9,7 +9,7 @@ param name string
 @description('Tags.')
 param tags tagsType
 
-@description('Resource ids of the action groups that are told of dead letters.')
+@description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[]
 
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
@@ -30,7 +30,7 @@ resource deadLettered 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   location: 'global'
   tags: tags
   properties: {
-    description: 'Events of machines could not be delivered to the app. The sweep finds these machines; the dead letters say why.'
+    description: 'Events of machines could not be delivered to the app. The sweep finds these machines; the dead letters contain the reason.'
     severity: 2
     enabled: true
     scopes: [
@@ -51,7 +51,7 @@ resource deadLettered 'Microsoft.Insights/metricAlerts@2026-01-01' = {
         }
       ]
     }
-    #disable-next-line use-resource-id-functions // each of them is a parameter
+    #disable-next-line use-resource-id-functions // each id comes from a parameter
     actions: map(actionGroupIds, id => { actionGroupId: id })
   }
 }

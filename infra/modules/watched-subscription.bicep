@@ -1,5 +1,5 @@
 metadata name = 'Watched subscription'
-metadata description = 'What is made in each subscription whose machines are watched: a system topic (unless there is one), and the role of the app.'
+metadata description = 'Creates in each watched subscription a system topic, if there is none, and the role of the app.'
 
 targetScope = 'subscription'
 
@@ -11,7 +11,7 @@ param location string
 @description('Tags.')
 param tags tagsType
 
-@description('Name of the resource group for the topic. In the subscription of the app it is that of the app.')
+@description('Name of the resource group for the topic. In the subscription of the app it is the resource group of the app.')
 param resourceGroupName string
 
 @description('Part of every generated name.')
@@ -29,19 +29,19 @@ param storageAccountName string
 @description('Name of the container for dead letters.')
 param deadLetterContainerName string
 
-@description('Whether the app is given its role here. False where it has it from a management group.')
+@description('Whether to assign the role of the app here. False if a management group provides it.')
 param assignPatchRole bool
 
 @description('Object id of the identity of the app.')
 param principalId string
 
-@description('Whether the identity of the topic is given the right to write dead letters.')
+@description('Whether to assign the role for writing dead letters to the identity of the topic.')
 param assignDeadLetterRole bool
 
-@description('Resource id of the system topic that this subscription has already; empty: one is made.')
+@description('Resource id of the existing system topic of this subscription. Empty: one is created.')
 param existingTopicId string
 
-@description('Resource ids of the action groups that are told of dead letters.')
+@description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[]
 
 var isHost = subscription().subscriptionId == hostSubscriptionId
@@ -82,7 +82,7 @@ module deadLetterRole 'dead-letter-role.bicep' = if (assignDeadLetterRole) {
   params: {
     storageAccountName: storageAccountName
     containerName: deadLetterContainerName
-    #disable-next-line what-if-short-circuiting // an assignment is named after whom it is for
+    #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
     principalId: makesTopic ? topic!.outputs.principalId : existingTopic!.outputs.principalId
   }
 }

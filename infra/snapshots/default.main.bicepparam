@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Every parameter that has a default keeps it; location would be that of the command.
+// Every parameter with a default keeps it, except location, which would be that of the command.
 param environmentName = 'patching'
 param location = 'westeurope'
 param mode = 'install'

@@ -5,7 +5,7 @@ param location = 'westeurope'
 param hostSubscriptionId = '00000000-0000-0000-0000-000000000001'
 param hostResourceGroupName = 'rg-fleet'
 param storageAccountName = 'stpatchhrzr7qnsxtgfq'
-// What only a running Azure knows: here the object id that the simulator gives to the identity of the app.
+// Only a running Azure knows this value. Here it is the object id that the simulator assigns to the app's identity.
 param principalId = '00000000-0000-0000-0000-0000000b0b01'
 param subscriptionIds = [
   '00000000-0000-0000-0000-000000000001'

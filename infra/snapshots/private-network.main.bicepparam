@@ -1,6 +1,6 @@
 using '../main.bicep'
 
-// Everything that a parameter can say, so that the tests meet it.
+// Sets as many parameters as possible, so that the tests cover them.
 param environmentName = 'private'
 param location = 'westeurope'
 param mode = 'install'
