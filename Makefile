@@ -1,6 +1,6 @@
-# `make demo` and `make test` need Python 3.11 or newer and nothing else: each sets up what it uses, once.
-# Another Python than python3:  make test PYTHON=/path/to/python3.12
-# What a step does stands in scripts/setup. A stamp file says that it was done; it is done again when its list changes.
+# `make demo` and `make test` need only Python 3.11 or newer: each sets up its tools once.
+# To use another Python than python3:  make test PYTHON=/path/to/python3.12
+# scripts/setup defines the set-up steps. A stamp file records a finished step. A changed list makes the step run again.
 
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
@@ -15,7 +15,7 @@ NODE_PACKAGES := simulator/node/node_modules/.packages
 CHECKOV := $(CHECKOV_VENV)/.packages
 SETUP := PYTHON="$(PYTHON)" sh scripts/setup
 
-# Node for Azurite and the Kusto language service: scripts/setup links it here, wherever it came from.
+# Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
 export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
@@ -23,15 +23,15 @@ export NODE := $(CURDIR)/$(BIN)/node
 .PHONY: help demo test lint format setup unit runtime soak mutants drain fuzz package clean
 
 help:
-	@echo "make demo    Image Patcher at work on a simulated Azure, on this machine"
-	@echo "make test    every check: style, types, all tests"
-	@echo "make lint    style and types only;  make format  puts the style right"
-	@echo "make soak    SEEDS=1000 seeded histories of faults, on all cores;  make mutants  takes guards away"
-	@echo "make drain   5,000 machines through one quota (minutes)"
-	@echo "make fuzz    odd answers and odd input by the thousand: EXAMPLES=1000"
-	@echo "make crash   hosts killed over a real Azurite: ROUNDS=50 (minutes)"
-	@echo "make package the zip that is deployed, its checksum and SBOM, into dist (Python 3.13)"
-	@echo "make setup   only what demo and test need;  make clean  takes it away again"
+	@echo "make demo    run Image Patcher on a simulated Azure, on this machine"
+	@echo "make test    run every check: style, types, all tests"
+	@echo "make lint    check style and types only;  make format  corrects the style"
+	@echo "make soak    simulate faults over SEEDS=1000 seeds, on all cores;  make mutants  removes guards one by one"
+	@echo "make drain   simulate 5,000 machines under one quota (minutes)"
+	@echo "make fuzz    test malformed answers and input: EXAMPLES=1000 of each kind"
+	@echo "make crash   kill hosts that run on a real Azurite: ROUNDS=50 (minutes)"
+	@echo "make package build the deployed zip, its checksum and SBOM in dist (Python 3.13)"
+	@echo "make setup   install what demo and test need;  make clean  removes it"
 
 demo: setup
 	@$(BIN)/python -m simulator.demo
@@ -40,7 +40,7 @@ test: lint unit runtime
 
 setup: $(PACKAGES) $(NODE_PACKAGES)
 
-# What scans the deployments has a hundred packages of its own, which the demo needs no more than the other tests do.
+# The scanner of the deployments has a hundred packages of its own. Neither the demo nor the other tests need them.
 checkov: $(CHECKOV)
 
 lint: $(PACKAGES)
@@ -53,38 +53,38 @@ format: $(PACKAGES)
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
 
-# One file of tests stays in one process, so that its Azurite and its hosts are its own.
+# Each test file stays in one process, so that it has its own Azurite and hosts.
 unit: setup checkov
 	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-# Seeded histories of everything that can go wrong, on all cores: make soak SEEDS=10000 (docs/reliability.md).
+# Deterministic simulation under seeded faults, on all cores: make soak SEEDS=10000 (docs/reliability.md).
 soak: setup
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-# Guards taken away one by one: a seed must notice each.
+# Removes guards one by one: a seed must notice each.
 mutants: setup
 	@$(BIN)/python -m tests.simulation.mutants
 
-# 5,000 machines drained through one quota in simulated time, and the like: minutes, so not part of the tests.
+# Installs 5,000 machines under one quota in simulated time. Takes minutes, so it is not part of the tests.
 drain: setup
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario
 
-# Odd answers and odd input, EXAMPLES of each kind and not the same ones as in the tests.
+# Malformed answers and input: EXAMPLES of each kind, other ones than in the tests.
 EXAMPLES ?= 1000
 fuzz: setup
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests/fuzz
 
-# Host processes killed at random moments while a fleet is created and patched; the tests have a short run of it.
+# Kills host processes at random moments while a fleet is created and patched. The tests include a short run.
 ROUNDS ?= 50
 crash: setup
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
-# Microsoft's own worker code, which needs Python 3.13: where there is none, one line says so.
+# Microsoft's own worker code, which needs Python 3.13. Without it one line says so.
 runtime:
 	@$(SETUP) runtime $(RUNTIME_VENV)
 	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/worker; fi
 
-# Bytecode is read by the Python that is deployed only, so that one builds: named by PYTHON313, pyenv's, or on the PATH.
+# Only the deployed Python version reads its bytecode, so it builds: PYTHON313, pyenv's, or the one on the PATH.
 package:
 	@$(firstword $(PYTHON313) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13) scripts/package.py
 

@@ -1,8 +1,8 @@
 """Fills docs/results.md: `python -m scripts.results_page`.
 
-The page is written by hand but for the blocks between `<!-- rows: NAME -->` and `<!-- end -->`. Each gets the query of
-that panel (infra/results/panels) and the rows it gives over the recorded run of the demo, or of a bad day. A test holds
-the committed page to what this makes.
+The page is written by hand except for the blocks between `<!-- rows: NAME -->` and `<!-- end -->`. Each block contains
+the query of that panel (infra/results/panels) and the rows that it returns for the recorded run of the demo, or of a
+bad day. A test compares the committed page with this script's output.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MOST_ROWS = 9
 MOST_CHARACTERS = 70
 _ONE = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-office/providers/microsoft.compute/virtualmachines/apt-broken"
 _BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight|on a bad day))? -->\n).*?(<!-- end -->)", re.DOTALL)
-# Ids that are long and say nothing here; the name stands beside them.
+# Long ids without use on this page; the name is in the same row.
 _LEFT_OUT = {"machine", "portal", "operation", "row_key"}
 
 
 def filled(page: str) -> str:
-    """The page with its blocks made anew."""
+    """The page with its blocks regenerated."""
     demo, bad_day = (
         logs.Workspace.after(logs.read(RECORDED / name)) for name in ("demo-logs.json.gz", "bad-day-logs.json.gz")
     )
@@ -37,7 +37,7 @@ def filled(page: str) -> str:
 
 
 def _busy(demo: logs.Workspace) -> logs.Workspace:
-    """When the first installation had just started: at the end nothing runs."""
+    """The moment when the first installation had just started: at the end of the run nothing is in flight."""
     started = [row["TimeGenerated"] for row in demo.patch_events.rows if row["event"] == "installation.started"]
     return demo.until(datetime.fromisoformat(min(started)))
 
