@@ -1,8 +1,10 @@
-"""Azure Resource Manager's virtual machines: read one, start an operation on it, ask how an operation ended.
+"""Virtual machines in Azure Resource Manager (ARM): read one, start an operation on it, read an operation's status.
 
-A POST is sent once: no retry of the SDK, no poller left behind, a time-out for the whole call. Only URLs of ARM's own
-host that name an operation are ever called with our token. Nothing here decides anything.
+A POST is sent once: no retry by the SDK, no poller left behind, a time-out for the whole call. Our token goes only to
+ARM's own host, and from the ledger only to URLs that name an operation. Nothing here decides anything.
 """
+
+from __future__ import annotations
 
 import asyncio
 import re
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from functions.cloud.errors import OutcomeUnknown, Unavailable
@@ -20,7 +22,13 @@ from functions.model.machine import BUCKET_CAPACITY, Group, Machine, MachineId, 
 from functions.model.state import OperationKind
 from functions.model.text import GUID, BadInput, Json, quoted
 
-SEND_SECONDS = 55  # for the whole POST; `begin` allows 60
+if TYPE_CHECKING:
+    from azure.core.pipeline import PipelineResponse
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
+    from azure.mgmt.compute.aio import ComputeManagementClient
+    from azure.mgmt.compute.types import VirtualMachineInstallPatchesParameters
+
+SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not sent
 
 
 MACHINE_API_VERSION = "2024-11-01"
@@ -34,14 +42,17 @@ PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
 
 _OPERATION_PATH = re.compile(
     rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
-    re.IGNORECASE | re.ASCII,  # without the second, a long ſ would do for an s
+    re.IGNORECASE | re.ASCII,  # without ASCII, IGNORECASE lets ſ match s
 )
 
 
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
 
 
-_MAX_STATUS = 100
+_KB = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
+
+
+_MAX_STATUS = 100  # characters
 
 
 _ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
@@ -49,7 +60,7 @@ _ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
 
 @dataclass(frozen=True)
 class Accepted:
-    """Azure took the operation: its id (equal to the activity id of its result) and the URL to ask."""
+    """Azure accepted the operation: its id (equal to the activity id of its result) and the URL of its status."""
 
     operation_id: str
     url: str
@@ -57,14 +68,14 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an operation stands. `status` is Azure's own word; `result` the patch result when it ended."""
+    """An operation's status. `status` is Azure's own word; `result` is the patch result once the operation ended."""
 
     status: str
-    result: Mapping[str, Any]
+    result: Json
 
     @property
     def running(self) -> bool:
-        """Resource Manager's rule for long operations: whatever is not one of the last statuses means that it runs.
+        """Resource Manager's rule for long-running operations: every status that is not terminal means running.
 
         Source: the description of OperationStatus.status in Azure's own models ("terminal status").
         """
@@ -72,79 +83,78 @@ class Outcome:
 
     @property
     def patch_status(self) -> str:
-        """The result's own status where there is one: envelope and result are separate."""
+        """The result's own status if it has one: an operation may succeed although its patches failed."""
         return _status(self.result.get("status")) or self.status
 
 
 class ResourceManager:
-    """One per process. Every method raises the exceptions of cloud/errors.py only."""
+    """One per process. Every method raises only BadInput and the exceptions of cloud/errors.py."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clients: dict[str, Any] = {}
-        self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left, as the last answer said
+        self._clients: dict[str, ComputeManagementClient] = {}  # by subscription
+        self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left according to the last answer
 
     async def machine(self, machine: MachineId) -> Machine:
         """The machine with its instance view. Raises Gone, Unavailable, Throttled, Refused, BadInput."""
-        body = await self._get(
-            machine.subscription, f"{machine}?$expand=instanceView", MACHINE_API_VERSION, "reading a machine"
-        )
+        url = f"{machine}?$expand=instanceView"
+        body = await self._get(machine.subscription, url, "reading a machine", api_version=MACHINE_API_VERSION)
         read = machine_from_arm(body)
         if read.id != machine:
             raise BadInput(f"an answer about {quoted(machine.name)} is about {quoted(read.id.name)}, another machine")
         return read
 
     async def group(self, machine: MachineId) -> Group:
-        """The resource group of a machine: tags and managedBy. Raises as machine() does."""
-        body = await self._get(machine.subscription, machine.group_id, GROUP_API_VERSION, "reading a resource group")
+        """The resource group of a machine: tags and managedBy. Raises the same exceptions as machine()."""
+        what = "reading a resource group"
+        body = await self._get(machine.subscription, machine.group_id, what, api_version=GROUP_API_VERSION)
         if group_id(body.get("id")) != machine.group_id:
             raise BadInput(f"an answer about {quoted(machine.group)} is about another resource group")
         return group_from_json(body)
 
-    async def start(self, machine: Machine, kind: OperationKind, order: Json | None, send_by: datetime) -> Accepted:
-        """Sends the POST, once, and not after `send_by`.
+    async def start(self, machine: Machine, kind: OperationKind, *, order: Json | None, send_by: datetime) -> Accepted:
+        """Sends the POST once, and not after `send_by`. `order` is the body of an installation; see install_order().
 
-        Raises Refused, Throttled, Gone, Unavailable (it never left) or OutcomeUnknown.
+        Raises Refused, Throttled, Gone, Unavailable (nothing was sent) or OutcomeUnknown.
         """
+        what = f"starting an {kind.noun}"
         operations = self._client(machine.id.subscription).virtual_machines
-        target = (machine.id.group, machine.id.name)
-        options: dict[str, Any] = {"polling": False}
-        answers: list[Any] = []
-        options["raw_response_hook"] = lambda response: answers.append(response.http_response)
-        what = f"starting an {'assessment' if kind is OperationKind.ASSESS else 'installation'}"
+        group, name = machine.id.group, machine.id.name
+        answers: list[AsyncHttpResponse] = []
+
+        def keep(response: PipelineResponse[HttpRequest, AsyncHttpResponse]) -> None:
+            answers.append(response.http_response)
+
         try:
             async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
                 if self._session.clock() > send_by:
-                    raise Unavailable(f"{what}: it could not leave in time")
+                    raise Unavailable(f"{what}: it could not be sent in time")
                 if kind is OperationKind.ASSESS:
-                    await operations.begin_assess_patches(*target, **options)
+                    await operations.begin_assess_patches(group, name, polling=False, raw_response_hook=keep)
                 else:
-                    await operations.begin_install_patches(*target, order, **options)
+                    body = cast("VirtualMachineInstallPatchesParameters", order)
+                    await operations.begin_install_patches(group, name, body, polling=False, raw_response_hook=keep)
         finally:
             self._note_tokens(machine.quota_key, answers)
         return self._accepted(answers)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
-        """Asks an operation how it stands. Raises Gone when Azure no longer knows it."""
+        """Reads the status of an operation. Raises Gone when Azure no longer knows it."""
+        what = "reading an operation's status"
         operation_id = self.operation_id(url)
-        body = await self._get(machine.subscription, url, None, "asking an operation")
+        body = await self._get(machine.subscription, url, what)
         if str(body.get("name") or operation_id).lower() != operation_id:
-            raise Unavailable("asking an operation: the answer is about another one")
-        properties = body.get("properties") if isinstance(body.get("properties"), Mapping) else {}
-        output = (properties or {}).get("output")
-        result = dict(output) if isinstance(output, Mapping) else {}
-        if isinstance(body.get("error"), Mapping):
-            result.setdefault("error", body["error"])
+            raise Unavailable(f"{what}: the answer is about another operation")
         status = _status(body.get("status"))
         if not status:
-            raise Unavailable("asking an operation: the answer names no status")
-        return Outcome(status, result)
+            raise Unavailable(f"{what}: the answer has no status")
+        return Outcome(status, _result(body))
 
     def operation_id(self, url: str) -> str:
-        """The GUID of an operation URL. Raises BadInput on any other URL: our token goes to ARM alone."""
+        """The GUID in an operation URL. Raises BadInput for any other URL, because our token may go only to ARM."""
         match = None
-        if url.isascii() and url.isprintable() and not set(url) & set(" #"):  # urlsplit drops a line break silently
-            with suppress(ValueError):  # a host in broken brackets
+        if url.isascii() and url.isprintable() and not set(url) & set(" #"):  # urlsplit drops line breaks silently
+            with suppress(ValueError):  # a host with unbalanced brackets
                 parts, arm = urlsplit(url), urlsplit(self._session.settings.arm_endpoint)
                 if (parts.scheme, parts.netloc.lower()) == (arm.scheme, arm.netloc.lower()):
                     match = _OPERATION_PATH.fullmatch(parts.path)
@@ -153,42 +163,42 @@ class ResourceManager:
         return match["id"].lower()
 
     def bucket_is_low(self, bucket: tuple[str, str]) -> bool:
-        """Whether the last answer here said that less than a quarter of the patch quota is left: one process's hint."""
+        """Whether less than a quarter of the patch quota is left, according to the last answer to this process."""
         return self._left.get(bucket, BUCKET_CAPACITY) < BUCKET_CAPACITY / 4
 
-    async def _get(self, subscription: str, url: str, api_version: str | None, what: str) -> Json:
+    async def _get(self, subscription: str, url: str, what: str, *, api_version: str = "") -> Json:
+        """The JSON object at `url`. `api_version` is "" where the URL names its own."""
         from azure.core.rest import HttpRequest
 
         params = {"api-version": api_version} if api_version else {}
         async with self._session.call(what):
-            client = self._client(subscription)
-            answer = await client.send_request(HttpRequest("GET", url, params=params))
+            answer = await self._client(subscription).send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
-            if answer.status_code >= 300:  # to where our token must not go
+            if answer.status_code >= 300:  # a redirect could lead our token to another host
                 raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
             body = answer.json()
         if not isinstance(body, Mapping):
-            raise Unavailable(f"{what}: the answer is no JSON object")
+            raise Unavailable(f"{what}: the answer is not a JSON object")
         return body
 
-    def _client(self, subscription: str) -> Any:
+    def _client(self, subscription: str) -> ComputeManagementClient:
         if subscription not in self._clients:
             from azure.mgmt.compute.aio import ComputeManagementClient
 
             self._clients[subscription] = ComputeManagementClient(
-                self._session.credential, subscription, **self._session.client_options()
+                self._session.credential, subscription, **self._session.arm_options()
             )
         return self._clients[subscription]
 
-    def _accepted(self, answers: list[Any]) -> Accepted:
-        """The 202's id and URL. Without them the operation may run all the same: the sweep finds it on the machine."""
+    def _accepted(self, answers: list[AsyncHttpResponse]) -> Accepted:
+        """The id and URL in a 202. Without them the operation may still run: the sweep finds it on the machine."""
         url = str(answers[-1].headers.get("azure-asyncoperation") or "") if answers else ""
         try:
             return Accepted(self.operation_id(url), url)
         except BadInput:
             raise OutcomeUnknown("Azure's answer to the POST names no operation") from None
 
-    def _note_tokens(self, bucket: tuple[str, str], answers: list[Any]) -> None:
+    def _note_tokens(self, bucket: tuple[str, str], answers: list[AsyncHttpResponse]) -> None:
         for answer in answers:
             for part in str(answer.headers.get("x-ms-ratelimit-remaining-resource") or "").split(","):
                 match = _TOKENS_LEFT.fullmatch(part)
@@ -197,8 +207,18 @@ class ResourceManager:
 
 
 def _status(value: object) -> str:
-    """A status as Azure writes it; "" for what cannot be one."""
+    """A status as Azure writes it; "" for a value that cannot be one."""
     return value if isinstance(value, str) and len(value) <= _MAX_STATUS else ""
+
+
+def _result(body: Json) -> Json:
+    """The patch result in an operation's status, with the operation's own error where the result has none."""
+    properties = body.get("properties")
+    output = properties.get("output") if isinstance(properties, Mapping) else None
+    result = dict(output) if isinstance(output, Mapping) else {}
+    if isinstance(body.get("error"), Mapping):
+        result.setdefault("error", body["error"])
+    return result
 
 
 def install_order(
@@ -211,28 +231,35 @@ def install_order(
     minutes: int,
     published_before: datetime | None = None,
 ) -> Json:
-    """The body of installPatches, as plain JSON: the SDK would write a timedelta in a form the Linux guest refuses."""
-    order: dict[str, Any] = {
-        "maximumDuration": f"PT{minutes // 60}H{minutes % 60}M" if minutes % 60 else f"PT{minutes // 60}H",
+    """The body of installPatches.
+
+    Plain JSON, because the SDK's model would write the duration in a form that the Linux guest refuses. Windows takes
+    KB numbers apart from name masks, and `published_before`; Linux takes package masks only.
+    """
+    parameters: dict[str, object] = {"classificationsToInclude": list(classifications)}
+    if windows:
+        parameters["kbNumbersToInclude"], parameters["patchNameMasksToInclude"] = _kb_numbers_and_masks(include)
+        parameters["kbNumbersToExclude"], parameters["patchNameMasksToExclude"] = _kb_numbers_and_masks(exclude)
+        parameters["maxPatchPublishDate"] = published_before and published_before.isoformat()
+    else:
+        parameters["packageNameMasksToInclude"] = list(include)
+        parameters["packageNameMasksToExclude"] = list(exclude)
+    return {
+        "maximumDuration": _duration(minutes),
         "rebootSetting": reboot,
+        "windowsParameters" if windows else "linuxParameters": {
+            name: value for name, value in parameters.items() if value
+        },
     }
-    if not windows:
-        masks = {"packageNameMasksToInclude": list(include), "packageNameMasksToExclude": list(exclude)}
-        order["linuxParameters"] = _filled({"classificationsToInclude": list(classifications), **masks})
-        return order
-    kb = re.compile(r"(?:KB)?(\d{6,8})", re.IGNORECASE)
-    parameters: dict[str, Any] = {"classificationsToInclude": list(classifications)}
-    for names, numbers_key, masks_key in (
-        (include, "kbNumbersToInclude", "patchNameMasksToInclude"),
-        (exclude, "kbNumbersToExclude", "patchNameMasksToExclude"),
-    ):
-        parameters[numbers_key] = [match[1] for name in names if (match := kb.fullmatch(name))]
-        parameters[masks_key] = [name for name in names if not kb.fullmatch(name)]
-    if published_before:
-        parameters["maxPatchPublishDate"] = published_before.isoformat()
-    order["windowsParameters"] = _filled(parameters)
-    return order
 
 
-def _filled(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in parameters.items() if value}
+def _kb_numbers_and_masks(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Separates KB numbers ("KB5031364" or "5031364") from name masks."""
+    numbers = [match[1] for name in names if (match := _KB.fullmatch(name))]
+    return numbers, [name for name in names if not _KB.fullmatch(name)]
+
+
+def _duration(minutes: int) -> str:
+    """ISO 8601 in hours and minutes, without days: PT3H, PT1H30M."""
+    hours, rest = divmod(minutes, 60)
+    return f"PT{hours}H{rest}M" if rest else f"PT{hours}H"

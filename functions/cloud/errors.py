@@ -1,18 +1,18 @@
-"""What a call to the outside may raise.
+"""The exceptions of a call to Azure.
 
-Every adapter raises these and nothing else, so that no URL, token or identity of an SDK's own exception travels
-further. What an answer means: decisions/diagnosis.py.
+Every client in cloud/ raises these and no other, so that no URL, token or identity in an SDK exception travels
+further. What an answer means is decided in decisions/diagnosis.py.
 """
 
 from collections.abc import Sequence
 
 
 class CloudError(Exception):
-    """Something outside did not do what was asked. The text is one clear line without ids or addresses."""
+    """A call to Azure did not do what it should. The text is one line without ids or addresses."""
 
 
 class Unavailable(CloudError):
-    """A read failed, or a call was never sent: try again later, nothing has changed."""
+    """A read failed, or a request was never sent. Nothing has changed; a later attempt may succeed."""
 
 
 class Throttled(CloudError):
@@ -24,20 +24,20 @@ class Throttled(CloudError):
 
 
 class Gone(CloudError):
-    """The machine (or the operation) does not exist."""
+    """The machine, the operation or the queue does not exist."""
 
 
 class OutcomeUnknown(CloudError):
-    """A POST left and no answer came: the operation may or may not run."""
+    """A POST was sent and no answer arrived: the operation may or may not run."""
 
 
 class Refused(CloudError):
-    """Azure said no: its HTTP status, its codes (the outer one first) and its message, as they came.
+    """Azure refused the request. Holds its HTTP status, its codes (the outer one first) and its message, unchanged.
 
-    The message is "" for 401 and 403, whose text names the caller's identity.
+    The message is "" for 401 and 403, because their text names the caller's identity.
     """
 
-    def __init__(self, what: str, status: int, codes: Sequence[str], *, message: str) -> None:
+    def __init__(self, what: str, *, status: int, codes: Sequence[str], message: str) -> None:
         self.status, self.codes, self.message = status, tuple(codes), message
         self.code = self.codes[0] if self.codes else ""
-        super().__init__(f"{what}: Azure refused it ({status} {self.code})".replace(" )", ")"))
+        super().__init__(f"{what}: Azure refused it ({f'{status} {self.code}'.rstrip()})")

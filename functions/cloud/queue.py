@@ -1,14 +1,16 @@
-"""The work queues, and what a message is: a name and a claim, wrapped so that nothing can overwrite the queue's own
-metadata (the worker merges top-level members of a JSON body into it).
+"""The work queues and their messages: a machine's id and a claim.
 
-The step that receives a message reads the machine afresh.
+The step that receives a message reads the machine afresh. The content is wrapped in `job`, because the worker merges
+top-level members of a JSON body into the queue's own metadata.
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from functions.cloud.errors import Gone
 from functions.cloud.session import Session
@@ -16,13 +18,16 @@ from functions.model.machine import MachineId
 from functions.model.state import OperationKind
 from functions.model.text import BadInput, quoted
 
+if TYPE_CHECKING:
+    from azure.storage.queue.aio import QueueClient
+
 VERSION = 1
 
 
 QUEUES = {OperationKind.ASSESS: "assess-requests", OperationKind.INSTALL: "install-requests"}
 
 
-MAX_DELAY_SECONDS = 6 * 24 * 3600  # a message may stay invisible for less than its seven days of life
+MAX_DELAY_SECONDS = 6 * 24 * 3600  # must be less than a message's lifetime of seven days
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class NewerMessage(Exception):
 
 @dataclass(frozen=True)
 class Poison:
-    """What lies in a poison queue. `since` is None when the oldest message cannot be seen at the moment."""
+    """The messages in a poison queue. `since`: when the oldest was written; None while no message is visible."""
 
     queue: str
     count: int
@@ -50,19 +55,23 @@ class Poison:
 
 
 class WorkQueue(Protocol):
-    """Two queues of messages, and the look into their poison queues."""
+    """A queue per kind of operation, each with its poison queue."""
 
-    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None: ...
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
+        """Sends a message that becomes visible after `delay_seconds`, at most six days."""
+        ...
 
-    async def poison(self) -> list[Poison]: ...
+    async def poison(self) -> list[Poison]:
+        """The poison queues that hold messages."""
+        ...
 
 
 def read_message(body: str) -> Message:
-    """A message from a queue. Raises BadInput, or NewerMessage."""
+    """Parses the body of a queue message. Raises BadInput or NewerMessage."""
     try:
         content = json.loads(body)
-    except (ValueError, RecursionError):  # the second: brackets within brackets, thousands deep
-        raise BadInput(f"a message is no JSON: {quoted(body)}") from None
+    except (ValueError, RecursionError):  # the second: brackets nested thousands deep
+        raise BadInput(f"a message is not JSON: {quoted(body)}") from None
     version = content.get("v") if isinstance(content, Mapping) else None
     if isinstance(version, int) and version > VERSION:
         raise NewerMessage(f"a message has version {str(version)[:20]}; this app reads {VERSION}")
@@ -76,11 +85,11 @@ def read_message(body: str) -> Message:
 
 
 class StorageQueues:
-    """The queues of the storage account of the Functions host."""
+    """The queues in the storage account of the Functions host. Raises the exceptions of cloud/errors.py."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[str, QueueClient] = {}
 
     async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
         delay = min(max(int(delay_seconds), 0), MAX_DELAY_SECONDS)
@@ -92,16 +101,16 @@ class StorageQueues:
         for name in QUEUES.values():
             queue = self._queue(f"{name}-poison")
             try:
-                async with self._session.call("looking into a poison queue"):
+                async with self._session.call("reading a poison queue"):
                     count = (await queue.get_queue_properties()).approximate_message_count
                     seen = await queue.peek_messages(1) if count else []
-            except Gone:  # the host makes the queue with its first poison message
+            except Gone:  # the host creates the queue with its first poison message
                 continue
             if count:
                 found.append(Poison(f"{name}-poison", count, seen[0].inserted_on if seen else None))
         return found
 
-    def _queue(self, name: str) -> Any:
+    def _queue(self, name: str) -> QueueClient:
         if name not in self._clients:
             from azure.storage.queue import TextBase64EncodePolicy
             from azure.storage.queue.aio import QueueClient
@@ -110,7 +119,7 @@ class StorageQueues:
                 self._session.settings.queue_endpoint,
                 name,
                 message_encode_policy=TextBase64EncodePolicy(),
-                initial_backoff=1,  # the SDK's own 15 s would outlast Event Grid's patience
+                initial_backoff=1,  # seconds; the SDK's default of 15 would exceed Event Grid's time-out
                 increment_base=2,
                 **self._session.storage_options(),
             )

@@ -4,11 +4,13 @@ Every page or an error: a query that fails, is cut short or repeats a token rais
 A row about one machine that cannot be read is reported and left out; the others count.
 """
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from functions import journal
 from functions.cloud import queries
@@ -19,19 +21,25 @@ from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, 
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.settings import Mode
 
-ROWS_PER_PAGE = 1000  # the most that Resource Graph gives
+if TYPE_CHECKING:
+    from azure.core.pipeline import PipelineResponse
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
+    from azure.mgmt.resourcegraph.aio import ResourceGraphClient
+    from azure.mgmt.resourcegraph.models import QueryRequest
+
+ROWS_PER_PAGE = 1000  # the most that Resource Graph returns
 
 
-PATIENCE = 5  # pauses for one page
+MAX_PAUSES_PER_PAGE = 5
 
 
 MAX_PAUSE_SECONDS = 10.0
 
 
-IDS_PER_QUERY = 250  # it asks for fewer than 300 ids a query
+IDS_PER_QUERY = 250  # Resource Graph allows fewer than 300
 
 
-Seen = TypeVar("Seen")
+RowValue = TypeVar("RowValue")
 
 
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
@@ -55,22 +63,29 @@ class Member:
     running: bool
 
 
+@dataclass(frozen=True)
+class _Page:
+    rows: list[object]
+    next_token: str | None
+    cut_short: bool
+
+
 class ResourceGraph:
-    """One per process. Every method raises the exceptions of cloud/errors.py only."""
+    """One per process. Every method raises only the exceptions of cloud/errors.py; group_members() also BadInput."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._client: Any = None
+        self._client: ResourceGraphClient | None = None
 
     async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
-        """The machines that may need something now: a superset of what decision.py will say."""
+        """The machines that may need something now: a superset of those for which decision.py starts an operation."""
         settings = self._session.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
         query = queries.fill(
             "due_machines",
             created_after=created_after,
             reassess_before=now - settings.min_interval,
-            # A plan names those that wait for their window too.
+            # A plan also names the machines that wait for their window.
             window_open=settings.mode is Mode.PLAN
             or settings.window is None
             or settings.window.closes(now, settings.blackouts) is not None,
@@ -84,7 +99,7 @@ class ResourceGraph:
             yield machine
 
     async def named_machines(self, ids: Iterable[str]) -> AsyncIterator[Machine]:
-        """These machines as Graph shows them now. One that Graph does not show is missing from the answer."""
+        """These machines as Graph shows them now, without those that Graph does not show."""
         for batch in batches(ids):
             async for machine in self._machines(queries.fill("named_machines", ids=batch)):
                 yield machine
@@ -102,51 +117,42 @@ class ResourceGraph:
         return await self._times(queries.fill("oldest_patches"), min)
 
     async def last_installations(self) -> dict[str, datetime]:
-        """When the newest installation that did not fail began, by lower-cased machine id; Graph keeps 30 days."""
+        """When the newest installation that did not fail began, by lower-cased machine id. Graph keeps them 30 days."""
         return await self._times(queries.fill("last_installations"), max)
 
     async def _times(self, query: str, pick: Callable[[datetime, datetime], datetime]) -> dict[str, datetime]:
-        """One time a machine. Picked here: Resource Graph pages no summarize."""
+        """One time per machine. It is picked here because Resource Graph does not page a summarize."""
         times: dict[str, datetime] = {}
-        async for machine, at in self._readable(
-            query, lambda row: (str(row.get("machine")), time_or_none(row.get("at")))
-        ):
+        async for machine, at in self._readable(query, _machine_time):
             if at:
                 times[machine] = pick(times.get(machine, at), at)
         return times
 
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
-        """The machines of these patch-groups, tagged themselves or by their resource group.
+        """The machines of these patch-groups; a machine without the tag inherits it from its resource group.
 
-        Raises BadInput: a member that cannot be read might be off, and its neighbours must not go then.
+        Raises BadInput for a row that cannot be read: that member may be off, and then no other member may start.
         """
         for batch in batches(names):
             tagged = {
                 str(row.get("id")).lower(): str(row.get("patch_group"))
                 async for row in self._rows(queries.fill("groups_tagged", names=batch))
             }
-            for ids in list(batches(tagged)) or [batch]:  # no such group: the names, which are nobody's id
+            # No resource group has the tag: the query still needs a list of ids, and the names match no id.
+            for ids in list(batches(tagged)) or [batch]:
                 async for row in self._rows(queries.fill("group_members", names=batch, group_ids=ids)):
-                    machine = MachineId.parse(row.get("id"))
-                    group = str(row.get("own_group") or "") or tagged.get(str(row.get("group_id")), "")
-                    if not group:
-                        raise BadInput(
-                            f"a member of a patch-group names no group, and its own is {quoted(row.get('group_id'))}"
-                        )
-                    running = str(row.get("power_code")).lower() == "powerstate/running"
-                    yield Member(machine, group, running)
+                    yield _member(row, tagged)
 
     async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
         """Resource groups by lower-cased id."""
         found: dict[str, Group] = {}
         for batch in batches(ids):
-            query = queries.fill("groups_named", ids=batch)
-            async for name, group in self._readable(query, lambda row: (group_id(row.get("id")), group_from_json(row))):
+            async for name, group in self._readable(queries.fill("groups_named", ids=batch), _group):
                 found[name] = group
         return found
 
     async def installations(self, ids: Iterable[str]) -> dict[str, list[SeenInstallation]]:
-        """The installations that Graph shows of these machines, by lower-cased machine id."""
+        """The installations on these machines that Graph shows, by lower-cased machine id."""
         found: dict[str, list[SeenInstallation]] = {}
         for batch in batches(ids):
             async for machine, seen in self._readable(queries.fill("installations_of", ids=batch), _installation):
@@ -158,47 +164,49 @@ class ResourceGraph:
         return [row async for row in self._rows(queries.fill("fleet_counts"))]
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
-        """One machine an id: rows come sorted by id, and of several assessments of a machine the newest counts."""
-        last: Machine | None = None
+        """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""
+        newest: Machine | None = None
         async for machine in self._readable(query, machine_from_graph):
-            if last is not None and last.id != machine.id:
-                yield last
-            elif last is not None and _assessed(last) > _assessed(machine):
-                machine = last
-            last = machine
-        if last is not None:
-            yield last
+            if newest is None or newest.id != machine.id:
+                if newest is not None:
+                    yield newest
+                newest = machine
+            elif _assessed(machine) >= _assessed(newest):
+                newest = machine
+        if newest is not None:
+            yield newest
 
-    async def _readable(self, query: str, read: Callable[[Json], Seen]) -> AsyncIterator[Seen]:
-        """What each row says. One that cannot be read is reported and left out."""
+    async def _readable(self, query: str, read: Callable[[Json], RowValue]) -> AsyncIterator[RowValue]:
+        """The value of each row. A row that cannot be read is reported and left out."""
         async for row in self._rows(query):
             try:
-                seen = read(row)
+                value = read(row)
             except BadInput as error:
                 name = quoted(row.get("id"))
                 journal.write("machine.unreadable", where="Resource Graph", machine=name, problem=error)
                 continue
-            yield seen
+            yield value
 
     async def _rows(self, query: str) -> AsyncIterator[Json]:
         token: str | None = None
-        tokens: set[str | None] = set()
+        tokens: set[str] = set()
         while True:
             page = await self._page(query, token)
-            for row in page.data:
+            for row in page.rows:
                 if not isinstance(row, Mapping):
-                    raise Unavailable("asking Resource Graph: a row is no JSON object")
+                    raise Unavailable("querying Resource Graph: a row is not a JSON object")
                 yield row
-            token = page.skip_token
+            token = page.next_token
             if not token:
-                if str(page.result_truncated).lower() == "true":
-                    raise Unavailable("asking Resource Graph: the answer was cut short and names no next page")
+                if page.cut_short:
+                    raise Unavailable("querying Resource Graph: the answer was cut short and names no next page")
                 return
             if token in tokens:
-                raise Unavailable("asking Resource Graph: its pages go round in a circle")
+                raise Unavailable("querying Resource Graph: a page repeats the token of an earlier one")
             tokens.add(token)
 
-    async def _page(self, query: str, token: str | None) -> Any:
+    async def _page(self, query: str, token: str | None) -> _Page:
+        """One page. Waits out short throttling: 15 queries in 5 s are allowed, and a page is worth a few seconds."""
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
         settings = self._session.settings
@@ -208,42 +216,61 @@ class ResourceGraph:
             management_groups=list(settings.scope.management_groups) or None,
             options=QueryRequestOptions(top=ROWS_PER_PAGE, skip_token=token),
         )
-        for _ in range(PATIENCE):
+        for _ in range(MAX_PAUSES_PER_PAGE):
             try:
-                return await self._ask(request)
-            except Throttled as throttled:  # 15 queries in 5 s: a page is worth a few seconds, not a whole sweep
+                return await self._send(request)
+            except Throttled as throttled:
                 if throttled.retry_after_seconds > MAX_PAUSE_SECONDS:
                     raise
                 await self._session.sleep(max(throttled.retry_after_seconds, 1.0))
-        return await self._ask(request)
+        return await self._send(request)
 
-    async def _ask(self, request: Any) -> Any:
+    async def _send(self, request: QueryRequest) -> _Page:
         headers: dict[str, str] = {}
-        async with self._session.call("asking Resource Graph"):
-            page = await self._graph().resources(
-                request,
-                raw_response_hook=lambda response: headers.update(response.http_response.headers),
-            )
-        lowered = {name.lower(): value for name, value in headers.items()}
-        if str(lowered.get("x-ms-tenant-subscription-limit-hit", "")).lower() == "true":
-            raise Unavailable("asking Resource Graph: over 10,000 subscriptions; name management groups in PATCH_SCOPE")
-        if page is None or not isinstance(page.data, list):
-            raise Unavailable("asking Resource Graph: the answer holds no list of rows")
-        return page
 
-    def _graph(self) -> Any:
+        def keep(response: PipelineResponse[HttpRequest, AsyncHttpResponse]) -> None:
+            headers.update((name.lower(), value) for name, value in response.http_response.headers.items())
+
+        async with self._session.call("querying Resource Graph"):
+            answer = await self._graph().resources(request, raw_response_hook=keep)
+        if headers.get("x-ms-tenant-subscription-limit-hit", "").lower() == "true":
+            raise Unavailable(
+                "querying Resource Graph: over 10,000 subscriptions; name management groups in PATCH_SCOPE"
+            )
+        rows: object = answer and answer.data  # the SDK's type is an object, but this result format is a list
+        if not isinstance(rows, list):
+            raise Unavailable("querying Resource Graph: the answer has no list of rows")
+        return _Page(rows, answer.skip_token, cut_short=str(answer.result_truncated).lower() == "true")
+
+    def _graph(self) -> ResourceGraphClient:
         if self._client is None:
             from azure.mgmt.resourcegraph.aio import ResourceGraphClient
 
-            self._client = ResourceGraphClient(self._session.credential, **self._session.client_options())
+            self._client = ResourceGraphClient(self._session.credential, **self._session.arm_options())
         return self._client
+
+
+def _machine_time(row: Json) -> tuple[str, datetime | None]:
+    return str(row.get("machine")), time_or_none(row.get("at"))
+
+
+def _group(row: Json) -> tuple[str, Group]:
+    return group_id(row.get("id")), group_from_json(row)
+
+
+def _member(row: Json, tagged: Mapping[str, str]) -> Member:
+    """`tagged`: the patch-group of each tagged resource group, by id. Raises BadInput."""
+    group = str(row.get("own_group") or "") or tagged.get(str(row.get("group_id")), "")
+    if not group:
+        raise BadInput(f"a member of a patch-group names no group, and its own is {quoted(row.get('group_id'))}")
+    running = str(row.get("power_code")).lower() == "powerstate/running"
+    return Member(MachineId.parse(row.get("id")), group, running)
 
 
 def _installation(row: Json) -> tuple[str, SeenInstallation]:
     operation_id, status = str(row.get("operation_id") or "").lower(), str(row.get("status") or "")
-    return str(row.get("machine") or "").lower(), SeenInstallation(
-        operation_id, status, time_or_none(row.get("started"))
-    )
+    seen = SeenInstallation(operation_id, status, time_or_none(row.get("started")))
+    return str(row.get("machine") or "").lower(), seen
 
 
 def _assessed(machine: Machine) -> str:
@@ -252,7 +279,7 @@ def _assessed(machine: Machine) -> str:
 
 
 def batches(ids: Iterable[str]) -> Iterator[list[str]]:
-    """The ids without repetition, in lists short enough for one query."""
+    """The ids without duplicates, in lists short enough for one query."""
     rest = iter(dict.fromkeys(ids))
     while batch := list(islice(rest, IDS_PER_QUERY)):
         yield batch

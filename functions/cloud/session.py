@@ -1,22 +1,34 @@
-"""How every Azure client is made: by managed identity, over one shared connection pool, with bounded work at once.
+"""What all Azure clients of one process share: the credential, the connection pool and a bound on concurrent calls.
 
-The clients of one process share one transport and one TLS context: a context of its own for each costs many times the
-CPU of a call (docs/performance notes of the SDK: cpython issue 95031). There is no path for keys or connection strings.
+The only credential is a managed identity: there is no path for keys or connection strings. One transport and one TLS
+context serve every client, because building a TLS context costs many times the CPU of a call (cpython issue 95031).
 """
+
+from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 from functions.cloud.errors import CloudError
 from functions.cloud.translation import translate
 from functions.policy.settings import Settings
 
-# The host runs every event and message that comes, all at once; this is what keeps memory and sockets bounded.
-CALLS_AT_ONCE = 32
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.pipeline.policies import AsyncHTTPPolicy, SansIOHTTPPolicy
+    from azure.core.pipeline.transport import AsyncHttpTransport
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
+
+    Transport: TypeAlias = AsyncHttpTransport[HttpRequest, AsyncHttpResponse]
+    # `Any`: the SDK's own policies disagree about these parameters.
+    Policy: TypeAlias = AsyncHTTPPolicy[Any, Any] | SansIOHTTPPolicy[Any, Any]
+
+# The host runs all events and messages it receives at once; this bounds memory and sockets.
+MAX_CONCURRENT_CALLS = 32
 
 
 CONNECT_SECONDS = 10
@@ -25,37 +37,61 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 40
 
 
+class ArmOptions(TypedDict):
+    """Keyword arguments of the Resource Manager clients."""
+
+    base_url: str
+    transport: Transport
+    policies: list[Policy]
+
+
+class StorageOptions(TypedDict):
+    """Keyword arguments of the table and queue clients."""
+
+    credential: AsyncTokenCredential
+    transport: Transport
+    retry_total: int
+    permit_redirects: bool
+
+
 class Session:
-    """What the clients share: credential, transport, and the bound on parallel calls. One per event loop."""
+    """What the Azure clients share. One per process and event loop.
+
+    `credential` and `transport` replace the managed identity and the aiohttp transport.
+    """
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], datetime], *, credential: Any = None, transport: Any = None
+        self,
+        settings: Settings,
+        clock: Callable[[], datetime],
+        *,
+        credential: AsyncTokenCredential | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
         self._credential = credential
         self._transport = transport
-        self._slots = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_CALLS)
         self.peak_calls = 0
         self._calls = 0
-        # Their lines hold URLs and headers; the journal says what happened.
+        # Below this level their lines hold URLs and headers.
         for name in ("azure", "aiohttp", "msal"):
             logging.getLogger(name).setLevel(logging.WARNING)
 
     @property
-    def credential(self) -> Any:
+    def credential(self) -> AsyncTokenCredential:
         if self._credential is None:
             from azure.identity.aio import ManagedIdentityCredential
 
-            client_id = self.settings.client_id
             self._credential = ManagedIdentityCredential(
-                **({"client_id": client_id} if client_id else {}), use_env_settings=self.settings.use_proxy
+                client_id=self.settings.client_id or None, use_env_settings=self.settings.use_proxy
             )
         return self._credential
 
     @property
-    def transport(self) -> Any:
+    def transport(self) -> Transport:
         if self._transport is None:
             from azure.core.pipeline.transport import AioHttpTransport
 
@@ -64,20 +100,22 @@ class Session:
                 read_timeout=READ_SECONDS,
                 use_env_settings=self.settings.use_proxy,
             )
-        return _SharedTransport(self._transport)
+        return self._transport
 
-    def client_options(self) -> dict[str, Any]:
-        """Options of the ARM clients."""
+    def arm_options(self) -> ArmOptions:
+        """Options of the Resource Manager clients."""
         return {
-            "transport": self.transport,
-            "policies": self._sent_once(),
             "base_url": self.settings.arm_endpoint,
+            "transport": self.transport,
+            "policies": self._send_once_policies(),
         }
 
-    def _sent_once(self) -> list[Any]:
-        """What a request to ARM passes through. The SDK's own list would send it again: after a failure, to wherever an
-        answer redirects, and, having registered a resource provider, after a 409. Our retry is the queue's, the
-        sweep's and Event Grid's. Only a 401 that asks for a token with other claims is answered with one.
+    def _send_once_policies(self) -> list[Policy]:
+        """The pipeline of a request to Resource Manager, which sends it once.
+
+        The SDK's default pipeline sends a request again after a failure, after a redirect, and after it registered a
+        missing resource provider. Here the queue, the sweep and Event Grid retry instead. One repetition stays: a
+        request that got a 401 with a claims challenge is sent again with a new token.
         """
         from azure.core.pipeline import policies as sdk
         from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
@@ -90,8 +128,8 @@ class Session:
             sdk.CustomHookPolicy(),
         ]
 
-    def storage_options(self) -> dict[str, Any]:
-        """Options of the storage clients. Their calls are conditional or harmless to repeat: a few retries are fine."""
+    def storage_options(self) -> StorageOptions:
+        """Options of the table and queue clients. Their calls are conditional or safe to repeat: the SDK may retry."""
         return {
             "credential": self.credential,
             "transport": self.transport,
@@ -101,7 +139,7 @@ class Session:
 
     @asynccontextmanager
     async def call(self, what: str, *, starts_something: bool = False) -> AsyncIterator[None]:
-        """Around every call to the outside: a slot, and the SDK's exception turned into one of ours."""
+        """Surrounds every call to Azure: waits for a free slot and translates the SDK's exceptions into ours."""
         async with self._slots:
             self._calls += 1
             self.peak_calls = max(self.peak_calls, self._calls)
@@ -110,29 +148,12 @@ class Session:
             except CloudError:
                 raise
             except Exception as error:  # noqa: BLE001 - translated here so that no SDK text travels further
-                raise translate(error, what, starts_something) from None
+                raise translate(error, what, starts_something=starts_something) from None
             finally:
                 self._calls -= 1
 
     async def close(self) -> None:
+        """Closes the connections. The clients themselves are never closed: they own nothing else."""
         for part in (self._transport, self._credential):
             if part is not None:
                 await part.close()
-
-
-class _SharedTransport:
-    """A transport that no client may close: azure-core closes what it was given when a client is closed."""
-
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    async def __aenter__(self) -> "_SharedTransport":
-        await self._transport.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...
-
-    async def close(self) -> None: ...

@@ -1,15 +1,22 @@
-"""Rows under an ETag: the conditional operations of a table that the ledger rests on.
+"""Rows under an ETag: the conditional operations of the table that holds the ledger.
 
-The ones in Azure Table Storage and the tests' own in memory are held to one contract suite
-(tests/contract/test_ledger.py). Nothing here knows what a row means.
+Azure Table Storage and the tests' table in memory are held to one contract suite (tests/contract/test_ledger.py).
+Nothing here knows what a row means.
 """
 
+from __future__ import annotations
+
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from functions.cloud.errors import Gone, Refused, Unavailable
 from functions.cloud.session import Session
+
+if TYPE_CHECKING:
+    from azure.data.tables import TableEntity
+    from azure.data.tables.aio import TableClient
 
 TABLE = "ledger"
 
@@ -19,7 +26,7 @@ Entity = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One row as read: its keys, its columns, and the ETag that a later move must present."""
+    """One row as read: its keys, its columns, and the ETag that a later write must present."""
 
     partition: str
     key: str
@@ -28,16 +35,20 @@ class Row:
 
 
 class Table(Protocol):
-    """A move returns the new row, or None when somebody else was faster: absent, present or changed since."""
+    """A write returns the new row, or None when its condition failed: another writer was first."""
 
     async def get(self, partition: str, key: str) -> Row | None: ...
 
-    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None: ...
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        """None when the row exists."""
+        ...
 
-    async def replace(self, row: Row, columns: Entity) -> Row | None: ...
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        """None when the row changed since it was read, or no longer exists."""
+        ...
 
     async def delete(self, row: Row) -> bool:
-        """Whether the row is gone now: True also when somebody else deleted it before."""
+        """Whether the row is gone now, also when another writer deleted it; False when it changed since it was read."""
         ...
 
     def scan(self, *, without: str) -> AsyncIterator[Row]:
@@ -45,12 +56,16 @@ class Table(Protocol):
         ...
 
 
+class _ConditionFailed(Exception):
+    """The row is not as the write required it to be."""
+
+
 class StorageTable:
-    """The table `ledger` in the storage account of the Functions host."""
+    """The table `ledger` in the storage account of the Functions host. Raises the exceptions of cloud/errors.py."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._client: Any = None
+        self._client: TableClient | None = None
 
     async def get(self, partition: str, key: str) -> Row | None:
         try:
@@ -62,31 +77,46 @@ class StorageTable:
 
     async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
         try:
-            metadata = await self._move("create_entity", _entity(partition, key, columns))
-        except Gone:  # an insert needs no row: the table itself is missing, and nobody was faster
+            async with self._conditional_write():
+                written = await self._table().create_entity(_entity(partition, key, columns), retry_total=0)
+        except _ConditionFailed:
+            return None
+        except Gone:  # an insert needs no row, so what does not exist is the table
             raise Unavailable(f"writing the ledger: the table {TABLE} does not exist") from None
-        return metadata and Row(partition, key, dict(columns), metadata["etag"])
+        return Row(partition, key, dict(columns), written["etag"])
 
     async def replace(self, row: Row, columns: Entity) -> Row | None:
         from azure.core import MatchConditions
         from azure.data.tables import UpdateMode
 
-        metadata = await self._move_existing(
-            "update_entity",
-            _entity(row.partition, row.key, columns),
-            mode=UpdateMode.REPLACE,
-            etag=row.etag,
-            match_condition=MatchConditions.IfNotModified,
-        )
-        return metadata and Row(row.partition, row.key, dict(columns), metadata["etag"])
+        try:
+            async with self._conditional_write():
+                written = await self._table().update_entity(
+                    _entity(row.partition, row.key, columns),
+                    UpdateMode.REPLACE,
+                    etag=row.etag,
+                    match_condition=MatchConditions.IfNotModified,
+                    retry_total=0,
+                )
+        except (_ConditionFailed, Gone):
+            return None
+        return Row(row.partition, row.key, dict(columns), written["etag"])
 
     async def delete(self, row: Row) -> bool:
         from azure.core import MatchConditions
 
-        done = await self._move_existing(
-            "delete_entity", row.partition, row.key, etag=row.etag, match_condition=MatchConditions.IfNotModified
-        )
-        return done is not None
+        try:
+            async with self._conditional_write():
+                await self._table().delete_entity(  # returns without an error when the row does not exist
+                    row.partition,
+                    row.key,
+                    etag=row.etag,
+                    match_condition=MatchConditions.IfNotModified,
+                    retry_total=0,
+                )
+        except _ConditionFailed:
+            return False
+        return True
 
     async def scan(self, *, without: str) -> AsyncIterator[Row]:
         pages = self._table().query_entities("PartitionKey ne @without", parameters={"without": without}).by_page()
@@ -99,27 +129,22 @@ class StorageTable:
             for entity in entities:
                 yield _row(entity)
 
-    async def _move(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """One conditional write: None when the condition failed, a mapping otherwise.
+    @asynccontextmanager
+    async def _conditional_write(self) -> AsyncIterator[None]:
+        """Surrounds one conditional write. Raises _ConditionFailed and the exceptions of cloud/errors.py.
 
-        Never repeated by the SDK: after a lost answer a repetition would take its own row for somebody else's.
+        The SDK must not repeat the write (retry_total=0): after a lost answer it would mistake its own write for
+        another writer's.
         """
         try:
             async with self._session.call("writing the ledger"):
-                return await getattr(self._table(), name)(*arguments, retry_total=0, **options) or {}
+                yield
         except Refused as refused:
             if refused.status in (409, 412):
-                return None
+                raise _ConditionFailed from None
             raise
 
-    async def _move_existing(self, name: str, *arguments: Any, **options: Any) -> Any:
-        """A move on a row that may be gone by now: None then too."""
-        try:
-            return await self._move(name, *arguments, **options)
-        except Gone:
-            return None
-
-    def _table(self) -> Any:
+    def _table(self) -> TableClient:
         if self._client is None:
             from azure.data.tables.aio import TableClient
 
@@ -131,6 +156,7 @@ def _entity(partition: str, key: str, columns: Entity) -> dict[str, Any]:
     return {**columns, "PartitionKey": partition, "RowKey": key}
 
 
-def _row(entity: Any) -> Row:
+def _row(entity: TableEntity) -> Row:
     columns = {name: value for name, value in entity.items() if name not in ("PartitionKey", "RowKey")}
-    return Row(entity["PartitionKey"], entity["RowKey"], columns, entity.metadata["etag"])
+    etag = entity.metadata["etag"] or ""  # always sent; the SDK refuses a conditional write without one
+    return Row(entity["PartitionKey"], entity["RowKey"], columns, etag)

@@ -123,7 +123,7 @@ async def start_operation(
         journal.write("message.stale", **record.log_fields(), phase="taken by another")
         return
     try:
-        answer = await services.compute.start(machine, record.kind, order, now + SEND_WITHIN)
+        answer = await services.compute.start(machine, record.kind, order=order, send_by=now + SEND_WITHIN)
     except errors.OutcomeUnknown as unknown:  # the row stays in starting: a sweep finds the operation on the machine
         journal.write("operation.unknown", **record.log_fields(), problem=unknown)
         return

@@ -117,7 +117,9 @@ def encoded(body: Any) -> bytes:
 def test_an_answer_to_a_post_is_taken_refused_or_unknown(status: int, content: bytes, extra: dict[str, str]) -> None:
     door = Answering(status, content, extra)
     machine = a_machine()
-    told = door.ask(lambda compute: compute.start(machine, OperationKind.ASSESS, None, NOW + timedelta(days=1)))
+    told = door.ask(
+        lambda compute: compute.start(machine, OperationKind.ASSESS, order=None, send_by=NOW + timedelta(days=1))
+    )
     if status >= 500 or status == 408:
         assert isinstance(told, OutcomeUnknown)  # it may run: nobody may send it again
     if 200 <= status < 300:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from functions.cloud.queue import QUEUES, read_message
-from functions.cloud.session import CALLS_AT_ONCE
+from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.model.state import OperationKind, Phase, State
 from functions.steps import install, reconcile
 from simulator.azure import Behaviour, overlaps
@@ -43,7 +43,7 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
     fresh, world._events_read = world.azure.events, len(world.azure.events)
     await asyncio.gather(*(world.event(event) for event in fresh))
     burst = len(world.operations())
-    assert access.peak_calls <= CALLS_AT_ONCE
+    assert access.peak_calls <= MAX_CONCURRENT_CALLS
     assert burst < 300, "the events stop before the quota is gone; the sweep owns the pace"
 
     await world.pass_time(hours=1)

@@ -139,13 +139,13 @@ def test_events(event_type: Any, subject: Any, data: Any, says: str) -> None:
 
 FORM = 'a message should read {"v": 1, "job": {"machine": "<id>", "claim": "<token>"}}'
 MESSAGES: dict[str, tuple[str, str]] = {
-    "empty": ("", "a message is no JSON: ''"),
-    "text": ("patch everything", "a message is no JSON: 'patch everything'"),
-    "cut off": ('{"v": 1, "job"', "a message is no JSON"),
-    "two lines of nonsense": ("a\nb", "a message is no JSON: 'a?b'"),
-    "a signed URL": (f"https://x/?sig={SECRET}", "a message is no JSON: 'https://x/'"),
-    "a connection string": (f"AccountName=a;AccountKey={SECRET}", "a message is no JSON: 'AccountName=a;AccountKey=…'"),
-    "brackets, thousands deep": ("[" * 60_000, "a message is no JSON"),
+    "empty": ("", "a message is not JSON: ''"),
+    "text": ("patch everything", "a message is not JSON: 'patch everything'"),
+    "cut off": ('{"v": 1, "job"', "a message is not JSON"),
+    "two lines of nonsense": ("a\nb", "a message is not JSON: 'a?b'"),
+    "a signed URL": (f"https://x/?sig={SECRET}", "a message is not JSON: 'https://x/'"),
+    "a connection string": (f"AccountName=a;AccountKey={SECRET}", "a message is not JSON: 'AccountName=a;AccountKey=…'"),
+    "brackets, thousands deep": ("[" * 60_000, "a message is not JSON"),
     "null": ("null", FORM),
     "a list": ("[]", FORM),
     "a number": ("7", FORM),

@@ -73,7 +73,7 @@ def wrapped(code: str, message: str, details: list[dict[str, str]] | None = None
 
 
 def ours(error: Exception, *, starts: bool = True) -> CloudError:
-    found = translate(error, "starting an assessment", starts)
+    found = translate(error, "starting an assessment", starts_something=starts)
     assert isinstance(found, CloudError)
     assert str(found).isprintable()
     assert "sig=" not in str(found)
@@ -248,11 +248,15 @@ RETRY_AFTER: dict[str, tuple[dict[str, str], float]] = {
 
 @pytest.mark.parametrize(("headers", "seconds"), RETRY_AFTER.values(), ids=RETRY_AFTER)
 def test_how_long_to_wait(headers: dict[str, str], seconds: float) -> None:
-    assert retry_after_seconds(Answer(429, "", headers)) == seconds
+    assert retry_after_seconds(headers) == seconds
 
 
-def test_no_response_at_all_waits_the_default() -> None:
-    assert retry_after_seconds(None) == DEFAULT_RETRY_AFTER_SECONDS
+def test_a_429_without_its_response_waits_the_default() -> None:
+    error = sdk.HttpResponseError("too many requests")
+    error.status_code = 429
+    found = ours(error)
+    assert isinstance(found, Throttled)
+    assert found.retry_after_seconds == DEFAULT_RETRY_AFTER_SECONDS
 
 
 def decode_error(status: int) -> sdk.DecodeError:

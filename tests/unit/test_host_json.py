@@ -11,7 +11,7 @@ from typing import Any
 from functions.cloud.arm import SEND_SECONDS
 from functions.cloud.ledger import SWEEP_LEASE
 from functions.cloud.queue import QUEUES
-from functions.cloud.session import CALLS_AT_ONCE
+from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.decisions.plan import HORIZON
 from functions.model.record import ADOPT_AFTER, CLAIM_LIFE, SEND_WITHIN
 from tests.support import REPOSITORY
@@ -55,7 +55,7 @@ def test_the_numbers_are_within_the_documented_ranges() -> None:
     assert (
         1 <= HOST["extensions"]["http"]["maxConcurrentRequests"] <= HOST["extensions"]["http"]["maxOutstandingRequests"]
     )
-    assert QUEUE_OPTIONS["batchSize"] + QUEUE_OPTIONS["newBatchThreshold"] <= CALLS_AT_ONCE
+    assert QUEUE_OPTIONS["batchSize"] + QUEUE_OPTIONS["newBatchThreshold"] <= MAX_CONCURRENT_CALLS
 
 
 def test_only_known_keys() -> None:

@@ -63,12 +63,13 @@ def imports_anywhere(path: Path) -> set[str]:
 
 
 def imports_at_the_top(path: Path) -> set[str]:
-    """What importing the module loads: every import that is not inside a function."""
+    """What importing the module loads: every import outside functions and `if TYPE_CHECKING:` blocks."""
     found: set[str] = set()
 
     def visit(node: ast.AST) -> None:
         for child in ast.iter_child_nodes(node):
-            if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            types_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING" and not child.orelse
+            if not types_only and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
                 found.update(imported(child))
                 visit(child)
 
