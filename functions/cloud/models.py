@@ -1,13 +1,12 @@
-"""Machines and resource groups, read from ARM's answers and from Resource Graph's rows.
+"""Reads machines and resource groups from ARM's answers and from Resource Graph's rows.
 
-Text from outside becomes a value here or raises BadInput, whose one line says what was wrong, where, and what would be
-right.
+What cannot be read raises BadInput, whose one line says what is wrong, where, and what would be right. A missing part,
+or one of another JSON type, reads as empty unless the empty value would permit something.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from functions.model.machine import (
     GALLERY_IMAGE,
@@ -29,27 +28,27 @@ from functions.model.text import BadInput, Json, quoted
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
 
 
-_FRACTION = re.compile(r"(\.\d{6})\d+")
+_BUSY = ("creating", "updating", "deleting", "transitioning")
 
 
-_MAX_TEXT = 4_000  # of one value: the ledger's columns hold 32,768 characters, and Azure's longest id 2,048
+_MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
 
 def machine_from_arm(vm: Json) -> Machine:
-    """A machine from GET virtualMachines/{name}?$expand=instanceView. Raises BadInput on what is no machine."""
+    """A machine from the answer to GET virtualMachines/{name}?$expand=instanceView. Raises BadInput."""
     properties = _object(vm.get("properties"))
     view = _object(properties.get("instanceView"))
-    profile = properties.get("osProfile")
+    agent = _object(view.get("vmAgent"))
+    patch_status = _object(view.get("patchStatus"))
     storage = _object(properties.get("storageProfile"))
-    disk = _object(storage.get("osDisk"))
-    image = image_of(_object(storage.get("imageReference")), has_profile=isinstance(profile, Mapping))
-    profile = _object(profile)
-    status = _object(view.get("patchStatus"))
+    has_profile = isinstance(properties.get("osProfile"), Mapping)
+    profile = _object(properties.get("osProfile"))
+    image = image_of(_object(storage.get("imageReference")), has_profile=has_profile)
     return Machine(
         id=MachineId.parse(vm.get("id")),
         vm_id=_text(properties.get("vmId")).lower(),
-        location=_text(vm.get("location")).lower().replace(" ", ""),
-        os_type=_os_type(disk.get("osType")),
+        location=_location(vm.get("location")),
+        os_type=_os_type(_object(storage.get("osDisk")).get("osType")),
         image=image,
         created=time_or_none(properties.get("timeCreated")),
         provisioning_state=_text(properties.get("provisioningState")),
@@ -60,25 +59,25 @@ def machine_from_arm(vm: Json) -> Machine:
         availability_set=_text(_object(properties.get("availabilitySet")).get("id")).lower(),
         third_party_plan=bool(_object(vm.get("plan")).get("name")),
         extensions_allowed=profile.get("allowExtensionOperations") is not False,
-        patchers=_patchers(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
+        patchers=_orchestration(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
         os_name=_text(view.get("osName")),
-        agent_ready=_agent_ready(_object(view.get("vmAgent"))),
-        agent_version=_text(_object(view.get("vmAgent")).get("vmAgentVersion")),
+        agent_ready=_agent_ready(agent),
+        agent_version=_text(agent.get("vmAgentVersion")),
         busy_extensions=_busy_extensions(view),
         healthy=_healthy(_object(_object(view.get("vmHealth")).get("status"))),
-        reboot_pending=_reboot_pending(_object(status.get("availablePatchSummary"))),
-        assessment=_summary(status.get("availablePatchSummary"), "assessmentActivityId"),
-        installation=_summary(status.get("lastPatchInstallationSummary"), "installationActivityId"),
+        reboot_pending=_reboot_pending(_object(patch_status.get("availablePatchSummary"))),
+        assessment=_patch_status(patch_status.get("availablePatchSummary"), "assessmentActivityId"),
+        installation=_patch_status(patch_status.get("lastPatchInstallationSummary"), "installationActivityId"),
     )
 
 
 def machine_from_graph(row: Json) -> Machine:
-    """A machine from a row with the columns of queries/_machine_columns.kql. Raises BadInput on a row without an id."""
+    """A machine from a row with the columns of queries/_machine_columns.kql. Raises BadInput."""
     image = image_of(_object(row.get("image")), has_profile=row.get("has_os_profile") is True)
     return Machine(
         id=MachineId.parse(row.get("id")),
         vm_id=_text(row.get("vm_id")).lower(),
-        location=_text(row.get("location")).lower().replace(" ", ""),
+        location=_location(row.get("location")),
         os_type=_os_type(row.get("os_type")),
         image=image,
         created=time_or_none(row.get("created")),
@@ -90,59 +89,70 @@ def machine_from_graph(row: Json) -> Machine:
         availability_set=_text(row.get("availability_set")).lower(),
         third_party_plan=bool(_object(row.get("plan")).get("name")),
         extensions_allowed=row.get("allow_extensions") is not False,
-        patchers=_patchers(image, row.get("windows"), row.get("linux")),
-        verdict=_verdict(row),
+        patchers=_orchestration(image, row.get("windows"), row.get("linux")),
+        verdict=_assessment(row),
     )
 
 
 def group_from_json(body: Json) -> Group:
-    """A resource group from ARM or from Graph: both give `tags` and `managedBy`."""
+    """A resource group from ARM or from Graph, which name `tags` and `managedBy` alike. Raises BadInput."""
     return Group(tags=_tags(body.get("tags")), managed_by=_text(body.get("managedBy")))
 
 
 def image_of(reference: Json, *, has_profile: bool) -> Image:
-    """The image kind by the portal's rule: publisher, offer and sku together mean marketplace, all else is customized.
+    """The image in a storage profile's imageReference.
 
-    A gallery image without osProfile was specialized (inferred: no public statement ties the two).
+    The portal's rule: publisher, offer and sku together mean a marketplace image; every other image is customized. A
+    gallery image without osProfile is specialized (inferred: no public statement ties the two).
     """
     if all(reference.get(name) for name in ("publisher", "offer", "sku")):
         parts = (_text(reference.get(name)) for name in ("publisher", "offer", "sku", "exactVersion"))
         return Image(ImageKind.MARKETPLACE, ":".join(part for part in parts if part).lower())
-    for name, kind in (
-        ("sharedGalleryImageId", ImageKind.SHARED_GALLERY),
-        ("communityGalleryImageId", ImageKind.COMMUNITY_GALLERY),
-        ("id", ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED),
-    ):
-        if text := _text(reference.get(name)).lower():
-            if name == "id" and _MANAGED_IMAGE.fullmatch(text):
-                kind = ImageKind.MANAGED_IMAGE
-            return Image(kind, _versioned(text, _text(reference.get("exactVersion")).lower()))
-    return Image(ImageKind.NONE)
+    exact_version = _text(reference.get("exactVersion")).lower()
+    if shared := _text(reference.get("sharedGalleryImageId")).lower():
+        return Image(ImageKind.SHARED_GALLERY, _versioned(shared, exact_version))
+    if community := _text(reference.get("communityGalleryImageId")).lower():
+        return Image(ImageKind.COMMUNITY_GALLERY, _versioned(community, exact_version))
+    own = _text(reference.get("id")).lower()
+    if not own:
+        return Image(ImageKind.NONE)
+    if _MANAGED_IMAGE.fullmatch(own):
+        return Image(ImageKind.MANAGED_IMAGE, own)
+    return Image(ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED, _versioned(own, exact_version))
 
 
 def time_or_none(value: object) -> datetime | None:
-    """A time as Azure writes it (seven fraction digits, Z or an offset); None for no time at all. Raises BadInput."""
+    """A time as Azure writes it (up to seven fraction digits; Z, an offset or UTC implied), in UTC.
+
+    None for null and "". Raises BadInput for every other value. The year 9999 is a placeholder, and nothing can be
+    added to it.
+    """
     if value is None or value == "":
         return None
-    if isinstance(value, str):
-        try:
-            moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value))
-            moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-        except (ValueError, OverflowError):
-            raise BadInput(f"{quoted(value)} is no time; it should read like 2026-11-25T08:00:00Z") from None
-        if moment.year < 9999:  # the last year is a placeholder, and nothing can be added to it
-            return moment
-    raise BadInput(f"{quoted(value)} is no time; it should read like 2026-11-25T08:00:00Z")
+    moment = _moment(value)
+    if moment is None or moment.year == 9999:
+        raise BadInput(f"{quoted(value)} is not a time; it should read like 2026-11-25T08:00:00Z")
+    return moment
+
+
+def _moment(value: object) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _versioned(image_id: str, exact_version: str) -> str:
+    """A gallery image's id with the exact version, where the id names none."""
     match = GALLERY_IMAGE.fullmatch(image_id)
     if not match or match["version"] or not exact_version:
         return image_id
     return f"{image_id}/versions/{exact_version}"
 
 
-def _patchers(image: Image, windows: object, linux: object) -> PatchOrchestration:
+def _orchestration(image: Image, windows: object, linux: object) -> PatchOrchestration:
+    """Who else patches the machine, from its windowsConfiguration or linuxConfiguration."""
     configuration = windows if isinstance(windows, Mapping) else linux
     if not isinstance(configuration, Mapping):
         return PatchOrchestration.UNKNOWN
@@ -152,21 +162,14 @@ def _patchers(image: Image, windows: object, linux: object) -> PatchOrchestratio
         if _object(settings.get("automaticByPlatformSettings")).get("bypassPlatformSafetyChecksOnUserSchedule") is True:
             return PatchOrchestration.SCHEDULE
         return PatchOrchestration.NOBODY if image.customized else PatchOrchestration.PLATFORM
-    automatic = configuration.get("enableAutomaticUpdates") is True and mode != "manual"
-    return PatchOrchestration.SELF if mode == "automaticbyos" or automatic else PatchOrchestration.US
+    automatic_updates = configuration.get("enableAutomaticUpdates") is True and mode != "manual"
+    return PatchOrchestration.SELF if mode == "automaticbyos" or automatic_updates else PatchOrchestration.US
 
 
-def _verdict(row: Json) -> PatchAssessment:
-    text = _text(row.get("support_state"))
-    known = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
-    if text and text.lower() not in known:
-        raise BadInput(
-            f"support state {quoted(text)} is not known; it should be "
-            "Unknown, Supported, Unsupported or UnableToDetermine"
-        )
+def _assessment(row: Json) -> PatchAssessment:
     counts = _object(row.get("counts"))
     return PatchAssessment(
-        state=known[text.lower()] if text else SupportState.ABSENT,
+        state=_support_state(_text(row.get("support_state"))),
         assessment_id=_text(row.get("assessment_id")).lower(),
         assessed=time_or_none(row.get("assessment_started")),
         status=_text(row.get("assessment_status")),
@@ -175,20 +178,31 @@ def _verdict(row: Json) -> PatchAssessment:
     )
 
 
-def _summary(body: object, id_name: str) -> PatchStatus | None:
-    if not isinstance(body, Mapping) or not body.get(id_name):
+def _support_state(text: str) -> SupportState:
+    if not text:
+        return SupportState.ABSENT
+    for state in SupportState:
+        if state is not SupportState.ABSENT and state.value.lower() == text.lower():
+            return state
+    raise BadInput(
+        f"support state {quoted(text)} is not known; it should be Unknown, Supported, Unsupported or UnableToDetermine"
+    )
+
+
+def _patch_status(summary: object, id_name: str) -> PatchStatus | None:
+    """The summary of the last assessment or installation, whose id has the name `id_name`; None before the first."""
+    if not isinstance(summary, Mapping) or not summary.get(id_name):
         return None
     return PatchStatus(
-        operation_id=_text(body.get(id_name)).lower(),
-        status=_text(body.get("status")),
-        started=time_or_none(body.get("startTime")),
-        modified=time_or_none(body.get("lastModifiedTime")),
+        operation_id=_text(summary.get(id_name)).lower(),
+        status=_text(summary.get("status")),
+        started=time_or_none(summary.get("startTime")),
+        modified=time_or_none(summary.get("lastModifiedTime")),
     )
 
 
 def _power_code(view: Json) -> str:
-    codes = [_text(_object(status).get("code")) for status in _list(view.get("statuses"))]
-    return next((code for code in codes if code.lower().startswith("powerstate/")), "")
+    return next((code for code in _codes(view) if code.startswith("powerstate/")), "")
 
 
 def _power(code: str) -> PowerState:
@@ -197,22 +211,25 @@ def _power(code: str) -> PowerState:
 
 
 def _agent_ready(agent: Json) -> bool:
-    statuses = [_object(status) for status in _list(agent.get("statuses"))]
     return any(
         _text(status.get("code")).lower() == "provisioningstate/succeeded"
         and _text(status.get("displayStatus")).lower() == "ready"
-        for status in statuses
+        for status in _objects(agent.get("statuses"))
     )
 
 
 def _busy_extensions(view: Json) -> tuple[str, ...]:
-    """The extensions still creating, updating, deleting or in transition: a call beside them would be refused."""
-    busy = []
-    for extension in map(_object, _list(view.get("extensions"))):
-        codes = [_text(_object(status).get("code")).lower() for status in _list(extension.get("statuses"))]
-        if any(code.split("/")[-1] in ("creating", "updating", "deleting", "transitioning") for code in codes):
-            busy.append(_text(extension.get("name")))
-    return tuple(busy)
+    """The extensions in creation, update, deletion or transition: Azure refuses an operation beside them."""
+    return tuple(
+        _text(extension.get("name"))
+        for extension in _objects(view.get("extensions"))
+        if any(code.split("/")[-1] in _BUSY for code in _codes(extension))
+    )
+
+
+def _codes(view: Json) -> list[str]:
+    """The codes in the `statuses` of an instance view, lower-cased."""
+    return [_text(status.get("code")).lower() for status in _objects(view.get("statuses"))]
 
 
 def _healthy(status: Json) -> bool | None:
@@ -236,8 +253,13 @@ def _object(value: object) -> Json:
     return value if isinstance(value, Mapping) else {}
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _objects(value: object) -> Sequence[Json]:
+    return [_object(item) for item in value] if isinstance(value, list) else []
+
+
+def _location(value: object) -> str:
+    """A region's name: Azure writes "westeurope" and "West Europe"."""
+    return _text(value).lower().replace(" ", "")
 
 
 def _text(value: object) -> str:
@@ -245,7 +267,7 @@ def _text(value: object) -> str:
 
 
 def _tags(value: object) -> dict[str, str]:
-    """Tags, names lower-cased. Raises BadInput: a tag may forbid, so what cannot be read is not read as none."""
+    """Tags, names lower-cased. Raises BadInput: a tag may forbid patching, so unreadable tags do not read as none."""
     if value is not None and not isinstance(value, Mapping):
         raise BadInput(f"tags are {quoted(value)}; they should be an object of names and values")
     return {str(name).lower(): str(text).strip() for name, text in _object(value).items()}

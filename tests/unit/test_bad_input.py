@@ -144,7 +144,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "cut off": ('{"v": 1, "job"', "a message is not JSON"),
     "two lines of nonsense": ("a\nb", "a message is not JSON: 'a?b'"),
     "a signed URL": (f"https://x/?sig={SECRET}", "a message is not JSON: 'https://x/'"),
-    "a connection string": (f"AccountName=a;AccountKey={SECRET}", "a message is not JSON: 'AccountName=a;AccountKey=…'"),
+    "a connection string": (f"AccountName=a;AccountKey={SECRET}", "is not JSON: 'AccountName=a;AccountKey=…'"),
     "brackets, thousands deep": ("[" * 60_000, "a message is not JSON"),
     "null": ("null", FORM),
     "a list": ("[]", FORM),
@@ -197,11 +197,11 @@ ARM: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a time that is none": (
         {"properties": {"timeCreated": "last week"}},
-        "'last week' is no time; it should read like 2026-11-25T08:00:00Z",
+        "'last week' is not a time; it should read like 2026-11-25T08:00:00Z",
     ),
-    "a time as number": ({"properties": {"timeCreated": 1764072000}}, "a int is no time"),
-    "a time before time": ({"properties": {"timeCreated": "0001-01-01T00:00:00+05:00"}}, "is no time"),
-    "the end of time": ({"properties": {"timeCreated": "9999-12-31T23:59:59.9999999Z"}}, "is no time"),
+    "a time as number": ({"properties": {"timeCreated": 1764072000}}, "a int is not a time"),
+    "a time before time": ({"properties": {"timeCreated": "0001-01-01T00:00:00+05:00"}}, "is not a time"),
+    "the end of time": ({"properties": {"timeCreated": "9999-12-31T23:59:59.9999999Z"}}, "is not a time"),
     "a wrong time in a summary": (
         {
             "properties": {
@@ -210,7 +210,7 @@ ARM: dict[str, tuple[dict[str, Any], str]] = {
                 }
             }
         },
-        "'soon' is no time",
+        "'soon' is not a time",
     ),
 }
 
@@ -262,8 +262,8 @@ GRAPH: dict[str, tuple[dict[str, Any], str]] = {
     "a state almost right": ({"support_state": "Supported "}, "support state 'Supported ' is not known"),
     "our own word for no state": ({"support_state": "absent"}, "support state 'absent' is not known"),
     "tags as a list": ({"tags": []}, "tags are a list; they should be an object of names and values"),
-    "a wrong time": ({"assessment_started": "2026-25-11"}, "'2026-25-11' is no time"),
-    "a time as an object": ({"created": {}}, "a dict is no time"),
+    "a wrong time": ({"assessment_started": "2026-25-11"}, "'2026-25-11' is not a time"),
+    "a time as an object": ({"created": {}}, "a dict is not a time"),
 }
 
 
