@@ -1,8 +1,9 @@
-"""Every trigger on one page: binding → step. The only importer of azure.functions, the only reader of the clock.
+"""Every trigger on one page: binding → step. The only importer of azure.functions; the only reader of clock and
+environment.
 
-A trigger reads what came, hands it to a step, and turns an error into one line without identities or addresses: the
-text of an exception and its stack reach Application Insights whole. Nothing here can fail the import: an app whose
-import fails looks alive and has no functions.
+A trigger parses its input, passes it to a step, and turns an error into one line without identities or addresses,
+because Application Insights records the text and the stack of an exception verbatim. Nothing here may fail the import:
+an app whose import fails looks healthy and has no functions.
 """
 
 import os
@@ -10,6 +11,7 @@ import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import azure.functions as func
@@ -31,10 +33,10 @@ STORAGE = "AzureWebJobsStorage"
 
 
 @app.event_grid_trigger(arg_name="event")
-async def on_machine_written(event) -> None:  # type: ignore[no-untyped-def]
+async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.CloudEvent: see _type_of()
     async with _step("on_machine_written") as services:
         try:
-            machine = event_grid.machine_in(_type_of(event), getattr(event, "subject", None), event.get_json())
+            machine = event_grid.machine_in(_type_of(event), event.subject, event.get_json())
         except BadInput as problem:
             journal.write("event.malformed", problem=problem)
             return
@@ -73,20 +75,23 @@ async def on_install_poisoned(message: func.QueueMessage) -> None:
 
 
 class StepFailed(Exception):
-    """A step could not be done now. The host delivers again: the event, the message, or the next tick."""
+    """A step failed. Event Grid or the queue delivers again, or the timer fires again."""
 
 
-_open: list[Services] = []  # the services of this process, once the settings could be read
+@cache
+def _services() -> Services:
+    """The services of this process. Raises SettingsError, which is not cached."""
+    return connect(read_settings(os.environ), lambda: datetime.now(UTC))
 
 
 @asynccontextmanager
 async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
     """Around every step: settings, services, and one clear line for each error."""
     try:
-        yield _doors()
+        yield _services()
     except SettingsError as error:
         for problem in error.problems:
-            journal.write("settings.refused", function=name, setting=problem.name, problem=problem)
+            journal.write("settings.refused", function=name, setting=problem.name, problem=str(problem))
         raise StepFailed(f"app settings are wrong: {error}") from None
     except NewerMessage as newer:  # completed: its claim expires, and a sweep dispatches the machine again
         journal.write("ledger.newer", function=name, problem=newer)
@@ -98,14 +103,8 @@ async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIte
         journal.write("message.malformed", function=name, problem=problem)
     except (CloudError, reconcile.SweepFailed) as error:
         raise _failed(name, str(error)) from None
-    except Exception as error:  # noqa: BLE001 - a defect: its text may hold anything, its place does not
+    except Exception as error:  # noqa: BLE001 - a defect: its text may hold secrets, its line number cannot
         raise _failed(name, f"{type(error).__name__} at {_place(error)}") from None
-
-
-def _doors() -> Services:
-    if not _open:
-        _open.append(connect(read_settings(os.environ), lambda: datetime.now(UTC)))
-    return _open[0]
 
 
 def _failed(name: str, text: str) -> StepFailed:
@@ -114,13 +113,18 @@ def _failed(name: str, text: str) -> StepFailed:
 
 
 def _place(error: Exception) -> str:
+    """The innermost line of this app in the traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
 
 
 def _type_of(event: object) -> object:
-    """An Event Grid event has event_type, a CloudEvent type: what was sent decides which one comes."""
+    """The type of an EventGridEvent or a CloudEvent.
+
+    The configured event schema decides which one the worker passes. The trigger's annotation can name only one class,
+    and an older azure.functions has no CloudEvent, so neither class is tested for here.
+    """
     return getattr(event, "event_type", None) or getattr(event, "type", None)
 
 

@@ -1,7 +1,7 @@
-"""Which machine an event is about: Event Grid schema and CloudEvents 1.0 alike, by type, subject and data.
+"""Finds the machine that an event is about, from its type, subject and data.
 
-The event types are constants of ours, held by a test against azure-eventgrid's SystemEventNames: importing that package
-on this path would cost more than it gives.
+These have the same values in the Event Grid schema and in CloudEvents 1.0. The event types are our own constants, and a
+test compares them with azure-eventgrid's SystemEventNames: importing that package would slow every cold start.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ RESOURCE_WRITE_SUCCESS = "Microsoft.Resources.ResourceWriteSuccess"
 RESOURCE_ACTION_SUCCESS = "Microsoft.Resources.ResourceActionSuccess"
 
 
-# Every PUT, PATCH, POST and DELETE of a subscription makes such an event; these two can make a machine need something.
+# Every PUT, PATCH, POST and DELETE in a subscription causes an event; after these two a machine may need something.
 OPERATIONS = {
     RESOURCE_WRITE_SUCCESS: "microsoft.compute/virtualmachines/write",
     RESOURCE_ACTION_SUCCESS: "microsoft.compute/virtualmachines/start/action",
@@ -23,9 +23,9 @@ OPERATIONS = {
 
 
 def machine_in(event_type: object, subject: object, data: object) -> MachineId | None:
-    """The machine that was written or started; None for an event about anything else. Raises BadInput."""
+    """The machine that was written or started; None when the event is about something else. Raises BadInput."""
     if not isinstance(event_type, str) or not event_type:
-        raise BadInput(f"an event's type is {quoted(event_type)}; it should be {RESOURCE_WRITE_SUCCESS} or the like")
+        raise BadInput(f"an event's type is {quoted(event_type)}; it should be {RESOURCE_WRITE_SUCCESS} or similar")
     if event_type not in OPERATIONS:
         return None
     if not isinstance(data, Mapping):

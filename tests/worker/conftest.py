@@ -30,12 +30,12 @@ def app() -> Iterator[App]:
 
 @pytest.fixture(autouse=True)
 def fresh_doors(app: App) -> Iterator[None]:
-    """Doors live as long as the process; each test opens its own."""
+    """Services live as long as the process; each test connects its own."""
     yield
-    opened = sys.modules["function_app"]._open
-    for services in opened:
-        app.run(services.queue._session.close())
-    opened.clear()
+    services = sys.modules["function_app"]._services
+    if services.cache_info().currsize:
+        app.run(services().queue._session.close())
+    services.cache_clear()
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Mapping[str, str]
 
 
 @pytest.fixture
-def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
+def ledger(app: App, settings: Callable[..., Mapping[str, str]], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The app with its ledger in memory and a token in hand, so that the first call to leave is one to Azure."""
     from functions.cloud.arm import ResourceManager
     from functions.cloud.ledger import Ledger
@@ -67,7 +67,7 @@ def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     class Impatient(Session):
         """The storage SDK waits 15 s and more between two attempts; nothing here is about its waits."""
 
-        def storage_options(self) -> dict[str, Any]:
+        def storage_options(self) -> Any:
             return super().storage_options() | {"retry_total": 0}
 
     def clock() -> datetime:
@@ -77,8 +77,9 @@ def ledger(settings: Callable[..., Mapping[str, str]]) -> Any:
     access = Impatient(values, clock, credential=StaticCredential())
     ledger = Ledger(MemoryTable())
     services = Services(values, ResourceManager(access), ResourceGraph(access), ledger, StorageQueues(access), clock)
-    sys.modules["function_app"]._open.append(services)
-    return ledger
+    monkeypatch.setattr(sys.modules["function_app"], "_services", lambda: services)
+    yield ledger
+    app.run(access.close())
 
 
 def right_settings() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The Resource Graph queries: files beside this one, valid KQL once their placeholders are filled.
 
-A placeholder `{name}` stands where a literal stands, and only parsed values fill it: a bool, a datetime, or ids
-that MachineId or the like have already taken apart. A line `// include FILE` is replaced by that file, so that the
-columns of a machine are written once. What Resource Graph allows in a query: tests/unit/test_queries.py.
+A placeholder `{name}` stands for a literal. Only parsed values fill it: a bool, a datetime, or ids and names that were
+validated before. A line `// include FILE` is replaced by that file, so that the columns of a machine are written once.
+tests/unit/test_queries.py holds the queries to what Resource Graph allows.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r"^// include (\w+\.kql)$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# What an ARM id may hold. No quote, no backslash: nothing that could end a KQL string literal.
+# The characters of ARM ids. No quote and no backslash: neither may end or escape a KQL string literal.
 _SAFE_TEXT = re.compile(r"[\w./()@ -]+")
 
 Value = bool | datetime | Iterable[str]
@@ -33,12 +33,12 @@ def template(name: str) -> str:
 
 
 def placeholders(name: str) -> set[str]:
-    """The names that fill() must be given for this query."""
+    """The names of the values that fill() needs for this query."""
     return set(_PLACEHOLDER.findall(template(name)))
 
 
 def fill(name: str, **values: Value) -> str:
-    """The query ready to send. Raises KeyError on a missing value, ValueError on text that is no id."""
+    """The query ready to send. Raises KeyError for a missing value, ValueError for text with other characters."""
     return _PLACEHOLDER.sub(lambda match: _literal(values[match[1]]), template(name))
 
 
