@@ -1,108 +1,98 @@
-# `make demo` and `make test` need only Python 3.11 or newer: each sets up its tools once.
-# To use another Python than python3:  make test PYTHON=/path/to/python3.12
-# scripts/setup defines the set-up steps. A stamp file records a finished step. A changed list makes the step run again.
+# `make demo` and `make test` need Python 3.11 or newer and nothing else: each sets up what it uses, once.
+# Another Python than python3:  make test PYTHON=/path/to/python3.12
+# scripts/setup has the steps. A stamp file records that one is done; a lock file that changes repeats it.
 
 PYTHON ?= python3
+# The Python that is deployed: pyenv's, or on the PATH. Bytecode is read by that version only.
+PYTHON313 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13)
 PYTEST_WORKERS ?= 2
 SEEDS ?= 1000
+EXAMPLES ?= 1000
+ROUNDS ?= 50
+UPGRADE ?=
 
 VENV := .venv
-RUNTIME_VENV := .venv-runtime
-CHECKOV_VENV := .venv-checkov
 BIN := $(VENV)/bin
-PACKAGES := $(VENV)/.packages
-NODE_PACKAGES := simulator/node/node_modules/.packages
-CHECKOV := $(CHECKOV_VENV)/.packages
+STAMP := .packages
+NODE_PACKAGES := simulator/node/node_modules/$(STAMP)
 SETUP := PYTHON="$(PYTHON)" sh scripts/setup
+# One file of tests stays in one process, so that its Azurite and its hosts are its own.
+PYTEST := -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-# Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
+# Node for Azurite and the Kusto language service: scripts/setup links it here, wherever it came from.
 export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint format setup unit runtime soak mutants drain fuzz package clean
+.PHONY: help demo test setup lint format unit worker soak mutants drain fuzz crash package lock clean
 
-help:
-	@echo "make demo    run Image Patcher on a simulated Azure, on this machine"
-	@echo "make test    run every check: style, types, all tests"
-	@echo "make lint    check style and types only;  make format  corrects the style"
-	@echo "make soak    simulate faults over SEEDS=1000 seeds, on all cores;  make mutants  removes guards one by one"
-	@echo "make drain   simulate 5,000 machines under one quota (minutes)"
-	@echo "make fuzz    test malformed answers and input: EXAMPLES=1000 of each kind"
-	@echo "make crash   kill hosts that run on a real Azurite: ROUNDS=50 (minutes)"
-	@echo "make package build the deployed zip, its checksum and SBOM in dist (Python 3.13)"
-	@echo "make setup   install what demo and test need;  make clean  removes it"
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
+		printf 'make %-10s%s\n' "$$target" "$$text"; done
 
-demo: setup
+demo: setup ## Image Patcher at work on a simulated Azure, on this machine
 	@$(BIN)/python -m simulator.demo
 
-test: lint unit runtime
+test: lint unit worker ## every check: style, types, all tests
 
-setup: $(PACKAGES) $(NODE_PACKAGES)
+setup: $(VENV)/$(STAMP) $(NODE_PACKAGES) ## only what demo and test need
 
-# The scanner of the deployments has a hundred packages of its own. Neither the demo nor the other tests need them.
-checkov: $(CHECKOV)
-
-lint: $(PACKAGES)
+lint: $(VENV)/$(STAMP) ## style and types
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet . || { echo "error: these files need 'make format':"; \
 		$(BIN)/ruff format --check . | grep '^Would'; exit 1; } >&2
 	@$(BIN)/mypy
 
-format: $(PACKAGES)
+format: $(VENV)/$(STAMP) ## corrects the style
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
 
-# Each test file stays in one process, so that it has its own Azurite and hosts.
-unit: setup checkov
-	@$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
+unit: setup .venv-scan/$(STAMP) ## every tier of the tests but worker
+	@$(BIN)/python $(PYTEST)
 
-# Deterministic simulation under seeded faults, on all cores: make soak SEEDS=10000 (docs/reliability.md).
-soak: setup
+worker: ## the tier that runs Microsoft's worker, where there is a Python 3.13: PYTHON313=/path/to/python
+	@if $(PYTHON313) -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then \
+		$(MAKE) --no-print-directory .venv-worker/$(STAMP) PYTHON="$(PYTHON313)" && \
+		.venv-worker/bin/python -m pytest -q tests/worker; \
+	else echo "tests/worker: not run, as '$(PYTHON313)' is no Python 3.13 or newer (PYTHON313=/path/to/python3.13)"; fi
+
+soak: setup ## SEEDS=1000 seeded histories of faults, on all cores
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-# Removes guards one by one: a seed must notice each.
-mutants: setup
+mutants: setup ## takes guards away one by one: a seed must notice each
 	@$(BIN)/python -m tests.simulation.mutants
 
-# Installs 5,000 machines under one quota in simulated time. Takes minutes, so it is not part of the tests.
-drain: setup
+drain: setup ## 5,000 machines through one quota, in simulated time (minutes)
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario
 
-# Malformed answers and input: EXAMPLES of each kind, other ones than in the tests.
-EXAMPLES ?= 1000
-fuzz: setup
+fuzz: setup ## malformed answers and input: EXAMPLES=1000 of each kind, others than in the tests
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests/fuzz
 
-# Kills host processes at random moments while a fleet is created and patched. The tests include a short run.
-ROUNDS ?= 50
-crash: setup
+crash: setup ## hosts killed over a real Azurite: ROUNDS=50 (minutes)
 	@$(BIN)/python -m tests.crash --rounds $(ROUNDS)
 
-# Microsoft's own worker code, which needs Python 3.13. Without it one line says so.
-runtime:
-	@$(SETUP) runtime $(RUNTIME_VENV)
-	@if [ -x $(RUNTIME_VENV)/bin/python ]; then $(RUNTIME_VENV)/bin/python -m pytest -q tests/worker; fi
+package: ## the zip that is deployed, its checksum and SBOM, into dist (Python 3.13)
+	@$(PYTHON313) scripts/package.py
 
-# Only the deployed Python version reads its bytecode, so it builds: PYTHON313, pyenv's, or the one on the PATH.
-package:
-	@$(firstword $(PYTHON313) $(wildcard $(HOME)/.pyenv/versions/3.13*/bin/python) python3.13) scripts/package.py
+lock: .venv-tools/$(STAMP) ## the lock files from pyproject.toml; UPGRADE=1 renews indirect dependencies too
+	@sh scripts/lock .venv-tools $(if $(UPGRADE),--upgrade)
 
-clean:
-	rm -rf dist $(VENV) $(RUNTIME_VENV) $(CHECKOV_VENV) simulator/node/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## takes away everything that was set up or built
+	rm -rf dist .venv .venv-worker .venv-scan .venv-tools simulator/node/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(PACKAGES): requirements.txt requirements-dev.txt scripts/setup
-	@$(SETUP) packages $(VENV)
+$(VENV)/$(STAMP): locks/dev.txt locks/node.txt scripts/setup
+	@$(SETUP) venv $(VENV) $<
 	@touch $@
 
-$(BIN)/node: | $(PACKAGES)
+.venv-%/$(STAMP): locks/%.txt scripts/setup
+	@$(SETUP) venv .venv-$* $<
+	@touch $@
+
+$(BIN)/node: | $(VENV)/$(STAMP)
 	@$(SETUP) node $(VENV)
 
 $(NODE_PACKAGES): simulator/node/package.json simulator/node/package-lock.json simulator/node/.npmrc | $(BIN)/node
 	@$(SETUP) node-packages $(VENV)
-	@touch $@
-
-$(CHECKOV): tests/infra/requirements.txt scripts/setup
-	@$(SETUP) checkov $(CHECKOV_VENV)
 	@touch $@

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
-CHECKOV = CHECKOUT / ".venv-checkov" / "bin" / "checkov"
+CHECKOV = CHECKOUT / ".venv-scan" / "bin" / "checkov"
 SNAPSHOTS = CHECKOUT / "infra" / "snapshots"
 MISTAKES = "mistakes"  # the default deployment with some in it
 ACCOUNT, SITE, SETTINGS = "Microsoft.Storage/storageAccounts", "Microsoft.Web/sites", "Microsoft.Web/sites/config"
@@ -58,7 +58,7 @@ class Finding:
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
     if not CHECKOV.exists():
-        pytest.skip("checkov is not here: `make checkov` sets it up")
+        pytest.skip("checkov is not here: `make unit` sets it up")
     folder = tmp_path_factory.mktemp("checkov")
     for name, resources in templates():
         schema = "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#"

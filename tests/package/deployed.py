@@ -12,15 +12,15 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib.metadata import distributions, requires
+from importlib.metadata import distributions
 from pathlib import Path
 
-from packaging.requirements import Requirement
+import lock_files
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
 # Never worth a walk; that each is ignored is tested by name.
-UNWALKED = (".git", ".venv", ".venv-runtime", "simulator/node/node_modules")
+UNWALKED = (".git", ".venv", ".venv-worker", "simulator/node/node_modules")
 
 Rule = Callable[[str], bool]  # whether a path (with /, from the root) is ignored
 
@@ -99,7 +99,7 @@ def run(folder: Path, code: str, *options: str) -> subprocess.CompletedProcess[s
 @cache
 def modules_outside(requirements: Path) -> frozenset[str]:
     """The outermost modules of this venv that no distribution of requirements.txt brings: `lark`, or `azure.x`."""
-    inside = distributions_of(requirements)
+    inside = lock_files.versions(requirements)
     ours, others = set[str](), set[str]()
     for distribution in distributions():
         known = ours if canonicalize_name(distribution.name) in inside else others
@@ -109,20 +109,3 @@ def modules_outside(requirements: Path) -> frozenset[str]:
                 known |= {".".join(folders[:depth]) for depth in range(1, len(folders) + 1)}
                 known.add(".".join((*folders, file.name.partition(".")[0])))
     return frozenset(module for module in others - ours if module.rpartition(".")[0] in ours | {""})
-
-
-def distributions_of(requirements: Path) -> set[str]:
-    """The names of everything that installing the list brings, by what the installed packages themselves require."""
-    lines = [line.partition("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines()]
-    todo = [(line, "") for line in lines if line]
-    found: set[tuple[str, str]] = set()  # (name, extra)
-    while todo:
-        text, for_extra = todo.pop()
-        wanted = Requirement(text)
-        if wanted.marker and not wanted.marker.evaluate({"extra": for_extra}):
-            continue
-        name = canonicalize_name(wanted.name)
-        new = {(name, extra) for extra in ("", *wanted.extras)} - found
-        found |= new
-        todo += [(needed, extra) for _, extra in new for needed in requires(name) or []]
-    return {name for name, _ in found}

@@ -13,9 +13,9 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
 
+import lock_files
 import pytest
-from deployed import REPOSITORY, core_tools_rule, deployed_files, distributions_of, run
-from packaging.requirements import Requirement
+from deployed import REPOSITORY, core_tools_rule, deployed_files, run
 
 
 def load() -> ModuleType:
@@ -191,28 +191,15 @@ def test_another_python_than_the_deployed_one_builds_nothing(
 # -- the bill of materials
 
 
-def pinned() -> dict[str, str]:
-    """requirements.txt, as far as it holds for the Python of these tests."""
-    lines = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    wanted = [Requirement(text) for line in lines if (text := line.partition("#")[0].strip())]
-    return {
-        requirement.name: str(requirement.specifier).removeprefix("==")
-        for requirement in wanted
-        if not requirement.marker or requirement.marker.evaluate()
-    }
-
-
 def test_the_bill_lists_what_requirements_txt_brings() -> None:
-    everything = distributions_of(REPOSITORY / "requirements.txt")
-    document = package.bill("1.2.0", "ab" * 32, [distribution(name) for name in everything])
-    found = {component["name"]: component["version"] for component in document["components"]}
-    assert pinned().items() <= found.items()
-    assert set(found) == everything  # what they pull in, too
-    assert found["azure-core"] == distribution("azure-core").version
+    locked = lock_files.versions(REPOSITORY / "requirements.txt")
+    installed = list(map(distribution, locked))
+    document = package.bill("1.2.0", "ab" * 32, installed)
+    assert {component["name"]: component["version"] for component in document["components"]} == locked
     assert document["metadata"]["component"]["version"] == "1.2.0"
     for component in document["components"]:
         assert component["purl"] == f"pkg:pypi/{component['name']}@{component['version']}" == component["bom-ref"]
-    assert json.dumps(document) == json.dumps(package.bill("1.2.0", "ab" * 32, list(map(distribution, everything))))
+    assert json.dumps(document) == json.dumps(package.bill("1.2.0", "ab" * 32, installed))
 
 
 def wheel(folder: Path, name: str, version: str, licence: str) -> Path:
@@ -229,25 +216,51 @@ def wheel(folder: Path, name: str, version: str, licence: str) -> Path:
     return path
 
 
-def test_the_whole_release_from_the_command_line(tmp_path: Path) -> None:
-    """In a checkout with one requirement, a wheel on this disk: pip really installs it, without any index."""
-    checkout = tmp_path / "checkout"
-    (checkout / "scripts").mkdir(parents=True)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with one requirement: a wheel on this disk, which pip really installs."""
+    folder = tmp_path / "checkout"
+    (folder / "scripts").mkdir(parents=True)
     source = (REPOSITORY / "scripts" / "package.py").read_text(encoding="utf-8")
     source = re.sub(r"DEPLOYED_PYTHON = \(3, \d+\)", f"DEPLOYED_PYTHON = {tuple(sys.version_info[:2])}", source)
-    (checkout / "scripts" / "package.py").write_text(source, encoding="utf-8")
-    (checkout / ".funcignore").write_text("scripts\npyproject.toml\n.*\ndist\n")
-    (checkout / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
-    (checkout / "function_app.py").write_text("app = 1\n")
-    (checkout / "requirements.txt").write_text(f"{wheel(tmp_path, 'Some_Thing', '7.1', 'MIT')}\n")
-    ended = subprocess.run(
+    (folder / "scripts" / "package.py").write_text(source, encoding="utf-8")
+    (folder / ".funcignore").write_text("scripts\npyproject.toml\n.*\ndist\n")
+    (folder / "pyproject.toml").write_text('[project]\nversion = "1.2.0"\n')
+    (folder / "function_app.py").write_text("app = 1\n")
+    digest = hashlib.sha256(wheel(tmp_path, "Some_Thing", "7.1", "MIT").read_bytes()).hexdigest()
+    (folder / "requirements.txt").write_text(f"some-thing==7.1 \\\n    --hash=sha256:{digest}\n")
+    return folder
+
+
+def release(checkout: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the script without any index; pip finds the wheel beside the checkout."""
+    return subprocess.run(
         [sys.executable, "scripts/package.py"],
         cwd=checkout,
-        env={**os.environ, "PIP_NO_INDEX": "1"},
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(checkout.parent)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("requirement", "refusal"),
+    [
+        pytest.param(f"some-thing==7.1 --hash=sha256:{'0' * 64}", "HASHES", id="another file than the locked one"),
+        pytest.param("some-thing==7.1", "--hash", id="a package without a hash"),
+    ],
+)
+def test_what_the_lock_file_does_not_know_is_not_released(checkout: Path, requirement: str, refusal: str) -> None:
+    (checkout / "requirements.txt").write_text(f"{requirement}\n")
+    ended = release(checkout)
+    assert ended.returncode == 1
+    assert refusal in ended.stderr
+    assert not list((checkout / "dist").glob("*.cdx.json"))
+
+
+def test_the_whole_release_from_the_command_line(checkout: Path) -> None:
+    ended = release(checkout)
     assert ended.returncode == 0, ended.stderr
     names = ["image-patcher-1.2.0.cdx.json", "image-patcher-1.2.0.zip", "image-patcher-1.2.0.zip.sha256"]
     assert sorted(path.name for path in (checkout / "dist").iterdir()) == names
