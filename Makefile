@@ -24,7 +24,7 @@ export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format unit worker soak mutants drain fuzz crash package lock clean
+.PHONY: help demo test setup lint format unit worker coverage soak mutants drain fuzz crash package lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -56,6 +56,14 @@ worker: ## the tier that runs Microsoft's worker, where there is a Python 3.13: 
 		.venv-worker/bin/python -m pytest -q tests/worker; \
 	else echo "tests/worker: not run, as '$(PYTHON313)' is no Python 3.13 or newer (PYTHON313=/path/to/python3.13)"; fi
 
+coverage: setup ## how much of each room of functions/ the tests run: lines and branches
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST) tests/unit tests/contract tests/scenario tests/fuzz
+	@$(BIN)/coverage combine --quiet
+	@for room in functions/[a-z]*/ functions/[a-z]*.py function_app.py; do \
+		part=$$($(BIN)/coverage report --format=total --include="$$room*,$$room*/*") && \
+		printf '%-24s%4s %%\n' "$$room" "$$part"; done
+
 soak: setup ## SEEDS=1000 seeded histories of faults, on all cores
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
@@ -79,7 +87,7 @@ lock: .venv-tools/$(STAMP) ## the lock files from pyproject.toml; UPGRADE=1 rene
 
 clean: ## takes away everything that was set up or built
 	rm -rf dist .venv .venv-worker .venv-scan .venv-tools simulator/node/node_modules
-	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/$(STAMP): locks/dev.txt locks/node.txt scripts/setup
