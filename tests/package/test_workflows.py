@@ -1,4 +1,4 @@
-"""The GitHub workflows: few rights, pinned actions, no secrets, and every name they use exists in this repository."""
+"""The GitHub workflows and Dependabot: few rights, pinned actions, no secrets, and every name they use exists in this repository."""
 
 import re
 from collections.abc import Iterator
@@ -116,6 +116,7 @@ def text(path: str) -> str:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", text("Makefile"), re.MULTILINE))
+    assert targets == set(re.findall(r"^\.PHONY: (.+)$", text("Makefile"), re.MULTILINE)[0].split())
     used = {target for script in scripts() for target in re.findall(r"^make (?:-\S+ )*(\w+)", script, re.MULTILINE)}
     assert {"test", "package"} <= used <= targets
 
@@ -151,6 +152,13 @@ def test_every_output_of_the_template_that_a_step_reads_exists() -> None:
     made_by_the_step = {"package"}
     read = set(re.findall(r"steps\.resources\.outputs\.(\w+)", text_of("deploy")))
     assert read - made_by_the_step <= declared
+
+
+def test_dependabot_watches_what_is_pinned_and_waits_a_week() -> None:
+    updates = yaml.safe_load(text(".github/dependabot.yml"))["updates"]
+    watched = {(each["package-ecosystem"], each["directory"]) for each in updates}
+    assert watched == {("github-actions", "/"), ("pip", "/"), ("npm", "/simulator/node")}
+    assert [each["cooldown"] for each in updates] == [{"default-days": 7}] * len(updates)
 
 
 def test_nothing_names_a_package_registry() -> None:
