@@ -19,7 +19,7 @@ SETUP := PYTHON="$(PYTHON)" sh scripts/setup
 # One file of tests stays in one process, so that its Azurite and its hosts are its own.
 PYTEST := -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile
 
-# Node for Azurite and the Kusto language service: scripts/setup links it here, wherever it came from.
+# Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
 export NODE := $(CURDIR)/$(BIN)/node
 
 .DEFAULT_GOAL := help

@@ -1,12 +1,13 @@
 """Builds what a release is: the zip that is deployed, its SHA-256, and an SBOM of what requirements.txt lists.
 
-The zip holds exactly what .funcignore leaves, and bytecode beside each module, so that a cold start compiles nothing.
-Bytecode is read by one minor version of Python only, so this runs on the one that is deployed, and refuses others. It
-is marked `unchecked-hash` (PEP 552): no time and no source is looked at when it is loaded, and unpacking, which changes
-times, cannot make it stale. Code and bytecode therefore only ever travel together.
+The zip holds exactly the files that .funcignore does not exclude, plus bytecode beside each module, so that a cold
+start compiles nothing. Only one minor version of Python reads its bytecode, so this script runs on the deployed version
+and refuses others. The bytecode is marked `unchecked-hash` (PEP 552): Python checks neither time nor source when it
+loads the bytecode, and unpacking, which changes times, cannot make it stale. So code and bytecode are always shipped
+together.
 
-The same commit gives the same bytes: times, modes and order are fixed, hashes unseeded, and nothing is compressed,
-since zlib's output differs from version to version and the whole is under a megabyte.
+The same commit produces the same bytes: times, modes and order are fixed, hashes are unseeded, and nothing is
+compressed, because zlib's output differs between versions and the whole zip is under a megabyte.
 
 The SBOM (CycloneDX 1.6, JSON) is read from what pip installs for this Python: exactly the locked versions, each checked
 against its hashes. It is written here, because a generator would bring some twenty packages into the one place that
@@ -31,18 +32,18 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 DEPLOYED_PYTHON = (3, 13)  # the runtime version of the function app in infra/; a test holds the two together
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can hold
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 
 
 class Refused(Exception):
     """Nothing is built; the text says what to correct."""
 
 
-# -- what goes in
+# -- contents
 
 
 def deployed_files(root: Path) -> Iterator[Path]:
-    """The files that .funcignore leaves. It holds plain names only, which ignore at every depth."""
+    """The files that .funcignore does not exclude. It has plain names only, which exclude at every depth."""
     lines = (line.strip() for line in (root / ".funcignore").read_text(encoding="utf-8").splitlines())
     names = [line.removeprefix("**/") for line in lines if line and not line.startswith("#")]
 
@@ -64,7 +65,7 @@ def stage(root: Path, folder: Path) -> None:
         target = folder / path.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    # -s: the bytecode names no path of this machine. A process of its own, as only that can have hashes without a seed.
+    # -s: the bytecode names no path of this machine. Only a separate process can have unseeded hashes.
     compiling = [sys.executable, "-m", "compileall", "-q", "-f", "-j", "1", "-s", str(folder)]
     subprocess.run(
         [*compiling, "--invalidation-mode", "unchecked-hash", str(folder)],
@@ -82,11 +83,11 @@ def write_zip(folder: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
-# -- the bill of materials
+# -- the SBOM
 
 
 def bill(version: str, digest: str, installed: list[Distribution]) -> dict[str, Any]:
-    """A CycloneDX document. It has neither time nor serial number, which the format leaves optional."""
+    """A CycloneDX document, without time and serial number, which are optional in the format."""
     return {
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -113,7 +114,7 @@ def _component(distribution: Distribution) -> dict[str, Any]:
 
 
 def _licences(distribution: Distribution) -> list[dict[str, Any]]:
-    """As the package says it: an SPDX expression, or an older field with a name instead of a whole text."""
+    """The licence that the package declares: an SPDX expression, or an older field if it holds a name, not a text."""
     metadata = distribution.metadata
     if expressions := metadata.get_all("License-Expression", []):
         return [{"expression": expressions[0]}]
@@ -131,11 +132,11 @@ def install(requirements: Path, folder: Path) -> list[Distribution]:
     return list(distributions(path=[str(folder)]))
 
 
-# -- together
+# -- the release
 
 
 def version_of(root: Path) -> str:
-    """pyproject.toml is the one place of the version."""
+    """pyproject.toml is the only place that states the version."""
     return str(tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"])
 
 
@@ -151,7 +152,7 @@ def check_release(root: Path, tag: str) -> None:
 
 
 def build_zip(root: Path, out: Path) -> tuple[Path, str]:
-    """The zip and its .sha256, and the digest."""
+    """Builds the zip and its .sha256 file. Returns the path and the digest of the zip."""
     out.mkdir(parents=True, exist_ok=True)
     target = out / f"image-patcher-{version_of(root)}.zip"
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +164,7 @@ def build_zip(root: Path, out: Path) -> tuple[Path, str]:
 
 
 def build(root: Path, out: Path) -> list[Path]:
-    """Everything of a release."""
+    """Builds all files of a release."""
     target, digest = build_zip(root, out)
     with tempfile.TemporaryDirectory() as folder:
         installed = install(root / "requirements.txt", Path(folder))
@@ -174,14 +175,14 @@ def build(root: Path, out: Path) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Builds the zip that is deployed, its SHA-256 and its SBOM.")
+    parser = argparse.ArgumentParser(description="Builds the deployed zip, its SHA-256 and its SBOM.")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "dist")
-    parser.add_argument("--release", metavar="TAG", help="refuse unless this tag and the changelog fit the version")
+    parser.add_argument("--release", metavar="TAG", help="refuse unless this tag and the changelog match the version")
     options = parser.parse_args(arguments)
     try:
         if sys.version_info[:2] != DEPLOYED_PYTHON:
             wanted, found = (".".join(map(str, pair)) for pair in (DEPLOYED_PYTHON, sys.version_info[:2]))
-            raise Refused(f"the app runs on Python {wanted}, and bytecode of {found} would never be read there")
+            raise Refused(f"the app runs on Python {wanted}; bytecode of {found} would never be read there")
         if options.release:
             check_release(REPOSITORY, options.release)
         for path in build(REPOSITORY, options.out):

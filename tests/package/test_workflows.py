@@ -1,4 +1,4 @@
-"""The GitHub workflows and Dependabot: few rights, pinned actions, no secrets, and every name they use exists in this repository."""
+"""The GitHub workflows and Dependabot: few rights, pinned actions, no secrets, and every name exists here."""
 
 import re
 from collections.abc import Iterator
