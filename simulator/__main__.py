@@ -59,7 +59,7 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
 
 
 def introduction(stage: Embedded) -> str:
-    endpoint = stage.identity.endpoint
+    endpoint = stage.endpoint
     body = Path(stage.tls.ca_path).with_name("machine.json")
     body.write_text(json.dumps(shapes.machine(), indent=1), encoding="utf-8")
     group, machine = shapes.machine_id("web-01").split("/providers/")[0], shapes.machine_id("web-01")

@@ -77,7 +77,8 @@ class Embedded:
         )
         self.azure.graph.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
         self.event_grid = EventGrid(self.azure, speed, self.tls.client_context(), seed=seed)
-        self.identity = server.Identity()
+        self.identity = identity.ManagedIdentity()
+        self.endpoint = ""  # of Resource Manager, once it is served
         self.account: StorageAccount
         self.azurite: Azurite
         self.deployed: Deployed
@@ -115,7 +116,8 @@ class Embedded:
         if self.snapshots is not None:
             await self._deploy(self.snapshots)
         self._identity_settings = await enter(identity.serve(self.identity))
-        self.identity.endpoint = await enter(server.serve(self.azure, self.tls, port=self._port))
+        self.endpoint = await enter(server.serve(self.azure, self.tls, port=self._port))
+        self.identity.arm_endpoint = self.endpoint
         connector = aiohttp.TCPConnector(limit=32, ssl=self.tls.client_context())
         self._http = await enter(aiohttp.ClientSession(connector=connector))
         await enter(self.event_grid)
@@ -125,14 +127,14 @@ class Embedded:
         self.azurite = self._given_azurite if self._given_azurite else await enter(Azurite(self.tls))
         self.account = self.azurite.fresh_account()
         self.deployed = await enter(deploy(snapshots, self.account, self.tls))
-        self.azure.grants = [Grant(client_id=identity.SOMEBODY), *self.deployed.grants]
+        self.azure.grants = [Grant(client_id=identity.OPERATOR), *self.deployed.grants]
         self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
 
     # -- what a deployment gives
 
     def platform_settings(self) -> dict[str, str]:
         """What is added to the settings of the deployment (deployment.PLATFORM says why)."""
-        return {**self._identity_settings, **self.tls.settings(), "ARM_ENDPOINT": self.identity.endpoint}
+        return {**self._identity_settings, **self.tls.settings(), "ARM_ENDPOINT": self.endpoint}
 
     def settings(self, **changes: str) -> dict[str, str]:
         """The app settings. What neither the deployment sets nor a change is the app's own default."""
@@ -167,8 +169,8 @@ class Embedded:
         """Somebody with every right calls Resource Manager. Nothing is raised for a refusal."""
         names = path.lower().split("/")
         version = next((each for name, each in _API_VERSION.items() if name in names[-3:]), "2024-11-01")
-        headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=identity.SOMEBODY)}"}
-        url, query = f"{self.identity.endpoint}{path}", {"api-version": version}
+        headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=identity.OPERATOR)}"}
+        url, query = f"{self.endpoint}{path}", {"api-version": version}
         async with self._http.request(method, url, params=query, json=body, headers=headers) as answer:
             text = await answer.text()
             return ArmAnswer(answer.status, json.loads(text) if text else None, answer.headers)

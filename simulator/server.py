@@ -6,9 +6,9 @@ what happened. It asks for no token itself and is meant for the loopback interfa
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from aiohttp import web
@@ -35,19 +35,6 @@ async def serve(azure: Azure, tls: Tls, *, port: int = 0) -> AsyncIterator[str]:
         yield f"https://localhost:{bound}"
     finally:
         await runner.cleanup()
-
-
-@dataclass
-class Identity(identity.ManagedIdentity):
-    """The app's identity where Resource Manager has another address: as in a sovereign cloud, that is its resource."""
-
-    endpoint: str = ""
-
-    def answer(self, query: Mapping[str, str], headers: Mapping[str, str]) -> identity.Answer:
-        asked = query.get("resource", "").rstrip("/")
-        if self.endpoint and asked == self.endpoint:
-            query = {**query, "resource": identity.ARM}
-        return super().answer(query, headers)
 
 
 def _handler(azure: Azure) -> Any:
@@ -99,7 +86,7 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
 
     async def token(_: web.Request) -> web.Response:
         """Of somebody with every right, as `az account get-access-token` would give one."""
-        return web.Response(text=identity.mint(identity.ARM, client_id=identity.SOMEBODY))
+        return web.Response(text=identity.mint(identity.ARM, client_id=identity.OPERATOR))
 
     async def events(_: web.Request) -> web.Response:
         return web.json_response(azure.events)

@@ -77,7 +77,7 @@ async def _machines_break(stage: Stage) -> None:
 
 async def _a_message_is_nonsense(embedded: Embedded, host: FunctionsHost) -> None:
     """No text at all: the host cannot hand it over, five times, and nothing can read it in the poison queue either."""
-    somebody = identity.StaticCredential(client_id=identity.SOMEBODY)
+    somebody = identity.StaticCredential(client_id=identity.OPERATOR)
     async with QueueClient(embedded.account.queue_url, "install-requests", credential=somebody) as queue:
         await queue.send_message(base64.b64encode(b"\xff\xfe").decode())
     await host.until(lambda: bool(_told(host, "poison.found")), seconds=30)

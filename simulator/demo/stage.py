@@ -119,7 +119,7 @@ async def looking_in(settings: Mapping[str, str]) -> AsyncIterator[Services]:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
+    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.OPERATOR))
     yield Services(
         read, ResourceManager(access), ResourceGraph(access), Ledger(StorageTable(access)), StorageQueues(access), clock
     )

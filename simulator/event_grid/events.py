@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, Request, ticks_z
 from simulator.world import Operation, World
 
@@ -23,7 +24,6 @@ _ACTIONS = {
     "delete": "delete",
 }
 _TYPES = {"write": "Write", "action": "Action", "delete": "Delete"}
-TENANT = "00000000-0000-0000-0000-00000000a11e"
 _CALLER = "0b0b0b0b-0000-4000-8000-00000000ca11"
 
 
@@ -70,7 +70,7 @@ def event(world: World, what: Happening) -> Json:
         "operationName": what.operation_name,
         "status": "Succeeded" if what.succeeded else "Failed",
         "subscriptionId": subscription,
-        "tenantId": TENANT,
+        "tenantId": TENANT_ID,
     }
     if what.request is not None:
         data["httpRequest"] = {
@@ -96,7 +96,7 @@ def _claims(at: datetime) -> Json:
     schemas = "http://schemas.microsoft.com/identity/claims"
     return {
         "aud": "https://management.core.windows.net/",
-        "iss": f"https://sts.windows.net/{TENANT}/",
+        "iss": f"https://sts.windows.net/{TENANT_ID}/",
         "iat": str(int(at.timestamp()) - 60),
         "nbf": str(int(at.timestamp()) - 60),
         "exp": str(int(at.timestamp()) + 3600),
@@ -105,7 +105,7 @@ def _claims(at: datetime) -> Json:
         "ipaddr": "203.0.113.5",
         "name": "Pat Example",
         f"{schemas}/objectidentifier": _CALLER,
-        f"{schemas}/tenantid": TENANT,
+        f"{schemas}/tenantid": TENANT_ID,
         "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/upn": "pat@example.com",
         "uti": "AAAAAAAAAAAAAAAAAAAAAA",
         "ver": "1.0",

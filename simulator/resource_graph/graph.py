@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from simulator.arm import machines, patching
-from simulator.event_grid.events import TENANT
+from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, Refused, Request, Response, milliseconds
 from simulator.world import LINUX_CLASSES, WINDOWS_CLASSES, Group, Machine, Operation, Patch, World
 
@@ -336,7 +336,7 @@ def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json
         "id": full_id,
         "name": name,
         "type": kind,
-        "tenantId": TENANT,
+        "tenantId": TENANT_ID,
         "kind": "",
         "location": location,
         "resourceGroup": parts[4].lower() if len(parts) > 4 else "",

@@ -31,7 +31,7 @@ async def test_a_machine_made_by_hand_is_assessed_and_patched_by_the_app(tls: Tl
         await run_the_app(stage, 600, RECONCILE_SCHEDULE="* * * * * *")
         (host,) = stage.hosts
         assert host.error is None
-        endpoint = stage.identity.endpoint
+        endpoint = stage.endpoint
         async with http.get(f"{endpoint}/simulator/token") as answer:
             bearer = {"Authorization": f"Bearer {await answer.text()}"}
         for path, body in ((VM.split("/providers/")[0], {"location": "westus"}), (VM, shapes.machine())):
@@ -73,7 +73,7 @@ async def test_the_identity_endpoint_knows_the_identity_of_the_deployment_and_no
             name: stage.identity.answer(base | asked, headers).status
             for name, asked in {
                 "the deployment's": {"client_id": identity.CLIENT_ID},
-                "another": {"client_id": identity.SOMEBODY},
+                "another": {"client_id": identity.OPERATOR},
                 "system-assigned": {},
             }.items()
         }
@@ -83,7 +83,7 @@ async def test_the_identity_endpoint_knows_the_identity_of_the_deployment_and_no
 async def test_the_introduction_names_what_runs(tls: Tls, azurite: Azurite) -> None:
     async with Embedded(10, deployment=None, tls=tls) as stage:
         alone = introduction(stage).splitlines()
-        endpoint = stage.identity.endpoint
+        endpoint = stage.endpoint
     commands = [line for line in alone if line.strip().startswith(("curl", "TOKEN="))]
     assert len(commands) == 6
     for command in commands:
@@ -101,7 +101,7 @@ async def test_the_introduction_names_what_runs(tls: Tls, azurite: Azurite) -> N
 
 async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
     async with Embedded(600, deployment=None, timings=READY_AT_ONCE, tls=tls) as stage, client(tls) as http:
-        driver = f"{stage.identity.endpoint}/simulator"
+        driver = f"{stage.endpoint}/simulator"
         stage.azure.create_machine(VM, shapes.machine())
         async with http.put(f"{driver}/behaviours/web-01", json={"pending": {"security": 7}}) as answer:
             assert answer.status == 204

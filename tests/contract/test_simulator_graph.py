@@ -252,7 +252,7 @@ SCOPES = [
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [], ["vm-02"], id="the tenant: what is readable"),
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [SUBSCRIPTION], None, id="none of those asked for"),
     pytest.param([Grant(VM)], [SUBSCRIPTION], ["vm-01"], id="one machine"),
-    pytest.param([Grant(client_id=identity.SOMEBODY)], [SUBSCRIPTION], None, id="somebody else's right"),
+    pytest.param([Grant(client_id=identity.OPERATOR)], [SUBSCRIPTION], None, id="somebody else's right"),
     pytest.param([Grant(CORP)], [SUBSCRIPTION, OTHER], ["vm-02"], id="a management group"),
     pytest.param([Grant(f"{CORP}-2")], [SUBSCRIPTION, OTHER], None, id="another management group"),
     pytest.param([Grant(not_actions=("*/virtualMachines/read",))], [OTHER], [], id="all but one action"),

@@ -316,7 +316,7 @@ def _counted(lines: list[str]) -> dict[str, int]:
 def _doors_to(embedded: Embedded, clock: FastClock) -> Services:
     """Somebody else's look into ledger and Graph, with a token that outlives the run."""
     settings = read_settings(embedded.settings(**SETTINGS))
-    credential = identity.StaticCredential(lifetime_seconds=MONTH_SECONDS, client_id=identity.SOMEBODY)
+    credential = identity.StaticCredential(lifetime_seconds=MONTH_SECONDS, client_id=identity.OPERATOR)
     access = Session(settings, clock, credential=credential)
     return Services(
         settings,

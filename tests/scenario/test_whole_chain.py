@@ -194,7 +194,7 @@ def doors_to(embedded: Embedded) -> Services:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.SOMEBODY))
+    access = Session(read, clock, credential=identity.StaticCredential(client_id=identity.OPERATOR))
     return Services(
         read, ResourceManager(access), ResourceGraph(access), Ledger(StorageTable(access)), StorageQueues(access), clock
     )
