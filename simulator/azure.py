@@ -276,18 +276,6 @@ class Azure:
     def delete_machine(self, machine_id: str) -> None:
         machines.remove(self.world, self.machine(machine_id), None)
 
-    def transport(self) -> Any:
-        """An azure-core transport for the aio SDK clients: in this process, without a socket."""
-        from simulator.transport import AzureTransport
-
-        return AzureTransport(self)
-
-    def credential(self, audience: str | None = None) -> Any:
-        """A credential that mints tokens by this Azure's clock, for the scope asked for or for `audience`."""
-        from simulator.transport import Credential
-
-        return Credential(self.now, audience)
-
     # --- the one handler ---
 
     async def handle(self, request: Request) -> Response:

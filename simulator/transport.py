@@ -1,38 +1,36 @@
-"""The door for SDK clients in this process: an azure-core transport that calls the simulated Azure, and a credential.
+"""The way in for SDK clients of this process: an azure-core transport that calls the simulated Azure.
 
-The clients' pipelines, models and exceptions are the real ones; only the socket is missing. A request to any other host
-than Resource Manager's fails as an unknown name would, so a token cannot leave by mistake.
+The clients' pipelines, models and exceptions are the real ones; only the socket is missing. A request to another host
+than Resource Manager's fails as an unknown name would, so no token can leave this process by mistake.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Collection
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from azure.core.credentials import AccessToken
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
 from azure.core.utils import CaseInsensitiveDict
 
-from simulator import identity
 from simulator.wire import ConnectionLost, Request, Response
 
-if TYPE_CHECKING:
-    from simulator.azure import Azure
 
-# A client keeps its token by the real clock while a test moves the simulated one by weeks.
-_LIFETIME_SECONDS = 20 * 365 * 24 * 3600
-_SHOWN_LIFETIME_SECONDS = 24 * 3600
+class Handler(Protocol):
+    """What answers: the simulated Azure, or what a test puts before it."""
+
+    @property
+    def hosts(self) -> Collection[str]: ...
+
+    async def handle(self, request: Request) -> Response: ...
 
 
-class AzureTransport(AsyncHttpTransport):  # type: ignore[misc] # azure-core ships no types that mypy is told to read
-    """Shared by any number of clients; closing one of them closes nothing here."""
+class AzureTransport(AsyncHttpTransport[Any, Any]):
+    """An azure-core transport that any number of clients may share; a client that closes it closes nothing here."""
 
-    def __init__(self, azure: Azure) -> None:
+    def __init__(self, azure: Handler) -> None:
         self._azure = azure
 
     async def send(self, request: Any, **_: Any) -> Any:
@@ -43,7 +41,7 @@ class AzureTransport(AsyncHttpTransport):  # type: ignore[misc] # azure-core shi
             response = await self._azure.handle(_request(request))
         except ConnectionLost as lost:
             raise (ServiceRequestError if lost.when == "before" else ServiceResponseError)(str(lost)) from lost
-        answer = _Answer(request, response)
+        answer = SdkResponse(request, response)
         await answer.read()
         return answer
 
@@ -67,20 +65,20 @@ def _request(request: Any) -> Request:
     return Request(request.method, unquote(parts.path), query, headers, body, parts.netloc.lower(), parts.scheme)
 
 
-class _Internal:
-    """What azure-core's response wants to close."""
+class _Connection:
+    """What azure-core's response closes when it is read."""
 
     async def close(self) -> None: ...
 
 
-class _Answer(AsyncHttpResponseImpl):  # type: ignore[misc] # as above
-    """A response as the SDK's own transports make it."""
+class SdkResponse(AsyncHttpResponseImpl):
+    """A response as the SDK's own transports make it. Read it before a client gets it."""
 
     def __init__(self, request: Any, response: Response) -> None:
         headers = CaseInsensitiveDict(dict(response.headers))
         super().__init__(
             request=request,
-            internal_response=_Internal(),
+            internal_response=_Connection(),
             status_code=response.status,
             reason="",
             content_type=headers.get("content-type"),
@@ -91,24 +89,3 @@ class _Answer(AsyncHttpResponseImpl):  # type: ignore[misc] # as above
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:
     yield content
-
-
-class Credential:
-    """An AsyncTokenCredential. Its tokens hold by the simulated clock, and for as long as any test lasts."""
-
-    def __init__(self, now: Callable[[], datetime], audience: str | None = None) -> None:
-        self._now, self._audience = now, audience
-
-    async def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        return AccessToken(self.token(*scopes), int(time.time()) + _SHOWN_LIFETIME_SECONDS)
-
-    def token(self, *scopes: str) -> str:
-        audience = self._audience or scopes[0].removesuffix("/.default")
-        return identity.mint(audience, now_seconds=self._now().timestamp(), lifetime_seconds=_LIFETIME_SECONDS)
-
-    async def close(self) -> None: ...
-
-    async def __aenter__(self) -> Credential:
-        return self
-
-    async def __aexit__(self, *_: object) -> None: ...

@@ -18,7 +18,9 @@ from simulator import server
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure
+from simulator.identity import ClockCredential
 from simulator.tls import Tls
+from simulator.transport import AzureTransport
 
 PAYLOADS = Path(__file__).parent.parent / "recordings"
 Door = Literal["in process", "TLS port"]
@@ -73,7 +75,7 @@ class Arm:
 async def arm(azure: Azure, door: Door = "in process", tls: Tls | None = None) -> AsyncIterator[Arm]:
     """The SDK clients at one of the services."""
     if door == "in process":
-        async with _clients(azure, "https://management.azure.com", {"transport": azure.transport()}) as clients:
+        async with _clients(azure, "https://management.azure.com", {"transport": AzureTransport(azure)}) as clients:
             yield clients
         return
     assert tls is not None
@@ -86,8 +88,8 @@ async def _clients(azure: Azure, endpoint: str, options: dict[str, Any]) -> Asyn
     options = {"base_url": endpoint, "credential_scopes": [f"{endpoint}/.default"], "retry_total": 0, **options}
     options["use_env_settings"] = False
     async with (
-        ComputeManagementClient(azure.credential(), SUBSCRIPTION, **options) as compute,
-        ResourceGraphClient(azure.credential(), **options) as graph,
+        ComputeManagementClient(ClockCredential(azure.now), SUBSCRIPTION, **options) as compute,
+        ResourceGraphClient(ClockCredential(azure.now), **options) as graph,
     ):
         yield Arm(azure, compute, graph, endpoint)
 

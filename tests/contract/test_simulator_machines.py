@@ -14,7 +14,9 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lock, Refused, overlaps
+from simulator.identity import ClockCredential
 from simulator.tls import Tls
+from simulator.transport import AzureTransport
 from tests.contract.simulator_stand import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
@@ -353,7 +355,9 @@ async def test_a_token_for_somebody_else_is_refused(audience: str) -> None:
     clock = Clock()
     azure = Azure(clock)
     ready_machine(azure, clock)
-    client = ComputeManagementClient(azure.credential(audience), SUBSCRIPTION, transport=azure.transport())
+    client = ComputeManagementClient(
+        ClockCredential(azure.now, audience), SUBSCRIPTION, transport=AzureTransport(azure)
+    )
     with pytest.raises(ClientAuthenticationError):
         await client.virtual_machines.get("rg-prod", "vm-01")
 

@@ -80,7 +80,7 @@ class OddAzure:
     beside: list[list[str]] = field(default_factory=list)  # and on which machines an installation ran then
 
     def __post_init__(self) -> None:
-        self.world.azure.transport = lambda: _Watched(self)  # type: ignore[method-assign]
+        self.world.transport = _Watched(self)
         self.world.services = self.world.open_doors()
 
     async def answer(self, azure: Azure, request: Request) -> Response:
@@ -99,7 +99,7 @@ class _Watched(AzureTransport):
     """The simulator's transport, noting what is called before anything can refuse it."""
 
     def __init__(self, odd: OddAzure) -> None:
-        super().__init__(_Between(odd))  # type: ignore[arg-type]
+        super().__init__(_Between(odd))
         self._odd = odd
 
     async def send(self, request: Any, **options: Any) -> Any:

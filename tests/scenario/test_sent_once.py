@@ -15,7 +15,8 @@ from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
 from functions.model.state import OperationKind, Phase
 from simulator.azure import Azure, Behaviour, Fault
-from simulator.transport import AzureTransport, _Answer
+from simulator.identity import StaticCredential
+from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
 from tests.scenario.world import QUICK, START, World
 from tests.support import machine_id, settings
@@ -86,7 +87,7 @@ class Redirecting(AzureTransport):
 
     async def send(self, request: Any, **_: Any) -> Any:
         self.urls.append(request.url)
-        answer = _Answer(request, Response(307, None, ELSEWHERE))
+        answer = SdkResponse(request, Response(307, None, ELSEWHERE))
         await answer.read()
         return answer
 
@@ -103,9 +104,7 @@ class Redirecting(AzureTransport):
 async def test_storage_redirects_nobody_either(ask: Callable[[Session], Awaitable[object]]) -> None:
     transport = Redirecting()
     with pytest.raises(CloudError):
-        await ask(
-            Session(settings(), clock=lambda: START, credential=Azure(lambda: START).credential(), transport=transport)
-        )
+        await ask(Session(settings(), clock=lambda: START, credential=StaticCredential(), transport=transport))
     assert len(transport.urls) == 1
 
 

@@ -28,6 +28,8 @@ from functions.policy.settings import read_settings
 from functions.services import Services
 from functions.steps import assess, install, poison, reconcile
 from simulator.azure import Azure, Behaviour, Limits, Timings
+from simulator.identity import ClockCredential
+from simulator.transport import AzureTransport
 from tests.support.tables import MemoryTable
 
 START = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -148,6 +150,7 @@ class World:
     ) -> None:
         self.now = start
         self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or SUPERSEDE)
+        self.credential, self.transport = ClockCredential(self.azure.now), AzureTransport(self.azure)
         self._environment = SETTINGS | (settings or {})
         self.settings = read_settings(self._environment)
         self.table = CrashingTable()
@@ -161,9 +164,7 @@ class World:
 
     def open_doors(self) -> Services:
         """A process of its own: its own clients, the same Azure, table and queues."""
-        access = Session(
-            self.settings, lambda: self.now, credential=self.azure.credential(), transport=self.azure.transport()
-        )
+        access = Session(self.settings, lambda: self.now, credential=self.credential, transport=self.transport)
         access.sleep = self._asleep
         return Services(
             self.settings,
@@ -341,7 +342,9 @@ async def arm(azure: Azure, method: str, path: str, body: dict[str, Any] | None 
     from azure.core.rest import HttpRequest
     from azure.mgmt.compute.aio import ComputeManagementClient
 
-    client = ComputeManagementClient(azure.credential(), SUBSCRIPTION, transport=azure.transport(), retry_total=0)
+    client = ComputeManagementClient(
+        ClockCredential(azure.now), SUBSCRIPTION, transport=AzureTransport(azure), retry_total=0
+    )
     answer = await client.send_request(HttpRequest(method, path, params={"api-version": "2024-11-01"}, json=body))
     answer.raise_for_status()
     return json.loads(answer.text()) if answer.text() else None

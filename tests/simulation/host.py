@@ -29,7 +29,7 @@ from functions.cloud.tables import Entity, Row
 from functions.model.state import OperationKind
 from functions.policy.settings import Settings
 from functions.services import Services
-from simulator.transport import AzureTransport, _Answer
+from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
 from tests.scenario.world import Killed
 
@@ -256,7 +256,7 @@ class HostTransport(AzureTransport):
                 return _answer(request, 429, "RateLimiting", {"x-ms-user-quota-resets-after": after})
             if strikes("Graph partial"):
                 body = {"totalRecords": 0, "count": 0, "data": [], "facets": [], "resultTruncated": "true"}
-                return _Answer(request, Response(200, body, {"content-type": "application/json"}))
+                return SdkResponse(request, Response(200, body, {"content-type": "application/json"}))
         if "/operations/" in path and strikes("operation gone"):
             return _answer(request, 404, "NotFound")
         if post and strikes("ARM conflict"):
@@ -331,7 +331,7 @@ def _answer(
     request: Any, status: int, code: str, headers: dict[str, str] | None = None, text: str = "Injected by the weather."
 ) -> Any:
     body = {"error": {"code": code, "message": text}}
-    return _Answer(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))
+    return SdkResponse(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))
 
 
 def _lost() -> Any:

@@ -65,7 +65,6 @@ class SeededWorld(World):
         if fast_graph:
             self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
         self.azure.world.random = random.Random(dice.getrandbits(64))
-        self.credential = self.azure.credential()
         self.promises = Promises(self)
         self.table_away_until = START
         self.kill_at, self.calls = kill_at, 0
