@@ -206,22 +206,3 @@ class Lock:
 
     scope: str
     level: Literal["ReadOnly", "CanNotDelete"] = "ReadOnly"
-
-
-@dataclass
-class Fault:
-    """Something goes wrong with the next `times` requests that match (None: with all of them).
-
-    `before`: the connection is refused, nothing happened. `after`: the server acts and the answer is lost. With a
-    status, the server answers that instead of acting. A delay alone only waits.
-    """
-
-    method: str = ".*"
-    path: str = ".*"  # searched in the path without its query, whatever the letter case
-    times: int | None = 1
-    status: int | None = None
-    drop: Literal["before", "after"] | None = None
-    body: Json | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay_seconds: float = 0
-    hits: int = 0

@@ -75,7 +75,7 @@ class Embedded:
             (limits or Limits()).scaled(shorter),
             seed,
         )
-        self.azure.graph.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
+        self.azure.world.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
         self.event_grid = EventGrid(self.azure, speed, self.tls.client_context(), seed=seed)
         self.identity = identity.ManagedIdentity()
         self.endpoint = ""  # of Resource Manager, once it is served

@@ -211,6 +211,7 @@ class World:
         self.groups: dict[str, Group] = {}
         self.gone_groups: list[Group] = []
         self.subscriptions: dict[str, str] = {}
+        self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations
         self.changes: list[Operation] = []  # creations, updates, starts, stops, deletions
         self.by_operation_id: dict[str, Operation] = {}

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-from simulator.azure import Grant
+from simulator.behaviour import Grant
 from simulator.deployment import plan, roles, storage
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.deployment.events import DeadLetter, Subscribed

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from simulator.azure import Grant
+from simulator.arm.authorization import is_within
+from simulator.behaviour import Grant
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.wire import Json
 
@@ -106,7 +107,7 @@ def _assignment(resource: Json, roles: Mapping[str, Json], principals: Mapping[s
     if guid not in roles:
         raise refused(resource["name"], "RoleDefinitionDoesNotExist", f"no role has the id {guid}")
     scopes = roles[guid]["properties"]["assignableScopes"]
-    if not any(_within(scope, each) for each in scopes):
+    if not any(is_within(scope, each) for each in scopes):
         raise refused(resource["name"], "InvalidRoleAssignment", f"{scope} is not among its role's {scopes}")
     return Assignment(_role(roles[guid]), principal_id, scope)
 
@@ -140,9 +141,5 @@ def allowing(assignments: Sequence[Assignment], principal_id: str, action: str, 
     return [
         each
         for each in assignments
-        if each.principal_id == principal_id.lower() and each.role.allows_data(action) and _within(scope, each.scope)
+        if each.principal_id == principal_id.lower() and each.role.allows_data(action) and is_within(scope, each.scope)
     ]
-
-
-def _within(scope: str, outer: str) -> bool:
-    return f"{scope.rstrip('/')}/".lower().startswith(f"{outer.rstrip('/')}/".lower())

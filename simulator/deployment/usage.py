@@ -45,7 +45,7 @@ class Usage:
     # -- missing
 
     def _rights_missing(self) -> Iterator[str]:
-        for asked, granted in self.azure.asked.items():
+        for asked, granted in self.azure.permission_checks.items():
             if not granted and asked.client_id in self.deployed.identities:
                 yield f"no role of the app's identity has the action {asked.action} at {asked.scope}"
 
@@ -80,7 +80,7 @@ class Usage:
     # -- spare
 
     def _actions_spare(self) -> Iterator[str]:
-        mine = [asked for asked, granted in self.azure.asked.items() if granted]
+        mine = [asked for asked, granted in self.azure.permission_checks.items() if granted]
         needed = {each.action.lower() for each in mine if each.client_id in self.deployed.identities}
         for assignment in self.deployed.plan.assignments:
             for pattern in assignment.role.actions:

@@ -13,7 +13,7 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 STORAGE = "https://storage.azure.com"
 ARM = "https://management.azure.com/"
@@ -27,6 +27,13 @@ OPERATOR = "00000000-0000-0000-0000-0000000c0ffe"  # the client id of a person w
 LIFETIME_SECONDS = 24 * 3600  # a managed identity's token is valid for a day
 _CLOCK_SKEW_SECONDS = 300
 _SIGNING_KEY = b"the simulator's key; worth nothing anywhere else"
+
+
+class Caller(NamedTuple):
+    """Who sent a token."""
+
+    client_id: str
+    object_id: str
 
 
 class TokenRefused(Exception):
@@ -81,6 +88,10 @@ def check_header(authorization: str | None, audience: str, *, now_seconds: float
     if scheme.lower() != "bearer" or not token:
         raise TokenRefused("no bearer token")
     return check(token.strip(), audience, now_seconds=now_seconds)
+
+
+def caller_of(claims: Mapping[str, Any]) -> Caller:
+    return Caller(str(claims.get("appid", "")), str(claims.get("oid", "")))
 
 
 def _verified_claims(token: str) -> dict[str, Any]:

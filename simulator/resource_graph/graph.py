@@ -40,15 +40,15 @@ _LIMITED = re.compile(r"\|\s*(take|limit|sample)\b", re.IGNORECASE)
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 
 
-class Permits(Protocol):
+class Rights(Protocol):
     """What the caller of a query may read."""
 
-    def __call__(self, action: str, scope: str) -> bool:
-        """May the caller do that there?"""
+    def permits(self, action: str, scope: str) -> bool:
+        """Whether the caller has the permission."""
         ...
 
-    def counted(self, action: str, scope: str, shown: bool) -> None:
-        """A row of a subscription was shown thanks to this right, or hidden for want of it."""
+    def record(self, action: str, scope: str, shown: bool) -> None:
+        """A row of a subscription was shown thanks to this permission, or hidden because it is missing."""
         ...
 
 
@@ -63,7 +63,6 @@ class Graph:
     queries: int = 0
 
     def __post_init__(self) -> None:
-        self.management_groups: dict[str, list[str]] = {}
         self._finished: dict[str, list[Json]] = {}  # rows of assessments that are over: they never change again
 
     def freeze(self, at: datetime | None = None) -> None:
@@ -88,41 +87,41 @@ class Graph:
         """The moment that answers show."""
         return self.frozen_at or self.world.now() - timedelta(seconds=self.lag_seconds)
 
-    def answer(self, request: Request, permits: Permits) -> Response:
+    def answer(self, request: Request, rights: Rights) -> Response:
         self.queries += 1
         asked = _Asked.read(request.json())
-        scope = self._scope(asked, permits)
-        columns, rows = self._evaluate(asked, scope, permits)
+        scope = self._scope(asked, rights)
+        columns, rows = self._evaluate(asked, scope, rights)
         return Response(200, _page(asked, columns, rows, self._shuffler(asked)))
 
-    def _scope(self, asked: _Asked, permits: Permits) -> set[str]:
+    def _scope(self, asked: _Asked, rights: Rights) -> set[str]:
         """The subscriptions that are looked at: those asked for and readable, and no word about the others."""
         wanted = {each.lower() for each in asked.subscriptions}
         for group in asked.management_groups:
-            wanted |= {each.lower() for each in self.management_groups.get(group, ())}
+            wanted |= {each.lower() for each in self.world.management_groups.get(group, ())}
         if not asked.subscriptions and not asked.management_groups:
             wanted = set(self.world.subscriptions)
-        readable = {each for each in wanted if self._reads_something(each, permits)}
+        readable = {each for each in wanted if self._reads_something(each, rights)}
         if not readable:
             text = "The caller does not have access to any of the subscriptions or management groups asked for."
             raise Refused(403, "AccessDenied", text)
         return readable
 
-    def _reads_something(self, subscription: str, permits: Permits) -> bool:
+    def _reads_something(self, subscription: str, rights: Rights) -> bool:
         """A right on the subscription or on anything in it will do."""
-        if any(permits(action, f"/subscriptions/{subscription}") for action in (_MACHINE_READ, _GROUP_READ)):
+        if any(rights.permits(action, f"/subscriptions/{subscription}") for action in (_MACHINE_READ, _GROUP_READ)):
             return True
         inside = [each for each in self.world.groups.values() if each.subscription.lower() == subscription]
         machines_inside = (each for each in self.world.machines.values() if each.subscription.lower() == subscription)
-        return any(permits(_GROUP_READ, each.id) for each in inside) or any(
-            permits(_MACHINE_READ, each.id) for each in machines_inside
+        return any(rights.permits(_GROUP_READ, each.id) for each in inside) or any(
+            rights.permits(_MACHINE_READ, each.id) for each in machines_inside
         )
 
-    def _evaluate(self, asked: _Asked, scope: set[str], permits: Permits) -> tuple[list[tuple[str, str]], list[Json]]:
+    def _evaluate(self, asked: _Asked, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
         from simulator.resource_graph.kql import KqlError, Unsupported, evaluate
 
         try:
-            result = evaluate(asked.query, Tables(self, scope, permits), now=self.world.now())
+            result = evaluate(asked.query, Tables(self, scope, rights), now=self.world.now())
         except (KqlError, Unsupported) as error:
             text = "Please provide below info when asking for support: timestamp, correlationId."
             details = [{"code": "InvalidQuery", "message": f"Query is invalid. {error}"}]
@@ -256,9 +255,9 @@ class _Rows(Sequence[Json]):
 class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
     """The rows that the caller may read."""
 
-    def __init__(self, graph: Graph, scope: set[str], permits: Permits) -> None:
+    def __init__(self, graph: Graph, scope: set[str], rights: Rights) -> None:
         self._when = graph.seen_at
-        self._graph, self._world, self._scope, self._permits = graph, graph.world, scope, permits
+        self._graph, self._world, self._scope, self._rights = graph, graph.world, scope, rights
         self._makers: dict[str, Callable[[], Iterable[Json]]] = {
             "resources": self._resources,
             "resourcecontainers": self._containers,
@@ -316,16 +315,16 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _readable(self, found: Iterable[_Thing], action: str) -> Iterator[_Thing]:
         """Those that the caller may read. A right at the subscription is looked up once, whatever lies in it."""
-        whole = {each: self._permits(action, f"/subscriptions/{each}") for each in self._scope}
+        whole = {each: self._rights.permits(action, f"/subscriptions/{each}") for each in self._scope}
         counted: set[tuple[str, bool]] = set()
         for thing in found:
             subscription = thing.subscription.lower()
             if subscription not in self._scope:
                 continue
-            shown = whole[subscription] or self._permits(action, thing.id)
+            shown = whole[subscription] or self._rights.permits(action, thing.id)
             if (subscription, shown) not in counted:
                 counted.add((subscription, shown))
-                self._permits.counted(action, f"/subscriptions/{subscription}", shown)
+                self._rights.record(action, f"/subscriptions/{subscription}", shown)
             if shown:
                 yield thing
 

@@ -269,7 +269,7 @@ async def test_rows_without_a_right_are_left_out_without_a_word(
     azure.create_machine(VM, shapes.machine())
     azure.create_machine(shapes.machine_id("vm-02", subscription=OTHER), shapes.machine())
     clock.go(300)
-    azure.graph.management_groups["corp"] = [OTHER]
+    azure.world.management_groups["corp"] = [OTHER]
     azure.grants = grants
     async with arm(azure) as client:
         answer = await client.ask("resources | project name | order by name asc", subscriptions=tuple(asked))
@@ -281,7 +281,7 @@ async def test_rows_without_a_right_are_left_out_without_a_word(
 
 async def test_a_management_group_stands_for_its_subscriptions() -> None:
     azure, _ = a_fleet(1)
-    azure.graph.management_groups["corp"] = [SUBSCRIPTION]
+    azure.world.management_groups["corp"] = [SUBSCRIPTION]
     body = {"query": "resources | project name", "managementGroups": ["corp"], "options": {"resultFormat": "table"}}
     async with arm(azure) as client:
         answer = (await client.call("POST", "/providers/Microsoft.ResourceGraph/resources", body)).json()

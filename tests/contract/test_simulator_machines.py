@@ -202,7 +202,7 @@ async def test_a_machine_with_its_instance_view_needs_both_rights(expand: str, s
     async with arm(azure) as client:
         answer = await client.call("GET", VM, query={"$expand": expand})
     assert answer.status_code == status
-    asked = {asked.action.rpartition("Machines/")[2]: granted for asked, granted in azure.asked.items()}
+    asked = {check.action.rpartition("Machines/")[2]: granted for check, granted in azure.permission_checks.items()}
     assert asked == ({"read": True, "instanceView/read": False} if expand else {"read": True})
 
 

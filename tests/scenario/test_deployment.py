@@ -512,6 +512,6 @@ async def test_a_subscription_outside_the_management_group_is_left_alone(tls: Tl
         await host.run_timer("on_reconcile")
         await host.until(lambda: bool(embedded.azure.operations), 15)
         assert {each.machine for each in embedded.azure.operations} == {shapes.machine_id("vm-0")}
-        mine = [each for each in embedded.azure.asked if each.client_id == identity.CLIENT_ID]
+        mine = [each for each in embedded.azure.permission_checks if each.client_id == identity.CLIENT_ID]
         assert mine
         assert not [each for each in mine if outside.split("/")[2] in each.scope]

@@ -18,7 +18,7 @@ from simulator.resource_graph.graph import (
     _MACHINE_READ,
     PAGE_ROWS_AT_MOST,
     Graph,
-    Permits,
+    Rights,
     Tables,
     _Asked,
     _page,
@@ -52,29 +52,29 @@ class PredicateGraph(Graph):
     page_rows: int = PAGE_ROWS_AT_MOST
     shown: dict[Machine, tuple[tuple[Any, ...], Json]] = field(default_factory=dict)  # what it depends on, and the row
 
-    def answer(self, request: Request, permits: Permits) -> Response:
+    def answer(self, request: Request, rights: Rights) -> Response:
         self.queries += 1
         asked = _Asked.read(request.json())
-        columns, rows = self._evaluate(asked, self._scope(asked, permits), permits)
+        columns, rows = self._evaluate(asked, self._scope(asked, rights), rights)
         if columns[0][0] == "id":
             asked = replace(asked, top=min(asked.top, self.page_rows))
         return Response(200, _page(asked, columns, rows, self._shuffler(asked)))
 
-    def _evaluate(self, asked: _Asked, scope: set[str], permits: Permits) -> tuple[list[tuple[str, str]], list[Json]]:
+    def _evaluate(self, asked: _Asked, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
         for name, (start, pattern, answer) in _ANSWERS.items():
             if asked.query.startswith(start) and (match := pattern.fullmatch(asked.query)):
-                rows = answer(_Seen(self, scope, permits), match.groupdict())
+                rows = answer(_Seen(self, scope, rights), match.groupdict())
                 columns = [(each, "string") for each in (rows[0] if rows else {"id": ""})]
                 return columns if name != "fleet_counts" else [("state_name", "string")], rows
-        return super()._evaluate(asked, scope, permits)
+        return super()._evaluate(asked, scope, rights)
 
 
 class _Seen:
     """What the caller may read, at the moment that answers show."""
 
-    def __init__(self, graph: PredicateGraph, scope: set[str], permits: Permits) -> None:
+    def __init__(self, graph: PredicateGraph, scope: set[str], rights: Rights) -> None:
         self.when = graph.seen_at
-        self.tables = Tables(graph, scope, permits)
+        self.tables = Tables(graph, scope, rights)
         self._graph = graph
 
     def rows(self, table: str) -> Iterable[Json]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from functions.cloud import queries
-from simulator.azure import _GraphRights
 from simulator.identity import CLIENT_ID
+from simulator.resource_graph.endpoint import CallerRights
 from simulator.resource_graph.graph import Graph, _Asked
 from simulator.wire import Request
 from tests.scenario.world import arm
@@ -60,7 +60,7 @@ def _values(name: str, dice: random.Random, ids: list[str]) -> dict[str, Any]:
 
 
 def _compared(world: SeededWorld, query: str) -> list[str]:
-    rights = _GraphRights(world.azure, CLIENT_ID)
+    rights = CallerRights(world.azure, CLIENT_ID)
     fast = world.azure.graph
     assert isinstance(fast, PredicateGraph)
     slow = Graph(world.azure.world, fast.lag_seconds, fast.frozen_at)

@@ -401,10 +401,10 @@ class _Parsed(Request):
 class _AllRights:
     """Rights are for other tests to take away; looking each of them up would be a tenth of a seed's CPU."""
 
-    def __call__(self, action: str, scope: str) -> bool:
+    def permits(self, action: str, scope: str) -> bool:
         return True
 
-    def counted(self, action: str, scope: str, shown: bool) -> None: ...
+    def record(self, action: str, scope: str, shown: bool) -> None: ...
 
 
 class JournalLines(logging.Handler):

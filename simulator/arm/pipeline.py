@@ -1,0 +1,123 @@
+"""What happens to a request on its way to its handler, as a list of small steps.
+
+Each step takes the request's context and either raises Refused or passes it on. A new rule of Resource Manager, such as
+preconditions or an api-version per type, is one more function in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from simulator import identity
+from simulator.arm import authorization, routes, throttling
+from simulator.arm.routes import Route
+from simulator.identity.tokens import Caller, caller_of
+from simulator.state import State
+from simulator.wire import Refused, Request, Response
+
+
+@dataclass
+class Context:
+    """One request, and what the steps have found out about it. `headers` go with its answer, also with a refusal."""
+
+    state: State
+    request: Request
+    headers: dict[str, str] = field(default_factory=dict)
+    caller: Caller = field(init=False)
+    route: Route = field(init=False)
+    params: dict[str, str] = field(init=False)
+
+    @property
+    def scope(self) -> str:
+        """The resource id at which the request acts."""
+        return self.route.scope_of(self.params)
+
+
+Step = Callable[[Context], None]
+
+
+def authenticate(context: Context) -> None:
+    """401 for tokens that are missing, expired, forged, or meant for another service."""
+    state, request = context.state, context.request
+    header, now = request.headers.get("authorization"), state.now().timestamp()
+    problem = "this host is not Resource Manager's"
+    audiences = {*state.audiences, request.origin} if request.host in state.hosts else set()
+    for audience in sorted(audiences):
+        try:
+            context.caller = caller_of(identity.check_header(header, audience, now_seconds=now))
+        except identity.TokenRefused as error:
+            problem = str(error)
+        else:
+            return
+    challenge = {"www-authenticate": f'Bearer authorization_uri="https://login.windows.net/{identity.TENANT_ID}"'}
+    if not header:
+        text = "Authentication failed. The 'Authorization' header is missing."
+        raise Refused(401, "AuthenticationFailed", text, headers=challenge)
+    text = f"The access token is invalid: {problem}."
+    raise Refused(401, "InvalidAuthenticationToken", text, headers=challenge)
+
+
+def require_api_version(context: Context) -> None:
+    """400 without an api-version. Its value is not checked."""
+    if not context.request.query.get("api-version"):
+        text = "The api-version query parameter (?api-version=) is required for all requests."
+        raise Refused(400, "MissingApiVersionParameter", text)
+
+
+def find_route(context: Context) -> None:
+    """404 and 405."""
+    context.route, context.params = routes.find(context.request)
+
+
+def throttle_caller(context: Context) -> None:
+    """429 by Resource Manager, per caller and subscription."""
+    method, subscription = context.request.method, context.params["subscription"]
+    context.headers |= throttling.take_resource_manager(context.state, method, context.caller.client_id, subscription)
+
+
+def authorise(context: Context) -> None:
+    """403 without the permissions."""
+    for action in context.route.actions_of(context.request):
+        authorization.require(context.state, context.caller, action, context.scope)
+
+
+def check_locks(context: Context) -> None:
+    """409 where a lock is in the way."""
+    authorization.refuse_if_locked(context.state, context.request.method, context.scope)
+
+
+def throttle_compute(context: Context) -> None:
+    """429 by Compute, per machine and region."""
+    context.headers |= throttling.take_compute(context.state, context.route.policy, context.params)
+
+
+STEPS: tuple[Step, ...] = (
+    authenticate,
+    require_api_version,
+    find_route,
+    throttle_caller,
+    authorise,
+    check_locks,
+    throttle_compute,
+)
+
+
+def answer(state: State, request: Request) -> Response:
+    """Resource Manager's answer."""
+    return run(Context(state, request), STEPS, _handle)
+
+
+def _handle(context: Context) -> Response:
+    return context.route.handler(context.state.world, context.request, context.params)
+
+
+def run(context: Context, steps: Sequence[Step], handle: Callable[[Context], Response]) -> Response:
+    """The handler's answer, or that of the first step that refuses."""
+    try:
+        for step in steps:
+            step(context)
+        response = handle(context)
+    except Refused as refusal:
+        response = refusal.response()
+    return Response(response.status, response.body, {**context.headers, **response.headers})

@@ -1,0 +1,93 @@
+"""Every route of Resource Manager, on one page: the permission it needs, the quota it counts against, its handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from simulator.arm import groups, machines, operations
+from simulator.arm.throttling import Policy
+from simulator.wire import Refused, Request, Response
+from simulator.world import World
+
+Params = Mapping[str, str]
+Handler = Callable[[World, Request, Params], Response]
+
+_SUBSCRIPTION = "/subscriptions/{subscription}"
+_GROUP = f"{_SUBSCRIPTION}/resourceGroups/{{group}}"
+_COMPUTE = "providers/Microsoft.Compute"
+_MACHINE = f"{_GROUP}/{_COMPUTE}/virtualMachines/{{name}}"
+_OPERATION = f"{_SUBSCRIPTION}/{_COMPUTE}/locations/{{region}}/operations/{{operation}}"
+_VM = "Microsoft.Compute/virtualMachines"
+_LOCATIONS = "Microsoft.Compute/locations"
+_GROUPS = "Microsoft.Resources/subscriptions/resourceGroups"
+
+
+@dataclass(frozen=True)
+class Route:
+    """One route. `scope` is the template of the scope at which the action is checked; empty: the route's own."""
+
+    method: str
+    template: str
+    action: str
+    handler: Handler
+    policy: Policy | None = None  # None: Compute does not count it
+    scope: str = ""
+
+    def __post_init__(self) -> None:
+        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.template)
+        object.__setattr__(self, "pattern", re.compile(pattern, re.IGNORECASE))
+
+    pattern: re.Pattern[str] = re.compile("")
+
+    def scope_of(self, params: Params) -> str:
+        return (self.scope or self.template).format_map({**params})
+
+    def actions_of(self, request: Request) -> tuple[str, ...]:
+        """The actions that a request needs.
+
+        That reading a machine with its instance view needs both is inferred. Of two possible answers this is the one
+        under which a role that is too small is found here, and not in Azure.
+        """
+        expands = self.action == f"{_VM}/read" and "instanceview" in request.query.get("$expand", "").lower()
+        return (self.action, f"{_VM}/instanceView/read") if expands else (self.action,)
+
+
+def _action(name: str, handler: Handler, policy: Policy) -> Route:
+    return Route("POST", f"{_MACHINE}/{name}", f"{_VM}/{name}/action", handler, policy, _MACHINE)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("PUT", _GROUP, f"{_GROUPS}/write", groups.put),
+    Route("GET", _GROUP, f"{_GROUPS}/read", groups.get),
+    Route("PATCH", _GROUP, f"{_GROUPS}/write", groups.patch),
+    Route("DELETE", _GROUP, f"{_GROUPS}/delete", groups.delete),
+    Route("PUT", _MACHINE, f"{_VM}/write", machines.put, "update"),
+    Route("GET", _MACHINE, f"{_VM}/read", machines.get, "get"),
+    Route("PATCH", _MACHINE, f"{_VM}/write", machines.patch, "update"),
+    Route("DELETE", _MACHINE, f"{_VM}/delete", machines.delete, "update"),
+    Route("GET", f"{_MACHINE}/instanceView", f"{_VM}/instanceView/read", machines.get_view, "get", _MACHINE),
+    _action("start", machines.action_of("start"), "update"),
+    _action("deallocate", machines.action_of("deallocate"), "update"),
+    _action("powerOff", machines.action_of("powerOff"), "update"),
+    _action("assessPatches", machines.patch_action_of("assess"), "patch"),
+    _action("installPatches", machines.patch_action_of("install"), "patch"),
+    Route(
+        "GET", f"{_SUBSCRIPTION}/{_COMPUTE}/virtualMachines", f"{_VM}/read", machines.list_all, "list", _SUBSCRIPTION
+    ),
+    Route("GET", f"{_GROUP}/{_COMPUTE}/virtualMachines", f"{_VM}/read", machines.list_all, "list", _GROUP),
+    Route("GET", _OPERATION, f"{_LOCATIONS}/operations/read", operations.poll, "operation", _SUBSCRIPTION),
+)
+
+
+def find(request: Request) -> tuple[Route, dict[str, str]]:
+    """The route and its parameters. Raises Refused: 405 for a known path, 404 for any other."""
+    path = request.path.rstrip("/")
+    matches = [(route, found) for route in ROUTES if (found := route.pattern.fullmatch(path))]
+    for route, found in matches:
+        if route.method == request.method:
+            return route, found.groupdict()
+    if matches:
+        raise Refused(405, "MethodNotAllowed", f"{request.method} is not allowed here.")
+    raise Refused(404, "InvalidResourceType", f"The simulator has no resource at '{request.path}'.")

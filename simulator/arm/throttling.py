@@ -1,0 +1,106 @@
+"""What counts against which quota: Resource Manager's own, and Compute's, which are per machine and per region.
+
+Graph's quota is in resource_graph/endpoint.py. Sizes of the buckets: behaviour.py, Limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+from simulator.arm import machines
+from simulator.behaviour import Limits, Rate
+from simulator.state import State
+from simulator.wire import Refused
+from simulator.world import World
+
+Params = Mapping[str, str]
+Policy = Literal["patch", "get", "list", "operation", "update"]
+
+_ARM_WRITES_AT_MOST = 200  # shown, also where the limit is off
+
+
+class _Kind(NamedTuple):
+    """One of Resource Manager's quotas. The capacity of the global header is as recorded."""
+
+    name: str
+    rate: Callable[[Limits], Rate]
+    global_capacity: int
+
+
+_READS = _Kind("reads", lambda limits: limits.arm_reads, 3750)
+_WRITES = _Kind("writes", lambda limits: limits.arm_writes, 3000)
+_DELETES = _Kind("deletes", lambda limits: limits.arm_deletes, 3000)
+
+
+def take_resource_manager(state: State, method: str, client_id: str, subscription: str) -> dict[str, str]:
+    """Counts one call; gives the headers of its answer. Raises Refused (429)."""
+    kind = {"GET": _READS, "DELETE": _DELETES}.get(method, _WRITES)
+    rate = kind.rate(state.limits)
+    bucket = state.quotas.bucket(rate, "arm", kind.name, client_id, subscription.lower())
+    if not bucket.has(1):
+        wait = max(1, round(bucket.seconds_until(1, state.now())))
+        text = (
+            f"Number of '{kind.name}' requests for subscription '{subscription}' exceeded the limit. Try again later."
+        )
+        raise Refused(429, "SubscriptionRequestsThrottled", text, headers={"retry-after": str(wait)})
+    bucket.take(1)
+    headers = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}": str(kind.global_capacity - 1)}
+    if kind is not _READS:
+        left = _ARM_WRITES_AT_MOST - 1 if rate.maximum is None else bucket.tokens
+        headers[f"x-ms-ratelimit-remaining-subscription-{kind.name}"] = str(left)
+    return headers
+
+
+class _Counted(NamedTuple):
+    """One of Compute's buckets, in the order in which the header shows them."""
+
+    name: str
+    rate: Callable[[Limits], Rate]
+    per: Literal["machine", "region"]
+
+
+# The names for "get", "list" and "update" are inferred, those for the others recorded.
+_COMPUTE: Mapping[Policy, tuple[_Counted, ...]] = {
+    "patch": (
+        _Counted("VMGuestPatchOperationSubscriptionMaximum", lambda limits: limits.patch_subscription, "region"),
+        _Counted("VMGuestPatchOperationResource", lambda limits: limits.patch_resource, "machine"),
+    ),
+    "operation": (
+        _Counted("GetOperationResource", lambda limits: limits.get_operation_resource, "machine"),
+        _Counted("GetOperationSubscriptionMaximum", lambda limits: limits.get_operation_subscription, "region"),
+    ),
+    "get": (
+        _Counted("LowCostGetSubscriptionMaximum", lambda limits: limits.get_machine_subscription, "region"),
+        _Counted("LowCostGetResource", lambda limits: limits.get_machine_resource, "machine"),
+    ),
+    "list": (_Counted("HighCostGetSubscriptionMaximum", lambda limits: limits.list_subscription, "region"),),
+    "update": (
+        _Counted("UpdateVMSubscriptionMaximum", lambda limits: limits.update_subscription, "region"),
+        _Counted("UpdateVMResource", lambda limits: limits.update_resource, "machine"),
+    ),
+}
+
+
+def take_compute(state: State, policy: Policy | None, params: Params) -> dict[str, str]:
+    """Counts one call; gives the headers of its answer. Raises Refused (429)."""
+    region, vm_id = _place(state.world, params)
+    if policy is None or (vm_id is None and policy in ("patch", "get")):
+        return {}
+    per_region = f"{params['subscription'].lower()}/{region}"
+    per_machine = vm_id or (machines.machine_id(params).lower() if "name" in params else per_region)
+    keys = {"machine": per_machine, "region": per_region}
+    wanted = ((each.name, each.rate(state.limits), keys[each.per]) for each in _COMPUTE[policy])
+    cost = state.limits.patch_cost if policy == "patch" else 1
+    return {"x-ms-ratelimit-remaining-resource": state.quotas.take_compute(cost, *wanted)}
+
+
+def _place(world: World, params: Params) -> tuple[str, str | None]:
+    """(region, vmId) that a request counts against. A machine re-created under its name gets buckets of its own."""
+    if "operation" in params:
+        operation = world.by_operation_id.get(params["operation"].lower())
+        return params["region"].lower(), operation.vm_id if operation else None
+    if "name" not in params:
+        return "all", None
+    machine = world.machines.get(machines.machine_id(params).lower())
+    return (machine.region, machine.vm_id) if machine else ("all", None)
