@@ -6,11 +6,12 @@ the caller may not read are left out.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from simulator.arm import authorization
 from simulator.arm.pipeline import Context, Step, authenticate, require_api_version, run
-from simulator.resource_graph.graph import Graph, quota_headers
+from simulator.resource_graph.graph import Graph
 from simulator.state import PermissionCheck, State
 from simulator.wire import Refused, Request, Response
 
@@ -29,9 +30,15 @@ def throttle(context: Context) -> None:
     wait = bucket.seconds_until(bucket.tokens + 1, state.now())
     if not bucket.has(1):
         text = "Client application has been throttled and should not attempt to repeat the request until a while."
-        raise Refused(429, "RateLimiting", text, headers=quota_headers(0, wait))
+        raise Refused(429, "RateLimiting", text, headers=_quota_headers(0, wait))
     bucket.take(1)
-    context.headers |= quota_headers(bucket.tokens, wait)
+    context.headers |= _quota_headers(bucket.tokens, wait)
+
+
+def _quota_headers(left: int, seconds: float) -> dict[str, str]:
+    wait = max(0, math.ceil(seconds))
+    clock = f"{wait // 3600:02d}:{wait // 60 % 60:02d}:{wait % 60:02d}"
+    return {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": clock}
 
 
 STEPS: tuple[Step, ...] = (authenticate, require_api_version, throttle)

@@ -96,10 +96,10 @@ async def test_rows_show_the_world_as_it_was_a_lag_ago() -> None:
         assert await client.rows(ASSESSMENTS) == []
         clock.go(1)
         assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["InProgress"]
-        azure.graph.freeze()
+        azure.graph.stop_indexing()
         clock.go(DAY)
         assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["InProgress"]
-        azure.graph.thaw()
+        azure.graph.resume_indexing()
         assert [row["properties"]["status"] for row in await client.rows(ASSESSMENTS)] == ["Succeeded"]
         azure.delete_machine(VM)
         assert len(await client.rows(machines)) == 1, "deleted, and still shown"

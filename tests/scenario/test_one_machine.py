@@ -93,12 +93,12 @@ async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_o
     machine = world.create("vm-01", SUPPORTED)
     while not world.operations(machine, "install"):
         await world.pass_time(minutes=1)
-    world.azure.graph.freeze(world.now)
+    world.azure.graph.stop_indexing(world.now)
     await world.pass_time(hours=9)
     assert len(world.operations(machine, "install")) == 1
     assert len(world.operations(machine, "assess")) == 1
 
-    world.azure.graph.thaw()
+    world.azure.graph.resume_indexing()
     await world.pass_time(hours=2)
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 

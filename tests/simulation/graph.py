@@ -14,16 +14,10 @@ from datetime import datetime
 from typing import Any
 
 from functions.cloud import queries
-from simulator.resource_graph.graph import (
-    _MACHINE_READ,
-    PAGE_ROWS_AT_MOST,
-    Graph,
-    Rights,
-    Tables,
-    _Asked,
-    _page,
-    machine_row,
-)
+from simulator.resource_graph.graph import Graph
+from simulator.resource_graph.query import PAGE_ROWS_AT_MOST, GraphQuery, page
+from simulator.resource_graph.rows import machine_row
+from simulator.resource_graph.tables import Rights
 from simulator.wire import Json, Request, Response
 from simulator.world import Machine
 
@@ -54,27 +48,27 @@ class PredicateGraph(Graph):
 
     def answer(self, request: Request, rights: Rights) -> Response:
         self.queries += 1
-        asked = _Asked.read(request.json())
-        columns, rows = self._evaluate(asked, self._scope(asked, rights), rights)
+        asked = GraphQuery.read(request.json())
+        columns, rows = self.evaluate(asked, self.scope(asked, rights), rights)
         if columns[0][0] == "id":
             asked = replace(asked, top=min(asked.top, self.page_rows))
-        return Response(200, _page(asked, columns, rows, self._shuffler(asked)))
+        return Response(200, page(asked, columns, rows, self.shuffler(asked)))
 
-    def _evaluate(self, asked: _Asked, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
+    def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
         for name, (start, pattern, answer) in _ANSWERS.items():
-            if asked.query.startswith(start) and (match := pattern.fullmatch(asked.query)):
+            if query.text.startswith(start) and (match := pattern.fullmatch(query.text)):
                 rows = answer(_Seen(self, scope, rights), match.groupdict())
                 columns = [(each, "string") for each in (rows[0] if rows else {"id": ""})]
                 return columns if name != "fleet_counts" else [("state_name", "string")], rows
-        return super()._evaluate(asked, scope, rights)
+        return super().evaluate(query, scope, rights)
 
 
 class _Seen:
     """What the caller may read, at the moment that answers show."""
 
     def __init__(self, graph: PredicateGraph, scope: set[str], rights: Rights) -> None:
-        self.when = graph.seen_at
-        self.tables = Tables(graph, scope, rights)
+        self.when = graph.as_of
+        self.tables = graph.tables(scope, rights)
         self._graph = graph
 
     def rows(self, table: str) -> Iterable[Json]:
@@ -82,19 +76,18 @@ class _Seen:
 
     def machines(self) -> list[Json]:
         """Each machine with its assessment, as the queries show both."""
-        found = self.tables._readable(self._graph.world.machines_at(self.when), _MACHINE_READ)
-        return [self._shown(each) for each in found]
+        return [self._shown(each) for each in self.tables.machines()]
 
     def _shown(self, machine: Machine) -> Json:
         """Made once for whatever it depends on: most answers show most machines as the one before did."""
-        when, assessed = self.when, self.tables._assessment(machine)
+        when, assessed = self.when, self.tables.assessment_of(machine)
         state = (
             machine.body.at(when), machine.power_at(when), machine.provisioning_at(when),
             assessed, assessed and assessed.runs_at(when), assessed and assessed.ends,
         )  # fmt: skip
         known = self._graph.shown.get(machine)
         if known is None or known[0] != state:
-            row = self._graph.assessment_rows(machine, assessed, when)[0]["properties"] if assessed else None
+            row = self._graph.assessment_rows.of(machine, assessed, when)[0]["properties"] if assessed else None
             known = self._graph.shown[machine] = (state, _machine(machine_row(machine, when), row))
         return known[1]
 

@@ -263,7 +263,7 @@ class _History:
             now = world.azure.world.behaviour(machine)
             if healthy(now) != now:
                 world.azure.behave(machine.id, healthy(now))
-        world.azure.graph.thaw()
+        world.azure.graph.resume_indexing()
         if world.paused:
             await world.resume()
         await world.close_breakers()
@@ -384,8 +384,8 @@ def _resize(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any
 
 
 def _freeze(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:
-    world.azure.graph.freeze()
-    world.at(world.now + timedelta(hours=dice.uniform(0.2, 8)), world.azure.graph.thaw)
+    world.azure.graph.stop_indexing()
+    world.at(world.now + timedelta(hours=dice.uniform(0.2, 8)), world.azure.graph.resume_indexing)
 
 
 def _pause(world: SeededWorld, machine: MachineId, dice: random.Random, *_: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 from functions.cloud import queries
 from simulator.identity import CLIENT_ID
 from simulator.resource_graph.endpoint import CallerRights
-from simulator.resource_graph.graph import Graph, _Asked
+from simulator.resource_graph.graph import Graph
+from simulator.resource_graph.query import GraphQuery
 from simulator.wire import Request
 from tests.scenario.world import arm
 from tests.simulation import clock
@@ -63,11 +64,11 @@ def _compared(world: SeededWorld, query: str) -> list[str]:
     rights = CallerRights(world.azure, CLIENT_ID)
     fast = world.azure.graph
     assert isinstance(fast, PredicateGraph)
-    slow = Graph(world.azure.world, fast.lag_seconds, fast.frozen_at)
-    asked = _Asked.read(Request("POST", "/").json() | {"query": query, "subscriptions": list(SUBSCRIPTIONS)})
-    scope = fast._scope(asked, rights)
-    mine = [_plain(row) for row in fast._evaluate(asked, scope, rights)[1]]
-    right = [_plain(row) for row in slow._evaluate(asked, scope, rights)[1]]
+    slow = Graph(world.azure.world, fast.lag_seconds, fast.stopped_at)
+    asked = GraphQuery.read(Request("POST", "/").json() | {"query": query, "subscriptions": list(SUBSCRIPTIONS)})
+    scope = fast.scope(asked, rights)
+    mine = [_plain(row) for row in fast.evaluate(asked, scope, rights)[1]]
+    right = [_plain(row) for row in slow.evaluate(asked, scope, rights)[1]]
     if mine == right:
         return []
     unlike = [(a, b) for a, b in zip(mine, right, strict=False) if a != b][:1]

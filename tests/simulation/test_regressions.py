@@ -12,7 +12,7 @@ FOREVER = Behaviour(never_ends=True)
 
 
 async def made_anew_while_graph_stands_still(world: World, machine: MachineId, behaviour: Behaviour) -> None:
-    world.azure.graph.freeze()
+    world.azure.graph.stop_indexing()
     world.delete(machine)
     await world.pass_time(minutes=5)
     world.azure.create_machine(str(machine), vm_body())
@@ -76,7 +76,7 @@ async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgot
     assert record.phase is Phase.ENDED
     assert not any('"machine.gone"' in line for line in caplog.messages)
 
-    world.azure.graph.thaw()
+    world.azure.graph.resume_indexing()
     await world.pass_time(hours=2)
     assert [each.kind for each in world.operations(machine)] == ["assess", "assess", "install", "assess"]
 

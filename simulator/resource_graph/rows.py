@@ -1,0 +1,181 @@
+"""What stands in a row of each table: machines, groups, subscriptions, assessments and patches, installations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from simulator.arm import machines, patching
+from simulator.identity.tokens import TENANT_ID
+from simulator.wire import Json, milliseconds
+from simulator.world import LINUX_CLASSES, WINDOWS_CLASSES, Group, Machine, Operation, Patch
+
+PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
+
+_COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
+
+
+class AssessmentRows:
+    """The row of an assessment and those of a few updates that it found, kept once it is over: they never change."""
+
+    def __init__(self) -> None:
+        self._finished: dict[str, list[Json]] = {}
+
+    def of(self, machine: Machine, operation: Operation, when: datetime) -> list[Json]:
+        runs = operation.runs_at(when)
+        known = None if runs else self._finished.get(operation.operation_id)
+        if known is not None:
+            return known
+        rows = [assessment_row(machine, operation, when), *_patch_rows(machine, operation, when)]
+        if not runs:
+            self._finished[operation.operation_id] = rows
+        return rows
+
+
+def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json:
+    parts = full_id.split("/")
+    return {
+        "id": full_id,
+        "name": name,
+        "type": kind,
+        "tenantId": TENANT_ID,
+        "kind": "",
+        "location": location,
+        "resourceGroup": parts[4].lower() if len(parts) > 4 else "",
+        "subscriptionId": parts[2],
+        "managedBy": "",
+        "sku": None,
+        "plan": None,
+        "properties": {},
+        "tags": None,
+        "identity": None,
+        "zones": None,
+        "extendedLocation": None,
+    } | more
+
+
+def machine_row(machine: Machine, when: datetime) -> Json:
+    body = machines.document(machine, when, copied=False)
+    shown = {name: body.get(name) for name in ("tags", "plan", "identity", "zones", "extendedLocation")}
+    power = machines.power_state(machine, when)
+    view = {"hyperVGeneration": "V2", "powerState": power, **machines.guest(machine)}
+    return _row(
+        machine.id,
+        machine.name,
+        "microsoft.compute/virtualmachines",
+        str(body["location"]),
+        **shown,
+        managedBy=body.get("managedBy") or "",
+        properties=body["properties"] | {"extended": {"instanceView": view}},
+    )
+
+
+def group_row(group: Group, when: datetime) -> Json:
+    body = group.body.at(when) or {}
+    return _row(
+        group.id,
+        group.name,
+        "microsoft.resources/subscriptions/resourcegroups",
+        str(body.get("location", "")),
+        tags=body.get("tags"),
+        managedBy=body.get("managedBy") or "",
+        properties={"provisioningState": "Succeeded"},
+    )
+
+
+def subscription_row(subscription: str, name: str) -> Json:
+    properties = {"state": "Enabled"}
+    return _row(f"/subscriptions/{subscription}", name, "microsoft.resources/subscriptions", "", properties=properties)
+
+
+def _patch_table_id(machine: Machine) -> str:
+    """These tables write the machine's id in another letter case than the machine itself does."""
+    return machine.id.lower()
+
+
+def modified(operation: Operation, when: datetime) -> datetime:
+    return operation.started if operation.runs_at(when) or operation.ends is None else operation.ends
+
+
+def _common(operation: Operation, when: datetime) -> Json:
+    return {
+        "status": operation.status_at(when),
+        "startedBy": operation.started_by,
+        "startDateTime": milliseconds(operation.started),
+        "lastModifiedDateTime": milliseconds(modified(operation, when)),
+        "osType": "Windows" if operation.windows else "Linux",
+        "patchServiceUsed": "WU" if operation.windows else "APT",
+        "errorDetails": None if operation.runs_at(when) else _error_details(operation),
+    }
+
+
+def _error_details(operation: Operation) -> Json | None:
+    error = patching.result(operation)["error"]
+    return None if not error["details"] else error
+
+
+def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Json:
+    runs = operation.runs_at(when)
+    result = patching.result(operation)
+    found = [] if runs else result["availablePatches"]
+    classes = WINDOWS_CLASSES if operation.windows else LINUX_CLASSES
+    counts = {key: sum(patch["classifications"] == [name] for patch in found) for key, name in classes.items()}
+    properties = _common(operation, when) | {
+        "assessmentActivityId": operation.operation_id,
+        "rebootPending": False if runs else result["rebootPending"],
+        "availablePatchCountByClassification": counts,
+    }
+    state = _support_state(operation, runs)
+    if state is not None:
+        properties["configurationStatus"] = {"vmGuestPatchReadiness": {"detectedVMGuestPatchSupportState": state}}
+    kind = "microsoft.compute/virtualmachines/patchassessmentresults"
+    full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest"
+    return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)
+
+
+def _support_state(operation: Operation, runs: bool) -> str | None:
+    """No verdict before the assessment is over, and none from one that something else ended (inferred)."""
+    state = operation.behaviour.support_state
+    if state is None:
+        return None
+    return "Unknown" if runs or operation.ended_by else state
+
+
+def _patch_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
+    if operation.runs_at(when) or not patching.result(operation)["availablePatches"]:
+        return
+    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
+    for patch in operation.waiting[:PATCH_ROWS_SHOWN]:
+        full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest/softwarePatches/{patch.id}"
+        properties = _patch_properties(patch, operation)
+        yield _row(full_id, patch.id, kind, machine.region, properties=properties)
+
+
+def _patch_properties(patch: Patch, operation: Operation) -> Json:
+    return {
+        "lastModifiedDateTime": milliseconds(operation.ends or operation.started),
+        "publishedDateTime": "2024-11-12T00:00:00.000Z" if operation.windows else None,
+        "classifications": [patch.classification],
+        "rebootRequired": False,
+        "rebootBehavior": "CanRequestReboot" if operation.behaviour.needs_reboot else "NeverReboots",
+        "patchName": patch.name,
+        "patchId": patch.id,
+        "kbId": patch.kb or None,
+        "version": patch.version or None,
+        "msrcSeverity": None,
+    }
+
+
+def installation_row(machine: Machine, operation: Operation, when: datetime) -> Json:
+    runs, result = operation.runs_at(when), patching.result(operation)
+    properties = _common(operation, when) | {
+        "installationActivityId": operation.operation_id,
+        "maintenanceWindowExceeded": False if runs else result["maintenanceWindowExceeded"],
+        "rebootStatus": "NotNeeded" if runs else result["rebootStatus"],
+        "maintenanceRunId": "",
+    }
+    properties |= {f"{name}PatchCount": 0 if runs else result[f"{name}PatchCount"] for name in _COUNTS}
+    kind = "microsoft.compute/virtualmachines/patchinstallationresults"
+    full_id = f"{_patch_table_id(machine)}/patchInstallationResults/{operation.operation_id}"
+    return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)

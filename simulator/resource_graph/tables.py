@@ -1,0 +1,140 @@
+"""The tables of Resource Graph: which rows a caller may read at a moment. What stands in a row: rows.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from simulator.resource_graph import rows
+from simulator.resource_graph.rows import AssessmentRows
+from simulator.wire import Json
+from simulator.world import Group, Machine, Operation, World
+
+ASSESSMENTS_KEPT = timedelta(days=7)
+INSTALLATIONS_KEPT = timedelta(days=30)
+
+MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
+GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
+_ASSESSMENT_READ = "Microsoft.Compute/virtualMachines/patchAssessmentResults/read"
+_INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
+
+_Thing = TypeVar("_Thing", Machine, Group)
+
+
+class Rights(Protocol):
+    """What the caller of a query may read."""
+
+    def permits(self, action: str, scope: str) -> bool:
+        """Whether the caller has the permission."""
+        ...
+
+    def record(self, action: str, scope: str, shown: bool) -> None:
+        """A row of a subscription was shown thanks to this permission, or hidden because it is missing."""
+        ...
+
+
+class _LazyRows(Sequence[Json]):
+    """Rows that are built when a query iterates over them: most queries read one table of five."""
+
+    def __init__(self, build: Callable[[], Iterable[Json]]) -> None:
+        self._build = build
+
+    def __iter__(self) -> Iterator[Json]:
+        return iter(self._build())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._build())
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self._build())[index]
+
+
+class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
+    """The rows of these subscriptions that the caller may read, as they were at `when`."""
+
+    def __init__(
+        self,
+        world: World,
+        when: datetime,
+        scope: set[str],
+        rights: Rights,
+        *,
+        orphans_stay: bool,
+        assessment_rows: AssessmentRows,
+    ) -> None:
+        self._world, self._when, self._scope, self._rights = world, when, scope, rights
+        self._orphans_stay = orphans_stay
+        self._assessment_rows = assessment_rows
+        self._builders: dict[str, Callable[[], Iterable[Json]]] = {
+            "resources": self._resources,
+            "resourcecontainers": self._containers,
+            "patchassessmentresources": self._assessments,
+            "patchinstallationresources": self._installations,
+            "maintenanceresources": lambda: (),
+        }
+
+    def __getitem__(self, table: str) -> Sequence[Json]:
+        return _LazyRows(self._builders[table])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._builders)
+
+    def __len__(self) -> int:
+        return len(self._builders)
+
+    def machines(self) -> Iterator[Machine]:
+        """The machines that the caller may read."""
+        return self._readable(self._world.machines_at(self._when), MACHINE_READ)
+
+    def assessment_of(self, machine: Machine) -> Operation | None:
+        """The assessment that has a row: the newest one, for as long as it is kept."""
+        operation = machine.newest("assess", self._when)
+        if operation is None or self._world.behaviour(machine).rows_missing:
+            return None
+        return operation if self._world.now() - rows.modified(operation, self._when) < ASSESSMENTS_KEPT else None
+
+    def _resources(self) -> Iterator[Json]:
+        return (rows.machine_row(machine, self._when) for machine in self.machines())
+
+    def _containers(self) -> Iterator[Json]:
+        for subscription in sorted(self._scope):
+            yield rows.subscription_row(subscription, self._world.subscriptions.get(subscription, subscription))
+        for group in self._readable(self._world.groups_at(self._when), GROUP_READ):
+            yield rows.group_row(group, self._when)
+
+    def _assessments(self) -> Iterator[Json]:
+        newest = {each: found for each in self._with_orphans() if (found := self.assessment_of(each))}
+        for machine in self._readable(newest, _ASSESSMENT_READ):
+            yield from self._assessment_rows.of(machine, newest[machine], self._when)
+
+    def _installations(self) -> Iterator[Json]:
+        kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}
+        for machine in self._readable(kept, _INSTALLATION_READ):
+            for operation in kept[machine]:
+                yield rows.installation_row(machine, operation, self._when)
+
+    def _installations_of(self, machine: Machine) -> list[Operation]:
+        begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)
+        return [each for each in begun if self._world.now() - rows.modified(each, self._when) < INSTALLATIONS_KEPT]
+
+    def _with_orphans(self) -> list[Machine]:
+        if not self._orphans_stay:
+            return self._world.machines_at(self._when)
+        every = [*self._world.gone, *self._world.machines.values()]
+        return [each for each in every if each.created <= self._when]
+
+    def _readable(self, found: Iterable[_Thing], action: str) -> Iterator[_Thing]:
+        """Those that the caller may read. A right at the subscription is checked once, whatever is in it."""
+        whole = {each: self._rights.permits(action, f"/subscriptions/{each}") for each in self._scope}
+        recorded: set[tuple[str, bool]] = set()
+        for thing in found:
+            subscription = thing.subscription.lower()
+            if subscription not in self._scope:
+                continue
+            shown = whole[subscription] or self._rights.permits(action, thing.id)
+            if (subscription, shown) not in recorded:
+                recorded.add((subscription, shown))
+                self._rights.record(action, f"/subscriptions/{subscription}", shown)
+            if shown:
+                yield thing
