@@ -69,7 +69,7 @@ async def _run(order: Order) -> NoReturn:
         Path(order.app_folder), order.settings, tls=tls, time_scale=order.time_scale, timeout_scale=1.0
     )
     host.system_key = order.system_key
-    host.traces = _Printed()
+    host.telemetry.traces = _Printed()
     async with host:
         functions = [state.name for state in host.functions.values() if state.listening]
         _say({"url": host.url, "functions": functions, "error": host.error})

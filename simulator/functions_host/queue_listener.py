@@ -59,6 +59,7 @@ class QueueListener:
     def __init__(
         self,
         queue: Any,
+        *,
         poison: Any | None,
         options: QueueOptions,
         scale: Scale,

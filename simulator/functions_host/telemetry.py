@@ -16,7 +16,7 @@ from typing import Protocol
 
 from simulator.functions_host.settings import LOG_LEVELS
 
-MESSAGE_CHARACTERS = 32_768
+_MESSAGE_CHARACTERS = 32_768
 
 
 def _now() -> datetime:
@@ -78,6 +78,30 @@ class LogFilter:
             if level is not None:
                 return level
         return self._levels.get("default", "Information")
+
+
+class Telemetry:
+    """What Application Insights keeps of one host. `refused` says why it keeps nothing; empty: it keeps all."""
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+        self.exceptions: list[ExceptionItem] = []
+        self.refused = ""
+        self.filter = LogFilter({})
+
+    def trace(self, level: str, message: str, category: str, invocation_id: str) -> None:
+        if self.filter.keeps(category, level) and not self.refused:
+            self.traces.append(Trace(message[:_MESSAGE_CHARACTERS], level, category, invocation_id))
+
+    def failure(self, item: ExceptionItem) -> None:
+        """An exception of a function: host.json's logLevel decides whether it is kept."""
+        if self.filter.keeps(item.category, "Error"):
+            self.exception(item)
+
+    def exception(self, item: ExceptionItem) -> None:
+        """An exception of the host, which is always kept."""
+        if not self.refused:
+            self.exceptions.append(item)
 
 
 class _Handler(logging.Handler):

@@ -105,12 +105,12 @@ class TimerListener:
         self,
         function: str,
         schedule: Schedule,
+        *,
         blobs: BlobContainer,
         host_id: str,
         scale: Scale,
         clock: Callable[[], dt.datetime],
         run: Callable[[Due], Awaitable[None]],
-        *,
         use_monitor: bool = True,
         run_on_startup: bool = False,
     ) -> None:

@@ -10,55 +10,84 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
 from simulator.functions_host.settings import HttpOptions
+from simulator.functions_host.state import HostState
 from simulator.functions_host.worker import HostGone
+from simulator.tls import Tls
 
 PATH = "/runtime/webhooks/eventgrid"
+# The host compares the names of webhooks without letter case, and Event Grid itself writes EventGrid.
+_ANY_CASE = "/{webhook:(?i:runtime/webhooks/eventgrid)}"
 ADMIN_PATH = "/admin/functions"
 _LARGEST_BODY_BYTES = 100 * 1024 * 1024
 
 
-class Target(Protocol):
-    """What the web side needs of the host."""
-
-    system_key: str
-    master_key: str
-
-    @property
-    def serving(self) -> bool: ...
-    def event_function(self, name: str) -> bool: ...
-    def timer_function(self, name: str) -> bool: ...
-    async def invoke_event(self, name: str, event: dict[str, Any]) -> bool: ...
-    def start_timer(self, name: str) -> None: ...
+# Starts the function of this name with one event; gives whether it succeeded.
+InvokeEvent = Callable[[str, dict[str, Any]], Awaitable[bool]]
 
 
 class Unreadable(Exception):
     """The body is no event and no array of events."""
 
 
-def application(target: Target, options: HttpOptions) -> web.Application:
+def application(
+    state: HostState, options: HttpOptions, *, invoke_event: InvokeEvent, start_timer: Callable[[str], None]
+) -> web.Application:
     """The host's web application."""
     app = web.Application(client_max_size=_LARGEST_BODY_BYTES)
     limited = _Limit(options)
 
     async def event_grid(request: web.Request) -> web.Response:
-        if not target.serving:
+        if not state.serving:
             return web.Response(status=503, text="Function host is not running.")
         try:
-            return await limited.run(lambda: _event_grid(target, request))
+            return await limited.run(lambda: _event_grid(state, invoke_event, request))
         except HostGone:
-            return web.Response(status=503)  # nobody reads it: the connection is cut
+            return web.Response(status=503)  # no client reads it: the connection is cut
 
     async def admin(request: web.Request) -> web.Response:
-        return _admin(target, request)
+        return _admin(state, start_timer, request)
 
-    app.router.add_route("*", PATH, event_grid)
+    app.router.add_route("*", _ANY_CASE, event_grid)
     app.router.add_post(ADMIN_PATH + "/{name}", admin)
     return app
+
+
+class WebServer:
+    """The host's port, from its start to its end."""
+
+    def __init__(self, app: web.Application, tls: Tls | None) -> None:
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=3600)
+        self._tls = tls
+
+    async def start(self) -> str:
+        """Listen on a free port of the loopback interface; gives its URL."""
+        await self._runner.setup()
+        context = self._tls.server_context() if self._tls else None
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context, backlog=1024)
+        await site.start()
+        return f"{'https' if context else 'http'}://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop_listening(self) -> None:
+        """Take no new connection; requests under way go on."""
+        for site in list(self._runner.sites):
+            await site.stop()
+
+    async def close(self) -> None:
+        """Answer what is under way, then close."""
+        await self._runner.cleanup()
+
+    def cut_connections(self) -> None:
+        """Drop every connection without an answer."""
+        server = self._runner.server
+        for connection in list(server.connections) if server is not None else []:
+            connection.force_close()
+            if connection.transport is not None:
+                connection.transport.abort()
 
 
 class _Limit:
@@ -87,11 +116,11 @@ def _has_key(request: web.Request, key: str) -> bool:
     return hmac.compare_digest(sent.encode(), key.encode())
 
 
-async def _event_grid(target: Target, request: web.Request) -> web.Response:
-    if not _has_key(request, target.system_key):
+async def _event_grid(state: HostState, invoke_event: InvokeEvent, request: web.Request) -> web.Response:
+    if not _has_key(request, state.system_key):
         return web.Response(status=401)
     name = request.query.get("functionName", "")
-    if not target.event_function(name):
+    if not state.event_function(name):
         return web.Response(status=404, text=f"cannot find function: '{name}'")
     if request.method == "OPTIONS":
         origin = request.headers.get("WebHook-Request-Origin", "")
@@ -100,7 +129,7 @@ async def _event_grid(target: Target, request: web.Request) -> web.Response:
     if kind == "subscriptionvalidation":
         return _handshake(await request.read())
     if kind == "notification":
-        return await _notification(target, name, await request.read())
+        return await _notification(invoke_event, name, await request.read())
     return web.Response(status=202 if kind == "unsubscribe" else 400)
 
 
@@ -112,12 +141,12 @@ def _handshake(body: bytes) -> web.Response:
     return web.json_response({"validationResponse": code}, dumps=lambda value: json.dumps(value, separators=(",", ":")))
 
 
-async def _notification(target: Target, name: str, body: bytes) -> web.Response:
+async def _notification(invoke_event: InvokeEvent, name: str, body: bytes) -> web.Response:
     try:
         events = _events(body)
     except Unreadable:
         return web.Response(status=500)
-    succeeded = await asyncio.gather(*(target.invoke_event(name, event) for event in events))
+    succeeded = await asyncio.gather(*(invoke_event(name, event) for event in events))
     if all(succeeded):
         return web.Response(status=202)
     return web.Response(status=500, text=f"Exception while executing function: Functions.{name}")
@@ -134,13 +163,13 @@ def _events(body: bytes) -> list[dict[str, Any]]:
     return events
 
 
-def _admin(target: Target, request: web.Request) -> web.Response:
+def _admin(state: HostState, start_timer: Callable[[str], None], request: web.Request) -> web.Response:
     name = request.match_info["name"]
-    if not _has_key(request, target.master_key):
+    if not _has_key(request, state.master_key):
         return web.Response(status=401)
-    if not target.serving:
+    if not state.serving:
         return web.Response(status=503)
-    if not target.timer_function(name):
+    if not state.timer_function(name):
         return web.Response(status=404)
-    target.start_timer(name)
+    start_timer(name)
     return web.Response(status=202)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
-from simulator.functions_host.host import FunctionState
+from simulator.functions_host import FunctionState
 from simulator.functions_host.process import HostProcess
 from simulator.functions_host.webhook import PATH
 from simulator.tls import Tls
