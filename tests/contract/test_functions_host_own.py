@@ -99,6 +99,22 @@ async def test_who_waits_for_a_run_of_a_killed_host_is_told(stand: Stand) -> Non
         await waiting
 
 
+@pytest.mark.parametrize("path", ["/runtime/webhooks/EventGrid", "/RUNTIME/Webhooks/eventgrid"])
+async def test_the_webhook_is_found_in_any_letter_case(stand: Stand, path: str) -> None:
+    host = await stand.host()
+    query = {"functionName": "on_event", "code": host.system_key}
+    headers = {"aeg-event-type": "Notification"}
+    async with stand.http.post(f"{host.url}{path}", params=query, headers=headers, json=[EVENT]) as answer:
+        assert answer.status == 202
+    assert len(entries(host, "on_event")) == 1
+
+
+async def test_a_path_beside_the_webhook_is_not_found(stand: Stand) -> None:
+    host = await stand.host()
+    async with stand.http.post(f"{host.event_url}/more", json=[EVENT]) as answer:
+        assert answer.status == 404
+
+
 async def test_a_failing_before_hook_fails_the_invocation_before_the_function(stand: Stand) -> None:
     def refuse(_: Invocation) -> None:
         raise RuntimeError("a fault")
