@@ -10,7 +10,7 @@ from typing import Any
 import azure.functions as func
 
 
-class InvocationContext(func.Context):  # type: ignore[misc]
+class InvocationContext(func.Context):
     """The worker's Context for one invocation."""
 
     def __init__(self, function: str, invocation_id: str, folder: str) -> None:

@@ -28,6 +28,7 @@ _VISIBILITY_SECONDS = 600.0  # fixed: host.json's visibilityTimeout is about fai
 _MINIMUM_POLL_SECONDS = 0.1
 _ATTEMPTS = 6  # of one storage call when the service cannot be reached
 _FIRST_RETRY_SECONDS = 0.8
+_LOST = ("PopReceiptMismatch", "MessageNotFound", "QueueNotFound")
 
 _log = logging.getLogger(__name__)
 
@@ -218,9 +219,10 @@ class QueueListener:
         try:
             await self._stubbornly(call)
         except HttpResponseError as error:
-            if error.error_code not in ("PopReceiptMismatch", "MessageNotFound", "QueueNotFound"):
+            code = getattr(error, "error_code", "")
+            if code not in _LOST:
                 raise
-            _log.warning("%s: %s", self._queue.queue_name, error.error_code)
+            _log.warning("%s: %s", self._queue.queue_name, code)
 
 
 class _Renewal:

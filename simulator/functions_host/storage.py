@@ -48,6 +48,11 @@ class HostIdentity:
     async def close(self) -> None:
         """The session is the host's."""
 
+    async def __aenter__(self) -> HostIdentity:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
     async def _ask(self) -> AccessToken:
         if not {"IDENTITY_ENDPOINT", "IDENTITY_HEADER"} <= self._settings.keys():
             raise PermissionError("the host has no identity: IDENTITY_ENDPOINT and IDENTITY_HEADER are not set")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from simulator.resource_graph.kql import KqlError, Schema, Unsupported, evaluate, resource_graph_schema
-from simulator.resource_graph.kql.syntax import parse
+from simulator.resource_graph.kql.parser import parse
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SCHEMA: Schema = {

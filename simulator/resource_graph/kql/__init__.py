@@ -20,7 +20,7 @@ from simulator.resource_graph.kql import values
 from simulator.resource_graph.kql.compiled import Row, default_of
 from simulator.resource_graph.kql.errors import KqlError, Unsupported
 from simulator.resource_graph.kql.operators import Planner, Schema
-from simulator.resource_graph.kql.syntax import parse
+from simulator.resource_graph.kql.parser import parse
 
 __all__ = ["KqlError", "Result", "Schema", "Unsupported", "evaluate", "resource_graph_schema"]
 
