@@ -24,7 +24,8 @@ import aiohttp
 from simulator import identity, server
 from simulator.azure import Azure, Grant, Limits, Timings
 from simulator.deployment import Deployed, Snapshots, Usage, deploy
-from simulator.event_grid.delivery import EventGrid, Schema
+from simulator.event_grid.delivery import EventGrid
+from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
@@ -76,7 +77,7 @@ class Embedded:
             seed,
         )
         self.azure.world.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
-        self.event_grid = EventGrid(self.azure, speed, self.tls.client_context(), seed=seed)
+        self.event_grid = EventGrid(self.azure.world, speed, self.tls.client_context(), seed=seed)
         self.identity = identity.ManagedIdentity()
         self.endpoint = ""  # of Resource Manager, once it is served
         self.account: StorageAccount

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from simulator.arm import machines
-from simulator.event_grid.events import Happening, event
+from simulator.event_grid.events import EventDetails, event
 from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Group, World
 
@@ -30,7 +30,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     wanted: Json = {name: body[name] for name in ("location", "tags", "managedBy") if body.get(name) is not None}
     if existing:
         existing.body.set(world.now(), wanted)
-        _tell(world, existing.id, "write", request)
+        _send_event(world, existing.id, "write", request)
         return Response(200, document(existing, world.now()))
     created = create(world, group_id(params), wanted)
     return Response(201, document(created, world.now()))
@@ -42,7 +42,7 @@ def create(world: World, full_id: str, body: Json) -> Group:
     group.body.set(world.now(), body)
     world.groups[full_id.lower()] = group
     world.subscriptions.setdefault(subscription.lower(), f"Subscription {subscription[:8]}")
-    _tell(world, full_id, "write", None)
+    _send_event(world, full_id, "write", None)
     return group
 
 
@@ -54,7 +54,7 @@ def patch(world: World, request: Request, params: Mapping[str, str]) -> Response
     group, body = find(world, params), request.json()
     changed: Json = {name: body[name] for name in ("tags", "managedBy") if name in body}
     group.body.set(world.now(), {**(group.body.at(world.now()) or {}), **changed})
-    _tell(world, group.id, "write", request)
+    _send_event(world, group.id, "write", request)
     return Response(200, document(group, world.now()))
 
 
@@ -66,7 +66,7 @@ def delete(world: World, request: Request, params: Mapping[str, str]) -> Respons
         machines.remove(world, machine, request)
     group.deleted = world.now()
     world.gone_groups.append(world.groups.pop(group.id.lower()))
-    _tell(world, group.id, "delete", request)
+    _send_event(world, group.id, "delete", request)
     return Response(200)
 
 
@@ -81,7 +81,7 @@ def document(group: Group, when: datetime) -> Json:
     }
 
 
-def _tell(world: World, subject: str, verb: str, request: Request | None) -> None:
+def _send_event(world: World, subject: str, verb: str, request: Request | None) -> None:
     name = f"Microsoft.Resources/subscriptions/resourceGroups/{verb}"
-    happening = Happening(subject, name, world.now(), request=request)
-    world.at(world.now(), lambda: event(world, happening))
+    details = EventDetails(subject, name, world.now(), request=request)
+    world.at(world.now(), lambda: event(world, details))

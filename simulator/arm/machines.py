@@ -16,7 +16,7 @@ from typing import Any
 
 from simulator.arm import operations, patching
 from simulator.behaviour import REFUSALS, Kind
-from simulator.event_grid.events import Happening, event, operation_event
+from simulator.event_grid.events import EventDetails, event, operation_event
 from simulator.wire import Json, Refused, Request, Response, ticks
 from simulator.world import POWER, Machine, Operation, World
 
@@ -98,14 +98,14 @@ def create(world: World, full_id: str, body: Json) -> Machine:
 
 def _expect_extension(world: World, machine: Machine) -> None:
     subject = f"{machine.id}/extensions/{_extension_name(machine)}"
-    happening = Happening(subject, "Microsoft.Compute/virtualMachines/extensions/write", machine.extensions_done)
+    details = EventDetails(subject, "Microsoft.Compute/virtualMachines/extensions/write", machine.extensions_done)
 
     def make() -> Json | None:
         gone = not machine.exists_at(machine.extensions_done)
         behaviour = world.behaviour(machine)
         if gone or behaviour.extensions_hang or behaviour.agent_never_ready:
             return None
-        return event(world, happening)
+        return event(world, details)
 
     world.at(machine.extensions_done, make)
 

@@ -23,7 +23,7 @@ from simulator.deployment.errors import DeploymentError, refused
 from simulator.deployment.events import DeadLetter, Subscribed
 from simulator.deployment.plan import Plan, Principal
 from simulator.deployment.snapshots import Snapshots
-from simulator.event_grid.delivery import EventSubscription
+from simulator.event_grid.subscriptions import EventSubscription
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import StorageAccount
 from simulator.tls import Tls

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from simulator.deployment.errors import DeploymentError, refused
-from simulator.event_grid.delivery import Filter, Operator, Schema
+from simulator.event_grid.subscriptions import Filter, Operator, Schema
 from simulator.wire import Json
 
 _TOPIC = "Microsoft.EventGrid/systemTopics"

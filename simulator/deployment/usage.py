@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from simulator.azure import Azure
 from simulator.deployment import roles
 from simulator.deployment.deployed import Deployed
-from simulator.event_grid.delivery import EventGrid, Filter
+from simulator.event_grid.delivery import EventGrid
+from simulator.event_grid.subscriptions import Filter
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import StorageCall
 from simulator.wire import Json

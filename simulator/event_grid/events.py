@@ -28,8 +28,8 @@ _CALLER = "0b0b0b0b-0000-4000-8000-00000000ca11"
 
 
 @dataclass(frozen=True)
-class Happening:
-    """What an event tells: which resource, which operation, when, and by which request (None: a create)."""
+class EventDetails:
+    """What an event is about: resource, operation, time, and the request that caused it (None: a create)."""
 
     subject: str
     operation_name: str
@@ -43,17 +43,17 @@ def operation_event(world: World, operation: Operation) -> Json:
     good = operation.final_status in ("Succeeded", "CompletedWithWarnings")
     name = f"Microsoft.Compute/virtualMachines/{_ACTIONS[operation.kind]}"
     return event(
-        world, Happening(operation.machine, name, operation.ends or operation.started, good, operation.request)
+        world, EventDetails(operation.machine, name, operation.ends or operation.started, good, operation.request)
     )
 
 
-def event(world: World, what: Happening) -> Json:
-    subscription = what.subject.split("/")[2]
-    kind = _TYPES[what.operation_name.rsplit("/", 1)[1]]
+def event(world: World, details: EventDetails) -> Json:
+    subscription = details.subject.split("/")[2]
+    kind = _TYPES[details.operation_name.rsplit("/", 1)[1]]
     data: Json = {
         "authorization": {
-            "scope": what.subject,
-            "action": what.operation_name,
+            "scope": details.subject,
+            "action": details.operation_name,
             "evidence": {
                 "role": "Contributor",
                 "roleAssignmentScope": f"/subscriptions/{subscription}",
@@ -63,26 +63,26 @@ def event(world: World, what: Happening) -> Json:
                 "principalType": "ServicePrincipal",
             },
         },
-        "claims": _claims(what.at),
+        "claims": _claims(details.at),
         "correlationId": world.guid(),
-        "resourceProvider": what.operation_name.split("/", 1)[0],
-        "resourceUri": what.subject,
-        "operationName": what.operation_name,
-        "status": "Succeeded" if what.succeeded else "Failed",
+        "resourceProvider": details.operation_name.split("/", 1)[0],
+        "resourceUri": details.subject,
+        "operationName": details.operation_name,
+        "status": "Succeeded" if details.succeeded else "Failed",
         "subscriptionId": subscription,
         "tenantId": TENANT_ID,
     }
-    if what.request is not None:
+    if details.request is not None:
         data["httpRequest"] = {
             "clientRequestId": world.guid(),
             "clientIpAddress": "203.0.113.5",
-            "method": what.request.method,
-            "url": what.request.url,
+            "method": details.request.method,
+            "url": details.request.url,
         }
     return {
-        "subject": what.subject,
-        "eventType": f"Microsoft.Resources.Resource{kind}{'Success' if what.succeeded else 'Failure'}",
-        "eventTime": ticks_z(what.at),
+        "subject": details.subject,
+        "eventType": f"Microsoft.Resources.Resource{kind}{'Success' if details.succeeded else 'Failure'}",
+        "eventTime": ticks_z(details.at),
         "id": world.guid(),
         "data": data,
         "dataVersion": "2",

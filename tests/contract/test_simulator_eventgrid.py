@@ -18,8 +18,10 @@ from aiohttp import web
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure
-from simulator.event_grid.delivery import EventGrid, EventSubscription, Filter, HandshakeFailed
+from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.events import as_cloud_event
+from simulator.event_grid.handshake import HandshakeFailed
+from simulator.event_grid.subscriptions import EventSubscription, Filter
 from simulator.tls import Tls
 from tests.contract.simulator_stand import GROUP, Clock, arm, install_order, payload, ready_machine
 
@@ -153,14 +155,14 @@ async def deliver(
     """Creates machines while the subscription listens, and waits until nothing is on its way."""
     clock = Clock()
     azure = Azure(clock)
-    grid = EventGrid(azure, speed=SPEED, tls=tls.client_context() if tls else None)
+    grid = EventGrid(azure.world, speed=SPEED, tls=tls.client_context() if tls else None)
     async with listening(webhook, tls.server_context() if tls else None), grid:
         await grid.subscribe(replace(subscription, endpoint_url=webhook.url))
         for number in range(machines):
             azure.create_machine(shapes.machine_id(f"vm-{number:02}"), shapes.machine())
         clock.go(300)
         azure.advance()
-        await grid.settle()
+        await grid.until_idle()
     return grid
 
 
@@ -200,7 +202,7 @@ def accepted(code: str) -> web.Response:
     ],
 )
 async def test_an_endpoint_that_does_not_prove_itself_gets_nothing(schema: Any, webhook: Webhook) -> None:
-    grid = EventGrid(Azure(Clock()), speed=SPEED)
+    grid = EventGrid(Azure(Clock()).world, speed=SPEED)
     async with listening(webhook), grid:
         with pytest.raises(HandshakeFailed):
             await grid.subscribe(replace(WRITES, endpoint_url=webhook.url, schema=schema))
@@ -313,11 +315,11 @@ async def test_an_endpoint_that_does_not_answer_in_time_is_tried_again() -> None
         return await take(request)
 
     webhook.post = dawdle  # type: ignore[method-assign]
-    grid = EventGrid(azure, speed=SPEED, answer_seconds=0.2)
+    grid = EventGrid(azure.world, speed=SPEED, answer_seconds=0.2)
     async with listening(webhook), grid:
         await grid.subscribe(replace(WRITES, endpoint_url=webhook.url, handshake=False))
         azure.create_machine(VM, shapes.machine())
         clock.go(300)
         azure.advance()
-        await grid.settle()
+        await grid.until_idle()
     assert [attempt.status for attempt in grid.attempts] == [0, 200]

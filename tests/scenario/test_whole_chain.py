@@ -36,8 +36,8 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.azure import Behaviour, Fault, Limits, Operation, Request, Response, Timings, overlaps
 from simulator.embedded import Embedded
-from simulator.event_grid.delivery import Schema
 from simulator.event_grid.events import as_cloud_event
+from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
