@@ -1,6 +1,6 @@
 """`python -m simulator`: Azure on this machine, for a person to play with.
 
-Prints where everything is, the app settings, and the very lines to create a machine and watch what becomes of it.
+Prints where everything is, the app settings, and commands that create a machine and show it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from simulator.embedded import Embedded
 from simulator.storage.azurite import AzuriteUnavailable
 
 _WATCH_SECONDS = 1.0
-_SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than each second helps nobody
+_SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than once per second gains nothing
 
-# What a person who wants to watch would set; everything else is as the default deployment has it.
+# Settings for a person who watches; all others are those of the default deployment.
 WATCHING: Mapping[str, str] = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_MIN_AGE_MINUTES": "0",
-    "PATCH_BAKE_MINUTES": "0",  # the canary is watched for a day otherwise
+    "PATCH_BAKE_MINUTES": "0",  # by default the canary is watched for a day
     "RECONCILE_SCHEDULE": "*/10 * * * * *",
 }
-# The machine is ready when its creation ends: the app's first wait for a slow agent is two minutes of real time.
+# A machine is ready when its creation ends: the app would first wait two minutes of real time for a slow agent.
 READY_AT_ONCE = replace(Timings(), agent_ready_seconds=0, extensions_seconds=0)
 
 
@@ -38,7 +38,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__)
     parser.add_argument("--speed", type=float, default=30.0, help="how many times faster than Azure (default: 30)")
     parser.add_argument("--port", type=int, default=8443, help="of the simulated Azure; 0 for any (default: 8443)")
-    parser.add_argument("--azure-only", action="store_true", help="no storage, no Functions host: bring your own")
+    parser.add_argument(
+        "--azure-only", action="store_true", help="neither storage nor a Functions host: bring your own"
+    )
     return parser.parse_args(words)
 
 
@@ -53,7 +55,7 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
-    """A host of the app and its events."""
+    """Starts a host of the app and subscribes it to events."""
     settings = embedded.settings(**{**WATCHING, **changes})
     await embedded.subscribe(await embedded.host(settings, time_scale=max(1 / speed, _SHORTEST_SCALE)))
 
@@ -90,17 +92,17 @@ def introduction(stage: Embedded) -> str:
             f"  {put} -d '{{\"location\": \"westus\"}}' '{endpoint}{group}?api-version=2024-11-01'",
             f"  {put} -d @{body} '{endpoint}{machine}?api-version=2024-11-01'",
             f"  {curl} -H \"Authorization: Bearer $TOKEN\" '{view}'",
-            "What a guest does, and what was done to it (no token, not Azure's):",
+            "Choose what a guest does, and list the operations (the simulator's own routes, without a token):",
             f'  {curl} -X PUT -d \'{{"support_state": "Unsupported"}}\' {endpoint}/simulator/behaviours/web-02',
             f"  {curl} {endpoint}/simulator/operations",
             "",
-            "Ctrl-C ends it. What happens:",
+            "Ctrl-C ends it. Events, operations and the app's log lines:",
         ]
     )
 
 
 async def watch(stage: Embedded) -> None:
-    """One line for every event, operation and line of the app's journal, until somebody stops it."""
+    """Prints one line per event, operation and line of the app's journal, until it is cancelled."""
     shown_events, shown_traces = 0, 0
     seen: dict[str, str] = {}
     while True:

@@ -55,12 +55,12 @@ class Limits:
     list_subscription: Rate = Rate(900, 300)
     update_resource: Rate = Rate(12, 4)
     update_subscription: Rate = Rate(1_500, 500)
-    # Resource Manager's own: off unless `with_arm` is asked for, as everybody in a test shares one caller.
+    # Resource Manager's own: off unless `with_arm` turns them on, since in a test all clients are one caller.
     arm_reads: Rate = Rate(None, 0, 1)
     arm_writes: Rate = Rate(None, 0, 1)
     arm_deletes: Rate = Rate(None, 0, 1)
     graph: Rate = Rate(15, 15, 5)
-    # What Compute does when a second patch operation is asked for: not documented, so both can be had.
+    # What Compute does with a second patch operation is not documented: a test chooses.
     conflict: Literal["409", "supersede"] = "409"
 
     def scaled(self, speed: float) -> Limits:
@@ -78,7 +78,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A synchronous no to assessPatches or installPatches. {0} is the operation, {1} the machine's name."""
+    """A synchronous refusal of assessPatches or installPatches. {0} is the operation, {1} the machine's name."""
 
     status: int
     code: str
@@ -163,14 +163,14 @@ class Behaviour:
     """What one machine's guest does. An operation keeps the behaviour that was set when it started."""
 
     support_state: str | None = "Supported"  # Unsupported, Unknown, UnableToDetermine; None: Azure writes no state
-    # How many updates wait, by class as Resource Graph spells it. Classes the system does not know are left out.
+    # How many updates wait, by class as Resource Graph spells it. Classes that the system does not have are left out.
     pending: Mapping[str, int] = field(default_factory=lambda: dict(_PENDING))
     assess_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
     install_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
     failed_patches: int = 1  # how many of the selected ones fail, when install_status is Failed
-    reboot_status: str | None = None  # None: what follows from the order and from needs_reboot
+    reboot_status: str | None = None  # None: it follows from the order and from needs_reboot
     needs_reboot: bool = True
-    window_exceeded: bool = False  # nothing of the selected gets installed: all stay pending
+    window_exceeded: bool = False  # none of the selected patches is installed: all stay pending
     errors: tuple[tuple[str, str], ...] = ()  # (code, message): five at most are reported, cut at 128 characters
     refuse: Refusal | str | None = None  # or its name in REFUSALS
     refuse_kinds: tuple[Kind, ...] = ("assess", "install")
@@ -192,7 +192,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Grant:
-    """A right: actions (with `*`) at a scope and all below it, for one caller or (empty) for everybody."""
+    """A right: actions (with `*`) at a scope and all below it, for one caller or (empty) for all."""
 
     scope: str = "/"
     actions: tuple[str, ...] = ("*",)

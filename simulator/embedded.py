@@ -1,9 +1,7 @@
-"""All of it together on this machine: Azure on a TLS port, Azurite, an identity, and a deployment of infra/ on them.
+"""The whole of it on this machine: Azure on a TLS port, Azurite, an identity, and a deployment of infra/ on them.
 
-Only this file joins the parts, and only it (through the Functions host) brings in the app; the service files know
-nothing of it. It gives what the deployment gives and nothing more: it never looks into the app, and never acts in the
-world by itself. Durations and quotas are chosen, the Azurite may be shared, any number of Functions hosts come and go,
-and people call Resource Manager.
+Only this file joins the services, and only it starts the app, in a Functions host. It gives the app what the deployment
+gives and nothing more, never reads the app's state, and changes nothing in the world on its own.
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ _API_VERSION = {"virtualmachines": "2024-11-01", "resourcegroups": "2021-04-01"}
 
 @dataclass(frozen=True)
 class ArmAnswer:
-    """What Resource Manager said to somebody."""
+    """What Resource Manager answered to an operator."""
 
     status: int
     body: Json | None
@@ -45,12 +43,12 @@ class ArmAnswer:
 
 
 class Embedded:
-    """`async with Embedded(speed=60) as embedded:` - everything runs, and ends with the block.
+    """`async with Embedded(speed=60) as embedded:` runs everything, and ends it with the block.
 
-    `speed` is the one factor of Azure's time: durations, Resource Graph's lag, the refill of quotas, Event Grid's
-    retries. `deployment` is what is deployed, by name or as changed snapshots; with None there is Azure alone, where
-    everybody may do everything. A running Azurite may be given (it is left running): a fresh account of it is used.
-    A `clock` that goes `speed` times faster may be given too: then Azure keeps its durations, and goes by that clock.
+    `speed` divides all of Azure's times: durations, Resource Graph's lag, the refill of quotas, Event Grid's retries.
+    `deployment` is what is deployed, by name or as changed snapshots; with None there is Azure alone, and every caller
+    has every right. `azurite` is a running Azurite to share: a fresh account of it is used, and it is left running.
+    `clock` is a clock that already goes `speed` times faster: then Azure keeps its durations and goes by that clock.
     """
 
     def __init__(
@@ -105,7 +103,7 @@ class Embedded:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
-        # An app's process that ends closes its connections; here it is this one, and it goes on.
+        # When a real app's process ends, its connections close. Here it is this process, which goes on.
         for session in set(_open_sessions()) - self._open_before:
             await session.close()
         if self._folder:
@@ -131,20 +129,20 @@ class Embedded:
         self.azure.grants = [Grant(client_id=identity.OPERATOR), *self.deployed.grants]
         self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
 
-    # -- what a deployment gives
+    # --- what a deployment gives ---
 
     def platform_settings(self) -> dict[str, str]:
         """What is added to the settings of the deployment (deployment.PLATFORM says why)."""
         return {**self._identity_settings, **self.tls.settings(), "ARM_ENDPOINT": self.endpoint}
 
     def settings(self, **changes: str) -> dict[str, str]:
-        """The app settings. What neither the deployment sets nor a change is the app's own default."""
+        """The app settings: those of the deployment, of the platform, and `changes`. Others have the app's default."""
         return {**self.deployed.plan.site.settings, **self.platform_settings(), **changes}
 
     async def host(self, settings: Mapping[str, str] | None = None, **options: Any) -> FunctionsHost:
-        """A started host of the published app; stopped at the end, unless it was stopped or killed before.
+        """A started host of the published app. It is stopped at the end of the block.
 
-        Its own waits may be shortened, the functions' own work is not: nor is the limit on it.
+        `options` are FunctionsHost's. functionTimeout is not shortened with the host's other times.
         """
         if not self.hosts:
             await self.deployed.publish()
@@ -154,20 +152,20 @@ class Embedded:
         return await self._stack.enter_async_context(host)
 
     async def subscribe(self, host: FunctionsHost, schema: Schema | None = None) -> None:
-        """The event subscriptions of the deployment, to this instance of the app; in another schema if one is named."""
+        """Adds the deployment's event subscriptions, to this host; in another schema if one is named."""
         for subscription in self.deployed.subscriptions_to(host):
             chosen = replace(subscription, schema=schema or subscription.schema)
             await self.event_grid.subscribe(chosen)
 
     def usage(self) -> Usage:
-        """What was asked for in vain, and what nothing needed, up to now."""
+        """What is missing and what is unused, up to now."""
         calls = self.azurite.calls(self.account)
         return Usage(self.deployed, self.azure, self.event_grid, tuple(self.hosts), calls)
 
-    # -- what people do
+    # --- what an operator does ---
 
     async def arm(self, method: str, path: str, body: Json | None = None) -> ArmAnswer:
-        """Somebody with every right calls Resource Manager. Nothing is raised for a refusal."""
+        """An operator with every right calls Resource Manager. A refusal is an answer, not an exception."""
         names = path.lower().split("/")
         version = next((each for name, each in _API_VERSION.items() if name in names[-3:]), "2024-11-01")
         headers = {"Authorization": f"Bearer {identity.mint(identity.ARM, client_id=identity.OPERATOR)}"}

@@ -1,7 +1,7 @@
 """The simulated Azure on a TLS port of this machine: the same handler as in process, and a driver.
 
-The driver (`/simulator/...`) is not Azure's: it gives a person a token, tells machines' guests what to do and shows
-what happened. It asks for no token itself and is meant for the loopback interface only.
+The driver (`/simulator/...`) is the simulator's own. It gives a person a token, chooses what machines' guests do, and
+lists operations and events. It needs no token and is for the loopback interface only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from simulator.wire import Json, milliseconds
 
 @asynccontextmanager
 async def serve(azure: Azure, tls: Tls, *, port: int = 0) -> AsyncIterator[str]:
-    """Serves while open; gives the endpoint, such as https://localhost:12345. Port 0: any free one."""
+    """Serves inside the block; gives the endpoint, such as https://localhost:12345. Port 0: any free one."""
     app = web.Application(client_max_size=16 * 1024 * 1024)
     app.add_routes(driver_routes(azure))
     app.router.add_route("*", "/{path:.*}", _handler(azure))
@@ -51,8 +51,8 @@ def _handler(azure: Azure) -> Any:
         try:
             response = await azure.handle(request)
         except ConnectionLost:
-            # Both kinds look alike through a socket: a connection that closes without an answer.
-            if incoming.transport is not None:  # the caller may be dead by now
+            # On a socket both kinds look the same: the connection closes without an answer.
+            if incoming.transport is not None:  # the caller may be gone by now
                 incoming.transport.abort()
             return web.Response(status=500)
         return web.Response(status=response.status, headers=dict(response.headers), body=response.content)
@@ -75,9 +75,9 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         return web.json_response([operation_json(each) for each in azure.operations])
 
     async def start(request: web.Request) -> web.Response:
-        asked = await request.json()
+        order = await request.json()
         try:
-            started = azure.start_operation(asked["machine"], asked["kind"], asked.get("started_by", "Platform"))
+            started = azure.start_operation(order["machine"], order["kind"], order.get("started_by", "Platform"))
         except (LookupError, ValueError) as error:
             return web.json_response({"problem": f"machine or kind: {error}"}, status=400)
         except Refused as error:
@@ -85,7 +85,7 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         return web.json_response(operation_json(started), status=201)
 
     async def token(_: web.Request) -> web.Response:
-        """Of somebody with every right, as `az account get-access-token` would give one."""
+        """For an operator with every right, as `az account get-access-token` would give one."""
         return web.Response(text=identity.mint(identity.ARM, client_id=identity.OPERATOR))
 
     async def events(_: web.Request) -> web.Response:

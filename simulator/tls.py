@@ -1,8 +1,8 @@
 """A throw-away certificate authority and one certificate for this machine's loopback names.
 
 Azure's SDK clients send bearer tokens over TLS only, so everything the simulator serves is served over TLS, and the
-clients are told to trust the authority made here (`SSL_CERT_FILE`). The keys live in a temporary folder, are valid for
-one day, and are never installed anywhere.
+clients are configured to trust the authority created here (`SSL_CERT_FILE`). The keys are in a temporary folder, are
+valid for one day, and are installed nowhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Tls:
 
     @classmethod
     def create(cls, folder: Path | None = None) -> Tls:
-        """Make authority and server certificate in `folder`, by default a new temporary one."""
+        """Create authority and server certificate in `folder`, by default a new temporary one."""
         folder = folder or Path(tempfile.mkdtemp(prefix="simulator-tls-"))
         authority_key = ec.generate_private_key(ec.SECP256R1())
         authority = _authority(authority_key)
@@ -52,30 +52,30 @@ class Tls:
         return tls
 
     def server_context(self) -> ssl.SSLContext:
-        """What a server presents."""
+        """For a server: it presents the certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate_path, self.key_path)
         return context
 
     def client_context(self) -> ssl.SSLContext:
-        """A client that trusts this authority and no other."""
+        """For a client: it trusts this authority and no other."""
         return ssl.create_default_context(cafile=str(self.ca_path))
 
     def settings(self) -> dict[str, str]:
-        """The environment variable by which a child process trusts this authority."""
+        """The environment variable that makes a child process trust this authority."""
         return {"SSL_CERT_FILE": str(self.ca_path)}
 
     def trust_in_this_process(self) -> None:
-        """Let every client of this process trust the authority, also those that aiohttp has prepared already.
+        """Let every client of this process trust the authority, aiohttp's default one included.
 
-        aiohttp builds its default SSL context once, while it is imported: `SSL_CERT_FILE` set later is not seen, so
+        aiohttp builds its default SSL context once, while it is imported. It does not see a later `SSL_CERT_FILE`, so
         the authority is added to that context too.
         """
         os.environ.update(self.settings())
         connector = sys.modules.get("aiohttp.connector")
-        prepared = getattr(connector, "_SSL_CONTEXT_VERIFIED", None)
-        if isinstance(prepared, ssl.SSLContext):
-            prepared.load_verify_locations(cafile=str(self.ca_path))
+        default_context = getattr(connector, "_SSL_CONTEXT_VERIFIED", None)
+        if isinstance(default_context, ssl.SSLContext):
+            default_context.load_verify_locations(cafile=str(self.ca_path))
 
 
 def _authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

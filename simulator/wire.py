@@ -108,7 +108,7 @@ class Refused(Exception):
 
 
 class ConnectionLost(Exception):
-    """No answer came: the connection was refused `before` the server acted, or lost `after` it."""
+    """No answer arrived: the connection was refused `before` the server acted, or lost `after` it."""
 
     def __init__(self, when: Literal["before", "after"]) -> None:
         super().__init__(f"connection lost {when} the server acted")
@@ -118,7 +118,7 @@ class ConnectionLost(Exception):
 def ticks(at: datetime) -> str:
     """A time as Compute writes it, with seven fraction digits.
 
-    The clock gives microseconds; the seventh digit is made up, but always the same for the same time.
+    The clock gives microseconds; the seventh digit is invented, but always the same for the same time.
     """
     at = at.astimezone(UTC)
     return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond:06d}{(at.second + at.microsecond) % 9 + 1}+00:00"

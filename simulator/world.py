@@ -1,8 +1,8 @@
-"""The state behind the simulated Azure: machines, resource groups, operations, and the events they give rise to.
+"""The state behind the simulated Azure: machines, resource groups, operations, and the events that follow from them.
 
-Everything that takes time is written down with its times when it starts; what is true at a moment is computed from that
-when somebody looks. So nothing runs in the background, any past moment can be looked at (Resource Graph lags), and a
-test with a clock of its own moves time by hand. This file knows nothing of HTTP.
+Whatever takes time is recorded with its start and end when it starts. What is true at a moment is computed from these
+times on demand. So nothing runs in the background, past moments can be read (Resource Graph lags), and a test can move
+the clock by hand. Nothing here depends on HTTP.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ POWER = ("start", "deallocate", "powerOff")
 
 
 class Timeline(Generic[T]):
-    """A value that changes at known times, some of them perhaps still to come."""
+    """A value that changes at known times, some of them in the future."""
 
     def __init__(self) -> None:
         self._times: list[datetime] = []
         self._values: list[T] = []
 
     def set(self, at: datetime, value: T) -> None:
-        """From `at` on the value is this; whatever was planned for later is off."""
+        """From `at` on the value is this. Changes planned for later are dropped."""
         keep = bisect_right(self._times, at)
         self._times[keep:], self._values[keep:] = [at], [value]
 
@@ -62,7 +62,7 @@ class Patch:
 
 @dataclass(eq=False)
 class Operation:
-    """Something asked of one machine: what, by whom, from when to when, and how it ends."""
+    """One operation on one machine: kind, origin, start, end and outcome."""
 
     kind: str  # assess, install, create, update, start, deallocate, powerOff, delete
     machine: str  # the machine's id as its creator spelled it
@@ -79,10 +79,10 @@ class Operation:
     request: Request | None = field(default=None, repr=False)  # the one that started it, for its event
     behaviour: Behaviour = field(default_factory=Behaviour)
     waiting: tuple[Patch, ...] = ()  # the updates that waited when it started
-    installs: frozenset[str] = frozenset()  # ids of the updates that it installs if it comes to its end
-    output: Json = field(default_factory=dict)  # the result of an assessment or installation that came to its end
-    ended_by: tuple[str, str] | None = None  # (code, message) when something ended it early
-    planned_end: datetime | None = None  # where it would have ended
+    installs: frozenset[str] = frozenset()  # ids of the updates that it installs if it is not ended early
+    output: Json = field(default_factory=dict)  # the result of an assessment or installation that was not ended early
+    ended_by: tuple[str, str] | None = None  # (code, message) if it was ended early
+    planned_end: datetime | None = None  # when it would have ended
 
     @property
     def status(self) -> str:
@@ -101,9 +101,9 @@ class Operation:
 
 
 def overlaps(operations: Iterable[Operation]) -> list[tuple[Operation, Operation]]:
-    """Pairs of assessments and installations on one machine of which the second began before the first was over.
+    """Pairs of assessments and installations on one machine of which the second began before the first ended.
 
-    An operation that a newer one ended counts with the time it would have taken: that is the overlap to see.
+    An operation that a newer one ended counts with its planned end, so that the overlap shows.
     """
     found = []
     by_machine: dict[str, list[Operation]] = {}
@@ -166,7 +166,7 @@ class Machine:
 
     @property
     def extensions_done(self) -> datetime:
-        """When the extensions of its creation are through: they begin with the agent's first report."""
+        """When the extensions of its creation end: they begin with the agent's first report."""
         return self.provisioned + self.agent_delay + self.extensions_delay
 
     def extensions_busy_at(self, when: datetime, behaviour: Behaviour) -> bool:
@@ -225,7 +225,7 @@ class World:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
-        """From now on; the updates that wait are new ones."""
+        """Applies from now on, with new updates waiting."""
         generation = self._behaviours.get(name.lower(), (0, behaviour))[0] + 1
         self._behaviours[name.lower()] = (generation, behaviour)
 
@@ -256,7 +256,7 @@ class World:
         return operation
 
     def at(self, due: datetime, make: Callable[[], Json | None]) -> None:
-        """At `due` this event goes out, unless `make` then finds it void."""
+        """Sends the event at `due`, unless `make` then returns None."""
         heapq.heappush(self._due, (due, next(self._order), make))
 
     @property
@@ -290,7 +290,7 @@ LINUX_CLASSES = {"critical": "Critical", "security": "Security", "other": "Other
 
 
 def patches_of(behaviour: Behaviour, generation: int, *, windows: bool) -> tuple[Patch, ...]:
-    """Made-up updates, as many as the behaviour says: the same ones for the same behaviour."""
+    """Invented updates, as many as the behaviour says: the same ones for the same behaviour."""
     classes = WINDOWS_CLASSES if windows else LINUX_CLASSES
     make = _windows_patch if windows else _linux_patch
     wanted = [

@@ -1,4 +1,4 @@
-"""Microsoft.Resources/subscriptions/resourceGroups. Not simulated: the asynchronous delete (it is over at once)."""
+"""Microsoft.Resources/subscriptions/resourceGroups. Not simulated: the asynchronous delete (it ends at once)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def patch(world: World, request: Request, params: Mapping[str, str]) -> Response
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """With everything in it."""
+    """The group and everything in it."""
     group = find(world, params)
     inside = [each for each in world.machines.values() if each.id.lower().startswith(f"{group.id.lower()}/")]
     for machine in inside:

@@ -4,7 +4,7 @@ A new size restarts a running machine (Azure's page "Resize a virtual machine").
 
 Not simulated: redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
 Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation, as a policy
-would bring it, and the platform's patch extension with its first patch operation.
+would install it, and the platform's patch extension with its first patch operation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POWER_TEXT = {
     "deallocating": "VM deallocating",
     "deallocated": "VM deallocated",
 }
-_POWER_STEPS = {  # kind: (on the way, at the end)
+_POWER_STEPS = {  # kind: (while it runs, at its end)
     "start": ("starting", "running"),
     "deallocate": ("deallocating", "deallocated"),
     "powerOff": ("stopping", "stopped"),
@@ -68,7 +68,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
 
 
 def create(world: World, full_id: str, body: Json) -> Machine:
-    """A new machine, its PUT just accepted."""
+    """A new machine whose PUT was just accepted."""
     if not isinstance(body.get("location"), str):
         raise Refused(400, "LocationRequired", "The location property is required for this definition.")
     parts, now, timings = full_id.split("/"), world.now(), world.timings
@@ -111,7 +111,7 @@ def _expect_extension(world: World, machine: Machine) -> None:
 
 
 def begin(world: World, machine: Machine, kind: str, seconds: float, request: Request | None) -> Operation:
-    """An operation that is not about patches, with its event at its end."""
+    """An operation other than an assessment or installation. Its event is sent at its end."""
     now = world.now()
     operation = Operation(
         kind=kind,
@@ -153,7 +153,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
 
 
 def resize(world: World, machine: Machine, size: str) -> Operation:
-    """Somebody gives it another size, without a request."""
+    """An operator changes its size, without a request."""
     body = copy.deepcopy(machine.body.at(world.now()) or {})
     body["properties"]["hardwareProfile"] = {"vmSize": size}
     machine.body.set(world.now(), body)
@@ -177,13 +177,13 @@ def _size(body: Json) -> object:
 
 
 def _assess_after_mode_change(world: World, machine: Machine, before: Json, after: Json) -> None:
-    """A changed patch or assessment mode makes the platform assess (documented), if nothing stands against it."""
+    """A changed patch or assessment mode makes the platform assess (documented), unless that is refused."""
     if _modes(before) == _modes(after):
         return
     try:
         patching.start(world, machine, "assess", {}, "Platform")
     except Refused:
-        return  # a platform assessment that cannot start is simply not made
+        return  # the platform skips an assessment that cannot start
 
 
 def _modes(body: Json) -> list[Any]:
@@ -195,7 +195,7 @@ def _modes(body: Json) -> list[Any]:
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """Over at once; only its operation URL is left to ask."""
+    """It ends at once; its operation URL still answers."""
     machine = world.machines.get(machine_id(params).lower())
     if machine is None:
         return Response(204)
@@ -231,10 +231,10 @@ def change_power(world: World, machine: Machine, kind: str, request: Request | N
         raise patching.refused(REFUSALS["conflict"], kind, machine.name)
     if kind != "start":
         patching.end_all(world, machine, "Failed", *SHUTDOWN)
-    timings, (way, end) = world.timings, _POWER_STEPS[kind]
+    timings, (during, end) = world.timings, _POWER_STEPS[kind]
     seconds = timings.start_seconds if kind == "start" else timings.deallocate_seconds
     if machine.power_at(now) != end:
-        machine.power.set(now, way)
+        machine.power.set(now, during)
         machine.power.set(now + timedelta(seconds=seconds), end)
     else:
         seconds = 0
@@ -270,7 +270,7 @@ def get_view(world: World, request: Request, params: Mapping[str, str]) -> Respo
 
 
 def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """One page, whatever the number."""
+    """One page, however many there are."""
     scope = f"/subscriptions/{params['subscription']}/".lower()
     if "group" in params:
         scope += f"resourcegroups/{params['group']}/".lower()
@@ -279,7 +279,7 @@ def list_all(world: World, request: Request, params: Mapping[str, str]) -> Respo
 
 
 def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
-    """The machine as ARM gives it. Not copied for a caller that only reads: a fleet's worth of copies takes time."""
+    """The machine as ARM gives it. `copied=False` is for callers that only read: copies of a whole fleet take time."""
     stored = machine.body.at(when) or {}
     body = copy.deepcopy(stored) if copied else dict(stored)
     properties = body.pop("properties") | {
@@ -368,7 +368,7 @@ def _extension(name: str, kind: str, version: str, state: str, text: str) -> Jso
 
 
 def _patch_status(machine: Machine, now: datetime) -> Json:
-    """Empty, and so left out of the view, before the first operation (inferred)."""
+    """Empty before the first operation, and then left out of the view (inferred)."""
     assessment, installation = machine.newest("assess", now), machine.newest("install", now)
     found: Json = {}
     if assessment:
@@ -397,7 +397,7 @@ def _configuration(name: str, at: str) -> Json:
 
 
 def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
-    """`startTime` here, `startDateTime` in results; an operation under way shows no count yet."""
+    """`startTime` here, `startDateTime` in results; a running operation shows no count yet."""
     runs = operation.runs_at(now)
     output = patching.result(operation)
     body: Json = {"status": operation.status_at(now), id_name: operation.operation_id}
@@ -412,7 +412,7 @@ def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: da
 
 
 def _stored(body: Json) -> Json:
-    """The body as ARM keeps it: secrets gone, defaults filled in."""
+    """The body as ARM stores it: without secrets, with defaults."""
     kept: Json = {name: copy.deepcopy(body[name]) for name in _TOP if body.get(name) is not None}
     properties: Json = copy.deepcopy(body.get("properties") or {})
     storage = properties.setdefault("storageProfile", {})
@@ -436,7 +436,7 @@ def _os_type(properties: Json, image: Json) -> str:
 
 
 def _fill_exact_version(image: Json) -> None:
-    """Where the caller left the version open, Azure says which one it took."""
+    """Where the caller leaves the version open, Azure reports the one it chose."""
     parts = str(
         image.get("id") or image.get("sharedGalleryImageId") or image.get("communityGalleryImageId") or ""
     ).split("/")

@@ -1,6 +1,6 @@
-"""Microsoft.Compute/locations/{region}/operations/{guid}: where a long-running operation is asked how it stands.
+"""Microsoft.Compute/locations/{region}/operations/{guid}: the status of a long-running operation.
 
-Shapes and headers: recorded traffic. The URL carries a signature (p, t, c, s, h, about 3 kB) and is good for nothing
+Shapes and headers: recorded traffic. The URL carries a signature (p, t, c, s, h, about 3 kB) and is refused
 without it. What Azure answers to a wrong one is not documented: 403 is inferred.
 """
 
@@ -61,7 +61,7 @@ def envelope(operation: Operation) -> Json:
     body = {
         "startTime": ticks(operation.started),
         "endTime": ticks(operation.ends),
-        "status": "Succeeded" if warned else operation.final_status,  # the envelope knows no warnings
+        "status": "Succeeded" if warned else operation.final_status,  # the envelope has no such status
         "name": operation.operation_id,
     }
     if operation.kind in PATCHING:

@@ -35,13 +35,16 @@ def start(
     started_by: Literal["User", "Platform"] = "User",
     request: Request | None = None,
 ) -> Operation:
-    """Starts it, or raises Refused. Under Limits.conflict == "supersede" it ends what runs instead of standing back."""
+    """Starts an operation. Raises Refused.
+
+    With Limits.conflict == "supersede" it ends the running operation instead of refusing the new one.
+    """
     behaviour = world.behaviour(machine)
     if kind == "install":
         _check_order(order)
-    _refuse_if_told(machine, kind, behaviour)
+    _refuse_by_behaviour(machine, kind, behaviour)
     _refuse_if_not_ready(world, machine, kind, behaviour)
-    _meet_running(world, machine, kind)
+    _resolve_conflict(world, machine, kind)
     now = world.now()
     waiting = world.waiting(machine)
     operation = Operation(
@@ -68,7 +71,7 @@ def start(
 
 
 def end_all(world: World, machine: Machine, status: str, code: str, message: str) -> None:
-    """Something else ends what runs on the machine: a newer operation, a shutdown, its deletion."""
+    """Ends every running operation of the machine early: for a newer one, a shutdown or the machine's deletion."""
     now = world.now()
     for operation in machine.running_at(now):
         operation.end_early(now, status, code, message)
@@ -94,7 +97,7 @@ def _check_order(order: Json) -> None:
         raise Refused(400, "InvalidParameter", "At least one classification or one inclusion must be given.")
 
 
-def _refuse_if_told(machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
+def _refuse_by_behaviour(machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
     if behaviour.refusal and kind in behaviour.refuse_kinds:
         raise refused(behaviour.refusal, ACTIONS[kind], machine.name)
 
@@ -120,7 +123,7 @@ def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: 
         raise refused(reason, ACTIONS[kind], machine.name)
 
 
-def _meet_running(world: World, machine: Machine, kind: Kind) -> None:
+def _resolve_conflict(world: World, machine: Machine, kind: Kind) -> None:
     if not machine.running_at(world.now()):
         return
     if world.limits.conflict == "409":
@@ -136,7 +139,7 @@ def refused(refusal: Refusal, operation: str, machine: str) -> Refused:
     return Refused(refusal.status, refusal.code, message, body={"error": error})
 
 
-# --- how it goes ---------------------------------------------------------------------------------------------------
+# --- its course ---------------------------------------------------------------------------------------------------
 
 
 def _plan_assessment(world: World, machine: Machine, operation: Operation) -> None:
@@ -150,7 +153,7 @@ def _plan_assessment(world: World, machine: Machine, operation: Operation) -> No
 def _plan_installation(world: World, machine: Machine, operation: Operation) -> None:
     behaviour = operation.behaviour
     operation.final_status, failure = _status(machine, operation, behaviour.install_status)
-    plan = _sort_out(operation, failed=operation.final_status == "Failed", nothing=failure is not None)
+    plan = _select_patches(operation, failed=operation.final_status == "Failed", nothing=failure is not None)
     reboot = _reboot(operation, plan)
     if reboot == "Required" and operation.final_status == "Succeeded":
         operation.final_status = "CompletedWithWarnings"
@@ -164,7 +167,7 @@ def _plan_installation(world: World, machine: Machine, operation: Operation) -> 
 
 
 def _status(machine: Machine, operation: Operation, status: str) -> tuple[str, tuple[str, str] | None]:
-    """How it ends, and the failure that the machine's own set-up brings."""
+    """How it ends, and the failure that the machine's own configuration causes."""
     profile = (machine.body.at(operation.started) or {}).get("properties", {}).get("osProfile") or {}
     if profile.get("allowExtensionOperations") is False:
         return "Failed", ("AllowExtensionOperations=false", "Extension operations are not allowed on this machine.")
@@ -183,11 +186,11 @@ class _Plan:
     not_selected: tuple[Patch, ...] = ()
 
 
-def _sort_out(operation: Operation, *, failed: bool, nothing: bool) -> _Plan:
+def _select_patches(operation: Operation, *, failed: bool, nothing: bool) -> _Plan:
     parameters = operation.order.get("windowsParameters" if operation.windows else "linuxParameters") or {}
     classes = {name.lower() for name in parameters.get("classificationsToInclude") or ()}
     if not operation.windows and "security" in classes:
-        classes.add("critical")  # the Linux extension adds it by itself
+        classes.add("critical")  # the Linux extension adds it
     excluded = [patch for patch in operation.waiting if _named(patch, parameters, "Exclude")]
     wanted = [
         patch
@@ -243,7 +246,7 @@ def time_of(operation: Operation, at: datetime) -> str:
 
 
 def _reboot_pending(machine: Machine, when: datetime) -> bool:
-    """An installation left a reboot to do, and none happened since: by another installation, or a stop and a start."""
+    """Whether an installation still needs a reboot: no later installation, and no stop and start, has made it."""
     for each in reversed(machine.operations):
         reboot = result(each)["rebootStatus"] if each.kind == "install" and not each.runs_at(when) else ""
         if each.kind == "start" or reboot in ("Completed", "Required"):
@@ -315,7 +318,7 @@ def installation_result(operation: Operation, plan: _Plan, reboot: str, failure:
 
 
 def result(operation: Operation) -> Json:
-    """The result of an operation that is over. One that was ended early knows only that."""
+    """The result of an operation that ended. One that ended early reports nothing else."""
     if operation.ended_by is None or operation.kind not in PATCHING:
         return operation.output
     counts = [name for name, value in operation.output.items() if name.endswith("Count")]

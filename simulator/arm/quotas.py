@@ -1,4 +1,4 @@
-"""Token buckets, as Azure counts calls. Computed from the clock, nothing runs in the background."""
+"""Token buckets, as Azure counts calls. They are computed from the clock; nothing runs in the background."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Bucket:
 
 
 class Quotas:
-    """All buckets of the simulated Azure, made when first used."""
+    """All buckets of the simulated Azure, created on first use."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._buckets: dict[tuple[str, ...], Bucket] = {}
 
     def bucket(self, rate: Rate, *key: str) -> Bucket:
-        """The bucket of this key, refilled up to now. Bound to its rate: a changed limit starts a new one."""
+        """The bucket of this key, refilled up to now. A changed rate starts a new bucket."""
         now = self._now()
         whole = (repr(rate), *key)
         if whole not in self._buckets:

@@ -49,7 +49,7 @@ def machine(
     properties: Json | None = None,
     **top: Any,
 ) -> Json:
-    """A PUT body. A specialized image and an attached disk bring no osProfile. `reference` replaces the image's own."""
+    """A PUT body. A specialized image and an attached disk have no osProfile. `reference` replaces the image's own."""
     with_image = reference if reference is not None else IMAGES[image]
     disk = {"osType": os, "createOption": "FromImage" if with_image else "Attach", "name": "os-disk"}
     storage: Json = {"osDisk": disk} | ({"imageReference": dict(with_image)} if with_image else {})

@@ -1,4 +1,4 @@
-"""The `context` argument of a function: who is running. Tracing is a fresh trace each time, retries are none."""
+"""The `context` argument of a function: its name and invocation. Each has a trace of its own, and no retries."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ class InvocationContext(func.Context):
 
     @property
     def retry_context(self) -> Any:
-        """None: Event Grid and queue triggers have no retry policy, and this host plays none for timers."""
+        """None: Event Grid and queue triggers have no retry policy, and this host simulates none for timers."""
         return None

@@ -1,8 +1,8 @@
-"""What a trigger hands to the Python worker, and what the worker makes of it.
+"""What a trigger passes to the Python worker, and the Python object that a function gets.
 
 The host sends each trigger's input and its metadata as typed values; the library's own converters
 (`azure.functions.meta`) turn them into EventGridEvent, CloudEvent, QueueMessage and TimerRequest. So what a function
-gets, and what it fails on before it runs, is the library's doing and not imitated here.
+gets, and what fails before it runs, is the library's own behaviour.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def queue_input(text: str, message: Any) -> TriggerInput:
 
 
 def _merged(metadata: dict[str, Datum], text: str) -> dict[str, Datum]:
-    """The pitfall: top-level members of a JSON object body replace metadata of the same name, compared without case."""
+    """A pitfall: top-level members of a JSON object body replace metadata of the same name, letter case aside."""
     names = {name.lower(): name for name in metadata}
     merged = dict(metadata)
     for key, value in _members(text).items():
@@ -96,7 +96,7 @@ def _members(text: str) -> dict[str, Any]:
 
 
 def _as_dotnet_text(value: str | float | bool) -> str:
-    """A JSON scalar as .NET's invariant culture writes it; a text that looks like a time has become one by then."""
+    """A JSON scalar as .NET's invariant culture writes it; a text that looks like a time was parsed as one."""
     if isinstance(value, str):
         return _as_dotnet_time(value) if _ISO_TIME.fullmatch(value) else value
     return str(value)

@@ -1,7 +1,6 @@
-"""App settings in the environment, for as long as a host lives, and which of them anybody read.
+"""App settings in the process environment while a host lives, and which of them were read.
 
-Two hosts may live in one process and end in any order: each lays its settings over the ones before, and takes away
-its own layer only.
+Two hosts may live in one process and end in any order: each adds a layer of settings, and removes its own layer only.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from simulator.functions_host.worker import running_in_an_app
 
 
 class AppSettings(dict[str, str]):
-    """The settings of one app. `read` has the names that the host, or the app in its environment, looked up."""
+    """The settings of one app. `read` has the names that the host or the app looked up."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         super().__init__(settings)
@@ -30,7 +29,7 @@ class AppSettings(dict[str, str]):
 
 
 class _WatchedEnvironment(os._Environ[str]):
-    """The process environment, which tells what an app looks up in it."""
+    """The process environment. It notes what an app looks up."""
 
     def __getitem__(self, name: str) -> str:
         if running_in_an_app():
@@ -50,12 +49,12 @@ class Environment:
             layer.read.add(name)
 
     def push(self, layer: AppSettings) -> Callable[[], None]:
-        """Set the variables; gives what takes them back."""
-        os.environ.__class__ = _WatchedEnvironment  # in place: whoever imported it holds this very object
+        """Set the variables; gives the function that restores them."""
+        os.environ.__class__ = _WatchedEnvironment  # in place: other modules hold this very object
         for name in layer:
             self._before.setdefault(name, os.environ.get(name))
         self._layers.append(layer)
-        os.environ.update(dict(layer))  # a copy: to lay them over is not to read them
+        os.environ.update(dict(layer))  # a copy, so that this does not count as reading them
         return lambda: self._pop(layer)
 
     def _pop(self, layer: AppSettings) -> None:

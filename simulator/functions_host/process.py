@@ -1,10 +1,10 @@
-"""A Functions host as a process of its own, so that it can die as a machine dies: by a signal, with nothing finished.
+"""A Functions host as a process of its own, so that a signal can kill it with nothing finished.
 
-`HostProcess` is the parent's handle, `run` what the child does. The child is told what to be in one line of JSON on its
-standard input, says in the first line of its standard output where it listens, and then prints every line that the app
-logs inside a function. SIGTERM lets running functions finish, as the platform does when it scales in; a closed standard
-input ends it at once, so that no host outlives the process that started it. A program that has more to do before the
-app is loaded calls `read_order` and `run` itself.
+`HostProcess` is the parent's handle, `run` the child. The child reads its configuration as one line of JSON from
+standard input. The first line that it prints is where it listens; every further line is one that the app logs in a
+function. SIGTERM lets running functions finish, as the platform does when it scales in. A closed standard input ends
+it at once, so that no host outlives the process that started it. A program that must act before the app is loaded calls
+`read_order` and `run` itself.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from simulator.functions_host.host import FunctionsHost
 from simulator.functions_host.telemetry import Trace
 from simulator.tls import Tls
 
-_LOOK_SECONDS = 0.05  # how often the child looks whether its host has stopped itself
+_CHECK_SECONDS = 0.05  # how often the child checks whether its host has stopped itself
 _PARENT_GONE = 3
 _CHECKOUT = Path(__file__).parents[2]
 _LINE_BYTES = 1024 * 1024
 
 
 class HostFailed(Exception):
-    """The process ended, or its app has no functions, before it listened. The text is what it said last."""
+    """The process ended before it listened, or its app has no functions. The text is the last line that it printed."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the child is to be. `more` is for the program that runs it."""
+    """The child's configuration. `more` is for the program that runs it."""
 
     app_folder: str
     settings: Mapping[str, str]
@@ -54,15 +54,15 @@ def read_order() -> Order:
 
 
 def run(order: Order) -> NoReturn:
-    """Plays the host until it is told to stop. Exit code 0: it ended in good order; 1: it stopped itself."""
+    """Runs the host until SIGTERM. Exit code 0: it ended in good order; 1: it stopped itself."""
     asyncio.run(_run(order))
     raise AssertionError("the process has ended by now")
 
 
 async def _run(order: Order) -> NoReturn:
-    told = asyncio.Event()
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
     loop.add_reader(sys.stdin.fileno(), _end_with_parent)
     tls = Tls(*(Path(path) for path in order.tls))
     host = FunctionsHost(
@@ -72,15 +72,15 @@ async def _run(order: Order) -> NoReturn:
     host.telemetry.traces = _Printed()
     async with host:
         functions = [state.name for state in host.functions.values() if state.listening]
-        _say({"url": host.url, "functions": functions, "error": host.error})
-        while host.serving and not told.is_set():
+        _print_json({"url": host.url, "functions": functions, "error": host.error})
+        while host.serving and not stopping.is_set():
             with suppress(TimeoutError):
-                await asyncio.wait_for(told.wait(), _LOOK_SECONDS)
+                await asyncio.wait_for(stopping.wait(), _CHECK_SECONDS)
     unfinished = [invocation.function for invocation in host.invocations if invocation.ended is None]
-    in_order = told.is_set() and not unfinished
+    in_order = stopping.is_set() and not unfinished
     if not in_order:
         print(f"the host is {host.state}: {host.error}; unfinished: {unfinished}", file=sys.stderr, flush=True)
-    os._exit(0 if in_order else 1)  # what the app still holds open ends with its process, and nobody complains about it
+    os._exit(0 if in_order else 1)  # open connections of the app end with the process, without warnings
 
 
 def _end_with_parent() -> None:
@@ -89,7 +89,7 @@ def _end_with_parent() -> None:
 
 
 class _Printed(list[Trace]):
-    """Printed line by line: what was logged before a kill is known after it."""
+    """Prints each line at once, so that what was logged before a kill is known after it."""
 
     def append(self, trace: Trace) -> None:
         super().append(trace)
@@ -97,7 +97,7 @@ class _Printed(list[Trace]):
             print(trace.message, flush=True)
 
 
-def _say(what: Mapping[str, Any]) -> None:
+def _print_json(what: Mapping[str, Any]) -> None:
     print(json.dumps(what), flush=True)
 
 
@@ -105,7 +105,7 @@ def _say(what: Mapping[str, Any]) -> None:
 
 
 class HostProcess:
-    """One host that runs. `lines` has what its app logged so far; `returncode` is None while it lives."""
+    """One running host. `lines` has what its app logged so far; `returncode` is None while it lives."""
 
     def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
         self._process = process
@@ -121,23 +121,23 @@ class HostProcess:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=_CHECKOUT,
-            env={**os.environ, **order.settings},  # of the process itself: certificates are read while it starts
+            env={**os.environ, **order.settings},  # in its own environment: certificates are read while it starts
             limit=_LINE_BYTES,
         )
         assert process.stdin is not None
         assert process.stdout is not None
         try:
             process.stdin.write(json.dumps(asdict(order)).encode() + b"\n")
-            said = await process.stdout.readline()
-            told = json.loads(said) if said else {"error": f"it ended with {await process.wait()}"}
-            if told["error"]:
-                raise HostFailed(str(told["error"]))
+            first = await process.stdout.readline()
+            started = json.loads(first) if first else {"error": f"it ended with {await process.wait()}"}
+            if started["error"]:
+                raise HostFailed(str(started["error"]))
         except BaseException:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
             raise
-        return cls(process, told["url"])
+        return cls(process, started["url"])
 
     @property
     def pid(self) -> int:
@@ -148,7 +148,7 @@ class HostProcess:
         return self._process.returncode
 
     async def kill(self) -> None:
-        """SIGKILL, and wait until it is dead; a host that ended before is left as it is."""
+        """SIGKILL, and wait for its end. A host that has ended stays as it is."""
         await self._end(signal.SIGKILL)
 
     async def terminate(self) -> int:

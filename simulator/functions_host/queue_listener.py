@@ -1,7 +1,7 @@
 """The queue trigger: receive, run, then delete, release or move to the poison queue.
 
 Follows the Storage.Queues extension 5.3: batches, the 10-minute visibility with its renewal, the back-off of empty
-polls, and the attempts. It decides from what the queue says (the dequeue count) and keeps no count of its own.
+polls, and the attempts. It decides by the queue's dequeue count and keeps no count of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class StorageUnreachable(Exception):
-    """The queue service did not answer any of the tries: the whole host stops."""
+    """The queue service answered none of the attempts: the whole host stops."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Scale:
 class QueueListener:
     """Reads one queue for one function.
 
-    `invoke` runs a message and answers whether it succeeded; `fault` is told of a storage error that no rule covers.
-    `poison` is None for a queue that is itself a poison queue: there a failing message simply stays invisible.
+    `invoke` runs a message and returns whether it succeeded. `fault` receives a storage error that no rule covers.
+    `poison` is None for a poison queue: there a failing message stays invisible for its time.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class QueueListener:
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
-        """Poll until told to stop; then finish what is running."""
+        """Poll until `stop`; then finish what is running."""
         empty_polls = 0
         while not self._stopping.is_set():
             messages = await self._receive()
@@ -100,7 +100,7 @@ class QueueListener:
         self._stopping.set()
 
     def abandon(self) -> None:
-        """Drop everything as it is: no message is released, deleted or moved."""
+        """Drop everything at once: no message is released, deleted or moved."""
         for task in self._running:
             task.cancel()
 
@@ -115,7 +115,7 @@ class QueueListener:
             return []
 
         try:
-            messages: list[Any] = await self._stubbornly(page)
+            messages: list[Any] = await self._with_retries(page)
         except ResourceNotFoundError:
             _log.warning("the queue %s does not exist", self._queue.queue_name)
         except HttpResponseError as error:
@@ -126,8 +126,8 @@ class QueueListener:
             return messages
         return []
 
-    async def _stubbornly(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Try again while the service cannot be reached, for about 28 s."""
+    async def _with_retries(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Retry while the service cannot be reached, for about 28 s. Raises StorageUnreachable."""
         for attempt in range(_ATTEMPTS):
             try:
                 return await call()
@@ -203,21 +203,21 @@ class QueueListener:
         poison = self._poison
         assert poison is not None
         try:
-            await self._stubbornly(lambda: poison.send_message(message.content))
+            await self._with_retries(lambda: poison.send_message(message.content))
         except ResourceNotFoundError:
             await self._create(poison)
-            await self._stubbornly(lambda: poison.send_message(message.content))
+            await self._with_retries(lambda: poison.send_message(message.content))
         await self._delete(message, pop_receipt)
 
     async def _create(self, queue: Any) -> None:
         # Two messages may find the poison queue missing at the same time.
         with contextlib.suppress(ResourceExistsError):
-            await self._stubbornly(queue.create_queue)
+            await self._with_retries(queue.create_queue)
 
     async def _unless_lost(self, call: Callable[[], Awaitable[Any]]) -> None:
-        """A message that somebody else has by now, or that is gone, is only logged."""
+        """Only logs that another host has the message by now, or that it is gone."""
         try:
-            await self._stubbornly(call)
+            await self._with_retries(call)
         except HttpResponseError as error:
             code = getattr(error, "error_code", "")
             if code not in _LOST:
@@ -226,7 +226,7 @@ class QueueListener:
 
 
 class _Renewal:
-    """Keeps one running message invisible, and knows its newest pop receipt."""
+    """Keeps one running message invisible. `pop_receipt` is the newest one."""
 
     def __init__(self, queue: Any, message: Any, scale: Scale) -> None:
         self._queue = queue

@@ -1,8 +1,8 @@
 """What the host reads before anything runs: host.json, app settings, names and connections in the declarations.
 
-Three kinds of mistake have three ends, as on the real host: a wrong value in host.json stops the whole host (state
-Error), a wrong or missing setting that one function names disables that function alone, an unknown key of host.json
-is ignored. Nothing here reads the process environment; settings are handed in.
+Three kinds of mistake have three consequences, as on the real host. A wrong value in host.json stops the whole host
+(state Error). A wrong or missing setting that one function names disables that function alone. An unknown key of
+host.json is ignored. Nothing here reads the process environment; the caller passes the settings.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HttpOptions:
 
 @dataclass(frozen=True)
 class HostOptions:
-    """host.json, as far as this host acts on it."""
+    """host.json: the parts that have an effect here."""
 
     function_timeout_seconds: float | None = 1800.0
     queues: QueueOptions = QueueOptions()
@@ -161,11 +161,11 @@ class _Section:
         raise self._wrong(key, value, " or ".join(words))
 
     def _wrong(self, key: str, value: object, wanted: str) -> HostJsonError:
-        return HostJsonError(f"{self._path} {key} is {value!r}: {wanted} is wanted")
+        return HostJsonError(f"{self._path} {key} is {value!r}; it must be {wanted}")
 
 
 def parse_time_span(text: str) -> float | None:
-    """Seconds of a .NET time span [d.]hh:mm[:ss[.fff]], or None when it is none."""
+    """Seconds of a .NET time span [d.]hh:mm[:ss[.fff]], or None for another text."""
     found = _TIME_SPAN.fullmatch(text.strip())
     if found is None:
         return None
@@ -218,15 +218,15 @@ class ServiceAddress:
 def service_address(connection: str, service: str, settings: Mapping[str, str]) -> ServiceAddress:
     """Resolve an identity-based connection for `service` (blob or queue).
 
-    A plain connection string would win on the real host; here it is refused, because Azurite is reached by identity
-    only and silence would hide which of the two is used.
+    Raises SettingError. On the real host a connection string would win; here it is refused, because Azurite is reached
+    by identity only and ignoring it would hide which of the two is used.
     """
     if connection in settings:
         raise SettingError(f"{connection} is a connection string: this host takes identity-based connections only")
     client_id = settings.get(f"{connection}__clientId")
     credential = settings.get(f"{connection}__credential")
     if credential not in (None, "managedidentity"):
-        raise SettingError(f"{connection}__credential is {credential!r}: managedidentity is wanted")
+        raise SettingError(f"{connection}__credential is {credential!r}; it must be managedidentity")
     if client_id and credential is None:
         raise SettingError(f"{connection}__clientId needs {connection}__credential=managedidentity")
     url = settings.get(f"{connection}__{service}ServiceUri")

@@ -1,6 +1,6 @@
-"""The host's own way to storage: its identity, queues through the SDK, and the few blob calls a timer needs.
+"""The host's own access to storage: its identity, queues through the SDK, and the few blob calls a timer needs.
 
-The blob SDK is no dependency of the app, so lease, read and write are spoken as REST here (Azure Storage, "Lease
+The app does not depend on the blob SDK, so lease, read and write are REST calls here (Azure Storage, "Lease
 Blob", "Put Blob", "Get Blob"). Keys and connection strings are not supported.
 """
 
@@ -25,13 +25,13 @@ _BLOB_VERSION = "2021-12-02"
 _REFRESH_SECONDS = 300
 _CALL_SECONDS = 30
 
-# The .NET host's storage calls are none of the app's log lines: its poll every second is kept out of the root logger.
+# The .NET host's storage calls are not the app's log lines: the poll every second stays out of the root logger.
 _quiet = logging.getLogger(f"{__name__}.sdk")
 _quiet.setLevel(logging.WARNING)
 
 
 class HostIdentity:
-    """Tokens for storage from the app's identity endpoint, asked for as the .NET host asks for them."""
+    """Tokens for storage from the app's identity endpoint, requested as the .NET host does."""
 
     def __init__(self, session: aiohttp.ClientSession, settings: Mapping[str, str], client_id: str | None) -> None:
         self._session = session
@@ -40,7 +40,7 @@ class HostIdentity:
         self._token: AccessToken | None = None
 
     async def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-        """The token in hand, or a new one shortly before it ends."""
+        """The current token, or a new one shortly before that expires."""
         if self._token is None or self._token.expires_on - time.time() < _REFRESH_SECONDS:
             self._token = await self._ask()
         return self._token
@@ -82,7 +82,7 @@ class Storage:
         await self._session.close()
 
     def queue(self, address: ServiceAddress, name: str) -> QueueClient:
-        """A queue as it stands: no encoding, and no retry of the SDK's, since the listener has its own."""
+        """A queue client without encoding and without the SDK's retries: the listener has its own."""
         return QueueClient(
             address.url,
             queue_name=name,
@@ -120,7 +120,7 @@ class BlobContainer:
         await self._call("PUT", "?restype=container", {}, expected=(201, 409))
 
     async def read(self, blob: str) -> bytes | None:
-        """The blob's content, None when there is none."""
+        """The blob's content; None if it does not exist."""
         status, _, body = await self._call("GET", f"/{blob}", {}, expected=(200, 404))
         return body if status == 200 else None
 
@@ -133,7 +133,7 @@ class BlobContainer:
         await self._call("PUT", f"/{blob}", headers, expected=(201, 409, 412))
 
     async def acquire_lease(self, blob: str, seconds: int) -> str | None:
-        """The id of a new lease, None while somebody else holds one."""
+        """The id of a new lease; None while another host holds one."""
         headers = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": str(seconds)}
         status, answer, _ = await self._call("PUT", f"/{blob}?comp=lease", headers, expected=(201, 409))
         return answer["x-ms-lease-id"] if status == 201 else None

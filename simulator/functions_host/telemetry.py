@@ -1,8 +1,8 @@
-"""What Application Insights would get of an app: traces and exceptions, in memory.
+"""What Application Insights would receive from an app: traces and exceptions, in memory.
 
 A line of any Python logger inside an invocation becomes one trace of category `Function.<name>.User`; the logger's own
 name is lost, and host.json's logLevel decides whether the line is kept. Left out: sampling, metrics, the host's own
-lines about its life, and what the app prints (that does not arrive at log level Warning either).
+lines about its life, and what the app prints (which does not arrive at log level Warning either).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class ExceptionItem:
-    """One AppExceptions item: text and stack of an exception, as everybody with access to the logs reads it."""
+    """One AppExceptions item: text and stack of an exception, as the readers of the logs see it."""
 
     message: str
     stack: str
@@ -52,7 +52,7 @@ class LogTarget(Protocol):
 
 
 class Ingestion(Protocol):
-    """Application Insights, to which the host sends."""
+    """Application Insights, which receives what the host logs."""
 
     def refusal(self, connection_string: str, authentication: str) -> str:
         """Why nothing of this host is kept; empty when it is."""
@@ -105,7 +105,7 @@ class Telemetry:
 
 
 class _Handler(logging.Handler):
-    """Hands a log record to the invocation it was written in; a record outside any is not the app's."""
+    """Passes a log record to the invocation it was written in. A record outside any is not the app's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         invocation = current_invocation.get()

@@ -1,4 +1,4 @@
-"""The timer trigger: when a function is due, on which host, and what is remembered of it.
+"""The timer trigger: when a function is due, on which host, and what is stored of it.
 
 Follows the Timers extension: NCRONTAB schedules, one run at a time, missed ticks collapsed into one, the schedule
 status in blob `azure-webjobs-hosts/timers/...`, and one host of many by a blob lease. Left out: time spans as
@@ -40,19 +40,20 @@ class Schedule:
             fields = ["0", *fields]
         # croniter knows more than NCRONTAB (L, #, H, @daily); what NCRONTAB refuses is refused here.
         if len(fields) != 6 or not all(_FIELD.fullmatch(field) for field in fields):
-            raise SettingError(f"'{text}' is no NCRONTAB expression")
+            raise SettingError(f"'{text}' is not an NCRONTAB expression")
         expression = " ".join(fields)
         if not croniter.is_valid(expression, second_at_beginning=True):
-            raise SettingError(f"'{text}' is no NCRONTAB expression")
+            raise SettingError(f"'{text}' is not an NCRONTAB expression")
         return cls(expression)
 
     def after(self, time: dt.datetime) -> dt.datetime:
-        """The first tick after `time`. Day and weekday must both match, other than in cron."""
+        """The first tick after `time`. Day and weekday must both match, unlike in cron."""
         ticks = croniter(self.expression, time, second_at_beginning=True, day_or=False)
-        return ticks.get_next(dt.datetime)  # type: ignore[no-any-return]
+        following: dt.datetime = ticks.get_next(dt.datetime)
+        return following
 
     def is_frequent(self, now: dt.datetime) -> bool:
-        """More often than once a minute: then no status is kept."""
+        """More often than once per minute: then no status is kept."""
         first = self.after(now)
         return self.after(first) - first < dt.timedelta(minutes=1)
 
@@ -79,20 +80,20 @@ class Status:
 
 
 def status_at_start(stored: Status | None, schedule: Schedule, now: dt.datetime) -> Status:
-    """What the status is once the host has looked at it; `next` in the past means a run is overdue."""
+    """The status when the host starts. A `next` in the past means that a run is overdue."""
     if stored is None:
         return Status(_NEVER, schedule.after(now), now)
     basis = stored.last if stored.last > _NEVER else stored.last_updated
     expected = schedule.after(basis)
     if stored.next == expected:
         return stored
-    # The schedule was changed: a tick of it that lies in the past is not owed.
+    # The schedule was changed: no run is due for its ticks in the past.
     return Status(_NEVER, schedule.after(now) if now > expected else expected, now)
 
 
 @dataclass(frozen=True)
 class Due:
-    """One run that is due: what the function is told."""
+    """One run that is due, as the function receives it."""
 
     past_due: bool
     status: Status | None
@@ -125,7 +126,7 @@ class TimerListener:
         self._run_on_startup = run_on_startup
         self._stopping = asyncio.Event()
         self._lost = asyncio.Event()
-        self.ticking = False  # this host holds the lease and has looked at what is stored
+        self.ticking = False  # this host holds the lease and has read the stored status
 
     async def run(self) -> None:
         """Wait for the lease, tick while it is held, and begin again when it is lost."""
@@ -180,7 +181,7 @@ class TimerListener:
         return self._stopping.is_set() or self._lost.is_set()
 
     async def _fire(self, due: Due, now: dt.datetime) -> Status | None:
-        await self._run(due)  # a failing run is a run: the schedule does not care
+        await self._run(due)  # a run that fails is a run: the schedule goes on
         if due.status is None:
             return None
         status = Status(now, self._schedule.after(now), now)
@@ -201,7 +202,7 @@ class TimerListener:
         await self._blobs.write(self._status_blob, json.dumps(status.as_json()).encode())
 
     async def _until(self, time: dt.datetime) -> None:
-        # Asked again after each sleep: a sleep may end a little before the wall clock gets there.
+        # Checked again after each sleep: a sleep may end a little before the wall clock gets there.
         while (left := (time - self._clock()).total_seconds()) > 0 and not self._over():
             await self._pause(min(left, 60.0), self._stopping, self._lost)
 

@@ -1,7 +1,7 @@
 """The Event Grid webhook of the host, `/runtime/webhooks/eventgrid`, and the admin call that starts a timer by hand.
 
 Follows Event Grid extension 3.3: one invocation for each element of a request, all at once, and one answer for all of
-them. It never retries: that is Event Grid's part.
+them. It never retries: Event Grid does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ InvokeEvent = Callable[[str, dict[str, Any]], Awaitable[bool]]
 
 
 class Unreadable(Exception):
-    """The body is no event and no array of events."""
+    """The body is neither an event nor an array of events."""
 
 
 def application(
@@ -91,7 +91,7 @@ class WebServer:
 
 
 class _Limit:
-    """extensions.http: so many requests at once, so many more in line, 429 for the rest."""
+    """extensions.http: how many requests run at once, how many more wait, and 429 for the rest."""
 
     def __init__(self, options: HttpOptions) -> None:
         self._most_outstanding = options.max_outstanding_requests

@@ -1,10 +1,10 @@
-"""The Python worker: one process of the real host, played inside this one.
+"""The Python worker: one process of the real host, simulated inside this one.
 
 It imports function_app.py under a name of its own, so that two hosts, or a worker and its successor, share no global
-of that file, and it calls the functions. It can die: `abandon` stops every coroutine of the app where it stands, and
-no further line of it runs, no `except`, no `finally`, as after a power cut.
+of that file, and it calls the functions. It can die: `abandon` stops every coroutine of the app at its current line. No
+further line of it runs, no `except` and no `finally`, as after a power cut.
 
-Its limits, all because it is one process in truth: modules that function_app.py imports are shared; a function in a
+Its limits, all because there is one process in truth: modules that function_app.py imports are shared; a function in a
 thread (plain `def`) and a callback on the loop cannot be stopped half way; sockets of an abandoned worker stay open.
 """
 
@@ -91,7 +91,7 @@ class Worker:
         inside = _current_worker.set(self)
         try:
             module = self._import()
-            functions = _function_app(module).get_functions()  # once for each app object: a second call raises
+            functions = _function_app(module).get_functions()  # once per app object: a second call raises
             self.declarations = tuple(_declaration(function) for function in functions)
         except SystemExit as error:
             raise ImportExit(f"the import of {_SCRIPT} ended the worker: SystemExit: {error}") from error
@@ -131,7 +131,7 @@ class Worker:
             raise outcome
 
     async def _guarded(self, declaration: Declaration, arguments: dict[str, Any]) -> Exception | None:
-        # The failure is returned: an exception that leaves a task of an abandoned worker would be logged as lost.
+        # The failure is returned: asyncio would log an exception that leaves a task of an abandoned worker.
         try:
             result = await self._result(declaration, arguments)
         except Exception as error:  # noqa: BLE001  (whatever the app raises is the invocation's failure)
@@ -152,7 +152,7 @@ class Worker:
         return await loop.run_in_executor(self._threads, lambda: context.run(declaration.call, **arguments))
 
     def abandon(self) -> None:
-        """Die at once. The caller, if it is the app itself, runs until its next await."""
+        """Die at once. If the caller is the app itself, it runs until its next await."""
         self.abandoned = True
         for task in list(self._tasks):
             task.cancel()
@@ -160,7 +160,7 @@ class Worker:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
-        """End in good order, when nothing runs any more."""
+        """End in good order, when nothing runs."""
         if self._threads is not None:
             self._threads.shutdown(wait=False)
         if self._module is not None:
@@ -175,7 +175,7 @@ def _function_app(module: ModuleType) -> Any:
         value for value in vars(module).values() if isinstance(value, func.decorators.function_app.FunctionRegister)
     ]
     if len(apps) != 1:
-        raise ValueError(f"exactly one FunctionApp is wanted at the top level of {_SCRIPT}, not {len(apps)}")
+        raise ValueError(f"{_SCRIPT} must have exactly one FunctionApp at its top level, not {len(apps)}")
     return apps[0]
 
 
@@ -203,7 +203,7 @@ def _declaration(function: Any) -> Declaration:
 class _Gate(Coroutine[Any, Any, Any]):
     """A coroutine of the app behind a gate that its worker closes.
 
-    With the gate closed the task ends as cancelled, while the coroutine stays suspended for ever: it is neither
+    With the gate closed the task ends as cancelled, while the coroutine stays suspended indefinitely: it is neither
     resumed nor closed, since either would run more of the app.
     """
 
@@ -225,7 +225,7 @@ class _Gate(Coroutine[Any, Any, Any]):
 
     def _check(self) -> None:
         if self._worker.abandoned:
-            # Letting go of a suspended coroutine closes it, which runs its `finally`: so it is never let go.
+            # Freeing a suspended coroutine closes it, which runs its `finally`: so this reference is never released.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._inner))
             raise asyncio.CancelledError("the worker is gone")
 
@@ -234,7 +234,7 @@ class _Gate(Coroutine[Any, Any, Any]):
 
 
 def _gate_tasks_of(loop: asyncio.AbstractEventLoop) -> None:
-    """Let every task that the app starts on this loop, however deep, be one its worker can abandon."""
+    """Makes every task that the app starts on this loop, however deep, one that its worker can abandon."""
     previous = loop.get_task_factory()
     if getattr(previous, "gates_workers", False):
         return

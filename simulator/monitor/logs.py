@@ -1,7 +1,7 @@
 """What the Functions host sent, as the rows that Log Analytics shows of it: AppTraces, AppExceptions, AppRequests.
 
 The names and types of the columns are those of the tables of a workspace-based Application Insights; which item becomes
-which row, and what stands in Properties, is held to what the real host sent (tests/recordings/functions-host.json).
+which row, and what Properties holds, is checked against what the real host sent (tests/recordings/functions-host.json).
 Left out: columns about clients and browsers, metrics, and the time that ingestion takes. Nothing is sampled: ItemCount
 is 1.
 
@@ -49,7 +49,7 @@ _ROLE = "image-patcher"
 _SDK = "azurefunctions: 4.1037.0.0"
 _APP_FOLDER = str(Path(__file__).parents[2])
 RESULTS = Path(_APP_FOLDER) / "infra" / "results"
-_PUBLISHED = "/home/site/wwwroot"  # where the app lies in Azure; stacks name it
+_PUBLISHED = "/home/site/wwwroot"  # the app's folder in Azure, which stacks name
 
 
 class Invocation(Protocol):
@@ -77,7 +77,7 @@ class Host(Protocol):
 
 
 def rows_of(host: Host) -> Tables:
-    """All that this host sent up to now."""
+    """Everything that this host has sent so far."""
     functions = {each.id: each.function for each in host.invocations}
     return {
         "AppTraces": [_trace(item, functions) for item in host.traces],
@@ -99,19 +99,19 @@ def read(file: Path) -> Tables:
 
 @dataclass(frozen=True)
 class Workspace:
-    """A Log Analytics workspace that holds these rows, as asked at `now`."""
+    """A Log Analytics workspace that holds these rows, and is queried at `now`."""
 
     tables: Mapping[str, Sequence[Row]]
     now: datetime
 
     @classmethod
     def after(cls, tables: Mapping[str, Sequence[Row]]) -> Workspace:
-        """As asked a minute after the newest row."""
+        """Queried a minute after the newest row."""
         newest = max(row["TimeGenerated"] for rows in tables.values() for row in rows)
         return cls(tables, datetime.fromisoformat(newest) + timedelta(minutes=1))
 
     def until(self, now: datetime) -> Workspace:
-        """As it was at an earlier moment."""
+        """The workspace as it was at an earlier moment."""
         text = _text(now)
         return Workspace(
             {table: [row for row in rows if row["TimeGenerated"] <= text] for table, rows in self.tables.items()}, now

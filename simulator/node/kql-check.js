@@ -4,9 +4,9 @@
 //   kql-check.js SCHEMA.json     stdin: {"name": "query text", ...}
 //                                stdout: {"name": {"diagnostics": [...], "columns": [["name", "type"], ...]}, ...}
 //
-// The language service knows Kusto: syntax, columns, functions, types. What Resource Graph refuses of Kusto stands in
-// the schema file under "rules" and is checked here on the syntax tree, as ARG001 to ARG007; a schema without rules is
-// that of a Log Analytics workspace, where all of Kusto goes. "columns" are those of every table; where tables differ,
+// The language service knows Kusto: syntax, columns, functions, types. What Resource Graph refuses of Kusto is in the
+// schema file under "rules" and is checked here on the syntax tree, as ARG001 to ARG007. A schema without rules is that
+// of a Log Analytics workspace, which accepts all of Kusto. "columns" are those of every table; where tables differ,
 // "tables" is an object of columns by table. Exit code 0 whatever the diagnostics are: the caller reads them. It cannot
 // see a misspelt property inside a dynamic column.
 'use strict';

@@ -52,7 +52,7 @@ class Graph:
 
     @property
     def as_of(self) -> datetime:
-        """The moment that answers show."""
+        """The time whose state answers show."""
         return self.stopped_at or self.world.now() - timedelta(seconds=self.lag_seconds)
 
     def answer(self, request: Request, rights: Rights) -> Response:

@@ -1,4 +1,4 @@
-"""What stands in a row of each table: machines, groups, subscriptions, assessments and patches, installations."""
+"""What a row of each table holds: machines, groups, subscriptions, assessments and patches, installations."""
 
 from __future__ import annotations
 

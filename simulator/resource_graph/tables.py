@@ -1,4 +1,4 @@
-"""The tables of Resource Graph: which rows a caller may read at a moment. What stands in a row: rows.py."""
+"""The tables of Resource Graph: which rows a caller may read at a given time. What a row holds: rows.py."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Azurite, Microsoft's storage emulator, as a child process: queues, tables and blobs over TLS, by identity.
 
 It keeps everything in memory and dies with its parent: the child reads a pipe whose other end this process holds, so
-a parent that is killed leaves no Azurite behind. It never downloads anything: `make setup` installs the Node packages.
+no Azurite survives a killed parent. It downloads nothing: `make setup` installs the Node packages.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _STOP_SECONDS = 10
 _ACCOUNTS = 500
 _FIRST_ACCOUNT = "devstoreaccount1"
 
-# Loaded before Azurite: ends the process when the parent's end of the pipe is closed, by its death or by intent.
+# Loaded before Azurite: ends the process when the parent closes its end of the pipe or dies.
 _DIE_WITH_PARENT = (
     "process.stdin.resume(); for (const e of ['end', 'close']) process.stdin.on(e, () => process.exit(0));"
 )
@@ -48,10 +48,10 @@ class AzuriteUnavailable(Exception):
 
 
 class StorageCall(NamedTuple):
-    """What somebody asked of a container, queue or table, or of the messages, blobs or rows in it."""
+    """One request to a container, queue or table, or to the messages, blobs or rows in it."""
 
     name: str  # of the container, queue or table; Tables is the list of tables
-    inside: bool  # of what is in it
+    inside: bool  # it was about what is in it
     method: str
     status: int
 
@@ -79,8 +79,8 @@ class StorageAccount:
 class Azurite:
     """One running Azurite with many empty accounts.
 
-    `start` and `stop` block; `async with` does the same beside a running loop. `fresh_account` gives an account that
-    nobody has used, which is how tests share one process without seeing each other's queues.
+    `start` and `stop` block; `async with` does the same beside a running loop. `fresh_account` gives an unused
+    account, so tests share one process without seeing each other's queues.
     """
 
     def __init__(self, tls: Tls) -> None:
@@ -93,7 +93,7 @@ class Azurite:
         self._counting = threading.Lock()
 
     def calls(self, account: StorageAccount) -> dict[StorageCall, int]:
-        """What was asked of an account so far, and how often, as Azurite itself logs it (a moment later)."""
+        """The requests to an account so far, and how often each, as Azurite logs them (a moment later)."""
         with self._counting:
             return {call: times for (name, call), times in self._calls.items() if name == account.name}
 
@@ -103,7 +103,7 @@ class Azurite:
         return self._account(_FIRST_ACCOUNT)
 
     def fresh_account(self) -> StorageAccount:
-        """An account not given out before by this object."""
+        """An account that this object has not given out before."""
         number = next(self._numbers)
         if number > _ACCOUNTS:
             raise AzuriteUnavailable(f"all {_ACCOUNTS} accounts of this Azurite are given out")

@@ -1,11 +1,19 @@
-"""Evaluates the app's Resource Graph queries and its workbook's log queries over plain rows, so that the simulator
-answers the very text that Azure would get. It is a small language made anew: where, extend, project, project-away, join
-kind=leftouter, summarize with a dozen aggregates, order by, and the functions and operators that the queries need with
-their mirror images.
+"""A subset of KQL, evaluated over plain rows: the simulator answers the very query text that Azure would receive.
 
-It never approximates. What it does not know raises Unsupported; what the service would refuse raises KqlError. It does
-not read the clock, change its input, or page. It is no validator: Resource Graph's limits on a query and Kusto's
-reserved names are left to the official language service (simulator/node/kql-check.js).
+It has what the app's Resource Graph queries and its workbook's log queries need: where, extend, project, project-away,
+join kind=leftouter, summarize with a dozen aggregates, order by, and their functions and operators with the opposites.
+
+| file | part |
+| --- | --- |
+| grammar.lark, parser.py, syntax.py | from text to a tree |
+| operators.py | tabular operators: from the tree to steps over rows |
+| scalars.py, functions.py, aggregates.py | expressions, functions, aggregates: from the tree to closures |
+| compiled.py, values.py | a compiled expression; what values are and how they change type |
+| schema.json, errors.py | Resource Graph's tables and columns; the two ways to fail |
+
+It never approximates. It raises Unsupported for what it does not implement, and KqlError for what the service would
+refuse. It does not read the clock, change its input, or page. It does not validate: Resource Graph's limits on a query
+and Kusto's reserved names are checked by the official language service (simulator/node/kql-check.js).
 """
 
 import json
@@ -30,7 +38,7 @@ Tables = Mapping[str, Sequence[Mapping[str, object]]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The answer: columns as (name, type), and one object a row, as Resource Graph's objectArray has them."""
+    """The answer: columns as (name, type), and one object per row, as Resource Graph's objectArray has them."""
 
     columns: tuple[tuple[str, str], ...]
     rows: list[dict[str, JSON]]
@@ -38,13 +46,13 @@ class Result:
 
 @cache
 def resource_graph_schema() -> Schema:
-    """The tables and columns of schema.json, which the official checker reads too."""
+    """The tables and columns of schema.json, which kql-check.js reads too."""
     packaged = json.loads(resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
     return {table: packaged["columns"] for table in packaged["tables"]}
 
 
 def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = None) -> Result:
-    """The query's answer over `tables`, as asked at `now`; a table of the schema that is not given has no rows.
+    """The query's answer over `tables` at the time `now`. A table of the schema that is not in `tables` has no rows.
 
     Raises KqlError or Unsupported for the query, ValueError for rows that do not fit the schema. Dynamic values in the
     answer are those of the input, not copies.
@@ -61,9 +69,9 @@ class _Source(Mapping[str, list[Row]]):
     def __init__(self, schema: Schema, tables: Tables) -> None:
         self._schema = schema
         self._tables = {name.lower(): rows for name, rows in tables.items()}
-        strangers = self._tables.keys() - schema.keys()
-        if strangers:
-            raise ValueError(f"tables outside the schema: {', '.join(sorted(strangers))}")
+        unknown = self._tables.keys() - schema.keys()
+        if unknown:
+            raise ValueError(f"tables outside the schema: {', '.join(sorted(unknown))}")
 
     def __getitem__(self, table: str) -> list[Row]:
         columns = self._schema[table]
@@ -88,7 +96,7 @@ def _row(
 
 
 def _known(value: object, type_name: str) -> object:
-    """A moment is given as text, as the services give it."""
+    """The value as the evaluator has it: a time arrives as text, as in the services' answers."""
     return values.ticks_of_text(value) if type_name == "datetime" and isinstance(value, str) else value
 
 

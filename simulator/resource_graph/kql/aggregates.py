@@ -1,7 +1,7 @@
-"""The aggregates of summarize: each gives its columns, and their values over the rows of one group.
+"""The aggregates of summarize: the columns of each, and their values over the rows of one group.
 
 Nulls are left out of all but count(). Where Kusto may choose (which of several rows with the same greatest key, which
-value of no row at all), the choice is refused.
+value over no row), it raises Unsupported.
 """
 
 import math
@@ -19,7 +19,7 @@ Over = Callable[[list[Row]], list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """`over` gives one value a column."""
+    """`over` gives one value per column."""
 
     columns: tuple[tuple[str, str], ...]
     over: Over
@@ -38,7 +38,7 @@ def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str]) -> 
             return _named(node, _OF_ONE[function](compile_expression(argument, scope), node.expression))
         case syntax.Call(function=function):
             raise unknown(f"the aggregate {function}()", node.expression.at)
-    raise unknown("an aggregate that is no call", node.expression.at)
+    raise unknown("an aggregate that is not a call", node.expression.at)
 
 
 _Single = tuple[str, Callable[[list[Row]], Any]]
@@ -108,7 +108,7 @@ _OF_ONE: Mapping[str, Callable[[Compiled, syntax.Call], _Single]] = {
 
 
 def _percentile(call: syntax.Call, scope: Scope) -> _Single:
-    """Nearest rank, as documented: the smallest value that so many percent of the values do not exceed."""
+    """Nearest rank, as documented: the smallest value that this percentage of the values does not exceed."""
     if len(call.arguments) != 2:
         raise wrong(f"percentile() with {len(call.arguments)} arguments", call.at)
     argument, share = (compile_expression(each, scope) for each in call.arguments)

@@ -11,7 +11,7 @@ Row = list[Any]
 Evaluate = Callable[[Row], Any]
 
 # Every other type a table may have (timespan, guid) passes through a query untouched and can be tested for null; any
-# other use of it is Unsupported. A real can be computed and sorted, but is no key of a group.
+# other use of it is Unsupported. A real can be computed and sorted, but cannot be a group key.
 INTEGERS = frozenset({"int", "long"})
 NUMBERS = INTEGERS | {"real"}
 SORTABLE = frozenset({"string", "bool", "datetime"}) | INTEGERS
@@ -19,7 +19,7 @@ SORTABLE = frozenset({"string", "bool", "datetime"}) | INTEGERS
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """`constant` says that the closure reads nothing of its row."""
+    """`constant`: the closure does not read its row."""
 
     type: str
     evaluate: Evaluate
@@ -31,7 +31,7 @@ def constant(type_name: str, value: Any) -> Compiled:
 
 
 def apply(function: Callable[..., Any], type_name: str, *arguments: Compiled) -> Compiled:
-    """The function over its arguments' values; computed now when all of them are constant."""
+    """The function over its arguments' values; computed at once when all of them are constant."""
     if all(argument.constant for argument in arguments):
         return constant(type_name, function(*(argument.evaluate([]) for argument in arguments)))
     return Compiled(type_name, _over([argument.evaluate for argument in arguments], arguments[-1], function))

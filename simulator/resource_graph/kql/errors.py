@@ -1,8 +1,8 @@
-"""The two ways a query can fail here, and they are never mixed up.
+"""The two ways in which a query can fail here.
 
-KqlError says the service would refuse this query. Unsupported says only that this evaluator does not know the
-construct or the value: nothing about the service. Syntax outside the grammar is always Unsupported, because a small
-grammar cannot tell a mistake from a construct it never learned.
+KqlError: the service would refuse this query. Unsupported: this evaluator does not implement the construct or the
+value, which says nothing about the service. Syntax outside the grammar is always Unsupported, because a small grammar
+cannot distinguish a mistake from a construct that it does not have.
 """
 
 
@@ -11,4 +11,4 @@ class KqlError(Exception):
 
 
 class Unsupported(Exception):
-    """The query, or a value it met, is outside what this evaluator does; it refuses instead of guessing."""
+    """The query, or a value it met, is outside what this evaluator implements; it refuses instead of guessing."""

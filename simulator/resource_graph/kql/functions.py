@@ -1,4 +1,4 @@
-"""The scalar functions, each with the argument types it is sure of. A name that is not here is Unsupported."""
+"""The scalar functions, each with the argument types whose result is certain. Any other name is Unsupported."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ _ANY = "any"
 
 
 def require(name: str, at: Place) -> None:
-    """Raises Unsupported for a function that is not here: before its arguments are looked at."""
+    """Raises Unsupported for a function that is not here, before its arguments are compiled."""
     if name not in _OF_ONE and name not in _SPECIAL and name != "now":
         raise unknown(f"the function {name}()", at)
 
@@ -40,7 +40,7 @@ def _expect(name: str, arguments: Sequence[Compiled], least: int, most: int, at:
 
 @dataclass(frozen=True, slots=True)
 class _OneArgument:
-    """`by_type` gives the implementation for each argument type; `refuses_others`: Kusto itself takes no other."""
+    """`by_type` gives the implementation for each argument type; `refuses_others`: Kusto itself accepts no other."""
 
     result: str
     by_type: Mapping[str, Callable[[Any], Any]]
@@ -139,7 +139,7 @@ def _call_of_one(name: str, arguments: Sequence[Compiled], at: Place) -> Compile
     return apply(implementation, function.result, argument)
 
 
-# ---- functions with a shape of their own
+# ---- functions of several arguments
 
 
 def _iff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
@@ -205,7 +205,7 @@ _PLAIN_PATTERN = re.compile(r"[\w/.+*() -]+")
 
 
 def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    """Text without a match is ''. Only patterns that RE2 and Python surely read alike."""
+    """Text without a match is ''. Only patterns that RE2 and Python read alike."""
     _expect(name, arguments, 3, 3, at)
     pattern, group, text = arguments
     if not pattern.constant or not group.constant or (pattern.type, group.type) != ("string", "long"):
@@ -217,7 +217,7 @@ def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
         raise unknown(f"{name}() of the pattern '{wanted}'", at)
     compiled, number = re.compile(wanted), group.evaluate([])
     if number > compiled.groups:
-        raise unknown(f"{name}() of a group that is not there", at)
+        raise unknown(f"{name}() of a group that does not exist", at)
     return apply(lambda found: _group(compiled, number, found), "string", text)
 
 

@@ -20,7 +20,7 @@ Step = Callable[[list[Row], Tables], list[Row]]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled query: what its rows will look like, and how to get them."""
+    """A compiled query: the shape of its rows, and the steps that compute them."""
 
     table: str
     shape: Shape
@@ -35,7 +35,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Compiles queries against one schema, as asked at one moment."""
+    """Compiles queries against one schema and one time."""
 
     schema: Schema
     now_ticks: int
@@ -99,7 +99,7 @@ def _refuse_twins(names: Sequence[str], nodes: Iterable[syntax.Named]) -> None:
 
 
 def _extend(node: syntax.Extend, scope: Scope) -> tuple[Shape, Step]:
-    """A known name is computed anew in its old place, a new one is appended; all see the row as it was before."""
+    """A known name is replaced in its place, a new one is appended; all expressions read the row as it was before."""
     named = dict(_compile_named(node.columns, scope))
     kept = scope.shape.names
     added = [name for name in named if name not in kept]
@@ -162,7 +162,7 @@ def _join(node: syntax.Join, left: Shape, right: Plan) -> tuple[Shape, Step]:
 
 
 def _key_positions(key: syntax.Column, left: Shape, right: Shape) -> tuple[int, int]:
-    """String keys only: whether null equals null in a join, the engines do not agree."""
+    """String keys only: the engines disagree whether null equals null in a join."""
     positions = left.position(key), right.position(key)
     types = {left.columns[positions[0]][1], right.columns[positions[1]][1]}
     if "dynamic" in types:
@@ -179,7 +179,7 @@ def _tuple_of(positions: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
 
 
 def _joined_shape(left: Shape, right: Shape) -> Shape:
-    """A right column whose name is taken gets the first free number behind it, counting from 1."""
+    """A right column whose name is taken gets the first free number as a suffix, counting from 1."""
     taken = set(left.names) | set(right.names)
     columns = list(left.columns)
     for name, type_name in right.columns:
@@ -227,7 +227,7 @@ def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place, types: froze
 
 
 def _sort(node: syntax.Sort, scope: Scope) -> Step:
-    """Python's sort keeps the order of equals, so sorting by the last key first sorts by all of them."""
+    """Python's sort is stable, so sorting by the last key first sorts by all of them."""
     passes = [_sort_pass(key, scope) for key in reversed(node.keys)]
 
     def step(rows: list[Row], _: Tables) -> list[Row]:

@@ -42,7 +42,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What an expression may refer to: the columns of the row, and the moment the query is asked."""
+    """What an expression may refer to: the columns of the row, and the time of the query."""
 
     shape: Shape
     now_ticks: int
@@ -105,7 +105,7 @@ def _literal(node: syntax.Literal) -> Compiled:
 
 
 def _path(node: syntax.Member, scope: Scope) -> Compiled:
-    """All steps of a.b.c in one closure: the queries are full of such paths."""
+    """All steps of a.b.c in one closure: the queries have many such paths."""
     keys: list[str | int] = []
     base: syntax.Expression = node
     while isinstance(base, syntax.Member):

@@ -47,7 +47,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Ago:
-    """The moment `span` (such as 7d) before now: here and in bin() alone may a timespan stand."""
+    """The time `span` (such as 7d) before now. A timespan is allowed only here and in bin()."""
 
     span: str
     at: Place
@@ -149,7 +149,7 @@ Operator = Where | Extend | Project | ProjectAway | Join | Summarize | Sort
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A table and the operators its rows run through."""
+    """A table, and the operators that are applied to its rows in order."""
 
     table: str
     operators: tuple[Operator, ...]

@@ -1,8 +1,8 @@
-"""What values are and how they change type: pure functions, without a query in sight.
+"""What values are and how they change type: pure functions that do not know queries.
 
 A string is a str and never null: the missing string is ''. A bool, an int and a long are Python's own; a datetime is a
 count of 100-nanosecond ticks since the year 1, as in Kusto; a dynamic is a JSON value. None is null. The static type
-of an expression says which of these a value is, so a datetime and a long need no wrapper to be told apart.
+of an expression says which of these a value is, so a datetime and a long need no wrappers.
 
 Where the documentation and the engines disagree, or are silent, about the text or number that a value becomes,
 the conversion raises Unsupported instead of choosing. Letter case folds as in Python, which for ASCII is what the
@@ -41,13 +41,13 @@ _ISO = re.compile(
 def ticks_of(moment: datetime) -> int:
     """The ticks of an aware Python datetime."""
     if moment.tzinfo is None:
-        raise ValueError("a moment without a time zone")
+        raise ValueError("a time without a time zone")
     since = moment.astimezone(UTC) - datetime(1, 1, 1, tzinfo=UTC)
     return since // timedelta(microseconds=1) * 10
 
 
 def ticks_before(ticks: int, span: str) -> int:
-    """The moment a timespan such as 7d earlier."""
+    """The time that is a timespan such as 7d earlier."""
     return _within_calendar(ticks - ticks_of_span(span))
 
 
@@ -80,7 +80,7 @@ def ticks_of_text(text: str) -> int | None:
 
 def _within_calendar(ticks: int) -> int:
     if not 0 <= ticks < date.max.toordinal() * _TICKS_PER_DAY:
-        raise Unsupported("a moment outside the years 1 to 9999")
+        raise Unsupported("a time outside the years 1 to 9999")
     return ticks
 
 
@@ -93,7 +93,7 @@ def text_of_ticks(ticks: int) -> str:
 
 
 def _refuse_digits(text: str, wanted: str) -> None:
-    """Text without a digit is surely no number and no time; other text may be one in a notation not known here."""
+    """Text without a digit is neither a number nor a time. Other text may be one in a notation not implemented here."""
     if any(character.isdigit() for character in text):
         raise Unsupported(f"reading the text '{text}' as {wanted}")
 
@@ -121,7 +121,7 @@ def text_of_dynamic(value: Any) -> str:
 
 
 def dynamic_of_text(text: str) -> Any:
-    """JSON as its value, '' as null, and text that is no JSON as that text."""
+    """JSON as its value, '' as null, and text that is not JSON as that text."""
     if not text:
         return None
     try:
@@ -150,7 +150,7 @@ def integer_of_dynamic(value: Any) -> int | None:
             return int(value)
         case str():
             return integer_of_text(value)
-    raise TypeError(f"no JSON value: {value!r}")
+    raise TypeError(f"not a JSON value: {value!r}")
 
 
 def real_of_number(value: int | float | None) -> float | None:
@@ -168,7 +168,7 @@ def real_of_dynamic(value: Any) -> float | None:
         case str():
             _refuse_digits(value, "a real")
             return None
-    raise TypeError(f"no JSON value: {value!r}")
+    raise TypeError(f"not a JSON value: {value!r}")
 
 
 def as_int(value: int | None) -> int | None:
@@ -213,7 +213,7 @@ def datetime_of_dynamic(value: Any) -> int | None:
 
 
 def is_empty(value: Any) -> bool:
-    """True of null and of '', and of nothing else: an empty object is not empty."""
+    """True for null and for '' only: an empty object is not empty."""
     return value is None or value == ""
 
 
