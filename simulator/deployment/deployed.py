@@ -1,6 +1,6 @@
-"""A deployment made real: its storage in Azurite, its rights in the simulated Azure, its events on their way.
+"""A deployed deployment: its storage in Azurite, its rights in the simulated Azure, its event subscriptions.
 
-What the templates say is done and nothing else; what a platform adds by itself is PLATFORM, one short list.
+It holds what the templates declare and nothing else. What the platform adds is one short list, PLATFORM.
 """
 
 from __future__ import annotations
@@ -13,46 +13,57 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import aiohttp
 
 from simulator.behaviour import Grant
 from simulator.deployment import plan, roles, storage
 from simulator.deployment.errors import DeploymentError, refused
-from simulator.deployment.events import DeadLetter, Subscribed
+from simulator.deployment.events import DeadLetter, PlannedSubscription
 from simulator.deployment.plan import Plan, Principal
 from simulator.deployment.snapshots import Snapshots
-from simulator.event_grid.subscriptions import EventSubscription
-from simulator.functions_host import FunctionsHost
+from simulator.event_grid.subscriptions import DeadLetterSink, EventSubscription
+from simulator.functions_host import FunctionState
 from simulator.storage.azurite import StorageAccount
 from simulator.tls import Tls
 from simulator.wire import Json
 
 APP_FOLDER = Path(__file__).parents[2]
 PACKAGE = "released-package.zip"  # as Flex Consumption names it
-# The settings that the platform adds to those of the deployment, and why.
+# The settings that the platform adds to those of the deployment, and the reason.
 PLATFORM: Mapping[str, str] = {
     "IDENTITY_ENDPOINT": "App Service, where an app has an identity",
     "IDENTITY_HEADER": "the same",
-    "SSL_CERT_FILE": "the certificates of the simulator; a real machine trusts Azure's by itself",
+    "SSL_CERT_FILE": "the simulator's certificates; a real machine already trusts Azure's",
     "ARM_ENDPOINT": "the simulator is not management.azure.com",
 }
 
 Use = tuple[str, str, str]
-"""Who (an object id) did what (a data action) where."""
+"""Object id, data action and scope of a use."""
+
+
+class EventReceiver(Protocol):
+    """What receives the events of the app: a Functions host, or what stands before several."""
+
+    @property
+    def event_url(self) -> str: ...
+    @property
+    def system_key(self) -> str: ...
+    @property
+    def functions(self) -> Mapping[str, FunctionState]: ...
 
 
 @dataclass
 class Deployed:
-    """One deployment while it lives."""
+    """One deployment while it exists."""
 
     plan: Plan
     account: StorageAccount
-    closed: list[storage.ClosedDoor]
-    session: Any
+    closed: list[storage.ClosedService]
+    session: aiohttp.ClientSession
     data_uses: set[Use]
-    closed_site: str = ""  # where Event Grid knocks, if the site does not let it in
+    closed_site: str = ""  # where Event Grid's calls go if the site does not admit them
     subscribed: list[EventSubscription] = field(default_factory=list)
 
     @property
@@ -63,18 +74,18 @@ class Deployed:
 
     @property
     def identities(self) -> dict[str, str]:
-        """Client id and object id of the identity that the app was given."""
+        """Object id by client id, of the app's identity."""
         mine = self.plan.site.identity
         return {mine.client_id: mine.object_id}
 
     async def publish(self) -> None:
-        """The code goes to the package container, and the platform fetches it by the app's identity.
+        """Uploads the code to the package container, from which the platform fetches it by the app's identity.
 
-        What then runs is the code of this checkout.
+        The host then runs the code of this checkout. Raises DeploymentError.
         """
         name = self.plan.site.package_container
         if name not in self.plan.account.names["container"]:
-            raise DeploymentError(f"the container {name}, where the package should lie, is not deployed")
+            raise DeploymentError(f"the container {name}, where the package belongs, is not deployed")
         url = f"{self.account.blob_url}/{name}/{PACKAGE}"
         await storage.call(self.session, "PUT", url, _package())
         if not self._may(self.plan.site.identity, roles.READ_BLOB, _container(self.plan.account.id, name)):
@@ -82,7 +93,7 @@ class Deployed:
         await storage.call(self.session, "GET", url)
 
     def refusal(self, connection_string: str, authentication: str) -> str:
-        """functions_host.telemetry.Ingestion: by what the host was told, and what its identity may."""
+        """Why Application Insights refuses this host (functions_host.telemetry.Ingestion)."""
         component, mine = self.plan.component, self.plan.site.identity
         if connection_string != component.connection_string:
             return "APPLICATIONINSIGHTS_CONNECTION_STRING is not the component's"
@@ -94,20 +105,23 @@ class Deployed:
         allowed = self._may(mine, roles.WRITE_TELEMETRY, component.id)
         return "" if allowed else "the app's identity lacks Monitoring Metrics Publisher on the component"
 
-    def subscriptions_to(self, host: FunctionsHost) -> list[EventSubscription]:
-        """The event subscriptions, delivering to this instance of the app. Comes after the code, as in Azure."""
+    def subscriptions_to(self, host: EventReceiver) -> list[EventSubscription]:
+        """The event subscriptions, with this host as their endpoint. As in Azure, the code must be published before.
+
+        Raises DeploymentError.
+        """
         self.subscribed = [self._subscription(each, host) for each in self.plan.subscriptions]
         return self.subscribed
 
-    def _subscription(self, each: Subscribed, host: FunctionsHost) -> EventSubscription:
+    def _subscription(self, each: PlannedSubscription, host: EventReceiver) -> EventSubscription:
         function = host.functions.get(each.function)
         if each.site_id.lower() != self.plan.site.id.lower() or function is None:
             raise refused(each.name, "Endpoint validation", f"the app has no function {each.function}")
         if function.binding != "eventGridTrigger":
-            raise refused(each.name, "Endpoint validation", f"{each.function} is no function for events")
+            raise refused(each.name, "Endpoint validation", f"{each.function} is not an Event Grid function")
         return EventSubscription(
             each.name,
-            # Event Grid fetches the key of a function by itself, and shakes no hands with it.
+            # Event Grid fetches a function's key itself and needs no handshake.
             f"{self.closed_site or host.event_url}?functionName={each.function}&code={host.system_key}",
             topic=each.topic.source,
             included_event_types=each.included_event_types,
@@ -123,24 +137,25 @@ class Deployed:
             handshake=False,
         )
 
-    def _sink(self, each: Subscribed, where: DeadLetter) -> Any:
+    def _sink(self, each: PlannedSubscription, where: DeadLetter) -> DeadLetterSink:
         account = self.plan.account
         if where.account_id.lower() != account.id.lower() or where.container not in account.names["container"]:
-            raise refused(each.name, "InvalidRequest", f"there is no container {where.container} for dead letters")
+            why = f"the container {where.container} for dead letters is not deployed"
+            raise refused(each.name, "InvalidRequest", why)
         topic = self.plan.principals[each.topic.id.lower()]
 
-        async def write(letter: Json) -> bool:
-            let_in = account.public or account.trusts_azure
-            if not (let_in and self._may(topic, roles.WRITE_BLOB, _container(account.id, where.container))):
+        async def write(dead_letter: Json) -> bool:
+            admitted = account.public or account.trusts_azure
+            if not (admitted and self._may(topic, roles.WRITE_BLOB, _container(account.id, where.container))):
                 return False
-            await self._write_letter(each.name, where.container, letter)
+            await self._write_dead_letter(each.name, where.container, dead_letter)
             return True
 
         return write
 
-    async def _write_letter(self, subscription: str, container: str, letter: Json) -> None:
-        url = storage.letter_url(f"{self.account.blob_url}/{container}", subscription, datetime.now(UTC))
-        await storage.call(self.session, "PUT", url, json.dumps([letter]).encode())
+    async def _write_dead_letter(self, subscription: str, container: str, dead_letter: Json) -> None:
+        url = storage.dead_letter_url(f"{self.account.blob_url}/{container}", subscription, datetime.now(UTC))
+        await storage.call(self.session, "PUT", url, json.dumps([dead_letter]).encode())
 
     def _may(self, who: Principal, action: str, scope: str) -> bool:
         allowed = self.plan.may(who, action, scope)
@@ -151,7 +166,7 @@ class Deployed:
 
 @asynccontextmanager
 async def deploy(snapshots: Snapshots, account: StorageAccount, tls: Tls) -> AsyncIterator[Deployed]:
-    """The resources; the code and then the events come after it (`publish`, `subscriptions_to`)."""
+    """Creates the resources. The code (`publish`) and then the events (`subscriptions_to`) follow."""
     addresses: dict[storage.Service, str] = {
         "blob": account.blob_url,
         "queue": account.queue_url,
@@ -159,25 +174,25 @@ async def deploy(snapshots: Snapshots, account: StorageAccount, tls: Tls) -> Asy
     }
     first = plan.read(snapshots, addresses)
     async with AsyncExitStack() as stack:
-        doors: list[storage.ClosedDoor] = []
+        closed: list[storage.ClosedService] = []
         uses: set[Use] = set()
         for service in storage.SERVICES:
-            if code := _closed(first, service, uses):
-                doors.append(storage.ClosedDoor(service, code))
-                base = await stack.enter_async_context(storage.closed(doors[-1], tls))
+            if code := _refusal_code(first, service, uses):
+                closed.append(storage.ClosedService(service, code))
+                base = await stack.enter_async_context(storage.serve_closed(closed[-1], tls))
                 addresses[service] = f"{base}/{account.name}"
         connector = aiohttp.TCPConnector(ssl=tls.client_context())
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        await storage.make(first.account, account, session)
-        deployed = Deployed(plan.read(snapshots, addresses), account, doors, session, uses)
-        if not first.site.lets_event_grid_in:
-            doors.append(storage.ClosedDoor("site", "Ip Forbidden"))
-            deployed.closed_site = await stack.enter_async_context(storage.closed(doors[-1], tls))
+        await storage.create(first.account, account, session)
+        deployed = Deployed(plan.read(snapshots, addresses), account, closed, session, uses)
+        if not first.site.admits_event_grid:
+            closed.append(storage.ClosedService("site", "Ip Forbidden"))
+            deployed.closed_site = await stack.enter_async_context(storage.serve_closed(closed[-1], tls))
         yield deployed
 
 
-def _closed(first: Plan, service: storage.Service, uses: set[Use]) -> str:
-    """Why the app's identity cannot work at a service; empty when it can."""
+def _refusal_code(first: Plan, service: storage.Service, uses: set[Use]) -> str:
+    """The error code with which a service refuses the app's identity; empty if it admits it."""
     who, scope = first.site.identity, first.account.id
     if not first.account.reachable(service, from_network=first.site.in_network):
         return "AuthorizationFailure"
@@ -192,7 +207,7 @@ def _container(account_id: str, name: str) -> str:
 
 
 def _package() -> bytes:
-    """The app, as it is published: what the Functions host needs, and nothing of this checkout besides."""
+    """The app as it is published: only what the Functions host needs."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as package:
         for name in ("host.json", "function_app.py", "requirements.txt"):

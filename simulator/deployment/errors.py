@@ -1,8 +1,8 @@
-"""The one exception of a deployment that cannot be made real here, or that Azure would refuse."""
+"""The exception for a deployment that cannot be simulated, or that Azure would refuse."""
 
 
 class DeploymentError(Exception):
-    """What is wrong, with the name of the resource. `Azure refuses` in the text: so would Azure."""
+    """The text names the resource and the problem. It contains "Azure refuses" where Azure would refuse it too."""
 
 
 def refused(resource: str, code: str, why: str) -> DeploymentError:

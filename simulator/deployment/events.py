@@ -1,4 +1,4 @@
-"""System topics and event subscriptions: which events go to which function, how often, and what becomes of the rest."""
+"""System topics and event subscriptions: which events go to which function, how often, and where dead letters go."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILTERS_AT_MOST = _VALUES_AT_MOST = 25
 
 @dataclass(frozen=True)
 class Topic:
-    """A system topic: the subscription whose events it has, and its own identity."""
+    """A system topic: the subscription whose events it carries, and whether it has an identity."""
 
     id: str
     source: str
@@ -31,15 +31,15 @@ class Topic:
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Where events go that could not be delivered."""
+    """The container for events that could not be delivered."""
 
     account_id: str
     container: str
 
 
 @dataclass(frozen=True)
-class Subscribed:
-    """An event subscription as deployed: the site and the function it names, and its rules."""
+class PlannedSubscription:
+    """An event subscription as declared: the site and the function that it names, and its rules."""
 
     name: str
     topic: Topic
@@ -80,11 +80,11 @@ def _has_identity(topic: Json) -> bool:
     return bool(kind == "SystemAssigned")
 
 
-def read_subscriptions(resources: Sequence[Json], topics: Mapping[str, Topic]) -> tuple[Subscribed, ...]:
-    return tuple(_subscribed(each, topics) for each in resources if each["type"] == _SUBSCRIPTION)
+def read_subscriptions(resources: Sequence[Json], topics: Mapping[str, Topic]) -> tuple[PlannedSubscription, ...]:
+    return tuple(_planned(each, topics) for each in resources if each["type"] == _SUBSCRIPTION)
 
 
-def _subscribed(resource: Json, topics: Mapping[str, Topic]) -> Subscribed:
+def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription:
     topic = topics.get(resource["id"].rpartition("/eventSubscriptions/")[0].lower())
     if topic is None:
         raise refused(resource["name"], "ParentResourceNotFound", "its system topic is not deployed")
@@ -97,7 +97,7 @@ def _subscribed(resource: Json, topics: Mapping[str, Topic]) -> Subscribed:
     if schema not in get_args(Schema):
         raise DeploymentError(f"{resource['name']}: the simulator does not know the schema {schema}")
     retry = properties.get("retryPolicy", {})
-    return Subscribed(
+    return PlannedSubscription(
         name=resource["name"].rpartition("/")[2],
         topic=topic,
         site_id=function["site"],
@@ -137,7 +137,9 @@ def _dead_letter(resource: Json, topic: Topic) -> DeadLetter | None:
         return None
     destination = given["deadLetterDestination"]
     if given["identity"]["type"] != "SystemAssigned" or destination["endpointType"] != "StorageBlob":
-        raise DeploymentError(f"{resource['name']}: dead letters go to a container, by the topic's own identity, here")
+        raise DeploymentError(
+            f"{resource['name']}: the simulator writes dead letters to a container, by the topic's own identity only"
+        )
     if not topic.has_identity:
         raise refused(resource["name"], "InvalidRequest", "its topic has no identity to write dead letters with")
     return DeadLetter(destination["properties"]["resourceId"], destination["properties"]["blobContainerName"])

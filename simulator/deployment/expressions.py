@@ -1,7 +1,7 @@
-"""What stays an expression in a snapshot, `[reference('...').primaryEndpoints.queue]`, and its value.
+"""The expressions that a snapshot still holds, such as `[reference('...').primaryEndpoints.queue]`, and their values.
 
-The compiler evaluates all that it can; what is left rests on something that only a running Azure knows. A function that
-is not in the table here is an error: an expression is never handed on as text.
+The compiler evaluates all it can. What is left depends on what only a running Azure knows. A function that is not in
+the table here is an error: an expression never passes as text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Reference = Callable[[str, bool], Any]
 """The properties of a deployed resource by its id; the whole resource where the second argument is true."""
 
 _TOKEN = re.compile(r"\s*(?:'(?P<text>(?:[^']|'')*)'|(?P<number>-?\d+)|(?P<name>[A-Za-z_]\w*)|(?P<mark>[()\[\],.]))")
-# The name-based GUIDs of Resource Manager's guid(): of all compilers the snapshots' own agrees (a test shows it).
+# The name-based GUIDs of Resource Manager's guid(). A test shows that the snapshots' compiler gives the same.
 _GUID_NAMESPACE = uuid.UUID("11fb06fb-712d-4ddd-98c7-e71bbd588830")
 
 
@@ -48,7 +48,7 @@ def _resolve_text(text: str, reference: Reference) -> Any:
 
 
 class _Parser:
-    """Evaluates while it reads: there is nothing to keep."""
+    """Evaluates while it reads, without a tree."""
 
     def __init__(self, text: str, reference: Reference) -> None:
         self._tokens = _tokens(text)
@@ -106,7 +106,7 @@ class _Parser:
     def _expect(self, mark: str) -> None:
         kind, token = self._next()
         if (kind, token) != ("mark", mark):
-            raise ExpressionError(f"'{token}' stands where '{mark}' is expected")
+            raise ExpressionError(f"'{token}' is found where '{mark}' is expected")
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""The closed table of what a snapshot may hold: every type and every property, and what becomes of it here.
+"""The closed table of what a snapshot may hold: every type and every property, and whether it is simulated.
 
-A type that stands in neither table, or a property of a simulated type that its row does not name, is an error: a
-deployment must not mean something in Azure that passes unseen here.
+A type that is in neither table, or a property of a simulated type that its row does not name, is an error: nothing that
+has a meaning in Azure may pass here unnoticed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Any
 from simulator.deployment.errors import DeploymentError
 from simulator.wire import Json
 
-# Of these types nothing is simulated or even resolved, and the app runs the same with or without them.
+# These types are neither simulated nor resolved: the app behaves the same with or without them.
 NOT_SIMULATED: Mapping[str, str] = {
-    "Microsoft.Insights/actionGroups": "nobody is mailed",
-    "Microsoft.Insights/metricAlerts": "alerts on numbers that Azure counts by itself",
+    "Microsoft.Insights/actionGroups": "no mail is sent",
+    "Microsoft.Insights/metricAlerts": "alerts on Azure's own metrics",
     "Microsoft.Insights/diagnosticSettings": "logs of the resources themselves",
     "Microsoft.Insights/scheduledQueryRules": "alerts: their queries run in a test of their own",
     "Microsoft.Insights/workbooks": "its queries run in a test of their own",
-    "Microsoft.Network/privateDnsZones": "this machine finds its endpoints without names",
+    "Microsoft.Network/privateDnsZones": "endpoints are found without DNS",
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "the same",
     "Microsoft.Network/privateEndpoints/privateDnsZoneGroups": "the same",
     "Microsoft.Network/networkSecurityGroups": "no packet passes a network here",
@@ -28,13 +28,13 @@ NOT_SIMULATED: Mapping[str, str] = {
     "Microsoft.Network/virtualNetworks/subnets": "no packet passes a network here",
     "Microsoft.OperationalInsights/workspaces": "rows are made from what the host logged, without a workspace",
     "Microsoft.OperationalInsights/workspaces/savedSearches": "the saved function runs in a test of its own",
-    "Microsoft.Resources/deployments": "what is in it stands in the snapshot by itself",
+    "Microsoft.Resources/deployments": "its resources are in the snapshot themselves",
     "Microsoft.Storage/storageAccounts/managementPolicies": "nothing here grows old enough",
     "Microsoft.Web/serverfarms": "the host runs in this process",
-    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "nobody publishes with a password",
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": "publishing uses no password",
 }
 
-# Of these, each property is acted on, or stands below under "without effect here".
+# Each property of these types has an effect here, or is listed in _WITHOUT_EFFECT below.
 SIMULATED: Mapping[str, tuple[str, ...]] = {
     "Microsoft.Authorization/roleAssignments": (
         "scope",
@@ -107,7 +107,7 @@ _NAMED = ("id", "type", "name", "apiVersion", "location", "tags", "tags.*", "kin
 _WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
     "Microsoft.Authorization/roleAssignments": ("properties.description",),
     "Microsoft.Authorization/roleDefinitions": ("properties.roleName", "properties.description"),
-    # No event here holds an array; a batch of small events is never near its size.
+    # No event here holds an array, and a batch of small events never reaches the size limit.
     "Microsoft.EventGrid/systemTopics/eventSubscriptions": (
         "properties.filter.enableAdvancedFilteringOnArrays",
         "properties.destination.properties.preferredBatchSizeInKilobytes",
@@ -129,7 +129,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
         "properties.customNetworkInterfaceName",
         "properties.privateLinkServiceConnections.name",
     ),
-    # Encryption, retention, redundancy and other ways in: the app's way in is TLS and an identity, whatever these say.
+    # Encryption, retention, redundancy and other kinds of access: the app uses TLS and an identity, whatever these say.
     "Microsoft.Storage/storageAccounts": (
         "sku.name",
         "properties.accessTier",
@@ -188,7 +188,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
 
 
 def check(resource: Json) -> None:
-    """Raises DeploymentError for a type or a property that nothing here knows."""
+    """Raises DeploymentError for a type or a property that is not in the table."""
     kind = resource["type"]
     if kind not in SIMULATED:
         raise DeploymentError(f"{resource['name']}: the simulator does not know the type {kind}")

@@ -1,7 +1,7 @@
-"""What a deployment comes to: its snapshots, with every expression resolved, as values that the simulator can act on.
+"""A deployment as values that the simulator can act on: its snapshots, with every expression resolved.
 
-Pure: the same snapshots and addresses give the same plan. Everything that Azure would refuse by looking at the
-templates alone is refused here.
+Pure: the same snapshots and addresses give the same plan. It refuses everything that Azure would refuse because of the
+templates alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from simulator.deployment.snapshots import Snapshots
 from simulator.wire import Json
 
 Addresses = Mapping[storage.Service, str]
-"""Where the services of the storage account are."""
+"""The URLs of the storage account's services."""
 
 _IDENTITY = "Microsoft.ManagedIdentity/userAssignedIdentities"
 _SITE = "Microsoft.Web/sites"
@@ -29,7 +29,7 @@ _TOPIC = "Microsoft.EventGrid/systemTopics"
 _NAMESPACE = uuid.UUID("5117a7ed-0000-4000-8000-000000000000")
 _SUBSCRIPTION = re.compile(r"/subscriptions/([0-9a-f-]{36})", re.IGNORECASE)
 
-# Flex Consumption refuses a site with one of these: functionAppConfig says it instead.
+# Flex Consumption refuses a site with one of these settings: functionAppConfig replaces them.
 _NOT_ON_FLEX = re.compile(
     r"FUNCTIONS_(WORKER_RUNTIME|WORKER_RUNTIME_VERSION|EXTENSION_VERSION|WORKER_PROCESS_COUNT|MAX_HTTP_CONCURRENCY)"
     r"|WEBSITE_(RUN_FROM_PACKAGE|CONTENT\w+)|SCM_DO_BUILD_DURING_DEPLOYMENT|ENABLE_ORYX_BUILD"
@@ -38,7 +38,7 @@ _NOT_ON_FLEX = re.compile(
 
 @dataclass(frozen=True)
 class Principal:
-    """An identity of the deployment. Tokens of a topic's own one are seen by nobody here, so it needs no client id."""
+    """An identity of the deployment. A topic's own has no client id: no simulated service reads its tokens."""
 
     resource_id: str
     object_id: str
@@ -53,8 +53,8 @@ class Site:
     settings: Mapping[str, str]
     identity: Principal
     package_container: str
-    in_network: bool  # its calls come from the virtual network
-    lets_event_grid_in: bool
+    in_network: bool  # its calls come from inside the virtual network
+    admits_event_grid: bool
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Plan:
     site: Site
     component: Component
     topics: Mapping[str, events.Topic]
-    subscriptions: tuple[events.Subscribed, ...]
+    subscriptions: tuple[events.PlannedSubscription, ...]
     assignments: tuple[roles.Assignment, ...]
     principals: Mapping[str, Principal]  # by lower-cased resource id
 
     def may(self, principal: Principal, action: str, scope: str) -> bool:
-        """Whether an identity may do this with the data there."""
+        """Whether an identity has this data action at the scope."""
         return bool(roles.allowing(self.assignments, principal.object_id, action, scope))
 
     @property
@@ -90,7 +90,7 @@ class Plan:
 
 
 def read(snapshots: Snapshots, addresses: Addresses) -> Plan:
-    """Raises DeploymentError for what cannot be simulated, and for what Azure would refuse."""
+    """Resolves a deployment. Raises DeploymentError for what cannot be simulated, and for what Azure would refuse."""
     raw = _merged(snapshots)
     principals = _principals(raw)
     runtime = _Runtime(raw, principals, addresses)
@@ -117,7 +117,7 @@ def read(snapshots: Snapshots, addresses: Addresses) -> Plan:
 
 
 def _merged(snapshots: Snapshots) -> list[Json]:
-    """Each resource once: one that two phases deploy is what the later one says."""
+    """Each resource once: where two phases deploy one, the later phase wins."""
     by_id: dict[str, Json] = {}
     for resource in snapshots.resources:
         by_id[resource["id"].lower()] = resource
@@ -125,7 +125,7 @@ def _merged(snapshots: Snapshots) -> list[Json]:
 
 
 def _principals(raw: Sequence[Json]) -> dict[str, Principal]:
-    """Who can be given roles. The app's identity is the simulator's own; a topic's is made up from its id."""
+    """The identities that roles can be assigned to. A topic's object id is derived from its resource id."""
     found: dict[str, Principal] = {}
     for resource in raw:
         if resource["type"] == _IDENTITY:
@@ -144,7 +144,7 @@ def _guid(what: str, resource_id: str) -> str:
 
 @dataclass(frozen=True)
 class _Runtime:
-    """What only a running Azure knows of a resource."""
+    """The properties of a resource that only a running Azure knows."""
 
     raw: Sequence[Json]
     principals: Mapping[str, Principal]
@@ -153,7 +153,7 @@ class _Runtime:
     def reference(self, resource_id: str, full: bool) -> Any:
         found = [each for each in self.raw if each["id"].lower() == resource_id.lower()]
         if not found:
-            raise refused(resource_id, "ResourceNotFound", "it is referred to and not deployed")
+            raise refused(resource_id, "ResourceNotFound", "it is referred to but not deployed")
         properties = {**found[0].get("properties", {}), **self._known_when_it_runs(found[0])}
         if not full:
             return properties
@@ -210,12 +210,12 @@ def _site(resources: Sequence[Json], principals: Mapping[str, Principal], addres
         principals[ids[0].lower()],
         _package_container(resource["name"], config["deployment"]["storage"], ids[0], addresses),
         bool(resource["properties"].get("virtualNetworkSubnetId")),
-        _lets_event_grid_in(resource["properties"]),
+        _admits_event_grid(resource["properties"]),
     )
 
 
-def _lets_event_grid_in(properties: Json) -> bool:
-    """Event Grid comes from the internet: one rule may let its service tag in where the default is to deny."""
+def _admits_event_grid(properties: Json) -> bool:
+    """Event Grid calls from the internet: where the default is to deny, a rule may admit its service tag."""
     config = properties.get("siteConfig", {})
     denies = config.get("ipSecurityRestrictionsDefaultAction") == "Deny"
     rules = config.get("ipSecurityRestrictions") or []
@@ -229,7 +229,7 @@ def _settings(resources: Sequence[Json], site: Json) -> Iterator[tuple[str, str]
         raise DeploymentError(f"{config['name']}: only the app settings of the site are simulated")
     for name, value in config["properties"].items():
         if not isinstance(value, str):
-            raise refused(config["name"], "BadRequest", f"{name} is {value!r}, not a text")
+            raise refused(config["name"], "BadRequest", f"{name} is {value!r}, not a string")
         if _NOT_ON_FLEX.fullmatch(name):
             raise refused(config["name"], "BadRequest", f"{name} is not valid for Flex Consumption sites")
         yield name, value
@@ -240,8 +240,8 @@ def _package_container(name: str, given: Json, identity_id: str, addresses: Addr
     entrance = given["authentication"]
     named = entrance.get("userAssignedIdentityResourceId", "").lower()
     if (given["type"], entrance["type"], named) != ("blobContainer", "UserAssignedIdentity", identity_id.lower()):
-        raise DeploymentError(f"{name}: the package is fetched from a container by the app's identity, here")
+        raise DeploymentError(f"{name}: the simulator fetches the package from a container, by the app's identity only")
     base, _, container = given["value"].rpartition("/")
     if base.rstrip("/") != addresses["blob"]:
-        raise DeploymentError(f"{name}: the package lies in {given['value']}, not in the deployment's account")
+        raise DeploymentError(f"{name}: the package is in {given['value']}, not in the deployment's account")
     return str(container)

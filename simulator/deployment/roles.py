@@ -1,7 +1,7 @@
 """Role definitions and their assignments: what a principal may do, and where.
 
-Actions are rights at Resource Manager, data actions rights at storage and Application Insights. Both end at the scope
-of the assignment. Left out: conditions, deny assignments, groups, and inheritance of management groups from each other.
+Actions are rights at Resource Manager, data actions rights at storage and Application Insights. Both are limited to
+the scope of the assignment. Left out: conditions, deny assignments, groups, and nested management groups.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Role:
 
 
 # The built-in roles that a deployment of this app may use, with their data actions (Azure's list of built-in roles).
-# What they allow at Resource Manager is left out: the app needs nothing there, and to grant it would hide a gap.
+# Their actions at Resource Manager are left out: the app needs none of them, and granting them would hide a gap.
 BUILT_IN: Mapping[str, Role] = {
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": Role("Storage Blob Data Owner", data_actions=(f"{_BLOBS}/blobs/*",)),
     "ba92f5b4-2d11-453d-a403-e96b0029c9fe": Role(
@@ -83,14 +83,14 @@ class Assignment:
 
 
 def read_assignments(resources: Sequence[Json], principals: Mapping[str, str]) -> tuple[Assignment, ...]:
-    """The assignments, checked as Azure checks them. `principals`: every principal id and whose it is."""
+    """The assignments, checked as Azure checks them. `principals`: resource id by object id."""
     roles = {each["name"].lower(): each for each in resources if each["type"].endswith("/roleDefinitions")}
     found: list[Assignment] = []
     for resource in resources:
         if resource["type"].endswith("/roleAssignments"):
             found.append(_assignment(resource, roles, principals))
             if found[-1] in found[:-1]:
-                raise refused(resource["name"], "RoleAssignmentExists", f"{found[-1]} is there already")
+                raise refused(resource["name"], "RoleAssignmentExists", f"{found[-1]} already exists")
     return tuple(found)
 
 
@@ -98,7 +98,7 @@ def _assignment(resource: Json, roles: Mapping[str, Json], principals: Mapping[s
     properties, scope = resource["properties"], resource["id"].rpartition(_ASSIGNMENT)[0]
     guid, principal_id = properties["roleDefinitionId"].rpartition("/")[2].lower(), properties["principalId"].lower()
     if properties.get("principalType", "ServicePrincipal") != "ServicePrincipal":
-        raise DeploymentError(f"{resource['name']}: only identities of the deployment are given roles here, no people")
+        raise DeploymentError(f"{resource['name']}: the simulator assigns roles to identities of the deployment only")
     if principal_id not in principals:
         why = f"no identity of the deployment has the object id {principal_id}"
         raise refused(resource["name"], "PrincipalNotFound", why)
@@ -130,14 +130,14 @@ def _role(resource: Json) -> Role:
 
 
 def grants(assignments: Sequence[Assignment], clients: Mapping[str, str]) -> Iterator[Grant]:
-    """The rights at Resource Manager. `clients`: the client id by principal id, where tokens carry one."""
+    """The rights at Resource Manager. `clients`: client id by object id."""
     for each in assignments:
         if each.principal_id in clients and each.role.actions:
             yield Grant(each.scope or "/", each.role.actions, each.role.not_actions, clients[each.principal_id])
 
 
 def allowing(assignments: Sequence[Assignment], principal_id: str, action: str, scope: str) -> list[Assignment]:
-    """The assignments that allow this data action: none, and it is refused."""
+    """The assignments that allow this data action. If there are none, it is refused."""
     return [
         each
         for each in assignments

@@ -1,7 +1,4 @@
-"""The committed snapshots of one deployment: what the Bicep compiler says would be deployed, phase after phase.
-
-Read as they are, and changed by nobody.
-"""
+"""The committed snapshots of one deployment: what the Bicep compiler predicts, phase after phase. Read-only."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from simulator.wire import Json
 
 FOLDER = Path(__file__).parents[2] / "infra" / "snapshots"
 Change = Callable[[list[Json]], None]
-PHASES = ("main", "fleet", "events")  # in the order in which a deployment runs them; the code comes before events
+PHASES = ("main", "fleet", "events")  # in the order of deployment; the code is published before events
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ class Snapshots:
         return (resource for _, resources in self.phases for resource in resources)
 
     def changed(self, change: Change) -> Snapshots:
-        """The same deployment with a mistake in it, for a test: `change` gets the resources when they are resolved."""
+        """The same deployment with a mistake, for a test: `change` receives the resolved resources."""
         return replace(self, name=f"{self.name}, changed", change=change)
 
     def __str__(self) -> str:
@@ -51,5 +48,5 @@ class Snapshots:
 def _resources(path: Path) -> tuple[Json, ...]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["diagnostics"]:
-        raise DeploymentError(f"{path.name} was made with diagnostics: {content['diagnostics']}")
+        raise DeploymentError(f"{path.name} was compiled with diagnostics: {content['diagnostics']}")
     return tuple(content["predictedResources"])

@@ -1,8 +1,8 @@
-"""The storage account of a deployment: its containers, queues and tables, made in Azurite, and who gets in.
+"""The storage account of a deployment: its containers, queues and tables, created in Azurite, and who has access.
 
-Azurite looks at a token's audience and at no role. So a service to which the app's identity has no role, or no way, is
-given another address, where every call is refused in Azure's words. It is all or nothing for a service: a role that
-allows only a part of what host and app do there counts as none.
+Azurite checks a token's audience and no role. So a service to which the app's identity has no role, or no network path,
+gets another address, where every call is refused with Azure's answer. Access is all or nothing per service: a role that
+allows only a part of what host and app do there counts as no role.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
+import aiohttp
 from aiohttp import web
 
 from simulator import identity
@@ -25,7 +26,7 @@ from simulator.tls import Tls
 from simulator.wire import Json
 
 Service = Literal["blob", "queue", "table"]
-Door = Literal[Service, "site"]
+Closable = Literal[Service, "site"]
 SERVICES: tuple[Service, ...] = ("blob", "queue", "table")
 # What the Functions host and the app do at each service.
 NEEDS: Mapping[Service, tuple[str, ...]] = {
@@ -48,13 +49,13 @@ _API_VERSION = "2021-12-02"
 
 @dataclass(frozen=True)
 class Account:
-    """What a deployment says of its storage account."""
+    """A storage account as declared."""
 
     id: str
     names: Mapping[str, tuple[str, ...]]  # by "container", "queue", "table"
     public: bool  # reachable without a private endpoint
-    endpoints: frozenset[str]  # the services that have one
-    trusts_azure: bool  # lets Event Grid in where it is not public
+    endpoints: frozenset[str]  # the services that have a private endpoint
+    trusts_azure: bool  # admits Event Grid where it is not public
 
     def reachable(self, service: Service, *, from_network: bool) -> bool:
         return self.public or (from_network and service in self.endpoints)
@@ -88,7 +89,7 @@ def _check_name(resource: Json, account: Json) -> None:
     if not resource["id"].lower().startswith(f"{account['id']}/".lower()):
         raise refused(resource["name"], "ParentResourceNotFound", "its storage account is not deployed")
     if not (_TABLE_NAME if kind == "table" else _NAME).fullmatch(name):
-        raise refused(resource["name"], "InvalidResourceName", f"'{name}' is no name for a {kind}")
+        raise refused(resource["name"], "InvalidResourceName", f"'{name}' is not a valid name for a {kind}")
 
 
 def _private_services(endpoints: Sequence[Json], account_id: str) -> set[str]:
@@ -104,8 +105,8 @@ def _private_services(endpoints: Sequence[Json], account_id: str) -> set[str]:
 # -- in Azurite
 
 
-async def make(account: Account, storage: StorageAccount, session: Any) -> None:
-    """Makes exactly what the deployment names. It comes by Resource Manager, so no role at the data is asked for."""
+async def create(account: Account, storage: StorageAccount, session: aiohttp.ClientSession) -> None:
+    """Creates exactly what the deployment names. Resource Manager does this in Azure, so no data role is needed."""
     from azure.data.tables.aio import TableServiceClient
     from azure.storage.queue.aio import QueueServiceClient
 
@@ -121,9 +122,14 @@ async def make(account: Account, storage: StorageAccount, session: Any) -> None:
 
 
 async def call(
-    session: Any, method: str, url: str, content: bytes = b"", *, expected: tuple[int, ...] = (200, 201)
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    content: bytes = b"",
+    *,
+    expected: tuple[int, ...] = (200, 201),
 ) -> bytes:
-    """One call to the blob service, by somebody whose rights were looked at before."""
+    """One call to the blob service. The caller has checked the rights."""
     headers = {"Authorization": f"Bearer {identity.mint(identity.STORAGE)}", "x-ms-version": _API_VERSION}
     if content:
         headers["x-ms-blob-type"] = "BlockBlob"
@@ -135,13 +141,13 @@ async def call(
         return body
 
 
-def letter_url(container_url: str, subscription: str, now: datetime) -> str:
+def dead_letter_url(container_url: str, subscription: str, now: datetime) -> str:
     """Where Event Grid writes a dead letter (manage-event-delivery.md): upper-case name, date and hour unpadded."""
     hour = f"{now.year}/{now.month}/{now.day}/{now.hour}"
     return f"{container_url}/{subscription.upper()}/{hour}/{uuid.uuid4()}.json"
 
 
-# -- where every call is refused
+# -- the address where every call is refused
 
 
 _REFUSED = "This request is not authorized to perform this operation"
@@ -152,15 +158,15 @@ _REFUSALS: Mapping[str, str] = {
 
 
 @dataclass
-class ClosedDoor:
-    """A service that lets the app's identity, or a site that lets Event Grid, do nothing: what was asked of it."""
+class ClosedService:
+    """A service that refuses the app's identity, or a site that refuses Event Grid, and the requests to it."""
 
-    service: Door
+    service: Closable
     code: str
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.asked.append(f"{request.method} {request.path}")
+        self.requests.append(f"{request.method} {request.path}")
         if self.service == "site":
             return web.Response(status=403, text=self.code)
         headers, text = {"x-ms-error-code": self.code}, _REFUSALS[self.code]
@@ -172,10 +178,10 @@ class ClosedDoor:
 
 
 @asynccontextmanager
-async def closed(door: ClosedDoor, tls: Tls) -> AsyncIterator[str]:
-    """Serves it while open; gives its address."""
+async def serve_closed(service: ClosedService, tls: Tls) -> AsyncIterator[str]:
+    """Serves it inside the block; gives its address."""
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", door.handle)
+    app.router.add_route("*", "/{path:.*}", service.handle)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:

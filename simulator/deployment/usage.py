@@ -1,7 +1,7 @@
-"""What a run of a deployment asked for in vain, and what it was given and never needed.
+"""What a run of a deployment lacked, and what it was given but did not need.
 
 Each finding is one line that names the thing: an action, a queue, a setting, a value of a filter. Nothing here knows
-what the app should do: a run that leaves nothing missing and nothing spare shows that deployment and app fit.
+what the app should do: a run with nothing missing and nothing unused shows that deployment and app fit.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import StorageCall
 from simulator.wire import Json
 
-_HOSTS_OWN = ("azure-webjobs-hosts", "azure-webjobs-secrets")  # containers that the Functions host makes itself
+_HOSTS_OWN = ("azure-webjobs-hosts", "azure-webjobs-secrets")  # containers that the Functions host creates itself
 _TABLE_LIST = "Tables"
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Everything that took note of a run."""
+    """Everything that recorded a run."""
 
     deployed: Deployed
     azure: Azure
@@ -34,21 +34,33 @@ class Usage:
     calls: Mapping[StorageCall, int]
 
     def missing(self) -> list[str]:
-        """What something asked for in vain. The app's own journal, which says more, is not read here."""
-        parts = (self._rights_missing, self._storage_missing, self._doors_closed, self._hosts_failed, self._lost)
+        """What something needed and did not have. The app's own journal, which says more, is not read here."""
+        parts = (
+            self._permissions_missing,
+            self._storage_missing,
+            self._services_closed,
+            self._hosts_failed,
+            self._dead_letters_lost,
+        )
         return sorted({line for part in parts for line in part()})
 
-    def spare(self) -> list[str]:
-        """What nothing ever needed."""
-        parts = (self._actions_spare, self._roles_spare, self._storage_spare, self._settings_spare, self._events_spare)
+    def unused(self) -> list[str]:
+        """What nothing needed."""
+        parts = (
+            self._actions_unused,
+            self._roles_unused,
+            self._storage_unused,
+            self._settings_unused,
+            self._filters_unused,
+        )
         return sorted({line for part in parts for line in part()})
 
-    # -- missing
+    # --- missing ---
 
-    def _rights_missing(self) -> Iterator[str]:
-        for asked, granted in self.azure.permission_checks.items():
-            if not granted and asked.client_id in self.deployed.identities:
-                yield f"no role of the app's identity has the action {asked.action} at {asked.scope}"
+    def _permissions_missing(self) -> Iterator[str]:
+        for check, granted in self.azure.permission_checks.items():
+            if not granted and check.client_id in self.deployed.identities:
+                yield f"no role of the app's identity has the action {check.action} at {check.scope}"
 
     def _storage_missing(self) -> Iterator[str]:
         names = {name for kind in self.deployed.plan.account.names.values() for name in kind}
@@ -56,10 +68,10 @@ class Usage:
             if call.name not in names and call.name not in (*_HOSTS_OWN, _TABLE_LIST):
                 yield f"{call.name} is used in the storage account and not deployed ({call.method}: {call.status})"
 
-    def _doors_closed(self) -> Iterator[str]:
+    def _services_closed(self) -> Iterator[str]:
         for each in self.deployed.closed:
-            if each.asked:
-                yield f"the {each.service} answered {each.code} to {each.asked[0]}"
+            if each.requests:
+                yield f"the {each.service} answered {each.code} to {each.requests[0]}"
 
     def _hosts_failed(self) -> Iterator[str]:
         for host in self.hosts:
@@ -74,52 +86,52 @@ class Usage:
                 if each.ok is False:
                     yield f"{each.function} failed: {each.error}"
 
-    def _lost(self) -> Iterator[str]:
-        for letter in self.grid.dropped:
-            yield f"no dead letter could be written of an event about {letter['subject']}"
+    def _dead_letters_lost(self) -> Iterator[str]:
+        for event in self.grid.dropped:
+            yield f"no dead letter could be written of an event about {event['subject']}"
 
-    # -- spare
+    # --- unused ---
 
-    def _actions_spare(self) -> Iterator[str]:
-        mine = [asked for asked, granted in self.azure.permission_checks.items() if granted]
-        needed = {each.action.lower() for each in mine if each.client_id in self.deployed.identities}
+    def _actions_unused(self) -> Iterator[str]:
+        checks = [check for check, granted in self.azure.permission_checks.items() if granted]
+        needed = {each.action.lower() for each in checks if each.client_id in self.deployed.identities}
         for assignment in self.deployed.plan.assignments:
             for pattern in assignment.role.actions:
                 if not any(fnmatchcase(action, pattern.lower()) for action in needed):
                     yield f"nothing needed the action {pattern} of {assignment}"
 
-    def _roles_spare(self) -> Iterator[str]:
-        """A role for data is spare when no use rests on it alone."""
+    def _roles_unused(self) -> Iterator[str]:
+        """A role for data is unused when no use depends on it alone."""
         assignments = self.deployed.plan.assignments
-        resting = [roles.allowing(assignments, *use) for use in self.deployed.data_uses]
+        depending = [roles.allowing(assignments, *use) for use in self.deployed.data_uses]
         for assignment in assignments:
-            if assignment.role.data_actions and [assignment] not in resting:
+            if assignment.role.data_actions and [assignment] not in depending:
                 yield f"nothing needed {assignment}"
 
-    def _storage_spare(self) -> Iterator[str]:
+    def _storage_unused(self) -> Iterator[str]:
         used = {call.name for call in self.calls if call.inside}
         for kind, names in self.deployed.plan.account.names.items():
             yield from (f"nothing used the {kind} {name}" for name in names if name not in used)
 
-    def _settings_spare(self) -> Iterator[str]:
+    def _settings_unused(self) -> Iterator[str]:
         read = {name for host in self.hosts for name in host.settings.read}
         for name in self.deployed.plan.site.settings:
             if name not in read:
                 yield f"nothing read the setting {name}"
 
-    def _events_spare(self) -> Iterator[str]:
+    def _filters_unused(self) -> Iterator[str]:
         for subscription in self.deployed.subscribed:
             passed = [event for event in self.azure.events if subscription.wants(event)]
             for kind in subscription.included_event_types:
                 if not any(event["eventType"] == kind for event in passed):
                     yield f"no event of the type {kind} passed {subscription.name}"
             for each in subscription.filters:
-                for value in _idle(each, passed):
+                for value in _unused_values(each, passed):
                     yield f"no event passed {subscription.name} by {value}"
 
 
-def _idle(each: Filter, passed: Sequence[Json]) -> list[str]:
-    """The values of a filter by which no event passed. One with Not in its name lets pass by having none."""
+def _unused_values(each: Filter, passed: Sequence[Json]) -> list[str]:
+    """The values by which no event passed. A filter with Not in its name passes events that have none of its values."""
     if each.operator.startswith("StringNot"):
         return []
     return [value for value in each.values if not any(each.matches(event, value) for event in passed)]

@@ -158,11 +158,11 @@ REFUSED = [
     pytest.param(
         doubled("systemTopics", id="/x/systemTopics/second", name="second"), "only one system topic", id="two topics"
     ),
-    pytest.param(renamed("/queues", "Assess"), "'Assess' is no name for a queue", id="a queue's capital"),
-    pytest.param(renamed("/queues", "a--b"), "'a--b' is no name for a queue", id="a queue's hyphens"),
-    pytest.param(renamed("/queues", "ab"), "'ab' is no name for a queue", id="a queue's length"),
-    pytest.param(renamed("/containers", "app_package"), "no name for a container", id="a container's name"),
-    pytest.param(renamed("/tables", "the-ledger"), "no name for a table", id="a table's name"),
+    pytest.param(renamed("/queues", "Assess"), "'Assess' is not a valid name for a queue", id="a queue's capital"),
+    pytest.param(renamed("/queues", "a--b"), "'a--b' is not a valid name for a queue", id="a queue's hyphens"),
+    pytest.param(renamed("/queues", "ab"), "'ab' is not a valid name for a queue", id="a queue's length"),
+    pytest.param(renamed("/containers", "app_package"), "not a valid name for a container", id="a container's name"),
+    pytest.param(renamed("/tables", "the-ledger"), "not a valid name for a table", id="a table's name"),
     pytest.param(
         changed("/queues", lambda each: each.update(id="/x/y")),
         "storage account is not deployed",
@@ -190,7 +190,7 @@ REFUSED = [
         id="a setting that Flex refuses",
     ),
     pytest.param(
-        changed("sites/config", lambda each: each["properties"].update(PATCH_SLA_DAYS=30)), "not a text", id="a number"
+        changed("sites/config", lambda each: each["properties"].update(PATCH_SLA_DAYS=30)), "not a string", id="number"
     ),
     pytest.param(
         changed("Web/sites", lambda each: each["identity"].update(userAssignedIdentities={"/x/nobody": {}})),

@@ -158,7 +158,7 @@ async def lived(tls: Tls, azurite: Azurite) -> AsyncIterator[Run]:
 def test_a_short_life_needs_all_of_the_default_deployment_and_nothing_more(lived: Run) -> None:
     usage = lived.embedded.usage()
     assert lived.patched()
-    assert (usage.missing(), usage.spare(), said_by_the_app(usage)) == ([], [], [])
+    assert (usage.missing(), usage.unused(), said_by_the_app(usage)) == ([], [], [])
 
 
 async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(tls: Tls, azurite: Azurite) -> None:
@@ -171,7 +171,7 @@ async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(tls
         assert [each for each in verdicts if each.expected] == []
         await never_delivered(embedded, host, fleet.FLEET[0].id)
         usage = embedded.usage()
-    assert (usage.missing(), usage.spare(), said_by_the_app(usage)) == ([], [], [])
+    assert (usage.missing(), usage.unused(), said_by_the_app(usage)) == ([], [], [])
 
 
 class Unwatched:
@@ -295,7 +295,7 @@ MISSING = [
     pytest.param(without("roleAssignments", LETTERS), ["no dead letter could be written"], id="role for dead letters"),
     pytest.param(without("systemTopics", "systemTopics"), ["its system topic is not deployed"], id="topic"),
     pytest.param(function_named("on_machine_writen"), ["the app has no function on_machine_writen"], id="function"),
-    pytest.param(function_named("on_reconcile"), ["on_reconcile is no function for events"], id="another function"),
+    pytest.param(function_named("on_reconcile"), ["on_reconcile is not an Event Grid function"], id="another function"),
 ]
 
 
@@ -406,7 +406,7 @@ def test_what_is_spare_or_wrong_is_found(lived: Run, change: Change, named: str)
     deployed = replace(usage.deployed, plan=plan.read(Snapshots.read().changed(change), addresses))
     deployed.subscriptions_to(usage.hosts[0])
     changed = replace(usage, deployed=deployed)
-    found = changed.spare() + said_by_the_app(changed)
+    found = changed.unused() + said_by_the_app(changed)
     assert any(named in line for line in found), found
 
 
@@ -427,9 +427,9 @@ async def test_what_is_spare_is_found_in_a_run_of_its_own_too(tls: Tls, azurite:
         await Run(embedded).live()
         usage = embedded.usage()
     assert usage.missing() == []
-    assert len(usage.spare()) == len(changes)
+    assert len(usage.unused()) == len(changes)
     for named in (f"{COMPUTE}/delete", "another-queue", "anothertable", "another-container", "PATCH_ARC"):
-        assert any(named in line for line in usage.spare()), usage.spare()
+        assert any(named in line for line in usage.unused()), usage.unused()
 
 
 # -- the other deployments
@@ -452,7 +452,7 @@ async def test_the_private_network_runs_the_same(tls: Tls, azurite: Azurite) -> 
         assert (letter["subject"], letter["deadLetterReason"]) == (run.machines[0], "TimeToLiveExceeded")
         usage = embedded.usage()
         assert run.patched()
-        assert (usage.missing(), usage.spare()) == ([], [])
+        assert (usage.missing(), usage.unused()) == ([], [])
 
 
 def without_tables_endpoint(resources: list[Json]) -> None:
