@@ -1,6 +1,6 @@
-"""`python -m simulator.demo`: exit code 0 when every machine ended as it should, 1 otherwise.
+"""`python -m simulator.demo`: exit code 0 when every machine ended as expected, 1 otherwise.
 
-`--logs FILE` keeps what Application Insights got of the run (simulator/monitor/logs.py), for the workbook's tests.
+`--logs FILE` writes what Application Insights received (simulator/monitor/logs.py), for the workbook's tests.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simulator.storage.azurite import AzuriteUnavailable
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m simulator.demo")
-    parser.add_argument("--logs", type=Path, metavar="FILE", help="keep the telemetry of the run here (.json.gz)")
+    parser.add_argument("--logs", type=Path, metavar="FILE", help="write the telemetry of the run to FILE (.json.gz)")
     try:
         return 0 if asyncio.run(run(parser.parse_args().logs)) else 1
     except (AzuriteUnavailable, DeploymentError) as error:

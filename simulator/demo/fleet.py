@@ -1,7 +1,7 @@
-"""The machines of the demo, one for each thing that may happen to a machine, and what should become of each.
+"""The machines of the demo, one for each case that the app must handle, and the expected end of each.
 
-Only data, and what people and guests do meanwhile: nothing here starts or checks anything. What should become of a
-machine is written down by hand from the design, never computed from what the app says.
+Only data, and what people and guests do during the run: nothing here starts or checks anything. The expected end of a
+machine is written by hand from the design, never computed from what the app says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     "MC_shop_aks_westeurope": {},
 }
 
-# Machines of one image version behave alike: of each, one machine is patched before the others.
+# Of each image version, one machine (the canary) is patched before the others.
 GENERALIZED = {"id": f"{_GALLERY}/web/versions/1.4.0"}
 GENERALIZED_API = {"id": f"{_GALLERY}/api/versions/2.0.0"}
 GENERALIZED_BATCH = {"id": f"{_GALLERY}/batch/versions/1.0.3"}
@@ -43,40 +43,40 @@ UBUNTU = {
     "version": "latest",
 }
 
-WAITING: Mapping[str, int] = {"critical": 1, "security": 4}  # nothing is left over once these are in
+WAITING: Mapping[str, int] = {"critical": 1, "security": 4}  # none is left once these are installed
 SUPPORTED = Behaviour(support_state="Supported", pending=WAITING)
 BY_PLATFORM = {"patchMode": "AutomaticByPlatform"}
 BY_SCHEDULE = {**BY_PLATFORM, "automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True}}
 
 
-class Hands(Protocol):
-    """What people and guests can do while the app is at work."""
+class Operator(Protocol):
+    """What people and guests can do during the run."""
 
     @property
     def azure(self) -> Azure: ...
 
-    async def insist(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
-        """A call to ARM, again and again while the machine is busy or the quota used up."""
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """A call to Resource Manager, repeated while the machine is busy or the quota exhausted."""
         ...
 
     async def seconds(self, seconds: float) -> None:
-        """Simulated ones."""
+        """Waits for this many simulated seconds."""
         ...
 
     async def until(self, condition: Callable[[], bool]) -> None: ...
 
 
-Act = Callable[[Hands, str], Awaitable[None]]
+Act = Callable[[Operator, str], Awaitable[None]]
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What should become of a machine, and how many operations Azure should have seen on it, whoever asked for them."""
+    """The expected end of a machine, and the number of operations on it, whoever started them."""
 
     state: str
     assessments: int
     installations: int
-    more_assessments: bool = False  # asked again and again, so that the number depends on when one looks
+    more_assessments: bool = False  # it is assessed again and again, so the number depends on the duration of the run
 
     def matches(self, state: str, assessments: int, installations: int) -> bool:
         enough = assessments >= self.assessments if self.more_assessments else assessments == self.assessments
@@ -88,7 +88,7 @@ class Part:
     """One machine of the demo."""
 
     name: str
-    story: str  # what is special about it, in a few words
+    description: str  # what is special about it, in a few words
     expected: Expected
     image: Mapping[str, str] | None = field(default_factory=lambda: GENERALIZED)  # None: a disk without an image
     windows: bool = False
@@ -100,7 +100,7 @@ class Part:
     region: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)  # further members of the PUT
     profile: Mapping[str, Any] = field(default_factory=dict)  # further members of its osProfile
-    act: Act | None = None  # what somebody does meanwhile
+    act: Act | None = None  # what people or its guest do during the run
     fault: Fault | None = None  # what goes wrong between the app and ARM
     event_lost: bool = False  # Event Grid never delivers its events
 
@@ -109,7 +109,7 @@ class Part:
         return f"{_SUBSCRIPTION_ID}/resourceGroups/{self.group}/providers/Microsoft.Compute/virtualMachines/{self.name}"
 
     def body(self) -> dict[str, Any]:
-        """What is PUT."""
+        """The body of its PUT."""
         disk = {
             "osType": "Windows" if self.windows else "Linux",
             "createOption": "FromImage" if self.image else "Attach",
@@ -131,45 +131,52 @@ class Part:
 # -- what people and guests do
 
 
-async def _power_off(hands: Hands, machine: str) -> None:
-    await hands.insist("POST", f"{machine}/deallocate")
+async def _until_started(operator: Operator, machine: str, kind: str) -> None:
+    def started() -> bool:
+        return any(each.machine == machine and each.kind == kind for each in operator.azure.operations)
+
+    await operator.until(started)
 
 
-async def _power_off_and_on(hands: Hands, machine: str) -> None:
-    await hands.insist("POST", f"{machine}/deallocate")
-    await hands.seconds(600)
-    await hands.insist("POST", f"{machine}/start")
+async def _power_off(operator: Operator, machine: str) -> None:
+    await operator.call("POST", f"{machine}/deallocate")
 
 
-async def _extensions_end(hands: Hands, machine: str) -> None:
-    """A long script extension comes to its end."""
-    await hands.seconds(540)
-    hands.azure.behave(machine, SUPPORTED)
+async def _power_off_and_on(operator: Operator, machine: str) -> None:
+    await operator.call("POST", f"{machine}/deallocate")
+    await operator.seconds(600)
+    await operator.call("POST", f"{machine}/start")
 
 
-async def _install_by_hand(hands: Hands, machine: str) -> None:
-    """Somebody starts an installation in the portal in the very moment in which the machine is ready."""
-    await hands.seconds(420)
-    hands.azure.behave(machine, SUPPORTED)
-    hands.azure.start_operation(machine, "install", started_by="User")
+async def _extensions_end(operator: Operator, machine: str) -> None:
+    """A long script extension ends."""
+    await operator.seconds(540)
+    operator.azure.behave(machine, SUPPORTED)
 
 
-async def _break_apt(hands: Hands, machine: str) -> None:
-    """Between the assessment and the installation somebody interrupts dpkg."""
-    await hands.until(lambda: any(each.machine == machine and each.kind == "assess" for each in hands.azure.operations))
-    hands.azure.behave(machine, _APT_BROKEN)
+async def _install_by_hand(operator: Operator, machine: str) -> None:
+    """An operator starts an installation in the portal at the moment in which the machine is ready."""
+    await operator.seconds(420)
+    operator.azure.behave(machine, SUPPORTED)
+    operator.azure.start_operation(machine, "install", started_by="User")
 
 
-async def _second_of_its_image(hands: Hands, machine: str) -> None:
-    """It becomes ready when the other machine of its image is being patched already."""
+async def _break_apt(operator: Operator, machine: str) -> None:
+    """An operator interrupts dpkg between the assessment and the installation."""
+    await _until_started(operator, machine, "assess")
+    operator.azure.behave(machine, _APT_BROKEN)
+
+
+async def _second_of_its_image(operator: Operator, machine: str) -> None:
+    """It becomes ready when the other machine of its image is already being patched."""
     first = machine.replace("kiosk-02", "kiosk-01")
-    await hands.until(lambda: any(each.machine == first and each.kind == "install" for each in hands.azure.operations))
-    hands.azure.behave(machine, _PATCHES_FAIL)
+    await _until_started(operator, first, "install")
+    operator.azure.behave(machine, _PATCHES_FAIL)
 
 
-async def _delete_in_flight(hands: Hands, machine: str) -> None:
-    await hands.until(lambda: any(each.machine == machine and each.kind == "assess" for each in hands.azure.operations))
-    await hands.insist("DELETE", machine)
+async def _delete_in_flight(operator: Operator, machine: str) -> None:
+    await _until_started(operator, machine, "assess")
+    await operator.call("DELETE", machine)
 
 
 _HANGS = Behaviour(support_state="Supported", pending=WAITING, extensions_hang=True)
@@ -231,7 +238,7 @@ _ANSWERS = (
     Part("up-to-date", "nothing to install", Expected("patched", 1, 0), behaviour=Behaviour(pending={})),
     Part(
         "only-other",
-        "nothing of a wanted class",
+        "no patch of a wanted class",
         Expected("nothing-selected", 1, 0),
         behaviour=Behaviour(pending={"other": 3}),
         group="rg-office",
@@ -269,7 +276,7 @@ _ANSWERS = (
     ),
 )
 
-# -- what its owner says
+# -- what its owner has decided
 
 _OWNERS = (
     Part("tag-off", "tag patch-mode=off", Expected("opted-out", *UNTOUCHED), tags={"patch-mode": "off"}),
@@ -278,12 +285,12 @@ _OWNERS = (
     Part("tag-typo", "a tag with a typo", Expected("bad-tag", *UNTOUCHED), tags={"patch-mode": "instal"}),
     Part(
         "nobodys",
-        "nobody's, assess by tag",
+        "patched by nobody, tag assess",
         Expected("patched-by-nobody", 1, 0),
         tags={"patch-mode": "assess"},
         patch_settings=BY_PLATFORM,
     ),
-    Part("was-nobodys", "nobody's, taken over", PATCHED, patch_settings=BY_PLATFORM, windows=True),
+    Part("was-nobodys", "patched by nobody until now", PATCHED, patch_settings=BY_PLATFORM, windows=True),
     Part("scheduled", "has a maintenance schedule", Expected("scheduled-elsewhere", 1, 0), patch_settings=BY_SCHEDULE),
     Part(
         "aks-node-0",
@@ -301,9 +308,9 @@ _OWNERS = (
     ),
 )
 
-# -- what happens to it meanwhile
+# -- events during its life
 
-_HAPPENINGS = (
+_EVENTS = (
     Part("powered-off", "powered off at once", Expected("powered-off", *UNTOUCHED), act=_power_off),
     Part("started-later", "powered off, started later", PATCHED, GENERALIZED_API, act=_power_off_and_on),
     Part(
@@ -318,12 +325,12 @@ _HAPPENINGS = (
         Expected("extensions-forbidden", *UNTOUCHED),
         profile={"allowExtensionOperations": False},
     ),
-    Part("long-build", "extensions at work for long", PATCHED, behaviour=_HANGS, act=_extensions_end),
-    Part("by-hand", "somebody patches it by hand", Expected("patched", 1, 1), behaviour=_HANGS, act=_install_by_hand),
+    Part("long-build", "extensions run for long", PATCHED, behaviour=_HANGS, act=_extensions_end),
+    Part("by-hand", "an operator patches it", Expected("patched", 1, 1), behaviour=_HANGS, act=_install_by_hand),
     Part("conflict", "409: another operation runs", PATCHED, fault=_first_assessment("conflict", 409, _CONFLICT, {})),
     Part(
         "throttled",
-        "429: the quota is used up",
+        "429: the quota is exhausted",
         PATCHED,
         GENERALIZED_API,
         fault=_first_assessment("throttled", 429, _THROTTLED, {"Retry-After": "3"}),
@@ -334,5 +341,5 @@ _HAPPENINGS = (
 
 FLEET: tuple[Part, ...] = tuple(
     replace(part, region=REGIONS[number % len(REGIONS)])
-    for number, part in enumerate(_IMAGES + _ANSWERS + _OWNERS + _HAPPENINGS)
+    for number, part in enumerate(_IMAGES + _ANSWERS + _OWNERS + _EVENTS)
 )

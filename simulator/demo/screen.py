@@ -1,6 +1,6 @@
-"""What a person sees of the demo: a live picture of the fleet, or plain lines where no terminal is, and the verdict.
+"""What a person sees of the demo: a live picture of the fleet, or plain lines without a terminal, and the verdict.
 
-Takes values and shows them. Starts nothing, asks nobody, decides nothing.
+It shows the values that it receives. It starts nothing, reads nothing and decides nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BAR_CELLS = 6
 _TICKER_LINES = 200  # kept; the screen shows as many as fit
 _NARROW = 120
 
-# Colours say what a person has to do: nothing yet, nothing any more, nothing by design, something.
+# A colour per kind of state: under way, done, left alone by design; any other needs a person.
 _UNDER_WAY = {
     "creating", "due", "queued", "assessing", "installing", "confirming", "too-new", "building", "busy",
     "graph-behind",
@@ -45,7 +45,7 @@ class Row:
     """One machine at one moment."""
 
     name: str
-    story: str
+    description: str
     state: str
     reason: str = ""
     remedy: str = ""
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One happening of the journal, ready to be shown."""
+    """One event of the app's log, ready to be shown."""
 
     seconds: float
     machine: str
@@ -70,27 +70,27 @@ class Numbers:
     """What the counters show."""
 
     seconds: float
-    settled: int  # machines that are where they should be
+    as_expected: int  # machines
     running: Mapping[str, int] = field(default_factory=dict)  # operations under way, by kind
     done: Mapping[str, int] = field(default_factory=dict)  # operations ended, by kind
     cap: int = 0
     refused: int = 0
     quota: int = 0  # tokens of a region's patch quota when it is full
-    quota_left: int = 0  # and the least that were left in any region
+    quota_left: int = 0  # the fewest that were left in any region
     calls: int = 0
     sweeps: int = 0
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One machine at the end: what is, and what should be ("" when they agree)."""
+    """One machine at the end, and what was expected ("" when it is as expected)."""
 
     row: Row
     expected: str = ""
 
 
 class Screen(Protocol):
-    """Shows a run while it goes on. A context manager: a live picture has to be taken down again."""
+    """Shows a run while it goes on. A context manager: a live picture must be removed at the end."""
 
     def __enter__(self) -> Screen: ...
 
@@ -102,7 +102,7 @@ class Screen(Protocol):
 
 
 def for_people() -> bool:
-    """Whether somebody looks at a terminal. NO_COLOR and CI ask for plain lines."""
+    """Whether the output is a terminal. NO_COLOR and CI ask for plain lines."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and not os.environ.get("CI")
 
 
@@ -111,7 +111,7 @@ def make(console: Console) -> Screen:
 
 
 class PlainScreen:
-    """One line for every change of a machine's state."""
+    """One line per change of a machine's state."""
 
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
@@ -120,7 +120,7 @@ class PlainScreen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left to take down."""
+        """There is nothing to remove."""
 
     def show(self, rows: Sequence[Row], numbers: Numbers, news: Sequence[Line]) -> None:
         for row in rows:
@@ -169,11 +169,11 @@ class LiveScreen:
         style = _style(row.state)
         cells = [Text(row.name, style="bold"), Text(row.state, style=style), self._work(row)]
         if self._console.width >= _NARROW:
-            cells.insert(1, Text(row.story, style="dim"))
+            cells.insert(1, Text(row.description, style="dim"))
         return cells
 
     def _work(self, row: Row) -> Text:
-        """A bar for what runs now, else what was done: A for an assessment, I for an installation."""
+        """A bar for the running operation; otherwise A per assessment and I per installation."""
         if row.progress is None:
             return Text(f"{'A' * min(row.assessments, 4)}{'I' * row.installations}".ljust(_BAR_CELLS), style="dim")
         full = round(row.progress * _BAR_CELLS)
@@ -218,8 +218,8 @@ def _style(state: str) -> str:
 
 
 def _headline(rows: Sequence[Row], numbers: Numbers) -> RenderableType:
-    settled = f"  {numbers.seconds:4.0f} s   {numbers.settled} of {len(rows)} machines are where they should be   "
-    text = Text.assemble(("Image Patcher", "bold"), settled)
+    progress = f"  {numbers.seconds:4.0f} s   {numbers.as_expected} of {len(rows)} machines are as expected   "
+    text = Text.assemble(("Image Patcher", "bold"), progress)
     counted = Counter(row.state for row in rows)
     return text + Text(f"{counted['patched']} patched", style="green")
 
@@ -234,7 +234,7 @@ def _counters(numbers: Numbers) -> RenderableType:
     traffic = (
         f"sweeps {numbers.sweeps}",
         f"calls to Azure {numbers.calls}",
-        f"patch quota {numbers.quota} a region, never under {numbers.quota_left}",
+        f"patch quota {numbers.quota} per region, lowest {numbers.quota_left}",
     )
     return Text("\n".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)
 
@@ -246,16 +246,15 @@ def conclude(console: Console, verdicts: Sequence[Verdict]) -> None:
     """The table of every machine, and the last line."""
     if for_people():
         console.print(_table(verdicts, console.width))
-        console.print(
-            Text("a/i: the assessments and installations that Azure saw, whoever asked for them", style="dim")
-        )
+        console.print(Text("a/i: assessments and installations in Azure, whoever started them", style="dim"))
     else:
         _plain_table(verdicts)
     wrong = [verdict for verdict in verdicts if verdict.expected]
     for verdict in wrong:
         row = verdict.row
-        seen = f"{row.state}, {_operations(row)}"
-        print(f"not as expected: {row.name}: {seen} ({row.reason}); expected {verdict.expected}")
+        print(
+            f"not as expected: {row.name}: {row.state}, {_operations(row)} ({row.reason}); expected {verdict.expected}"
+        )
     print(f"demo: {len(verdicts) - len(wrong)} as expected, {len(wrong)} not", flush=True)
 
 
@@ -287,7 +286,7 @@ def _table(verdicts: Sequence[Verdict], width: int) -> RenderableType:
             reason,
         ]
         if width >= _NARROW:
-            cells.insert(2, Text(row.story, style="dim"))
+            cells.insert(2, Text(row.description, style="dim"))
         table.add_row(*cells)
     return table
 

@@ -20,7 +20,8 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.azure import Behaviour, Limits, Timings
 from simulator.demo import fleet
-from simulator.demo.stage import HOST_SCALE, SETTINGS, SPEED, Stage, looking_in
+from simulator.demo.report import open_report
+from simulator.demo.stage import HOST_SCALE, SETTINGS, SPEED, Stage
 from simulator.deployment import DeploymentError, Snapshots, Usage, plan, storage
 from simulator.deployment.snapshots import Change
 from simulator.embedded import Embedded
@@ -166,8 +167,8 @@ async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(tls
         settings = embedded.settings(**SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)
         await embedded.subscribe(host)
-        async with looking_in(settings) as services:
-            verdicts = await Stage(embedded, host, services).play(Unwatched())
+        async with open_report(settings) as report:
+            verdicts = await Stage(embedded, host, report).run(Unwatched())
         assert [each for each in verdicts if each.expected] == []
         await never_delivered(embedded, host, fleet.FLEET[0].id)
         usage = embedded.usage()

@@ -1,0 +1,52 @@
+"""The app's log lines as the ticker of the demo shows them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from simulator.demo.screen import Line
+from simulator.functions_host import Trace
+
+# Lines that say nothing about one machine and would only fill the ticker.
+_HIDDEN = {"event.ignored", "fleet.counted", "machine.counted", "fleet.limited", "sweep.finished", "sweep.skipped"}
+_FIELDS: Mapping[str, tuple[str, ...]] = {  # event → fields, each with the unit of a number
+    "assessment.started": (),
+    "installation.started": (),
+    "installation.seen": (),
+    "installation.ended": ("status", "meaning", "installedPatchCount patches installed"),
+    "support.detected": ("state", "patches patches pending"),
+    "operation.refused": ("status", "code", "cause"),
+    "operation.throttled": ("wait_seconds s to wait",),
+    "machine.deferred": ("reason",),
+    "machine.held": ("state", "reason"),
+    "machine.waiting": ("state", "reason"),
+    "rollout.opened": (),
+}
+_OTHER_FIELDS = ("state", "status", "reason", "problem")
+
+
+def line_of(trace: Trace, seconds: float) -> Line | None:
+    """None for hidden lines, and for the host's own line about a failed invocation."""
+    try:
+        fields: dict[str, Any] = json.loads(trace.message)
+    except ValueError:
+        return None
+    event = str(fields.get("event", ""))
+    if event in _HIDDEN:
+        return None
+    return Line(seconds, _subject(fields), event, ", ".join(_details(event, fields)), trace.level)
+
+
+def _subject(fields: Mapping[str, Any]) -> str:
+    """The name of the machine, or image and version."""
+    about = str(fields.get("machine", "")) or str(fields.get("image", "")).replace("/versions/", "/")
+    return about.rsplit("/", 1)[-1] if "/virtualmachines/" in about else "/".join(about.rsplit("/", 2)[-2:])
+
+
+def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:
+    """The two or three fields that say most."""
+    for name, _, unit in (field.partition(" ") for field in _FIELDS.get(event, _OTHER_FIELDS)):
+        if name in fields:
+            yield f"{fields[name]} {unit}".rstrip()
