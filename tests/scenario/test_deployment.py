@@ -499,7 +499,7 @@ async def test_machines_of_two_subscriptions_are_patched_below_a_management_grou
 def delivered(grid: EventGrid) -> set[str]:
     """The topics of which an event reached the app."""
     ids = {event_id for attempt in grid.attempts if attempt.status == 202 for event_id in attempt.event_ids}
-    return {event["topic"] for event in grid.azure.events if event["id"] in ids}
+    return {event["topic"] for event in grid.world.events if event["id"] in ids}
 
 
 async def test_a_subscription_outside_the_management_group_is_left_alone(tls: Tls, azurite: Azurite) -> None:
