@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from simulator.arm import groups, machines, patching, pipeline
+from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
-from simulator.state import State
 from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
 from simulator.world import POWER, Group, Machine, Operation, overlaps
 

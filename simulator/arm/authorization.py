@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from simulator.arm.state import PermissionCheck, State
 from simulator.behaviour import Grant
 from simulator.identity.tokens import Caller
-from simulator.state import PermissionCheck, State
 from simulator.wire import Refused
 
 

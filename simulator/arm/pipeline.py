@@ -1,7 +1,7 @@
 """What happens to a request on its way to its handler, as a list of small steps.
 
 Each step takes the request's context and either raises Refused or passes it on. A new rule of Resource Manager, such as
-preconditions or an api-version per type, is one more function in the list.
+preconditions or an api-version per type, is one more function in STEPS.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from simulator import identity
 from simulator.arm import authorization, routes, throttling
 from simulator.arm.routes import Route
+from simulator.arm.state import State
 from simulator.identity.tokens import Caller, caller_of
-from simulator.state import State
 from simulator.wire import Refused, Request, Response
 
 

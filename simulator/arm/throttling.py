@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from simulator.arm import machines
+from simulator.arm.state import State
 from simulator.behaviour import Limits, Rate
-from simulator.state import State
 from simulator.wire import Refused
 from simulator.world import World
 

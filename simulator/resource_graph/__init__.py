@@ -1,0 +1,1 @@
+"""Resource Graph: its endpoint, its tables, and in kql/ the query language."""

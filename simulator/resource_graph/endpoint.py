@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from simulator.arm import authorization
 from simulator.arm.pipeline import Context, Step, authenticate, require_api_version, run
+from simulator.arm.state import PermissionCheck, State
 from simulator.resource_graph.graph import Graph
-from simulator.state import PermissionCheck, State
 from simulator.wire import Refused, Request, Response
 
 _PATH = "/providers/microsoft.resourcegraph/resources"

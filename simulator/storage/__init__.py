@@ -1,0 +1,1 @@
+"""Storage: Azurite, Microsoft's emulator, as a child process."""

@@ -1,6 +1,6 @@
-"""What the simulated Azure knows: the world, and around it rights, locks, quotas and addresses.
+"""What Resource Manager knows: the world, and around it rights, locks, quotas and addresses.
 
-The services' pipelines read and change it. `simulator.azure.Azure` is this state with a handler and a driver for tests.
+The pipelines read and change it. `simulator.azure.Azure` is this state with a handler and a driver for tests.
 """
 
 from __future__ import annotations
