@@ -1,4 +1,4 @@
-"""`python -m simulator`: Azure on this machine, for a person to play with.
+"""`python -m simulator`: Azure on this machine, for a person to try out.
 
 Prints where everything is, the app settings, and commands that create a machine and show it.
 """

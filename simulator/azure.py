@@ -167,7 +167,7 @@ class Azure(State):
         if kind not in ("assess", "install"):
             raise ValueError(f"{kind} is not a kind of operation that can be started")
         which: Kind = "assess" if kind == "assess" else "install"
-        return patching.start(self.world, machine, which, order or _DEFAULT_ORDER, started_by)
+        return patching.start(self.world, machine, which, order=order or _DEFAULT_ORDER, started_by=started_by)
 
     def delete_machine(self, machine_id: str) -> None:
         machines.remove(self.world, self.machine(machine_id), None)

@@ -91,7 +91,7 @@ def create(world: World, full_id: str, body: Json) -> Machine:
     machine.power.set(now, "starting")
     machine.power.set(provisioned, "running")
     world.machines[full_id.lower()] = machine
-    begin(world, machine, "create", timings.create_seconds, None)
+    begin(world, machine, "create", seconds=timings.create_seconds, request=None)
     _expect_extension(world, machine)
     return machine
 
@@ -110,7 +110,7 @@ def _expect_extension(world: World, machine: Machine) -> None:
     world.at(machine.extensions_done, make)
 
 
-def begin(world: World, machine: Machine, kind: str, seconds: float, request: Request | None) -> Operation:
+def begin(world: World, machine: Machine, kind: str, *, seconds: float, request: Request | None) -> Operation:
     """An operation other than an assessment or installation. Its event is sent at its end."""
     now = world.now()
     operation = Operation(
@@ -147,7 +147,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     _merge(after["properties"], wanted.get("properties") or {})
     machine.body.set(now, after)
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
-    begin(world, machine, "update", seconds, request)
+    begin(world, machine, "update", seconds=seconds, request=request)
     _assess_after_mode_change(world, machine, before, after)
     return Response(200, document(machine, now))
 
@@ -157,7 +157,7 @@ def resize(world: World, machine: Machine, size: str) -> Operation:
     body = copy.deepcopy(machine.body.at(world.now()) or {})
     body["properties"]["hardwareProfile"] = {"vmSize": size}
     machine.body.set(world.now(), body)
-    return begin(world, machine, "update", _resize(world, machine), None)
+    return begin(world, machine, "update", seconds=_resize(world, machine), request=None)
 
 
 def _resize(world: World, machine: Machine) -> float:
@@ -181,7 +181,7 @@ def _assess_after_mode_change(world: World, machine: Machine, before: Json, afte
     if _modes(before) == _modes(after):
         return
     try:
-        patching.start(world, machine, "assess", {}, "Platform")
+        patching.start(world, machine, "assess", order={}, started_by="Platform")
     except Refused:
         return  # the platform skips an assessment that cannot start
 
@@ -208,7 +208,7 @@ def remove(world: World, machine: Machine, request: Request | None) -> Operation
     patching.end_all(world, machine, "Canceled", *PREEMPTED)
     for operation in machine.running_at(now, ("create", *POWER)):
         operation.end_early(now, "Canceled", *PREEMPTED)
-    gone = begin(world, machine, "delete", 0, request)
+    gone = begin(world, machine, "delete", seconds=0, request=request)
     machine.deleted = now
     world.gone.append(world.machines.pop(machine.id.lower()))
     return gone
@@ -238,14 +238,14 @@ def change_power(world: World, machine: Machine, kind: str, request: Request | N
         machine.power.set(now + timedelta(seconds=seconds), end)
     else:
         seconds = 0
-    return begin(world, machine, kind, seconds, request)
+    return begin(world, machine, kind, seconds=seconds, request=request)
 
 
 def patch_action_of(kind: Kind) -> Callable[[World, Request, Mapping[str, str]], Response]:
     def act(world: World, request: Request, params: Mapping[str, str]) -> Response:
         machine = find(world, params)
         order = request.json() if kind == "install" else {}
-        operation = patching.start(world, machine, kind, order, "User", request)
+        operation = patching.start(world, machine, kind, order=order, started_by="User", request=request)
         return Response(202, None, operations.accepted(world, operation, request))
 
     return act
@@ -354,15 +354,15 @@ def _extensions(world: World, machine: Machine, now: datetime) -> list[Json]:
     name = _extension_name(machine)
     busy = machine.extensions_busy_at(now, world.behaviour(machine))
     state, text = ("transitioning", "Transitioning") if busy else ("succeeded", "Provisioning succeeded")
-    found = [_extension(name, f"Microsoft.Azure.Monitor.{name}", "1.33", state, text)]
+    found = [_extension(name, f"Microsoft.Azure.Monitor.{name}", version="1.33", state=state, text=text)]
     if any(each.kind in ("assess", "install") for each in machine.operations):
         patcher = "WindowsPatchExtension" if machine.windows else "LinuxPatchExtension"
         kind = f"Microsoft.CPlat.Core.{patcher}"
-        found.append(_extension(patcher, kind, "1.6", "succeeded", "Provisioning succeeded"))
+        found.append(_extension(patcher, kind, version="1.6", state="succeeded", text="Provisioning succeeded"))
     return found
 
 
-def _extension(name: str, kind: str, version: str, state: str, text: str) -> Json:
+def _extension(name: str, kind: str, *, version: str, state: str, text: str) -> Json:
     status = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": text}
     return {"name": name, "type": kind, "typeHandlerVersion": version, "statuses": [status]}
 

@@ -31,8 +31,9 @@ def start(
     world: World,
     machine: Machine,
     kind: Kind,
+    *,
     order: Json,
-    started_by: Literal["User", "Platform"] = "User",
+    started_by: Literal["User", "Platform"],
     request: Request | None = None,
 ) -> Operation:
     """Starts an operation. Raises Refused.

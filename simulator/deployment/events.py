@@ -108,9 +108,11 @@ def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription
         subject_begins_with=chosen.get("subjectBeginsWith", ""),
         subject_ends_with=chosen.get("subjectEndsWith", ""),
         subject_case_sensitive=chosen.get("isSubjectCaseSensitive", False),
-        max_events_per_batch=_number(resource, destination["properties"], "maxEventsPerBatch", 1, 1, 5000),
-        max_attempts=_number(resource, retry, "maxDeliveryAttempts", 30, 1, 30),
-        ttl_minutes=_number(resource, retry, "eventTimeToLiveInMinutes", 1440, 1, 1440),
+        max_events_per_batch=_number(
+            resource, destination["properties"], "maxEventsPerBatch", default=1, least=1, most=5000
+        ),
+        max_attempts=_number(resource, retry, "maxDeliveryAttempts", default=30, least=1, most=30),
+        ttl_minutes=_number(resource, retry, "eventTimeToLiveInMinutes", default=1440, least=1, most=1440),
         dead_letter=_dead_letter(resource, topic),
     )
 
@@ -124,7 +126,7 @@ def _filters(name: str, advanced: Sequence[Json]) -> tuple[Filter, ...]:
     return tuple(Filter(each["key"], tuple(each.get("values", ())), each["operatorType"]) for each in advanced)
 
 
-def _number(resource: Json, values: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:
+def _number(resource: Json, values: Mapping[str, Any], name: str, *, default: int, least: int, most: int) -> int:
     value = values.get(name, default)
     if not isinstance(value, int) or not least <= value <= most:
         raise refused(resource["name"], "InvalidRequest", f"{name} is {value}, not {least} to {most}")

@@ -175,18 +175,18 @@ class Azurite:
         lines: Queue[str] = Queue()
         # The reader goes on for the life of the process: a full pipe would stop Azurite.
         threading.Thread(target=self._pump, args=(process, lines), daemon=True).start()
-        said: list[str] = []
+        output: list[str] = []
         deadline = time.monotonic() + _START_SECONDS
         while len(self._urls) < len(_SERVICES):
             if process.poll() is not None and lines.empty():
-                raise AzuriteUnavailable(f"Azurite ended with code {process.returncode}: {' '.join(said)}"[:500])
+                raise AzuriteUnavailable(f"Azurite ended with code {process.returncode}: {' '.join(output)}"[:500])
             if time.monotonic() > deadline:
-                raise AzuriteUnavailable(f"Azurite does not listen after {_START_SECONDS} s: {' '.join(said)}"[:500])
+                raise AzuriteUnavailable(f"Azurite does not listen after {_START_SECONDS} s: {' '.join(output)}"[:500])
             try:
-                said.append(lines.get(timeout=0.2).strip())
+                output.append(lines.get(timeout=0.2).strip())
             except Empty:
                 continue
-            found = _LISTENING.search(said[-1])
+            found = _LISTENING.search(output[-1])
             if found:
                 self._urls[found[1].lower()] = found[2].rstrip("/")
 

@@ -168,7 +168,7 @@ class SeededWorld(World):
         """As a PATCH of the machine does it."""
         body = dict(machine.body.at(self.now) or {}) | {"tags": tags}
         machine.body.set(self.now, body)
-        machines.begin(self.azure.world, machine, "update", 0, None)
+        machines.begin(self.azure.world, machine, "update", seconds=0, request=None)
         self.note(f"{machine.name} tagged {tags}")
 
     async def close_breakers(self) -> None:
