@@ -82,4 +82,4 @@ async def open_report(settings: Mapping[str, str]) -> AsyncIterator[AppReport]:
 
 def default_settings() -> dict[str, str]:
     """The app's settings by name, with their defaults."""
-    return {each.name: each.default for each in SETTINGS}
+    return {each.name: each.default or "" for each in SETTINGS}
