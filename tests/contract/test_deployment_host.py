@@ -11,7 +11,7 @@ import pytest
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import EVENT, Stand
+from tests.contract.functions_host_harness import EVENT, Harness
 
 PLAIN = """
 import os
@@ -34,13 +34,13 @@ async def app(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_settings_that_somebody_read_are_known(tls: Tls, azurite: Azurite, app: Path) -> None:
+async def test_the_settings_that_were_read_are_known(tls: Tls, azurite: Azurite, app: Path) -> None:
     names = ("READ_AT_IMPORT", "READ_IN_A_FUNCTION", "READ_BY_NOBODY", "READ_OUTSIDE")
-    async with Stand(tls, azurite.fresh_account(), app) as stand:
-        host = await stand.host(stand.settings(**dict.fromkeys(names, "x")), app=app)
+    async with Harness(tls, azurite.fresh_account(), app) as harness:
+        host = await harness.host(harness.settings(**dict.fromkeys(names, "x")), app=app)
         assert os.environ["READ_OUTSIDE"] == "x"
         assert host.settings.read & set(names) == {"READ_AT_IMPORT"}
-        await stand.post(host, [EVENT])
+        await harness.post(host, [EVENT])
         assert host.settings.read & set(names) == {"READ_AT_IMPORT", "READ_IN_A_FUNCTION"}
         assert set(names) < set(host.settings), "a name that was read need not be set, one that is set need not be read"
 
@@ -60,10 +60,10 @@ async def test_where_telemetry_is_refused_nothing_is_kept(
     tls: Tls, azurite: Azurite, app: Path, says: str, kept: int
 ) -> None:
     given = {"APPLICATIONINSIGHTS_CONNECTION_STRING": "c", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING": "a"}
-    async with Stand(tls, azurite.fresh_account(), app) as stand:
-        settings = stand.settings(READ_IN_A_FUNCTION="x", **given)
-        host = await stand.host(settings, app=app, ingestion=Insights(says))
-        assert (await stand.post(host, [EVENT])).status == 500
+    async with Harness(tls, azurite.fresh_account(), app) as harness:
+        settings = harness.settings(READ_IN_A_FUNCTION="x", **given)
+        host = await harness.host(settings, app=app, ingestion=Insights(says))
+        assert (await harness.post(host, [EVENT])).status == 500
         assert host.telemetry_refused == (f"{says} c a" if says else "")
         assert (len(host.traces) > 0, len(host.exceptions) > 0) == (bool(kept), bool(kept))
         assert [invocation.ok for invocation in host.invocations] == [False], "what happened happened all the same"

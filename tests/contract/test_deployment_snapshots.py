@@ -14,7 +14,7 @@ from simulator.deployment.snapshots import PHASES, Change
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from simulator.wire import Json
-from tests.contract.simulator_stand import Clock, arm, install_order, ready_machine
+from tests.contract.simulator_client import Clock, arm, install_order, ready_machine
 
 ADDRESSES: plan.Addresses = {"blob": "https://b/a", "queue": "https://q/a", "table": "https://t/a"}
 SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001"
@@ -358,4 +358,4 @@ async def test_a_closed_service_answers_as_storage_does(tls: Tls, azurite: Azuri
                 with pytest.raises(HttpResponseError) as refused:
                     await call
                 assert (refused.value.status_code, refused.value.error_code) == (403, code)
-        assert {door.service for door in deployed.closed} == {"blob", "queue", "table"}
+        assert {each.service for each in deployed.closed} == {"blob", "queue", "table"}

@@ -67,7 +67,7 @@ REFUSED = {
     "another audience": (mint(STORAGE, now_seconds=NOW), ARM, NOW, "audience"),
     "expired": (mint(ARM, now_seconds=NOW, lifetime_seconds=60), ARM, NOW + 60, "expired"),
     "not valid yet": (mint(ARM, now_seconds=NOW), ARM, NOW - 301, "not valid yet"),
-    "signature of somebody else": (mint(ARM, now_seconds=NOW)[:-2] + "xx", ARM, NOW, "signature"),
+    "another signature": (mint(ARM, now_seconds=NOW)[:-2] + "xx", ARM, NOW, "signature"),
 }
 
 

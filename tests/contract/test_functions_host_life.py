@@ -14,12 +14,12 @@ import pytest_asyncio
 from simulator import identity
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import (
+from tests.contract.functions_host_harness import (
     EVENT,
     RECORDING,
+    Harness,
+    RecordedCases,
     Sent,
-    Stand,
-    Stories,
     entries,
     length,
     put,
@@ -30,7 +30,7 @@ from tests.contract.functions_host_stand import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-stories = Stories("life")
+recording = RecordedCases("life")
 
 # What of the recording is not repeated here, and why.
 LEFT_OUT = {
@@ -45,15 +45,15 @@ LEFT_OUT = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(
+async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with stories.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("life")) as tasks:
+    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("life")) as tasks:
         yield tasks
 
 
-async def test_every_recorded_case_is_told_or_left_out() -> None:
-    assert stories.told.keys() == recorded("life").keys()
+async def test_every_recorded_case_is_repeated_or_left_out() -> None:
+    assert recording.repeated.keys() == recorded("life").keys()
     groups = {"webhook", "queue", "timer", "life"}  # each file holds its group to the recording
     telemetry = {f"telemetry.{name}" for name in RECORDING["telemetry"]}
     everything = RECORDING.keys() - groups - {"telemetry"} | telemetry
@@ -61,19 +61,19 @@ async def test_every_recorded_case_is_told_or_left_out() -> None:
 
 
 async def test_the_sample_app_has_the_recorded_options() -> None:
-    queues = json.loads((Stand.app_folder / "host.json").read_text())["extensions"]["queues"]
+    queues = json.loads((Harness.app_folder / "host.json").read_text())["extensions"]["queues"]
     assert {**queues, "maxPollingInterval": 2} == RECORDING["options"]
 
 
-@stories.tell("import of function_app raises ValueError")
-async def _import_raises(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("import of function_app raises ValueError")
+async def _import_raises(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     await put(queue, {})
-    host = await stand.host(stand.settings(IMPORT_DOES="raise"))
+    host = await harness.host(harness.settings(IMPORT_DOES="raise"))
     await asyncio.sleep(1)
     assert host.state == case["state"]
     assert len(host.functions) == case["functions"]
-    assert (await stand.post(host, [EVENT])).status == case["webhook"]
+    assert (await harness.post(host, [EVENT])).status == case["webhook"]
     assert len(await visible(queue)) == 1
     assert not host.traces
     [item] = host.exceptions
@@ -82,23 +82,23 @@ async def _import_raises(stand: Stand, case: dict[str, Any]) -> None:
     assert "function_app.py" in item.stack
 
 
-@stories.tell("import raises SystemExit")
-async def _import_exits(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("import raises SystemExit")
+async def _import_exits(harness: Harness, case: dict[str, Any]) -> None:
     assert "connections refused" in case["then"]
-    running = await stand.host()
-    host = await stand.host(stand.settings(IMPORT_DOES="exit"))
+    running = await harness.host()
+    host = await harness.host(harness.settings(IMPORT_DOES="exit"))
     assert host.state == "Stopped"
     assert not host.url
     assert "SystemExit" in host.exceptions[0].message
-    assert (await stand.post(running, [EVENT])).status == 202  # the neighbour does not notice
+    assert (await harness.post(running, [EVENT])).status == 202  # the neighbour does not notice
 
 
-@stories.tell("SIGTERM with 6 s of work in flight (an event and a message)")
-async def _drains(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("SIGTERM with 6 s of work in flight (an event and a message)")
+async def _drains(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     await put(queue, {"sleep": 1.5})
-    host = await stand.host()
-    answering = asyncio.create_task(stand.post(host, [{**EVENT, "data": {"sleep": 1.5}}]))
+    host = await harness.host()
+    answering = asyncio.create_task(harness.post(host, [{**EVENT, "data": {"sleep": 1.5}}]))
     await host.until(lambda: len(host.running) == 2)
     await put(queue, {})
     await host.stop()
@@ -107,12 +107,12 @@ async def _drains(stand: Stand, case: dict[str, Any]) -> None:
     assert host.state == "Stopped"
     assert await length(queue) == 2 - len(entries(host, "on_work"))
     with pytest.raises(aiohttp.ClientError):
-        await stand.post(host, [EVENT])
+        await harness.post(host, [EVENT])
 
 
-@stories.tell("host.json: a value of the wrong type or range")
-async def _wrong_host_json(stand: Stand, case: dict[str, Any]) -> None:
-    queues = json.loads((Stand.app_folder / "host.json").read_text())["extensions"]["queues"]
+@recording.repeats("host.json: a value of the wrong type or range")
+async def _wrong_host_json(harness: Harness, case: dict[str, Any]) -> None:
+    queues = json.loads((Harness.app_folder / "host.json").read_text())["extensions"]["queues"]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"extensions": {"queues": {**queues, "visibilityTimeout": "5s"}}}, "visibilityTimeout"),
         ({"extensions": {"queues": {**queues, "maxDequeueCount": "five"}}}, "maxDequeueCount"),
@@ -120,35 +120,35 @@ async def _wrong_host_json(stand: Stand, case: dict[str, Any]) -> None:
         ({"functionTimeout": "5m"}, "functionTimeout"),
     ]
     for members, name in wrong:
-        host = await stand.host(app=stand.app(**members))
+        host = await harness.host(app=harness.app(**members))
         assert (host.state, len(host.functions)) == (case["state"], case["functions"])
         assert name in (host.error or "")
         assert name in case["sent"]
 
 
-@stories.tell("host.json: unknown key")
-async def _unknown_key(stand: Stand, case: dict[str, Any]) -> None:
-    host = await stand.host(app=stand.app(nonsense=1, extensions={"queues": {"nonsense": 2}, "nothing": {}}))
+@recording.repeats("host.json: unknown key")
+async def _unknown_key(harness: Harness, case: dict[str, Any]) -> None:
+    host = await harness.host(app=harness.app(nonsense=1, extensions={"queues": {"nonsense": 2}, "nothing": {}}))
     assert host.state == case["state"]
-    assert (await stand.post(host, [EVENT])).status == 202
+    assert (await harness.post(host, [EVENT])).status == 202
 
 
-@stories.tell("identity, user assigned")
-async def _identity(stand: Stand, case: dict[str, Any]) -> None:
-    await stand.queue()
-    host = await stand.host()
-    await host.until(lambda: len(stand.identity.requests) >= 2)
+@recording.repeats("identity, user assigned")
+async def _identity(harness: Harness, case: dict[str, Any]) -> None:
+    await harness.queue()
+    host = await harness.host()
+    await host.until(lambda: len(harness.identity.requests) >= 2)
     asked = [
         f"GET IDENTITY_ENDPOINT?{'&'.join(f'{name}={value}' for name, value in query.items())} with X-IDENTITY-HEADER"
-        for query in stand.identity.requests
+        for query in harness.identity.requests
         if "client_id" in query
     ]
     assert set(asked) == {case["tokenRequest"].replace("<clientId>", identity.CLIENT_ID)}
 
 
-@pytest.mark.parametrize("case", stories.told)
-async def test_as_recorded(case: str, told: dict[str, asyncio.Task[None]]) -> None:
-    await told[case]
+@pytest.mark.parametrize("case", recording.repeated)
+async def test_as_recorded(case: str, repetitions: dict[str, asyncio.Task[None]]) -> None:
+    await repetitions[case]
 
 
 # Telemetry: recorded items, each repeated by the test named.
@@ -160,19 +160,19 @@ TELEMETRY = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stand(tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stand]:
-    async with Stand(tls, azurite.fresh_account(), tmp_path_factory.mktemp("telemetry")) as stand:
-        yield stand
+async def harness(tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Harness]:
+    async with Harness(tls, azurite.fresh_account(), tmp_path_factory.mktemp("telemetry")) as harness:
+        yield harness
 
 
 def _logging(*lines: str) -> Sent:
     return Sent(json.dumps([{**EVENT, "data": {"log": lines}}]))
 
 
-async def test_a_journal_line_is_one_trace(stand: Stand) -> None:
+async def test_a_journal_line_is_one_trace(harness: Harness) -> None:
     item = RECORDING["telemetry"]["journalLine"]["data"]["baseData"]
-    host = await stand.host()
-    await stand.send(host, _logging(item["message"]))
+    host = await harness.host()
+    await harness.send(host, _logging(item["message"]))
     [trace] = host.traces
     [invocation] = host.invocations
     assert trace.message == item["message"]
@@ -181,33 +181,33 @@ async def test_a_journal_line_is_one_trace(stand: Stand) -> None:
     assert trace.invocation_id == invocation.id
 
 
-async def test_an_invocation_is_recorded_as_a_request(stand: Stand) -> None:
+async def test_an_invocation_is_recorded_as_a_request(harness: Harness) -> None:
     item = RECORDING["telemetry"]["request"]["data"]["baseData"]
-    host = await stand.host()
-    await stand.post(host, [EVENT])
+    host = await harness.host()
+    await harness.post(host, [EVENT])
     [invocation] = host.invocations
     assert (invocation.function, invocation.ok) == (item["name"], item["success"])
     assert invocation.reason.startswith("EventGrid trigger fired at ")
     assert item["properties"]["TriggerReason"].startswith("EventGrid trigger fired at ")
 
 
-async def test_a_long_line_is_cut(stand: Stand) -> None:
+async def test_a_long_line_is_cut(harness: Harness) -> None:
     most = RECORDING["telemetry"]["lineCutAtCharacters"]
-    host = await stand.host()
-    await stand.send(host, _logging("x" * most, "y" * (most + 1)))
+    host = await harness.host()
+    await harness.send(host, _logging("x" * most, "y" * (most + 1)))
     assert [trace.message for trace in host.traces] == ["x" * most, "y" * most]
 
 
-async def test_log_levels_of_host_json_decide(stand: Stand) -> None:
+async def test_log_levels_of_host_json_decide(harness: Harness) -> None:
     levels = {"default": "Information", "Function.on_event.User": "Warning"}
-    host = await stand.host(app=stand.app(logging={"logLevel": levels}))
-    await stand.send(host, _logging("an information"))
+    host = await harness.host(app=harness.app(logging={"logLevel": levels}))
+    await harness.send(host, _logging("an information"))
     assert not host.traces
 
 
-async def test_a_failing_invocation_shows_text_and_stack(stand: Stand) -> None:
-    host = await stand.host()
-    await stand.post(host, [{**EVENT, "data": {"raise": "the reason"}}])
+async def test_a_failing_invocation_shows_text_and_stack(harness: Harness) -> None:
+    host = await harness.host()
+    await harness.post(host, [{**EVENT, "data": {"raise": "the reason"}}])
     assert [item.category for item in host.exceptions] == ["Function.on_event", "Host.Results"]
     assert all("the reason" in item.message and "in _do" in item.stack for item in host.exceptions)
     assert [trace.level for trace in host.traces] == ["Error"]

@@ -1,4 +1,4 @@
-"""What the host offers beyond the recording, for stories of crashes and of several instances."""
+"""What the host offers beyond the recording, for tests of crashes and of several instances."""
 
 from __future__ import annotations
 
@@ -24,24 +24,34 @@ from simulator.functions_host.settings import (
 )
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import APP, EVENT, Stand, attempts, entries, eventually, length, put, visible
+from tests.contract.functions_host_harness import (
+    APP,
+    EVENT,
+    Harness,
+    attempts,
+    entries,
+    eventually,
+    length,
+    put,
+    visible,
+)
 
 
 @pytest.fixture
-async def stand(tls: Tls, azurite: Azurite, tmp_path: Path) -> AsyncIterator[Stand]:
-    async with Stand(tls, azurite.fresh_account(), tmp_path) as stand:
-        yield stand
+async def harness(tls: Tls, azurite: Azurite, tmp_path: Path) -> AsyncIterator[Harness]:
+    async with Harness(tls, azurite.fresh_account(), tmp_path) as harness:
+        yield harness
 
 
 def _doing(**what: Any) -> dict[str, Any]:
     return {**EVENT, "data": what}
 
 
-async def test_a_killed_host_runs_no_further_line_and_keeps_its_message(stand: Stand) -> None:
-    queue = await stand.queue()
+async def test_a_killed_host_runs_no_further_line_and_keeps_its_message(harness: Harness) -> None:
+    queue = await harness.queue()
     await put(queue, {"sleep": 0.5})
-    host = await stand.host()
-    posting = asyncio.create_task(stand.post(host, [_doing(sleep=0.5)]))
+    host = await harness.host()
+    posting = asyncio.create_task(harness.post(host, [_doing(sleep=0.5)]))
     await host.until(lambda: bool(entries(host, "on_work") and entries(host, "on_event")))
 
     await host.kill()
@@ -57,41 +67,41 @@ async def test_a_killed_host_runs_no_further_line_and_keeps_its_message(stand: S
     assert host.state == "Killed"
 
 
-async def test_the_message_of_a_killed_host_comes_again_when_its_visibility_ends(stand: Stand) -> None:
-    await put(await stand.queue(), {"sleep": 0.2})
-    first = await stand.host(time_scale=0.005)  # 10 minutes are 3 s
+async def test_the_message_of_a_killed_host_is_redelivered_when_its_visibility_ends(harness: Harness) -> None:
+    await put(await harness.queue(), {"sleep": 0.2})
+    first = await harness.host(time_scale=0.005)  # 10 minutes are 3 s
     await first.until(lambda: bool(first.running))
     await first.kill()
-    second = await stand.host(time_scale=0.005)
+    second = await harness.host(time_scale=0.005)
     await second.until(lambda: bool(entries(second, "on_work")))
     assert entries(second, "on_work")[0].argument.dequeue_count == 2
 
 
-async def test_a_message_longer_than_its_visibility_is_renewed_and_runs_once(stand: Stand) -> None:
-    queue = await stand.queue()
+async def test_a_message_longer_than_its_visibility_is_renewed_and_runs_once(harness: Harness) -> None:
+    queue = await harness.queue()
     await put(queue, {"sleep": 4})
-    host = await stand.host(time_scale=0.0034)  # 10 minutes are 2 s
+    host = await harness.host(time_scale=0.0034)  # 10 minutes are 2 s
     await eventually(lambda: _is_empty(queue))
     assert len(entries(host, "on_work")) == 1
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
-async def test_a_kill_from_a_hook_leaves_the_message_undone(stand: Stand, place: str) -> None:
-    queue = await stand.queue()
+async def test_a_kill_from_a_hook_leaves_the_message_undone(harness: Harness, place: str) -> None:
+    queue = await harness.queue()
     await put(queue, {})
 
     async def kill(_: Invocation) -> None:
         await host.kill()
 
-    host = FunctionsHost(APP, stand.settings(), **{f"{place}_invocation": kill})  # type: ignore[arg-type]
+    host = FunctionsHost(APP, harness.settings(), **{f"{place}_invocation": kill})  # type: ignore[arg-type]
     async with host:
         await host.until(lambda: host.state == "Killed")
     assert len(entries(host, "on_work")) == (1 if place == "after" else 0)
     assert await length(queue) == 1
 
 
-async def test_who_waits_for_a_run_of_a_killed_host_is_told(stand: Stand) -> None:
-    host = await stand.host(stand.settings(TICK_DOES='{"sleep": 0.5}'))
+async def test_a_run_of_a_killed_host_raises_for_its_caller(harness: Harness) -> None:
+    host = await harness.host(harness.settings(TICK_DOES='{"sleep": 0.5}'))
     waiting = asyncio.create_task(host.run_timer("on_tick"))
     await host.until(lambda: bool(host.running))
     await host.kill()
@@ -100,34 +110,34 @@ async def test_who_waits_for_a_run_of_a_killed_host_is_told(stand: Stand) -> Non
 
 
 @pytest.mark.parametrize("path", ["/runtime/webhooks/EventGrid", "/RUNTIME/Webhooks/eventgrid"])
-async def test_the_webhook_is_found_in_any_letter_case(stand: Stand, path: str) -> None:
-    host = await stand.host()
+async def test_the_webhook_is_found_in_any_letter_case(harness: Harness, path: str) -> None:
+    host = await harness.host()
     query = {"functionName": "on_event", "code": host.system_key}
     headers = {"aeg-event-type": "Notification"}
-    async with stand.http.post(f"{host.url}{path}", params=query, headers=headers, json=[EVENT]) as answer:
+    async with harness.http.post(f"{host.url}{path}", params=query, headers=headers, json=[EVENT]) as answer:
         assert answer.status == 202
     assert len(entries(host, "on_event")) == 1
 
 
-async def test_a_path_beside_the_webhook_is_not_found(stand: Stand) -> None:
-    host = await stand.host()
-    async with stand.http.post(f"{host.event_url}/more", json=[EVENT]) as answer:
+async def test_a_path_beside_the_webhook_is_not_found(harness: Harness) -> None:
+    host = await harness.host()
+    async with harness.http.post(f"{host.event_url}/more", json=[EVENT]) as answer:
         assert answer.status == 404
 
 
-async def test_a_failing_before_hook_fails_the_invocation_before_the_function(stand: Stand) -> None:
+async def test_a_failing_before_hook_fails_the_invocation_before_the_function(harness: Harness) -> None:
     def refuse(_: Invocation) -> None:
         raise RuntimeError("a fault")
 
-    host = await stand.host(before_invocation=refuse)
-    assert (await stand.post(host, [EVENT])).status == 500
+    host = await harness.host(before_invocation=refuse)
+    assert (await harness.post(host, [EVENT])).status == 500
     assert [invocation.error for invocation in host.invocations] == ["RuntimeError: a fault"]
     assert not entries(host, "on_event")
 
 
-async def test_two_hosts_share_no_global_of_the_app_and_leave_nothing_behind(stand: Stand) -> None:
+async def test_two_hosts_share_no_global_of_the_app_and_leave_nothing_behind(harness: Harness) -> None:
     before, path, modules = dict(os.environ), list(sys.path), set(sys.modules)
-    one, two = await stand.host(), await stand.host(stand.settings(ONLY_TWO="yes"))
+    one, two = await harness.host(), await harness.host(harness.settings(ONLY_TWO="yes"))
     files = {name for name in sys.modules if name.startswith("function_app_")} - modules
     assert len(files) == 2
     assert os.environ["ONLY_TWO"] == "yes"
@@ -139,7 +149,7 @@ async def test_two_hosts_share_no_global_of_the_app_and_leave_nothing_behind(sta
     assert not {name for name in sys.modules if name.startswith("function_app_")} - modules
 
 
-async def test_a_binding_the_host_does_not_play_is_refused_by_name(stand: Stand, tmp_path: Path) -> None:
+async def test_a_binding_that_the_host_does_not_simulate_is_refused_by_name(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text(
         "import azure.functions as func\n"
@@ -148,7 +158,7 @@ async def test_a_binding_the_host_does_not_play_is_refused_by_name(stand: Stand,
         "def on_request(req): return None\n"
     )
     with pytest.raises(UnsupportedBinding, match=r"on_request.*httpTrigger"):
-        await stand.host(app=tmp_path)
+        await harness.host(app=tmp_path)
 
 
 BAD_APPS = {
@@ -162,15 +172,15 @@ BAD_APPS = {
 
 
 @pytest.mark.parametrize("name", BAD_APPS)
-async def test_one_bad_function_leaves_no_functions(stand: Stand, tmp_path: Path, name: str) -> None:
+async def test_one_bad_function_leaves_no_functions(harness: Harness, tmp_path: Path, name: str) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text(f"import azure.functions as func\n{BAD_APPS[name]}")
-    host = await stand.host(app=tmp_path)
+    host = await harness.host(app=tmp_path)
     assert (host.state, host.functions) == ("Running", {})
     assert host.error
 
 
-async def test_a_value_returned_without_an_output_fails(stand: Stand, tmp_path: Path) -> None:
+async def test_a_value_returned_without_an_output_fails(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "host.json").write_text('{"version": "2.0"}')
     (tmp_path / "function_app.py").write_text(
         "import azure.functions as func\n"
@@ -178,8 +188,8 @@ async def test_a_value_returned_without_an_output_fails(stand: Stand, tmp_path: 
         "@app.event_grid_trigger(arg_name='e')\n"
         "async def on_event(e): return 1\n"
     )
-    host = await stand.host(app=tmp_path)
-    assert (await stand.post(host, [EVENT])).status == 500
+    host = await harness.host(app=tmp_path)
+    assert (await harness.post(host, [EVENT])).status == 500
     assert "returned a non-None value" in (attempts(host, "on_event")[0].error or "")
 
 
@@ -240,8 +250,8 @@ async def _is_empty(queue: Any) -> bool:
     return await length(queue) == 0
 
 
-async def test_a_host_whose_identity_is_unknown_stops_and_says_so(stand: Stand) -> None:
-    await stand.queue()
-    host = await stand.host(stand.settings(WORK__clientId="nobody"))
+async def test_a_host_whose_identity_is_unknown_stops_and_says_so(harness: Harness) -> None:
+    await harness.queue()
+    host = await harness.host(harness.settings(WORK__clientId="nobody"))
     await host.until(lambda: host.state == "Stopped")
     assert "No User Assigned" in (host.error or "")

@@ -1,8 +1,8 @@
 """The host's queue trigger, case by case as the real host was recorded.
 
 Factors: the body x what the function does x attempts and their options in host.json x what becomes of the worker or
-of storage. The stories run side by side, since most of them wait. Where the recording waited long, `time_scale`
-shortens the host's times; storage counts visibility in whole seconds, which bounds how short a story can be.
+of storage. The repetitions run side by side, since most of them wait. Where the recording waited long, `time_scale`
+shortens the host's times; storage counts visibility in whole seconds, which bounds how short a repetition can be.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from azure.core.exceptions import ResourceNotFoundError
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import (
+from tests.contract.functions_host_harness import (
     EVENT,
-    Stand,
-    Stories,
+    Harness,
+    RecordedCases,
     attempts,
     entries,
     eventually,
@@ -37,20 +37,20 @@ from tests.contract.functions_host_stand import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-stories = Stories("queue")
+recording = RecordedCases("queue")
 _POISON_OFF = {"AzureWebJobs.on_work_poison.Disabled": "1"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(
+async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with stories.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("queue")) as tasks:
+    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("queue")) as tasks:
         yield tasks
 
 
-async def test_every_recorded_case_is_told() -> None:
-    assert stories.told.keys() == recorded("queue").keys()
+async def test_every_recorded_case_is_repeated() -> None:
+    assert recording.repeated.keys() == recorded("queue").keys()
 
 
 def _queues(**changes: Any) -> dict[str, Any]:
@@ -66,11 +66,11 @@ def _gaps(ran: list[Any]) -> list[float]:
     return [later - earlier for earlier, later in itertools.pairwise(starts)]
 
 
-@stories.tell("fails every time, visibilityTimeout default")
-async def _fails_at_once(stand: Stand, case: dict[str, Any]) -> None:
-    queue, poison = await stand.queue(), await stand.queue("work-poison", create=False)
+@recording.repeats("fails every time, visibilityTimeout default")
+async def _fails_at_once(harness: Harness, case: dict[str, Any]) -> None:
+    queue, poison = await harness.queue(), await harness.queue("work-poison", create=False)
     await put(queue, {"raise": "no"})
-    host = await stand.host()
+    host = await harness.host()
     await host.until(lambda: bool(entries(host, "on_work_poison")))
     ran = entries(host, "on_work")
     assert _counts(ran) == case["dequeueCounts"]
@@ -78,10 +78,10 @@ async def _fails_at_once(stand: Stand, case: dict[str, Any]) -> None:
     await eventually(lambda: _is_empty(queue, poison))
 
 
-@stories.tell("fails every time, visibilityTimeout 00:00:05")
-async def _fails_with_a_pause(stand: Stand, case: dict[str, Any]) -> None:
-    await put(await stand.queue(), {"raise": "no"})
-    host = await stand.host(app=stand.app(extensions=_queues(visibilityTimeout="00:00:05")), time_scale=0.4)
+@recording.repeats("fails every time, visibilityTimeout 00:00:05")
+async def _fails_with_a_pause(harness: Harness, case: dict[str, Any]) -> None:
+    await put(await harness.queue(), {"raise": "no"})
+    host = await harness.host(app=harness.app(extensions=_queues(visibilityTimeout="00:00:05")), time_scale=0.4)
     await host.until(lambda: bool(entries(host, "on_work_poison")), 30)
     ran = entries(host, "on_work")
     assert _counts(ran) == case["dequeueCounts"]
@@ -90,13 +90,13 @@ async def _fails_with_a_pause(stand: Stand, case: dict[str, Any]) -> None:
     assert after_the_fifth < 2.5  # no further pause before the poison queue, but its listener's polling interval
 
 
-@stories.tell("poison message as stored")
-async def _poison_as_stored(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("poison message as stored")
+async def _poison_as_stored(harness: Harness, case: dict[str, Any]) -> None:
     assert case["stored"].startswith("new message id, body byte for byte as sent (base64 kept, or the raw text)")
-    queue, poison = await stand.queue(), await stand.queue("work-poison", create=False)
+    queue, poison = await harness.queue(), await harness.queue("work-poison", create=False)
     bodies = [base64.b64encode(b'{"raise": "no"}').decode(), "not base64 !! <&> é\n"]
     sent = [await queue.send_message(body) for body in bodies]
-    host = await stand.host(stand.settings(**_POISON_OFF))
+    host = await harness.host(harness.settings(**_POISON_OFF))
     await host.until(lambda: len(attempts(host, "on_work")) == 10)
     await eventually(lambda: _has(poison, 2))
     stored = await visible(poison)
@@ -106,11 +106,11 @@ async def _poison_as_stored(stand: Stand, case: dict[str, Any]) -> None:
     assert {(message.expires_on - message.inserted_on).days for message in stored} == {7}
 
 
-@stories.tell("succeeds")
-async def _succeeds(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("succeeds")
+async def _succeeds(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     sent = await put(queue, {})
-    host = await stand.host()
+    host = await harness.host()
     await host.until(lambda: bool(entries(host, "on_work")))
     [entry] = entries(host, "on_work")
     assert entry.argument.dequeue_count == case["dequeueCount"]
@@ -119,11 +119,11 @@ async def _succeeds(stand: Stand, case: dict[str, Any]) -> None:
     await eventually(lambda: _is_empty(queue))
 
 
-@stories.tell("delayed by 4 s")
-async def _delayed(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("delayed by 4 s")
+async def _delayed(harness: Harness, case: dict[str, Any]) -> None:
     delay_seconds = 2
-    host_queue = await stand.queue()
-    host = await stand.host()
+    host_queue = await harness.queue()
+    host = await harness.host()
     start = asyncio.get_running_loop().time()
     await put(host_queue, {}, delay_seconds)
     await host.until(lambda: bool(entries(host, "on_work")), 20)
@@ -131,42 +131,42 @@ async def _delayed(stand: Stand, case: dict[str, Any]) -> None:
     assert delay_seconds - 1 < waited < delay_seconds + 6  # recorded: within a polling interval (2 s) after the delay
 
 
-@stories.tell("60 messages of 1 s")
-async def _many(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("60 messages of 1 s")
+async def _many(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     for _ in range(60):
         await put(queue, {"sleep": 2})
-    host = await stand.host()
+    host = await harness.host()
     await host.until(lambda: len(entries(host, "on_work")) == 60, 30)
     assert host.running_at_once_peak == case["runningAtOnce"]
     await eventually(lambda: _is_empty(queue))
 
 
-@stories.tell("body is not base64")
-async def _no_base64(stand: Stand, case: dict[str, Any]) -> None:
-    await _unreadable(stand, case, "not base64 !!")
+@recording.repeats("body is not base64")
+async def _no_base64(harness: Harness, case: dict[str, Any]) -> None:
+    await _unreadable(harness, case, "not base64 !!")
 
 
-@stories.tell("body is not UTF-8")
-async def _no_utf8(stand: Stand, case: dict[str, Any]) -> None:
-    await _unreadable(stand, case, base64.b64encode(bytes([0xFF, 0xFE, 0x00])).decode())
+@recording.repeats("body is not UTF-8")
+async def _no_utf8(harness: Harness, case: dict[str, Any]) -> None:
+    await _unreadable(harness, case, base64.b64encode(bytes([0xFF, 0xFE, 0x00])).decode())
 
 
-@stories.tell("top-level dequeueCount, no number")
-async def _wrong_count(stand: Stand, case: dict[str, Any]) -> None:
-    await _unreadable(stand, case, base64.b64encode(b'{"dequeueCount":"abc"}').decode())
+@recording.repeats("top-level dequeueCount, no number")
+async def _wrong_count(harness: Harness, case: dict[str, Any]) -> None:
+    await _unreadable(harness, case, base64.b64encode(b'{"dequeueCount":"abc"}').decode())
 
 
-@stories.tell("top-level insertionTime")
-async def _wrong_time(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("top-level insertionTime")
+async def _wrong_time(harness: Harness, case: dict[str, Any]) -> None:
     body = b'{"insertionTime":"2020-01-01T00:00:00Z"}'
-    await _unreadable(stand, case, base64.b64encode(body).decode())
+    await _unreadable(harness, case, base64.b64encode(body).decode())
 
 
-async def _unreadable(stand: Stand, case: dict[str, Any], content: str) -> None:
-    queue, poison = await stand.queue(), await stand.queue("work-poison")
+async def _unreadable(harness: Harness, case: dict[str, Any], content: str) -> None:
+    queue, poison = await harness.queue(), await harness.queue("work-poison")
     await queue.send_message(content)
-    host = await stand.host()
+    host = await harness.host()
     await host.until(lambda: bool(attempts(host, "on_work_poison")))
     assert len(attempts(host, "on_work")) == case["attempts"]
     assert not any(attempt.ran or attempt.ok for attempt in attempts(host, "on_work"))
@@ -177,39 +177,39 @@ async def _unreadable(stand: Stand, case: dict[str, Any], content: str) -> None:
     assert not await visible(poison)
 
 
-@stories.tell("empty body")
-async def _empty_body(stand: Stand, case: dict[str, Any]) -> None:
-    await (await stand.queue()).send_message("")
-    await _runs_once(stand, {})
+@recording.repeats("empty body")
+async def _empty_body(harness: Harness, case: dict[str, Any]) -> None:
+    await (await harness.queue()).send_message("")
+    await _runs_once(harness, {})
 
 
-@stories.tell("array")
-async def _array(stand: Stand, case: dict[str, Any]) -> None:
-    await put(await stand.queue(), [1, 2])
-    await _runs_once(stand, {})
+@recording.repeats("array")
+async def _array(harness: Harness, case: dict[str, Any]) -> None:
+    await put(await harness.queue(), [1, 2])
+    await _runs_once(harness, {})
 
 
-@stories.tell("top-level id")
-async def _top_level_id(stand: Stand, case: dict[str, Any]) -> None:
-    await put(await stand.queue(), {"id": "C"})
-    await _runs_once(stand, case["functionGets"])
+@recording.repeats("top-level id")
+async def _top_level_id(harness: Harness, case: dict[str, Any]) -> None:
+    await put(await harness.queue(), {"id": "C"})
+    await _runs_once(harness, case["functionGets"])
 
 
-@stories.tell("top-level dequeueCount 7")
-async def _top_level_count(stand: Stand, case: dict[str, Any]) -> None:
-    await put(await stand.queue(), {"dequeueCount": 7})
-    await _runs_once(stand, case["functionGets"])
+@recording.repeats("top-level dequeueCount 7")
+async def _top_level_count(harness: Harness, case: dict[str, Any]) -> None:
+    await put(await harness.queue(), {"dequeueCount": 7})
+    await _runs_once(harness, case["functionGets"])
 
 
-@stories.tell("wrapped")
-async def _wrapped(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("wrapped")
+async def _wrapped(harness: Harness, case: dict[str, Any]) -> None:
     assert case["functionGets"] == {"msg.id": "the message's own id"}
-    sent = await put(await stand.queue(), json.loads(case["sent"]))
-    await _runs_once(stand, {"msg.id": sent.id})
+    sent = await put(await harness.queue(), json.loads(case["sent"]))
+    await _runs_once(harness, {"msg.id": sent.id})
 
 
-async def _runs_once(stand: Stand, gets: dict[str, Any]) -> None:
-    host = await stand.host()
+async def _runs_once(harness: Harness, gets: dict[str, Any]) -> None:
+    host = await harness.host()
     await host.until(lambda: bool(attempts(host, "on_work")) and not host.running)
     [entry] = entries(host, "on_work")
     assert entry.finished
@@ -217,26 +217,26 @@ async def _runs_once(stand: Stand, gets: dict[str, Any]) -> None:
         assert getattr(entry.argument, name.removeprefix("msg.")) == value
 
 
-@stories.tell("function on the poison queue raises")
-async def _poison_function_raises(stand: Stand, case: dict[str, Any]) -> None:
-    poison = await stand.queue("work-poison")
+@recording.repeats("function on the poison queue raises")
+async def _poison_function_raises(harness: Harness, case: dict[str, Any]) -> None:
+    poison = await harness.queue("work-poison")
     await put(poison, {"poison": {"raise": "no"}})
-    host = await stand.host(time_scale=0.01)  # 10 minutes are 6 s
+    host = await harness.host(time_scale=0.01)  # 10 minutes are 6 s
     await host.until(lambda: bool(entries(host, "on_work_poison")))
     await asyncio.sleep(2)
     assert len(entries(host, "on_work_poison")) == case["attempts"]
     assert await length(poison) == 1
     assert not await visible(poison)
-    await host.until(lambda: len(entries(host, "on_work_poison")) == 2, 20)  # and comes again
+    await host.until(lambda: len(entries(host, "on_work_poison")) == 2, 20)  # and is redelivered
 
 
-@stories.tell("worker exits in one of six running messages")
-async def _worker_exits(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("worker exits in one of six running messages")
+async def _worker_exits(harness: Harness, case: dict[str, Any]) -> None:
     """The recorded function called os._exit; here SystemExit ends the worker, since it shares the test's process."""
-    queue = await stand.queue()
+    queue = await harness.queue()
     ids = {(await put(queue, {"sleep": 30})).id for _ in range(5)} | {(await put(queue, {"sleep": 2, "exit": 3})).id}
-    app = stand.app(extensions=_queues(visibilityTimeout="00:00:05", maxPollingInterval="00:00:01"))
-    host = await stand.host(app=app, time_scale=0.2)
+    app = harness.app(extensions=_queues(visibilityTimeout="00:00:05", maxPollingInterval="00:00:01"))
+    host = await harness.host(app=app, time_scale=0.2)
     await host.until(lambda: host.state == "Stopped", 40)
     counts = {id: [e.argument.dequeue_count for e in entries(host, "on_work") if e.argument.id == id] for id in ids}
     assert counts == dict.fromkeys(ids, case["dequeueCountsOfAllSix"])
@@ -244,12 +244,12 @@ async def _worker_exits(stand: Stand, case: dict[str, Any]) -> None:
     assert await length(queue) == 6
 
 
-@stories.tell("functionTimeout 00:00:05")
-async def _function_timeout(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("functionTimeout 00:00:05")
+async def _function_timeout(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     sleeps = {(await put(queue, {"sleep": seconds})).id: seconds for seconds in (60, 1.2, 1.5, 8)}
-    app = stand.app(functionTimeout="00:00:05", extensions=_queues())
-    host = await stand.host(app=app, time_scale=0.6)  # 3 s
+    app = harness.app(functionTimeout="00:00:05", extensions=_queues())
+    host = await harness.host(app=app, time_scale=0.6)  # 3 s
 
     def counts() -> dict[float, list[int]]:
         ran = entries(host, "on_work")
@@ -262,32 +262,32 @@ async def _function_timeout(stand: Stand, case: dict[str, Any]) -> None:
     await host.kill()
 
 
-@stories.tell("queue does not exist")
-async def _no_queue(stand: Stand, case: dict[str, Any]) -> None:
-    host = await stand.host()
+@recording.repeats("queue does not exist")
+async def _no_queue(harness: Harness, case: dict[str, Any]) -> None:
+    host = await harness.host()
     await asyncio.sleep(1)
     assert host.state == "Running"
     assert host.functions["on_work"].error is None
-    assert (await stand.post(host, [EVENT])).status == 202
-    await put(await stand.queue(), {})  # and is read once it does
+    assert (await harness.post(host, [EVENT])).status == 202
+    await put(await harness.queue(), {})  # and is read once it does
     await host.until(lambda: bool(entries(host, "on_work")))
 
 
-@stories.tell("queue service unreachable")
-async def _unreachable(stand: Stand, case: dict[str, Any]) -> None:
-    settings = stand.settings(WORK__queueServiceUri="https://127.0.0.1:9/nobody")
-    host = await stand.host(settings, time_scale=0.05)  # 25 s are 1.2 s
-    assert (await stand.post(host, [EVENT])).status == 202  # not at the first try
+@recording.repeats("queue service unreachable")
+async def _unreachable(harness: Harness, case: dict[str, Any]) -> None:
+    settings = harness.settings(WORK__queueServiceUri="https://127.0.0.1:9/nobody")
+    host = await harness.host(settings, time_scale=0.05)  # 25 s are 1.2 s
+    assert (await harness.post(host, [EVENT])).status == 202  # not at the first try
     await host.until(lambda: host.state == "Stopped")
     with pytest.raises(aiohttp.ClientError):
-        await stand.post(host, [EVENT])
+        await harness.post(host, [EVENT])
 
 
-@stories.tell("function disabled")
-async def _disabled(stand: Stand, case: dict[str, Any]) -> None:
-    queue, poison = await stand.queue(), await stand.queue("work-poison")
+@recording.repeats("function disabled")
+async def _disabled(harness: Harness, case: dict[str, Any]) -> None:
+    queue, poison = await harness.queue(), await harness.queue("work-poison")
     await put(poison, {})
-    host = await stand.host(stand.settings(**_POISON_OFF))
+    host = await harness.host(harness.settings(**_POISON_OFF))
     await put(queue, {})
     await host.until(lambda: bool(entries(host, "on_work")))
     await asyncio.sleep(1)
@@ -296,13 +296,13 @@ async def _disabled(stand: Stand, case: dict[str, Any]) -> None:
     assert (await visible(poison))[0].dequeue_count == 0
 
 
-@stories.tell("connection setting missing")
-async def _no_connection(stand: Stand, case: dict[str, Any]) -> None:
-    missing: dict[str, str | None] = dict.fromkeys(stand.account.settings("WORK", "x"))
-    host = await stand.host(stand.settings(**missing))
+@recording.repeats("connection setting missing")
+async def _no_connection(harness: Harness, case: dict[str, Any]) -> None:
+    missing: dict[str, str | None] = dict.fromkeys(harness.account.settings("WORK", "x"))
+    host = await harness.host(harness.settings(**missing))
     assert host.state == "Running"
     assert "WORK" in (host.functions["on_work"].error or "")
-    assert (await stand.post(host, [EVENT])).status == 202
+    assert (await harness.post(host, [EVENT])).status == 202
     assert (await host.run_timer("on_tick")).ok
 
 
@@ -317,6 +317,6 @@ async def _has(queue: Any, messages: int) -> bool:
         return False  # the host has not created it yet
 
 
-@pytest.mark.parametrize("case", stories.told)
-async def test_as_recorded(case: str, told: dict[str, asyncio.Task[None]]) -> None:
-    await told[case]
+@pytest.mark.parametrize("case", recording.repeated)
+async def test_as_recorded(case: str, repetitions: dict[str, asyncio.Task[None]]) -> None:
+    await repetitions[case]

@@ -18,10 +18,10 @@ from simulator.functions_host.settings import SettingError
 from simulator.functions_host.timer import Schedule, Status, status_at_start
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import (
+from tests.contract.functions_host_harness import (
     EVENT,
-    Stand,
-    Stories,
+    Harness,
+    RecordedCases,
     entries,
     put,
     recorded,
@@ -31,21 +31,21 @@ from tests.contract.functions_host_stand import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-stories = Stories("timer")
+recording = RecordedCases("timer")
 _EVERY_SECOND = "* * * * * *"
 _EVERY_MINUTE = "0 * * * * *"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(
+async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with stories.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("timer")) as tasks:
+    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("timer")) as tasks:
         yield tasks
 
 
-async def test_every_recorded_case_is_told() -> None:
-    assert stories.told.keys() == recorded("timer").keys()
+async def test_every_recorded_case_is_repeated() -> None:
+    assert recording.repeated.keys() == recorded("timer").keys()
 
 
 def _gaps(ran: list[Any]) -> list[float]:
@@ -56,10 +56,10 @@ def _time(hour: int = 12, minute: int = 0, second: float = 0.0, *, day: int = 1)
     return dt.datetime(2027, 1, day, hour, minute, tzinfo=dt.UTC) + dt.timedelta(seconds=second)
 
 
-@stories.tell("first start")
-async def _first_start(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("first start")
+async def _first_start(harness: Harness, case: dict[str, Any]) -> None:
     clock = shifted_clock(_time(second=57))
-    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_MINUTE), clock=clock)
+    host = await harness.host(harness.settings(TICK_SCHEDULE=_EVERY_MINUTE), clock=clock)
     await host.until(lambda: bool(entries(host, "on_tick")), 20)
     [entry] = entries(host, "on_tick")
     assert host.invocations[0].started >= _time(minute=1)  # at the full minute, not at start
@@ -67,39 +67,39 @@ async def _first_start(stand: Stand, case: dict[str, Any]) -> None:
     assert dt.datetime.fromisoformat(entry.argument.schedule_status["Next"]) == _time(minute=1)
 
 
-@stories.tell("stopped over a tick")
-async def _stopped_over_a_tick(stand: Stand, case: dict[str, Any]) -> None:
-    settings = stand.settings(TICK_SCHEDULE=_EVERY_MINUTE)
-    first = await stand.host(settings, clock=shifted_clock(_time(second=5)))
+@recording.repeats("stopped over a tick")
+async def _stopped_over_a_tick(harness: Harness, case: dict[str, Any]) -> None:
+    settings = harness.settings(TICK_SCHEDULE=_EVERY_MINUTE)
+    first = await harness.host(settings, clock=shifted_clock(_time(second=5)))
     await first.until(lambda: _ticks(first))
     await first.stop()
     assert not first.invocations
-    second = await stand.host(settings, clock=shifted_clock(_time(second=70)))  # down for 65 s
+    second = await harness.host(settings, clock=shifted_clock(_time(second=70)))  # down for 65 s
     await second.until(lambda: bool(entries(second, "on_tick")))
     await asyncio.sleep(1)
     assert [entry.argument.past_due for entry in entries(second, "on_tick")] == [case["past_due"]]
     await second.stop()
-    third = await stand.host(settings, clock=shifted_clock(_time(second=80)))  # the tick is not owed twice
+    third = await harness.host(settings, clock=shifted_clock(_time(second=80)))  # the tick is not owed twice
     await third.until(lambda: _ticks(third))
     await asyncio.sleep(0.5)
     assert not third.invocations
 
 
-@stories.tell("takes longer than its interval")
-async def _takes_longer(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("takes longer than its interval")
+async def _takes_longer(harness: Harness, case: dict[str, Any]) -> None:
     recorded_gaps = [later - earlier for earlier, later in itertools.pairwise(case["startedAt"])]
     assert all(12 <= gap < 12.2 for gap in recorded_gaps)  # a 12 s run: back to back
-    settings = stand.settings(TICK_SCHEDULE="*/2 * * * * *", TICK_DOES='{"sleep": 2.5}')
-    host = await stand.host(settings)
+    settings = harness.settings(TICK_SCHEDULE="*/2 * * * * *", TICK_DOES='{"sleep": 2.5}')
+    host = await harness.host(settings)
     await host.until(lambda: len(entries(host, "on_tick")) == 4, 30)
     assert all(2.5 <= gap < 3.5 for gap in _gaps(entries(host, "on_tick")))  # the next tick would make it 4
     assert host.running_at_once_peak == 1
 
 
-@stories.tell("raises every time")
-async def _raises(stand: Stand, case: dict[str, Any]) -> None:
+@recording.repeats("raises every time")
+async def _raises(harness: Harness, case: dict[str, Any]) -> None:
     assert len(case["startedAt"]) == 4
-    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_SECOND, TICK_DOES='{"raise": "no"}'))
+    host = await harness.host(harness.settings(TICK_SCHEDULE=_EVERY_SECOND, TICK_DOES='{"raise": "no"}'))
     await host.until(lambda: len([run for run in host.invocations if run.ended]) >= 4, 20)
     ran = host.invocations[:4]
     assert [invocation.ok for invocation in ran] == [False] * 4
@@ -107,11 +107,11 @@ async def _raises(stand: Stand, case: dict[str, Any]) -> None:
     assert len(set(seconds)) == 4  # each at a tick of its own
 
 
-@stories.tell("two hosts")
-async def _two_hosts(stand: Stand, case: dict[str, Any]) -> None:
-    settings = stand.settings(TICK_SCHEDULE=_EVERY_SECOND)
-    one = await stand.host(settings, time_scale=0.01)
-    two = await stand.host(settings, time_scale=0.01)  # tries each 0.6 s; a lease lasts 15 s, storage's least
+@recording.repeats("two hosts")
+async def _two_hosts(harness: Harness, case: dict[str, Any]) -> None:
+    settings = harness.settings(TICK_SCHEDULE=_EVERY_SECOND)
+    one = await harness.host(settings, time_scale=0.01)
+    two = await harness.host(settings, time_scale=0.01)  # tries each 0.6 s; a lease lasts 15 s, storage's least
     await one.until(lambda: len(one.invocations) + len(two.invocations) >= 3)
     owner, other = (one, two) if one.invocations else (two, one)
     assert not other.invocations
@@ -123,34 +123,34 @@ async def _two_hosts(stand: Stand, case: dict[str, Any]) -> None:
     assert 6 < taken_over_after < 25  # not before the dead host's lease has run out
 
 
-@stories.tell("by hand")
-async def _by_hand(stand: Stand, case: dict[str, Any]) -> None:
-    host = await stand.host()
+@recording.repeats("by hand")
+async def _by_hand(harness: Harness, case: dict[str, Any]) -> None:
+    host = await harness.host()
     url = f"{host.url}/admin/functions/on_tick"
-    async with stand.http.post(url, json={"input": ""}, headers={"x-functions-key": host.master_key}) as answer:
+    async with harness.http.post(url, json={"input": ""}, headers={"x-functions-key": host.master_key}) as answer:
         assert answer.status == case["answer"]["status"]
-    async with stand.http.post(url, json={"input": ""}, headers={"x-functions-key": host.system_key}) as answer:
+    async with harness.http.post(url, json={"input": ""}, headers={"x-functions-key": host.system_key}) as answer:
         assert answer.status == 401
     await host.until(lambda: bool(entries(host, "on_tick")))
     await host.run_timer("on_tick")
     assert [entry.argument.past_due for entry in entries(host, "on_tick")] == [case["past_due"]] * 2
 
 
-@stories.tell("schedule more often than once a minute")
-async def _frequent(stand: Stand, case: dict[str, Any]) -> None:
-    host = await stand.host(stand.settings(TICK_SCHEDULE=_EVERY_SECOND))
+@recording.repeats("schedule more often than once a minute")
+async def _frequent(harness: Harness, case: dict[str, Any]) -> None:
+    host = await harness.host(harness.settings(TICK_SCHEDULE=_EVERY_SECOND))
     await host.until(lambda: bool(entries(host, "on_tick")))
     assert entries(host, "on_tick")[0].argument.schedule_status == case["schedule_status"]
 
 
-@stories.tell("schedule setting missing or no cron expression")
-async def _no_schedule(stand: Stand, case: dict[str, Any]) -> None:
-    queue = await stand.queue()
+@recording.repeats("schedule setting missing or no cron expression")
+async def _no_schedule(harness: Harness, case: dict[str, Any]) -> None:
+    queue = await harness.queue()
     for schedule in (None, "every now and then", "61 * * * * *", "@daily"):
-        host = await stand.host(stand.settings(TICK_SCHEDULE=schedule))
+        host = await harness.host(harness.settings(TICK_SCHEDULE=schedule))
         assert host.state == "Running"
         assert host.functions["on_tick"].error
-        assert (await stand.post(host, [EVENT])).status == 202
+        assert (await harness.post(host, [EVENT])).status == 202
         with pytest.raises(LookupError, match="on_tick"):
             await host.run_timer("on_tick")
         await put(queue, {})
@@ -163,9 +163,9 @@ def _ticks(host: Any) -> bool:
     return any(getattr(listener, "ticking", False) for listener in host.listeners)
 
 
-@pytest.mark.parametrize("case", stories.told)
-async def test_as_recorded(case: str, told: dict[str, asyncio.Task[None]]) -> None:
-    await told[case]
+@pytest.mark.parametrize("case", recording.repeated)
+async def test_as_recorded(case: str, repetitions: dict[str, asyncio.Task[None]]) -> None:
+    await repetitions[case]
 
 
 TICKS = {

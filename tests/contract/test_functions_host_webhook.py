@@ -18,7 +18,7 @@ import pytest_asyncio
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import EVENT, Sent, Stand, attempts, entries, recorded
+from tests.contract.functions_host_harness import EVENT, Harness, Sent, attempts, entries, recorded
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,7 +53,7 @@ def _sent(body: Any, **options: Any) -> Sent:
     return Sent(body=json.dumps(body), **options)
 
 
-# The requests whose answer, and what the function gets, are compared with the recording as they stand.
+# The requests whose answer, and what the function gets, are compared with the recording as they are.
 REQUESTS: dict[str, Sent] = {
     "one event in an array": _sent([EVENT]),
     "one event, bare object": _sent(EVENT),
@@ -94,7 +94,7 @@ REQUESTS: dict[str, Sent] = {
     "the only one raises": _sent([_doing(**{"raise": "no"})]),
     "50 events of 0.5 s": _sent([_doing(sleep=0.5)] * 50),
     "1,000 events": _sent([EVENT] * 1000),
-    "function takes 35 s": _sent([_doing(sleep=1.5)]),  # shorter; nobody in this host gives up at 30 s either
+    "function takes 35 s": _sent([_doing(sleep=1.5)]),  # shorter; this host does not give up at 30 s either
 }
 
 # The cases that need a host of their own, each with its test below.
@@ -112,15 +112,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stand(tls: Tls, azurite: Azurite, folder: Path) -> AsyncIterator[Stand]:
-    async with Stand(tls, azurite.fresh_account(), folder) as stand:
-        await stand.queue()
-        yield stand
+async def harness(tls: Tls, azurite: Azurite, folder: Path) -> AsyncIterator[Harness]:
+    async with Harness(tls, azurite.fresh_account(), folder) as harness:
+        await harness.queue()
+        yield harness
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def host(stand: Stand) -> FunctionsHost:
-    return await stand.host()
+async def host(harness: Harness) -> FunctionsHost:
+    return await harness.host()
 
 
 async def test_every_recorded_case_is_repeated() -> None:
@@ -130,11 +130,11 @@ async def test_every_recorded_case_is_repeated() -> None:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_answers_as_recorded(name: str, stand: Stand, host: FunctionsHost) -> None:
+async def test_answers_as_recorded(name: str, harness: Harness, host: FunctionsHost) -> None:
     case, before = _CASES[name], len(host.invocations)
     host.running_at_once_peak = 0
 
-    answer = await stand.send(host, REQUESTS[name])
+    answer = await harness.send(host, REQUESTS[name])
 
     assert answer.status == case["answer"]["status"]
     assert answer.body == case["answer"].get("body", answer.body)
@@ -180,44 +180,44 @@ def _assert_got(expected: dict[str, Any], argument: Any) -> None:
                 assert getattr(argument, what) == value
 
 
-async def test_nothing_limits_requests_by_default(stand: Stand) -> None:
+async def test_nothing_limits_requests_by_default(harness: Harness) -> None:
     case = _CASES["60 requests of 1 s at once"]
-    host = await stand.host()
+    host = await harness.host()
 
-    answers = await asyncio.gather(*(stand.post(host, [_doing(sleep=1)]) for _ in range(60)))
+    answers = await asyncio.gather(*(harness.post(host, [_doing(sleep=1)]) for _ in range(60)))
 
     assert {answer.status for answer in answers} == {case["answer"]["status"]}
     assert host.running_at_once_peak == case["runningAtOnce"]
 
 
-async def test_limits_of_host_json(stand: Stand) -> None:
+async def test_limits_of_host_json(harness: Harness) -> None:
     case = _CASES["the same, extensions.http maxConcurrentRequests 5, maxOutstandingRequests 10"]
-    app = stand.app(extensions={"http": {"maxConcurrentRequests": 5, "maxOutstandingRequests": 10}})
-    host = await stand.host(app=app)
+    app = harness.app(extensions={"http": {"maxConcurrentRequests": 5, "maxOutstandingRequests": 10}})
+    host = await harness.host(app=app)
 
-    answers = await asyncio.gather(*(stand.post(host, [_doing(sleep=1)]) for _ in range(60)))
+    answers = await asyncio.gather(*(harness.post(host, [_doing(sleep=1)]) for _ in range(60)))
 
     statuses = [answer.status for answer in answers]
     assert {str(status): statuses.count(status) for status in set(statuses)} == case["answers"]
     assert host.running_at_once_peak == case["runningAtOnce"]
 
 
-async def test_an_app_that_failed_to_import_knows_no_function(stand: Stand) -> None:
+async def test_an_app_that_failed_to_import_knows_no_function(harness: Harness) -> None:
     case = _CASES["the app failed to import"]
-    host = await stand.host(stand.settings(IMPORT_DOES="raise"))
+    host = await harness.host(harness.settings(IMPORT_DOES="raise"))
 
     for sent in (_sent([EVENT]), Sent(_VALIDATION, _HANDSHAKE)):
-        answer = await stand.send(host, sent)
+        answer = await harness.send(host, sent)
         assert (answer.status, answer.body) == (case["answer"]["status"], case["answer"]["body"])
 
 
-async def test_a_worker_exit_fails_the_event_and_the_next_runs(stand: Stand) -> None:
+async def test_a_worker_exit_fails_the_event_and_the_next_runs(harness: Harness) -> None:
     """The recorded function called os._exit; here SystemExit ends the worker, since it shares the test's process."""
     case = _CASES["worker exits while the event runs"]
-    host = await stand.host()
+    host = await harness.host()
 
-    answer = await stand.post(host, [_doing(exit=3)])
-    following = await stand.post(host, [EVENT])
+    answer = await harness.post(host, [_doing(exit=3)])
+    following = await harness.post(host, [EVENT])
 
     assert (answer.status, answer.body) == (case["answer"]["status"], case["answer"]["body"])
     assert following.status == case["next"]["0.25 s later"]

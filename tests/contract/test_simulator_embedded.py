@@ -17,7 +17,7 @@ from simulator.embedded import Embedded
 from simulator.server import behaviour_of
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.simulator_stand import Clock
+from tests.contract.simulator_client import Clock
 
 VM = shapes.machine_id("web-01")
 

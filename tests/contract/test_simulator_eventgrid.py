@@ -23,7 +23,7 @@ from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.handshake import HandshakeFailed
 from simulator.event_grid.subscriptions import EventSubscription, Filter
 from simulator.tls import Tls
-from tests.contract.simulator_stand import GROUP, Clock, arm, install_order, payload, ready_machine
+from tests.contract.simulator_client import GROUP, Clock, arm, install_order, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
 WRITE = "Microsoft.Compute/virtualMachines/write"

@@ -10,7 +10,7 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Behaviour, Grant
-from tests.contract.simulator_stand import GROUP, Clock, arm, payload, ready_machine
+from tests.contract.simulator_client import GROUP, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
 OTHER = "00000000-0000-0000-0000-000000000002"
@@ -252,7 +252,7 @@ SCOPES = [
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [], ["vm-02"], id="the tenant: what is readable"),
     pytest.param([Grant(f"/subscriptions/{OTHER}")], [SUBSCRIPTION], None, id="none of those asked for"),
     pytest.param([Grant(VM)], [SUBSCRIPTION], ["vm-01"], id="one machine"),
-    pytest.param([Grant(client_id=identity.OPERATOR)], [SUBSCRIPTION], None, id="somebody else's right"),
+    pytest.param([Grant(client_id=identity.OPERATOR)], [SUBSCRIPTION], None, id="another caller's right"),
     pytest.param([Grant(CORP)], [SUBSCRIPTION, OTHER], ["vm-02"], id="a management group"),
     pytest.param([Grant(f"{CORP}-2")], [SUBSCRIPTION, OTHER], None, id="another management group"),
     pytest.param([Grant(not_actions=("*/virtualMachines/read",))], [OTHER], [], id="all but one action"),

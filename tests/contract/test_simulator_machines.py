@@ -1,6 +1,6 @@
 """Virtual machines of the simulator: their life, what is refused and how, rights, locks, faults.
 
-Factors of a refusal: what the machine is doing, what somebody else is doing to it, who asks, which door.
+Factors of a refusal: what the machine is doing, what another caller does to it, who calls, and which way in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lo
 from simulator.identity import ClockCredential
 from simulator.tls import Tls
 from simulator.transport import AzureTransport
-from tests.contract.simulator_stand import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
+from tests.contract.simulator_client import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
 
@@ -173,7 +173,7 @@ REFUSED = [
     ),
     pytest.param(
         lambda a, c: a.start_operation(VM, "install"),
-        409, "OperationNotAllowed", "another operation is in progress", id="somebody else's installation under way",
+        409, "OperationNotAllowed", "another operation is in progress", id="another caller's installation runs",
     ),
     pytest.param(
         lambda a, c: a.locks.append(Lock(GROUP)), 409, "ScopeLocked", "are locked", id="read-only lock on the group"
@@ -349,7 +349,7 @@ async def test_an_operation_url_without_its_signature_is_worth_nothing(cut: str)
 @pytest.mark.parametrize(
     "audience", [pytest.param("https://storage.azure.com", id="storage"), pytest.param("https://example.com", id="any")]
 )
-async def test_a_token_for_somebody_else_is_refused(audience: str) -> None:
+async def test_a_token_for_another_service_is_refused(audience: str) -> None:
     from azure.mgmt.compute.aio import ComputeManagementClient
 
     clock = Clock()
@@ -426,7 +426,7 @@ def test_the_same_seed_gives_the_same_world() -> None:
     assert ids(1) != ids(2)
 
 
-def test_somebody_else_is_refused_as_we_are() -> None:
+def test_another_caller_is_refused_as_we_are() -> None:
     clock = Clock()
     azure = Azure(clock)
     ready_machine(azure, clock)

@@ -9,7 +9,7 @@ import pytest
 
 from simulator.arm import shapes
 from simulator.azure import Azure, Limits, Rate
-from tests.contract.simulator_stand import READY_SECONDS, Clock, arm, payload, ready_machine
+from tests.contract.simulator_client import READY_SECONDS, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
 

@@ -16,9 +16,9 @@ from azure.mgmt.compute import models
 from simulator.arm import shapes
 from simulator.azure import Azure
 from simulator.tls import Tls
-from tests.contract.simulator_stand import Clock, Door, arm, install_order, payload, ready_machine
+from tests.contract.simulator_client import Clock, WayIn, arm, install_order, payload, ready_machine
 
-DOORS = [pytest.param("in process", id="in process"), pytest.param("TLS port", id="over TLS")]
+WAYS_IN = [pytest.param("in process", id="in process"), pytest.param("TLS port", id="over TLS")]
 _VOLATILE = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 
 
@@ -59,13 +59,13 @@ def _url_shape(url: str) -> str:
     return f"{_VOLATILE.sub('<guid>', path.split('/subscriptions/', 1)[1])}?{','.join(names)}"
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_windows_operation_answers_as_recorded(door: Door, tls: Tls) -> None:
+@pytest.mark.parametrize("way_in", WAYS_IN)
+async def test_windows_operation_answers_as_recorded(way_in: WayIn, tls: Tls) -> None:
     recorded = payload("recorded_vm_installPatches_windows_LRO.json")
     clock = Clock()
     azure = Azure(clock)
     machine = ready_machine(azure, clock, os="Windows")
-    async with arm(azure, door, tls) as client:
+    async with arm(azure, way_in, tls) as client:
         started = await client.call("POST", f"{machine}/installPatches", install_order())
         first = await client.call("GET", started.headers["azure-asyncoperation"])
         clock.go(3600)
@@ -99,13 +99,13 @@ async def test_windows_operation_answers_as_recorded(door: Door, tls: Tls) -> No
     assert {operation_id[0], body["name"]} == {result["installationActivityId"]}
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_linux_result_has_the_recorded_shape(door: Door, tls: Tls) -> None:
+@pytest.mark.parametrize("way_in", WAYS_IN)
+async def test_linux_result_has_the_recorded_shape(way_in: WayIn, tls: Tls) -> None:
     recorded = payload("recorded_vm_installPatches_linux_LRO.json")["final_GET_location_body"]
     clock = Clock()
     azure = Azure(clock)
     machine = ready_machine(azure, clock, os="Linux")
-    async with arm(azure, door, tls) as client:
+    async with arm(azure, way_in, tls) as client:
         order = payload("recorded_vm_installPatches_linux_LRO.json")["1_POST"]["body"]
         started = await client.call("POST", f"{machine}/installPatches", order)
         waiting = await client.call("GET", started.headers["location"])

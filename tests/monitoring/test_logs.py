@@ -14,7 +14,7 @@ from simulator.monitor import logs
 from simulator.resource_graph import kql
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_stand import Stand
+from tests.contract.functions_host_harness import Harness
 from tests.monitoring.written import emitted_fields, lines
 
 ROOT = Path(__file__).parents[2]
@@ -33,9 +33,9 @@ EVENT = {
 
 
 @pytest.fixture
-async def stand(tls: Tls, azurite: Azurite, tmp_path: Path) -> AsyncIterator[Stand]:
-    async with Stand(tls, azurite.fresh_account(), tmp_path) as stand:
-        yield stand
+async def harness(tls: Tls, azurite: Azurite, tmp_path: Path) -> AsyncIterator[Harness]:
+    async with Harness(tls, azurite.fresh_account(), tmp_path) as harness:
+        yield harness
 
 
 def sent(item: str) -> dict[str, Any]:
@@ -44,9 +44,9 @@ def sent(item: str) -> dict[str, Any]:
     return {"tags": recorded["tags"], **recorded["data"]["baseData"]}
 
 
-async def test_an_invocation_leaves_a_request_and_a_trace_in_the_recorded_shape(stand: Stand) -> None:
-    host = await stand.host()
-    assert (await stand.post(host, [{**EVENT, "data": {"log": [sent("journalLine")["message"]]}}])).status == 202
+async def test_an_invocation_leaves_a_request_and_a_trace_in_the_recorded_shape(harness: Harness) -> None:
+    host = await harness.host()
+    assert (await harness.post(host, [{**EVENT, "data": {"log": [sent("journalLine")["message"]]}}])).status == 202
     tables = logs.rows_of(host)
     [request] = tables["AppRequests"]
     recorded = sent("request")
@@ -66,9 +66,9 @@ async def test_an_invocation_leaves_a_request_and_a_trace_in_the_recorded_shape(
     assert tables["AppExceptions"] == []
 
 
-async def test_a_failing_invocation_leaves_a_failed_request_and_exceptions(stand: Stand) -> None:
-    host = await stand.host()
-    assert (await stand.post(host, [{**EVENT, "data": {"raise": "on purpose"}}])).status == 500
+async def test_a_failing_invocation_leaves_a_failed_request_and_exceptions(harness: Harness) -> None:
+    host = await harness.host()
+    assert (await harness.post(host, [{**EVENT, "data": {"raise": "on purpose"}}])).status == 500
     tables = logs.rows_of(host)
     [request] = tables["AppRequests"]
     assert request["Success"] is False
@@ -79,15 +79,15 @@ async def test_a_failing_invocation_leaves_a_failed_request_and_exceptions(stand
         assert str(ROOT) not in row["Details"][0]["rawStack"] + row["OuterMessage"]
 
 
-async def test_an_app_that_cannot_be_imported_leaves_an_exception_alone_and_an_alert(stand: Stand) -> None:
-    host = await stand.host(stand.settings(IMPORT_DOES="raise"))
+async def test_an_app_that_cannot_be_imported_leaves_an_exception_alone_and_an_alert(harness: Harness) -> None:
+    host = await harness.host(harness.settings(IMPORT_DOES="raise"))
     tables = logs.rows_of(host)
     assert (tables["AppTraces"], tables["AppRequests"]) == ([], [])
     [row] = tables["AppExceptions"]
     assert "the import fails" in row["OuterMessage"]
     query = (logs.RESULTS / "alerts" / "app-without-functions.kql").read_text(encoding="utf-8")
-    [told] = logs.Workspace.after(tables).ask(query)
-    assert told["OuterMessage"] == row["OuterMessage"]
+    [found] = logs.Workspace.after(tables).ask(query)
+    assert found["OuterMessage"] == row["OuterMessage"]
 
 
 def test_only_journal_lines_are_patch_events() -> None:

@@ -1,4 +1,4 @@
-"""The stand on which the contract tests run a Functions host: storage of its own, an identity, the sample app.
+"""The harness in which the contract tests run a Functions host: storage of its own, an identity, the sample app.
 
 The recording of the real host (`tests/recordings/functions-host.json`) is read here, and what is repeated of it is
 counted here, so that no case of it goes missing unnoticed.
@@ -36,7 +36,7 @@ HOST_JSON: dict[str, Any] = json.loads((APP / "host.json").read_text())
 sys.path.append(str(APP))
 _BOOK: Any = importlib.import_module("host_app_book").BOOK
 
-Story = Callable[["Stand", dict[str, Any]], Awaitable[None]]
+Repetition = Callable[["Harness", dict[str, Any]], Awaitable[None]]
 
 
 def recorded(group: str) -> dict[str, dict[str, Any]]:
@@ -45,20 +45,20 @@ def recorded(group: str) -> dict[str, dict[str, Any]]:
 
 
 @dataclass
-class Stories:
-    """One story for each recorded case; they run side by side, each on a stand of its own."""
+class RecordedCases:
+    """One repetition per recorded case; they run side by side, each in a harness of its own."""
 
     group: str
-    told: dict[str, Story] = field(default_factory=dict)
+    repeated: dict[str, Repetition] = field(default_factory=dict)
 
-    def tell(self, case: str) -> Callable[[Story], Story]:
+    def repeats(self, case: str) -> Callable[[Repetition], Repetition]:
         """Marks the coroutine that repeats this recorded case."""
 
-        def mark(story: Story) -> Story:
+        def mark(repetition: Repetition) -> Repetition:
             assert case in recorded(self.group), f"no such case in the recording: {case}"
-            assert case not in self.told, f"told twice: {case}"
-            self.told[case] = story
-            return story
+            assert case not in self.repeated, f"repeated twice: {case}"
+            self.repeated[case] = repetition
+            return repetition
 
         return mark
 
@@ -66,10 +66,10 @@ class Stories:
     async def side_by_side(
         self, cases: set[str], tls: Tls, azurite: Azurite, folder: Path
     ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-        """Start the stories of these cases; a test awaits the task of its case."""
+        """Start the repetitions of these cases; a test awaits the task of its case."""
         tasks = {
-            case: asyncio.create_task(self._told_on_a_stand(case, tls, azurite, folder / f"story{number}"))
-            for number, case in enumerate(self.told)
+            case: asyncio.create_task(self._repeat(case, tls, azurite, folder / f"repetition{number}"))
+            for number, case in enumerate(self.repeated)
             if case in cases
         }
         yield tasks
@@ -77,12 +77,12 @@ class Stories:
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _told_on_a_stand(self, case: str, tls: Tls, azurite: Azurite, folder: Path) -> None:
-        async with Stand(tls, azurite.fresh_account(), folder) as stand:
-            await self.told[case](stand, recorded(self.group)[case])
+    async def _repeat(self, case: str, tls: Tls, azurite: Azurite, folder: Path) -> None:
+        async with Harness(tls, azurite.fresh_account(), folder) as harness:
+            await self.repeated[case](harness, recorded(self.group)[case])
 
 
-class Stand:
+class Harness:
     """Storage, identity and any number of hosts of the sample app; hosts that still run at the end are stopped."""
 
     app_folder = APP
@@ -96,7 +96,7 @@ class Stand:
         self._identity_settings: dict[str, str] = {}
         self.http: aiohttp.ClientSession
 
-    async def __aenter__(self) -> Stand:
+    async def __aenter__(self) -> Harness:
         self._identity_settings = await self._stack.enter_async_context(identity.serve(self.identity))
         connector = aiohttp.TCPConnector(limit=0, ssl=self.tls.client_context())
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(connector=connector))
@@ -132,7 +132,7 @@ class Stand:
 
     async def host(self, settings: Mapping[str, str] | None = None, app: Path = APP, **options: Any) -> FunctionsHost:
         """A started host."""
-        options = {"tls": self.tls, "processors": 2, "host_id": "stand", **options}
+        options = {"tls": self.tls, "processors": 2, "host_id": "harness", **options}
         host = FunctionsHost(app, self.settings() if settings is None else settings, **options)
         await self._stack.enter_async_context(host)
         return host
@@ -202,7 +202,7 @@ async def visible(queue: QueueClient) -> list[Any]:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
-    """Wait until a question to the world is answered with yes."""
+    """Wait until a condition of storage holds."""
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110  (storage signals nothing)
             await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from simulator.tls import Tls
 from simulator.transport import AzureTransport
 
 PAYLOADS = Path(__file__).parent.parent / "recordings"
-Door = Literal["in process", "TLS port"]
+WayIn = Literal["in process", "TLS port"]
 API_VERSION = "2024-11-01"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-prod"
 READY_SECONDS = 60 + 45 + 90  # of the default timings: created, agent ready, extensions done
@@ -72,9 +72,9 @@ class Arm:
 
 
 @asynccontextmanager
-async def arm(azure: Azure, door: Door = "in process", tls: Tls | None = None) -> AsyncIterator[Arm]:
+async def arm(azure: Azure, way_in: WayIn = "in process", tls: Tls | None = None) -> AsyncIterator[Arm]:
     """The SDK clients at one of the services."""
-    if door == "in process":
+    if way_in == "in process":
         async with _clients(azure, "https://management.azure.com", {"transport": AzureTransport(azure)}) as clients:
             yield clients
         return
