@@ -86,7 +86,7 @@ def _services() -> Services:
 
 @asynccontextmanager
 async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
-    """Around every step: settings, services, and one clear line for each error."""
+    """Surrounds every step: provides the services, and writes one clear line for every error. Raises StepFailed."""
     try:
         yield _services()
     except SettingsError as error:

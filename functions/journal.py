@@ -15,16 +15,9 @@ from functions.model.machine import MachineId
 from functions.model.text import quoted, redacted
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
-
-
 _MAX_FIELD = 2_000  # characters
-
-
 _MAX_NUMBER = 2**53  # JSON readers round larger integers, and one of thousands of digits would not fit a line
-
-
 _log = logging.getLogger("journal")
-
 
 # name → meaning. Names listed in WARNINGS or ERRORS are logged at that level, all others as information.
 EVENTS = {
@@ -71,19 +64,15 @@ EVENTS = {
     "step.failed": "a step ended in an error",
 }
 
-
 WARNINGS = {
     "event.malformed", "message.malformed", "message.poisoned", "poison.found", "machine.held", "machine.unreadable",
     "operation.throttled", "operation.abandoned", "operation.unknown", "claim.expired", "ledger.newer",
     "operation.refused", "app.paused",
 }  # fmt: skip
 
-
 ERRORS = {"breaker.opened", "failures.grouped", "settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
 
-
 _LEVELS = dict.fromkeys(WARNINGS, logging.WARNING) | dict.fromkeys(ERRORS, logging.ERROR)
-
 
 Field = str | float | Enum | datetime | timedelta | MachineId | Exception | None
 

@@ -29,32 +29,16 @@ if TYPE_CHECKING:
     from azure.mgmt.compute.types import VirtualMachineInstallPatchesParameters
 
 SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not sent
-
-
 MACHINE_API_VERSION = "2024-11-01"
-
-
 GROUP_API_VERSION = "2021-04-01"
-
-
 PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
-
-
 _OPERATION_PATH = re.compile(
     rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
     re.IGNORECASE | re.ASCII,  # without ASCII, IGNORECASE lets ſ match s
 )
-
-
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
-
-
 _KB = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
-
-
 _MAX_STATUS = 100  # characters
-
-
 _ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
 
 

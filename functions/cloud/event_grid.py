@@ -10,11 +10,7 @@ from functions.model.machine import MachineId
 from functions.model.text import BadInput, quoted
 
 RESOURCE_WRITE_SUCCESS = "Microsoft.Resources.ResourceWriteSuccess"
-
-
 RESOURCE_ACTION_SUCCESS = "Microsoft.Resources.ResourceActionSuccess"
-
-
 # Every PUT, PATCH, POST and DELETE in a subscription causes an event; after these two a machine may need something.
 OPERATIONS = {
     RESOURCE_WRITE_SUCCESS: "microsoft.compute/virtualmachines/write",

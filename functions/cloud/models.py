@@ -26,11 +26,7 @@ from functions.model.machine import (
 from functions.model.text import BadInput, Json, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
-
-
 _BUSY = ("creating", "updating", "deleting", "transitioning")
-
-
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
 

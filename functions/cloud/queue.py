@@ -22,11 +22,7 @@ if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
 VERSION = 1
-
-
 QUEUES = {OperationKind.ASSESS: "assess-requests", OperationKind.INSTALL: "install-requests"}
-
-
 MAX_DELAY_SECONDS = 6 * 24 * 3600  # must be less than a message's lifetime of seven days
 
 

@@ -28,20 +28,10 @@ if TYPE_CHECKING:
     from azure.mgmt.resourcegraph.models import QueryRequest
 
 ROWS_PER_PAGE = 1000  # the most that Resource Graph returns
-
-
 MAX_PAUSES_PER_PAGE = 5
-
-
 MAX_PAUSE_SECONDS = 10.0
-
-
 IDS_PER_QUERY = 250  # Resource Graph allows fewer than 300
-
-
 RowValue = TypeVar("RowValue")
-
-
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
 
 

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 # The host runs all events and messages it receives at once; this bounds memory and sockets.
 MAX_CONCURRENT_CALLS = 32
-
-
 CONNECT_SECONDS = 10
-
-
 READ_SECONDS = 40
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient
 
 TABLE = "ledger"
-
-
 Entity = Mapping[str, Any]
 
 

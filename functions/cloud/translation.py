@@ -12,17 +12,9 @@ if TYPE_CHECKING:
     from azure.core.exceptions import HttpResponseError, ServiceRequestError
 
 DEFAULT_RETRY_AFTER_SECONDS = 60.0
-
-
-MAX_RETRY_AFTER_SECONDS = 86_400.0  # whatever a header says
-
-
+MAX_RETRY_AFTER_SECONDS = 86_400.0  # an upper bound for what a header says
 _CODE = re.compile(r"[\w./:-]{1,100}", re.ASCII)
-
-
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
-
-
 _HOURS_MINUTES_SECONDS = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]+)?)")
 
 

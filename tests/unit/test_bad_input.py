@@ -156,7 +156,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "no job": (json.dumps({"v": 1}), FORM),
     "a job as text": (json.dumps({"v": 1, "job": ID}), FORM),
     "no machine": (json.dumps({"v": 1, "job": {"claim": "t"}}), "a NoneType is not a virtual machine id"),
-    "a wrong machine": (json.dumps({"v": 1, "job": {"machine": "vm-01", "claim": "t"}}), "'vm-01' is no virtual"),
+    "a wrong machine": (json.dumps({"v": 1, "job": {"machine": "vm-01", "claim": "t"}}), "'vm-01' is not a virtual"),
     "no claim": (json.dumps({"v": 1, "job": {"machine": ID}}), "a message's job.claim is a NoneType; it should be"),
     "an empty claim": (json.dumps({"v": 1, "job": {"machine": ID, "claim": ""}}), "job.claim is ''; it should be"),
     "a claim as number": (json.dumps({"v": 1, "job": {"machine": ID, "claim": 7}}), "job.claim is a int; it should be"),
