@@ -5,6 +5,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import azure.functions as func
 import pytest
@@ -53,13 +54,11 @@ class Event:
 
 async def triggered(world: World, call: Callable[[], Awaitable[None]]) -> str:
     """Runs one trigger over a world's services; what it raised, as text."""
-    function_app._open[:] = [world.services]
-    try:
-        await call()
-    except ALLOWED as error:
-        return str(error)
-    finally:
-        function_app._open.clear()
+    with patch.object(function_app, "_services", return_value=world.services):
+        try:
+            await call()
+        except ALLOWED as error:
+            return str(error)
     return ""
 
 

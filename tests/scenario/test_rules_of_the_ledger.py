@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -121,9 +122,9 @@ async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: 
     compute = world.services.compute
     start = compute.start
 
-    async def late(*arguments: object) -> object:
+    async def late(*arguments: Any, **named: Any) -> object:
         world.now += timedelta(minutes=2)
-        return await start(*arguments)  # type: ignore[arg-type]
+        return await start(*arguments, **named)
 
     compute.start = late  # type: ignore[assignment,method-assign]
     await install.on_message(world.services, message)
