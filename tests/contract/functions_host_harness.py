@@ -194,7 +194,7 @@ async def put(queue: QueueClient, body: Any, delay_seconds: int = 0) -> Any:
 
 async def length(queue: QueueClient) -> int:
     """Messages in the queue, the invisible ones too."""
-    return int((await queue.get_queue_properties()).approximate_message_count)
+    return (await queue.get_queue_properties()).approximate_message_count or 0
 
 
 async def visible(queue: QueueClient) -> list[Any]:

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from simulator.functions_host import FunctionsHost, HostGone, Invocation, UnsupportedBinding
-from simulator.functions_host.environment import Environment
+from simulator.functions_host.environment import AppSettings, Environment
 from simulator.functions_host.settings import (
     HostJsonError,
     SettingError,
@@ -196,8 +196,8 @@ async def test_a_value_returned_without_an_output_fails(harness: Harness, tmp_pa
 def test_environment_layers_may_end_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAYERED", "outer")
     environment = Environment()
-    end_first = environment.push({"LAYERED": "first", "ONLY_FIRST": "1"})
-    end_second = environment.push({"LAYERED": "second"})
+    end_first = environment.push(AppSettings({"LAYERED": "first", "ONLY_FIRST": "1"}))
+    end_second = environment.push(AppSettings({"LAYERED": "second"}))
     end_first()
     assert os.environ["LAYERED"] == "second"
     assert "ONLY_FIRST" not in os.environ

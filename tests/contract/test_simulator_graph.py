@@ -165,7 +165,7 @@ async def pages(azure: Azure, query: str, top: int) -> list[dict[str, Any]]:
     found, token = [], None
     async with arm(azure) as client:
         while True:
-            options = {"top": top} | ({"skipToken": token} if token else {})
+            options: dict[str, Any] = {"top": top} | ({"skipToken": token} if token else {})
             page = (await client.ask(query, **options)).json()
             found.append(page)
             token = page.get("$skipToken")

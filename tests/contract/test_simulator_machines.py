@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
@@ -22,11 +23,11 @@ from tests.contract.simulator_client import GROUP, READY_SECONDS, Clock, arm, in
 VM = shapes.machine_id("vm-01")
 
 
-def states(view: dict[str, object]) -> tuple[list[str], str, list[str]]:
+def states(view: dict[str, Any]) -> tuple[list[str], str, list[str]]:
     """(status codes, the agent's display status, extension states)."""
-    statuses = [each["code"] for each in view["statuses"]]  # type: ignore[attr-defined,index]
-    agent = view["vmAgent"]["statuses"][0]["displayStatus"]  # type: ignore[index]
-    extensions = [each["statuses"][0]["code"] for each in view.get("extensions", [])]  # type: ignore[attr-defined]
+    statuses = [each["code"] for each in view["statuses"]]
+    agent = view["vmAgent"]["statuses"][0]["displayStatus"]
+    extensions = [each["statuses"][0]["code"] for each in view.get("extensions", [])]
     return statuses, agent, extensions
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from functions.cloud.queue import QUEUES
 from functions.cloud.tables import TABLE

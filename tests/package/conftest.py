@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from deployed import REPOSITORY, core_tools_rule, deployed_files
+
+from tests.package.deployed import REPOSITORY, core_tools_rule, deployed_files
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from deployed import REPOSITORY
 
 from functions.policy.settings import SETTINGS, SettingsError, read_settings
+from tests.package.deployed import REPOSITORY
 
 SAMPLE = json.loads((REPOSITORY / "local.settings.sample.json").read_text(encoding="utf-8"))
 VALUES = SAMPLE["Values"]

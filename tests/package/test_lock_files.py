@@ -3,10 +3,11 @@
 import re
 import tomllib
 
-import lock_files
 import pytest
-from deployed import REPOSITORY
 from packaging.requirements import Requirement
+
+from tests.package import lock_files
+from tests.package.deployed import REPOSITORY
 
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 DEPLOYED = PYPROJECT["project"]["dependencies"]

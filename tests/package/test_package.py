@@ -9,7 +9,17 @@ import struct
 from pathlib import Path
 
 import pytest
-from deployed import REPOSITORY, UNWALKED, Rule, core_tools_rule, deployed_files, gitignore_rule, modules_outside, run
+
+from tests.package.deployed import (
+    REPOSITORY,
+    UNWALKED,
+    Rule,
+    core_tools_rule,
+    deployed_files,
+    gitignore_rule,
+    modules_outside,
+    run,
+)
 
 FUNCIGNORE = (REPOSITORY / ".funcignore").read_text(encoding="utf-8")
 RULES = {"Core Tools": core_tools_rule(FUNCIGNORE), "azd and the GitHub action": gitignore_rule(FUNCIGNORE)}

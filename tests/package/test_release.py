@@ -13,9 +13,10 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
 
-import lock_files
 import pytest
-from deployed import REPOSITORY, core_tools_rule, deployed_files, run
+
+from tests.package import lock_files
+from tests.package.deployed import REPOSITORY, core_tools_rule, deployed_files, run
 
 
 def load() -> ModuleType:

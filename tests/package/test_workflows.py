@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import REPOSITORY
+
+from tests.package.deployed import REPOSITORY
 
 FOLDER = REPOSITORY / ".github" / "workflows"
 NAMES = ("ci", "deploy", "release")

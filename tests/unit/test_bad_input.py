@@ -344,14 +344,15 @@ URLS: dict[str, str] = {
 }
 
 
-def the_door(**environ: str) -> ResourceManager:
-    return ResourceManager(Session(settings(**environ), lambda: NOW, credential=object(), transport=object()))
+def resource_manager(**environ: str) -> ResourceManager:
+    """One that calls nothing: its clients are never made."""
+    return ResourceManager(Session(settings(**environ), lambda: NOW))
 
 
 @pytest.mark.parametrize("url", URLS.values(), ids=URLS)
 def test_operation_urls(url: str) -> None:
-    door = the_door()
-    line = refusal(lambda: door.operation_id(url))
+    arm = resource_manager()
+    line = refusal(lambda: arm.operation_id(url))
     assert line == "an operation URL is not one of ARM's; it is not called"
 
 
@@ -364,13 +365,13 @@ def test_operation_urls(url: str) -> None:
     ],
 )
 def test_operation_urls_that_are_right(url: str) -> None:
-    assert the_door().operation_id(url) == OPERATION
+    assert resource_manager().operation_id(url) == OPERATION
 
 
 def test_the_host_is_the_one_of_the_setting() -> None:
-    door = the_door(ARM_ENDPOINT="https://localhost:8443")
-    assert door.operation_id(f"https://localhost:8443{PATH}") == OPERATION
-    refusal(lambda: door.operation_id(f"{HOST}{PATH}"))
+    arm = resource_manager(ARM_ENDPOINT="https://localhost:8443")
+    assert arm.operation_id(f"https://localhost:8443{PATH}") == OPERATION
+    refusal(lambda: arm.operation_id(f"{HOST}{PATH}"))
 
 
 # -- settings and tags: more in test_policy.py; here what their lines must not repeat

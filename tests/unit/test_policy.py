@@ -274,9 +274,9 @@ def test_the_missing_window_is_named_beside_other_problems() -> None:
 def test_a_former_name_is_refused_and_the_new_one_named(former: str, name: str) -> None:
     for environ in ({former: "5"}, {former: "5", name: "5"}):
         with pytest.raises(SettingsError) as caught:
-            read_settings(REQUIRED | environ)
+            read_settings({**REQUIRED, **environ})
         assert [str(problem) for problem in caught.value.problems] == [f"{former} is a former name; allowed: {name}"]
-    assert read_settings(REQUIRED | {former: " "}) == read_settings(REQUIRED)
+    assert read_settings({**REQUIRED, former: " "}) == read_settings(REQUIRED)
 
 
 def test_the_table_and_the_values_have_the_same_fields() -> None:

@@ -1,6 +1,5 @@
 """One indexed app for the run, indexed without a single app setting; per test the settings and services it needs."""
 
-import json
 import os
 import socket
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import App
+
+from tests.worker.in_process import App
 
 REPOSITORY = Path(__file__).parents[2]
-PAYLOADS = REPOSITORY / "tests" / "recordings"
 OURS = ("PATCH_", "AzureWebJobsStorage", "RECONCILE_SCHEDULE", "ARM_ENDPOINT", "IDENTITY_", "MSI_", "AZURE_")
 
 
@@ -90,10 +89,6 @@ def right_settings() -> dict[str, str]:
         "RECONCILE_SCHEDULE": "0 */5 * * * *",
         "ARM_ENDPOINT": f"https://{nowhere}",
     }
-
-
-def payload(file: str) -> Any:
-    return json.loads((PAYLOADS / file).read_text(encoding="utf-8"))
 
 
 def _closed_port() -> int:

@@ -20,6 +20,8 @@ from typing import Any
 
 import azure_functions_runtime as runtime
 
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+
 Typed = tuple[str, str]  # the kind of a TypedData message (json, string) and its text
 
 
@@ -233,3 +235,8 @@ def _tick(changes: Mapping[str, Any] | None) -> tuple[Typed, dict[str, Typed]]:
 
 
 _TRIGGERS: Mapping[str, Any] = {"eventGridTrigger": _event, "queueTrigger": _message, "timerTrigger": _tick}
+
+
+def payload(file: str) -> Any:
+    """A recorded event."""
+    return json.loads((RECORDINGS / file).read_text(encoding="utf-8"))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from conftest import payload
-from in_process import App
+
+from tests.worker.in_process import App, payload
 
 FUNCTION = "on_machine_written"
 VM_WRITTEN = payload("eventgrid_vm_write_INFERRED.json")

@@ -1,10 +1,10 @@
 """What the host is told when it asks which functions there are. One wrong binding, and a function never runs."""
 
 import pytest
-from in_process import App
 
 from functions.cloud.queue import QUEUES
 from functions.model.state import OperationKind
+from tests.worker.in_process import App
 
 QUEUE = {"direction": "IN", "type": "queueTrigger", "name": "message", "connection": "AzureWebJobsStorage"}
 

@@ -8,10 +8,10 @@ import json
 from typing import Any
 
 import pytest
-from in_process import App, merged
 
 from functions.cloud.queue import Message
 from functions.model.machine import MachineId
+from tests.worker.in_process import App, merged
 
 MACHINE = MachineId.parse(
     "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-prod"

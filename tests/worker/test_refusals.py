@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from in_process import App
-from test_events import CREATED
-from test_messages import BODY
 
 from tests.support.tables import MemoryTable
+from tests.worker.in_process import App
+from tests.worker.test_events import CREATED
+from tests.worker.test_messages import BODY
 
 PAYLOADS = {
     "on_machine_written": CREATED,
