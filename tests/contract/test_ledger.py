@@ -431,7 +431,7 @@ async def close_by_hand(table: Table, image: str, opening: str) -> None:
     """What docs/stop.md tells a person to do: merge one column, without looking at anybody's ETag."""
     if isinstance(table, MemoryTable):
         row = table.rows[APP, image_key(image)]
-        table._put(APP, row.key, {**row.columns, "closed": opening})
+        table.put(APP, row.key, {**row.columns, "closed": opening})
         return
     assert isinstance(table, StorageTable)
     entity = {"PartitionKey": APP, "RowKey": image_key(image), "closed": opening}

@@ -23,7 +23,8 @@ from functions.cloud.session import Session
 from functions.model.state import OperationKind
 from simulator.identity import StaticCredential
 from simulator.storage.azurite import Azurite, StorageAccount
-from tests.support import NOW, MemoryQueue, machine_id, settings
+from tests.support import NOW, machine_id, settings
+from tests.support.queues import MemoryQueue
 
 SHORT_DELAY_SECONDS = 2
 
@@ -57,7 +58,7 @@ class MemoryStand:
         self.memory.put_poison(kind, body)
 
     async def drop(self, queue: str) -> None:
-        del self.memory.queues[queue]
+        del self.memory.messages[queue]
 
     async def wait(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)

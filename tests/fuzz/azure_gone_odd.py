@@ -15,7 +15,7 @@ from simulator.azure import Azure
 from simulator.transport import AzureTransport
 from simulator.wire import Request, Response
 from tests.fuzz.mangling import JUNK, Mutation, mutations
-from tests.scenario.world import World
+from tests.support.world import World
 
 RETRY_AFTERS = ("0", "-5", "3", "1e9", "00:00:07", "Wed, 25 Nov 2026 08:00:00 GMT", "soon", "", "9" * 400, "\u0661")
 
@@ -81,7 +81,7 @@ class OddAzure:
 
     def __post_init__(self) -> None:
         self.world.transport = _Watched(self)
-        self.world.services = self.world.open_doors()
+        self.world.services = self.world.connect()
 
     async def answer(self, azure: Azure, request: Request) -> Response:
         if request.method == "POST" and "/virtualMachines/" in request.path:

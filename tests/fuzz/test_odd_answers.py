@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from simulator.azure import Behaviour
 from tests.fuzz.azure_gone_odd import OddAzure, Wrong, wrongs
 from tests.fuzz.checks import check, fuzzing, journal_lines, machines_of, orders
-from tests.scenario.world import QUICK, World
+from tests.support.world import QUICK, World
 
 GOOD, PEER, OFF, UNSUPPORTED = "good-01", "peer-01", "off-01", "unsupported-01"
 # Two that may be installed, one at a time, and one of them without a reboot.

@@ -33,7 +33,6 @@ from tests.fuzz.mangling import CONNECTION_STRING, JUNK, SECRET, SIGNED_URL, TOK
 from tests.fuzz.test_odd_answers import GOOD, QUICK
 from tests.fuzz.test_odd_input import triggered
 from tests.fuzz.test_odd_values import OPERATION_FORM, VM
-from tests.scenario.world import World
 from tests.support import (
     GALLERY_IMAGE,
     NOW,
@@ -48,6 +47,7 @@ from tests.support import (
     machine_id,
 )
 from tests.support.tables import MemoryTable
+from tests.support.world import World
 
 # -- the services: one answer with status, headers and body gone odd
 

@@ -31,8 +31,8 @@ from tests.fuzz.mangling import (
     noisy,
 )
 from tests.fuzz.test_odd_input import EVENT
-from tests.scenario.world import World
 from tests.support import OPERATION, OPERATION_URL, REQUIRED, an_arm_machine
+from tests.support.world import World
 
 VM = an_arm_machine()["id"]
 

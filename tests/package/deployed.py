@@ -19,7 +19,6 @@ from packaging.utils import canonicalize_name
 
 from tests.package import lock_files
 
-from tests.package 
 REPOSITORY = Path(__file__).parents[2]
 # Never worth a walk; that each is ignored is tested by name.
 UNWALKED = (".git", ".venv", ".venv-worker", "simulator/node/node_modules")

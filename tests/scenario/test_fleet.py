@@ -14,7 +14,7 @@ from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.model.state import OperationKind, Phase, State
 from functions.steps import install, reconcile
 from simulator.azure import Behaviour, overlaps
-from tests.scenario.world import QUICK, World
+from tests.support.world import QUICK, World
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
 
@@ -40,8 +40,7 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
         world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
     access = world.services.compute._session
-    fresh, world._events_read = world.azure.events, len(world.azure.events)
-    await asyncio.gather(*(world.event(event) for event in fresh))
+    await asyncio.gather(*(world.event(event) for event in world.fresh_events()))
     burst = len(world.operations())
     assert access.peak_calls <= MAX_CONCURRENT_CALLS
     assert burst < 300, "the events stop before the quota is gone; the sweep owns the pace"
@@ -78,7 +77,7 @@ async def test_two_sweeps_at_once_hand_out_once() -> None:
     for number in range(20):
         world.create(f"vm-{number:02}", SUPPORTED)
     world.now += timedelta(minutes=2)
-    await asyncio.gather(*(world.sweep(world.open_doors()) for _ in range(2)))
+    await asyncio.gather(*(world.sweep(world.connect()) for _ in range(2)))
     assert len(world.queue.messages[QUEUES[OperationKind.ASSESS]]) == 20
 
 
@@ -89,7 +88,7 @@ async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
     machine = world.create("vm-01", SUPPORTED)
     world.now += timedelta(minutes=4)
     await world.sweep()
-    assert not world.queue.messages
+    assert not any(world.queue.messages.values())
     world.now += timedelta(minutes=2)
     await world.sweep()
     await world.messages()
@@ -99,18 +98,17 @@ async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
 async def test_two_instances_of_every_function_at_once() -> None:
     """Every event, message and sweep is taken by two processes at the same time."""
     world = World(timings=QUICK)
-    two = (world.open_doors(), world.open_doors())
+    two = (world.connect(), world.connect())
     machines = [world.create(f"vm-{number:02}", SUPPORTED) for number in range(10)]
     for _ in range(120):
         world.now += timedelta(minutes=1)
-        fresh = world.azure.events[world._events_read :]
-        world._events_read = len(world.azure.events)
+        fresh = world.fresh_events()
         await asyncio.gather(*(world.event(event, services) for event in fresh for services in two))
         for kind in OperationKind:
             from functions.steps import assess
 
             step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
-            due = world.queue.due(QUEUES[kind])
+            due = world.queue.visible(QUEUES[kind])
             await asyncio.gather(*(step(services, read_message(item.body)) for item in due for services in two))
             for item in due:
                 world.queue.messages[QUEUES[kind]].remove(item)
@@ -139,11 +137,11 @@ async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(m
     for number in range(machines):
         world.create(f"vm-{number:02}", SUPPORTED)
     await world.pass_time(hours=2)
-    calls, reads = len(world.azure.requests), world.table.reads
+    calls, reads = len(world.azure.requests), world.table.calls["get"]
     await world.sweep()
     asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
     assert asked == ["resources"] * 2, "the due machines and the fleet's counts, whatever the size"
-    assert world.table.reads - reads <= 4
+    assert world.table.calls["get"] - reads <= 4
 
 
 async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:

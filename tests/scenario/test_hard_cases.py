@@ -13,8 +13,8 @@ from functions.model.record import claim
 from functions.model.state import Cause, OperationKind, Phase, State
 from functions.steps import install
 from simulator.azure import Behaviour, Fault, overlaps
-from tests.scenario.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 from tests.support import held
+from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 

@@ -16,7 +16,7 @@ import pytest
 from functions.cloud.queue import QUEUES
 from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour
-from tests.scenario.world import GALLERY, QUICK, World
+from tests.support.world import GALLERY, QUICK, World
 
 GOOD = Behaviour(pending={"security": 2})
 SATURDAY_NIGHT = "Sat 22:00-02:00 Europe/Paris"
@@ -161,11 +161,11 @@ async def test_while_no_window_is_open_a_sweep_asks_for_no_installation_however_
     create(world, machines)
     await world.pass_time(hours=2)
     assert {step.state for step in (await world.states()).values()} == {State.WAITING_FOR_WINDOW}
-    calls, reads = len(world.azure.requests), world.table.reads
+    calls, reads = len(world.azure.requests), world.table.calls["get"]
     await world.sweep()
     asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
     assert asked == ["resources"] * 2, "the due machines, none, and the fleet's counts"
-    assert world.table.reads - reads <= 4
+    assert world.table.calls["get"] - reads <= 4
 
 
 async def test_the_first_patching_of_a_new_machine_does_not_wait_for_the_window() -> None:

@@ -15,7 +15,8 @@ from functions.model.machine import MachineId
 from functions.model.state import OperationKind, Phase, State
 from functions.steps import assess, install
 from simulator.azure import Behaviour, overlaps
-from tests.scenario.world import GALLERY, QUICK, Killed, World
+from tests.support.process import Killed, Side
+from tests.support.world import GALLERY, QUICK, World
 
 GOOD = Behaviour(pending={"security": 2})
 BAD = Behaviour(pending={"security": 2}, install_status="Failed")
@@ -333,11 +334,11 @@ async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message(
 
 async def two_of_everything(world: World, minutes: int) -> None:
     """Every event, message and sweep is taken by two processes at the same time."""
-    two = (world.open_doors(), world.open_doors())
+    two = (world.connect(), world.connect())
     for _ in range(minutes):
         world.now += timedelta(minutes=1)
         for kind, step in ((OperationKind.ASSESS, assess.on_message), (OperationKind.INSTALL, install.on_message)):
-            due = world.queue.due(QUEUES[kind])
+            due = world.queue.visible(QUEUES[kind])
             await asyncio.gather(*(step(services, read_message(item.body)) for item in due for services in two))
             for item in due:
                 world.queue.messages[QUEUES[kind]].remove(item)
@@ -372,18 +373,10 @@ async def test_two_instances_stop_at_a_bad_canary() -> None:
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("behaviour", "failures"), [(GOOD, 0), (BAD, 1)], ids=["success", "failure"])
 async def test_killed_between_the_image_and_the_machine_it_is_counted_once(
-    behaviour: Behaviour, failures: int, when: str
+    behaviour: Behaviour, failures: int, when: Side
 ) -> None:
     world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="2 in 7 days")
-    killed: list[str] = []
-
-    def once(move: str, columns: object) -> str | None:
-        if not killed and columns.get("counted") and "machine" not in columns:  # type: ignore[attr-defined,operator]
-            killed.append(move)
-            return when
-        return None
-
-    world.table.kill_when = once
+    world.table.kill_once(when, lambda call: call.columns.get("counted") and "machine" not in call.columns)
     create(world, 1, behaviour)
     with pytest.raises(Killed):
         await world.pass_time(hours=3)
@@ -397,15 +390,7 @@ async def test_killed_between_the_image_and_the_machine_it_is_counted_once(
 
 async def test_killed_between_the_round_and_its_canary_the_next_sweep_goes_on() -> None:
     world = a_world()
-    killed: list[str] = []
-
-    def once(move: str, columns: object) -> str | None:
-        if not killed and columns.get("opened") and "machine" not in columns:  # type: ignore[attr-defined,operator]
-            killed.append(move)
-            return "after"
-        return None
-
-    world.table.kill_when = once
+    world.table.kill_once("after", lambda call: call.columns.get("opened") and "machine" not in call.columns)
     names = create(world, 3, GOOD)
     with pytest.raises(Killed):
         await world.pass_time(hours=3)

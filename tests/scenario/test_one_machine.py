@@ -8,8 +8,9 @@ import pytest
 from functions.cloud.errors import Unavailable
 from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour, Fault, Timings, overlaps
-from tests.scenario.world import Killed, World, arm
 from tests.support import held
+from tests.support.process import Killed, Side
+from tests.support.world import World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
 
@@ -123,14 +124,13 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Ope
     """The process dies after the POST: its row says `starting`, and a sweep finds the operation on the machine."""
     slow = Timings(assess_seconds=60 if finished else 3600, install_seconds=60 if finished else 3600)
     world = World(timings=slow)
-    world.table.kill_when = lambda move, columns: (
-        "before" if columns.get("phase") == Phase.RUNNING and columns.get("kind") == kind else None
+    world.table.kill_once(
+        "before", lambda call: (call.columns.get("phase"), call.columns.get("kind")) == (Phase.RUNNING, kind)
     )
     machine = world.create("vm-01", SUPPORTED)
     with pytest.raises(Killed):
         await world.pass_time(hours=3)
     assert len(world.operations(machine, kind)) == 1
-    world.table.kill_when = lambda move, columns: None
     # The message of a dead process becomes visible again.
     await world.pass_time(minutes=20)
     assert len(world.operations(machine, kind)) == 1, "not repeated"
@@ -142,17 +142,9 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Ope
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("phase", list(Phase))
-async def test_killed_at_any_move_of_the_ledger_the_machine_is_patched_once(phase: Phase, when: str) -> None:
+async def test_killed_at_any_move_of_the_ledger_the_machine_is_patched_once(phase: Phase, when: Side) -> None:
     world = World()
-    killed: list[str] = []
-
-    def once(move: str, columns: object) -> str | None:
-        if not killed and columns.get("phase") == phase:  # type: ignore[attr-defined]
-            killed.append(phase)
-            return when
-        return None
-
-    world.table.kill_when = once
+    world.table.kill_once(when, lambda call: call.columns.get("phase") == phase)
     machine = world.create("vm-01", SUPPORTED)
     for _ in range(20):
         try:
@@ -253,11 +245,11 @@ async def test_an_outage_of_a_minute_poisons_nothing() -> None:
     for number in range(10):
         world.create(f"vm-{number}", SUPPORTED)
     await world.pass_time(minutes=5)
-    world.table.away = Unavailable("the ledger is away")
+    world.table.outage = Unavailable("the ledger is away")
     await world.messages()
     world.now += timedelta(minutes=1)
     await world.messages()
-    world.table.away = None
+    world.table.outage = None
     await world.pass_time(hours=1)
     assert not any("poison" in name and messages for name, messages in world.queue.messages.items())
     assert len(world.operations(kind="assess")) >= 10

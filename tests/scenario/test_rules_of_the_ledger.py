@@ -12,8 +12,8 @@ from functions.cloud.rows import VERSION, LeftAlone
 from functions.model.state import Cause, OperationKind, Phase, State
 from functions.steps import install
 from simulator.azure import Behaviour, Fault
-from tests.scenario.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 from tests.support import held
+from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 
@@ -51,7 +51,7 @@ async def test_a_message_with_another_claim_loses() -> None:
 async def test_a_claim_whose_message_is_lost_is_free_again_after_an_hour() -> None:
     world = World(timings=QUICK)
     message = await queued_installation(world)
-    world.queue.messages.clear()
+    world.queue.messages[QUEUES[OperationKind.INSTALL]].clear()
     await world.pass_time(minutes=55)
     record = await world.record(message.machine)
     assert record is not None

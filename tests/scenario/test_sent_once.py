@@ -18,8 +18,8 @@ from simulator.azure import Azure, Behaviour, Fault
 from simulator.identity import StaticCredential
 from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
-from tests.scenario.world import QUICK, START, World
 from tests.support import machine_id, settings
+from tests.support.world import QUICK, START, World
 
 MESSAGE = Message(machine_id(), "claim")
 ELSEWHERE = {"Location": "https://management.azure.com/elsewhere?api-version=2024-11-01"}

@@ -8,7 +8,7 @@ gets anything out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,16 +22,14 @@ from azure.core.rest import HttpRequest
 from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import Unavailable
 from functions.cloud.ledger import Ledger
-from functions.cloud.queue import QUEUES, Message, Poison
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
-from functions.cloud.tables import Entity, Row
-from functions.model.state import OperationKind
 from functions.policy.settings import Settings
 from functions.services import Services
 from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
-from tests.scenario.world import Killed
+from tests.support.process import Killed
+from tests.support.tables import TableCall
 
 if TYPE_CHECKING:
     from tests.simulation.world import SeededWorld
@@ -65,6 +63,7 @@ class Host:
         self.dead = False
         self.tasks: dict[asyncio.Task[None], None] = {}  # in the order of their start: a set has another one each time
         transport = HostTransport(self)
+        table, queue = TableHooks(self), QueueHooks(self)
         access = Session(settings, world.clock, credential=world.credential, transport=transport)
         graph = ResourceGraph(access)
         graph._client = GraphClient(self, transport)
@@ -72,8 +71,8 @@ class Host:
             settings,
             compute=ResourceManager(access),
             graph=graph,
-            ledger=Ledger(HostTable(self)),
-            queue=HostQueue(self),
+            ledger=Ledger(world.table.through(table.before, table.after)),
+            queue=world.queue.through(queue.before, queue.after),
             clock=world.clock,
             jitter=world.dice.random,
             token=lambda: f"{world.dice.getrandbits(64):016x}",
@@ -92,13 +91,14 @@ class Host:
         self.world.died(self)
 
     async def through(self, door: str, act: Callable[[], Awaitable[T]]) -> T:
-        """A call to a door: what may happen to the process before it, and after it."""
-        await self._moment("before", door)
+        """A call to Azure, and what may happen to the process before it and after it."""
+        await self.moment("before", door)
         answer = await act()
-        await self._moment("after", door)
+        await self.moment("after", door)
         return answer
 
-    async def _moment(self, when: str, door: str) -> None:
+    async def moment(self, when: str, door: str) -> None:
+        """What may happen to the process before or after a call."""
         weather, dice = self.world.weather, self.world.dice
         self._still_alive()
         if self.world.kills_here(when, door) or weather.strikes(f"killed {when}"):
@@ -118,87 +118,57 @@ class Host:
             raise Killed
 
 
-class HostTable:
-    """The shared table as one process reaches it."""
+class TableHooks:
+    """What happens around one process's calls to the shared table."""
 
     def __init__(self, host: Host) -> None:
-        self._host, self._table = host, host.world.table
+        self._host, self._world = host, host.world
 
-    async def get(self, partition: str, key: str) -> Row | None:
-        return await self._call("reading a row", lambda: self._table.get(partition, key))
-
-    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
-        return await self._move("insert", columns, lambda: self._table.insert(partition, key, columns))
-
-    async def replace(self, row: Row, columns: Entity) -> Row | None:
-        return await self._move("replace", columns, lambda: self._replace(row, columns))
-
-    async def delete(self, row: Row) -> bool:
-        return await self._move("delete", row.columns, lambda: self._delete(row))
-
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        rows = await self._call("reading the rows", lambda: self._rows(without))
-        for row in rows:
-            yield row
-
-    async def _rows(self, without: str) -> list[Row]:
-        return [row async for row in self._table.scan(without=without)]
-
-    async def _replace(self, row: Row, columns: Entity) -> Row | None:
-        world = self._host.world
-        if world.weather.strikes("table row touched"):  # somebody writes it in between: its ETag is another one
-            await self._table.replace(row, row.columns)
-        world.promises.about_to_move(row, columns)
-        return await self._table.replace(row, columns)
-
-    async def _delete(self, row: Row) -> bool:
-        self._host.world.promises.about_to_move(row, {})
-        return await self._table.delete(row)
-
-    async def _move(self, move: str, columns: Entity, act: Callable[[], Awaitable[T]]) -> T:
-        async def move_and_tell() -> T:
-            done = await act()
-            self._host.world.promises.moved()
-            await self._host.world.promises.look_at_breakers()
-            return done
-
-        answer = await self._call(f"{move} {columns.get('phase', 'a row')}", move_and_tell)
-        if self._host.world.weather.strikes("table fails after"):
-            raise Unavailable("writing the ledger: no answer")
-        return answer
-
-    async def _call(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
-        world = self._host.world
+    async def before(self, call: TableCall) -> None:
+        world = self._world
         if world.weather.strikes("table away"):
             world.table_away_until = world.now + timedelta(seconds=world.dice.uniform(1, 1800))
         if world.weather.on and world.now < world.table_away_until:
             raise Unavailable("the ledger does not answer")
-        return await self._host.through(f"table: {what}", act)
+        await self._host.moment("before", _door(call))
+        if call.row is None:
+            return
+        if call.operation == "replace" and world.weather.strikes("table row touched"):
+            await world.table.replace(call.row, call.row.columns)  # another write in between: its ETag has changed
+        world.promises.about_to_move(call.row, call.columns)
+
+    async def after(self, call: TableCall) -> None:
+        world, writes = self._world, call.operation not in ("get", "scan")
+        if writes:
+            world.promises.moved()
+            await world.promises.look_at_breakers()
+        await self._host.moment("after", _door(call))
+        if writes and world.weather.strikes("table fails after"):
+            raise Unavailable("writing the ledger: no answer")
 
 
-class HostQueue:
-    """The shared queues as one process reaches them."""
+def _door(call: TableCall) -> str:
+    if call.operation in ("get", "scan"):
+        return f"table: reading {'a row' if call.operation == 'get' else 'the rows'}"
+    columns = call.row.columns if call.row and call.operation == "delete" else call.columns
+    return f"table: {call.operation} {columns.get('phase', 'a row')}"
+
+
+class QueueHooks:
+    """What happens around one process's calls to the shared queues."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
+        self._host, self._world = host, host.world
 
-    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
-        world = self._host.world
-        if world.weather.strikes("queue fails before"):
+    async def before(self, operation: str) -> None:
+        if operation == "send" and self._world.weather.strikes("queue fails before"):
             raise Unavailable("sending a message: no answer")
+        await self._host.moment("before", f"queue: {operation}")
 
-        async def put() -> None:
-            world.send(QUEUES[kind], message.body(), delay_seconds)
-
-        await self._host.through("queue: send", put)
-        if world.weather.strikes("queue fails after"):
+    async def after(self, operation: str) -> None:
+        await self._host.moment("after", f"queue: {operation}")
+        if operation == "send" and self._world.weather.strikes("queue fails after"):
             raise Unavailable("sending a message: no answer")
-
-    async def poison(self) -> list[Poison]:
-        async def look() -> list[Poison]:
-            return [Poison(name, len(kept), None) for name, kept in self._host.world.poison().items() if kept]
-
-        return await self._host.through("queue: poison", look)
 
 
 class HostTransport(AzureTransport):

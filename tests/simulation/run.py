@@ -22,13 +22,13 @@ from functions.model.machine import MachineId
 from functions.steps import reconcile
 from simulator.arm import machines
 from simulator.azure import Behaviour, Refused, Timings
-from tests.scenario.world import vm_body
 from tests.simulation import clock, oracle
 from tests.simulation.faults import of_seed
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, StepRun
 from tests.simulation.invariants import Broken
 from tests.simulation.world import JournalLines, SeededWorld
+from tests.support.world import vm_body
 
 SUBSCRIPTIONS = tuple(f"00000000-0000-0000-0000-00000000000{digit}" for digit in (1, 2, 3))
 IMAGES = tuple(

@@ -13,12 +13,12 @@ from simulator.resource_graph.endpoint import CallerRights
 from simulator.resource_graph.graph import Graph
 from simulator.resource_graph.query import GraphQuery
 from simulator.wire import Request
-from tests.scenario.world import arm
 from tests.simulation import clock
 from tests.simulation.faults import Weather
 from tests.simulation.graph import _ANSWERS, PredicateGraph
 from tests.simulation.run import SUBSCRIPTIONS, Leave, _History
 from tests.simulation.world import SeededWorld
+from tests.support.world import arm
 
 WORLDS = 6
 MOMENTS = 5

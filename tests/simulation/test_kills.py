@@ -13,12 +13,12 @@ import pytest
 
 from functions.model.machine import MachineId
 from simulator.azure import Behaviour, overlaps
-from tests.scenario.world import vm_body
 from tests.simulation import clock, oracle
 from tests.simulation.faults import Weather
 from tests.simulation.invariants import Broken
 from tests.simulation.run import SUBSCRIPTIONS, create, journal_kept
 from tests.simulation.world import JournalLines, SeededWorld
+from tests.support.world import vm_body
 
 SETTINGS = {
     "PATCH_SCOPE": SUBSCRIPTIONS[0],

@@ -5,8 +5,8 @@ import pytest
 from functions.model.machine import MachineId
 from functions.model.state import Phase, State
 from simulator.azure import Behaviour, Fault, overlaps
-from tests.scenario.world import QUICK, World, vm_body
 from tests.support import held
+from tests.support.world import QUICK, World, vm_body
 
 FOREVER = Behaviour(never_ends=True)
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,11 +25,13 @@ from functions.model.text import BadInput
 from functions.steps import assess, install, poison, reconcile
 from simulator.arm import machines
 from simulator.azure import Limits, Machine, Request, Timings
-from tests.scenario.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, Killed, Queued, World
 from tests.simulation.faults import Weather
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
 from tests.simulation.invariants import Promises, open_breaker
+from tests.support.process import Killed
+from tests.support.queues import QueuedMessage
+from tests.support.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, World
 
 # Event Grid's own schedule of redelivery, in seconds; the last of them repeats until a day is over.
 REDELIVERY_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200)
@@ -72,11 +74,12 @@ class SeededWorld(World):
         self.violated: asyncio.Event = asyncio.Event()
         self.busy: set[asyncio.Task[None]] = set()
         self.azure.world.listeners.append(self._on_event)
+        self.queue.transit, self.queue.arrived = self._transit, self._deliver_at
         self._pump_at: datetime | None = None
         self.known: dict[str, MachineId] = {}
         self.paused = False
         self.unsure_until = START  # what newer rows held in flight is not known to this app
-        self._changed: list[tuple[datetime, str, str]] = [(START, self.mode, self._environment["PATCH_WINDOW"])]
+        self._changed: list[tuple[datetime, str, str]] = [(START, self.mode, self.environment["PATCH_WINDOW"])]
         self.started_hosts = 0
         self.hosts = [self._new_host(), self._new_host()]
 
@@ -122,35 +125,35 @@ class SeededWorld(World):
 
     @property
     def mode(self) -> str:
-        return self._environment["PATCH_MODE"]
+        return self.environment["PATCH_MODE"]
 
     @property
     def covered(self) -> list[str]:
-        return self._environment["PATCH_SCOPE"].split(",")
+        return self.environment["PATCH_SCOPE"].split(",")
 
     @property
     def fresh_hours(self) -> int:
-        return int(self._environment["PATCH_FRESH_HOURS"])
+        return int(self.environment["PATCH_FRESH_HOURS"])
 
     @property
     def interval_hours(self) -> int:
-        return int(self._environment["PATCH_MIN_INTERVAL_HOURS"])
+        return int(self.environment["PATCH_MIN_INTERVAL_HOURS"])
 
     @property
     def round_hours(self) -> int:
-        return 24 * int(self._environment["PATCH_ROLLOUT_DAYS"])
+        return 24 * int(self.environment["PATCH_ROLLOUT_DAYS"])
 
     @property
     def canaries(self) -> int:
-        return int(self._environment["PATCH_CANARIES"])
+        return int(self.environment["PATCH_CANARIES"])
 
     @property
     def cap(self) -> int:
-        return int(self._environment["PATCH_MAX_IN_FLIGHT"])
+        return int(self.environment["PATCH_MAX_IN_FLIGHT"])
 
     @property
     def image_cap(self) -> int:
-        return int(self._environment["PATCH_MAX_PER_IMAGE"])
+        return int(self.environment["PATCH_MAX_PER_IMAGE"])
 
     def modes_at(self, since: datetime, until: datetime) -> set[str]:
         return {mode for mode, _ in self._settings_at(since, until)}
@@ -197,7 +200,7 @@ class SeededWorld(World):
         """Rows that a newer app wrote."""
         for place, row in list(self.table.rows.items()):
             if "phase" in row.columns and dice.random() < 0.3:
-                self.table._put(*place, dict(row.columns) | {"v": 2})
+                self.table.put(*place, dict(row.columns) | {"v": 2})
                 self.unsure_until = self.now + timedelta(days=365)
                 self.note(f"a newer app wrote the row of {row.columns.get('machine', '')}")
 
@@ -210,7 +213,7 @@ class SeededWorld(World):
             self.unsure_until = self.now + LONGEST_IN_FLIGHT
         for place, row in list(self.table.rows.items()):
             if row.columns.get("v") == 2:
-                self.table._put(*place, dict(row.columns) | {"v": 1})
+                self.table.put(*place, dict(row.columns) | {"v": 1})
 
     def ask_graph(self, body: dict[str, Any]) -> dict[str, Any]:
         """Resource Graph's answer without the way there and back; now and then from a replica that is behind."""
@@ -237,7 +240,7 @@ class SeededWorld(World):
     def set(self, **settings: str) -> None:
         """Other app settings: the host lets what runs come to its end, and starts the app anew."""
         super().set(**settings)
-        self._changed.append((self.now, self.mode, self._environment["PATCH_WINDOW"]))
+        self._changed.append((self.now, self.mode, self.environment["PATCH_WINDOW"]))
         self.note(f"settings {settings}")
         self.hosts = [self._new_host(), self._new_host()]
 
@@ -311,7 +314,8 @@ class SeededWorld(World):
 
     # -- messages
 
-    def send(self, queue: str, body: str, delay_seconds: float) -> None:
+    def _transit(self, queue: str, body: str, delay_seconds: float) -> Iterator[tuple[str, float]]:
+        """What becomes of a message between the app and its queue."""
         strikes, dice = self.weather.strikes, self.dice
         copies = 2 if strikes("message doubled") else 1
         for _ in range(copies):
@@ -319,24 +323,13 @@ class SeededWorld(World):
             if strikes("message expired"):
                 self.note(f"a message of {queue} expired")
                 continue
-            if strikes("message garbled"):
-                self.put(queue, body[: len(body) // 2], delay_seconds + late)
-                continue
-            self.put(queue, body, delay_seconds + late)
+            yield body[: len(body) // 2] if strikes("message garbled") else body, delay_seconds + late
 
-    def put(self, queue: str, body: str, delay_seconds: float) -> None:
-        message = Queued(body, self.now + timedelta(seconds=delay_seconds))
-        self.queue.messages.setdefault(queue, []).append(message)
-        self._deliver_at(queue, message)
-
-    def poison(self) -> dict[str, list[Queued]]:
-        return {name: kept for name, kept in self.queue.messages.items() if name.endswith("-poison")}
-
-    def _deliver_at(self, queue: str, message: Queued) -> None:
+    def _deliver_at(self, queue: str, message: QueuedMessage) -> None:
         seconds = max((message.visible_at - self.now).total_seconds(), 0)
         self.later(seconds, lambda: self._take(queue, message))
 
-    async def _take(self, queue: str, message: Queued) -> None:
+    async def _take(self, queue: str, message: QueuedMessage) -> None:
         host = self.host()
         message.attempts += 1
         step, claim = self._step_of(queue, host, message.body)
@@ -351,14 +344,14 @@ class SeededWorld(World):
         if message.attempts >= MAX_DEQUEUE_COUNT and not queue.endswith("-poison"):
             waiting.remove(message)
             self.note(f"{queue} {_about(message.body)} poisoned")
-            self.put(f"{queue}-poison", message.body, 0)
+            self.queue.put_poison(_kind(queue), message.body)
             return
         message.visible_at = self.now + (LEASE_OF_A_MESSAGE if outcome == "killed" else VISIBILITY_TIMEOUT)
         self._deliver_at(queue, message)
 
     def _step_of(self, queue: str, host: Host, body: str) -> tuple[Coroutine[Any, Any, None] | None, str]:
         """The step that takes a message; none for one that nobody can read, which the app reports and completes."""
-        kind = OperationKind.ASSESS if queue.startswith(QUEUES[OperationKind.ASSESS]) else OperationKind.INSTALL
+        kind = _kind(queue)
         try:
             message = read_message(body)
         except (BadInput, NewerMessage):
@@ -418,6 +411,11 @@ class JournalLines(logging.Handler):
         text = record.getMessage()
         self._world.lines.append(f"{self._world.now:%m-%d %H:%M:%S} {text}")
         self._world.promises.line(text)
+
+
+def _kind(queue: str) -> OperationKind:
+    """What a work queue, or its poison queue, is for."""
+    return next(kind for kind, name in QUEUES.items() if queue.startswith(name))
 
 
 def _about(body: str) -> str:

@@ -1,17 +1,15 @@
-"""Small builders that the tests share: a machine that is due for an installation, its settings, a queue in memory.
+"""Small builders that the tests share: a machine that is due for an installation, its settings, its row.
 
 A test names only what it is about: `a_machine(power=PowerState.STOPPED)`, `settings(PATCH_MODE="assess")`. Settings go
 through the app's own reader, so that a test cannot hold a value which no app setting could give.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from functions.cloud.errors import Gone
-from functions.cloud.queue import MAX_DELAY_SECONDS, QUEUES, Message, Poison
 from functions.model.machine import (
     Group,
     Image,
@@ -216,59 +214,3 @@ def merged(body: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         both = isinstance(old, Mapping) and isinstance(value, Mapping)
         result[name] = merged(old, value) if both else value  # type: ignore[arg-type]
     return result
-
-
-@dataclass
-class _Entry:
-    body: str
-    inserted: datetime
-    visible: datetime
-
-
-@dataclass
-class MemoryQueue:
-    """A work queue in memory, with a queue's own rules: delay, hiding while somebody reads, a poison queue made late.
-
-    Held to the same contract suite as the real one. Left out: the seven days after which a message expires, and the
-    host's five attempts, which belong to whoever plays the host.
-    """
-
-    clock: Callable[[], datetime]
-    queues: dict[str, list[_Entry]] = field(default_factory=lambda: {name: [] for name in QUEUES.values()})
-
-    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
-        delay = min(max(int(delay_seconds), 0), MAX_DELAY_SECONDS)
-        self.put(QUEUES[kind], message.body(), delay)
-
-    async def poison(self) -> list[Poison]:
-        found, now = [], self.clock()
-        for name in (f"{name}-poison" for name in QUEUES.values()):
-            entries = self.queues.get(name, [])
-            seen = [entry.inserted for entry in entries if entry.visible <= now]
-            if entries:
-                found.append(Poison(name, len(entries), min(seen, default=None)))
-        return found
-
-    def put(self, queue: str, body: str, delay_seconds: float = 0) -> None:
-        """A message into a queue that exists."""
-        if queue not in self.queues:
-            raise Gone("sending a queue message: not found")
-        now = self.clock()
-        self.queues[queue].append(_Entry(body, now, now + timedelta(seconds=delay_seconds)))
-
-    def put_poison(self, kind: OperationKind, body: str) -> None:
-        """What the host does with a message that failed five times."""
-        name = f"{QUEUES[kind]}-poison"
-        self.queues.setdefault(name, [])
-        self.put(name, body)
-
-    def receive(self, queue: str, hide_seconds: float = 0) -> list[str]:
-        """Every visible message, hidden for a while; with 0 they are taken out."""
-        now = self.clock()
-        visible = [entry for entry in self.queues.get(queue, []) if entry.visible <= now]
-        for entry in visible:
-            if hide_seconds:
-                entry.visible = now + timedelta(seconds=hide_seconds)
-            else:
-                self.queues[queue].remove(entry)
-        return [entry.body for entry in visible]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.tables import MemoryTable
+from tests.support.tables import TableCall
 from tests.worker.in_process import App
 from tests.worker.test_events import CREATED
 from tests.worker.test_messages import BODY
@@ -77,15 +77,13 @@ def test_a_setting_put_right_is_read_without_a_restart(app: App, settings: Calla
     assert app.invoke("on_machine_written", CREATED).events == ["event.ignored"]
 
 
-class BrokenTable(MemoryTable):
+async def fail_with_a_secret(call: TableCall) -> None:
     """A defect whose text holds a secret, as an SDK's own exception may."""
-
-    async def get(self, partition: str, key: str) -> Any:
-        raise RuntimeError(f"cannot read {SIGNED}")
+    raise RuntimeError(f"cannot read {SIGNED}")
 
 
 def test_a_defect_is_named_by_its_place_and_not_by_its_text(app: App, ledger: Any, function: str) -> None:
-    ledger.table = BrokenTable()
+    ledger.table.before = fail_with_a_secret
     outcome = app.invoke(function, PAYLOADS[function])
     assert outcome.status == "Failure"
     assert outcome.events[-1] == "step.failed"

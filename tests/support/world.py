@@ -1,12 +1,11 @@
-"""A small world for stories: the simulated Azure in process, our steps with a clock that the story moves, and queues
-that behave as the Functions host makes them behave. The SDK clients, the queries and the steps are the real ones.
+"""A small world for scenarios: the simulated Azure in process, the app's steps under a clock that the test moves, and
+deliveries as the Functions host makes them. The SDK clients, the queries and the steps are the real ones.
 
 Times are simulated; nothing sleeps. `world.pass_time(minutes=…)` delivers events, messages and sweeps as they come due.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +14,10 @@ from functions.cloud import event_grid
 from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError
 from functions.cloud.ledger import APP, Ledger
-from functions.cloud.queue import QUEUES, Message, Poison, read_message
+from functions.cloud.queue import QUEUES, read_message
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.rows import LeftAlone, image_key
 from functions.cloud.session import Session
-from functions.cloud.tables import Entity, Row
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
@@ -30,6 +28,7 @@ from functions.steps import assess, install, poison, reconcile
 from simulator.azure import Azure, Behaviour, Limits, Timings
 from simulator.identity import ClockCredential
 from simulator.transport import AzureTransport
+from tests.support.queues import MemoryQueue, QueuedMessage
 from tests.support.tables import MemoryTable
 
 START = datetime(2026, 11, 25, 8, 0, tzinfo=UTC)
@@ -59,85 +58,6 @@ VISIBILITY_TIMEOUT = timedelta(minutes=5)
 MAX_DEQUEUE_COUNT = 5
 
 
-class Killed(BaseException):
-    """The process dies here: nothing after this line runs."""
-
-
-class CrashingTable(MemoryTable):
-    """A table whose process dies before or after the n-th move, as the story says; and that may be away."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kill_when: Callable[[str, Entity], str | None] = lambda move, columns: None
-        self.away: CloudError | None = None
-        self.reads = 0
-
-    async def get(self, partition: str, key: str) -> Row | None:
-        self._here()
-        self.reads += 1
-        return await super().get(partition, key)
-
-    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
-        return await self._move("insert", columns, super().insert(partition, key, columns))
-
-    async def replace(self, row: Row, columns: Entity) -> Row | None:
-        return await self._move("replace", columns, super().replace(row, columns))
-
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        self._here()
-        async for row in super().scan(without=without):
-            yield row
-
-    async def _move(self, move: str, columns: Entity, done: Any) -> Row | None:
-        self._here(done)
-        when = self.kill_when(move, columns)
-        if when == "before":
-            done.close()
-            raise Killed
-        row: Row | None = await done
-        if when == "after":
-            raise Killed
-        return row
-
-    def _here(self, waiting: Any = None) -> None:
-        if self.away:
-            if waiting is not None:
-                waiting.close()
-            raise self.away
-
-
-@dataclass(eq=False)  # a doubled message is another one: what is taken away is the one that was worked off
-class Queued:
-    body: str
-    visible_at: datetime
-    attempts: int = 0
-
-
-@dataclass
-class StoryQueue:
-    """Messages in memory, delivered as the Functions host delivers: five attempts, spread, then the poison queue."""
-
-    now: Callable[[], datetime]
-    messages: dict[str, list[Queued]] = field(default_factory=dict)
-    away: CloudError | None = None
-
-    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> None:
-        if self.away:
-            raise self.away
-        self.put(QUEUES[kind], message.body(), delay_seconds)
-
-    async def poison(self) -> list[Poison]:
-        names = [f"{name}-poison" for name in QUEUES.values()]
-        return [Poison(name, len(self.messages[name]), None) for name in names if self.messages.get(name)]
-
-    def put(self, queue: str, body: str, delay_seconds: float = 0) -> None:
-        visible_at = self.now() + timedelta(seconds=delay_seconds)
-        self.messages.setdefault(queue, []).append(Queued(body, visible_at))
-
-    def due(self, queue: str) -> list[Queued]:
-        return [message for message in self.messages.get(queue, []) if message.visible_at <= self.now()]
-
-
 class World:
     """Azure, the app's services, and the host's deliveries, under one clock."""
 
@@ -151,18 +71,18 @@ class World:
         self.now = start
         self.azure = Azure(now=lambda: self.now, timings=timings or Timings(), limits=limits or SUPERSEDE)
         self.credential, self.transport = ClockCredential(self.azure.now), AzureTransport(self.azure)
-        self._environment = SETTINGS | (settings or {})
-        self.settings = read_settings(self._environment)
-        self.table = CrashingTable()
-        self.queue = StoryQueue(lambda: self.now)
-        self.services = self.open_doors()
+        self.environment = SETTINGS | (settings or {})
+        self.settings = read_settings(self.environment)
+        self.table = MemoryTable()
+        self.queue = MemoryQueue(lambda: self.now)
+        self.services = self.connect()
         self.errors: list[Exception] = []  # what steps raised and the host would log
         self._events_read = 0
         self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
         self._next_sweep = start + self.sweep_every
         self.events_arrive = True
 
-    def open_doors(self) -> Services:
+    def connect(self) -> Services:
         """A process of its own: its own clients, the same Azure, table and queues."""
         access = Session(self.settings, lambda: self.now, credential=self.credential, transport=self.transport)
         access.sleep = self._asleep
@@ -196,14 +116,14 @@ class World:
         self.azure.delete_machine(str(machine))
 
     def power(self, machine: MachineId, kind: str) -> None:
-        """start, deallocate or powerOff, by somebody."""
+        """A person starts, deallocates or powers off the machine."""
         self.azure.start_operation(str(machine), kind, started_by="User")
 
     def set(self, **settings: str) -> None:
-        """Other app settings: the Functions host starts the app anew."""
-        self._environment |= settings
-        self.settings = read_settings(self._environment)
-        self.services = self.open_doors()
+        """Other app settings: the Functions host restarts the app."""
+        self.environment |= settings
+        self.settings = read_settings(self.environment)
+        self.services = self.connect()
 
     async def pause(self, reason: str) -> None:
         """The row of docs/stop.md."""
@@ -234,10 +154,10 @@ class World:
     async def messages(self) -> None:
         """Every message that is visible now, once."""
         for kind in OperationKind:
-            for message in self.queue.due(QUEUES[kind]):
+            for message in self.queue.visible(QUEUES[kind]):
                 await self._deliver(kind, message)
             poisoned = f"{QUEUES[kind]}-poison"
-            for message in self.queue.due(poisoned):
+            for message in self.queue.visible(poisoned):
                 if await self._guarded(poison.on_message(self.services, read_message(message.body), kind)):
                     self.queue.messages[poisoned].remove(message)
                 else:
@@ -259,20 +179,24 @@ class World:
         """Lets time pass until something holds; fails when it does not in this time."""
         last = self.now + timedelta(**at_most)
         while not holds():
-            assert self.now < last, "it never came to it"
+            assert self.now < last, "it did not happen in this time"
             await self.pass_time(seconds=self.tick.total_seconds())
 
     def in_long_steps(self) -> None:
-        """For stories of days and weeks."""
+        """For scenarios of days and weeks."""
         self.tick, self.sweep_every = timedelta(minutes=15), timedelta(hours=1)
 
-    async def deliver_events(self) -> None:
+    def fresh_events(self) -> list[dict[str, Any]]:
+        """The events written since this was last asked."""
         fresh = self.azure.events[self._events_read :]
         self._events_read = len(self.azure.events)
-        for body in fresh:
+        return fresh
+
+    async def deliver_events(self) -> None:
+        for body in self.fresh_events():
             await self._guarded(self.event(body))
 
-    async def _deliver(self, kind: OperationKind, message: Queued) -> None:
+    async def _deliver(self, kind: OperationKind, message: QueuedMessage) -> None:
         step = assess.on_message if kind is OperationKind.ASSESS else install.on_message
         message.attempts += 1
         waiting = self.queue.messages[QUEUES[kind]]
@@ -280,7 +204,7 @@ class World:
             waiting.remove(message)
         elif message.attempts >= MAX_DEQUEUE_COUNT:
             waiting.remove(message)
-            self.queue.put(f"{QUEUES[kind]}-poison", message.body)
+            self.queue.put_poison(kind, message.body)
         else:
             message.visible_at = self.now + VISIBILITY_TIMEOUT
 
@@ -305,7 +229,7 @@ class World:
 
     async def states(self) -> dict[str, Step]:
         """The one state of every machine, by name."""
-        self.table.away = None
+        self.table.outage = None
         return {machine.id.name: step for machine, step in await reconcile.fleet_states(self.services)}
 
     async def image(self, image: str = GALLERY) -> ImageRecord:
@@ -338,7 +262,7 @@ class World:
 
 
 async def arm(azure: Azure, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """A call to ARM by somebody with every right, through the SDK's pipeline. Returns the JSON answer, if any."""
+    """A call to ARM by an operator with every right, through the SDK's pipeline. Returns the JSON answer, if any."""
     from azure.core.rest import HttpRequest
     from azure.mgmt.compute.aio import ComputeManagementClient
 
@@ -377,7 +301,3 @@ def vm_body(**changes: Any) -> dict[str, Any]:
         "tags": changes.get("tags", {}),
         "properties": properties,
     }
-
-
-def event_names(lines: Iterable[dict[str, Any]]) -> list[str]:
-    return [line["event"] for line in lines]
