@@ -1,8 +1,10 @@
-"""What goes wrong in one seed: which faults are on, and how often each comes. Each seed switches on a few of them.
+"""What goes wrong in one seed: which faults are on, and how often each strikes. Each seed switches on a few of them.
 
-A rate is the chance at each occasion (a call to a door, an event, a message). Occasions are counted, not timed, so the
-same seed meets the same faults.
+A rate is the chance at each occasion (a call, an event, a message). Occasions are counted and not timed, so the same
+seed meets the same faults.
 """
+
+from __future__ import annotations
 
 import random
 from collections import Counter
@@ -49,25 +51,25 @@ RATES: Mapping[str, float] = {
 
 
 @dataclass
-class Weather:
-    """The faults of one seed. `only` narrows them to the named ones, to find out which matter."""
+class Faults:
+    """The faults of one seed."""
 
-    random: random.Random
+    rng: random.Random
     rates: Mapping[str, float] = field(default_factory=dict)
     hits: Counter[str] = field(default_factory=Counter)
     on: bool = True
 
     def strikes(self, fault: str) -> bool:
         rate = self.rates.get(fault)
-        if not rate or not self.on or self.random.random() >= rate:
+        if not rate or not self.on or self.rng.random() >= rate:
             return False
         self.hits[fault] += 1
         return True
 
-
-def of_seed(dice: random.Random, without: frozenset[str] = frozenset()) -> Weather:
-    """A random few of the faults, each at a random share of its rate; now and then none at all."""
-    share = dice.choice((0.0, 0.1, 0.2, 0.3, 0.5))
-    chosen = {name: rate * dice.choice((0.3, 1.0)) for name, rate in RATES.items() if dice.random() < share}
-    rates = {name: rate for name, rate in chosen.items() if name not in without}
-    return Weather(random.Random(dice.getrandbits(64)), rates)
+    @classmethod
+    def draw(cls, rng: random.Random, without: frozenset[str] = frozenset()) -> Faults:
+        """A random few of the faults, each at a random share of its rate; sometimes none at all."""
+        share = rng.choice((0.0, 0.1, 0.2, 0.3, 0.5))
+        chosen = {name: rate * rng.choice((0.3, 1.0)) for name, rate in RATES.items() if rng.random() < share}
+        rates = {name: rate for name, rate in chosen.items() if name not in without}
+        return cls(random.Random(rng.getrandbits(64)), rates)

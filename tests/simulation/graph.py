@@ -1,7 +1,7 @@
-"""Resource Graph for the soak: answers the app's own queries from Python, where the simulator evaluates their KQL.
+"""Resource Graph for the simulation: answers the app's own queries from Python; the simulator evaluates KQL.
 
 The evaluator costs many times the CPU of everything else in a seed. A query is recognised by its own template; what it
-asks is written here once more as plain Python, over the same rows. tests/simulation/test_graph.py holds both to the
+asks is written here again as plain Python, over the same rows. tests/simulation/test_graph.py holds both to the
 same answers over random worlds. An unknown query goes to the evaluator.
 """
 
@@ -55,7 +55,7 @@ class PredicateGraph(Graph):
         return Response(200, page(asked, columns, rows, self.shuffler(asked)))
 
     def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
-        for name, (start, pattern, answer) in _ANSWERS.items():
+        for name, (start, pattern, answer) in ANSWERS.items():
             if query.text.startswith(start) and (match := pattern.fullmatch(query.text)):
                 rows = answer(_Seen(self, scope, rights), match.groupdict())
                 columns = [(each, "string") for each in (rows[0] if rows else {"id": ""})]
@@ -79,7 +79,7 @@ class _Seen:
         return [self._shown(each) for each in self.tables.machines()]
 
     def _shown(self, machine: Machine) -> Json:
-        """Made once for whatever it depends on: most answers show most machines as the one before did."""
+        """Built once per state of the machine: most answers show most machines as the one before did."""
         when, assessed = self.when, self.tables.assessment_of(machine)
         state = (
             machine.body.at(when), machine.power_at(when), machine.provisioning_at(when),
@@ -286,7 +286,7 @@ def _time(text: Any) -> datetime:
     return _times[text]
 
 
-_ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json]]]] = {
+ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json]]]] = {
     name: (queries.template(name).split("{")[0], _pattern(name), answer)
     for name, answer in (
         ("due_machines", _due),

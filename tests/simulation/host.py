@@ -28,7 +28,7 @@ from functions.policy.settings import Settings
 from functions.services import Services
 from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
-from tests.support.process import Killed
+from tests.support.process import Killed, Side
 from tests.support.tables import TableCall
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 PAUSE_SECONDS = (60, 1200)
 SLOW_SECONDS = (0.1, 20)
-SILENCE_SECONDS = 40  # functions/cloud/access.py READ_SECONDS
+SILENCE_SECONDS = 40  # READ_SECONDS of functions/cloud/session.py
 
 
 @dataclass(eq=False)
@@ -74,8 +74,8 @@ class Host:
             ledger=Ledger(world.table.through(table.before, table.after)),
             queue=world.queue.through(queue.before, queue.after),
             clock=world.clock,
-            jitter=world.dice.random,
-            token=lambda: f"{world.dice.getrandbits(64):016x}",
+            jitter=world.rng.random,
+            token=lambda: f"{world.rng.getrandbits(64):016x}",
         )
 
     def run(self, step: Awaitable[None]) -> asyncio.Task[None]:
@@ -90,27 +90,27 @@ class Host:
             task.cancel()
         self.world.died(self)
 
-    async def through(self, door: str, act: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, name: str, act: Callable[[], Awaitable[T]]) -> T:
         """A call to Azure, and what may happen to the process before it and after it."""
-        await self.moment("before", door)
+        await self.moment("before", name)
         answer = await act()
-        await self.moment("after", door)
+        await self.moment("after", name)
         return answer
 
-    async def moment(self, when: str, door: str) -> None:
+    async def moment(self, when: Side, name: str) -> None:
         """What may happen to the process before or after a call."""
-        weather, dice = self.world.weather, self.world.dice
+        faults, rng = self.world.faults, self.world.rng
         self._still_alive()
-        if self.world.kills_here(when, door) or weather.strikes(f"killed {when}"):
-            self.world.note(f"process {self.name} killed {when} {door}")
+        if self.world.kills_here(when, name) or faults.strikes(f"killed {when}"):
+            self.world.note(f"process {self.name} killed {when} {name}")
             self.kill()
             raise Killed
-        if weather.strikes("paused"):
-            seconds = dice.uniform(*PAUSE_SECONDS)
-            self.world.note(f"process {self.name} paused for {seconds:.0f} s {when} {door}")
+        if faults.strikes("paused"):
+            seconds = rng.uniform(*PAUSE_SECONDS)
+            self.world.note(f"process {self.name} paused for {seconds:.0f} s {when} {name}")
             await asyncio.sleep(seconds)
-        elif weather.strikes("slow"):
-            await asyncio.sleep(dice.uniform(*SLOW_SECONDS))
+        elif faults.strikes("slow"):
+            await asyncio.sleep(rng.uniform(*SLOW_SECONDS))
         self._still_alive()
 
     def _still_alive(self) -> None:
@@ -126,28 +126,28 @@ class TableHooks:
 
     async def before(self, call: TableCall) -> None:
         world = self._world
-        if world.weather.strikes("table away"):
-            world.table_away_until = world.now + timedelta(seconds=world.dice.uniform(1, 1800))
-        if world.weather.on and world.now < world.table_away_until:
+        if world.faults.strikes("table away"):
+            world.table_away_until = world.now + timedelta(seconds=world.rng.uniform(1, 1800))
+        if world.faults.on and world.now < world.table_away_until:
             raise Unavailable("the ledger does not answer")
-        await self._host.moment("before", _door(call))
+        await self._host.moment("before", _name(call))
         if call.row is None:
             return
-        if call.operation == "replace" and world.weather.strikes("table row touched"):
+        if call.operation == "replace" and world.faults.strikes("table row touched"):
             await world.table.replace(call.row, call.row.columns)  # another write in between: its ETag has changed
-        world.promises.about_to_move(call.row, call.columns)
+        world.invariants.about_to_move(call.row, call.columns)
 
     async def after(self, call: TableCall) -> None:
         world, writes = self._world, call.operation not in ("get", "scan")
         if writes:
-            world.promises.moved()
-            await world.promises.look_at_breakers()
-        await self._host.moment("after", _door(call))
-        if writes and world.weather.strikes("table fails after"):
+            world.invariants.moved()
+            await world.invariants.look_at_breakers()
+        await self._host.moment("after", _name(call))
+        if writes and world.faults.strikes("table fails after"):
             raise Unavailable("writing the ledger: no answer")
 
 
-def _door(call: TableCall) -> str:
+def _name(call: TableCall) -> str:
     if call.operation in ("get", "scan"):
         return f"table: reading {'a row' if call.operation == 'get' else 'the rows'}"
     columns = call.row.columns if call.row and call.operation == "delete" else call.columns
@@ -161,13 +161,13 @@ class QueueHooks:
         self._host, self._world = host, host.world
 
     async def before(self, operation: str) -> None:
-        if operation == "send" and self._world.weather.strikes("queue fails before"):
+        if operation == "send" and self._world.faults.strikes("queue fails before"):
             raise Unavailable("sending a message: no answer")
         await self._host.moment("before", f"queue: {operation}")
 
     async def after(self, operation: str) -> None:
         await self._host.moment("after", f"queue: {operation}")
-        if operation == "send" and self._world.weather.strikes("queue fails after"):
+        if operation == "send" and self._world.faults.strikes("queue fails after"):
             raise Unavailable("sending a message: no answer")
 
 
@@ -181,14 +181,14 @@ class HostTransport(AzureTransport):
     async def send(self, request: Any, **options: Any) -> Any:
         path = urlsplit(request.url).path
         last = path.rsplit("/", 1)[-1]
-        door = f"ARM: {request.method} {'operation' if '/operations/' in path else last}"
-        return await self._host.through(door, lambda: self._send(request, path, options))
+        name = f"ARM: {request.method} {'operation' if '/operations/' in path else last}"
+        return await self._host.call(name, lambda: self._send(request, path, options))
 
     async def _send(self, request: Any, path: str, options: Any) -> Any:
         world = self._host.world
         graph = path.lower().endswith("/microsoft.resourcegraph/resources")
         post = request.method == "POST" and not graph
-        strikes = world.weather.strikes
+        strikes = world.faults.strikes
         if answer := self.instead(request, path, graph=graph, post=post):
             await answer.read()
             self._throttled(request, answer)
@@ -197,7 +197,7 @@ class HostTransport(AzureTransport):
             await asyncio.sleep(SILENCE_SECONDS)
             raise _lost()
         if post and strikes("ARM late"):  # it arrives when its sender has given up already
-            late = world.dice.uniform(30, 120)
+            late = world.rng.uniform(30, 120)
             world.later(late, lambda: self._arrives(request, path, options, late=True))
             await asyncio.sleep(SILENCE_SECONDS)
             raise _lost()
@@ -217,12 +217,12 @@ class HostTransport(AzureTransport):
     def instead(self, request: Any, path: str, *, graph: bool, post: bool) -> Any:
         """An answer without an effect, or an exception."""
         world = self._host.world
-        strikes, dice = world.weather.strikes, world.dice
+        strikes, rng = world.faults.strikes, world.rng
         if graph:
             if strikes("Graph fails"):
-                return _answer(request, dice.choice((500, 503, 400)), "InternalServerError")
+                return _answer(request, rng.choice((500, 503, 400)), "InternalServerError")
             if strikes("Graph throttled"):
-                after = dice.choice(("00:00:03", "00:00:30"))
+                after = rng.choice(("00:00:03", "00:00:30"))
                 return _answer(request, 429, "RateLimiting", {"x-ms-user-quota-resets-after": after})
             if strikes("Graph partial"):
                 body = {"totalRecords": 0, "count": 0, "data": [], "facets": [], "resultTruncated": "true"}
@@ -232,11 +232,11 @@ class HostTransport(AzureTransport):
         if post and strikes("ARM conflict"):
             return _answer(request, 409, "OperationNotAllowed", text="another operation is in progress.")
         if not graph and strikes("ARM throttled"):
-            return _answer(request, 429, "TooManyRequests", {"retry-after": str(dice.choice((1, 30, 600)))})
+            return _answer(request, 429, "TooManyRequests", {"retry-after": str(rng.choice((1, 30, 600)))})
         if not graph and strikes("ARM throttled, no Retry-After"):
             return _answer(request, 429, "TooManyRequests")
         if strikes("ARM fails before"):
-            return _answer(request, dice.choice((500, 502, 503, 504, 408)), "InternalServerError")
+            return _answer(request, rng.choice((500, 502, 503, 504, 408)), "InternalServerError")
         if strikes("token expired"):
             return _answer(request, 401, "ExpiredAuthenticationToken")
         if strikes("connection refused"):
@@ -256,16 +256,16 @@ class HostTransport(AzureTransport):
         if request.method == "GET" and "/operations/" not in path and answer.status_code == 200:
             step.reads[path.lower()] = world.now
         for operation in world.azure.operations[before:]:
-            world.promises.started(operation, step, late=late)
+            world.invariants.started(operation, step, late=late)
         if request.method == "POST" and answer.status_code == 429:
-            world.promises.quota_used_up(path)
+            world.invariants.quota_used_up(path)
         world.pump()
         return answer
 
 
 class GraphClient:
     """Resource Graph's SDK client without its pipeline, which would be half of a seed's CPU. It raises what the SDK
-    raises; that the real one reads every answer is the stories' and the contract suite's to show."""
+    raises. That the real one reads every answer, scenarios and the contract suite show."""
 
     def __init__(self, host: Host, transport: HostTransport) -> None:
         self._host, self._transport = host, transport
@@ -280,7 +280,7 @@ class GraphClient:
             "managementGroups": asked.management_groups,
             "options": {"$top": options.top, "$skipToken": options.skip_token},
         }
-        return await self._host.through("ARM: POST resources", lambda: self._ask(request, path, body))
+        return await self._host.call("ARM: POST resources", lambda: self._ask(request, path, body))
 
     async def _ask(self, request: Any, path: str, body: Any) -> Any:
         answer = self._transport.instead(request, path, graph=True, post=False)
@@ -298,7 +298,7 @@ class GraphClient:
 
 
 def _answer(
-    request: Any, status: int, code: str, headers: dict[str, str] | None = None, text: str = "Injected by the weather."
+    request: Any, status: int, code: str, headers: dict[str, str] | None = None, text: str = "Injected by the faults."
 ) -> Any:
     body = {"error": {"code": code, "message": text}}
     return SdkResponse(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))
@@ -311,7 +311,7 @@ def _lost() -> Any:
 
 
 def _refused() -> Any:
-    """As the aiohttp transport of azure-core tells of a connection that was never made."""
+    """What the aiohttp transport of azure-core raises where no connection was made."""
     from aiohttp import ClientConnectorError
     from aiohttp.client_reqrep import ConnectionKey
     from azure.core.exceptions import ServiceRequestError

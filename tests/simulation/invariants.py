@@ -1,8 +1,9 @@
-"""The promises, each written once as a check with its number. They look at the world, not at the app's reasoning.
+"""The invariants, each written once with the number of the promise that it checks (docs/reliability.md). They look at
+the world and not at the app's reasoning.
 
 1 no machine is missed · 2 nothing is started beside a running operation · 3 only where it may be installed ·
-4 nothing is lost, nothing doubled · 5 a quota is a speed limit · 6 no answer is no empty answer · 7 one state, reason
-and remedy · 8 one bad patch hurts few.
+4 nothing is lost, nothing doubled · 5 a quota is a speed limit · 6 no answer is not an empty answer ·
+7 one state, reason and remedy · 8 one bad patch hurts few.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 # a minute from its begin to its POST, and what it read before it is as old as its begin allows.
 FRESH_LOOK = timedelta(minutes=3)
 LATE_ARRIVAL = timedelta(minutes=2)  # a POST that reaches Azure after its sender gave up: tests/simulation/host.py
-STALE_SUMMARY = timedelta(hours=24)  # an operation that says nothing for a day is taken for abandoned
-SETTLED_WITHIN = timedelta(hours=2)  # after its end, an operation is known to have ended
+STALE_SUMMARY = timedelta(hours=24)  # an operation that shows nothing for a day is treated as abandoned
+KNOWN_WITHIN = timedelta(hours=2)  # after its end, an operation is known to have ended
 HIDES_AN_OPERATION = (
     "operation gone", "ARM fails after", "ARM silent after", "ARM late", "connection dropped after", "killed before",
     "killed after", "paused", "table away", "table fails after",
@@ -37,33 +38,32 @@ HIDES_AN_OPERATION = (
 
 
 @dataclass(frozen=True)
-class Broken:
-    promise: int
+class Violation:
+    invariant: int
     what: str
     at: datetime
     cause: BaseException | None = None
 
     def __str__(self) -> str:
-        return f"promise {self.promise}: {self.what} (at {self.at:%m-%d %H:%M:%S})"
+        return f"invariant {self.invariant}: {self.what} (at {self.at:%m-%d %H:%M:%S})"
 
 
-class Promises:
-    """Everything seen so far that a promise is about."""
+class Invariants:
+    """Everything seen so far that an invariant is about."""
 
     def __init__(self, world: SeededWorld) -> None:
         self.world = world
-        self.violations: list[Broken] = []
+        self.violations: list[Violation] = []
         self.ours: list[Operation] = []
         self.posted: Counter[tuple[str, str]] = Counter()  # (machine, claim) → operations
-        self.settled: set[str] = set()  # operation ids that the journal says ended
+        self.ended: set[str] = set()  # operation ids that the journal says ended
         self.paused_since: datetime | None = None
         self.opened: dict[str, datetime] = {}  # image row → since when its breaker is open
-        self.handed_out_by: dict[str, str] = {}
 
-    def broken(self, promise: int, what: str, cause: BaseException | None = None) -> None:
-        self.violations.append(Broken(promise, what, self.world.now, cause))
-        self.world.note(f"!! promise {promise}: {what}")
-        self.world.violated.set()
+    def violated(self, invariant: int, what: str, cause: BaseException | None = None) -> None:
+        self.violations.append(Violation(invariant, what, self.world.now, cause))
+        self.world.note(f"!! invariant {invariant}: {what}")
+        self.world.failed.set()
 
     # -- the moment of a POST
 
@@ -89,11 +89,11 @@ class Promises:
             given_up = new.started - other.started >= STALE_SUMMARY and (other not in self.ours or self._lost_sight())
             known = seen is not None and other.started <= seen
             if (other in self.ours or known) and not given_up:
-                self.broken(2, f"{new.kind} of {machine.name} beside its {other.kind} of {other.started:%H:%M:%S}")
+                self.violated(2, f"{new.kind} of {machine.name} beside its {other.kind} of {other.started:%H:%M:%S}")
 
     def _lost_sight(self) -> bool:
         """Whether the URL of an operation of ours may be gone or was never recorded: only its summary tells then."""
-        return any(self.world.weather.hits[each] for each in HIDES_AN_OPERATION)
+        return any(self.world.faults.hits[each] for each in HIDES_AN_OPERATION)
 
     def _claimed_once(self, operation: Operation, step: StepRun, late: bool) -> None:
         """4. Every operation has its claim, which is its message's, and a claim has one operation."""
@@ -104,24 +104,24 @@ class Promises:
         token = str(row.columns.get("token")) if row else ""
         self.posted[str(machine), token] += 1
         if self.posted[str(machine), token] > 1:
-            self.broken(4, f"two operations for one claim of {machine.name}")
+            self.violated(4, f"two operations for one claim of {machine.name}")
         if row is None or row.columns.get("phase") not in ("starting", "running"):
-            self.broken(4, f"{operation.kind} of {machine.name} without a begun claim")
+            self.violated(4, f"{operation.kind} of {machine.name} without a begun claim")
         if step.claim and step.claim != token:
-            self.broken(4, f"{operation.kind} of {machine.name} by a message of another claim")
+            self.violated(4, f"{operation.kind} of {machine.name} by a message of another claim")
 
     def _may_be_installed(self, operation: Operation, machine: Machine, step: StepRun) -> None:
         """3 and 8. The owner's limits, as they were when the machine was read, at most FRESH_LOOK ago."""
         world = self.world
         read = max(step.reads.get(machine.id.lower(), step.begun), operation.started - FRESH_LOOK - LATE_ARRIVAL)
         for reason in oracle.against_installing(world, machine, step.begun, read, operation.started):
-            self.broken(3, f"{machine.name} installed though {reason}")
+            self.violated(3, f"{machine.name} installed though {reason}")
         tolerated = FRESH_LOOK + LATE_ARRIVAL
         if self.paused_since and operation.started > self.paused_since + tolerated:
-            self.broken(3, f"{machine.name} installed while paused since {self.paused_since:%H:%M:%S}")
+            self.violated(3, f"{machine.name} installed while paused since {self.paused_since:%H:%M:%S}")
         since = self.opened.get(image_key(oracle.image_of(machine, operation.started)))
         if since and operation.started > since + tolerated:
-            self.broken(8, f"{machine.name} installed though its image's breaker is open since {since:%H:%M:%S}")
+            self.violated(8, f"{machine.name} installed though its image's breaker is open since {since:%H:%M:%S}")
 
     def _few_at_once(self, operation: Operation, machine: Machine) -> None:
         """8. The caps, the canary, one of a group at a time: by what runs in Azure, not by the ledger."""
@@ -130,24 +130,24 @@ class Promises:
             return
         running = [each for each in self.ours if each.kind == "install" and _in_time(each, now)]
         if len(running) > world.cap:
-            self.broken(8, f"{len(running)} installations at once, PATCH_MAX_IN_FLIGHT is {world.cap}")
+            self.violated(8, f"{len(running)} installations at once, PATCH_MAX_IN_FLIGHT is {world.cap}")
         image = oracle.image_of(machine, now)
         alike = [each for each in running if image and oracle.image_at(world, each) == image]
         if len(alike) > world.image_cap:
-            self.broken(8, f"{len(alike)} installations at once on one image, {world.image_cap} are allowed")
+            self.violated(8, f"{len(alike)} installations at once on one image, {world.image_cap} are allowed")
         row = world.table.rows.get((APP, image_key(image)))
         proved = int(row.columns.get("canaries", 0)) if row else 0
         if image and proved < world.canaries and len(alike) > world.canaries:
-            self.broken(8, f"{len(alike)} installations of an image that {proved} canaries have proved")
+            self.violated(8, f"{len(alike)} installations of an image that {proved} canaries have proved")
         group = oracle.group_of(world, machine, now)
         others = [each for each in running if each is not operation and oracle.group_at(world, each) == group]
         if group[1] and others:
             names = ", ".join(each.machine.rsplit("/", 1)[-1] for each in others)
-            self.broken(8, f"{machine.name} installed while {names} of patch-group {group[1]} is installed")
+            self.violated(8, f"{machine.name} installed while {names} of patch-group {group[1]} is installed")
 
     def quota_used_up(self, path: str) -> None:
-        """5. Azure itself, not the weather, answered 429: the pace was too fast."""
-        self.broken(5, f"a quota of Azure's is used up: POST {path.rsplit('/', 2)[-2]}")
+        """5. Azure itself, not the faults, answered 429: the pace was too fast."""
+        self.violated(5, f"a quota of Azure's is used up: POST {path.rsplit('/', 2)[-2]}")
 
     # -- moves in the ledger
 
@@ -157,24 +157,24 @@ class Promises:
         if step and step.throttled and "phase" in columns:
             at, seconds = step.throttled
             if int(columns.get("attempts") or 0) > int(row.columns.get("attempts") or 0):
-                self.broken(5, "a 429 was counted as a failure of the machine")
+                self.violated(5, "a 429 was counted as a failure of the machine")
             due = datetime.fromisoformat(str(columns.get("due_at")))
             if columns["phase"] != "queued" or due < at + timedelta(seconds=seconds):
-                self.broken(5, f"after a 429 the machine is {columns['phase']}, due at {due:%H:%M:%S}")
+                self.violated(5, f"after a 429 the machine is {columns['phase']}, due at {due:%H:%M:%S}")
         current = self.world.table.rows.get((row.partition, row.key))
         if current is not None and current.etag == row.etag and int(current.columns.get("v", 0)) > VERSION:
-            self.broken(4, "a row of a newer version was moved")
+            self.violated(4, "a row of a newer version was moved")
 
     def moved(self) -> None:
         """8. Slots in the ledger; and since when breakers are open."""
         world = self.world
         if world.rows_were_newer:
-            return  # not promised: what a newer app's rows hold is not known to the older one
+            return  # no invariant: what a newer app's rows hold is not known to the older one
         rows = [row.columns for (partition, _), row in world.table.rows.items() if partition != APP]
         holding = ("queued", "starting", "running")
         slots = sum(each.get("kind") == "install" and each.get("phase") in holding for each in rows)
         if slots > world.cap:
-            self.broken(8, f"{slots} installations hold a slot, PATCH_MAX_IN_FLIGHT is {world.cap}")
+            self.violated(8, f"{slots} installations hold a slot, PATCH_MAX_IN_FLIGHT is {world.cap}")
 
     async def look_at_breakers(self) -> None:
         """Since when each image's breaker is open."""
@@ -191,7 +191,7 @@ class Promises:
         if '"event": "machine.gone"' in text:
             self._really_gone(json.loads(text))
         elif ".ended" in text or "installation.seen" in text:
-            self.settled.add(str(json.loads(text).get("operation", "")))
+            self.ended.add(str(json.loads(text).get("operation", "")))
 
     def _really_gone(self, line: dict[str, Any]) -> None:
         """6. Only a machine that does not exist any more, or another one under its name, is forgotten."""
@@ -202,10 +202,7 @@ class Promises:
         if row is None or row.columns.get("phase") != line["phase"]:
             return  # it has moved on since it was read: its ETag keeps it
         if found is not None and row.columns.get("vm_id") == found.vm_id:
-            self.broken(6, f"{machine.name} was forgotten though it exists")
-
-    def after(self, run: StepRun) -> None:
-        """After every step."""
+            self.violated(6, f"{machine.name} was forgotten though it exists")
 
     # -- when all is over
 
@@ -215,19 +212,19 @@ class Promises:
             machine = self.world.azure.world.machines.get(operation.machine.lower())
             if machine is None or machine.vm_id != operation.vm_id:
                 continue
-            if operation.ends is None or operation.ends > self.world.now - SETTLED_WITHIN:
+            if operation.ends is None or operation.ends > self.world.now - KNOWN_WITHIN:
                 continue
             hidden = any(
                 each is not operation and each.kind == operation.kind and each.started > operation.started
                 and each not in self.ours for each in machine.operations
             )  # fmt: skip
-            if operation.operation_id not in self.settled and not hidden and not self.world.rows_were_newer:
-                name, ended = machine.name, operation.ends
-                self.broken(4, f"nobody knows how the {operation.kind} of {name} ended that was over at {ended:%H:%M}")
+            if operation.operation_id not in self.ended and not hidden and not self.world.rows_were_newer:
+                ended = f"the {operation.kind} of {machine.name} that ended at {operation.ends:%H:%M}"
+                self.violated(4, f"the outcome of {ended} is unknown")
 
 
 def open_breaker(image: Entity) -> str:
-    """The opening of an image's breaker that nobody has closed; "" when it is closed."""
+    """The opening of an image's breaker that is not closed; "" when it is closed."""
     opening = str(image.get("opening") or "")
     return "" if opening == image.get("closed") else opening
 

@@ -1,7 +1,7 @@
-"""Known bugs, put in one at a time: each removes one guard of the app, and the seeds must notice.
+"""Mutants of the app: each lacks one guard, and a seed must notice.
 
-`python -m tests.simulation.mutants` tries each until a seed breaks a promise, and says which. Each is a patch of the
-running app alone; no file is changed.
+`python -m tests.simulation.mutants` runs seeds against each until one violates an invariant, and prints which. A mutant
+is a patch of the running app; no file is changed.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ SEEDS_AT_MOST = 600
 
 @dataclass(frozen=True)
 class Mutant:
-    """A guard, and how it is taken away."""
+    """A guard, and the patches that remove it."""
 
     name: str
     patches: Callable[[], Iterator[Any]]
-    promises: tuple[int, ...]  # any of these must be seen broken
-    seed: int  # one that notices, for the short form in the suite
+    invariants: tuple[int, ...]  # one of these must be violated
+    seed: int  # a seed that notices, for the short form in the suite
 
 
 async def _take_any(services: Services, message: Message, kind: OperationKind) -> Stored | None:
@@ -161,7 +161,7 @@ MUTANTS: tuple[Mutant, ...] = (
 
 
 @contextmanager
-def put_in(mutant: Mutant) -> Iterator[None]:
+def applied(mutant: Mutant) -> Iterator[None]:
     with ExitStack() as stack:
         for each in mutant.patches():
             stack.enter_context(each)
@@ -169,12 +169,12 @@ def put_in(mutant: Mutant) -> Iterator[None]:
 
 
 def caught_by(mutant: Mutant, first: int, seeds: int) -> tuple[int, str] | None:
-    """The first seed from `first` on that notices, and what it says."""
-    with put_in(mutant):
+    """The first seed from `first` on that notices, and the violation."""
+    with applied(mutant):
         for seed in range(first, first + seeds):
-            for broken in run(seed).violations:
-                if broken.promise in mutant.promises:
-                    return seed, str(broken)
+            for violation in run(seed).violations:
+                if violation.invariant in mutant.invariants:
+                    return seed, str(violation)
     return None
 
 

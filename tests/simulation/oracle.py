@@ -1,6 +1,6 @@
-"""What is true of a machine, worked out from the simulated world alone: the independent judge of the app's decisions.
+"""The oracle: what is true of a machine, worked out from the simulated world alone, independent of the app's decisions.
 
-Nothing of functions/decision.py, plan.py or window.py is used. The settings and tags of a seed come from small sets
+Nothing of functions/decisions or functions/policy is used. The settings and tags of a seed come from small sets
 whose meaning is written here by hand.
 """
 

@@ -1,16 +1,20 @@
-"""A seed in numbers, and the least of a failing one: faults, happenings and machines left out while it still fails."""
+"""A seed in numbers, and the least of a failing one: faults, events and machines left out while it still fails."""
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
-from tests.simulation.run import Leave, Result, run
+from tests.simulation.run import Result, run
+from tests.simulation.workload import NOTHING_LEFT_OUT, Without
 
-TRIES = 80  # runs spent on one story
-LARGE = 50  # machines: a fleet of more is told as it is, since each try would take minutes
-STORY_LINES = 60
+TRIES = 80  # runs spent on one seed
+LARGE = 50  # machines: a larger fleet is not shrunk, since each try would take minutes
+TRACE_LINES = 60
 
 
 @dataclass(frozen=True)
@@ -57,21 +61,21 @@ def summary(seed: int) -> Summary:
     )
 
 
-def shrink(seed: int) -> tuple[Leave, Result]:
-    """What can be left out so that the first violation's promise is still broken."""
+def shrink(seed: int) -> Result:
+    """The shortest run found that still violates the invariant of the seed's first violation."""
     first = run(seed)
-    promise = first.violations[0].promise
-    best, found, left = Leave(), first, TRIES if len(first.machines) <= LARGE else 0
+    invariant = first.violations[0].invariant
+    best, found, left = NOTHING_LEFT_OUT, first, TRIES if len(first.machines) <= LARGE else 0
 
-    def fails(leave: Leave) -> Result | None:
-        """The history without these, if it breaks the promise too and is no longer: less weather may break it later."""
-        result = run(seed, leave)
-        broken = any(each.promise == promise for each in result.violations)
-        return result if broken and len(result.story) <= len(found.story) else None
+    def fails(without: Without) -> Result | None:
+        """The run without these, if it violates the invariant too and is no longer."""
+        result = run(seed, without)
+        violated = any(each.invariant == invariant for each in result.violations)
+        return result if violated and len(result.trace) <= len(found.trace) else None
 
     parts: tuple[tuple[str, Iterable[str | int]], ...] = (
         ("faults", first.faults),
-        ("happenings", range(1, first.happenings + 1)),
+        ("events", range(1, first.events + 1)),
         ("machines", first.machines),
     )
     for name, items in parts:
@@ -82,7 +86,7 @@ def shrink(seed: int) -> tuple[Leave, Result]:
             tried = replace(best, **{name: getattr(best, name) | set(chunk)})
             if tried != best and (result := fails(tried)):
                 best, found = tried, result
-    return best, found
+    return found
 
 
 def _halves(items: list[str | int]) -> Iterable[list[str | int]]:
@@ -93,9 +97,31 @@ def _halves(items: list[str | int]) -> Iterable[list[str | int]]:
         size //= 2
 
 
-def minimal_story(seed: int, shrinker: Callable[[int], tuple[Leave, Result]] = shrink) -> str:
-    _, result = shrinker(seed)
-    names = {str(each) for each in result.violations}
-    lines = [line for line in result.story if "settings" not in line][-STORY_LINES:]
-    head = f"seed {seed}, {len(result.machines)} machines, faults: {', '.join(result.faults) or 'none'}"
-    return "\n".join([head, *(f"  {line}" for line in lines), *(f"  {each}" for each in sorted(names))])
+def report(seed: int) -> str:
+    """A failing seed: how to repeat it, and the trace of its shortest run."""
+    result = shrink(seed)
+    head = f"seed {seed} at {commit()}, {len(result.machines)} machines, faults: {', '.join(result.faults) or 'none'}"
+    trace = [line for line in result.trace if "settings" not in line][-TRACE_LINES:]
+    violations = sorted({str(each) for each in result.violations})
+    return "\n  ".join([f"{head}\nrepeat: {command(seed)}", *trace, *violations])
+
+
+def command(seed: int) -> str:
+    """The command that repeats the seed's whole run."""
+    return f".venv/bin/python -m tests.simulation --seed {seed}"
+
+
+@cache
+def commit() -> str:
+    """The commit that a seed belongs to, with "+changes" if files differ from it; "no commit" outside a repository."""
+
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        )
+        return answer.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "no commit"

@@ -1,4 +1,4 @@
-"""The soak's Graph gives the same rows as the evaluator makes of the app's own .kql, over random worlds."""
+"""The simulation's Graph gives the same rows as the evaluator of the app's own .kql, over random worlds."""
 
 import asyncio
 import random
@@ -14,9 +14,9 @@ from simulator.resource_graph.graph import Graph
 from simulator.resource_graph.query import GraphQuery
 from simulator.wire import Request
 from tests.simulation import clock
-from tests.simulation.faults import Weather
-from tests.simulation.graph import _ANSWERS, PredicateGraph
-from tests.simulation.run import SUBSCRIPTIONS, Leave, _History
+from tests.simulation.faults import Faults
+from tests.simulation.graph import ANSWERS, PredicateGraph
+from tests.simulation.workload import SUBSCRIPTIONS, Workload
 from tests.simulation.world import SeededWorld
 from tests.support.world import arm
 
@@ -26,38 +26,38 @@ TIMES = {"created", "assessment_started", "assessment_modified", "started", "at"
 
 
 async def _differences(seed: int) -> list[str]:
-    history = _History(seed, Leave())
-    dice = history.dice
-    world = SeededWorld(history._settings(), random.Random(seed), Weather(random.Random(seed)))
-    names = history._fleet(world, 12, 2.0)
-    history._life(world, names, 2.0, 12)
+    workload = Workload(seed)
+    rng = workload.rng
+    world = SeededWorld(workload.settings(), random.Random(seed), Faults(random.Random(seed)))
+    names = workload.schedule_fleet(world, 12, 2.0)
+    workload.schedule_events(world, names, 12, 2.0)
     group = f"/subscriptions/{SUBSCRIPTIONS[0]}/resourceGroups/rg-web"
     ticking = asyncio.ensure_future(world.sweeps(lambda: 3600.0))
     found: list[str] = []
     for moment in range(MOMENTS):
-        await asyncio.sleep(dice.uniform(3600, 12 * 3600))
+        await asyncio.sleep(rng.uniform(3600, 12 * 3600))
         if moment == 2 and group.lower() in world.azure.world.groups:
             await arm(world.azure, "PATCH", group, {"tags": {"Patch-Group": "Quorum-1"}})
-        ids = [machine.id for machine in world.azure.world.machines.values()] + ["nobody"]
-        for name in _ANSWERS:
-            query = queries.fill(name, **_values(name, dice, ids))
+        ids = [machine.id for machine in world.azure.world.machines.values()] + ["unknown"]
+        for name in ANSWERS:
+            query = queries.fill(name, **_values(name, rng, ids))
             found += [f"{name}: {text}" for text in _compared(world, query)]
     ticking.cancel()
     return found
 
 
-def _values(name: str, dice: random.Random, ids: list[str]) -> dict[str, Any]:
+def _values(name: str, rng: random.Random, ids: list[str]) -> dict[str, Any]:
     groups = sorted({each.split("/providers/")[0] for each in ids})
-    at = datetime(2026, 11, 25, 8, tzinfo=UTC) + timedelta(hours=dice.uniform(0, 40))
+    at = datetime(2026, 11, 25, 8, tzinfo=UTC) + timedelta(hours=rng.uniform(0, 40))
     choices: dict[str, Any] = {
-        "ids": dice.sample(ids, dice.randint(1, len(ids))) if name != "groups_named" else groups,
-        "names": dice.choice((["quorum-0"], ["quorum-0", "quorum-1"])),
+        "ids": rng.sample(ids, rng.randint(1, len(ids))) if name != "groups_named" else groups,
+        "names": rng.choice((["quorum-0"], ["quorum-0", "quorum-1"])),
         "group_ids": groups[:1],
-        "created_after": at - timedelta(days=dice.choice((0, 30))),
+        "created_after": at - timedelta(days=rng.choice((0, 30))),
         "reassess_before": at,
         "young_after": at,
     }
-    return {each: choices.get(each, dice.random() < 0.5) for each in queries.placeholders(name)}
+    return {each: choices.get(each, rng.random() < 0.5) for each in queries.placeholders(name)}
 
 
 def _compared(world: SeededWorld, query: str) -> list[str]:
@@ -91,4 +91,4 @@ def test_the_predicates_say_what_the_queries_say(seed: int) -> None:
 
 
 def test_every_query_of_the_app_is_known() -> None:
-    assert set(_ANSWERS) == set(queries.names())
+    assert set(ANSWERS) == set(queries.names())

@@ -1,5 +1,5 @@
-"""The process killed before and after every single call to a door, on one machine's whole path: event, assessment,
-settling, installation, settling, assessment. Whatever the moment, the machine ends patched and nothing is done twice.
+"""The process killed before and after every single call, on one machine's whole path: event, assessment, tracking,
+installation, tracking, assessment. Whatever the moment, the machine ends patched and nothing is done twice.
 """
 
 import asyncio
@@ -12,12 +12,15 @@ from datetime import timedelta
 import pytest
 
 from functions.model.machine import MachineId
+from functions.model.state import Phase
 from simulator.azure import Behaviour, overlaps
 from tests.simulation import clock, oracle
-from tests.simulation.faults import Weather
-from tests.simulation.invariants import Broken
-from tests.simulation.run import SUBSCRIPTIONS, create, journal_kept
+from tests.simulation.faults import Faults
+from tests.simulation.invariants import Violation
+from tests.simulation.run import journal_kept
+from tests.simulation.workload import SUBSCRIPTIONS, create
 from tests.simulation.world import JournalLines, SeededWorld
+from tests.support.process import Side
 from tests.support.world import vm_body
 
 SETTINGS = {
@@ -35,15 +38,15 @@ SWEEPS = 30  # five to fifteen minutes apart: after so many the machine is patch
 class Path:
     """What came of one run."""
 
-    calls: int  # to services, until its row was gone for good
+    calls: tuple[str, ...]  # until its row was gone
     kinds: tuple[str, ...]
     overlapping: bool
     pending: bool
-    violations: tuple[Broken, ...]
+    violations: tuple[Violation, ...]
 
 
-async def _path(kill_at: tuple[int, str] | None) -> Path:
-    world = SeededWorld(SETTINGS, random.Random(7), Weather(random.Random(7)), kill_at=kill_at)
+async def _path(kill_at: tuple[int, Side] | None) -> Path:
+    world = SeededWorld(SETTINGS, random.Random(7), Faults(random.Random(7)), kill_at=kill_at)
     logging.getLogger("journal").addHandler(JournalLines(world))
     machine, calls = MachineId(SUBSCRIPTIONS[0], "rg-web", "vm-001"), 0
     create(world, machine, Behaviour(), vm_body())
@@ -51,18 +54,18 @@ async def _path(kill_at: tuple[int, str] | None) -> Path:
         await asyncio.sleep(timedelta(minutes=10).total_seconds())
         at_work = await world.record(machine) is not None
         await world.one_sweep()
-        calls = world.calls if at_work else calls
+        calls = len(world.calls) if at_work else calls
         if not at_work and [each.kind for each in world.azure.operations][-2:] == ["install", "assess"]:
             break
-    world.promises.every_operation_is_known()
+    world.invariants.every_operation_is_known()
     found, operations = world.azure.machine(str(machine)), world.azure.operations
     return Path(
-        calls, tuple(each.kind for each in operations), bool(overlaps(operations)),
-        oracle.wanted_left(world, found), tuple(world.promises.violations),
+        tuple(world.calls[:calls]), tuple(each.kind for each in operations), bool(overlaps(operations)),
+        oracle.wanted_left(world, found), tuple(world.invariants.violations),
     )  # fmt: skip
 
 
-def _run(kill_at: tuple[int, str] | None = None) -> Path:
+def _run(kill_at: tuple[int, Side] | None = None) -> Path:
     with journal_kept():
         return clock.run(_path(kill_at))
 
@@ -77,13 +80,29 @@ def test_without_a_kill_it_is_assessed_installed_and_assessed_again(whole: Path)
     assert not whole.pending
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_any_call_it_ends_well(whole: Path, when: str) -> None:
+def test_the_path_goes_through_every_phase_and_every_kind_of_call(whole: Path) -> None:
+    phases = {
+        phase for phase in Phase if any(call.startswith("table") and call.endswith(phase) for call in whole.calls)
+    }
+    assert phases == set(Phase)
+    assert set(whole.calls) >= {
+        "table: reading a row", "table: reading the rows", "table: insert queued", "table: delete ended", "queue: send",
+        "ARM: POST resources", "ARM: GET vm-001", "ARM: POST assessPatches", "ARM: POST installPatches",
+        "ARM: GET operation",
+    }  # fmt: skip
+
+
+SIDES: tuple[Side, ...] = ("before", "after")
+
+
+@pytest.mark.parametrize(
+    "when", [pytest.param(side, marks=pytest.mark.xdist_group(f"killed {side}")) for side in SIDES]
+)
+def test_killed_at_any_call_it_ends_well(whole: Path, when: Side) -> None:
     bad: dict[int, Path] = {}
-    for call in range(1, whole.calls + 1):
+    for call in range(1, len(whole.calls) + 1):
         path = _run((call, when))
         installs = Counter(path.kinds)["install"]
         if path.pending or path.overlapping or path.violations or installs != 1:
             bad[call] = path
     assert not bad
-    assert whole.calls > 40, "the path has become strangely short"

@@ -1,4 +1,4 @@
-"""What a seed once found, each told as a story of its own."""
+"""What seeds once found, each as a scenario of its own."""
 
 import pytest
 
@@ -8,10 +8,10 @@ from simulator.azure import Behaviour, Fault, overlaps
 from tests.support import held
 from tests.support.world import QUICK, World, vm_body
 
-FOREVER = Behaviour(never_ends=True)
+NEVER_ENDS = Behaviour(never_ends=True)
 
 
-async def made_anew_while_graph_stands_still(world: World, machine: MachineId, behaviour: Behaviour) -> None:
+async def recreated_while_graph_stands_still(world: World, machine: MachineId, behaviour: Behaviour) -> None:
     world.azure.graph.stop_indexing()
     world.delete(machine)
     await world.pass_time(minutes=5)
@@ -23,7 +23,7 @@ async def test_an_overdue_operation_that_cannot_be_asked_stands_until_it_was_ask
     """On the day its hold ends Azure does not answer: nothing may start beside an operation that still runs."""
     world = World()
     world.in_long_steps()
-    machine = world.create("vm-01", FOREVER)
+    machine = world.create("vm-01", NEVER_ENDS)
     await world.pass_time(hours=7)
     record = await world.record(machine)
     assert record is not None
@@ -64,12 +64,12 @@ async def test_an_operation_that_was_never_recorded_is_adopted_though_its_row_is
 async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgotten(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Deleted and made anew under its name while Graph stands still: the new assessment is not thrown away."""
+    """Re-created under its name while Graph stands still: the new assessment is not thrown away."""
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     machine = world.create("vm-01", Behaviour(support_state="Unsupported"))
     await world.pass_time(hours=1)
-    await made_anew_while_graph_stands_still(world, machine, Behaviour())
+    await recreated_while_graph_stands_still(world, machine, Behaviour())
     await world.pass_time(minutes=40)
     record = await world.record(machine)
     assert record is not None
@@ -84,12 +84,12 @@ async def test_graph_showing_the_former_machine_does_not_make_the_new_one_forgot
 async def test_graph_showing_the_former_machine_does_not_end_the_hold_of_the_new_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The former one is due in a Graph that stands still; the row is about the one made since, and stays."""
+    """The former one is due in a Graph that stands still; the row is about the one created since, and stays."""
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
     machine = world.create("vm-01", Behaviour(refuse="agent"))
     await world.pass_time(minutes=10)
-    await made_anew_while_graph_stands_still(world, machine, Behaviour(agent_never_ready=True))
+    await recreated_while_graph_stands_still(world, machine, Behaviour(agent_never_ready=True))
     await world.pass_time(hours=2)
     record = await world.record(machine)
     assert record is not None

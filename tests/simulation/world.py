@@ -1,7 +1,7 @@
 """One seed's world: the simulated Azure, the app's processes, the host's deliveries and people, in virtual time.
 
-It grows the stories' World: there a story moves the clock and everything comes in turn; here each event, message and
-sweep runs as a task of its own, on one of two processes, and meets the others wherever a call to a door takes time.
+It extends the scenarios' World. There the test moves the clock, and one thing runs after the other. Here each event,
+message and sweep runs as a task of its own on one of two processes, and meets the others wherever a call takes time.
 """
 
 from __future__ import annotations
@@ -24,54 +24,49 @@ from functions.model.state import OperationKind
 from functions.model.text import BadInput
 from functions.steps import assess, install, poison, reconcile
 from simulator.arm import machines
-from simulator.azure import Limits, Machine, Request, Timings
-from tests.simulation.faults import Weather
+from simulator.azure import Machine, Request, Timings
+from tests.simulation.faults import Faults
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
-from tests.simulation.invariants import Promises, open_breaker
-from tests.support.process import Killed
+from tests.simulation.invariants import Invariants, open_breaker
+from tests.support.process import Killed, Side
 from tests.support.queues import QueuedMessage
 from tests.support.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, World
 
 # Event Grid's own schedule of redelivery, in seconds; the last of them repeats until a day is over.
 REDELIVERY_SECONDS = (10, 30, 60, 300, 600, 1800, 3600, 10800, 21600, 43200)
-LEASE_OF_A_MESSAGE = timedelta(minutes=10)  # a killed host's messages are invisible for as long
-MESSAGE_LIFE = timedelta(days=7)
+MESSAGE_LEASE = timedelta(minutes=10)  # a killed host's messages are invisible for as long
 BUSY_SWEEP_SECONDS = (300, 900)
-LONGEST_IN_FLIGHT = timedelta(hours=8)  # after a rollback is over, until whatever its rows held has ended
+MAX_IN_FLIGHT = timedelta(hours=8)  # after a rollback is over, until whatever its rows held has ended
 OVERLAP_SECONDS = 120
 BEHIND_SECONDS = (30, 3600)  # a replica of Resource Graph
-POISON_RETRY = timedelta(minutes=10)
 
 
 class SeededWorld(World):
-    """Everything in one place. Made inside the virtual loop."""
+    """Everything in one place. Created inside the virtual loop."""
 
     def __init__(
         self,
         settings: dict[str, str],
-        dice: random.Random,
-        weather: Weather,
+        rng: random.Random,
+        faults: Faults,
         *,
         timings: Timings | None = None,
-        limits: Limits | None = None,
-        kill_at: tuple[int, str] | None = None,
-        fast_graph: bool = True,
+        kill_at: tuple[int, Side] | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._origin = START
-        self.dice, self.weather = dice, weather
-        self.story: list[str] = []
+        self.rng, self.faults = rng, faults
+        self.trace: list[str] = []
         self.lines: list[str] = []
-        super().__init__(settings, timings, limits or SUPERSEDE)
-        if fast_graph:
-            self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
-        self.azure.world.random = random.Random(dice.getrandbits(64))
-        self.promises = Promises(self)
+        super().__init__(settings, timings, SUPERSEDE)
+        self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
+        self.azure.world.random = random.Random(rng.getrandbits(64))
+        self.invariants = Invariants(self)
         self.table_away_until = START
-        self.kill_at, self.calls = kill_at, 0
-        self.faulty = False  # a violation or a defect was found
-        self.violated: asyncio.Event = asyncio.Event()
+        self.kill_at = kill_at
+        self.calls: list[str] = []  # of all processes, in order
+        self.failed = asyncio.Event()  # an invariant is violated
         self.busy: set[asyncio.Task[None]] = set()
         self.azure.world.listeners.append(self._on_event)
         self.queue.transit, self.queue.arrived = self._transit, self._deliver_at
@@ -89,6 +84,10 @@ class SeededWorld(World):
     def now(self) -> datetime:
         return self._origin + timedelta(seconds=self._loop.time())
 
+    @property
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=self._loop.time())
+
     @now.setter
     def now(self, moment: datetime) -> None:
         self._origin = moment - timedelta(seconds=self._loop.time())
@@ -97,7 +96,7 @@ class SeededWorld(World):
         return self.now
 
     def later(self, seconds: float, act: Callable[[], Awaitable[Any]]) -> None:
-        """In a while, by itself."""
+        """Acts after so many seconds, as a task of its own."""
         step = STEP.get(None)
 
         async def wait() -> None:
@@ -112,16 +111,16 @@ class SeededWorld(World):
         self._loop.call_later(max((moment - self.now).total_seconds(), 0), act)
 
     def pump(self) -> None:
-        """Lets Azure send what is due, and comes again when more is."""
+        """Lets Azure send what is due, and runs again when more is."""
         due = self.azure.advance()
         if due and (self._pump_at is None or due < self._pump_at or self._pump_at <= self.now):
             self._pump_at = due
             self.at(due, self.pump)
 
     def note(self, text: str) -> None:
-        self.story.append(f"{self.now:%m-%d %H:%M:%S} {text}")
+        self.trace.append(f"{self.now:%m-%d %H:%M:%S} {text}")
 
-    # -- what the settings say, for the checks
+    # -- what the settings say, for oracle and invariants
 
     @property
     def mode(self) -> str:
@@ -175,17 +174,17 @@ class SeededWorld(World):
         self.note(f"{machine.name} tagged {tags}")
 
     async def close_breakers(self) -> None:
-        """People look at every breaker that is open, and close it."""
+        """People close every open breaker."""
         for (partition, key), row in list(self.table.rows.items()):
             if partition == APP and key.startswith("image-") and (opening := open_breaker(row.columns)):
                 await self.table.replace(row, dict(row.columns) | {"closed": opening})
                 self.note(f"breaker {opening} closed")
-        await self.promises.look_at_breakers()
+        await self.invariants.look_at_breakers()
 
     async def pause_for(self, seconds: float) -> None:
         if self.paused:
             return
-        self.paused, self.promises.paused_since = True, self.now
+        self.paused, self.invariants.paused_since = True, self.now
         await self.pause("looking")
         self.note(f"paused for {seconds:.0f} s")
         await asyncio.sleep(seconds)
@@ -193,13 +192,13 @@ class SeededWorld(World):
             await self.resume()
 
     async def resume(self) -> None:
-        self.paused, self.promises.paused_since = False, None
+        self.paused, self.invariants.paused_since = False, None
         await super().resume()
 
-    def roll_back(self, dice: random.Random) -> None:
-        """Rows that a newer app wrote."""
+    def roll_back(self, rng: random.Random) -> None:
+        """Makes some rows those of a newer app."""
         for place, row in list(self.table.rows.items()):
-            if "phase" in row.columns and dice.random() < 0.3:
+            if "phase" in row.columns and rng.random() < 0.3:
                 self.table.put(*place, dict(row.columns) | {"v": 2})
                 self.unsure_until = self.now + timedelta(days=365)
                 self.note(f"a newer app wrote the row of {row.columns.get('machine', '')}")
@@ -210,15 +209,15 @@ class SeededWorld(World):
 
     def roll_forward(self) -> None:
         if self.rows_were_newer:
-            self.unsure_until = self.now + LONGEST_IN_FLIGHT
+            self.unsure_until = self.now + MAX_IN_FLIGHT
         for place, row in list(self.table.rows.items()):
             if row.columns.get("v") == 2:
                 self.table.put(*place, dict(row.columns) | {"v": 1})
 
     def ask_graph(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Resource Graph's answer without the way there and back; now and then from a replica that is behind."""
+        """Resource Graph's answer without a connection; sometimes from a replica that is behind."""
         self.azure.advance()
-        behind = self.dice.uniform(*BEHIND_SECONDS) if self.weather.strikes("Graph stale") else 0
+        behind = self.rng.uniform(*BEHIND_SECONDS) if self.faults.strikes("Graph stale") else 0
         with self.azure.graph.behind(behind):
             answer = self.azure.graph.answer(_Parsed(body), _AllRights())
         assert isinstance(answer.body, dict)
@@ -231,23 +230,24 @@ class SeededWorld(World):
         return Host(self, f"P{self.started_hosts}", self.settings)
 
     def host(self) -> Host:
-        return self.dice.choice(self.hosts)
+        return self.rng.choice(self.hosts)
 
     def died(self, host: Host) -> None:
-        """The platform starts another one."""
+        """The platform starts another process."""
         self.hosts = [each for each in self.hosts if each is not host] + [self._new_host()]
 
     def set(self, **settings: str) -> None:
-        """Other app settings: the host lets what runs come to its end, and starts the app anew."""
+        """Other app settings: the host lets running steps end, and restarts the app."""
         super().set(**settings)
         self._changed.append((self.now, self.mode, self.environment["PATCH_WINDOW"]))
         self.note(f"settings {settings}")
         self.hosts = [self._new_host(), self._new_host()]
 
-    def kills_here(self, when: str, door: str) -> bool:
-        """For the enumerated kills: the n-th call to a door, before or after it."""
-        self.calls += when == "before"
-        return self.kill_at == (self.calls, when)
+    def kills_here(self, when: Side, name: str) -> bool:
+        """For the enumerated kills: whether this is the n-th call, before or after it."""
+        if when == "before":
+            self.calls.append(name)
+        return self.kill_at == (len(self.calls), when)
 
     async def step(self, host: Host, run: StepRun, step: Coroutine[Any, Any, None]) -> str:
         """Runs a step in a process: "done", "failed" (the host delivers again) or "killed"."""
@@ -261,7 +261,6 @@ class SeededWorld(World):
         step.close()  # of one that was killed before it began
         self.pump()
         outcome = self._outcome(run, task)
-        self.promises.after(run)
         return outcome
 
     def _outcome(self, run: StepRun, task: asyncio.Task[None]) -> str:
@@ -275,7 +274,7 @@ class SeededWorld(World):
         if isinstance(error, CloudError | reconcile.SweepFailed):
             self.note(f"{run.name}: {error}")
             return "failed"
-        self.promises.broken(4, f"{run.name} raised {type(error).__name__}: {error}", error)
+        self.invariants.violated(4, f"{run.name} raised {type(error).__name__}: {error}", error)
         return "failed"
 
     def _keep(self, task: asyncio.Task[None]) -> None:
@@ -288,7 +287,7 @@ class SeededWorld(World):
             from azure.core.exceptions import AzureError
 
             if not isinstance(error, AzureError):
-                self.promises.broken(0, f"the simulation itself raised {type(error).__name__}: {error}", error)
+                self.invariants.violated(0, f"the simulation itself raised {type(error).__name__}: {error}", error)
 
     # -- events
 
@@ -296,12 +295,12 @@ class SeededWorld(World):
         machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
         if machine is None:
             return
-        strikes, dice = self.weather.strikes, self.dice
+        strikes, rng = self.faults.strikes, self.rng
         if strikes("event lost"):
             self.note(f"event about {machine.name} lost")
             return
         for _ in range(2 if strikes("event doubled") else 1):
-            delay = dice.uniform(0, 6 * 3600) if strikes("event late") else dice.uniform(0.5, 20)
+            delay = rng.uniform(0, 6 * 3600) if strikes("event late") else rng.uniform(0.5, 20)
             self.later(delay, lambda: self._deliver_event(machine))
 
     async def _deliver_event(self, machine: MachineId) -> None:
@@ -316,10 +315,10 @@ class SeededWorld(World):
 
     def _transit(self, queue: str, body: str, delay_seconds: float) -> Iterator[tuple[str, float]]:
         """What becomes of a message between the app and its queue."""
-        strikes, dice = self.weather.strikes, self.dice
+        strikes, rng = self.faults.strikes, self.rng
         copies = 2 if strikes("message doubled") else 1
         for _ in range(copies):
-            late = dice.uniform(0, 2 * 3600) if strikes("message delayed") else dice.uniform(0, 2)
+            late = rng.uniform(0, 2 * 3600) if strikes("message delayed") else rng.uniform(0, 2)
             if strikes("message expired"):
                 self.note(f"a message of {queue} expired")
                 continue
@@ -346,11 +345,11 @@ class SeededWorld(World):
             self.note(f"{queue} {_about(message.body)} poisoned")
             self.queue.put_poison(_kind(queue), message.body)
             return
-        message.visible_at = self.now + (LEASE_OF_A_MESSAGE if outcome == "killed" else VISIBILITY_TIMEOUT)
+        message.visible_at = self.now + (MESSAGE_LEASE if outcome == "killed" else VISIBILITY_TIMEOUT)
         self._deliver_at(queue, message)
 
     def _step_of(self, queue: str, host: Host, body: str) -> tuple[Coroutine[Any, Any, None] | None, str]:
-        """The step that takes a message; none for one that nobody can read, which the app reports and completes."""
+        """The step that takes a message; none for an unreadable one, which the app reports and completes."""
         kind = _kind(queue)
         try:
             message = read_message(body)
@@ -364,16 +363,16 @@ class SeededWorld(World):
     # -- sweeps
 
     async def sweeps(self, idle_seconds: Callable[[], float]) -> None:
-        """The timer: often while something is under way, seldom while nothing is."""
+        """The timer: often while something is in flight, seldom otherwise."""
         while True:
             await asyncio.sleep(self.gap(idle_seconds()))
             self.later(0, self.one_sweep)
-            if self.weather.strikes("sweeps overlap"):
-                self.later(self.dice.uniform(0, OVERLAP_SECONDS), self.one_sweep)
+            if self.faults.strikes("sweeps overlap"):
+                self.later(self.rng.uniform(0, OVERLAP_SECONDS), self.one_sweep)
 
     def gap(self, idle_seconds: float) -> float:
         moving = any(row.partition != APP and row.columns.get("phase") != "held" for row in self.table.rows.values())
-        return self.dice.choice(BUSY_SWEEP_SECONDS) if moving else idle_seconds
+        return self.rng.choice(BUSY_SWEEP_SECONDS) if moving else idle_seconds
 
     async def one_sweep(self) -> str:
         host = self.host()
@@ -392,7 +391,7 @@ class _Parsed(Request):
 
 
 class _AllRights:
-    """Rights are for other tests to take away; looking each of them up would be a tenth of a seed's CPU."""
+    """Other tests remove rights. Here, looking each of them up would be a tenth of a seed's CPU."""
 
     def permits(self, action: str, scope: str) -> bool:
         return True
@@ -410,7 +409,7 @@ class JournalLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         self._world.lines.append(f"{self._world.now:%m-%d %H:%M:%S} {text}")
-        self._world.promises.line(text)
+        self._world.invariants.line(text)
 
 
 def _kind(queue: str) -> OperationKind:

@@ -1,4 +1,4 @@
-"""The simulation itself: reproducible, busy, and able to tell the least of a failing seed."""
+"""The simulation itself: reproducible, busy, and able to shrink and report a failing seed."""
 
 import os
 import subprocess
@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.faults import RATES
-from tests.simulation.mutants import MUTANTS, put_in
+from tests.simulation.mutants import MUTANTS, applied
 from tests.simulation.run import run
-from tests.simulation.shrink import minimal_story, summary
+from tests.simulation.shrink import command, commit, report, summary
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("seed", [11, 139], ids=["few faults", "processes killed with many steps under way"])
-def test_a_seed_has_one_history(seed: int) -> None:
+def test_a_seed_has_one_run(seed: int) -> None:
     first, second = run(seed), run(seed)
     assert first.log == second.log
-    assert len(first.story) > 10
+    assert len(first.trace) > 10
 
 
-def test_a_seed_has_the_same_history_in_every_process() -> None:
+def test_a_seed_has_the_same_run_in_every_process() -> None:
     """Also where Python orders its sets in another way."""
     code = (
         "import hashlib; from tests.simulation.run import run; print(hashlib.sha256(run(11).log.encode()).hexdigest())"
@@ -44,7 +44,7 @@ def test_the_seeds_are_busy() -> None:
 
 
 def test_every_fault_strikes() -> None:
-    """A fault that no seed meets would be a promise nobody tests."""
+    """A fault that strikes in no seed tests nothing."""
     struck: set[str] = set()
     for seed in range(40):
         struck |= set(run(seed).hits)
@@ -53,11 +53,12 @@ def test_every_fault_strikes() -> None:
     assert not set(RATES) - struck
 
 
-@pytest.mark.parametrize("name", ["token check"])
-def test_a_failing_seed_is_told_in_short(name: str) -> None:
-    mutant = next(each for each in MUTANTS if each.name == name)
-    with put_in(mutant):
-        whole = run(mutant.seed)
-        story = minimal_story(mutant.seed)
-    assert "promise 4" in story
-    assert len(story.splitlines()) < len(whole.story)
+def test_a_failing_seed_is_reported_with_its_shortest_run_and_how_to_repeat_it() -> None:
+    mutant = next(each for each in MUTANTS if each.name == "token check")
+    with applied(mutant):
+        whole, text = run(mutant.seed), report(mutant.seed)
+    head, repeat, *trace = text.splitlines()
+    assert head.startswith(f"seed {mutant.seed} at {commit()}, ")
+    assert repeat == f"repeat: {command(mutant.seed)}"
+    assert any("invariant 4" in line for line in trace)
+    assert len(trace) < len(whole.trace)

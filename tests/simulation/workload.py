@@ -1,0 +1,315 @@
+"""The workload of a seed: settings, fleet and events, all drawn from one random generator in a fixed order.
+
+An event is what a person or the platform does to a machine: power, tags, settings, operations beside the app's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from functions.cloud.ledger import APP
+from functions.cloud.rows import image_key
+from functions.model.machine import MachineId
+from simulator.arm import machines
+from simulator.azure import Behaviour, Machine, Refused
+from tests.simulation import oracle
+from tests.simulation.world import SeededWorld
+from tests.support.world import vm_body
+
+SUBSCRIPTIONS = tuple(f"00000000-0000-0000-0000-00000000000{digit}" for digit in (1, 2, 3))
+IMAGES = tuple(
+    f"/subscriptions/{SUBSCRIPTIONS[0]}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/g/images/{name}"
+    "/versions/1.0.0"
+    for name in ("web", "db", "batch")
+)
+MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
+REGIONS = ("westeurope", "northeurope")
+
+
+@dataclass(frozen=True)
+class Without:
+    """What to leave out of a seed's run: to find the least that still fails."""
+
+    faults: frozenset[str] = frozenset()
+    machines: frozenset[str] = frozenset()
+    events: frozenset[int] = frozenset()
+
+
+NOTHING_LEFT_OUT = Without()
+
+
+NOTHING_LEFT_OUT = Without()
+
+
+class Workload:
+    """Draws what a run is about. Every method draws as much whatever is left out, so that the rest stays the same."""
+
+    def __init__(self, seed: int, without: Without = NOTHING_LEFT_OUT) -> None:
+        self.rng, self.without = random.Random(seed), without
+        self.size = 0  # machines
+        self.events = 0
+
+    def settings(self) -> dict[str, str]:
+        rng = self.rng
+        return {
+            "PATCH_SCOPE": ",".join(SUBSCRIPTIONS[:2]),
+            "PATCH_MODE": rng.choice(("install", "install", "install", "assess")),
+            "PATCH_WINDOW": rng.choice(("any", "any", *oracle.WINDOWS)),
+            "PATCH_MAX_IN_FLIGHT": str(rng.choice((1, 2, 10, 1000))),
+            "PATCH_MAX_PER_IMAGE": str(rng.choice((1, 2, 1000))),
+            "PATCH_CANARIES": str(rng.choice((0, 1, 1, 2))),
+            "PATCH_BAKE_MINUTES": str(rng.choice((0, 60))),
+            "PATCH_BREAKER": rng.choice(("2 in 7 days", "3 in 7 days")),
+            "PATCH_FRESH_HOURS": str(rng.choice((6, 24))),
+            "PATCH_MIN_INTERVAL_HOURS": str(rng.choice((24, 144))),
+            "PATCH_ROLLOUT_DAYS": str(rng.choice((2, 7))),
+            "PATCH_MIN_AGE_MINUTES": str(rng.choice((0, 60))),
+        }
+
+    def draw_size(self) -> int:
+        draw = self.rng.random()
+        if draw < 0.0003:
+            self.size = 2000
+        elif draw < 0.006:
+            self.size = self.rng.randint(50, 300)
+        else:
+            self.size = self.rng.choice((1, 1, 1, 2, 2, 3, 4, 5, 8, 12, 20))
+        return self.size
+
+    def days(self) -> float:
+        """Mostly a few days; sometimes weeks, in which Graph forgets assessments and rollouts begin and end."""
+        long = self.rng.random() < (0.05 if self.size <= 20 else 0.1 if self.size <= 300 else 0)
+        if long:
+            return 8 + self.rng.random() * 13
+        return 1 + self.rng.random() * (3 if self.size <= 20 else 1)
+
+    def schedule_fleet(self, world: SeededWorld, size: int, days: float) -> list[str]:
+        """Creates most machines at once and some later. Gives the names of those that are not left out."""
+        names = [f"vm-{number:03d}" for number in range(size)]
+        for name in names:
+            subscription = self.rng.choice(SUBSCRIPTIONS[:1] * 6 + SUBSCRIPTIONS[1:2] * 3 + SUBSCRIPTIONS[2:])
+            behaviour, body = self._behaviour(), self._body()
+            late = 0.0 if self.rng.random() < 0.6 else self.rng.random() * days * 86400 / 2
+            if name in self.without.machines:
+                continue
+            machine = MachineId(subscription, "rg-web", name)
+            world.at(world.now + timedelta(seconds=late), partial(create, world, machine, behaviour, body))
+            world.known[name] = machine
+        return [name for name in names if name not in self.without.machines]
+
+    def _behaviour(self) -> Behaviour:
+        rng = self.rng
+        state = rng.choice(("Supported",) * 12 + ("Unsupported", "Unknown", "UnableToDetermine", None))
+        changes: dict[str, Any] = {"support_state": state, "needs_reboot": rng.random() < 0.7}
+        if rng.random() < 0.1:
+            changes["install_status"] = rng.choice(("Failed", "CompletedWithWarnings"))
+        if rng.random() < 0.05:
+            changes["assess_status"] = rng.choice(("Failed", "CompletedWithWarnings"))
+        if rng.random() < 0.03:
+            changes["never_ends"] = True
+        if rng.random() < 0.03:
+            changes["agent_never_ready"] = True
+        if rng.random() < 0.05:
+            changes["refuse"] = rng.choice(("conflict", "internal", "agent", "platform-update"))
+        if rng.random() < 0.1:
+            changes["install_seconds"] = rng.choice((60.0, 5400.0))
+        return Behaviour(**changes)
+
+    def _body(self) -> dict[str, Any]:
+        rng = self.rng
+        tags: dict[str, str] = {}
+        if rng.random() < 0.2:
+            tags["patch-group"] = f"quorum-{rng.randrange(1 + self.size // 10)}"
+        if rng.random() < 0.2:
+            tags["patch-ring"] = rng.choice("012")
+        if rng.random() < 0.05:
+            tags["patch-mode"] = rng.choice(("off", "assess"))
+        if rng.random() < 0.05:
+            tags["patch-window"] = rng.choice(tuple(oracle.WINDOWS)[1:])
+        image: dict[str, Any] = {"id": rng.choice(IMAGES)}
+        if rng.random() < 0.05:
+            image = MARKETPLACE
+        return vm_body(
+            image=image, tags=tags, os=rng.choice(("Linux", "Linux", "Windows")), location=rng.choice(REGIONS)
+        )
+
+    def schedule_events(self, world: SeededWorld, names: list[str], size: int, days: float) -> None:
+        rng = self.rng
+        for _ in range(rng.randint(0, min(6 + 2 * size, 60))):
+            self.events += 1
+            at = world.now + timedelta(seconds=rng.random() * days * 86400)
+            kind = rng.choice(tuple(EVENTS))
+            name, salt = rng.choice(names or ["none"]), rng.getrandbits(64)
+            behaviour, body = self._behaviour(), self._body()
+            if self.events in self.without.events or name not in world.known:
+                continue
+            target = Target(world, world.known[name], random.Random(salt), behaviour, body)
+            world.at(at, partial(_occur, kind, target))
+
+
+@dataclass(frozen=True)
+class Target:
+    """A machine that an event is about. `behaviour` and `body` are those of its replacement, if it is re-created."""
+
+    world: SeededWorld
+    machine: MachineId
+    rng: random.Random
+    behaviour: Behaviour
+    body: dict[str, Any]
+
+    def found(self) -> Machine:
+        """The machine as Azure has it. Raises LookupError if it does not exist."""
+        return self.world.azure.machine(str(self.machine))
+
+
+def _occur(kind: str, target: Target) -> None:
+    world, name = target.world, target.machine.name
+    try:
+        EVENTS[kind](target)
+    except (Refused, LookupError) as refused:
+        world.note(f"{kind} of {name} refused: {refused}")
+    else:
+        world.note(f"{kind} of {name}")
+    world.pump()
+
+
+def healthy(behaviour: Behaviour) -> Behaviour:
+    """What is left when people have corrected what is theirs."""
+    return replace(behaviour, install_status="Succeeded", assess_status="Succeeded", never_ends=False, refuse=None)
+
+
+def create(world: SeededWorld, machine: MachineId, behaviour: Behaviour, body: dict[str, Any]) -> None:
+    if str(machine) in world.azure.world.machines:
+        return
+    world.azure.behave(str(machine), behaviour if world.faults.on else healthy(behaviour))
+    world.azure.create_machine(str(machine), body)
+    world.note(f"{machine.name} created ({behaviour.support_state})")
+    world.pump()
+
+
+Event = Callable[[Target], None]
+
+
+def _recreate(target: Target) -> None:
+    world = target.world
+    world.azure.delete_machine(str(target.machine))
+
+    async def again() -> None:
+        create(world, target.machine, target.behaviour, target.body)
+
+    world.later(target.rng.uniform(0, 3600), again)
+
+
+def _power(kind: str) -> Event:
+    return lambda target: target.world.power(target.machine, kind)
+
+
+def _delete(target: Target) -> None:
+    target.world.azure.delete_machine(str(target.machine))
+
+
+def _operation(kind: str, by: Literal["User", "Platform"]) -> Event:
+    """An operation that the app did not start."""
+
+    def start(target: Target) -> None:
+        target.world.azure.start_operation(str(target.machine), kind, started_by=by)
+
+    return start
+
+
+def _goes_bad(target: Target) -> None:
+    """Every machine of this one's image fails from now on."""
+    world = target.world
+    image = oracle.image_of(target.found(), world.now)
+    for each in world.azure.world.machines.values():
+        if oracle.image_of(each, world.now) == image:
+            world.azure.behave(each.id, replace(world.azure.world.behaviour(each), install_status="Failed"))
+
+
+def _new_patches(target: Target) -> None:
+    found = target.found()
+    target.world.azure.behave(found.id, target.world.azure.world.behaviour(found))
+
+
+def _retag(target: Target) -> None:
+    world, rng, found = target.world, target.rng, target.found()
+    tags = oracle.tags_of(world, found, world.now)
+    name = rng.choice(("patch-mode", "patch-ring", "patch-window", "patch-hold-until", "note"))
+    value = {
+        "patch-mode": rng.choice(("off", "assess", "install")),
+        "patch-ring": rng.choice("012"),
+        "patch-window": rng.choice(tuple(oracle.WINDOWS)[1:]),
+        "patch-hold-until": (world.now + timedelta(days=rng.randint(0, 3))).date().isoformat(),
+        "note": str(rng.random()),
+    }[name]
+    world.retag(found, {**tags, name: value})
+
+
+def _resize(target: Target) -> None:
+    machines.resize(target.world.azure.world, target.found(), f"Standard_D{target.rng.choice((4, 8, 16))}s_v5")
+
+
+def _freeze_graph(target: Target) -> None:
+    world = target.world
+    world.azure.graph.stop_indexing()
+    world.at(world.now + timedelta(hours=target.rng.uniform(0.2, 8)), world.azure.graph.resume_indexing)
+
+
+def _pause(target: Target) -> None:
+    target.world.later(0, lambda: target.world.pause_for(target.rng.uniform(600, 6 * 3600)))
+
+
+def _change_settings(target: Target) -> None:
+    rng = target.rng
+    change: dict[str, str] = rng.choice(
+        (
+            {"PATCH_WINDOW": rng.choice(tuple(oracle.WINDOWS))},
+            {"PATCH_MODE": rng.choice(("assess", "install"))},
+            {"PATCH_BAKE_MINUTES": "0"},
+        )
+    )
+    target.world.set(**change)
+
+
+def _close_breaker(target: Target) -> None:
+    """A person closes the breaker of its image."""
+    world = target.world
+    row = world.table.rows.get((APP, image_key(oracle.image_of(target.found(), world.now))))
+    if row and row.columns.get("opening"):
+        world.later(0, lambda: world.table.replace(row, dict(row.columns) | {"closed": row.columns["opening"]}))
+        world.later(0, world.invariants.look_at_breakers)
+
+
+def _roll_back(target: Target) -> None:
+    """A newer app runs for a while and leaves some rows behind; hours later it runs again."""
+    world = target.world
+    world.roll_back(target.rng)
+    world.at(world.now + timedelta(hours=target.rng.uniform(1, 12)), world.roll_forward)
+
+
+EVENTS: dict[str, Event] = {
+    "start": _power("start"),
+    "deallocate": _power("deallocate"),
+    "power off": _power("powerOff"),
+    "start again": _power("start"),
+    "delete": _delete,
+    "re-create": _recreate,
+    "assessment by a person": _operation("assess", "User"),
+    "assessment by the platform": _operation("assess", "Platform"),
+    "installation by a person": _operation("install", "User"),
+    "image gone bad": _goes_bad,
+    "new patches": _new_patches,
+    "new patches again": _new_patches,
+    "re-tag": _retag,
+    "resize": _resize,
+    "Graph frozen": _freeze_graph,
+    "pause": _pause,
+    "settings": _change_settings,
+    "breaker closed": _close_breaker,
+    "rolled back": _roll_back,
+}
