@@ -9,7 +9,7 @@ from functions.cloud.errors import Unavailable
 from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour, Fault, Timings, overlaps
 from tests.support import held
-from tests.support.process import Killed, Side
+from tests.support.process import Killed
 from tests.support.world import World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
@@ -138,22 +138,6 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Ope
     await world.pass_time(hours=5)
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
     assert not overlaps(world.operations())
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("phase", list(Phase))
-async def test_killed_at_any_move_of_the_ledger_the_machine_is_patched_once(phase: Phase, when: Side) -> None:
-    world = World()
-    world.table.kill_once(when, lambda call: call.columns.get("phase") == phase)
-    machine = world.create("vm-01", SUPPORTED)
-    for _ in range(20):
-        try:
-            await world.pass_time(hours=1)
-        except Killed:
-            continue
-    assert len(world.operations(machine, "install")) == 1
-    assert not overlaps(world.operations())
-    assert (await world.states())["vm-01"].state == State.NOTHING_SELECTED
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
