@@ -30,7 +30,7 @@ from simulator.wire import Request, Response
 from tests.fuzz.azure_gone_odd import RAW, RETRY_AFTERS, OddAzure, Wrong, statuses
 from tests.fuzz.checks import EXAMPLES, check, fuzzing_many, has_no_defect, is_clear, journal_lines
 from tests.fuzz.mangling import CONNECTION_STRING, JUNK, SECRET, SIGNED_URL, TOKEN, mangled, noisy
-from tests.fuzz.test_odd_answers import GOOD, QUICK
+from tests.fuzz.test_odd_answers import GOOD
 from tests.fuzz.test_odd_input import triggered
 from tests.fuzz.test_odd_values import OPERATION_FORM, VM
 from tests.support import (
@@ -47,7 +47,7 @@ from tests.support import (
     machine_id,
 )
 from tests.support.tables import MemoryTable
-from tests.support.world import World
+from tests.support.world import QUICK, World
 
 # -- the services: one answer with status, headers and body gone odd
 

@@ -25,9 +25,9 @@ from simulator.functions_host import decoding
 from tests.fuzz.azure_gone_odd import OddAzure
 from tests.fuzz.checks import check, fuzzing, fuzzing_many, has_no_defect, is_clear, journal_lines, machines_of
 from tests.fuzz.mangling import JUNK, SECRET, SIGNED_URL, mangled
-from tests.fuzz.test_odd_answers import GOOD, QUICK
+from tests.fuzz.test_odd_answers import GOOD
 from tests.support import NOW, PAYLOADS, REQUIRED, a_machine, settings
-from tests.support.world import SUBSCRIPTION, World
+from tests.support.world import QUICK, SUBSCRIPTION, World
 
 INFERRED = json.loads((PAYLOADS / "eventgrid_vm_write_INFERRED.json").read_text())
 GOOD_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Microsoft.Compute/virtualMachines/{GOOD}"

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 import pytest
 
@@ -141,7 +142,7 @@ async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: Ope
 
 
 @pytest.mark.parametrize("drop", ["before", "after"])
-async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: str) -> None:
+async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: Literal["before", "after"]) -> None:
     world = World()
     world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop=drop))
     machine = world.create("vm-01", SUPPORTED)

@@ -108,10 +108,14 @@ async def test_storage_redirects_nobody_either(ask: Callable[[Session], Awaitabl
     assert len(transport.urls) == 1
 
 
+async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a real socket: the time-outs are the shared transport's, whichever client asks."""
     monkeypatch.setattr(session, "READ_SECONDS", 0.2)
-    silent = await asyncio.start_server(lambda reader, writer: reader.read(), "127.0.0.1", 0)
+    silent = await asyncio.start_server(read_all, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     ours = Session(settings(), clock=lambda: START)
     try:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceNotFoundError, map_error
@@ -66,7 +66,7 @@ class Host:
         table, queue = TableHooks(self), QueueHooks(self)
         access = Session(settings, world.clock, credential=world.credential, transport=transport)
         graph = ResourceGraph(access)
-        graph._client = GraphClient(self, transport)
+        graph._client = cast(Any, GraphClient(self, transport))  # as much of the SDK's client as ResourceGraph calls
         self.services = Services(
             settings,
             compute=ResourceManager(access),

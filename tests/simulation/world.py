@@ -84,13 +84,13 @@ class SeededWorld(World):
     def now(self) -> datetime:
         return self._origin + timedelta(seconds=self._loop.time())
 
-    @property
-    def elapsed(self) -> timedelta:
-        return timedelta(seconds=self._loop.time())
-
     @now.setter
     def now(self, moment: datetime) -> None:
         self._origin = moment - timedelta(seconds=self._loop.time())
+
+    @property
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=self._loop.time())
 
     def clock(self) -> datetime:
         return self.now

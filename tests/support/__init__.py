@@ -125,7 +125,8 @@ def a_record(**changes: Any) -> Record:
     ending = {name: given[name] for name in given if name in _ENDING}
     wait = a_wait(**{name: given[name] for name in given if name in _WAIT})
     if flight or record.phase in (Phase.STARTING, Phase.RUNNING, Phase.ENDED):
-        record = replace(record, flight=Flight(**{"begun_at": given.get("started_at") or NOW} | flight))
+        begun_at: dict[str, Any] = {"begun_at": given.get("started_at") or NOW}
+        record = replace(record, flight=Flight(**begun_at | flight))
     if ending or record.phase is Phase.ENDED:
         at = ending.pop("ended_at", NOW)
         trouble = wait if record.phase is Phase.ENDED and wait.reason else None
