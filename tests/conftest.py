@@ -1,4 +1,4 @@
-"""What every tier shares: a throw-away certificate authority and one Azurite for each test process.
+"""What every tier shares: a throw-away certificate authority, one Azurite per test process, the profiles of hypothesis.
 
 Tests share the Azurite and not its data: each takes an account of its own (`azurite.fresh_account()`).
 """
@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
+from tests.support import examples
+
+TESTS = Path(__file__).parent
 
 # aiohttp reads SSL_CERT_FILE while it is imported, so the authority has to exist before any test module is.
 _TLS = Tls.create()
 _TLS.trust_in_this_process()
+
+examples.load_profile()  # before any test module asks for its share of the examples
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +38,13 @@ def azurite(tls: Tls) -> Iterator[Azurite]:
     server.start()
     yield server
     server.stop()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`, a file stays in one process, with its Azurite and hosts; some tests name another group."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            if not item.get_closest_marker("xdist_group"):
+                file = item.path.relative_to(TESTS).with_suffix("")
+                item.add_marker(pytest.mark.xdist_group(str(file)))

@@ -1,35 +1,30 @@
-"""What every fuzz test holds to: which calls may leave, what a journal line may be, what an installation may ask for.
-
-`fuzzing` and `fuzzing_many` say how often: a few and always the same in the suite, EXAMPLES others with `make fuzz`.
+"""What every fuzz test holds to: which calls may leave, what a journal line may be, what an
+installation may ask for.
 """
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
-
 from functions.journal import MAX_LINE
-from tests.fuzz.azure_gone_odd import OddAzure
+from tests.fuzz.malformed_azure import WatchedAzure
 from tests.fuzz.mangling import SECRET
+from tests.support import OPERATION, an_arm_machine
+from tests.support.examples import a_share
 
-SHORT = 12  # in the suite, the same ones each time; `make fuzz EXAMPLES=n` runs n others
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", SHORT))
 GUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 GROUP = rf"/subscriptions/{GUID}/resourcegroups/[\w().-]+"  # look-alikes of the fixed parts are none: re.ASCII
 MACHINE = rf"{GROUP}/providers/microsoft\.compute/virtualmachines/[\w.-]+"
-OPERATION = rf"/subscriptions/{GUID}/providers/microsoft\.compute/locations/\w+/operations/{GUID}"
+OPERATION_PATH = rf"/subscriptions/{GUID}/providers/microsoft\.compute/locations/\w+/operations/{GUID}"
 QUERY, FORM = r"[!-\"$-~]*", re.IGNORECASE | re.ASCII
 # Everything that the app may ever call, by method.
 CALLS = [
     ("GET", re.compile(rf"https://management\.azure\.com(?:{MACHINE}|{GROUP})\?{QUERY}", FORM)),
-    ("GET", re.compile(rf"https://management\.azure\.com{OPERATION}\?{QUERY}", FORM)),
+    ("GET", re.compile(rf"https://management\.azure\.com{OPERATION_PATH}\?{QUERY}", FORM)),
     ("POST", re.compile(rf"https://management\.azure\.com{MACHINE}/(?:assess|install)Patches\?{QUERY}", FORM)),
     (
         "POST",
@@ -38,15 +33,18 @@ CALLS = [
 ]
 
 
-fuzzing = hypothesis_settings(
-    deadline=None, suppress_health_check=list(HealthCheck), max_examples=EXAMPLES, derandomize=EXAMPLES == SHORT
+VM = an_arm_machine()["id"]
+OPERATION_FORM = re.compile(
+    r"https://management\.azure\.com/subscriptions/[0-9a-f-]{36}/providers/microsoft\.compute/locations/[a-z0-9_]+"
+    rf"/operations/{OPERATION}(\?[!-\"$-~]*)?",
+    re.IGNORECASE | re.ASCII,
 )
-# A value costs a hundredth of a history.
-fuzzing_many = hypothesis_settings(fuzzing, max_examples=5 * EXAMPLES)
+
+whole_run = a_share(5)  # an example is a whole run of the app: a second
 
 
 class Lines(logging.Handler):
-    """The journal of one history."""
+    """The journal of one run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,18 +66,18 @@ def journal_lines() -> Iterator[list[str]]:
         journal.removeHandler(lines)
 
 
-def check(odd: OddAzure, lines: list[str]) -> None:
-    for method, url in odd.calls:
+def check(watched: WatchedAzure, lines: list[str]) -> None:
+    for method, url in watched.calls:
         assert any(method == allowed and form.fullmatch(url) for allowed, form in CALLS), (method, url)
     for line in lines:
         assert len(line.encode("utf-16-le")) // 2 <= MAX_LINE
         assert isinstance(json.loads(line, parse_constant=no_json), dict)
         assert SECRET not in line
-    assert not any(SECRET in str(error) for error in odd.world.errors)
-    for (path, order), at in orders(odd):
+    assert not any(SECRET in str(error) for error in watched.world.errors)
+    for (path, order), at in orders(watched):
         if path.lower().endswith("/installpatches"):
             assert_no_wider(order)
-            closes = odd.world.settings.window.closes(at) if odd.world.settings.window else None
+            closes = watched.world.settings.window.closes(at) if watched.world.settings.window else None
             assert closes is not None, "outside the window"
             assert at + duration(order["maximumDuration"]) <= closes, "longer than the window is open"
 
@@ -102,12 +100,12 @@ def assert_no_wider(order: Any) -> None:
     assert re.fullmatch(r"PT[0-2]H(\d+M)?", order["maximumDuration"])
 
 
-def orders(odd: OddAzure) -> list[tuple[tuple[str, Any], datetime]]:
-    return list(zip(odd.orders, odd.ordered_at, strict=True))
+def orders(watched: WatchedAzure) -> list[tuple[tuple[str, Any], datetime]]:
+    return list(zip(watched.orders, watched.ordered_at, strict=True))
 
 
-def machines_of(odd: OddAzure, action: str) -> set[str]:
-    paths = [path.lower().split("/") for path, _ in odd.orders]
+def machines_of(watched: WatchedAzure, action: str) -> set[str]:
+    paths = [path.lower().split("/") for path, _ in watched.orders]
     return {parts[-2] for parts in paths if parts[-1] == action.lower()}
 
 

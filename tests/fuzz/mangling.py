@@ -17,7 +17,7 @@ SECRET = "c2VjcmV0c2VjcmV0"  # in every signed URL and key that is planted; it m
 SIGNED_URL = f"https://account.blob.core.windows.net/logs?sv=2024&sig={SECRET}"
 CONNECTION_STRING = f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET};EndpointSuffix=x"
 TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.{SECRET}"  # a bearer token, as far as anybody can see
-ANOTHER = "off-01"  # the name of another machine of the stories
+ANOTHER = "off-01"  # the name of another machine of the tests
 LOOK_ALIKES = str.maketrans("aceiknops", "\u0430\u0441\u0435\u0131\u212a\u0578\u043e\u0440\u017f")
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1e308, float("nan"), float("inf"), 10**30, 10**4000, "", " ",

@@ -147,7 +147,7 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     ring = {"waiting-for-ring"} if earlier_rings_hold(world, machine, now) else set()
     if "patch-window" in tags:
         return {"waiting-for-window", "recently-patched", *ring}  # the machine's own narrows the setting
-    if installed_lately(machine, now, max(world.interval_hours, world.round_hours)):
+    if installed_lately(machine, now, max(world.interval_hours, world.rollout_hours)):
         return {"recently-patched", *ring}
     return ring
 
@@ -163,7 +163,7 @@ def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
 
 def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> bool:
     """Whether an installation on its image failed in a round that may still be open, or is watched since it ended."""
-    image, since = image_of(machine, now), now - timedelta(hours=world.round_hours)
+    image, since = image_of(machine, now), now - timedelta(hours=world.rollout_hours)
     known = (*world.azure.world.machines.values(), *world.azure.world.gone)
     alike = (each for each in known if image_of(each, now) == image)
     return any(

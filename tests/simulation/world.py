@@ -139,7 +139,7 @@ class SeededWorld(World):
         return int(self.environment["PATCH_MIN_INTERVAL_HOURS"])
 
     @property
-    def round_hours(self) -> int:
+    def rollout_hours(self) -> int:
         return 24 * int(self.environment["PATCH_ROLLOUT_DAYS"])
 
     @property

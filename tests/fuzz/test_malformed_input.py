@@ -1,11 +1,9 @@
-"""Events, messages, ledger rows, settings and tags gone odd, handed in as the Functions host hands them in."""
+"""Events, messages, ledger rows, settings and tags malformed, handed in as the Functions host hands them in."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
 
 import azure.functions as func
 import pytest
@@ -22,79 +20,31 @@ from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settin
 from functions.policy.tags import TAGS, read_tags
 from simulator.azure import Behaviour
 from simulator.functions_host import decoding
-from tests.fuzz.azure_gone_odd import OddAzure
-from tests.fuzz.checks import check, fuzzing, fuzzing_many, has_no_defect, is_clear, journal_lines, machines_of
+from tests.fuzz.checks import check, has_no_defect, is_clear, journal_lines, machines_of, whole_run
+from tests.fuzz.malformed_azure import WatchedAzure
 from tests.fuzz.mangling import JUNK, SECRET, SIGNED_URL, mangled
-from tests.fuzz.test_odd_answers import GOOD
+from tests.fuzz.triggers import EVENT, GOOD, GOOD_ID, INFERRED, Event, run_watched, triggered
 from tests.support import NOW, PAYLOADS, REQUIRED, a_machine, settings
-from tests.support.world import QUICK, SUBSCRIPTION, World
+from tests.support.world import QUICK, World
 
-INFERRED = json.loads((PAYLOADS / "eventgrid_vm_write_INFERRED.json").read_text())
-GOOD_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Microsoft.Compute/virtualMachines/{GOOD}"
-EVENT = json.loads(json.dumps(INFERRED["vm_create"]).replace(INFERRED["vm_create"]["subject"], GOOD_ID))
-EVENT["data"]["claims"]["secret"] = SECRET
 MESSAGE = {"v": 1, "job": {"machine": GOOD_ID, "claim": "0123456789abcdef"}}
-# Whatever comes, a trigger ends well or raises this one exception, whose text is clear.
-ALLOWED = function_app.StepFailed
 
 junk = st.sampled_from([each for each in JUNK if each == each])  # not NaN, which JSON has not
 texts = st.one_of(st.text(max_size=60), st.sampled_from([str(each) for each in JUNK]))
 
 
-class Event:
-    """What the host's decoding makes of one element: it checks nothing, so any field may be anything."""
-
-    def __init__(self, body: Any) -> None:
-        fields = body if isinstance(body, dict) else {}
-        self.event_type, self.subject, self._data = fields.get("eventType"), fields.get("subject"), fields.get("data")
-
-    def get_json(self) -> Any:
-        return self._data
-
-
-async def triggered(world: World, call: Callable[[], Awaitable[None]]) -> str:
-    """Runs one trigger over a world's services; what it raised, as text."""
-    with patch.object(function_app, "_services", return_value=world.services):
-        try:
-            await call()
-        except ALLOWED as error:
-            return str(error)
-    return ""
-
-
-def watched(story: Callable[[World, OddAzure], Awaitable[str]], **options: Any) -> OddAzure:
-    """A world of one good machine in which `story` happens; checks its calls, its lines and its errors."""
-
-    async def run() -> OddAzure:
-        world = World(timings=QUICK, **options)
-        odd = OddAzure(world, iter(()), "nothing")
-        world.create(GOOD, Behaviour(support_state="Supported", pending={"security": 1}))
-        world.now += timedelta(minutes=5)
-        raised = await story(world, odd)
-        assert SECRET not in raised
-        assert raised.isprintable()
-        return odd
-
-    with journal_lines() as lines:
-        odd = asyncio.run(run())
-    check(odd, lines)
-    has_no_defect(lines)
-    return odd
-
-
-@fuzzing
+@whole_run
 @given(st.one_of(mangled(EVENT), mangled(EVENT), mangled(INFERRED["vm_update_with_httpRequest"]), junk))
 def test_an_event_starts_at_most_the_assessment_of_its_machine(body: Any) -> None:
-    odd = watched(lambda world, _: triggered(world, lambda: function_app.on_machine_written(Event(body))))
-    assert machines_of(odd, "assessPatches") <= {GOOD}
-    assert machines_of(odd, "installPatches") == set()
+    watched = run_watched(lambda world, _: triggered(world, lambda: function_app.on_machine_written(Event(body))))
+    assert machines_of(watched, "assessPatches") <= {GOOD}
+    assert machines_of(watched, "installPatches") == set()
 
 
 CLOUD_EVENT = json.loads((PAYLOADS / "eventgrid_vm_write_cloudevents_INFERRED.json").read_text())
 CLOUD_EVENT = {**CLOUD_EVENT, "subject": EVENT["subject"], "data": {**EVENT["data"], "sig": SIGNED_URL}}
 
 
-@fuzzing_many
 @given(st.one_of(mangled(EVENT), mangled(CLOUD_EVENT)))
 def test_an_event_of_either_schema_starts_at_most_its_assessment_and_leaves_a_line(event: Any) -> None:
     try:
@@ -102,20 +52,20 @@ def test_an_event_of_either_schema_starts_at_most_its_assessment_and_leaves_a_li
     except Exception:  # noqa: BLE001 - the worker refuses it before any code of the app is reached
         return
 
-    async def story() -> OddAzure:
+    async def scenario() -> WatchedAzure:
         world = World(timings=QUICK)
-        odd = OddAzure(world, iter(()), "nothing")
+        watched = WatchedAzure(world, iter(()), "nothing")
         world.create(GOOD, Behaviour(support_state="Supported"))
         world.now += timedelta(minutes=5)
         is_clear(await triggered(world, lambda: function_app.on_machine_written(decoded)))
-        return odd
+        return watched
 
     with journal_lines() as lines:
-        odd = asyncio.run(story())
-    check(odd, lines)
+        watched = asyncio.run(scenario())
+    check(watched, lines)
     has_no_defect(lines)
-    assert machines_of(odd, "assessPatches") <= {GOOD}
-    assert machines_of(odd, "installPatches") == set()
+    assert machines_of(watched, "assessPatches") <= {GOOD}
+    assert machines_of(watched, "installPatches") == set()
     assert len(lines) <= 1
     if not lines:  # nothing is lost without a line: it was about something else, by its type or operation
         changed_type = (event.get("eventType") or event.get("type")) != EVENT["eventType"]
@@ -131,23 +81,23 @@ ENTRANCES = ["on_assess_request", "on_install_request", "on_assess_poisoned", "o
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)
-@fuzzing
+@whole_run
 @given(bodies)
 def test_a_message_without_its_claim_starts_nothing(entrance: str, body: bytes) -> None:
     message = func.QueueMessage(id="1", body=body)
-    odd = watched(lambda world, _: triggered(world, lambda: getattr(function_app, entrance)(message)))
-    assert odd.orders == []
+    watched = run_watched(lambda world, _: triggered(world, lambda: getattr(function_app, entrance)(message)))
+    assert watched.orders == []
 
 
-@fuzzing
+@whole_run
 @given(st.data())
-def test_an_odd_ledger_row_harms_no_other_row_and_starts_nothing_twice(data: st.DataObject) -> None:
-    async def story(world: World, _: OddAzure) -> str:
+def test_a_malformed_ledger_row_harms_no_other_row_and_starts_nothing_twice(data: st.DataObject) -> None:
+    async def scenario(world: World, _: WatchedAzure) -> str:
         other = world.create("other-01", Behaviour(support_state="Supported"))
         await world.deliver_events()
         [row] = [each async for each in world.table.scan(without="app") if each.key == row_key(world.machine_id(GOOD))]
-        odd_columns = data.draw(mangled(dict(row.columns), most=2))
-        await world.table.replace(row, odd_columns if isinstance(odd_columns, dict) else {})
+        columns = data.draw(mangled(dict(row.columns), most=2))
+        await world.table.replace(row, columns if isinstance(columns, dict) else {})
         for _tick in range(6):
             world.now += timedelta(minutes=10)
             raised = await triggered(world, lambda: function_app.on_reconcile(None))
@@ -156,14 +106,14 @@ def test_an_odd_ledger_row_harms_no_other_row_and_starts_nothing_twice(data: st.
         assert record is None or record.phase is not Phase.QUEUED, "the other machine's row stood still"
         return raised
 
-    odd = watched(story)
-    assert machines_of(odd, "installPatches") <= {GOOD, "other-01"}
+    watched = run_watched(scenario)
+    assert machines_of(watched, "installPatches") <= {GOOD, "other-01"}
 
 
 @pytest.mark.parametrize("name", [setting.name for setting in SETTINGS])
-@fuzzing
+@whole_run
 @given(texts)
-def test_an_odd_setting_is_read_or_refused_by_name(name: str, text: str) -> None:
+def test_a_malformed_setting_is_read_or_refused_by_name(name: str, text: str) -> None:
     refusal = SettingsError([])
     try:
         read_settings({**REQUIRED, "PATCH_MODE": "install", "PATCH_WINDOW": "any", name: text})
@@ -185,7 +135,7 @@ tag_texts = st.one_of(texts, st.sampled_from([text for some in right.values() fo
 tag_sets = st.dictionaries(st.sampled_from(TAG_NAMES), tag_texts, max_size=4)
 
 
-@fuzzing
+@whole_run
 @given(
     tag_sets,
     tag_sets,

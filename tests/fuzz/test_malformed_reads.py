@@ -1,7 +1,7 @@
-"""The services: one answer with its status, headers and body gone odd, rows of Resource Graph, and rows of the ledger.
+"""One malformed answer of Azure, row of Resource Graph or row of the ledger, read by the one part that reads it.
 
-The histories of test_odd_answers.py show what the app does with what is odd; here many more odd things are read by the
-one part that reads them. Each gives what was asked for, or one clear line of what was wrong.
+The whole runs of test_malformed_answers.py show what the app does then. Here many more malformations are read; each
+gives what was asked for, or one clear line of what is wrong.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from azure.core.utils import CaseInsensitiveDict
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import function_app
@@ -27,12 +26,10 @@ from functions.model.state import OperationKind
 from functions.model.text import BadInput
 from simulator.azure import Behaviour
 from simulator.wire import Request, Response
-from tests.fuzz.azure_gone_odd import RAW, RETRY_AFTERS, OddAzure, Wrong, statuses
-from tests.fuzz.checks import EXAMPLES, check, fuzzing_many, has_no_defect, is_clear, journal_lines
+from tests.fuzz.checks import OPERATION_FORM, VM, check, has_no_defect, is_clear, journal_lines, whole_run
+from tests.fuzz.malformed_azure import RAW, RETRY_AFTERS, Malformation, WatchedAzure, statuses
 from tests.fuzz.mangling import CONNECTION_STRING, JUNK, SECRET, SIGNED_URL, TOKEN, mangled, noisy
-from tests.fuzz.test_odd_answers import GOOD
-from tests.fuzz.test_odd_input import triggered
-from tests.fuzz.test_odd_values import OPERATION_FORM, VM
+from tests.fuzz.triggers import GOOD, triggered
 from tests.support import (
     GALLERY_IMAGE,
     NOW,
@@ -49,7 +46,7 @@ from tests.support import (
 from tests.support.tables import MemoryTable
 from tests.support.world import QUICK, World
 
-# -- the services: one answer with status, headers and body gone odd
+# -- the services: one answer with status, headers and body malformed
 
 ERRORS = json.loads((PAYLOADS / "compute_error_messages.json").read_text())
 THROTTLED = json.loads((PAYLOADS / "compute_429_doc_sample.json").read_text())
@@ -80,56 +77,54 @@ headers = st.dictionaries(
 
 
 class Answering:
-    """Azure with one fixed answer to everything, watched like the odd one."""
+    """Azure with one fixed answer to everything, watched as in whole runs."""
 
     def __init__(self, status: int, content: bytes, extra: dict[str, str]) -> None:
         self._world = World()
-        self.odd = OddAzure(self._world, iter(()), "nothing")
+        self.watched = WatchedAzure(self._world, iter(()), "nothing")
         self._answer = (status, content, extra)
         self._world.azure.handle = self._handle  # type: ignore[method-assign]
 
     async def _handle(self, request: Request) -> Response:
         status, content, extra = self._answer
         sent = {"content-type": "application/json", **extra, "content-length": str(len(content))}
-        return Wrong(status=status, raw=content).of(Response(status, None, sent))
+        return Malformation(status=status, raw=content).of(Response(status, None, sent))
 
     def ask(self, call: Callable[[ResourceManager], Any]) -> Any:
-        """What the call gave or raised, where a door may raise it; the call is checked."""
+        """What the call gave or raised, where a client may raise it; the call is checked."""
         try:
             return asyncio.run(call(self._world.services.compute))
         except (CloudError, BadInput) as problem:
             is_clear(str(problem))
             return problem
         finally:
-            check(self.odd, [])
+            check(self.watched, [])
 
 
 def encoded(body: Any) -> bytes:
     return json.dumps(body).encode("utf-8", "replace")
 
 
-@fuzzing_many
 @given(statuses, st.one_of(bodies.map(encoded), st.sampled_from(RAW)), headers)
 @example(409, encoded({"error": {"code": {"claims": SECRET}, "message": [SECRET]}}), {})  # a code that is no text
 @example(409, encoded({"error": {"code": SIGNED_URL, "message": "x"}}), {})
 @example(202, b"", {"x-ms-ratelimit-remaining-resource": "VMGuestPatchOperationSubscriptionMaximum;\u00b2"})
 @example(202, b"", {"x-ms-ratelimit-remaining-resource": f"VMGuestPatchOperationSubscriptionMaximum;{'9' * 5000}"})
 def test_an_answer_to_a_post_is_taken_refused_or_unknown(status: int, content: bytes, extra: dict[str, str]) -> None:
-    door = Answering(status, content, extra)
+    azure = Answering(status, content, extra)
     machine = a_machine()
-    told = door.ask(
+    given = azure.ask(
         lambda compute: compute.start(machine, OperationKind.ASSESS, order=None, send_by=NOW + timedelta(days=1))
     )
     if status >= 500 or status == 408:
-        assert isinstance(told, OutcomeUnknown)  # it may run: nobody may send it again
+        assert isinstance(given, OutcomeUnknown)  # it may run: it must not be sent again
     if 200 <= status < 300:
-        assert isinstance(told, OutcomeUnknown) or OPERATION_FORM.fullmatch(getattr(told, "url", ""))
-    if isinstance(told, Throttled):
-        assert 0 <= told.retry_after_seconds <= MAX_RETRY_AFTER_SECONDS
-    assert status != 429 or isinstance(told, Throttled)
+        assert isinstance(given, OutcomeUnknown) or OPERATION_FORM.fullmatch(getattr(given, "url", ""))
+    if isinstance(given, Throttled):
+        assert 0 <= given.retry_after_seconds <= MAX_RETRY_AFTER_SECONDS
+    assert status != 429 or isinstance(given, Throttled)
 
 
-@fuzzing_many
 @given(
     statuses,
     st.one_of(mangled(an_arm_machine()).map(encoded), bodies.map(encoded), st.sampled_from(RAW)),
@@ -140,11 +135,10 @@ def test_an_answer_about_a_machine_is_that_machine_or_a_clear_line(
     status: int, content: bytes, extra: dict[str, str]
 ) -> None:
     asked = machine_id()
-    told = Answering(status, content, extra).ask(lambda compute: compute.machine(asked))
-    assert isinstance(told, Exception) or told.id == asked
+    given = Answering(status, content, extra).ask(lambda compute: compute.machine(asked))
+    assert isinstance(given, Exception) or given.id == asked
 
 
-@fuzzing_many
 @given(
     st.one_of(
         mangled({"id": machine_id().group_id, "tags": {"patch-mode": "off"}, "managedBy": "x"}).map(encoded),
@@ -153,8 +147,8 @@ def test_an_answer_about_a_machine_is_that_machine_or_a_clear_line(
 )
 @example(encoded({"id": machine_id(group="rg-other").group_id, "tags": {}}))
 def test_an_answer_about_a_group_is_that_group_or_a_clear_line(content: bytes) -> None:
-    told = Answering(200, content, {}).ask(lambda compute: compute.group(machine_id()))
-    if not isinstance(told, Exception):
+    given = Answering(200, content, {}).ask(lambda compute: compute.group(machine_id()))
+    if not isinstance(given, Exception):
         assert json.loads(content)["id"].lower() == machine_id().group_id
 
 
@@ -162,7 +156,6 @@ ENDED = {"name": OPERATION, "status": "Succeeded", "properties": {"output": LINU
 CLAIMS = {"claims": {"upn": f"{SECRET}@contoso.example"}}
 
 
-@fuzzing_many
 @given(st.one_of(mangled(ENDED), mangled(WINDOWS), st.sampled_from(JUNK)), st.sampled_from(sorted(OperationKind)))
 @example(
     {**ENDED, "properties": {"output": {"rebootStatus": CLAIMS, "installedPatchCount": float("nan")}}},
@@ -174,25 +167,24 @@ CLAIMS = {"claims": {"upn": f"{SECRET}@contoso.example"}}
 )
 @example({**ENDED, "status": CLAIMS}, OperationKind.ASSESS)
 @example({**ENDED, "name": "00000000-0000-0000-0000-00000000000f"}, OperationKind.ASSESS)  # of another operation
-def test_an_operation_that_ended_oddly_is_settled_or_left_in_one_clear_line(body: Any, kind: OperationKind) -> None:
-    async def story() -> tuple[OddAzure, bool]:
-        door = Answering(200, encoded(body), {})
-        world = door.odd.world
+def test_a_malformed_ending_is_recorded_or_left_in_one_clear_line(body: Any, kind: OperationKind) -> None:
+    async def scenario() -> tuple[WatchedAzure, bool]:
+        azure = Answering(200, encoded(body), {})
+        world = azure.watched.world
         record = a_record(
             phase="running", kind=kind, operation_id=OPERATION, operation_url=OPERATION_URL, started_at=world.now
         )
         await world.services.ledger.insert(record)
         await triggered(world, lambda: function_app.on_reconcile(None))
-        return door.odd, await world.services.ledger.read(record.machine) is not None
+        return azure.watched, await world.services.ledger.read(record.machine) is not None
 
     with journal_lines() as lines:
-        odd, kept = asyncio.run(story())
-    check(odd, lines)
+        watched, kept = asyncio.run(scenario())
+    check(watched, lines)
     has_no_defect(lines)
     assert kept, "a row is lost by an answer about its operation"
 
 
-@fuzzing_many
 @given(st.one_of(header_texts, st.integers().map(str), st.floats().map(str)), header_texts)
 def test_any_retry_after_is_a_wait_of_at_most_a_day(seconds: str, resets: str) -> None:
     headers = CaseInsensitiveDict({"Retry-After": seconds, "x-ms-user-quota-resets-after": resets})
@@ -205,11 +197,11 @@ ROWS = [a_graph_row(id=VM.replace("VM-01", f"VM-{number:02}")) for number in ran
 
 
 def seen_by_graph(answer: Any) -> tuple[list[str], str, list[str]]:
-    """The names of the machines that Graph's door reads from one answer, what it raised, and its lines."""
+    """The names of the machines that Graph's client reads from one answer, what it raised, and its lines."""
     world = World()
 
     async def handle(request: Request) -> Response:
-        return Wrong(raw=encoded(answer)).of(Response(200, None, {"content-type": "application/json"}))
+        return Malformation(raw=encoded(answer)).of(Response(200, None, {"content-type": "application/json"}))
 
     async def read() -> list[str]:
         world.azure.handle = handle  # type: ignore[method-assign]
@@ -223,7 +215,6 @@ def seen_by_graph(answer: Any) -> tuple[list[str], str, list[str]]:
             return [], str(problem), lines
 
 
-@fuzzing_many
 @given(st.integers(0, 3), mangled(ROWS[0]))
 def test_a_row_that_cannot_be_read_leaves_the_others_readable(place: int, row: Any) -> None:
     rows: list[Any] = [*ROWS]
@@ -239,7 +230,6 @@ def test_a_row_that_cannot_be_read_leaves_the_others_readable(place: int, row: A
         assert SECRET not in line
 
 
-@fuzzing_many
 @given(mangled({"totalRecords": 4, "count": 4, "resultTruncated": "false", "facets": [], "data": ROWS}))
 @example({"count": 4, "data": ROWS, "resultTruncated": "true", "$skipToken": "again"})  # a page that names itself
 def test_a_whole_answer_of_graph_gives_machines_or_one_clear_refusal(answer: Any) -> None:
@@ -251,7 +241,7 @@ def test_a_whole_answer_of_graph_gives_machines_or_one_clear_refusal(answer: Any
 
 # -- the ledger: columns of every type a table can hold, by hand or by another version
 
-ODD_COLUMNS = (
+UNEXPECTED = (
     *JUNK, b"bytes", datetime(2026, 11, 25, tzinfo=UTC), datetime(2026, 11, 25), "2026-11-25T08:00:00",  # noqa: DTZ001
     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), 2**31, -(2**63), 1e300, "[" * 30_000, "9" * 5_000,
     '{"state": 1}',
@@ -265,9 +255,9 @@ FULL_RECORD = a_record(
 
 
 def changed(columns: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Columns with one to three values of odd types, or missing."""
+    """Columns with one to three values of unexpected types, or missing."""
     names = st.sampled_from([*columns, "v", "unknown"])
-    changes = st.dictionaries(names, st.sampled_from([*ODD_COLUMNS, ...]), min_size=1, max_size=3)
+    changes = st.dictionaries(names, st.sampled_from([*UNEXPECTED, ...]), min_size=1, max_size=3)
     return changes.map(lambda new: {name: value for name, value in {**columns, **new}.items() if value is not ...})
 
 
@@ -282,14 +272,13 @@ RECORD_COLUMNS = columns_of(lambda ledger: ledger.insert(FULL_RECORD))
 OTHER = machine_id("vm-02")
 
 
-@fuzzing_many
 @given(changed(RECORD_COLUMNS))
 @example({**RECORD_COLUMNS, "machine": str(OTHER)})  # a row that names another machine
 @example({**RECORD_COLUMNS, "due_at": "2026-11-25T08:00:00"})  # no zone: it can be compared with no other time
 @example({**RECORD_COLUMNS, "limit": 1e12})
 @example({**RECORD_COLUMNS, "verdict": "[" * 30_000})
 def test_a_row_is_read_as_its_machine_or_named_and_left_alone(columns: dict[str, Any]) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         table = MemoryTable()
         ledger = Ledger(table)
         machine = FULL_RECORD.machine
@@ -311,7 +300,7 @@ def test_a_row_is_read_as_its_machine_or_named_and_left_alone(columns: dict[str,
         assert record.due_again(NOW) in (True, False)
         await ledger.replace(first, record)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 IMAGE_COLUMNS = {
@@ -320,12 +309,11 @@ IMAGE_COLUMNS = {
 }  # fmt: skip
 
 
-@fuzzing_many
 @given(changed(IMAGE_COLUMNS))
 @example({**IMAGE_COLUMNS, "image": "another"})
 @example({**IMAGE_COLUMNS, "rings": '{"3": 1}'})
 def test_an_images_row_is_read_or_named_and_left_alone(columns: dict[str, Any]) -> None:
-    async def story() -> None:
+    async def scenario() -> None:
         table = MemoryTable()
         await table.insert(APP, image_key(GALLERY_IMAGE), columns)
         try:
@@ -333,7 +321,7 @@ def test_an_images_row_is_read_or_named_and_left_alone(columns: dict[str, Any]) 
         except LeftAlone as newer:
             is_clear(str(newer))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 APP_ROWS: dict[str, dict[str, Any]] = {
@@ -346,21 +334,21 @@ APP_ROWS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", APP_ROWS)
-@hypothesis_settings(fuzzing_many, max_examples=EXAMPLES)
+@whole_run
 @given(st.data())
 def test_a_row_of_the_app_that_cannot_be_read_stops_a_sweep_in_one_clear_line(name: str, data: st.DataObject) -> None:
     columns = data.draw(changed(APP_ROWS[name]))
 
-    async def story() -> OddAzure:
+    async def scenario() -> WatchedAzure:
         world = World({"PATCH_CREATED_AFTER": "first-deployment"}, timings=QUICK)
-        odd = OddAzure(world, iter(()), "nothing")
+        watched = WatchedAzure(world, iter(()), "nothing")
         world.create(GOOD, Behaviour(support_state="Supported"))
         world.now += timedelta(minutes=10)
         await world.table.insert(APP, name, columns)
         is_clear(await triggered(world, lambda: function_app.on_reconcile(None)))
-        return odd
+        return watched
 
     with journal_lines() as lines:
-        check(asyncio.run(story()), lines)
+        check(asyncio.run(scenario()), lines)
     has_no_defect(lines)
     assert lines

@@ -1,6 +1,6 @@
-"""The simulated Azure with answers gone odd, and a watch on every URL that is called.
+"""The simulated Azure with malformed answers, and a watch on every URL that is called.
 
-Which answers are odd, and how, is a list drawn by hypothesis: so a failing history shrinks to the few that matter.
+Which answers are malformed, and how, is a list drawn by hypothesis: so a failing run shrinks to the few that matter.
 """
 
 import json
@@ -23,7 +23,7 @@ RETRY_AFTERS = ("0", "-5", "3", "1e9", "00:00:07", "Wed, 25 Nov 2026 08:00:00 GM
 RAW = (b"", b"<html>busy</html>", b"\xff\xfe", b"null", b"[]", b"{", b'"text"', b"[" * 20_000, b"9" * 5_000)
 
 
-class Odd(Response):
+class RawResponse(Response):
     """A response whose body is these bytes, JSON or not."""
 
     @property
@@ -32,7 +32,7 @@ class Odd(Response):
 
 
 @dataclass(frozen=True)
-class Wrong:
+class Malformation:
     """What is wrong with one answer: another status, other headers, a mangled body, or no JSON at all."""
 
     status: int | None = None
@@ -49,7 +49,7 @@ class Wrong:
             body = mutation.of(body)
         raw = self.raw if self.raw is not None else _bytes(body)
         headers["content-length"] = str(len(raw))
-        return Odd(response.status if self.status is None else self.status, raw, headers)  # type: ignore[arg-type]
+        return RawResponse(response.status if self.status is None else self.status, raw, headers)  # type: ignore[arg-type]
 
 
 def _bytes(body: Any) -> bytes:
@@ -57,22 +57,24 @@ def _bytes(body: Any) -> bytes:
 
 
 statuses = st.sampled_from([200, 201, 202, 204, 301, 400, 401, 403, 404, 408, 409, 412, 418, 429, 500, 502, 503, 504])
-wrongs = st.one_of(
-    st.builds(Wrong, body=st.lists(mutations, min_size=1, max_size=3)),
-    st.builds(Wrong, body=st.lists(mutations, min_size=1, max_size=3)),
-    st.builds(Wrong, status=statuses, retry_after=st.one_of(st.none(), st.sampled_from(RETRY_AFTERS))),
-    st.builds(Wrong, status=statuses, body=st.builds(lambda junk: [Mutation(0, "put", junk)], st.sampled_from(JUNK))),
-    st.builds(Wrong, raw=st.sampled_from(RAW)),
-    st.builds(Wrong, status=statuses, raw=st.sampled_from(RAW)),
+malformations = st.one_of(
+    st.builds(Malformation, body=st.lists(mutations, min_size=1, max_size=3)),
+    st.builds(Malformation, body=st.lists(mutations, min_size=1, max_size=3)),
+    st.builds(Malformation, status=statuses, retry_after=st.one_of(st.none(), st.sampled_from(RETRY_AFTERS))),
+    st.builds(
+        Malformation, status=statuses, body=st.builds(lambda junk: [Mutation(0, "put", junk)], st.sampled_from(JUNK))
+    ),
+    st.builds(Malformation, raw=st.sampled_from(RAW)),
+    st.builds(Malformation, status=statuses, raw=st.sampled_from(RAW)),
 )
 
 
 @dataclass
-class OddAzure:
+class WatchedAzure:
     """Puts itself between a world's clients and its Azure. `calls` are the URLs of every request, as sent."""
 
     world: World
-    wrong: Iterator[Wrong | None]
+    wrong: Iterator[Malformation | None]
     only: str  # a piece of the path: answers of other paths stay right
     calls: list[tuple[str, str]] = field(default_factory=list)
     orders: list[tuple[str, Any]] = field(default_factory=list)  # (path, body) of each POST to a machine
@@ -98,19 +100,19 @@ class OddAzure:
 class _Watched(AzureTransport):
     """The simulator's transport, noting what is called before anything can refuse it."""
 
-    def __init__(self, odd: OddAzure) -> None:
-        super().__init__(_Between(odd))
-        self._odd = odd
+    def __init__(self, watched: WatchedAzure) -> None:
+        super().__init__(_Between(watched))
+        self._watched = watched
 
     async def send(self, request: Any, **options: Any) -> Any:
-        self._odd.calls.append((request.method, request.url))
+        self._watched.calls.append((request.method, request.url))
         return await super().send(request, **options)
 
 
 class _Between:
-    def __init__(self, odd: OddAzure) -> None:
-        self._odd = odd
-        self.hosts = odd.world.azure.hosts
+    def __init__(self, watched: WatchedAzure) -> None:
+        self._watched = watched
+        self.hosts = watched.world.azure.hosts
 
     async def handle(self, request: Request) -> Response:
-        return await self._odd.answer(self._odd.world.azure, request)
+        return await self._watched.answer(self._watched.world.azure, request)
