@@ -42,7 +42,7 @@ def azurite(tls: Tls) -> Iterator[Azurite]:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, a file stays in one process, with its Azurite and hosts; some tests name another group."""
+    """With `--dist loadgroup` a file stays in one process, with its hosts; a test that needs none may name a group."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             if not item.get_closest_marker("xdist_group"):

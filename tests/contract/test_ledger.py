@@ -14,7 +14,6 @@ import pytest
 from azure.data.tables import UpdateMode
 from azure.data.tables.aio import TableServiceClient
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
@@ -397,7 +396,6 @@ any_record = st.one_of(
 )
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
 @given(any_record)
 def test_any_record_comes_back_as_it_was(record: Record) -> None:
     async def there_and_back() -> Stored | None:
@@ -534,7 +532,6 @@ any_image = st.builds(
 )  # fmt: skip
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
 @given(any_image)
 def test_any_image_comes_back_as_it_was(record: ImageRecord) -> None:
     async def there_and_back() -> StoredImage:

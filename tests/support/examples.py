@@ -24,5 +24,5 @@ def load_profile() -> None:
 
 
 def a_share(divisor: int) -> settings:
-    """For a test whose example costs so many times what a value costs: a whole run of the app."""
-    return settings(max_examples=max(1, settings.default.max_examples // divisor))
+    """For a test whose example costs so many times what another one costs."""
+    return settings(max_examples=max(1, settings().max_examples // divisor))

@@ -181,7 +181,7 @@ def test_giant_fields_still_make_one_line_of_json(fields: dict[str, Any], caplog
     assert all(line[name] for name in fields)
 
 
-@hypothesis_settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.from_regex(r"[a-z_]{1,12}", fullmatch=True).filter(lambda n: n != "event"), st.text()))
 def test_any_text_makes_one_line_of_json(caplog: pytest.LogCaptureFixture, fields: dict[str, str]) -> None:
     line = written(caplog, **fields)

@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.decisions import rollout
@@ -543,7 +542,6 @@ def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
     ]
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
 @given(candidates(), fleets, environs)
 def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     limits = settings(**environ)
@@ -611,7 +609,6 @@ def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candida
     assert {plan.waits[item.machine.id].state for item in earlier} <= {GROUP}
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 200), st.integers(1, 100))
 def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> None:
     """The pace: within the horizon, never more than the quota's share, and no slower than it where somebody waits."""
@@ -633,7 +630,6 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
 # -- a restriction never adds an installation of what it restricts
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
 @given(candidates(), fleets, environs, st.integers(0, 20))
 def test_a_smaller_cap_of_the_fleet_adds_nobody(
     due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
@@ -648,7 +644,6 @@ def test_a_smaller_cap_of_the_fleet_adds_nobody(
 RESTRICTIONS = st.sampled_from(["breaker", "image cap", "rows", "canaries"])
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
 @given(candidates(neighbours=False), records(neighbours=False), images, environs, RESTRICTIONS, records())
 def test_a_restriction_never_makes_more_installations(
     due: list[Candidate],
@@ -684,7 +679,6 @@ def _by_image(plan: Plan) -> Counter[str]:
     return Counter(item.machine.image.key for item in installed(plan))
 
 
-@hypothesis_settings(max_examples=100, deadline=None)
 @given(candidates(), fleets, environs)
 def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
     everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
@@ -746,7 +740,6 @@ class Life:
             )
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     members("m", 14),
     images,

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cloud import queries
@@ -726,7 +725,6 @@ async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) 
     }
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(raw_machines(), min_size=8, max_size=8), environs)
 def test_what_the_decision_would_do_is_always_returned(raw: list[tuple[Row, Row | None]], environ: Row) -> None:
     given_settings = settings(**environ)

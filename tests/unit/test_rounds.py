@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from functions.decisions.rollout import (
@@ -420,7 +419,6 @@ steps = st.lists(
 )
 
 
-@hypothesis_settings(max_examples=150, deadline=None)
 @given(steps, st.sampled_from(["0", "1", "3"]), st.sampled_from(["1 in 1 day", "3 in 7 days"]))
 def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canaries: str, limit: str) -> None:
     environ = {"PATCH_CANARIES": canaries, "PATCH_BREAKER": limit}

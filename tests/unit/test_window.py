@@ -22,13 +22,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from functions.model.text import BadInput
 from functions.policy import zones as module
 from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
 from functions.policy.windows import ANY, HORIZON, NO_BLACKOUTS, Blackouts, Windows, both
+from tests.support.examples import a_share
 
 ROOT = Path(__file__).parents[2]
 DAY, MINUTE, INSTANT = timedelta(days=1), timedelta(minutes=1), timedelta(microseconds=1)
@@ -633,7 +634,6 @@ def test_any_stands_alone(text: str) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("Sat,;2nd Tue+-3d:01 anyUTC/\n\x00.é"), max_size=40) | st.text(max_size=40))
-@settings(deadline=None, max_examples=400)
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     """Nothing but BadInput ever comes out, and it is fit for a log."""
     for ask in (read_windows, read_blackouts):
@@ -777,7 +777,6 @@ def nights(draw: st.DrawFn) -> tuple[list[Spelled], datetime]:
 
 
 @given(nights())
-@settings(deadline=None, max_examples=120)
 def test_nights_of_clock_changes_agree_with_looking_at_every_minute(night: tuple[list[Spelled], datetime]) -> None:
     spelled, change = night
     since, until = change - 14 * timedelta(hours=1), change + 14 * timedelta(hours=1)
@@ -785,7 +784,7 @@ def test_nights_of_clock_changes_agree_with_looking_at_every_minute(night: tuple
 
 
 @given(st.lists(spelled_windows(st.sampled_from(ZONES), step=15), min_size=1, max_size=3), st.integers(0, 600))
-@settings(deadline=None, max_examples=40)
+@a_share(2)  # an example looks at 4,032 moments
 def test_six_weeks_agree_with_looking_at_every_quarter(spelled: list[Spelled], day: int) -> None:
     since = at("2026-01-01") + day * DAY
     until = since + 42 * DAY
@@ -793,7 +792,6 @@ def test_six_weeks_agree_with_looking_at_every_quarter(spelled: list[Spelled], d
 
 
 @given(texts(), texts(), st.sampled_from([change for zone in ZONES for change in changes(zone)]))
-@settings(deadline=None, max_examples=60)
 def test_two_texts_agree_with_looking_at_every_minute(one: list[Spelled], two: list[Spelled], change: datetime) -> None:
     since, until = change - 14 * timedelta(hours=1), change + 14 * timedelta(hours=1)
     assert stretches(both(read(one), read(two)), since, until) == oracle([one, two], since, until)
@@ -810,7 +808,7 @@ def short_windows() -> st.SearchStrategy[Spelled]:
 
 
 @given(short_windows(), short_windows(), st.integers(0, 300))
-@settings(deadline=None, max_examples=20)
+@a_share(3)  # an example looks at every half hour of the horizon
 def test_rare_and_missing_openings_agree_with_looking_at_every_half_hour(one: Spelled, two: Spelled, day: int) -> None:
     now = at("2026-01-01") + day * DAY
     runs = oracle([[one], [two]], now, now + HORIZON, timedelta(minutes=30))
@@ -848,7 +846,6 @@ def asked() -> st.SearchStrategy[Windows]:
 
 
 @given(asked(), blackout_texts().map(read_blackouts), moments(), st.integers(0, 99))
-@settings(deadline=None, max_examples=300)
 @example(ANY, NO_BLACKOUTS, at("2026-01-01"), 50)
 def test_closes_and_opens_belong_together(windows: Windows, closed: Blackouts, now: datetime, percent: int) -> None:
     closes, opens = windows.closes(now, closed), windows.opens(now, closed)
@@ -869,7 +866,6 @@ def test_closes_and_opens_belong_together(windows: Windows, closed: Blackouts, n
 
 
 @given(asked(), blackout_texts().map(read_blackouts), moments(), st.timedeltas(timedelta(0), timedelta(days=40)))
-@settings(deadline=None, max_examples=150)
 def test_later_moments_have_later_answers(windows: Windows, closed: Blackouts, now: datetime, on: timedelta) -> None:
     for ask in (windows.closes, windows.opens):
         one, two = ask(now, closed), ask(now + on, closed)
@@ -883,7 +879,6 @@ def test_later_moments_have_later_answers(windows: Windows, closed: Blackouts, n
     st.sampled_from(ZONES),
     st.integers(-3 * 1440, 8 * 1440),
 )
-@settings(deadline=None, max_examples=200)
 def test_nothing_is_open_in_a_black_out(windows: Windows, first: date, days: int, zone: str, minutes: int) -> None:
     """The days are asked of the zone's wall clock, not of the module."""
     last = first + days * DAY
@@ -900,7 +895,6 @@ def test_nothing_is_open_in_a_black_out(windows: Windows, first: date, days: int
 
 
 @given(texts())
-@settings(deadline=None, max_examples=150)
 def test_windows_are_read_again_as_they_are_written(spelled: list[Spelled]) -> None:
     windows = read(spelled)
     assert read_windows(windows.text) == windows
@@ -910,7 +904,6 @@ def test_windows_are_read_again_as_they_are_written(spelled: list[Spelled]) -> N
 
 
 @given(blackout_texts())
-@settings(deadline=None, max_examples=100)
 def test_black_outs_are_read_again_as_they_are_written(text: str) -> None:
     blackouts = read_blackouts(text)
     assert read_blackouts(blackouts.text) == read_blackouts(text.lower()) == blackouts
@@ -918,7 +911,6 @@ def test_black_outs_are_read_again_as_they_are_written(text: str) -> None:
 
 
 @given(asked(), asked(), moments())
-@settings(deadline=None, max_examples=150)
 def test_both_never_widens(one: Windows, two: Windows, now: datetime) -> None:
     closes = both(one, two).closes(now)
     ends = [one.closes(now), two.closes(now)]
@@ -926,7 +918,6 @@ def test_both_never_widens(one: Windows, two: Windows, now: datetime) -> None:
 
 
 @given(asked(), moments(), st.sampled_from(ZONES))
-@settings(deadline=None, max_examples=60)
 def test_it_does_not_matter_in_which_zone_now_is_given(windows: Windows, now: datetime, zone: str) -> None:
     local = now.astimezone(ZoneInfo(zone))
     assert (windows.closes(local), windows.opens(local)) == (windows.closes(now), windows.opens(now))
