@@ -103,7 +103,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     except (CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
-    plan = await _plan(sweep, candidates)
+    plan = await make_sweep_plan(sweep, candidates)
     handed_out = await dispatch(sweep, plan, lease)
     await _report(sweep, plan)
     journal.write(
@@ -220,7 +220,7 @@ async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
         await hold_step(sweep.services, stored, step)
 
 
-async def _plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
+async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause, or an answer that is missing, plans nothing."""
     services = sweep.services
     nothing = Plan((), {}, {})
@@ -390,5 +390,5 @@ async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
     sweep = await read_ledger(services)
     seen = [item async for item in report.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
-    waits = (await _plan(sweep, due)).waits
+    waits = (await make_sweep_plan(sweep, due)).waits
     return [(machine, waits.get(machine.id, step)) for machine, step in seen]

@@ -6,6 +6,7 @@ is a patch of the running app; no file is changed.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,7 @@ from functions.model.record import release
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.services import Services
 from functions.steps import assess, holds, install, poison, start, track
+from tests.simulation.late_sweep import canaries_of_a_late_sweep
 from tests.simulation.run import run
 
 SEEDS_AT_MOST = 600
@@ -154,10 +156,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("pause", _pause, (3,), 34),
     Mutant("adoption after a crash", _adoption, (4,), 2),
-    Mutant("sweep lease", _lease, (8,), 412),
     Mutant("a 429 is no failure", _postponement, (5,), 1),
     Mutant("no answer is no 404", _silence, (6,), 0),
 )
+
+
+# No seed notices it within a thousand: late_sweep.py is the directed run that does.
+LEASE = Mutant("sweep lease", _lease, (8,), 0)
 
 
 @contextmanager
@@ -185,7 +190,11 @@ def main() -> int:
         escaped += found is None
         text = f"seed {found[0]}: {found[1]}" if found else f"not noticed in {SEEDS_AT_MOST} seeds"
         print(f"{mutant.name}: {text}", flush=True)
-    print(f"mutants: {len(MUTANTS)}, {escaped} escaped")
+    with applied(LEASE):
+        canaries = asyncio.run(canaries_of_a_late_sweep())
+    escaped += canaries == 1
+    print(f"{LEASE.name}: a late sweep's run: {canaries} canaries in place of one", flush=True)
+    print(f"mutants: {len(MUTANTS) + 1}, {escaped} escaped")
     return 1 if escaped else 0
 
 
