@@ -426,6 +426,21 @@ def test_a_text_is_parsed_once() -> None:
     assert parse(text) is parse(text)
 
 
+def test_texts_that_differ_in_times_alone_keep_their_own() -> None:
+    def newer_than(moment: str, other: str) -> str:
+        query = f"machines | where since > datetime({moment}) and name != 'datetime(2026-01-01)' // datetime({other})\n"
+        return query + f"| extend before = datetime({other})"
+
+    trees = [parse(newer_than("2026-11-22T10:00:00Z", "2026-11-01")), parse(newer_than("2026-11-23", "2026-11-02"))]
+    written = [[text for text in str(tree).split("'") if text.startswith(("2026", "datetime("))] for tree in trees]
+    assert written == [
+        ["2026-11-22T10:00:00Z", "datetime(2026-01-01)", "2026-11-01"],
+        ["2026-11-23", "datetime(2026-01-01)", "2026-11-02"],
+    ]
+    with pytest.raises(KqlError, match="the unknown column 'nam' at line 1, column 57"):
+        ask("machines | extend a = datetime(2026-11-22T10:00:00Z) == nam")
+
+
 def test_the_packaged_schema_is_the_default() -> None:
     assert evaluate("ResourceContainers | project id", {"resourcecontainers": [{"id": "/s"}]}, NOW).rows == [
         {"id": "/s"}

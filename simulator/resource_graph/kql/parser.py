@@ -1,10 +1,12 @@
 """From query text to the tree of syntax.py, by the grammar of grammar.lark.
 
-The tree depends on the text alone, so it is cached: a simulator receives the same few queries again and again, and
-parsing costs more than evaluating over a small fleet.
+Parsing costs more than evaluating over a small fleet, and a simulator receives the same few queries again and again
+with other times in them. So a tree is cached by the text without its times, which are filled in afterwards.
 """
 
 import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache
 from importlib import resources
 from typing import Any, cast
@@ -36,9 +38,35 @@ from simulator.resource_graph.kql.syntax import (
 )
 
 
-@lru_cache(maxsize=256)
 def parse(text: str) -> Query:
     """The tree of a query. Raises Unsupported for syntax outside the grammar."""
+    times: list[str] = []
+
+    def hole(match: re.Match[str]) -> str:
+        """Its number in place of a time, in as many characters: what follows keeps its place."""
+        if match["time"] is None:
+            return match[0]
+        times.append(match["time"])
+        return f"datetime({_HOLE}{len(times) - 1:<{len(match['time']) - 1}})"
+
+    tree = _parsed(_TIME.sub(hole, text))
+    return cast(Query, _filled(tree, times)) if times else tree
+
+
+def _filled(node: Any, times: Sequence[str]) -> Any:
+    """The same part of a tree with its times."""
+    if isinstance(node, tuple):
+        return tuple(_filled(each, times) for each in node)
+    if isinstance(node, Literal):
+        is_hole = node.type == "datetime" and node.text.startswith(_HOLE)
+        return replace(node, text=times[int(node.text[1:])]) if is_hole else node
+    if not is_dataclass(node) or isinstance(node, Place | type):
+        return node
+    return type(node)(*(_filled(getattr(node, part.name), times) for part in fields(node)))
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Query:
     try:
         return cast(Query, _PARSER.parse(text))  # the transformer makes a Query of lark's tree
     except lark.exceptions.UnexpectedInput as error:
@@ -57,6 +85,9 @@ def _construct_at(text: str, position: int) -> str:
     return f"'{word[0]}' at {place}" if word else f"the end of the query at {place}"
 
 
+_HOLE = "#"
+# Strings and comments are matched first, and kept.
+_TIME = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"|//[^\n]*|datetime\((?P<time>\d{4}-[^()\s]+)\)")
 _COMMENT = re.compile(r"//[^\n]*")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _CONSTRUCT = re.compile(r"!?[A-Za-z_][\w-]*~?|\w+|\S")
