@@ -149,7 +149,7 @@ def said_by_the_app(usage: Usage) -> list[str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lived(tls: Tls, azurite: Azurite) -> AsyncIterator[Run]:
-    """The default deployment's short life, for every test that only looks at it."""
+    """The default deployment's short life, for every test that only reads it."""
     async with embed(tls, azurite) as embedded:
         run = Run(embedded)
         await run.live()
@@ -176,7 +176,7 @@ async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(tls
 
 
 class Unwatched:
-    """A screen that nobody looks at."""
+    """A screen without a viewer."""
 
     def __enter__(self) -> "Unwatched":
         return self
@@ -503,7 +503,7 @@ def delivered(grid: EventGrid) -> set[str]:
 
 
 async def test_a_subscription_outside_the_management_group_is_left_alone(tls: Tls, azurite: Azurite) -> None:
-    """Its machines are nobody's business: the app sees none of them, and touches none."""
+    """The app sees none of its machines, and touches none."""
     inside = [shapes.SUBSCRIPTION]
     async with embed(tls, azurite, "management-group", management_groups={"mg-fleet": inside}) as embedded:
         host = await embedded.host(embedded.settings(**CHANGES), time_scale=HOST_SCALE)

@@ -1,18 +1,16 @@
 """Many machines: doubled and shuffled events, storms against the quota, two of everything, and limits of the fleet."""
 
 import asyncio
-import json
 import random
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from functions.cloud.queue import QUEUES, read_message
 from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.model.state import OperationKind, Phase, State
-from functions.steps import install, reconcile
+from functions.steps import install
 from simulator.azure import Behaviour, overlaps
 from tests.support.world import QUICK, World
 
@@ -142,55 +140,3 @@ async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(m
     asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
     assert asked == ["resources"] * 2, "the due machines and the fleet's counts, whatever the size"
     assert world.table.calls["get"] - reads <= 4
-
-
-async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="journal")
-    world = World({"PATCH_MODE": "plan"}, timings=QUICK)
-    world.create("vm-01", SUPPORTED)
-    await world.pass_time(hours=1)
-    assert world.posts() == []
-    assert any('"machine.planned"' in line for line in caplog.messages)
-
-
-async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="journal")
-    world = World(timings=QUICK)
-    for number in range(5):
-        world.create(f"vm-{number:02}", SUPPORTED)
-    await world.pass_time(hours=30)
-    counted = [line for line in caplog.messages if '"machine.counted"' in line]
-    assert len(counted) == 10
-    assert all('"reason"' in line and '"state"' in line for line in counted)
-
-
-async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", logger="journal")
-    world = World({"PATCH_MODE": "assess", "PATCH_SLA_DAYS": "2"}, timings=QUICK)
-    world.create("linux-01", SUPPORTED, tags={"Owner": "payments"})
-    world.create("windows-01", SUPPORTED, os="Windows")
-    world.create("unsupported-01", Behaviour(support_state="Unsupported"))
-    world.in_long_steps()
-    await world.pass_time(hours=80)
-    days: dict[str, list[dict[str, Any]]] = {}
-    for line in map(json.loads, caplog.messages):
-        if line["event"] == "machine.counted":
-            days.setdefault(line["machine"].rsplit("/", 1)[-1], []).append(line)
-    linux, windows, unsupported = days["linux-01"], days["windows-01"], days["unsupported-01"]
-    assert [line["compliance"] for line in linux[1:]] == ["within", "within", "late"], "from its creation on"
-    assert {line["compliance"] for line in windows[1:]} == {"late"}, "its oldest patch was published years ago"
-    assert {line["compliance"] for line in unsupported} == {"unknown"}
-    last = linux[-1]
-    assert (last["owner"], last["image_version"], last["os"], last["sla_days"]) == ("payments", "1.0.0", "Linux", 2)
-    assert last["pending_critical"] + last["pending_security"] + last["pending_other"] > 0
-    assert "oldest_security" not in last
-    assert windows[-1]["oldest_security"].startswith("2024-11-12")
-    assert "owner" not in windows[-1]
-
-
-async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
-    world = World(timings=QUICK)
-    world.create("vm-01", SUPPORTED)
-    await world.pass_time(minutes=10)
-    seen = await reconcile.fleet_states(world.services)
-    assert [machine.id.name for machine, _ in seen] == ["vm-01"]

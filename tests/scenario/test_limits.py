@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,9 +15,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from functions.cloud.queue import QUEUES
+from functions.model.record import claim
 from functions.model.state import OperationKind, Phase, State
-from simulator.azure import Behaviour
-from tests.support.world import GALLERY, QUICK, World
+from simulator.azure import Behaviour, Fault
+from tests.support.world import GALLERY, QUICK, World, arm
 
 GOOD = Behaviour(pending={"security": 2})
 SATURDAY_NIGHT = "Sat 22:00-02:00 Europe/Paris"
@@ -251,11 +253,12 @@ async def test_a_member_whose_hold_is_over_does_not_stand_in_its_own_way() -> No
     refused = Behaviour(pending={"security": 2}, refuse="conflict", refuse_kinds=("install",))
     first = world.machine_id("quorum-0000")
     world.azure.behave(str(first), refused)
-    while (record := await world.record(first)) is None or (record.kind, record.phase) != (
-        OperationKind.INSTALL,
-        Phase.HELD,
-    ):
-        await world.pass_time(minutes=5)
+
+    async def held() -> bool:
+        record = await world.record(first)
+        return record is not None and (record.kind, record.phase) == (OperationKind.INSTALL, Phase.HELD)
+
+    await world.until(held, hours=6)
     world.azure.behave(str(first), GOOD)
     await world.pass_time(hours=3)
     assert sorted(world.installed()) == ["quorum-0000", "quorum-0001"]
@@ -269,6 +272,18 @@ async def test_one_machine_of_an_availability_set_at_a_time() -> None:
     assert len(world.installed()) == 6
     assert most_at_once(world, "left") == most_at_once(world, "right") == 1
     assert most_at_once(world) == 2
+
+
+async def test_a_patch_group_named_on_the_resource_group_goes_one_at_a_time() -> None:
+    world = World(timings=QUICK)
+    machines = [world.create(f"q-{letter}", GOOD) for letter in "abc"]
+    await arm(world.azure, "PATCH", machines[0].group_id, {"tags": {"patch-group": "quorum"}})
+    most = 0
+    for _ in range(90):
+        await world.pass_time(minutes=2)
+        most = max(most, len(world.installing()))
+    assert most == 1
+    assert {o.machine.lower() for o in world.operations(kind="install")} == {str(machine) for machine in machines}
 
 
 @pytest.mark.parametrize(
@@ -348,6 +363,24 @@ async def test_a_pause_in_mid_flight_stops_every_call_within_a_minute_and_loses_
     assert world.errors == []
 
 
+async def test_a_postponed_installation_asks_again_before_it_goes() -> None:
+    """Paused with its message queued; when it is resumed, its partner of the group is off."""
+    world = World({"PATCH_FRESH_HOURS": "48"}, timings=QUICK)
+    first = world.create("q-a", GOOD, tags={"patch-group": "quorum"})
+    await world.until_queued(OperationKind.INSTALL)
+    await world.pause("looking")
+    await world.pass_time(minutes=15)
+    partner = world.create("q-b", GOOD, tags={"patch-group": "quorum"})
+    await world.pass_time(minutes=5)
+    await arm(world.azure, "POST", f"{partner}/deallocate")
+    await world.pass_time(minutes=5)
+    await world.resume()
+    await world.pass_time(hours=2)
+    assert world.operations(first, "install") == []
+    step = (await world.states())["q-a"]
+    assert (step.state, "q-b" in step.reason) == (State.WAITING_FOR_GROUP, True)
+
+
 # -- plan mode
 
 
@@ -370,7 +403,7 @@ async def test_a_plan_says_for_whom_what_when_and_why_and_calls_nothing(caplog: 
 
     assert len(world.posts()) == calls
     assert await world.records() == []
-    assert (await world.image()).opened is None, "a plan opens no round"
+    assert (await world.image()).opened is None, "a plan opens no rollout"
     plan = planned(caplog.messages, lines)
     assert set(plan) == {*names, "fresh-0000", "later-0000"}
     assert all(line["reason"] for line in plan.values())
@@ -405,6 +438,20 @@ async def test_a_plan_estimates_when_a_slot_is_free(caplog: pytest.LogCaptureFix
     plan = planned(caplog.messages)
     hours = sorted((datetime.fromisoformat(line["when"]) - world.now) // timedelta(hours=1) for line in plan.values())
     assert hours == [0, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("mode", ["plan", "off"])
+async def test_a_mode_that_calls_nothing_stops_queued_messages_too(mode: str) -> None:
+    world = World(timings=QUICK)
+    world.create("vm-01", GOOD)
+    await world.until_queued(OperationKind.INSTALL)
+    world.set(PATCH_MODE=mode, PATCH_WINDOW="")
+    await world.pass_time(hours=2)
+    assert world.operations(kind="install") == []
+
+    world.set(PATCH_MODE="install", PATCH_WINDOW="any")
+    await world.pass_time(hours=26)
+    assert len(world.operations(kind="install")) == 1, "nothing is lost"
 
 
 # -- the quota's pace
@@ -453,6 +500,45 @@ async def test_four_buckets_drain_side_by_side_in_the_time_of_one() -> None:
     took, calls, refused = await drain(220, ("westeurope", "northeurope", "eastus", "westus"))
     assert took <= (220 - AT_ONCE / 2) / A_MINUTE * MINUTE + timedelta(seconds=6), "as one of them alone"
     assert (calls, refused) == (880, 0)
+
+
+async def test_machines_deferred_for_hours_do_not_use_up_the_pace_of_now() -> None:
+    world = World(timings=QUICK)
+    template = await world.machine(world.create("vm-00", GOOD))
+    for number in range(600):
+        far = replace(template, id=world.machine_id(f"far-{number}"))
+        await world.services.ledger.insert(
+            claim(far, OperationKind.ASSESS, token=f"t{number}", due_at=world.now + timedelta(hours=6), previous=None)
+        )
+    world.events_arrive = False
+    machine = world.create("vm-01", GOOD)
+    await world.pass_time(minutes=12)
+    assert len(world.operations(machine, "assess")) == 1
+
+
+async def test_throttled_reads_are_no_failure_of_the_machine() -> None:
+    world = World(timings=QUICK)
+    world.events_arrive = False
+    machine = world.create("vm-01", GOOD)
+    world.azure.faults.add(Fault("GET", r".*/virtualMachines/.*", times=8, status=429, headers={"Retry-After": "300"}))
+    for _ in range(45):
+        await world.pass_time(minutes=1)
+        record = await world.record(machine)
+        assert record is None or record.attempts == 0
+    assert not world.queue.messages.get(f"{QUEUES[OperationKind.ASSESS]}-poison")
+    await world.pass_time(hours=3)
+    assert len(world.operations(machine, "install")) == 1
+
+
+async def test_a_page_of_graph_outlives_its_own_quota() -> None:
+    world = World(timings=QUICK)
+    world.events_arrive = False
+    machine = world.create("vm-01", GOOD)
+    resets = {"x-ms-user-quota-remaining": "0", "x-ms-user-quota-resets-after": "00:00:04"}
+    world.azure.faults.add(Fault("POST", r".*ResourceGraph.*", times=3, status=429, headers=resets))
+    await world.pass_time(minutes=7)
+    assert world.errors == []
+    assert len(world.operations(machine, "assess")) == 1
 
 
 @pytest.mark.skipif(not SOAK, reason="takes minutes: make drain")

@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import Literal
 
 import pytest
 
 from functions.cloud.errors import Unavailable
-from functions.model.state import OperationKind, Phase, State
-from simulator.azure import Behaviour, Fault, Timings, overlaps
+from functions.model.state import Cause, Phase, State
+from simulator.azure import Behaviour, Fault, overlaps
 from tests.support import held
-from tests.support.process import Killed
-from tests.support.world import World, arm
+from tests.support.world import QUICK, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 12, "critical": 1, "other": 3})
 
@@ -46,7 +44,7 @@ async def test_the_sweep_alone_reaches_the_same_end() -> None:
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 
 
-async def test_a_machine_at_rest_is_patched_again_in_the_next_round() -> None:
+async def test_a_machine_at_rest_is_patched_again_in_the_next_rollout() -> None:
     world = World({"PATCH_ROLLOUT_DAYS": "6"})
     machine = world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=3)
@@ -66,7 +64,7 @@ async def test_a_machine_at_rest_is_patched_again_in_the_next_round() -> None:
         pytest.param(Behaviour(support_state="Unknown"), State.UNDETERMINED, id="Unknown"),
         pytest.param(Behaviour(support_state="UnableToDetermine"), State.UNDETERMINED, id="UnableToDetermine"),
         pytest.param(Behaviour(agent_never_ready=True), State.AGENT_NOT_READY, id="agent never ready"),
-        pytest.param(Behaviour(extensions_hang=True), State.BUILDING, id="extensions at work for ever"),
+        pytest.param(Behaviour(extensions_hang=True), State.BUILDING, id="extensions that never finish"),
     ],
 )
 async def test_without_the_verdict_supported_nothing_is_ever_installed(behaviour: Behaviour, state: State) -> None:
@@ -90,19 +88,19 @@ async def test_an_undetermined_machine_is_asked_three_times_then_weekly() -> Non
     assert len(world.operations(machine)) == 4
 
 
-async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_one() -> None:
-    world = World()
-    machine = world.create("vm-01", SUPPORTED)
-    while not world.operations(machine, "install"):
-        await world.pass_time(minutes=1)
-    world.azure.graph.stop_indexing(world.now)
-    await world.pass_time(hours=9)
-    assert len(world.operations(machine, "install")) == 1
-    assert len(world.operations(machine, "assess")) == 1
-
-    world.azure.graph.resume_indexing()
-    await world.pass_time(hours=2)
-    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+async def test_an_undetermined_machine_is_assessed_again_when_its_owner_restarts_it() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", Behaviour(support_state=None))
+    await world.pass_time(days=2)
+    step = (await world.states())["vm-01"]
+    assert (step.state, "restart" in step.remedy) == (State.UNDETERMINED, True)
+    world.azure.behave(str(machine), SUPPORTED)
+    world.power(machine, "deallocate")
+    await world.pass_time(hours=1)
+    world.power(machine, "start")
+    await world.pass_time(hours=6)
+    assert world.installed() == ["vm-01"]
 
 
 async def test_a_failing_graph_page_changes_nothing() -> None:
@@ -117,39 +115,6 @@ async def test_a_failing_graph_page_changes_nothing() -> None:
     assert world.operations(machine) == []
     assert {key: row for key, row in world.table.rows.items() if key[0] != "app"} == before
     assert len(world.errors) == 3, "each sweep fails and says so"
-
-
-@pytest.mark.parametrize("finished", [True, False], ids=["finished by then", "still running"])
-@pytest.mark.parametrize("kind", [OperationKind.ASSESS, OperationKind.INSTALL])
-async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: OperationKind, finished: bool) -> None:
-    """The process dies after the POST: its row says `starting`, and a sweep finds the operation on the machine."""
-    slow = Timings(assess_seconds=60 if finished else 3600, install_seconds=60 if finished else 3600)
-    world = World(timings=slow)
-    world.table.kill_once(
-        "before", lambda call: (call.columns.get("phase"), call.columns.get("kind")) == (Phase.RUNNING, kind)
-    )
-    machine = world.create("vm-01", SUPPORTED)
-    with pytest.raises(Killed):
-        await world.pass_time(hours=3)
-    assert len(world.operations(machine, kind)) == 1
-    # The message of a dead process becomes visible again.
-    await world.pass_time(minutes=20)
-    assert len(world.operations(machine, kind)) == 1, "not repeated"
-
-    await world.pass_time(hours=5)
-    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
-    assert not overlaps(world.operations())
-
-
-@pytest.mark.parametrize("drop", ["before", "after"])
-async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: Literal["before", "after"]) -> None:
-    world = World()
-    world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop=drop))
-    machine = world.create("vm-01", SUPPORTED)
-    await world.pass_time(hours=6)
-
-    assert len(world.operations(machine, "install")) == 1
-    assert not overlaps(world.operations())
 
 
 async def test_a_conflict_waits_for_the_winner() -> None:
@@ -177,11 +142,20 @@ async def test_a_refused_image_is_the_same_verdict_as_unsupported() -> None:
     assert len(world.posts()) == 1, "looked at again weekly, not at every sweep"
 
 
+async def test_what_should_have_passed_and_does_not_becomes_its_owners_with_a_remedy() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", Behaviour(refuse="platform-update"))
+    await world.pass_time(days=2)
+    record = await world.record(machine)
+    assert record is not None
+    assert (held(record).cause, "restart" in held(record).remedy) == (Cause.OWNER, True)
+
+
 async def test_a_deleted_machine_is_forgotten() -> None:
     world = World()
     machine = world.create("vm-01", SUPPORTED)
-    while not world.operations(machine):
-        await world.pass_time(minutes=1)
+    await world.until(lambda: bool(world.operations(machine)), hours=6)
     world.delete(machine)
     await world.pass_time(hours=3)
 
@@ -192,8 +166,7 @@ async def test_a_deleted_machine_is_forgotten() -> None:
 async def test_a_machine_recreated_under_its_name_starts_as_new() -> None:
     world = World()
     machine = world.create("vm-01", SUPPORTED)
-    while not world.operations(machine, "install"):
-        await world.pass_time(minutes=1)
+    await world.until(lambda: bool(world.operations(machine, "install")), hours=6)
     old = (await world.machine(machine)).vm_id
     world.delete(machine)
     await world.pass_time(minutes=2)
@@ -249,36 +222,32 @@ async def test_tags_of_the_group_count_too() -> None:
     assert (await world.states())["vm-01"].state == State.OPTED_OUT
 
 
+async def test_a_resource_group_that_graph_does_not_show_is_asked_of_arm() -> None:
+    world = World(timings=QUICK)
+    world.events_arrive = False
+    machine = world.create("vm-01", SUPPORTED)
+    await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-mode": "off"}})
+    groups = world.services.graph.groups
+
+    async def none(ids: object) -> dict[str, object]:
+        return {}
+
+    world.services.graph.groups = none  # type: ignore[assignment,method-assign]
+    await world.pass_time(minutes=30)
+    assert world.operations(machine) == [], "its tags count, wherever they were read"
+    await arm(world.azure, "PATCH", machine.group_id, {"tags": {}})
+    await world.pass_time(minutes=30)
+    assert len(world.operations(machine, "assess")) == 1
+    world.services.graph.groups = groups  # type: ignore[method-assign]
+
+
 async def test_a_start_event_releases_a_machine_held_because_it_was_off() -> None:
     world = World()
     machine = world.create("vm-01", SUPPORTED)
-    while not (await world.record(machine)) or not world.operations(machine):
-        await world.pass_time(minutes=1)
+    await world.until(lambda: bool(world.operations(machine)), hours=1)
     await arm(world.azure, "POST", f"{machine}/deallocate")
     await world.pass_time(hours=2)
     assert world.operations(machine, "install") == []
     await arm(world.azure, "POST", f"{machine}/start")
     await world.pass_time(hours=2)
     assert len(world.operations(machine, "install")) == 1
-
-
-async def test_an_operation_that_never_ends_is_held_as_overdue_and_nothing_is_started_beside_it() -> None:
-    world = World()
-    world.in_long_steps()
-    machine = world.create("vm-01", replace(SUPPORTED, never_ends=True))
-    await world.pass_time(hours=9)
-
-    step = (await world.states())["vm-01"]
-    assert (step.state, bool(step.remedy)) == (State.OVERDUE, True)
-    assert len(world.operations(machine)) == 1
-
-
-@pytest.mark.parametrize("never_ends", [False, True], ids=["it ended", "it never does"])
-async def test_where_the_operation_url_is_gone_the_instance_view_settles(never_ends: bool) -> None:
-    world = World()
-    world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=404))
-    machine = world.create("vm-01", replace(SUPPORTED, never_ends=never_ends))
-    await world.pass_time(hours=3)
-
-    kinds = [operation.kind for operation in world.operations(machine)]
-    assert kinds == (["assess"] if never_ends else ["assess", "install", "assess"])

@@ -16,19 +16,23 @@ from functions.model.state import OperationKind, Phase, State
 from functions.steps import assess, install
 from simulator.azure import Behaviour, overlaps
 from tests.support.process import Killed, Side
-from tests.support.world import GALLERY, QUICK, World
+from tests.support.world import GALLERY, QUICK, World, arm
 
 GOOD = Behaviour(pending={"security": 2})
 BAD = Behaviour(pending={"security": 2}, install_status="Failed")
-ROUNDS = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "60", "PATCH_BREAKER": "3 in 7 days"}
+ROLLOUTS = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "60", "PATCH_BREAKER": "3 in 7 days"}
 HOUR = timedelta(hours=1)
 SWEEP = timedelta(minutes=10)  # coarse: what matters here takes hours
 
 
 def a_world(**settings: str) -> World:
-    world = World(ROUNDS | settings, timings=QUICK)
+    world = World(ROLLOUTS | settings, timings=QUICK)
     world.tick = world.sweep_every = SWEEP
     return world
+
+
+async def breaker_open(world: World) -> bool:
+    return (await world.image()).breaker_open
 
 
 def create(world: World, count: int, behaviour: Behaviour, prefix: str = "vm", ring: int | None = None) -> list[str]:
@@ -68,7 +72,7 @@ async def test_a_bad_image_stops_at_its_canary_until_a_person_closes_that_openin
     assert len(world.installed()) == 2
 
 
-async def test_bad_patches_of_the_next_round_stop_at_the_canary_of_an_image_that_was_good_last_time() -> None:
+async def test_bad_patches_of_the_next_rollout_stop_at_the_canary_of_an_image_that_was_good_last_time() -> None:
     world = a_world()
     names = create(world, 10, GOOD)
     await world.pass_time(hours=12)
@@ -84,12 +88,12 @@ async def test_bad_patches_of_the_next_round_stop_at_the_canary_of_an_image_that
     assert first.opened is not None
     assert second.opened is not None
     assert second.opened >= first.opened + timedelta(days=7)
-    assert len(world.installed()) == 11, "one canary of the second round"
+    assert len(world.installed()) == 11, "one canary of the second rollout"
     assert second.breaker_open
 
 
-async def test_every_ring_of_a_round_gets_the_patches_of_its_canary() -> None:
-    """On Windows by a publishing date, which is the round's own; Linux knows no such limit."""
+async def test_every_ring_of_a_rollout_gets_the_patches_of_its_canary() -> None:
+    """On Windows by a publishing date, which is the rollout's own; Linux knows no such limit."""
     world = a_world()
     for number in range(4):
         world.create(f"vm-{number}", GOOD, os="Windows", tags={"patch-ring": str(number % 2)})
@@ -99,6 +103,41 @@ async def test_every_ring_of_a_round_gets_the_patches_of_its_canary() -> None:
     assert opened is not None
     assert len(world.installed()) == 4
     assert dates == {opened.isoformat()}
+
+
+async def test_an_unproved_patch_reaches_no_machine_twice_in_a_rollout() -> None:
+    """Between the interval (6 days) and the rollout (14) new patches come out: they wait for the next canary."""
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", GOOD)
+    await world.pass_time(hours=3)
+    world.in_long_steps()
+    world.azure.behave(str(machine), GOOD)
+    await world.pass_time(days=9)
+    assert len(world.operations(machine, "install")) == 1
+    step = (await world.states())["vm-01"]
+    assert step.state == State.RECENTLY_PATCHED
+    assert "next one opens" in step.reason
+    await world.pass_time(days=8)
+    assert len(world.operations(machine, "install")) == 2
+
+
+async def test_a_machine_that_waits_for_the_next_rollout_is_assessed_in_time_and_respects_settings() -> None:
+    """Its wait is longer than its assessment is good for, and nothing installs it any more."""
+    world = World({"PATCH_MIN_INTERVAL_HOURS": "24", "PATCH_ROLLOUT_DAYS": "30"}, timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", GOOD)
+    await world.until(lambda: world.installed() == ["vm-01"], hours=5)
+    await world.pass_time(hours=3)
+    world.azure.behave(str(machine), GOOD)  # new patches
+    await world.pass_time(hours=30)
+    assert (await world.states())["vm-01"].state is State.RECENTLY_PATCHED
+    world.set(PATCH_MODE="assess")
+    assert (await world.states())["vm-01"].state is State.ASSESSED
+    world.set(PATCH_MODE="install")
+    assessed = len(world.operations(machine, "assess"))
+    await world.pass_time(days=4)
+    assert len(world.operations(machine, "assess")) - assessed in (3, 4)
+    assert world.installed() == ["vm-01"]
 
 
 def deallocate(world: World, machine: MachineId) -> None:
@@ -117,16 +156,14 @@ async def test_a_canary_that_is_gone_or_switched_off_in_flight_is_replaced(
     world = a_world()
     create(world, 5, GOOD)
     canary = world.machine_id("vm-00")
-    while (record := await world.record(canary)) is None or (record.kind, record.phase) != (
-        OperationKind.INSTALL,
-        phase,
-    ):
+
+    async def at_phase() -> bool:
         if phase is Phase.QUEUED:  # the sweep claims; its message is not delivered before the machine goes
             await world.sweep()
-            record = await world.record(canary)
-            if record and (record.kind, record.phase) == (OperationKind.INSTALL, phase):
-                break
-        await world.pass_time(minutes=10)
+        record = await world.record(canary)
+        return record is not None and (record.kind, record.phase) == (OperationKind.INSTALL, phase)
+
+    await world.until(at_phase, hours=6)
     goes(world, canary)
     await world.pass_time(hours=8)
 
@@ -159,7 +196,7 @@ async def test_a_slow_reboot_is_looked_at_again_for_an_hour_and_then_counts() ->
     await world.until(lambda: world.now >= ended + timedelta(minutes=45), hours=3)
     assert (await world.image()).failures == ()
     assert (await world.states())[canary.name].state == State.CONFIRMING
-    assert world.installed() == [canary.name], "nobody follows a canary that is still looked at"
+    assert world.installed() == [canary.name], "no machine follows a canary that is still checked"
 
     await world.pass_time(hours=2)
     image = await world.image()
@@ -221,6 +258,16 @@ async def test_ring_after_ring_each_settled_and_baked() -> None:
     assert starts["c-last"] >= ends["b-second"] + 2 * HOUR
 
 
+async def test_a_ring_named_on_the_resource_group_is_in_the_row() -> None:
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", GOOD)
+    await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-ring": "3"}})
+    await world.until_queued(OperationKind.INSTALL)
+    record = await world.record(machine)
+    assert record is not None
+    assert record.ring == 3
+
+
 async def test_a_machine_that_waits_for_a_ring_says_which_and_until_when() -> None:
     world = a_world(PATCH_BAKE_MINUTES="120")
     create(world, 2, GOOD, "a", ring=0)
@@ -238,7 +285,7 @@ async def test_a_machine_that_waits_for_a_ring_says_which_and_until_when() -> No
     assert (await world.states())["b-00"].reason == "ring 0 goes first"
 
 
-async def test_a_powered_off_machine_of_the_first_ring_blocks_nobody() -> None:
+async def test_a_powered_off_machine_of_the_first_ring_blocks_no_other() -> None:
     world = a_world()
     world.events_arrive = False
     off = create(world, 1, GOOD, "a-off", ring=0)
@@ -275,8 +322,7 @@ async def test_a_bad_wave_opens_the_breaker_within_its_limit_and_what_is_in_flig
     create(world, 1, GOOD, "a-canary")
     create(world, 40, BAD, "b")
     await world.until(lambda: len(world.installed()) > 1, hours=6)
-    while not (await world.image()).breaker_open:
-        await world.pass_time(minutes=10)
+    await world.until(lambda: breaker_open(world), hours=12)
     at_opening = len(world.installed())
     await world.pass_time(hours=8)
 
@@ -293,8 +339,7 @@ async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing()
     world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="1 in 7 days", PATCH_PACE_PERCENT="1")
     world.tick, world.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
     create(world, 40, BAD)  # one call a minute: some are queued when the first one fails
-    while not (await world.image()).breaker_open:
-        await world.pass_time(minutes=1)
+    await world.until(lambda: breaker_open(world), hours=12)
     queued = len(world.queue.messages[QUEUES[OperationKind.INSTALL]])
     installed = len(world.installed())
     await world.pass_time(hours=3)
@@ -312,10 +357,7 @@ async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing()
 async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message() -> None:
     world = a_world()
     create(world, 2, GOOD)
-    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
-        await world.messages()
-        world.now += SWEEP
-        await world.sweep()
+    await world.until_queued(OperationKind.INSTALL)
     key = ("app", image_key(GALLERY.lower()))
     row = world.table.rows[key]
     await world.table.replace(row, dict(row.columns) | {"v": 99})
@@ -388,7 +430,7 @@ async def test_killed_between_the_image_and_the_machine_it_is_counted_once(
     assert (len(image.failures), image.breaker_open, len(image.counted)) == (failures, False, 1)
 
 
-async def test_killed_between_the_round_and_its_canary_the_next_sweep_goes_on() -> None:
+async def test_killed_between_the_rollout_and_its_canary_the_next_sweep_goes_on() -> None:
     world = a_world()
     world.table.kill_once("after", lambda call: call.columns.get("opened") and "machine" not in call.columns)
     names = create(world, 3, GOOD)

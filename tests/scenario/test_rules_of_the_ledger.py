@@ -21,8 +21,7 @@ SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 async def queued_installation(world: World) -> Message:
     """A machine whose installation has just been handed out, and its message."""
     world.create("vm-01", SUPPORTED)
-    while not world.queue.messages.get(QUEUES[OperationKind.INSTALL]):
-        await world.pass_time(minutes=1)
+    await world.until_queued(OperationKind.INSTALL)
     return read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
 
 
@@ -46,6 +45,22 @@ async def test_a_message_with_another_claim_loses() -> None:
     message = await queued_installation(world)
     await install.on_message(world.services, replace(message, claim="another"))
     assert world.operations(kind="install") == []
+
+
+async def test_a_message_for_an_installation_that_was_postponed_meanwhile_loses() -> None:
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until_queued(OperationKind.INSTALL)
+    message = read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)
+    await world.pause("looking")
+    await install.on_message(world.services, message)
+    await world.resume()
+    await install.on_message(world.services, message)
+    assert world.operations(machine, "install") == []
+    record = await world.record(machine)
+    assert record is not None
+    assert (record.phase, record.sent) == (Phase.QUEUED, False)
+    assert json.loads(message.body())["job"]["claim"] != record.token
 
 
 async def test_a_claim_whose_message_is_lost_is_free_again_after_an_hour() -> None:
@@ -135,18 +150,6 @@ async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: 
     assert len(world.operations(kind="install")) == 1
 
 
-async def test_graph_silent_for_a_day_holds_the_machine_with_that_reason() -> None:
-    world = World(timings=QUICK)
-    world.in_long_steps()
-    machine = world.create("vm-01", replace(SUPPORTED, rows_missing=True))
-    await world.pass_time(hours=30)
-    record = await world.record(machine)
-    assert record is not None
-    assert held(record).cause is Cause.OWNER
-    assert "Resource Graph has not shown it for a day" in held(record).reason
-    assert len(world.operations(machine)) == 1
-
-
 async def test_pending_counts_from_before_the_last_installation_are_void() -> None:
     """Somebody else installs right after our assessment: Graph still counts those patches, and nothing is installed."""
     world = World(timings=QUICK)
@@ -177,6 +180,64 @@ async def test_a_row_of_a_newer_version_is_left_alone_and_reported(caplog: pytes
     assert row.columns == newer
     assert world.operations(kind="install") == []
     assert lines(caplog, "ledger.newer")
+
+
+@pytest.mark.parametrize(
+    "columns", [{}, {"v": 1, "machine": "web-01"}, {"v": "one"}], ids=["empty", "no id", "no number"]
+)
+async def test_a_row_that_cannot_be_read_is_reported_and_stops_nothing(
+    columns: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    await world.table.insert(SUBSCRIPTION, "oops", columns)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=3)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+    assert any("'oops'" in line and "correct or delete it" in line for line in caplog.messages)
+    assert await world.table.get(SUBSCRIPTION, "oops") is not None
+
+
+LEFT_ALONE = {
+    "of a newer release": {"v": VERSION + 1, "phase": "held"},
+    "that cannot be read": {"phase": "?"},
+}
+
+
+@pytest.mark.parametrize("columns", LEFT_ALONE.values(), ids=LEFT_ALONE)
+@pytest.mark.parametrize("limit", ["PATCH_CANARIES", "PATCH_MAX_IN_FLIGHT"])
+async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: dict[str, object], limit: str) -> None:
+    """First in every order, but not to be touched: it is neither canary nor in a slot, and a person is told why."""
+    world = World({limit: "1"}, timings=QUICK)
+    first = world.create("vm-0", SUPPORTED)
+    for name in ("vm-1", "vm-2"):
+        world.create(name, SUPPORTED)
+    await world.until_queued(OperationKind.INSTALL)
+    stored = await world.services.ledger.read(first)
+    assert stored is not None
+    await world.table.replace(stored.row, {**stored.row.columns, **columns})
+    await world.pass_time(hours=4)
+    assert sorted(world.installed()) == ["vm-1", "vm-2"]
+    step = (await world.states())["vm-0"]
+    assert (step.state, "left alone" in step.reason, bool(step.remedy)) == (State.HELD, True, True)
+
+
+async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_is_over() -> None:
+    """Rolled back while vm-0 is installed, and by now vm-0 is opted out."""
+    world = World({"PATCH_MAX_IN_FLIGHT": "1"}, timings=QUICK)
+    first = world.create("vm-0", replace(SUPPORTED, install_seconds=2 * 3600))
+    world.create("vm-1", SUPPORTED)
+    await world.until(lambda: world.installing() == ["vm-0"], hours=1)
+    stored = await world.services.ledger.read(first)
+    assert stored is not None
+    await world.table.replace(stored.row, {**stored.row.columns, "v": VERSION + 1})
+    await arm(world.azure, "PATCH", str(first), {"tags": {"patch-mode": "off"}})
+    most = 0
+    for _ in range(60):
+        await world.pass_time(minutes=5)
+        most = max(most, len(world.installing()))
+    assert most == 1
+    assert world.installed() == ["vm-0", "vm-1"]
 
 
 async def test_in_a_storm_the_event_leaves_the_pace_to_the_sweep() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -39,7 +38,7 @@ UNREGISTERED = {
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirected_post_goes_nowhere_and_nobody_says_that_it_started_nothing(status: int) -> None:
+async def test_a_redirected_post_goes_nowhere_and_its_outcome_is_unknown(status: int) -> None:
     world = World(timings=QUICK)
     fault = Fault("POST", "assessPatches", times=None, status=status, headers=ELSEWHERE)
     phase = await after_one_post(world, fault)
@@ -101,7 +100,7 @@ class Redirecting(AzureTransport):
     ],
     ids=["a row read", "a row written", "a message sent"],
 )
-async def test_storage_redirects_nobody_either(ask: Callable[[Session], Awaitable[object]]) -> None:
+async def test_storage_follows_no_redirect_either(ask: Callable[[Session], Awaitable[object]]) -> None:
     transport = Redirecting()
     with pytest.raises(CloudError):
         await ask(Session(settings(), clock=lambda: START, credential=StaticCredential(), transport=transport))
@@ -110,6 +109,7 @@ async def test_storage_redirects_nobody_either(ask: Callable[[Session], Awaitabl
 
 async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
+    writer.close()
 
 
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,13 +119,14 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
     port = silent.sockets[0].getsockname()[1]
     ours = Session(settings(), clock=lambda: START)
     try:
-        async with ours.transport as transport, asyncio.timeout(timedelta(seconds=20).total_seconds()):
+        async with ours.transport as transport, asyncio.timeout(60):
             with pytest.raises(CloudError, match="no answer to asking"):
                 async with ours.call("asking"):
                     await transport.send(HttpRequest("GET", f"http://127.0.0.1:{port}/"))
     finally:
         await ours.close()
         silent.close()
+        await silent.wait_closed()
 
 
 async def after_one_post(world: World, fault: Fault) -> Phase:
@@ -141,5 +142,5 @@ async def after_one_post(world: World, fault: Fault) -> Phase:
 
 
 def paths(world: World) -> list[str]:
-    """Where requests went that nobody should have sent."""
+    """The paths of requests that must not be sent."""
     return [each.path for each in world.azure.requests if "elsewhere" in each.path or "register" in each.path]

@@ -2,8 +2,7 @@
 
 What runs is the default deployment of infra/: its storage, settings, rights and events. Every event comes through the
 webhook, every message through a queue, every call to Azure over a socket with a token of the managed identity. Each
-story ends by reading all that Application Insights would have got: lines of the journal only, and nothing that is
-nobody's business.
+scenario ends by reading all that Application Insights would receive: lines of the journal only, and no secret.
 """
 
 import asyncio
@@ -102,7 +101,7 @@ class Chain:
 
     embedded: Embedded
     http: aiohttp.ClientSession
-    services: Services  # somebody else's look into ledger and Graph, and a hand for sweeps beside the hosts'
+    services: Services  # an operator's reads of ledger and Graph, and sweeps beside the hosts'
     hosts: list[FunctionsHost] = field(default_factory=list)
 
     async def host(self, **settings: str) -> FunctionsHost:
@@ -171,7 +170,7 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float) -
 
 @pytest.fixture
 async def chain(tls: Tls, azurite: Azurite) -> AsyncIterator[Chain]:
-    """What happened is read at the end of every story: see check_what_is_logged."""
+    """What is logged is read at the end of every scenario: see check_what_is_logged."""
     async with started(tls, azurite) as chain:
         yield chain
     check_what_is_logged(chain.hosts)

@@ -5,7 +5,7 @@ Times are simulated; nothing sleeps. `world.pass_time(minutes=…)` delivers eve
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -175,12 +175,16 @@ class World:
                 self._next_sweep = self.now + self.sweep_every
                 await self.sweep()
 
-    async def until(self, holds: Callable[[], bool], **at_most: float) -> None:
+    async def until(self, holds: Callable[[], bool | Awaitable[bool]], **at_most: float) -> None:
         """Lets time pass until something holds; fails when it does not in this time."""
         last = self.now + timedelta(**at_most)
-        while not holds():
+        while not (await found if isinstance(found := holds(), Awaitable) else found):
             assert self.now < last, "it did not happen in this time"
             await self.pass_time(seconds=self.tick.total_seconds())
+
+    async def until_queued(self, kind: OperationKind) -> None:
+        """Lets time pass until a message of this kind lies in its queue."""
+        await self.until(lambda: bool(self.queue.messages[QUEUES[kind]]), hours=6)
 
     def in_long_steps(self) -> None:
         """For scenarios of days and weeks."""

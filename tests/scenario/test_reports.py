@@ -1,0 +1,101 @@
+"""What people are shown: the census, a plan, failures that share a cause, and no secret of a guest."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from functions import journal
+from functions.model.state import State
+from functions.steps import reconcile
+from simulator.azure import Behaviour
+from tests.support.world import GALLERY, QUICK, World
+
+SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
+
+
+async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_share(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Three images, so three canaries fail alike: what they share is the operating system and the agent's version."""
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_BREAKER": "100 in 90 days"}, timings=QUICK)
+    failing = replace(SUPPORTED, install_status="Failed")
+    for number in range(3):
+        world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
+    world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
+    await world.pass_time(hours=2)
+    assert len([record for record in await world.records() if record.is_held(State.HELD)]) == 3
+    caplog.clear()
+    await world.services.ledger.remember("census", {})
+    await world.sweep()
+    grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
+    assert {line["shared"] for line in grouped} == {"os", "agent"}
+    assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
+
+
+async def test_a_guests_message_is_journaled_without_the_secrets_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    text = "apt: 403 from https://bob:hunter2@repo.example/x?sig=SECRET-1 key=SECRET-2"
+    machine = world.create("vm-01", replace(SUPPORTED, install_status="Failed", errors=(("OPERATION_FAILED", text),)))
+    await world.pass_time(hours=2)
+    assert world.operations(machine, "install")
+    everything = "\n".join(caplog.messages)
+    assert "apt: 403 from" in everything
+    assert not any(secret in everything for secret in ("hunter2", "SECRET"))
+    journal.write("step.failed", problem="https://a.example/b?code=SECRET-3")
+    assert "SECRET" not in caplog.messages[-1]
+
+
+async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "plan"}, timings=QUICK)
+    world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=1)
+    assert world.posts() == []
+    assert any('"machine.planned"' in line for line in caplog.messages)
+
+
+async def test_the_census_names_every_machine_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    for number in range(5):
+        world.create(f"vm-{number:02}", SUPPORTED)
+    await world.pass_time(hours=30)
+    counted = [line for line in caplog.messages if '"machine.counted"' in line]
+    assert len(counted) == 10
+    assert all('"reason"' in line and '"state"' in line for line in counted)
+
+
+async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "assess", "PATCH_SLA_DAYS": "2"}, timings=QUICK)
+    world.create("linux-01", SUPPORTED, tags={"Owner": "payments"})
+    world.create("windows-01", SUPPORTED, os="Windows")
+    world.create("unsupported-01", Behaviour(support_state="Unsupported"))
+    world.in_long_steps()
+    await world.pass_time(hours=80)
+    days: dict[str, list[dict[str, Any]]] = {}
+    for line in map(json.loads, caplog.messages):
+        if line["event"] == "machine.counted":
+            days.setdefault(line["machine"].rsplit("/", 1)[-1], []).append(line)
+    linux, windows, unsupported = days["linux-01"], days["windows-01"], days["unsupported-01"]
+    assert [line["compliance"] for line in linux[1:]] == ["within", "within", "late"], "from its creation on"
+    assert {line["compliance"] for line in windows[1:]} == {"late"}, "its oldest patch was published years ago"
+    assert {line["compliance"] for line in unsupported} == {"unknown"}
+    last = linux[-1]
+    assert (last["owner"], last["image_version"], last["os"], last["sla_days"]) == ("payments", "1.0.0", "Linux", 2)
+    assert last["pending_critical"] + last["pending_security"] + last["pending_other"] > 0
+    assert "oldest_security" not in last
+    assert windows[-1]["oldest_security"].startswith("2024-11-12")
+    assert "owner" not in windows[-1]
+
+
+async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
+    world = World(timings=QUICK)
+    world.create("vm-01", SUPPORTED)
+    await world.pass_time(minutes=10)
+    seen = await reconcile.fleet_states(world.services)
+    assert [machine.id.name for machine, _ in seen] == ["vm-01"]

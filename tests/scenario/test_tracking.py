@@ -1,0 +1,143 @@
+"""How the end of an operation becomes known: by its URL, by the machine, after a lost answer; or it is overdue."""
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
+from functions.model.state import Cause, OperationKind, Phase, State
+from simulator.azure import Behaviour, Fault, Timings, overlaps
+from tests.support import held
+from tests.support.process import Killed
+from tests.support.world import QUICK, World, arm
+
+SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
+
+
+async def test_an_operation_that_never_ends_is_held_as_overdue_and_nothing_is_started_beside_it() -> None:
+    world = World()
+    world.in_long_steps()
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=True))
+    await world.pass_time(hours=9)
+
+    step = (await world.states())["vm-01"]
+    assert (step.state, bool(step.remedy)) == (State.OVERDUE, True)
+    assert len(world.operations(machine)) == 1
+
+
+@pytest.mark.parametrize("never_ends", [False, True], ids=["it ended", "it never does"])
+async def test_where_the_operation_url_is_gone_the_instance_view_settles(never_ends: bool) -> None:
+    world = World()
+    world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=404))
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=never_ends))
+    await world.pass_time(hours=3)
+
+    kinds = [operation.kind for operation in world.operations(machine)]
+    assert kinds == (["assess"] if never_ends else ["assess", "install", "assess"])
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished by then", "still running"])
+@pytest.mark.parametrize("kind", [OperationKind.ASSESS, OperationKind.INSTALL])
+async def test_killed_between_post_and_ledger_the_operation_is_adopted(kind: OperationKind, finished: bool) -> None:
+    """The process dies after the POST: its row says `starting`, and a sweep finds the operation on the machine."""
+    slow = Timings(assess_seconds=60 if finished else 3600, install_seconds=60 if finished else 3600)
+    world = World(timings=slow)
+    world.table.kill_once(
+        "before", lambda call: (call.columns.get("phase"), call.columns.get("kind")) == (Phase.RUNNING, kind)
+    )
+    machine = world.create("vm-01", SUPPORTED)
+    with pytest.raises(Killed):
+        await world.pass_time(hours=3)
+    assert len(world.operations(machine, kind)) == 1
+    # The message of a dead process becomes visible again.
+    await world.pass_time(minutes=20)
+    assert len(world.operations(machine, kind)) == 1, "not repeated"
+
+    await world.pass_time(hours=5)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+    assert not overlaps(world.operations())
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: Literal["before", "after"]) -> None:
+    world = World()
+    world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop=drop))
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=6)
+
+    assert len(world.operations(machine, "install")) == 1
+    assert not overlaps(world.operations())
+
+
+async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_one() -> None:
+    world = World()
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.operations(machine, "install")), hours=6)
+    world.azure.graph.stop_indexing(world.now)
+    await world.pass_time(hours=9)
+    assert len(world.operations(machine, "install")) == 1
+    assert len(world.operations(machine, "assess")) == 1
+
+    world.azure.graph.resume_indexing()
+    await world.pass_time(hours=2)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
+
+
+async def test_graph_silent_for_a_day_holds_the_machine_with_that_reason() -> None:
+    world = World(timings=QUICK)
+    world.in_long_steps()
+    machine = world.create("vm-01", replace(SUPPORTED, rows_missing=True))
+    await world.pass_time(hours=30)
+    record = await world.record(machine)
+    assert record is not None
+    assert held(record).cause is Cause.OWNER
+    assert "Resource Graph has not shown it for a day" in held(record).reason
+    assert len(world.operations(machine)) == 1
+
+
+async def test_nothing_is_ever_started_beside_an_operation_of_ours_that_never_ends() -> None:
+    world = World()
+    world.in_long_steps()
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.operations(machine)), hours=6)
+    world.azure.behave(str(machine), replace(SUPPORTED, never_ends=True))
+    await world.pass_time(days=6)
+    started = [operation.kind for operation in world.operations(machine)]
+    assert started == ["assess", "install"]
+    assert not overlaps(world.operations())
+    step = (await world.states())["vm-01"]
+    assert (step.state, bool(step.remedy)) == (State.OVERDUE, True)
+
+
+async def test_an_event_does_not_release_a_machine_whose_operation_may_still_run() -> None:
+    world = World()
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=True))
+    world.in_long_steps()
+    await world.pass_time(hours=9)
+    record = await world.record(machine)
+    assert record is not None
+    assert record.is_held(State.OVERDUE)
+    await arm(world.azure, "PATCH", str(machine), {"tags": {"touched": "yes"}})
+    await world.pass_time(hours=8)
+    assert len(world.operations(machine)) == 1
+
+
+async def test_an_operation_that_cannot_be_asked_does_not_keep_its_slot() -> None:
+    """The role is taken away while an installation runs: past its time it is its owner's, and others may go."""
+    world = World({"PATCH_MAX_IN_FLIGHT": "1"}, timings=QUICK)
+    stuck = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.operations(stuck, "install")), hours=6)
+    denied = world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=403))
+    world.in_long_steps()
+    await world.pass_time(hours=6)
+    step = (await world.states())["vm-01"]
+    assert (step.state, bool(step.remedy)) == (State.OVERDUE, True)
+    assert "cannot be asked" in step.reason
+    denied.times = denied.hits
+    other = world.create("vm-02", SUPPORTED)
+    await world.pass_time(hours=3)
+    assert len(world.operations(other, "install")) == 1
+
+    await world.pass_time(hours=30)  # asked again, it turns out to have ended long ago: the machine goes on
+    assert [operation.kind for operation in world.operations(stuck)] == ["assess", "install", "assess"]
+    assert await world.record(stuck) is None
