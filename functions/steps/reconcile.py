@@ -38,9 +38,7 @@ from functions.steps.observe import (
 )
 from functions.steps.start import new_claim, send, why_stopped
 
-BATCH = 100  # hand-outs between two renewals of the lease
-
-
+BATCH = 100  # dispatches between two renewals of the lease
 TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 
 
