@@ -44,6 +44,9 @@ from simulator.functions_host.webhook import PATH, WebServer, application
 from simulator.functions_host.worker import Declaration, HostGone, ImportExit, IndexingError, running_in_an_app
 from simulator.tls import Tls
 
+# Far beyond what a busy machine needs: it ends a wait for something that never comes.
+LONGEST_WAIT_SECONDS = 120.0
+
 _INGESTION_SETTINGS = ("APPLICATIONINSIGHTS_CONNECTION_STRING", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING")
 
 
@@ -107,8 +110,8 @@ class FunctionsHost(HostState):
         """Runs a timer function now, and waits for its end. Raises LookupError if it does not run here."""
         return await self._triggers.timer_by_hand(name)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait until the condition holds. Raises TimeoutError."""
+    async def until(self, condition: Callable[[], bool], seconds: float = LONGEST_WAIT_SECONDS) -> None:
+        """Wait until the condition holds. Raises TimeoutError; the limit is for a condition that never holds."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)
                 await asyncio.sleep(0.01)

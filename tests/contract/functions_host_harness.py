@@ -25,6 +25,7 @@ from azure.storage.queue.aio import QueueClient
 
 from simulator import identity
 from simulator.functions_host import FunctionsHost
+from simulator.functions_host.host import LONGEST_WAIT_SECONDS
 from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
 
@@ -201,17 +202,26 @@ async def visible(queue: QueueClient) -> list[Any]:
     return list(await queue.peek_messages(max_messages=32))
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
-    """Wait until a condition of storage holds."""
-    async with asyncio.timeout(seconds):
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a condition of storage holds. Only a condition that never holds meets the limit."""
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
         while not await condition():  # noqa: ASYNC110  (storage signals nothing)
             await asyncio.sleep(0.05)
 
 
-def shifted_clock(start: dt.datetime) -> Callable[[], dt.datetime]:
-    """A clock that begins at `start` now and then goes as the real one."""
-    offset = start - dt.datetime.now(dt.UTC)
-    return lambda: dt.datetime.now(dt.UTC) + offset
+def gate(name: str) -> Any:
+    """Where a run of the sample app waits that was asked for `until` this name."""
+    return _BOOK.gates[name]
+
+
+@dataclass
+class HandClock:
+    """A clock that a test moves. It starts just before a tick, since a host sleeps until the tick that it sees."""
+
+    now: dt.datetime
+
+    def __call__(self) -> dt.datetime:
+        return self.now
 
 
 def wanted_cases(request: pytest.FixtureRequest) -> set[str]:

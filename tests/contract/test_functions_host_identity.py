@@ -31,7 +31,7 @@ async def test_the_sdk_gets_a_token_that_the_other_side_takes(
         async with ManagedIdentityCredential(client_id=CLIENT_ID) as credential:
             token = await credential.get_token(scope)
     assert check(token.token, audience)["appid"] == CLIENT_ID
-    assert token.expires_on == pytest.approx(time.time() + 86400, abs=30)
+    assert token.expires_on == pytest.approx(time.time() + 86400, abs=600)
     assert managed.requests[0]["client_id"] == CLIENT_ID
 
 
@@ -120,7 +120,7 @@ def test_azurite_ends_with_its_parent(tls: Tls, end: signal.Signals) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.send_signal(end)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120  # for a process that never ends
     while _lives(pid) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _lives(pid)

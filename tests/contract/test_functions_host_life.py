@@ -21,6 +21,7 @@ from tests.contract.functions_host_harness import (
     RecordedCases,
     Sent,
     entries,
+    gate,
     length,
     put,
     recorded,
@@ -96,12 +97,16 @@ async def _import_exits(harness: Harness, case: dict[str, Any]) -> None:
 @recording.repeats("SIGTERM with 6 s of work in flight (an event and a message)")
 async def _drains(harness: Harness, case: dict[str, Any]) -> None:
     queue = await harness.queue()
-    await put(queue, {"sleep": 1.5})
+    await put(queue, {"until": "the stop"})
     host = await harness.host()
-    answering = asyncio.create_task(harness.post(host, [{**EVENT, "data": {"sleep": 1.5}}]))
+    answering = asyncio.create_task(harness.post(host, [{**EVENT, "data": {"until": "the stop"}}]))
     await host.until(lambda: len(host.running) == 2)
     await put(queue, {})
-    await host.stop()
+    stopping = asyncio.create_task(host.stop())
+    await asyncio.sleep(0.2)  # the stop waits for both
+    assert not stopping.done()
+    gate("the stop").open()
+    await stopping
     assert all(entry.finished for function in ("on_event", "on_work") for entry in entries(host, function))
     assert (await answering).status == 202
     assert host.state == "Stopped"

@@ -31,6 +31,7 @@ from tests.contract.functions_host_harness import (
     attempts,
     entries,
     eventually,
+    gate,
     length,
     put,
     visible,
@@ -49,16 +50,17 @@ def _doing(**what: Any) -> dict[str, Any]:
 
 async def test_a_killed_host_runs_no_further_line_and_keeps_its_message(harness: Harness) -> None:
     queue = await harness.queue()
-    await put(queue, {"sleep": 0.5})
+    await put(queue, {"until": "after the kill"})
     host = await harness.host()
-    posting = asyncio.create_task(harness.post(host, [_doing(sleep=0.5)]))
+    posting = asyncio.create_task(harness.post(host, [_doing(until="after the kill")]))
     await host.until(lambda: bool(entries(host, "on_work") and entries(host, "on_event")))
 
     await host.kill()
 
     with pytest.raises(aiohttp.ClientError):
         await posting
-    await asyncio.sleep(0.8)
+    gate("after the kill").open()
+    await asyncio.sleep(0.3)
     ran = entries(host, "on_work") + entries(host, "on_event")
     assert [(entry.finished, entry.left) for entry in ran] == [(False, False)] * 2  # not even a `finally`
     assert [invocation.ok for invocation in host.invocations] == [None, None]
@@ -68,7 +70,7 @@ async def test_a_killed_host_runs_no_further_line_and_keeps_its_message(harness:
 
 
 async def test_the_message_of_a_killed_host_is_redelivered_when_its_visibility_ends(harness: Harness) -> None:
-    await put(await harness.queue(), {"sleep": 0.2})
+    await put(await harness.queue(), {"hangs": 1})
     first = await harness.host(time_scale=0.005)  # 10 minutes are 3 s
     await first.until(lambda: bool(first.running))
     await first.kill()
@@ -79,8 +81,11 @@ async def test_the_message_of_a_killed_host_is_redelivered_when_its_visibility_e
 
 async def test_a_message_longer_than_its_visibility_is_renewed_and_runs_once(harness: Harness) -> None:
     queue = await harness.queue()
-    await put(queue, {"sleep": 4})
-    host = await harness.host(time_scale=0.0034)  # 10 minutes are 2 s
+    await put(queue, {"until": "renewed"})
+    host = await harness.host(time_scale=0.01)  # 10 minutes are 6 s
+    await host.until(lambda: bool(host.running))
+    await asyncio.sleep(8)
+    gate("renewed").open()
     await eventually(lambda: _is_empty(queue))
     assert len(entries(host, "on_work")) == 1
 
@@ -101,12 +106,13 @@ async def test_a_kill_from_a_hook_leaves_the_message_undone(harness: Harness, pl
 
 
 async def test_a_run_of_a_killed_host_raises_for_its_caller(harness: Harness) -> None:
-    host = await harness.host(harness.settings(TICK_DOES='{"sleep": 0.5}'))
+    host = await harness.host(harness.settings(TICK_DOES='{"until": "nobody waits"}'))
     waiting = asyncio.create_task(host.run_timer("on_tick"))
     await host.until(lambda: bool(host.running))
     await host.kill()
     with pytest.raises(HostGone):
         await waiting
+    gate("nobody waits").open()
 
 
 @pytest.mark.parametrize("path", ["/runtime/webhooks/EventGrid", "/RUNTIME/Webhooks/eventgrid"])

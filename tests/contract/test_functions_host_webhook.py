@@ -18,7 +18,7 @@ import pytest_asyncio
 from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.contract.functions_host_harness import EVENT, Harness, Sent, attempts, entries, recorded
+from tests.contract.functions_host_harness import EVENT, Harness, Sent, attempts, entries, gate, recorded
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -92,9 +92,15 @@ REQUESTS: dict[str, Sent] = {
     "900 kB in one event": _sent([_event(data={"text": "x" * 900_000})]),
     "one of three raises": _sent([EVENT, _doing(**{"raise": "no"}), EVENT]),
     "the only one raises": _sent([_doing(**{"raise": "no"})]),
-    "50 events of 0.5 s": _sent([_doing(sleep=0.5)] * 50),
+    "50 events of 0.5 s": _sent([_doing(until="fifty events")] * 50),
     "1,000 events": _sent([EVENT] * 1000),
-    "function takes 35 s": _sent([_doing(sleep=1.5)]),  # shorter; this host does not give up at 30 s either
+    "function takes 35 s": _sent([_doing(until="a long event")]),  # shorter; this host does not give up at 30 s either
+}
+
+# How many of a request's events run at once before the test lets them go on, and the gate where they wait.
+HELD: dict[str, tuple[int, str]] = {
+    "50 events of 0.5 s": (50, "fifty events"),
+    "function takes 35 s": (1, "a long event"),
 }
 
 # The cases that need a host of their own, each with its test below.
@@ -134,7 +140,11 @@ async def test_answers_as_recorded(name: str, harness: Harness, host: FunctionsH
     case, before = _CASES[name], len(host.invocations)
     host.running_at_once_peak = 0
 
-    answer = await harness.send(host, REQUESTS[name])
+    sending = asyncio.create_task(harness.send(host, REQUESTS[name]))
+    running_at_once, held_at = HELD.get(name, (0, ""))
+    await host.until(lambda: len(host.running) >= running_at_once)
+    gate(held_at).open()
+    answer = await sending
 
     assert answer.status == case["answer"]["status"]
     assert answer.body == case["answer"].get("body", answer.body)
@@ -184,7 +194,10 @@ async def test_nothing_limits_requests_by_default(harness: Harness) -> None:
     case = _CASES["60 requests of 1 s at once"]
     host = await harness.host()
 
-    answers = await asyncio.gather(*(harness.post(host, [_doing(sleep=1)]) for _ in range(60)))
+    sending = [asyncio.create_task(harness.post(host, [_doing(until="sixty events")])) for _ in range(60)]
+    await host.until(lambda: len(host.running) == 60)
+    gate("sixty events").open()
+    answers = await asyncio.gather(*sending)
 
     assert {answer.status for answer in answers} == {case["answer"]["status"]}
     assert host.running_at_once_peak == case["runningAtOnce"]
@@ -195,7 +208,11 @@ async def test_limits_of_host_json(harness: Harness) -> None:
     app = harness.app(extensions={"http": {"maxConcurrentRequests": 5, "maxOutstandingRequests": 10}})
     host = await harness.host(app=app)
 
-    answers = await asyncio.gather(*(harness.post(host, [_doing(sleep=1)]) for _ in range(60)))
+    sending = [asyncio.create_task(harness.post(host, [_doing(until="the limit")])) for _ in range(60)]
+    refused = case["answers"]["429"]
+    await host.until(lambda: len([one for one in sending if one.done()]) == refused)  # while none that runs has ended
+    gate("the limit").open()
+    answers = await asyncio.gather(*sending)
 
     statuses = [answer.status for answer in answers]
     assert {str(status): statuses.count(status) for status in set(statuses)} == case["answers"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from simulator.functions_host.host import LONGEST_WAIT_SECONDS
 from simulator.functions_host.process import HostFailed, HostProcess, Order
 from simulator.functions_host.webhook import PATH
 from simulator.tls import Tls
@@ -26,8 +27,10 @@ app = func.FunctionApp()
 @app.event_grid_trigger(arg_name="event")
 async def on_event(event: func.EventGridEvent) -> None:
     logging.info("begun")
-    await asyncio.sleep(1)
-    (Path(__file__).parent / "ended").touch()
+    folder = Path(__file__).parent
+    while not (folder / "go on").exists():
+        await asyncio.sleep(0.01)
+    (folder / "ended").touch()
 """
 _EVENT = {
     "id": "1", "topic": "t", "subject": "s", "eventType": "e", "eventTime": "2026-11-25T12:00:00Z", "data": {},
@@ -55,7 +58,7 @@ async def _during_an_event(host: HostProcess, tls: Tls, act: Callable[[], Awaita
                 return 0
 
         delivery = asyncio.create_task(deliver())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONGEST_WAIT_SECONDS):
             while not host.lines:  # noqa: ASYNC110 - the app's own line says that it has begun
                 await asyncio.sleep(0.01)
         await act()
@@ -64,7 +67,15 @@ async def _during_an_event(host: HostProcess, tls: Tls, act: Callable[[], Awaita
 
 async def test_a_host_told_to_stop_ends_and_answers_what_runs(tmp_path: Path, tls: Tls) -> None:
     host = await HostProcess.start(_order(tmp_path, tls))
-    assert await _during_an_event(host, tls, host.terminate) == 202
+
+    async def terminate() -> None:
+        ending = asyncio.create_task(host.terminate())
+        await asyncio.sleep(0.3)
+        assert not ending.done()  # it waits for the event
+        (tmp_path / "go on").touch()
+        await ending
+
+    assert await _during_an_event(host, tls, terminate) == 202
     assert (tmp_path / "ended").exists()
     assert host.returncode == 0
 
@@ -72,6 +83,7 @@ async def test_a_host_told_to_stop_ends_and_answers_what_runs(tmp_path: Path, tl
 async def test_a_killed_host_ends_and_answers_nothing(tmp_path: Path, tls: Tls) -> None:
     host = await HostProcess.start(_order(tmp_path, tls))
     assert await _during_an_event(host, tls, host.kill) == 0
+    (tmp_path / "go on").touch()
     assert not (tmp_path / "ended").exists()
     assert host.returncode == -9
     assert host.lines == ["begun"]

@@ -38,6 +38,7 @@ from simulator.embedded import Embedded
 from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
+from simulator.functions_host.host import LONGEST_WAIT_SECONDS
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 
@@ -149,7 +150,7 @@ class Chain:
     async def states(self) -> dict[str, State]:
         return {machine.id.name: step.state for machine, step in await reconcile.fleet_states(self.services)}
 
-    async def until_patched(self, *machines: str, seconds: float = 20.0) -> None:
+    async def until_patched(self, *machines: str) -> None:
         """Every machine is at rest in state patched, after the same operations."""
         names = {machine.rsplit("/", 1)[-1] for machine in machines}
 
@@ -159,11 +160,11 @@ class Chain:
             states = await self.states()
             return all(states.get(name) == State.PATCHED for name in names)
 
-        await eventually(patched, seconds)
+        await eventually(patched)
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float) -> None:
-    async with asyncio.timeout(seconds):
+async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
         while not await condition():  # noqa: ASYNC110  (the world signals nothing)
             await asyncio.sleep(0.2)
 
@@ -318,7 +319,7 @@ async def test_a_message_that_fails_five_times_is_recorded_and_its_machine_recov
     broken = Fault("GET", "/virtualMachines/vm-01$", times=5, status=503)
     chain.embedded.azure.faults.add(broken)
     async with sweeping(await chain.host(RECONCILE_SCHEDULE=BY_HAND)):
-        await chain.until_patched(machine, seconds=30)
+        await chain.until_patched(machine)
 
     assert broken.hits == 5
     assert [line["machine"] for line in chain.journal("message.poisoned")] == [machine.lower()]
@@ -340,21 +341,21 @@ Moment = Callable[[Request], bool]
 async def test_a_host_killed_in_the_middle_of_an_installation(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, moment: Moment, answered: bool
 ) -> None:
-    """What a dead process leaves behind ends by time: a POST without an answer after 15 minutes, here after a second;
-    the lease of its sweep after five minutes, here after three seconds."""
-    monkeypatch.setattr(track, "ADOPT_AFTER", timedelta(seconds=1))
-    monkeypatch.setattr(ledger, "SWEEP_LEASE", timedelta(seconds=3))
+    """What a dead process leaves behind ends by time: a POST without an answer after 15 minutes, here after four
+    seconds; the lease of its sweep after five minutes, here after eight seconds."""
+    monkeypatch.setattr(track, "ADOPT_AFTER", timedelta(seconds=4))
+    monkeypatch.setattr(ledger, "SWEEP_LEASE", timedelta(seconds=8))
     monkeypatch.setattr(ledger, "STOP_BEFORE_EXPIRY", timedelta(seconds=1))
     machine = await chain.create("vm-01")
     first = await chain.host(RECONCILE_SCHEDULE=BY_HAND)
     killed = kill_at(chain, first, monkeypatch, moment, answered)
     async with sweeping(first):
-        await asyncio.wait_for(killed.wait(), 15)
+        await asyncio.wait_for(killed.wait(), LONGEST_WAIT_SECONDS)
     assert first.state == "Killed"
     installed = chain.kinds(machine).count("install")
 
     async with sweeping(await chain.host(RECONCILE_SCHEDULE=BY_HAND)):
-        await chain.until_patched(machine, seconds=30)
+        await chain.until_patched(machine)
     assert chain.kinds(machine) == PATCHED_ONCE
     assert installed == int(answered)
     assert not overlaps(chain.operations())
@@ -394,7 +395,7 @@ async def test_a_wrong_setting_stops_every_trigger_and_loses_nothing(chain: Chai
         return any(line["function"] == function for line in chain.journal("settings.refused"))
 
     # The message fails its five attempts, and lies in the poison queue: refused there too, and kept.
-    await wrong.until(lambda: refused("on_assess_request") and refused("on_assess_poisoned"), 15)
+    await wrong.until(lambda: refused("on_assess_request") and refused("on_assess_poisoned"))
     await wrong.stop()
     assert len(chain.embedded.azure.requests) == before, "nothing is asked of Azure"
     failed = [invocation for invocation in wrong.invocations if invocation.ran]
@@ -407,7 +408,7 @@ async def test_a_wrong_setting_stops_every_trigger_and_loses_nothing(chain: Chai
         assert line["problem"] == "PATCH_MODE is 'instal'; allowed: off, plan, assess or install"
 
     async with sweeping(await chain.host(RECONCILE_SCHEDULE=BY_HAND)):
-        await chain.until_patched(machine, seconds=30)
+        await chain.until_patched(machine)
     assert chain.kinds(machine) == PATCHED_ONCE
     assert chain.journal("message.poisoned"), "the message was not lost"
 

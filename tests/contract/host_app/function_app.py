@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 import os
-import time
 from typing import Any
 
 import azure.functions as func
-from host_app_book import BOOK
+from host_app_book import BOOK, LONGEST_WAIT_SECONDS
 
 if os.environ.get("IMPORT_DOES") == "raise":
     raise ValueError("the import fails")
@@ -23,6 +23,7 @@ if os.environ.get("IMPORT_DOES") == "exit":
 app = func.FunctionApp()
 _journal = logging.getLogger("journal")
 _TICK_DOES: dict[str, Any] = json.loads(os.environ.get("TICK_DOES", "{}"))
+_tick_numbers = itertools.count(1)
 
 
 @app.event_grid_trigger(arg_name="event")
@@ -44,10 +45,15 @@ async def on_work_poison(msg: func.QueueMessage, context: func.Context) -> None:
 @app.timer_trigger(arg_name="timer", schedule="%TICK_SCHEDULE%")
 def on_tick(timer: func.TimerRequest, context: func.Context) -> None:
     entry = BOOK.enter(context, timer)
-    time.sleep(_TICK_DOES.get("sleep", 0))
+    if "until" in _TICK_DOES:
+        BOOK.gates[_TICK_DOES["until"]].wait(next(_tick_numbers))
     if "raise" in _TICK_DOES:
         raise ValueError(_TICK_DOES["raise"])
     entry.finished = True
+
+
+def _may_pass(asked: dict[str, Any], attempt: int) -> bool:
+    return "until" not in asked or BOOK.gates[asked["until"]].lets_pass(attempt)
 
 
 def _parsed(msg: func.QueueMessage) -> Any:
@@ -60,10 +66,13 @@ def _parsed(msg: func.QueueMessage) -> Any:
 async def _do(asked: Any, argument: object, context: func.Context) -> None:
     asked = asked if isinstance(asked, dict) else {}
     entry = BOOK.enter(context, argument)
+    attempt = getattr(argument, "dequeue_count", 1)
     try:
         for text in asked.get("log", []):
             _journal.info(text)
-        await asyncio.sleep(asked.get("sleep", 0))
+        async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+            while attempt <= asked.get("hangs", 0) or not _may_pass(asked, attempt):  # noqa: ASYNC110  (threads use gates too)
+                await asyncio.sleep(0.01)
         if "exit" in asked:
             raise SystemExit(asked["exit"])
         if "raise" in asked:
