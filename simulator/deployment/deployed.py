@@ -123,6 +123,7 @@ class Deployed:
             each.name,
             # Event Grid fetches a function's key itself and needs no handshake.
             f"{self.closed_site or host.event_url}?functionName={each.function}&code={host.system_key}",
+            endpoint_type="AzureFunction",
             topic=each.topic.source,
             included_event_types=each.included_event_types,
             filters=each.filters,

@@ -82,7 +82,7 @@ class EventGrid:
             await shake_hands(self._session, subscription, self.world.now(), self._random)
         self.subscriptions.append(subscription)
 
-    async def until_idle(self, seconds: float = 10.0) -> None:
+    async def until_idle(self, seconds: float = 120.0) -> None:
         """Waits until no delivery is under way, retries included. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while self._waiting or len(self._tasks) > 1:  # noqa: ASYNC110 - for tests; nothing to signal

@@ -6,14 +6,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from simulator.event_grid.events import as_cloud_event
-from simulator.event_grid.subscriptions import EventSubscription
+from simulator.event_grid.subscriptions import EndpointType, EventSubscription
 from simulator.wire import Json, ticks_z
 
 _MINUTE, _HOUR = 60, 3600
 RETRY_SECONDS = (10, 30, _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE, _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR)
-# After some answers it waits longer than the schedule says; after these two it gives up at once.
-_AT_LEAST_SECONDS = {401: 5 * _MINUTE, 403: 5 * _MINUTE, 404: 5 * _MINUTE, 408: 2 * _MINUTE, 503: 30}
-_FINAL = {400: "UndeliverableDueToHttpBadRequest", 413: "UndeliverableDueToHttpRequestEntityTooLarge"}
+# After these answers Event Grid gives up at once. The reasons for 401 and 403 are named by analogy: no source has them.
+_FINAL = {
+    400: "UndeliverableDueToHttpBadRequest",
+    401: "UndeliverableDueToHttpUnauthorized",
+    403: "UndeliverableDueToHttpForbidden",
+    413: "UndeliverableDueToHttpRequestEntityTooLarge",
+}
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """What Event Grid makes of an endpoint's answers."""
+
+    final: frozenset[int]
+    at_least_seconds: dict[int, int]  # it waits longer than the schedule says
+
+
+_ANSWERS: dict[EndpointType, _Answers] = {
+    "AzureFunction": _Answers(
+        frozenset({400, 403, 413}), {401: 5 * _MINUTE, 404: 5 * _MINUTE, 408: 2 * _MINUTE, 503: 30}
+    ),
+    "WebHook": _Answers(frozenset({400, 401, 403, 413}), {408: 2 * _MINUTE, 503: 30}),
+}
 _OUTCOMES = {
     400: "BadRequest",
     401: "Unauthorized",
@@ -43,10 +63,14 @@ class Delivery:
     def wait_seconds(self, speed: float) -> float:
         """How long to wait until the next attempt."""
         scheduled = RETRY_SECONDS[min(self.attempts, len(RETRY_SECONDS)) - 1]
-        return max(scheduled, _AT_LEAST_SECONDS.get(self.status, 0)) / speed
+        return max(scheduled, self._answers.at_least_seconds.get(self.status, 0)) / speed
+
+    @property
+    def _answers(self) -> _Answers:
+        return _ANSWERS[self.subscription.endpoint_type]
 
     def reason_to_give_up(self, speed: float) -> str | None:
-        if self.status in _FINAL:
+        if self.status in self._answers.final:
             return _FINAL[self.status]
         if self.attempts >= self.subscription.max_attempts:
             return "MaxDeliveryAttemptsExceeded"

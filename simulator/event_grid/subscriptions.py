@@ -9,6 +9,7 @@ from typing import Any, Literal
 from simulator.wire import Json
 
 Schema = Literal["EventGridSchema", "CloudEventSchemaV1_0"]
+EndpointType = Literal["AzureFunction", "WebHook"]
 Operator = Literal[
     "StringIn",
     "StringNotIn",
@@ -59,6 +60,7 @@ class EventSubscription:
 
     name: str
     endpoint_url: str
+    endpoint_type: EndpointType = "WebHook"
     topic: str = ""  # /subscriptions/{guid}; empty: every subscription
     included_event_types: tuple[str, ...] = ()  # empty: all
     filters: tuple[Filter, ...] = ()

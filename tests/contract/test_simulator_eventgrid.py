@@ -10,7 +10,8 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_args
 
 import pytest
 from aiohttp import web
@@ -21,7 +22,8 @@ from simulator.azure import Azure
 from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.handshake import HandshakeFailed
-from simulator.event_grid.subscriptions import EventSubscription, Filter
+from simulator.event_grid.retries import RETRY_SECONDS, Delivery
+from simulator.event_grid.subscriptions import EndpointType, EventSubscription, Filter, Operator
 from simulator.tls import Tls
 from tests.contract.simulator_client import GROUP, Clock, arm, install_order, payload, ready_machine
 
@@ -276,7 +278,14 @@ async def test_a_failing_endpoint_is_tried_again_until_it_answers() -> None:
         pytest.param(
             [404] * 9, {"max_attempts": 3}, 3, "MaxDeliveryAttemptsExceeded", "NotFound", id="attempts used up"
         ),
-        pytest.param([404], {"ttl_minutes": 1}, 1, "TimeToLiveExceeded", "NotFound", id="the next try comes too late"),
+        pytest.param(
+            [404],
+            {"ttl_minutes": 1, "endpoint_type": "AzureFunction"},
+            1,
+            "TimeToLiveExceeded",
+            "NotFound",
+            id="the next try comes too late",
+        ),
     ],
 )
 async def test_what_cannot_be_delivered_is_a_dead_letter(
@@ -297,6 +306,45 @@ async def test_what_cannot_be_delivered_is_a_dead_letter(
     assert letter["lastDeliveryOutcome"] == outcome
 
 
+PUBLISHED = payload("event_grid_delivery.json")
+
+
+def delivered(record: dict[str, Any]) -> Delivery:
+    """A first attempt that this answer ended."""
+    kind: EndpointType = "WebHook" if record["endpoint"] == "webhook" else "AzureFunction"
+    status = {"no answer in 30 s": 0, "other": 500}.get(record["status"], record["status"])
+    return Delivery(replace(ANY, endpoint_type=kind), [], datetime.now(UTC), attempts=1, status=status)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [pytest.param(each, id=f"{each['endpoint']} {each['status']}") for each in PUBLISHED["status_codes"]],
+)
+def test_answers_have_the_published_consequence(record: dict[str, Any]) -> None:
+    delivery = delivered(record)
+    assert delivery.succeeded == (record["result"] == "delivered")
+    if not delivery.succeeded:
+        gives_up = delivery.reason_to_give_up(1.0) is not None
+        assert gives_up == record["result"].startswith("not retried")
+        assert gives_up or delivery.wait_seconds(1.0) >= record["retry_after_at_least_seconds"]
+
+
+def test_limits_and_schedule_are_the_published_ones() -> None:
+    policy = {each["name"]: each["default"] for each in PUBLISHED["retry_policy"]}
+    assert list(RETRY_SECONDS) == PUBLISHED["retry_schedule_seconds"]["value"]
+    assert policy == {"maxDeliveryAttempts": ANY.max_attempts, "eventTimeToLiveInMinutes": ANY.ttl_minutes}
+    assert EventGrid(Azure(Clock()).world).answer_seconds == PUBLISHED["answer_timeout_seconds"]["value"]
+    assert set(get_args(Operator)) <= set(PUBLISHED["filters"]["operators"])
+
+
+async def test_a_stopped_app_answers_403_and_its_events_are_dead_letters_at_once() -> None:
+    """A stopped App Service site answers so. That a stopped Flex Consumption app does is not documented."""
+    forbidden = PUBLISHED["stopped_app"]["status"]
+    grid = await deliver(Webhook(answers=[forbidden]), replace(WRITES, endpoint_type="AzureFunction"))
+    assert [attempt.status for attempt in grid.attempts] == [forbidden]
+    assert len(grid.dropped) == 1
+
+
 async def test_without_a_place_for_dead_letters_the_event_is_lost() -> None:
     grid = await deliver(Webhook(answers=[400]), WRITES)
     assert (len(grid.dropped), grid.dead_letters) == (1, [])
@@ -311,15 +359,16 @@ async def test_an_endpoint_that_does_not_answer_in_time_is_tried_again() -> None
     async def dawdle(request: web.Request) -> web.Response:
         calls.append(request)
         if len(calls) == 1:
-            await asyncio.sleep(1)
+            await asyncio.Event().wait()  # no answer, ever
         return await take(request)
 
     webhook.post = dawdle  # type: ignore[method-assign]
-    grid = EventGrid(azure.world, speed=SPEED, answer_seconds=0.2)
+    grid = EventGrid(azure.world, speed=SPEED, answer_seconds=1)
     async with listening(webhook), grid:
         await grid.subscribe(replace(WRITES, endpoint_url=webhook.url, handshake=False))
         azure.create_machine(VM, shapes.machine())
         clock.go(300)
         azure.advance()
         await grid.until_idle()
-    assert [attempt.status for attempt in grid.attempts] == [0, 200]
+    statuses = [attempt.status for attempt in grid.attempts]
+    assert statuses == [0] * (len(statuses) - 1) + [200]
