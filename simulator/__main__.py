@@ -115,7 +115,7 @@ async def watch(stage: Embedded) -> None:
                 seen[operation.operation_id] = operation.status
                 name = operation.machine.rsplit("/", 1)[-1]
                 print(f"operation  {operation.kind} {name}: {operation.status}", flush=True)
-        traces = stage.hosts[0].traces if stage.hosts else []
+        traces = stage.hosts[0].app_lines if stage.hosts else []
         for trace in traces[shown_traces:]:
             print(f"app        {trace.message}", flush=True)
         shown_traces = len(traces)

@@ -110,7 +110,7 @@ async def _a_package_is_missing(embedded: Embedded, settings: Mapping[str, str])
 
 def _lines(host: FunctionsHost, event: str) -> int:
     """How many log lines of this event there are."""
-    return sum(trace.message.startswith(f'{{"event": "{event}"') for trace in host.traces)
+    return sum(trace.message.startswith(f'{{"event": "{event}"') for trace in host.app_lines)
 
 
 if __name__ == "__main__":

@@ -236,7 +236,7 @@ class Stage:
         return sum(each.function == "on_reconcile" and bool(each.ok) for each in self.host.invocations)
 
     def _news(self) -> list[Line]:
-        fresh = self.host.traces[self._traces_read :]
+        fresh = self.host.app_lines[self._traces_read :]
         self._traces_read += len(fresh)
         seconds = time.monotonic() - self._started
         return [line for trace in fresh if (line := line_of(trace, seconds))]

@@ -23,8 +23,12 @@ _converters: Callable[[], Any] = get_binding_registry  # the library does not an
 _ISO_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,7})?(?:Z|[+-]\d{2}:\d{2})?")
 
 
-class UndecodableBody(Exception):
-    """The message's body is not base64, or not UTF-8: the function cannot be called."""
+class NotBase64(Exception):
+    """The queue's own client cannot read the message: the function is never invoked with it."""
+
+
+class NotUtf8(Exception):
+    """The message has no text: the invocation fails before the function's code."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +55,22 @@ def timer_input(schedule_status: Mapping[str, str] | None, *, past_due: bool, no
     return TriggerInput(_json(info), {"TimerTrigger": _text(now.strftime("%m/%d/%Y %H:%M:%S"))})
 
 
-def message_text(content: str, *, is_base64: bool) -> str:
-    """The text of a message as stored in the queue."""
+def message_body(content: str, *, is_base64: bool) -> bytes:
+    """The body of a message as stored in the queue. Raises NotBase64."""
     if not is_base64:
-        return content
+        return content.encode()
     try:
-        return base64.b64decode("".join(content.split()), validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError) as error:
-        raise UndecodableBody(f"the message body cannot be decoded: {error}") from error
+        return base64.b64decode("".join(content.split()), validate=True)
+    except binascii.Error as error:
+        raise NotBase64(str(error)) from error
+
+
+def body_text(body: bytes) -> str:
+    """Raises NotUtf8."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise NotUtf8(str(error)) from error
 
 
 def queue_input(text: str, message: Any) -> TriggerInput:

@@ -38,7 +38,7 @@ from simulator.functions_host.settings import HostJsonError, read_host_json
 from simulator.functions_host.state import HostState, Invocation, StateName
 from simulator.functions_host.storage import Storage
 from simulator.functions_host.supervisor import WorkerSupervisor
-from simulator.functions_host.telemetry import ExceptionItem
+from simulator.functions_host.telemetry import FLUSH_SECONDS, ExceptionItem, HostCategory, Telemetry
 from simulator.functions_host.triggers import Triggers
 from simulator.functions_host.webhook import PATH, WebServer, application
 from simulator.functions_host.worker import Declaration, HostGone, ImportExit, IndexingError, running_in_an_app
@@ -47,6 +47,7 @@ from simulator.tls import Tls
 # Far beyond what a busy machine needs: it ends a wait for something that never comes.
 LONGEST_WAIT_SECONDS = 120.0
 
+_SHUTTING_DOWN = "An unhandled exception has occurred. Host is shutting down."
 _INGESTION_SETTINGS = ("APPLICATIONINSIGHTS_CONNECTION_STRING", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING")
 
 
@@ -79,6 +80,7 @@ class FunctionsHost(HostState):
         self._app_folder = app_folder.resolve()
         self._tls = tls
         self._scale = Scale(time_scale)
+        self.telemetry = Telemetry(self._scale.seconds(FLUSH_SECONDS))
         self._ingestion = ingestion
         self._processors = processors or os.cpu_count() or 1
         self._host_id = host_id or _host_id(self.settings, self._app_folder)
@@ -243,7 +245,8 @@ class FunctionsHost(HostState):
 
     def _fault(self, error: BaseException) -> None:
         """A listener cannot go on: the product then stops the whole host."""
-        if not isinstance(error, HostGone):
+        if not isinstance(error, HostGone) and not self.gone:
+            self.telemetry.exception(ExceptionItem(_SHUTTING_DOWN, str(error), HostCategory.UNHANDLED, ""))
             self._die("Stopped", f"{type(error).__name__}: {error}")
 
     def _die(self, state: StateName, reason: str | None) -> None:
@@ -251,6 +254,8 @@ class FunctionsHost(HostState):
         if self.gone:
             return
         self.state, self.error = state, reason or self.error
+        if state == "Killed":
+            self.telemetry.lose_what_was_not_sent()
         self._supervisor.abandon()
         mine = asyncio.current_task()
         for listener in self.listeners:

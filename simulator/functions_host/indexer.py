@@ -90,6 +90,7 @@ class Indexer:
             processors=self.processors,
             invoke=invoke,
             fault=self.fault,
+            warn=self.state.telemetry.warning,
         )
 
     def _timer_listener(self, declaration: Declaration) -> TimerListener:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from pathlib import Path
 
 from simulator.functions_host import telemetry
 from simulator.functions_host.context import InvocationContext
-from simulator.functions_host.decoding import TriggerInput
+from simulator.functions_host.decoding import NotUtf8, TriggerInput
 from simulator.functions_host.state import HostState, Invocation
 from simulator.functions_host.supervisor import WorkerSupervisor
-from simulator.functions_host.telemetry import ExceptionItem, Telemetry
+from simulator.functions_host.telemetry import ExceptionItem, HostCategory, Telemetry
 from simulator.functions_host.worker import FunctionFailed, Worker, WorkerExit, WorkerGone
 
 Hook = Callable[[Invocation], Awaitable[None] | None]
@@ -49,14 +50,24 @@ class Invoker:
         self._timeout_scale = timeout_scale
         self._hooks = hooks
 
-    async def invoke(self, name: str, trigger: Trigger, reason: str) -> Invocation:
-        """One invocation. It fails by its record; the only exception it raises is HostGone."""
+    async def invoke(self, name: str, trigger: Trigger, reason: str, details: str = "") -> Invocation:
+        """One invocation. It fails by its record; the only exception it raises is HostGone.
+
+        `details` is a line that the host writes about the trigger.
+        """
         invocation = Invocation(name, str(uuid.uuid4()), self._state.clock(), reason)
         token = _inside.set(True)
         try:
+            self._log_start(invocation, details)
             return await self._invoke(invocation, trigger)
         finally:
             _inside.reset(token)
+
+    def _log_start(self, invocation: Invocation, details: str) -> None:
+        text = f"Executing 'Functions.{invocation.function}' (Reason='{invocation.reason}', Id={invocation.id})"
+        for line in (text, details):
+            if line:
+                self._state.telemetry.trace("Information", line, f"Function.{invocation.function}", invocation.id)
 
     async def _invoke(self, invocation: Invocation, trigger: Trigger) -> Invocation:
         state = self._state
@@ -66,6 +77,7 @@ class Invoker:
         try:
             await self._run(invocation, trigger)
             invocation.ok = True
+            _log_end(state.telemetry, invocation, "Information")
         except Exception as error:  # noqa: BLE001  (whatever fails an invocation becomes its record)
             self._record_failure(invocation, error)
         finally:
@@ -112,10 +124,15 @@ class Invoker:
         if self._state.gone:
             return
         if isinstance(error, WorkerExit):
+            text = f"python exited with code {error.code} ({error.code:#x})"
+            self._state.telemetry.exception(ExceptionItem(text, "", HostCategory.CONSOLE, ""))
             self._supervisor.worker_exited(str(error))
         of_the_worker = isinstance(error, FunctionFailed | WorkerGone | WorkerExit)
         invocation.ok = False
-        invocation.error = str(error) if of_the_worker else f"{type(error).__name__}: {error}"
+        if isinstance(error, NotUtf8):
+            invocation.error = f"Exception while executing function: Functions.{invocation.function}"
+        else:
+            invocation.error = str(error) if of_the_worker else f"{type(error).__name__}: {error}"
         stack = error.stack if isinstance(error, FunctionFailed) else ""
         _log_failure(self._state.telemetry, invocation, stack)
 
@@ -124,8 +141,14 @@ def _log_failure(log: Telemetry, invocation: Invocation, stack: str) -> None:
     category = f"Function.{invocation.function}"
     for each in (category, "Host.Results"):
         log.failure(ExceptionItem(invocation.error or "", stack, each, invocation.id))
-    text = f"Executed 'Functions.{invocation.function}' (Failed, Id={invocation.id})"
-    log.trace("Error", text, category, invocation.id)
+    _log_end(log, invocation, "Error")
+
+
+def _log_end(log: Telemetry, invocation: Invocation, level: str) -> None:
+    outcome = "Succeeded" if invocation.ok else "Failed"
+    milliseconds = round((time.monotonic() - invocation.started_seconds) * 1000)
+    text = f"Executed 'Functions.{invocation.function}' ({outcome}, Id={invocation.id}, Duration={milliseconds}ms)"
+    log.trace(level, text, f"Function.{invocation.function}", invocation.id)
 
 
 class _InvocationLog:

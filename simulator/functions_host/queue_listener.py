@@ -23,6 +23,7 @@ from azure.core.exceptions import (
 )
 
 from simulator.functions_host.settings import QueueOptions
+from simulator.functions_host.telemetry import HostCategory
 
 _VISIBILITY_SECONDS = 600.0  # fixed: host.json's visibilityTimeout is about failed messages only
 _MINIMUM_POLL_SECONDS = 0.1
@@ -67,7 +68,9 @@ class QueueListener:
         processors: int,
         invoke: Callable[[Any], Awaitable[bool]],
         fault: Callable[[BaseException], None],
+        warn: Callable[[HostCategory, str], None],
     ) -> None:
+        self._warn = warn
         self._queue = queue
         self._poison = poison
         self._options = options
@@ -202,6 +205,11 @@ class QueueListener:
     async def _move_to_poison(self, message: Any, pop_receipt: str) -> None:
         poison = self._poison
         assert poison is not None
+        most = self._options.max_dequeue_count
+        self._warn(
+            HostCategory.QUEUE_PROCESSOR,
+            f"Message has reached MaxDequeueCount of {most}. Moving message to queue '{poison.queue_name}'.",
+        )
         try:
             await self._with_retries(lambda: poison.send_message(message.content))
         except ResourceNotFoundError:

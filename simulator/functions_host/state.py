@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from simulator.functions_host.environment import AppSettings
@@ -27,6 +28,7 @@ class Invocation:
     id: str
     started: dt.datetime
     reason: str
+    started_seconds: float = field(default_factory=time.monotonic)
     ran: bool = False  # whether the function's own code was reached
     ended: dt.datetime | None = None  # None: still running, or abandoned
     ok: bool | None = None
@@ -68,6 +70,11 @@ class HostState:
     @property
     def traces(self) -> list[Trace]:
         return self.telemetry.traces
+
+    @property
+    def app_lines(self) -> list[Trace]:
+        """What the app itself wrote, without the host's lines about it."""
+        return [trace for trace in self.traces if trace.category.endswith(".User")]
 
     @property
     def exceptions(self) -> list[ExceptionItem]:

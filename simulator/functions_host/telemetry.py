@@ -1,8 +1,9 @@
 """What Application Insights would receive from an app: traces and exceptions, in memory.
 
 A line of any Python logger inside an invocation becomes one trace of category `Function.<name>.User`; the logger's own
-name is lost, and host.json's logLevel decides whether the line is kept. Left out: sampling, metrics, the host's own
-lines about its life, and what the app prints (which does not arrive at log level Warning either).
+name is lost, and host.json's logLevel decides whether the line is kept. Beside it stand the host's own lines about each
+invocation. The channel holds items back for up to 30 s, which a killed host loses. Left out: sampling, metrics, most of
+the host's lines about its life, and what the app prints (which does not arrive at log level Warning either).
 """
 
 from __future__ import annotations
@@ -11,12 +12,24 @@ import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from simulator.functions_host.settings import LOG_LEVELS
 
 _MESSAGE_CHARACTERS = 32_768
+FLUSH_SECONDS = 30.0  # recorded on host 4.1037.0
+
+
+class HostCategory(StrEnum):
+    """Categories of the host's own lines, as recorded."""
+
+    QUEUE_CLIENT = "Azure.Storage.Queues.QueueServiceClient"
+    QUEUE_PROCESSOR = "Microsoft.Azure.WebJobs.Host.Queues.QueueProcessor"
+    QUEUE_CAUSALITY = "Microsoft.Azure.WebJobs.Extensions.Storage.Queues.QueueCausalityManager"
+    UNHANDLED = "Microsoft.Azure.WebJobs.Script.WebHost.WebScriptHostExceptionHandler"
+    CONSOLE = "Host.Function.Console"
 
 
 def _now() -> datetime:
@@ -83,7 +96,9 @@ class LogFilter:
 class Telemetry:
     """What Application Insights keeps of one host. `refused` says why it keeps nothing; empty: it keeps all."""
 
-    def __init__(self) -> None:
+    def __init__(self, flush_seconds: float = FLUSH_SECONDS) -> None:
+        self._flush_seconds = flush_seconds
+        self._started = _now()
         self.traces: list[Trace] = []
         self.exceptions: list[ExceptionItem] = []
         self.refused = ""
@@ -92,6 +107,17 @@ class Telemetry:
     def trace(self, level: str, message: str, category: str, invocation_id: str) -> None:
         if self.filter.keeps(category, level) and not self.refused:
             self.traces.append(Trace(message[:_MESSAGE_CHARACTERS], level, category, invocation_id))
+
+    def warning(self, category: HostCategory, message: str) -> None:
+        """A line of the host that belongs to no invocation."""
+        self.trace("Warning", message, category, "")
+
+    def lose_what_was_not_sent(self, now: datetime | None = None) -> None:
+        """The host was killed: what the channel still held is lost."""
+        held_seconds = ((now or _now()) - self._started).total_seconds() % self._flush_seconds
+        sent_until = (now or _now()) - timedelta(seconds=held_seconds)
+        self.traces[:] = [item for item in self.traces if item.time <= sent_until]
+        self.exceptions[:] = [item for item in self.exceptions if item.time <= sent_until]
 
     def failure(self, item: ExceptionItem) -> None:
         """An exception of a function: host.json's logLevel decides whether it is kept."""

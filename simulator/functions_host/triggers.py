@@ -7,7 +7,11 @@ from typing import Any
 from simulator.functions_host import decoding
 from simulator.functions_host.invoker import Invoker
 from simulator.functions_host.state import HostState, Invocation
+from simulator.functions_host.telemetry import HostCategory
 from simulator.functions_host.timer import Due
+
+_NOT_DECODED = "Message decoding has failed! Check MessageEncoding settings."
+_NO_TEXT = "Queue message's body cannot be converted to string because it contains non-UTF8 bytes"
 
 
 class Triggers:
@@ -23,13 +27,25 @@ class Triggers:
         return (await self._invoker.invoke(name, lambda: decoding.event_input(event), reason)).ok is True
 
     async def message(self, name: str, message: Any) -> bool:
-        """A received queue message. Whether the function succeeded."""
+        """A received queue message. Whether the function succeeded; False without an invocation if it is not base64."""
+        log = self._state.telemetry
+        try:
+            body = decoding.message_body(message.content, is_base64=self._state.options.queues.base64)
+        except decoding.NotBase64:
+            log.warning(HostCategory.QUEUE_CLIENT, f"{_NOT_DECODED} MessageId={message.id}.")
+            return False
 
         def trigger() -> decoding.TriggerInput:
-            text = decoding.message_text(message.content, is_base64=self._state.options.queues.base64)
-            return decoding.queue_input(text, message)
+            try:
+                return decoding.queue_input(decoding.body_text(body), message)
+            except decoding.NotUtf8:
+                log.warning(HostCategory.QUEUE_CAUSALITY, f"{_NO_TEXT}, message id={message.id}")
+                raise
 
-        return (await self._invoker.invoke(name, trigger, f"New queue message detected on '{name}'.")).ok is True
+        invocation = await self._invoker.invoke(
+            name, trigger, f"New queue message detected on '{name}'.", _trigger_details(message)
+        )
+        return invocation.ok is True
 
     async def timer(self, name: str, due: Due) -> None:
         """A tick of the schedule. The schedule goes on whether the function succeeds or fails."""
@@ -48,3 +64,8 @@ class Triggers:
             return decoding.timer_input(status, past_due=due.past_due, now=self._state.clock())
 
         return await self._invoker.invoke(name, trigger, reason)
+
+
+def _trigger_details(message: Any) -> str:
+    when = message.inserted_on.isoformat()
+    return f"Trigger Details: MessageId: {message.id}, DequeueCount: {message.dequeue_count}, InsertedOn: {when}"

@@ -51,7 +51,11 @@ class HostGone(Exception):
 
 
 class WorkerExit(Exception):
-    """The function ended the worker's process (SystemExit)."""
+    """The function ended the worker's process (SystemExit) with this code."""
+
+    def __init__(self, code: object) -> None:
+        super().__init__(f"the function ended the worker: SystemExit: {code}")
+        self.code = code if isinstance(code, int) else 1
 
 
 class FunctionFailed(Exception):
@@ -137,7 +141,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001  (whatever the app raises is the invocation's failure)
             return FunctionFailed(f"{type(error).__name__}: {error}", traceback.format_exc())
         except SystemExit as error:
-            return WorkerExit(f"the function ended the worker: SystemExit: {error}")
+            return WorkerExit(error.code)
         if result is not None:
             return FunctionFailed(f"function {declaration.name} without a $return binding returned a non-None value")
         return None

@@ -68,7 +68,8 @@ class ManagedIdentity:
         return self._token(query.get("resource", ""), query.get("client_id"))
 
     def _token(self, resource: str, client_id: str | None) -> Answer:
-        audiences = {known.rstrip("/"): known for known in (tokens.STORAGE, tokens.ARM, tokens.EVENT_GRID)}
+        known_resources = (tokens.STORAGE, tokens.ARM, tokens.EVENT_GRID, tokens.MONITOR)
+        audiences = {known.rstrip("/"): known for known in known_resources}
         audience = audiences.get(resource.rstrip("/"))
         if audience is None:
             return _refusal(400, f"The resource '{resource}' is not known to the tenant.")

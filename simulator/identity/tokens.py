@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 STORAGE = "https://storage.azure.com"
 ARM = "https://management.azure.com/"
 EVENT_GRID = "https://eventgrid.azure.net"
+MONITOR = "https://monitor.azure.com/"  # the Functions host sends its telemetry with it
 
 TENANT_ID = "00000000-0000-0000-0000-00000000a11e"
 CLIENT_ID = "00000000-0000-0000-0000-0000000c11e7"

@@ -31,6 +31,9 @@ from simulator.tls import Tls
 
 APP = Path(__file__).parent / "host_app"
 RECORDING: dict[str, Any] = json.loads((Path(__file__).parents[1] / "recordings" / "functions-host.json").read_text())
+PRODUCT: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "recordings" / "functions_host_product.json").read_text()
+)
 EVENT: dict[str, Any] = RECORDING["event"]
 HOST_JSON: dict[str, Any] = json.loads((APP / "host.json").read_text())
 

@@ -178,7 +178,7 @@ async def test_a_journal_line_is_one_trace(harness: Harness) -> None:
     item = RECORDING["telemetry"]["journalLine"]["data"]["baseData"]
     host = await harness.host()
     await harness.send(host, _logging(item["message"]))
-    [trace] = host.traces
+    [trace] = host.app_lines
     [invocation] = host.invocations
     assert trace.message == item["message"]
     assert trace.level == item["severityLevel"] == item["properties"]["LogLevel"]
@@ -200,14 +200,14 @@ async def test_a_long_line_is_cut(harness: Harness) -> None:
     most = RECORDING["telemetry"]["lineCutAtCharacters"]
     host = await harness.host()
     await harness.send(host, _logging("x" * most, "y" * (most + 1)))
-    assert [trace.message for trace in host.traces] == ["x" * most, "y" * most]
+    assert [trace.message for trace in host.app_lines] == ["x" * most, "y" * most]
 
 
 async def test_log_levels_of_host_json_decide(harness: Harness) -> None:
     levels = {"default": "Information", "Function.on_event.User": "Warning"}
     host = await harness.host(app=harness.app(logging={"logLevel": levels}))
     await harness.send(host, _logging("an information"))
-    assert not host.traces
+    assert not host.app_lines
 
 
 async def test_a_failing_invocation_shows_text_and_stack(harness: Harness) -> None:
@@ -215,4 +215,4 @@ async def test_a_failing_invocation_shows_text_and_stack(harness: Harness) -> No
     await harness.post(host, [{**EVENT, "data": {"raise": "the reason"}}])
     assert [item.category for item in host.exceptions] == ["Function.on_event", "Host.Results"]
     assert all("the reason" in item.message and "in _do" in item.stack for item in host.exceptions)
-    assert [trace.level for trace in host.traces] == ["Error"]
+    assert [trace.level for trace in host.traces] == ["Information", "Error"]

@@ -19,10 +19,12 @@ import pytest
 import pytest_asyncio
 from azure.core.exceptions import ResourceNotFoundError
 
+from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.functions_host_harness import (
     EVENT,
+    PRODUCT,
     Harness,
     RecordedCases,
     attempts,
@@ -104,7 +106,7 @@ async def _poison_as_stored(harness: Harness, case: dict[str, Any]) -> None:
     bodies = [base64.b64encode(b'{"raise": "no"}').decode(), "not base64 !! <&> é\n"]
     sent = [await queue.send_message(body) for body in bodies]
     host = await harness.host(harness.settings(**_POISON_OFF))
-    await host.until(lambda: len(attempts(host, "on_work")) == 10)
+    await host.until(lambda: len(attempts(host, "on_work")) == 5)  # of the first: the second is no base64
     await eventually(lambda: _has(poison, 2))
     stored = await visible(poison)
     assert {message.content for message in stored} == set(bodies)
@@ -152,12 +154,41 @@ async def _many(harness: Harness, case: dict[str, Any]) -> None:
 
 @recording.repeats("body is not base64")
 async def _no_base64(harness: Harness, case: dict[str, Any]) -> None:
-    await _unreadable(harness, case, "not base64 !!")
+    """The later recording counts what the earlier one calls attempts: dequeues, none of them an invocation."""
+    [product] = [each for each in PRODUCT["queue"] if each["sent"] == "text that is not base64"]
+    queue, poison = await harness.queue(), await harness.queue("work-poison")
+    await queue.send_message("not base64 !!")
+    host = await harness.host()
+    await eventually(lambda: _is_empty(queue))
+    await eventually(lambda: _is_hidden(poison))  # the poison queue's function was offered it
+    assert [attempts(host, name) for name in ("on_work", "on_work_poison")] == [[], []]
+    assert len([line for line in host.traces if line.message.startswith("Message decoding")]) >= case["attempts"]
+    _assert_logged(host, product["log"], queue="work")
+    assert len(host.exceptions) == product["appExceptions"]
+    assert await length(poison) == 1
 
 
 @recording.repeats("body is not UTF-8")
 async def _no_utf8(harness: Harness, case: dict[str, Any]) -> None:
-    await _unreadable(harness, case, base64.b64encode(bytes([0xFF, 0xFE, 0x00])).decode())
+    [product] = [each for each in PRODUCT["queue"] if each["sent"] == "base64 of bytes FF FE 00"]
+    host = await _unreadable(harness, case, base64.b64encode(bytes([0xFF, 0xFE, 0x00])).decode())
+    assert len(attempts(host, "on_work")) == product["invocations"]
+    _assert_logged(host, product["log"], function="on_work")
+    texts = [item.message for item in host.exceptions if "on_work_poison" not in item.message]
+    assert texts == ["Exception while executing function: Functions.on_work"] * 2 * product["invocations"]
+
+
+def _assert_logged(host: FunctionsHost, wanted: list[dict[str, str]], *, queue: str = "", function: str = "") -> None:
+    """Every recorded line is there; what differs per message is left out of the comparison."""
+    names = {"<queue>": queue, "<name>": function}
+    logged = [(line.level, line.category, line.message) for line in host.traces]
+    for line in wanted:
+        category, message = line["category"], line["message"].partition("…")[0]
+        for placeholder, name in names.items():
+            category, message = category.replace(placeholder, name), message.replace(placeholder, name)
+        message = message.partition("Id=")[0]
+        found = [each for each in logged if each[:2] == (line["level"], category) and each[2].startswith(message)]
+        assert found, (line, logged)
 
 
 @recording.repeats("top-level dequeueCount, no number")
@@ -171,7 +202,7 @@ async def _wrong_time(harness: Harness, case: dict[str, Any]) -> None:
     await _unreadable(harness, case, base64.b64encode(body).decode())
 
 
-async def _unreadable(harness: Harness, case: dict[str, Any], content: str) -> None:
+async def _unreadable(harness: Harness, case: dict[str, Any], content: str) -> FunctionsHost:
     queue, poison = await harness.queue(), await harness.queue("work-poison")
     await queue.send_message(content)
     host = await harness.host()
@@ -183,6 +214,7 @@ async def _unreadable(harness: Harness, case: dict[str, Any], content: str) -> N
     await eventually(lambda: _is_empty(queue))
     assert await length(poison) == 1
     assert not await visible(poison)
+    return host
 
 
 @recording.repeats("empty body")
@@ -319,6 +351,10 @@ async def _no_connection(harness: Harness, case: dict[str, Any]) -> None:
     assert "WORK" in (host.functions["on_work"].error or "")
     assert (await harness.post(host, [EVENT])).status == 202
     assert (await host.run_timer("on_tick")).ok
+
+
+async def _is_hidden(queue: Any) -> bool:
+    return await length(queue) == 1 and not await visible(queue)
 
 
 async def _is_empty(*queues: Any) -> bool:
