@@ -11,9 +11,9 @@ join kind=leftouter, summarize with a dozen aggregates, order by, and their func
 | compiled.py, values.py | a compiled expression; what values are and how they change type |
 | schema.json, errors.py | Resource Graph's tables and columns; the two ways to fail |
 
-It never approximates. It raises Unsupported for what it does not implement, and KqlError for what the service would
-refuse. It does not read the clock, change its input, or page. It does not validate: Resource Graph's limits on a query
-and Kusto's reserved names are checked by the official language service (simulator/node/kql-check.js).
+It never approximates and never crashes. It raises Unsupported for what it does not implement, and KqlError for what the
+service would refuse. It does not read the clock, change its input, or page. It does not validate: Resource Graph's
+limits on a query and Kusto's reserved names are checked by the official language service (simulator/node/kql-check.js).
 """
 
 import json
@@ -45,10 +45,17 @@ class Result:
 
 
 @cache
+def _packaged() -> Mapping[str, Any]:
+    """schema.json, which kql-check.js reads too."""
+    found: Mapping[str, Any] = json.loads(
+        resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8")
+    )
+    return found
+
+
 def resource_graph_schema() -> Schema:
-    """The tables and columns of schema.json, which kql-check.js reads too."""
-    packaged = json.loads(resources.files(__package__).joinpath("schema.json").read_text(encoding="utf-8"))
-    return {table: packaged["columns"] for table in packaged["tables"]}
+    """The tables and columns of Resource Graph that are implemented."""
+    return {table: _packaged()["columns"] for table in _packaged()["tables"]}
 
 
 def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = None) -> Result:
@@ -58,8 +65,12 @@ def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = N
     answer are those of the input, not copies.
     """
     known = resource_graph_schema() if schema is None else schema
-    plan = Planner(known, values.ticks_of(now)).plan(parse(text))
-    rows = plan.run(_Source(known, tables))
+    absent = frozenset(_packaged()["tablesNotHere"] if schema is None else ())
+    try:
+        plan = Planner(known, absent, values.ticks_of(now)).plan(parse(text))
+        rows = plan.run(_Source(known, tables))
+    except RecursionError:
+        raise Unsupported("a query or a value that is nested so deeply") from None
     return Result(plan.shape.columns, _objects(plan.shape.columns, rows))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.resource_graph.kql import syntax
+from simulator.resource_graph.kql import syntax, values
 from simulator.resource_graph.kql.compiled import INTEGERS, NUMBERS, Compiled, Row, unknown, wrong
 from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.scalars import Scope, compile_expression
@@ -74,7 +74,16 @@ def _dcount(argument: Compiled, call: syntax.Call) -> _Single:
 
 def _sum(argument: Compiled, call: syntax.Call) -> _Single:
     _refuse(argument, call, NUMBERS)
-    return ("real" if argument.type == "real" else "long"), lambda rows: sum(_values(argument, rows))
+    if argument.type == "real":
+        return "real", lambda rows: _total(_values(argument, rows))
+    return "long", lambda rows: values.within_64_bits(sum(_values(argument, rows)))
+
+
+def _total(found: Sequence[float]) -> float:
+    try:
+        return math.fsum(found)
+    except OverflowError:
+        raise Unsupported("a sum beyond 64 bits") from None
 
 
 def _avg(argument: Compiled, call: syntax.Call) -> _Single:
@@ -84,7 +93,7 @@ def _avg(argument: Compiled, call: syntax.Call) -> _Single:
         found = _values(argument, rows)
         if not found:
             raise Unsupported("avg() over no value")
-        return math.fsum(found) / len(found)
+        return _total(found) / len(found)
 
     return "real", over
 
@@ -121,7 +130,7 @@ def _percentile(call: syntax.Call, scope: Scope) -> _Single:
         found = sorted(_values(argument, rows))
         return found[-(-len(found) * percent // 100) - 1] if found else None
 
-    return argument.type, over
+    return ("long" if argument.type == "int" else argument.type), over
 
 
 def _arg(node: syntax.Named, call: syntax.Call, scope: Scope, keys: Sequence[str]) -> Aggregate:

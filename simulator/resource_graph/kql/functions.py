@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator.resource_graph.kql import values
-from simulator.resource_graph.kql.compiled import Compiled, apply, common_type, constant, unknown, wrong
+from simulator.resource_graph.kql.compiled import NUMBERS, Compiled, apply, common_type, constant, unknown, wrong
 from simulator.resource_graph.kql.syntax import Place
 
 _ANY = "any"
@@ -52,11 +52,11 @@ def _same(value: Any) -> Any:
 
 
 def _lowered(value: Any) -> str:
-    return values.text_of_dynamic(value).lower()
+    return values.lower(values.text_of_dynamic(value))
 
 
 def _uppered(value: Any) -> str:
-    return values.text_of_dynamic(value).upper()
+    return values.upper(values.text_of_dynamic(value))
 
 
 def _int_of_text(text: str) -> int | None:
@@ -90,8 +90,8 @@ _OF_ONE = {
             "datetime": values.text_of_datetime,
         },
     ),
-    "tolower": _OneArgument("string", {"string": str.lower, "dynamic": _lowered}),
-    "toupper": _OneArgument("string", {"string": str.upper, "dynamic": _uppered}),
+    "tolower": _OneArgument("string", {"string": values.lower, "dynamic": _lowered}),
+    "toupper": _OneArgument("string", {"string": values.upper, "dynamic": _uppered}),
     "toint": _OneArgument(
         "int", {"int": _same, "long": values.as_int, "string": _int_of_text, "dynamic": _int_of_dynamic}
     ),
@@ -162,6 +162,8 @@ def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """The first value that is not null; for strings, the first that is not empty."""
     _expect(name, arguments, 2, 64, at)
     type_name = common_type(arguments)
+    if type_name is None and {argument.type for argument in arguments} <= NUMBERS:
+        type_name, arguments = "real", [apply(values.real_of_number, "real", argument) for argument in arguments]
     if type_name is None:
         raise wrong(f"{name}() of different types", at)
     if type_name == "string":
@@ -215,7 +217,10 @@ def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     wanted = pattern.evaluate([])
     if not _PLAIN_PATTERN.fullmatch(wanted) or re.search(r"\(\?|[*+]{2}|\(\)", wanted):
         raise unknown(f"{name}() of the pattern '{wanted}'", at)
-    compiled, number = re.compile(wanted), group.evaluate([])
+    try:
+        compiled, number = re.compile(wanted), group.evaluate([])
+    except re.error:
+        raise unknown(f"{name}() of the pattern '{wanted}'", at) from None
     if number > compiled.groups:
         raise unknown(f"{name}() of a group that does not exist", at)
     return apply(lambda found: _group(compiled, number, found), "string", text)

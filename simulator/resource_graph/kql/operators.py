@@ -35,13 +35,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Compiles queries against one schema and one time."""
+    """Compiles queries against one schema and one time. `absent`: tables of the service that the schema has not."""
 
     schema: Schema
+    absent: frozenset[str]
     now_ticks: int
 
     def plan(self, query: syntax.Query) -> Plan:
         table = query.table.lower()
+        if table in self.absent:
+            raise unknown(f"the table '{query.table}'", query.at)
         if table not in self.schema:
             raise wrong(f"the unknown table '{query.table}'", query.at)
         scan = Plan(table, Shape(tuple(self.schema[table].items())), ())

@@ -36,6 +36,7 @@ from simulator.resource_graph.kql.syntax import (
     Summarize,
     Where,
 )
+from simulator.resource_graph.kql.values import integer_of_digits
 
 
 def parse(text: str) -> Query:
@@ -121,7 +122,7 @@ class _Expressions:
 
     def index(self, parts: list[Any]) -> Member:
         base, key = parts
-        return Member(base, int(key.text) if key.type == "long" else key.text, key.at)
+        return Member(base, integer_of_digits(key.text) if key.type == "long" else key.text, key.at)
 
     def column(self, parts: list[Any]) -> Column:
         return _column(parts[0])

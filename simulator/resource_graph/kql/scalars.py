@@ -86,13 +86,11 @@ def _literal(node: syntax.Literal) -> Compiled:
         case "string":
             return constant("string", node.text)
         case "bool":
-            return constant("bool", node.text == "true")
+            return constant("bool", node.text.lower() == "true")
         case "long":
-            if int(node.text) not in values.LONG_RANGE:
-                raise unknown("a long beyond 64 bits", node.at)
-            return constant("long", int(node.text))
+            return constant("long", values.integer_of_digits(node.text))
         case "real":
-            return constant("real", float(node.text))
+            return constant("real", values.real_of_digits(node.text))
         case "datetime":
             ticks = None if node.text == "null" else values.ticks_of_text(node.text)
             if ticks is None and node.text != "null":
@@ -241,6 +239,8 @@ def _bin(node: syntax.Bin, value: Compiled) -> Compiled:
     if value.type != "datetime":
         raise unknown(f"bin() of a {value.type} by a timespan", node.at)
     size = values.ticks_of_span(node.span)
+    if size == 0:
+        raise unknown("bin() by no time", node.at)
     return apply(lambda ticks: None if ticks is None else ticks - ticks % size, "datetime", value)
 
 
@@ -267,15 +267,20 @@ def _equality(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
 
 
 def _membership(node: syntax.Membership, left: Compiled) -> Compiled:
-    """Null is in no list, so it is `!in` every list."""
+    """`in` is a chain of `==` by `or`, `!in` one of `!=` by `and`: null among nulls gives null."""
     items = [_literal(item) for item in node.items]
     ignores_case = node.operator.endswith("~")
     if ignores_case and left.type not in ("string", "dynamic"):
         raise wrong(f"{left.type} {node.operator}", node.at)
     if left.type not in INTEGERS | {"string", "datetime"} or common_type([left, *items]) is None:
         raise unknown(f"{left.type} {node.operator} ({', '.join(item.type for item in items)})", node.at)
-    fold: Callable[[Any], Any] = str.lower if ignores_case else lambda value: value
-    wanted = frozenset(fold(item.evaluate([])) for item in items) - {None}
-    if node.operator.startswith("!"):
-        return apply(lambda value: fold(value) not in wanted, "bool", left)
-    return apply(lambda value: fold(value) in wanted, "bool", left)
+    fold: Callable[[Any], Any] = values.lower if ignores_case else lambda value: value
+    wanted = frozenset(fold(item.evaluate([])) for item in items)
+    found = not node.operator.startswith("!")
+
+    def test(value: Any) -> bool | None:
+        if value is None and None in wanted:
+            return None
+        return (fold(value) in wanted) is found
+
+    return apply(test, "bool", left)

@@ -5,11 +5,12 @@ count of 100-nanosecond ticks since the year 1, as in Kusto; a dynamic is a JSON
 of an expression says which of these a value is, so a datetime and a long need no wrappers.
 
 Where the documentation and the engines disagree, or are silent, about the text or number that a value becomes,
-the conversion raises Unsupported instead of choosing. Letter case folds as in Python, which for ASCII is what the
-service does; ids, states and types are ASCII.
+the conversion raises Unsupported instead of choosing. A letter changes its case only where it has one counterpart, of
+one character: the service maps characters, Python also writes ß as SS.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
@@ -28,6 +29,9 @@ _TICKS_PER_UNIT = {
 }
 _INT_RANGE = range(-(2**31), 2**31)
 LONG_RANGE = range(-(2**63), 2**63)
+_LONG_DIGITS = 19
+_EXPONENT = re.compile(r"\de[-+]?\d")
+_FURTHEST_ZONE_MINUTES = 14 * 60  # the offset of a .NET time
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)"
     r"(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?)?"
@@ -52,7 +56,7 @@ def ticks_before(ticks: int, span: str) -> int:
 
 
 def ticks_of_span(span: str) -> int:
-    return int(span[:-1]) * _TICKS_PER_UNIT[span[-1]]
+    return within_64_bits(integer_of_digits(span[:-1]) * _TICKS_PER_UNIT[span[-1]])
 
 
 @lru_cache(maxsize=65_536)
@@ -73,7 +77,10 @@ def ticks_of_text(text: str) -> int | None:
     hours, minutes, seconds = int(hour or 0), int(minute or 0), int(second or 0)
     if hours > 23 or minutes > 59 or seconds > 59:
         return None
-    ahead_seconds = (int(ahead_hours) * 60 + int(ahead_minutes)) * 60 * (-1 if sign == "-" else 1) if sign else 0
+    ahead = int(ahead_hours) * 60 + int(ahead_minutes) if sign else 0
+    if ahead > _FURTHEST_ZONE_MINUTES:
+        raise Unsupported(f"the time zone of '{text}'")
+    ahead_seconds = ahead * 60 * (-1 if sign == "-" else 1)
     total_seconds = days * 86_400 + hours * 3_600 + minutes * 60 + seconds - ahead_seconds
     return _within_calendar(total_seconds * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0")))
 
@@ -115,9 +122,19 @@ def text_of_dynamic(value: Any) -> str:
         return value
     if value is None:
         return ""
-    if isinstance(value, float) and "e" in repr(value):
-        raise Unsupported(f"the text of the real number {value!r}")
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    if _EXPONENT.search(text) and _has_exponent(value):
+        raise Unsupported(f"the text of the real number in {text}")
+    return text
+
+
+def _has_exponent(value: Any) -> bool:
+    match value:
+        case dict():
+            return any(map(_has_exponent, value.values()))
+        case list():
+            return any(map(_has_exponent, value))
+    return isinstance(value, float) and "e" in repr(value)
 
 
 def dynamic_of_text(text: str) -> Any:
@@ -125,15 +142,43 @@ def dynamic_of_text(text: str) -> Any:
     if not text:
         return None
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=real_of_digits, parse_int=integer_of_digits, parse_constant=_no_json)
     except ValueError:
         return text
+
+
+def _no_json(name: str) -> Any:
+    """NaN and Infinity: Python's own reader takes them."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def integer_of_digits(digits: str) -> int:
+    """Raises Unsupported beyond 64 bits."""
+    if len(digits.lstrip("+-0")) > _LONG_DIGITS:
+        raise Unsupported("an integer beyond 64 bits")
+    return within_64_bits(int(digits))
+
+
+def real_of_digits(digits: str) -> float:
+    """Raises Unsupported beyond 64 bits."""
+    return finite(float(digits))
+
+
+def finite(value: int | float) -> float:
+    """The number as a real. Infinity and NaN are no JSON, so no answer may hold one: raises Unsupported."""
+    try:
+        real = float(value)
+    except OverflowError:
+        real = math.inf
+    if not math.isfinite(real):
+        raise Unsupported("a real beyond 64 bits")
+    return real
 
 
 def integer_of_text(text: str) -> int | None:
     stripped = text.strip()
     if re.fullmatch(r"[+-]?\d+", stripped, re.ASCII):
-        return int(stripped)
+        return int(stripped) if len(stripped.lstrip("+-0")) <= _LONG_DIGITS else None
     _refuse_digits(text, "an integer")
     return None
 
@@ -147,14 +192,14 @@ def integer_of_dynamic(value: Any) -> int | None:
         case int():
             return value
         case float():
-            return int(value)
+            return int(finite(value))
         case str():
             return integer_of_text(value)
     raise TypeError(f"not a JSON value: {value!r}")
 
 
 def real_of_number(value: int | float | None) -> float | None:
-    return None if value is None else float(value)
+    return None if value is None else finite(value)
 
 
 def real_of_dynamic(value: Any) -> float | None:
@@ -164,7 +209,7 @@ def real_of_dynamic(value: Any) -> float | None:
         case bool():
             raise Unsupported("reading a bool inside a dynamic as a real")
         case int() | float():
-            return float(value)
+            return finite(value)
         case str():
             _refuse_digits(value, "a real")
             return None
@@ -250,48 +295,64 @@ def greater_or_equal(left: Any, right: Any) -> bool | None:
 
 
 def equal_ignoring_case(left: str, right: str) -> bool:
-    return left.lower() == right.lower()
+    return lower(left) == lower(right)
 
 
 def unequal_ignoring_case(left: str, right: str) -> bool:
-    return left.lower() != right.lower()
+    return lower(left) != lower(right)
 
 
 # ---- text
 
 
+def lower(text: str) -> str:
+    """In small letters. Raises Unsupported for a letter whose capital or small form is not one other letter."""
+    return text.lower() if text.isascii() else "".join([_other_case(letter, letter.lower()) for letter in text])
+
+
+def upper(text: str) -> str:
+    """In capitals. Raises Unsupported as lower does."""
+    return text.upper() if text.isascii() else "".join([_other_case(letter, letter.upper()) for letter in text])
+
+
+def _other_case(letter: str, changed: str) -> str:
+    if changed != letter and (len(changed) > 1 or changed.swapcase() != letter):
+        raise Unsupported(f"the letter case of '{letter}'")
+    return changed
+
+
 def starts_with(text: str, part: str) -> bool:
-    return text.lower().startswith(part.lower())
+    return lower(text).startswith(lower(part))
 
 
 def ends_with(text: str, part: str) -> bool:
-    return text.lower().endswith(part.lower())
+    return lower(text).endswith(lower(part))
 
 
 def contains(text: str, part: str) -> bool:
-    return part.lower() in text.lower()
+    return lower(part) in lower(text)
 
 
 def has_term(text: str, part: str) -> bool:
     """`part` with no letter or digit on either side of it."""
     if not part.isascii() or not part[0].isalnum() or not part[-1].isalnum():
         raise Unsupported(f"has '{part}'")
-    return re.search(rf"(?<![^\W_]){re.escape(part.lower())}(?![^\W_])", text.lower()) is not None
+    return re.search(rf"(?<![^\W_]){re.escape(lower(part))}(?![^\W_])", lower(text)) is not None
 
 
 # ---- numbers
 
 
 def add(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else _within_64_bits(left + right)
+    return None if left is None or right is None else within_64_bits(left + right)
 
 
 def subtract(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else _within_64_bits(left - right)
+    return None if left is None or right is None else within_64_bits(left - right)
 
 
 def multiply(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else _within_64_bits(left * right)
+    return None if left is None or right is None else within_64_bits(left * right)
 
 
 def divide(left: float, right: float) -> float:
@@ -301,11 +362,11 @@ def divide(left: float, right: float) -> float:
 
 
 def of_reals(function: Callable[[float, float], float]) -> Callable[[Any, Any], float | None]:
-    """The function over reals, and integers as reals; null if one of them is."""
-    return lambda left, right: None if left is None or right is None else function(float(left), float(right))
+    """The function over reals, and integers as reals; null if one of them is. Raises Unsupported beyond 64 bits."""
+    return lambda left, right: None if left is None or right is None else finite(function(float(left), float(right)))
 
 
-def _within_64_bits(value: int) -> int:
+def within_64_bits(value: int) -> int:
     if value not in LONG_RANGE:
         raise Unsupported("a long beyond 64 bits")
     return value
