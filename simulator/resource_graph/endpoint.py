@@ -38,7 +38,11 @@ def throttle(context: Context) -> None:
 def _quota_headers(left: int, seconds: float) -> dict[str, str]:
     wait = max(0, math.ceil(seconds))
     clock = f"{wait // 3600:02d}:{wait // 60 % 60:02d}:{wait % 60:02d}"
-    return {"x-ms-user-quota-remaining": str(left), "x-ms-user-quota-resets-after": clock}
+    return {
+        "x-ms-user-quota-remaining": str(left),
+        "x-ms-user-quota-resets-after": clock,
+        "x-ms-ratelimit-remaining-tenant-resource-requests": str(left),  # the same count in recorded traffic
+    }
 
 
 STEPS: tuple[Step, ...] = (authenticate, require_api_version, throttle)

@@ -1,25 +1,32 @@
 """Resource Graph: the query API over what the world was a while ago.
 
 Simulated: the tables resources, resourcecontainers, patchassessmentresources and patchinstallationresources; lag;
-retention; letter case of ids; paging and its traps; quota; missing rights. Not simulated: facets, history, other tables
-(maintenanceresources is there and empty), the full scans that correct lost notifications, and what the evaluator in
-simulator/resource_graph/kql leaves out. The text of refusals is inferred: Azure's is documented for none of them.
+retention; letter case of ids; paging and its traps; the size of an answer; quota; missing rights.
+
+Not simulated: facets, history, other tables (maintenanceresources is there and empty), the full scans that correct lost
+notifications, and what the evaluator in simulator/resource_graph/kql leaves out. Who asks for these is answered 501 and
+SimulatorUnsupported, a code of the simulator's own, since Azure might well answer. The texts of refusals are inferred,
+but for the form of a wrong query's.
 """
 
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from simulator.resource_graph import kql
-from simulator.resource_graph.query import GraphQuery, page
+from simulator.resource_graph.query import GraphQuery, page, unsupported
 from simulator.resource_graph.rows import AssessmentRows
 from simulator.resource_graph.tables import GROUP_READ, MACHINE_READ, Rights, Tables
-from simulator.wire import Json, Refused, Request, Response
+from simulator.wire import Json, Refused, Request, Response, ticks_z
 from simulator.world import World
+
+# microsoft/ARI issue 199 and dolevshor/azure-orphan-resources issue 46 (2024).
+ANSWER_BYTES_AT_MOST = 16_777_216
 
 
 @dataclass
@@ -61,7 +68,25 @@ class Graph:
         query = GraphQuery.read(request.json())
         scope = self.scope(query, rights)
         columns, rows = self.evaluate(query, scope, rights)
-        return Response(200, page(query, columns, rows, self.shuffler(query)))
+        response = Response(200, page(query, columns, rows, self.shuffler(query)))
+        self._check_size(response)
+        return response
+
+    def _check_size(self, response: Response) -> None:
+        """Raises Refused (400) for an answer that is larger than Resource Graph gives."""
+        size = len(response.content)
+        if size > ANSWER_BYTES_AT_MOST:
+            text = f"The answer has {size} bytes, the limit is {ANSWER_BYTES_AT_MOST}. Ask for less or page."
+            raise self._bad_request("ResponsePayloadTooLarge", text)
+
+    def _bad_request(self, code: str, message: str) -> Refused:
+        """In the form of recorded traffic: what went wrong is in the details."""
+        now = self.world.now()
+        correlation = uuid.uuid5(uuid.NAMESPACE_URL, f"{self.queries} {now}")
+        info = f"timestamp = {ticks_z(now)}, correlationId = {correlation}"
+        text = f"Please provide below info when asking for support: {info}."
+        body = {"error": {"code": "BadRequest", "message": text, "details": [{"code": code, "message": message}]}}
+        return Refused(400, "BadRequest", message, body=body)
 
     def scope(self, query: GraphQuery, rights: Rights) -> set[str]:
         """The subscriptions that are searched: those named and readable. The others are left out without a word."""
@@ -98,14 +123,16 @@ class Graph:
         )
 
     def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
-        """Columns (name and type) and rows of the whole answer. Raises Refused (400) for a query that is wrong."""
+        """Columns (name and type) and rows of the whole answer.
+
+        Raises Refused: 400 for a query that is wrong, 501 for one that the evaluator does not implement.
+        """
         try:
             result = kql.evaluate(query.text, self.tables(scope, rights), now=self.world.now())
-        except (kql.KqlError, kql.Unsupported) as error:
-            text = "Please provide below info when asking for support: timestamp, correlationId."
-            details = [{"code": "InvalidQuery", "message": f"Query is invalid. {error}"}]
-            body = {"error": {"code": "BadRequest", "message": text, "details": details}}
-            raise Refused(400, "BadRequest", str(error), body=body) from error
+        except kql.Unsupported as error:
+            raise unsupported(f"the query: {error}") from error
+        except kql.KqlError as error:
+            raise self._bad_request("InvalidQuery", f"Query is invalid. {error}") from error
         return list(result.columns), result.rows
 
     def shuffler(self, query: GraphQuery) -> random.Random | None:

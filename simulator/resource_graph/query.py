@@ -14,6 +14,10 @@ from simulator.wire import Json, Refused
 PAGE_ROWS = 100  # by default
 PAGE_ROWS_AT_MOST = 1000
 
+_SCOPE_FILTER = "AtScopeAndBelow"  # the default
+# The SDK's ColumnDataType has five values; times are texts.
+_TABLE_TYPES = {"int": "integer", "long": "integer", "real": "number", "bool": "boolean", "dynamic": "object"}
+
 _ORDERED = re.compile(r"\|\s*(order|sort)\s+by\b", re.IGNORECASE)
 _LIMITED = re.compile(r"\|\s*(take|limit|sample)\b", re.IGNORECASE)
 
@@ -32,22 +36,22 @@ class GraphQuery:
 
     @classmethod
     def read(cls, body: Json) -> GraphQuery:
-        """Raises Refused (400)."""
+        """Raises Refused: 400 for what is wrong, 501 for what is not simulated."""
         text, options = body.get("query"), body.get("options") or {}
         if not isinstance(text, str) or not text.strip():
-            raise Refused(400, "BadRequest", "The query is missing.")
-        top = options.get("$top", PAGE_ROWS)
-        if not isinstance(top, int) or not 1 <= top <= PAGE_ROWS_AT_MOST:
-            raise Refused(400, "BadRequest", f"$top is {top}; it must be between 1 and {PAGE_ROWS_AT_MOST}.")
-        form = options.get("resultFormat", "objectArray")
+            raise _bad("The query is missing.")
+        if not isinstance(options, dict):
+            raise _bad("The options must be an object.")
+        _refuse_unsupported(body, options)
+        form = options.get("resultFormat") or "objectArray"
         if form not in ("objectArray", "table"):
-            raise Refused(400, "BadRequest", f"resultFormat {form} is not known.")
+            raise _bad(f"resultFormat {form} is not known.")
         return cls(
             text=text,
-            subscriptions=tuple(body.get("subscriptions") or ()),
-            management_groups=tuple(body.get("managementGroups") or ()),
-            top=top,
-            skip=int(options.get("$skip") or 0),
+            subscriptions=_texts(body, "subscriptions"),
+            management_groups=_texts(body, "managementGroups"),
+            top=_number(options, "$top", PAGE_ROWS, range(1, PAGE_ROWS_AT_MOST + 1)),
+            skip=_number(options, "$skip", 0, range(2**31)),
             token=options.get("$skipToken") or None,
             as_table=form == "table",
         )
@@ -67,35 +71,72 @@ class GraphQuery:
     def first(self) -> int:
         """The number of the first row wanted. Raises Refused (400) for a token of another query."""
         if self.token is None:
-            return self.skip
+            return 0 if self.is_limited else self.skip  # documented: $skip is ignored with limit and take
         try:
             token = json.loads(base64.urlsafe_b64decode(self.token))
             first, digest = int(token["first"]), token["query"]
         except (ValueError, KeyError, TypeError):
-            raise Refused(400, "BadRequest", "The $skipToken is malformed.") from None
-        if digest != self.digest:
-            raise Refused(400, "BadRequest", "The $skipToken belongs to another query.")
+            raise _bad("The $skipToken is malformed.") from None
+        if digest != self.digest or first < 0:
+            raise _bad("The $skipToken belongs to another query.")
         return first
 
     def token_for(self, first: int) -> str:
         return base64.urlsafe_b64encode(json.dumps({"first": first, "query": self.digest}).encode()).decode()
 
 
+def _bad(text: str) -> Refused:
+    return Refused(400, "BadRequest", text)
+
+
+def unsupported(what: str) -> Refused:
+    """The simulator's own refusal, which says nothing about Azure."""
+    return Refused(501, "SimulatorUnsupported", f"The simulator does not implement {what}.")
+
+
+def _refuse_unsupported(body: Json, options: Json) -> None:
+    if body.get("facets"):
+        raise unsupported("facets")
+    scope = options.get("authorizationScopeFilter") or _SCOPE_FILTER
+    if scope != _SCOPE_FILTER:
+        raise unsupported(f"the authorizationScopeFilter {scope}")
+
+
+def _texts(body: Json, name: str) -> tuple[str, ...]:
+    found = body.get(name) or ()
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+        raise _bad(f"{name} must be a list of texts.")
+    return tuple(found)
+
+
+def _number(options: Json, name: str, default: int, allowed: range) -> int:
+    value = options.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value not in allowed:
+        raise _bad(f"{name} is {value}; it must be between {allowed.start} and {allowed.stop - 1}.")
+    return value
+
+
 def page(query: GraphQuery, columns: list[tuple[str, str]], rows: list[Json], shuffler: random.Random | None) -> Json:
-    """The body that answers: one page of the rows, and a token for the next where there may be one."""
+    """The body that answers: one page of the rows, and a token for the next where there may be one.
+
+    resultTruncated tells of rows that no token leads to (work-with-data.md; a recorded page with a token has "false").
+    """
     first = query.first()
     if shuffler and len(rows) > query.top:
         shuffler.shuffle(rows)
     shown = rows[first : first + query.top]
     more = first + len(shown) < len(rows)
+    can_page = any(name == "id" for name, _ in columns) and not query.is_limited
     body: Json = {
         "totalRecords": len(rows),
         "count": len(shown),
         "data": _as_table(columns, shown) if query.as_table else shown,
         "facets": [],
-        "resultTruncated": "true" if more else "false",
+        "resultTruncated": "true" if more and not can_page else "false",
     }
-    if more and any(name == "id" for name, _ in columns) and not query.is_limited:
+    if more and can_page:
         body["$skipToken"] = query.token_for(first + len(shown))
     return body
 
@@ -103,6 +144,6 @@ def page(query: GraphQuery, columns: list[tuple[str, str]], rows: list[Json], sh
 def _as_table(columns: list[tuple[str, str]], rows: list[Json]) -> Json:
     names = [name for name, _ in columns]
     return {
-        "columns": [{"name": name, "type": "object" if kind == "dynamic" else kind} for name, kind in columns],
+        "columns": [{"name": name, "type": _TABLE_TYPES.get(kind, "string")} for name, kind in columns],
         "rows": [[row[name] for name in names] for row in rows],
     }

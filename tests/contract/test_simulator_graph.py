@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Behaviour, Grant
+from simulator.resource_graph.graph import ANSWER_BYTES_AT_MOST
+from simulator.resource_graph.query import PAGE_ROWS, PAGE_ROWS_AT_MOST
 from tests.contract.simulator_client import GROUP, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
@@ -17,6 +20,8 @@ OTHER = "00000000-0000-0000-0000-000000000002"
 ASSESSMENTS = "patchassessmentresources | where type =~ 'microsoft.compute/virtualmachines/patchassessmentresults'"
 UPDATES = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
 GROUPS = "resourcecontainers | where type =~ 'microsoft.resources/subscriptions/resourcegroups'"
+LIMITS = payload("resource_graph_limits.json")
+GRAPH = "/providers/Microsoft.ResourceGraph/resources"
 DAY = 24 * 3600
 
 
@@ -178,7 +183,8 @@ async def test_ordered_pages_hold_every_row_once() -> None:
     found = await pages(azure, "resources | project id, name | order by id asc", 10)
     assert [page["count"] for page in found] == [10, 10, 5]
     assert {page["totalRecords"] for page in found} == {25}
-    assert [page["resultTruncated"] for page in found] == ["true", "true", "false"], "texts, not booleans"
+    assert [page["resultTruncated"] for page in found] == ["false"] * 3, "a text, and no row is lost where a token is"
+    assert [("$skipToken" in page) for page in found] == [True, True, False]
     names = [row["name"] for page in found for row in page["data"]]
     assert names == [f"vm-{number:04}" for number in range(25)]
 
@@ -194,7 +200,16 @@ async def test_unordered_pages_lose_and_repeat_rows() -> None:
 async def test_without_an_id_a_cut_answer_names_no_next_page() -> None:
     azure, _ = a_fleet(12)
     (page,) = await pages(azure, "resources | project name | order by name asc", 10)
-    assert (page["count"], page["resultTruncated"]) == (10, "true")
+    assert (page["count"], page["resultTruncated"], "$skipToken" in page) == (10, "true", False)
+
+
+async def test_a_limit_ignores_skip() -> None:
+    azure, _ = a_fleet(5)
+    async with arm(azure) as client:
+        skipped = await client.ask("resources | project id, name | order by id asc", skip=3)
+        limited = await client.ask("resources | order by id asc | project id, name | order by id asc | limit 5", skip=3)
+    assert [row["name"] for row in skipped.json()["data"]] == ["vm-0003", "vm-0004"]
+    assert limited.status_code == 501 or limited.json()["count"] == 5
 
 
 async def test_the_default_page_has_a_hundred_rows() -> None:
@@ -207,10 +222,12 @@ async def test_the_default_page_has_a_hundred_rows() -> None:
     ("query", "options"),
     [
         pytest.param("resources | project id", {"top": 1001}, id="a page too large"),
+        pytest.param("resources | project id", {"top": 0}, id="a page of nothing"),
+        pytest.param("resources | project id", {"top": "10"}, id="a text for a number"),
+        pytest.param("resources | project id", {"skip": -1}, id="fewer than none skipped"),
         pytest.param("resources | project id", {"skipToken": "nonsense"}, id="a token that is none"),
-        pytest.param("resources | where", {}, id="no KQL"),
-        pytest.param("nosuchtable | project id", {}, id="no such table"),
-        pytest.param("resources | project nosuchcolumn", {}, id="no such column"),
+        pytest.param("resources | project id", {"skipToken": 7}, id="a number for a token"),
+        pytest.param(" ", {}, id="no query"),
     ],
 )
 async def test_bad_requests(query: str, options: dict[str, Any]) -> None:
@@ -218,6 +235,106 @@ async def test_bad_requests(query: str, options: dict[str, Any]) -> None:
     async with arm(azure) as client:
         answer = await client.ask(query, **options)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        pytest.param("subscriptions", "all", id="a text for a list"),
+        pytest.param("managementGroups", [7], id="a number for a name"),
+        pytest.param("options", ["$top"], id="a list of options"),
+        pytest.param("options", {"resultFormat": "csv"}, id="a format that is none"),
+    ],
+)
+async def test_bodies_of_another_form(part: str, value: object) -> None:
+    azure, _ = a_fleet(1)
+    async with arm(azure) as client:
+        answer = await client.call("POST", GRAPH, {"query": "resources | project id", part: value})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        pytest.param("nosuchtable | project id", id="no such table"),
+        pytest.param("resources | project nosuchcolumn", id="no such column"),
+        pytest.param("resources | where name", id="a text as a predicate"),
+    ],
+)
+async def test_a_wrong_query_is_refused_as_in_recorded_traffic(query: str) -> None:
+    azure, _ = a_fleet(1)
+    async with arm(azure) as client:
+        answer = await client.ask(query)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["details"][0]["code"]) == (400, "BadRequest", "InvalidQuery")
+    assert re.fullmatch(
+        r"Please provide below info when asking for support: timestamp = [0-9T:.-]+Z, correlationId = [0-9a-f-]{36}\.",
+        error["message"],
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"query": "resources | evaluate bag_unpack(tags)"}, id="an operator of Kusto"),
+        pytest.param({"query": "resources | where"}, id="text that the grammar does not know"),
+        pytest.param({"query": "healthresources | project id"}, id="a table that Azure has"),
+        pytest.param({"query": "resources | project a = extract('(a', 1, name)"}, id="a pattern"),
+        pytest.param({"facets": [{"expression": "location"}]}, id="facets"),
+        pytest.param({"options": {"authorizationScopeFilter": "AtScopeExact"}}, id="another scope filter"),
+    ],
+)
+async def test_what_is_not_simulated_has_a_code_of_its_own(changes: dict[str, Any]) -> None:
+    azure, _ = a_fleet(1)
+    async with arm(azure) as client:
+        answer = await client.call("POST", GRAPH, {"query": "resources | project id", **changes})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (501, "SimulatorUnsupported")
+
+
+async def test_an_answer_beyond_16_mebibytes_is_refused() -> None:
+    """Each machine's id 32,768 times: about 4 MB per row."""
+    azure, _ = a_fleet(5)
+    longer = "| extend text = strcat(text, text, text, text, text, text, text, text)" * 5
+    query = f"resources | project id, text = id {longer} | order by id asc"
+    async with arm(azure) as client:
+        whole = await client.ask(query)
+        page = await client.ask(query, top=3)
+    error = whole.json()["error"]
+    assert (whole.status_code, error["code"]) == (400, "BadRequest")
+    assert [detail["code"] for detail in error["details"]] == ["ResponsePayloadTooLarge"]
+    assert page.json()["count"] == 3
+
+
+async def test_a_table_names_its_columns_types_as_the_sdk_knows_them() -> None:
+    from azure.mgmt.resourcegraph.models import ColumnDataType
+
+    azure, _ = a_fleet(1)
+    query = (
+        "resources | project t = name, i = toint(tags.a), l = tolong(tags.a), r = todouble(tags.a), "
+        "b = isnull(tags), m = now(), d = tags"
+    )
+    async with arm(azure) as client:
+        answer = await client.call("POST", GRAPH, {"query": query, "options": {"resultFormat": "table"}})
+    columns = answer.json()["data"]["columns"]
+    types = {column["name"]: column["type"] for column in columns}
+    assert types == {
+        "t": "string", "i": "integer", "l": "integer", "r": "number", "b": "boolean", "m": "string", "d": "object",
+    }  # fmt: skip
+    assert set(types.values()) == {each.value for each in ColumnDataType}
+    assert set(types.values()) == set(LIMITS["result_formats"]["column_types"]["values"])
+
+
+def test_limits_are_the_published_ones() -> None:
+    sizes = {key: value for each in LIMITS["paging"] for key, value in each.items()}
+    assert (sizes["default_rows"], sizes["max_rows_a_page"]) == (PAGE_ROWS, PAGE_ROWS_AT_MOST)
+    assert LIMITS["response_size"]["max_bytes"] == ANSWER_BYTES_AT_MOST
+
+
+@pytest.mark.parametrize("table", [table["name"] for table in LIMITS["tables"]])
+async def test_a_published_table_is_never_called_unknown(table: str) -> None:
+    azure, _ = a_fleet(1)
+    async with arm(azure) as client:
+        assert (await client.ask(f"{table} | project id")).status_code in (200, 501)
 
 
 async def test_a_token_is_good_for_its_own_query_only() -> None:
@@ -236,7 +353,7 @@ async def test_the_sdk_reads_the_pages() -> None:
         options = QueryRequestOptions(top=10)
         query = "resources | project id | order by id asc"
         page = await client.graph.resources(QueryRequest(query=query, subscriptions=[SUBSCRIPTION], options=options))
-    assert (page.count, page.total_records, page.result_truncated) == (10, 12, "true")
+    assert (page.count, page.total_records, page.result_truncated) == (10, 12, "false")
     assert isinstance(page.data, list)
     assert page.skip_token
 
@@ -284,9 +401,9 @@ async def test_a_management_group_stands_for_its_subscriptions() -> None:
     azure.world.management_groups["corp"] = [SUBSCRIPTION]
     body = {"query": "resources | project name", "managementGroups": ["corp"], "options": {"resultFormat": "table"}}
     async with arm(azure) as client:
-        answer = (await client.call("POST", "/providers/Microsoft.ResourceGraph/resources", body)).json()
+        answer = (await client.call("POST", GRAPH, body)).json()
         body["managementGroups"] = ["another"]
-        refused = await client.call("POST", "/providers/Microsoft.ResourceGraph/resources", body)
+        refused = await client.call("POST", GRAPH, body)
     assert answer["data"] == {"columns": [{"name": "name", "type": "string"}], "rows": [["vm-0000"]]}
     assert refused.status_code == 403
 
