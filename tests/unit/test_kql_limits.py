@@ -85,6 +85,9 @@ VALUES = [
     pytest.param("on == FALSE", {"on": True}, False, id="FALSE"),
     pytest.param("coalesce(size, 1.5)", {}, 1.5, id="coalesce of an integer and a real"),
     pytest.param("coalesce(size, 1.5)", {"size": 2}, 2.0, id="coalesce gives a real"),
+    pytest.param("bag.n > 5 or isnull(bag.n)", {"bag": {"n": 6}}, True, id="a number of a dynamic is compared"),
+    pytest.param("bag > ago(1d)", {"bag": "2026-11-22T10:00:00Z"}, True, id="a time of a dynamic is compared"),
+    pytest.param("ago(1d) >= bag", {"bag": "2026-11-22T10:00:00Z"}, False, id="a time with one of a dynamic"),
     pytest.param("toupper(name)", {"name": "r\u00e4um"}, "R\u00c4UM", id="a letter with its own capital"),
     pytest.param("tolower(name)", {"name": "\u0394\u03a3"}, "\u03b4\u03c3", id="small letters one by one"),
 ]
@@ -99,6 +102,13 @@ def test_a_value_at_an_edge(expression: str, row: dict[str, object], expected: o
 def test_a_percentile_of_int_is_a_long() -> None:
     found = evaluate("machines | summarize p = percentile(toint(name), 50)", {}, NOW, SCHEMA)
     assert found.columns == (("p", "long"),)
+
+
+def test_a_column_of_arg_max_gives_way_to_a_group_key() -> None:
+    rows: Rows = [{"name": "a", "size": 1}, {"name": "a", "size": 2}]
+    found = evaluate("machines | summarize arg_max(size, name), n = count() by name", {"machines": rows}, NOW, SCHEMA)
+    assert found.columns == (("name", "string"), ("size", "long"), ("name1", "string"), ("n", "long"))
+    assert found.rows == [{"name": "a", "size": 2, "name1": "a", "n": 2}]
 
 
 @pytest.mark.parametrize("table", ["HealthResources", "policyresources", "AdvisorResources"])

@@ -879,7 +879,7 @@ MISTAKES: Mapping[str, tuple[str, str, type[Exception] | None]] = {
     "unknown table": ("resource | where type == 'x'", "KS204", KqlError),
     "misspelt function": ("resources | project a = tostrin(id)", "KS211", Unsupported),
     "let": ("let t = 'x'; resources | where type == t", "ARG005", Unsupported),
-    "forbidden join kind": (f"resources | join kind=leftanti {ASSESSMENTS} id", "ARG002", Unsupported),
+    "forbidden join kind": (f"resources | join kind=leftanti {ASSESSMENTS} id", "ARG002", None),
     "dynamic join key": (f"resources | join kind=leftouter {ASSESSMENTS} properties", "ARG004", KqlError),
     "join key on one side": (f"resources | join kind=leftouter {ASSESSMENTS} name", "KS145", KqlError),
     "join key of two types": (
@@ -889,10 +889,10 @@ MISTAKES: Mapping[str, tuple[str, str, type[Exception] | None]] = {
     ),
     "dynamic group key": ("resources | summarize count() by t = properties.a", "KS116", KqlError),
     "dynamic sort key": ("resources | order by properties.a asc", "KS116", KqlError),
-    "operator outside the list": ("resources | project-keep id", "ARG001", Unsupported),
+    "operator outside the list": ("resources | project-keep id", "ARG001", None),
     "text plus text": ("resources | project a = id + name", "KS106", KqlError),
     "time against text": ("resources | where todatetime(id) > id", "KS106", KqlError),
-    "time against dynamic": ("resources | where todatetime(id) > properties.a", "KS106", KqlError),
+    "time against dynamic": ("resources | where todatetime(id) > properties.a", "KS106", None),  # the portal asks so
     "text as a predicate": ("resources | where id", "KS141", KqlError),
     "not of text": ("resources | where not(id)", "KS107", KqlError),
     "too few arguments": ("resources | project a = iff(true, 1)", "KS119", KqlError),
@@ -900,11 +900,13 @@ MISTAKES: Mapping[str, tuple[str, str, type[Exception] | None]] = {
     "coalesce of dynamic and text": ("resources | project a = coalesce(tags.a, '')", "KS141", KqlError),
     "member of text": ("resources | project a = id.name", "KS142", KqlError),
     "column named twice": ("resources | project a = id, a = name", "KS171", KqlError),
+    "column named twice by a conversion": ("resources | project tostring(name), name", "KS171", KqlError),
+    "aggregate named twice": ("resources | summarize a = count(), a = dcount(id)", "KS171", KqlError),
     "column of the same extend": ("resources | extend a = 1, b = a", "KS142", KqlError),
     "empty list": ("resources | where id in~ ()", "KS006", KqlError),
     "project-away of nothing": ("resources | project-away nothing", "KS142", KqlError),
     "unterminated text": ("resources | where id == 'x", "KS001", Unsupported),
-    "three mv-expand": ("resources | mv-expand tags | mv-expand zones | mv-expand plan", "ARG003", Unsupported),
+    "three mv-expand": ("resources | mv-expand tags | mv-expand zones | mv-expand plan", "ARG003", None),
     "two joins across tables": (
         f"resources | join kind=leftouter {ASSESSMENTS} id"
         " | join kind=leftouter (patchinstallationresources | project id) on id",
@@ -941,6 +943,62 @@ AGREEMENTS: Mapping[str, str] = {
     "summarize": "resources | summarize count() by location, k = tolower(kind)",
     "summarize without keys": "resources | summarize n = count()",
     "summarize keys only": "resources | summarize by location",
+    "names of paths": "resources | project properties.a, tostring(properties.b.c), tags['x y'], properties.list[0]",
+    "names of paths that meet": (
+        "resources | project tostring(tags.a), tags.a, split(id, '/')[8], toint(split(id, '/')[8])"
+    ),
+    "names of conversions": "resources | project tolong(tags.n), todouble(tags.r), todatetime(id), totimespan(name)",
+    "names of calls": (
+        "resources | project tolower(name), strlen(name), strcat(id, name), iff(true, 1, 2), isnull(tags), now(), -1,"
+        " array_length(zones), bag_keys(tags), substring(name, 1), extract('a', 0, id), pack('a', 1), 1 + 2"
+    ),
+    "names of times": (
+        "resources | extend t = now() | project bin(t, 1d), startofday(t), datetime_add('day', 1, t), t - ago(1d),"
+        " datetime_diff('day', t, t), make_datetime(2026, 1, 1), (t - t) / 1h, t + 1h"
+    ),
+    "names of texts": (
+        "resources | project replace_string(id, 'a', 'b'), indexof(id, 'a'), trim('a', id), strcat_array(zones, ','),"
+        " parse_json(id), todynamic(name), coalesce(id, name), case(true, 1, 2), id matches regex 'a'"
+    ),
+    "names in extend": "resources | extend tolower(name), strlen(name), properties.mode, split(id, '/')",
+    "a named argument": "resources | extend tostring(group = split(id, '/', 4))",
+    "names of aggregates": (
+        "resources | extend n = strlen(id), r = 1.5 | summarize max(n), min(n), sum(n), avg(n), dcount(id), count(),"
+        " countif(n > 1), sumif(n, n > 1), make_set(name), make_list(name), take_any(kind), percentile(n, 50),"
+        " max(n + 1), sum(toint(tags.a)), sum(n) / count(), maxif(r, n > 1), dcountif(id, n > 1), any(name) by location"
+    ),
+    "names of aggregates that meet": "resources | summarize count(), count(), count_ = dcount(id), max(strlen(id))",
+    "names of keys": (
+        "resources | summarize count() by tolower(name), tostring(tags.a), bin(now(), 1d), strlen(name), k = kind"
+    ),
+    "arg_max beside its key": "resources | extend n = 1 | summarize arg_max(n, name), c = count() by name",
+    "arg_max of what is computed": "resources | summarize arg_max(todatetime(tags.at), *) by name",
+    "arg_max with a name": "resources | extend n = 1 | summarize newest = arg_max(n, name, tags.a) by id",
+    "arg_min of a sum": "resources | summarize arg_min(1 + 2, name), n = count() by id",
+    "choices": (
+        "resources | project a = iff(true, tags.a, 'x'), b = case(true, 1, 2.5), c = iff(true, now(), tags.a),"
+        " d = coalesce(1, 1.5), e = coalesce(tags.a, tags.b), f = iff(true, tags.a, tags.b), g = case(true, 1, 2)"
+    ),
+    "comparisons of dynamics": (
+        "resources | project a = tags.a == 'x', b = tags.a =~ tags.b, c = tags.a > 1, d = tags.a in ('x'),"
+        " e = tags has 'x', f = tags.a == true, g = tags.a between (1 .. 2)"
+    ),
+    "numbers": "resources | extend n = strlen(id) | project n / 2, n % 2, n / 1.5, -n, toint(1.5), tolong(id)",
+    "count and distinct": "resources | distinct tolower(name), kind | count",
+    "top": "resources | top 3 by name asc | project id",
+    "a query in brackets": "(resources | take 1) | project id, name",
+    "project-rename": "resources | project id, name | project-rename machine = name",
+    "stars": "resources | project-away t*, *Id, properties",
+    "quoted names": "resources | extend ['a b'] = ['name'] | project ['a b']",
+    "mv-expand": "resources | mv-expand zones | mv-expand zone = tags.zones to typeof(string)",
+    "mv-expand of a path": "resources | mv-expand properties.list",
+    "parse": "resources | parse id with '/subscriptions/' subscription '/' * | parse name with n:long '-' rest",
+    "left and right": (
+        "resources | join kind=inner (patchassessmentresources | project machine = name, count_ = 1)"
+        " on $left.name == $right.machine"
+    ),
+    "innerunique": "resources | join (patchassessmentresources) on id, $left.name == $right.name",
+    "union": "union (resources | project id, n = 1), (patchassessmentresources | project id, t = tags)",
     "sorted": "resources | project id, name | sort by id asc nulls last, name",
 }
 

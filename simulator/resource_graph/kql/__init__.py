@@ -1,14 +1,15 @@
 """A subset of KQL, evaluated over plain rows: the simulator answers the very query text that Azure would receive.
 
-It has what the app's Resource Graph queries and its workbook's log queries need: where, extend, project, project-away,
-join kind=leftouter, summarize with a dozen aggregates, order by, and their functions and operators with the opposites.
+It has what the app's Resource Graph queries, its workbook's log queries and operators' public queries about patches
+need: some twenty tabular operators, as many aggregates, and functions and operators with the opposites.
 
 | file | part |
 | --- | --- |
 | grammar.lark, parser.py, syntax.py | from text to a tree |
-| operators.py | tabular operators: from the tree to steps over rows |
-| scalars.py, functions.py, aggregates.py | expressions, functions, aggregates: from the tree to closures |
-| compiled.py, values.py | a compiled expression; what values are and how they change type |
+| operators.py, combining.py, parsing.py | tabular operators: from the tree to steps over rows |
+| scalars.py, functions*.py, aggregates.py | expressions, functions, aggregates: from the tree to closures |
+| names.py | the names of columns that a query does not name |
+| compiled.py, values.py, dynamics.py | a compiled expression; what values are and how they change type |
 | schema.json, errors.py | Resource Graph's tables and columns; the two ways to fail |
 
 It never approximates and never crashes. It raises Unsupported for what it does not implement, and KqlError for what the
@@ -107,15 +108,20 @@ def _row(
 
 
 def _known(value: object, type_name: str) -> object:
-    """The value as the evaluator has it: a time arrives as text, as in the services' answers."""
-    return values.ticks_of_text(value) if type_name == "datetime" and isinstance(value, str) else value
+    """The value as the evaluator has it: times arrive as texts, as in the services' answers."""
+    read = _READ.get(type_name)
+    return read(value) if read and isinstance(value, str) else value
+
+
+_READ = {"datetime": values.ticks_of_text, "timespan": values.ticks_of_clock}
+_WRITTEN = {"datetime": values.text_of_ticks, "timespan": values.text_of_timespan}
 
 
 def _objects(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[dict[str, JSON]]:
     names = [name for name, _ in columns]
-    moments = [name for name, type_name in columns if type_name == "datetime"]
+    moments = [(name, _WRITTEN[type_name]) for name, type_name in columns if type_name in _WRITTEN]
     objects = [dict(zip(names, row, strict=True)) for row in rows]
     for found in objects:
-        for name in moments:
-            found[name] = None if found[name] is None else values.text_of_ticks(found[name])
+        for name, written in moments:
+            found[name] = None if found[name] is None else written(found[name])
     return objects

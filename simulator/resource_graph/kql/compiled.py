@@ -10,11 +10,11 @@ from simulator.resource_graph.kql.syntax import Place
 Row = list[Any]
 Evaluate = Callable[[Row], Any]
 
-# Every other type a table may have (timespan, guid) passes through a query untouched and can be tested for null; any
+# Every other type a table may have (guid, decimal) passes through a query untouched and can be tested for null; any
 # other use of it is Unsupported. A real can be computed and sorted, but cannot be a group key.
 INTEGERS = frozenset({"int", "long"})
 NUMBERS = INTEGERS | {"real"}
-SORTABLE = frozenset({"string", "bool", "datetime"}) | INTEGERS
+SORTABLE = frozenset({"string", "bool", "datetime", "timespan"}) | INTEGERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,22 @@ def _over(evaluates: Sequence[Evaluate], last: Compiled, function: Callable[...,
         case [left, right]:
             return lambda row: function(left(row), right(row))
     return lambda row: function(*[evaluate(row) for evaluate in evaluates])
+
+
+Function = Callable[[str, Sequence[Compiled], Place], Compiled]  # of a call's name, arguments and place
+
+
+def expect(name: str, arguments: Sequence[Compiled], least: int, most: int, at: Place) -> None:
+    if not least <= len(arguments) <= most:
+        raise wrong(f"{name}() with {len(arguments)} arguments", at)
+
+
+def common_branch(branches: Sequence[Compiled]) -> str | None:
+    """The type of iff() and case(): a number that holds all of them, or what the dynamic ones are read as."""
+    types = {branch.type for branch in branches}
+    if len(types) == 2 and "dynamic" in types:
+        return (types - {"dynamic"}).pop()
+    return common_type(branches) or ("real" if types <= NUMBERS else None)
 
 
 def common_type(compiled: Sequence[Compiled]) -> str | None:

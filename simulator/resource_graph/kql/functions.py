@@ -1,20 +1,44 @@
-"""The scalar functions, each with the argument types whose result is certain. Any other name is Unsupported."""
+"""The scalar functions, each with the argument types whose result is certain. Any other name is Unsupported.
 
-import re
+Here are conversions and choices; functions of text, time and dynamic values have modules of their own.
+"""
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from simulator.resource_graph.kql import values
-from simulator.resource_graph.kql.compiled import NUMBERS, Compiled, apply, common_type, constant, unknown, wrong
+from simulator.resource_graph.kql import (
+    dynamics,
+    functions_of_dynamic,
+    functions_of_text,
+    functions_of_time,
+    values,
+)
+from simulator.resource_graph.kql.compiled import (
+    NUMBERS,
+    Compiled,
+    Function,
+    Row,
+    apply,
+    common_branch,
+    common_type,
+    expect,
+    unknown,
+    wrong,
+)
+from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.syntax import Place
 
 _ANY = "any"
 
 
+def is_known(name: str) -> bool:
+    return name in _OF_ONE or name in _SPECIAL or name in _OF_NOW
+
+
 def require(name: str, at: Place) -> None:
     """Raises Unsupported for a function that is not here, before its arguments are compiled."""
-    if name not in _OF_ONE and name not in _SPECIAL and name != "now":
+    if not is_known(name):
         raise unknown(f"the function {name}()", at)
 
 
@@ -25,14 +49,7 @@ def call(name: str, arguments: Sequence[Compiled], now_ticks: int, at: Place) ->
         return _call_of_one(name, arguments, at)
     if name in _SPECIAL:
         return _SPECIAL[name](name, arguments, at)
-    if arguments:
-        raise unknown("now() with an offset", at)
-    return constant("datetime", now_ticks)
-
-
-def _expect(name: str, arguments: Sequence[Compiled], least: int, most: int, at: Place) -> None:
-    if not least <= len(arguments) <= most:
-        raise wrong(f"{name}() with {len(arguments)} arguments", at)
+    return _OF_NOW[name](now_ticks, arguments, at)
 
 
 # ---- functions of one argument
@@ -75,10 +92,29 @@ def _long_of_dynamic(value: Any) -> int | None:
     return values.as_long(values.integer_of_dynamic(value))
 
 
+def _int_of_real(value: float | None) -> int | None:
+    return values.as_int(values.int_of_real(value))
+
+
+def _long_of_real(value: float | None) -> int | None:
+    return values.as_long(values.int_of_real(value))
+
+
 def _bool_of_integer(value: int | None) -> bool | None:
     return None if value is None else value != 0
 
 
+_REAL = _OneArgument(
+    "real",
+    {
+        "real": _same,
+        "int": values.real_of_number,
+        "long": values.real_of_number,
+        "string": values.real_of_text,
+        "dynamic": values.real_of_dynamic,
+    },
+)
+_JSON = _OneArgument("dynamic", {"string": values.dynamic_of_text, "dynamic": _same})
 _OF_ONE = {
     "tostring": _OneArgument(
         "string",
@@ -88,22 +124,35 @@ _OF_ONE = {
             "int": values.text_of_integer,
             "long": values.text_of_integer,
             "datetime": values.text_of_datetime,
+            "timespan": values.text_of_span,
         },
     ),
     "tolower": _OneArgument("string", {"string": values.lower, "dynamic": _lowered}),
     "toupper": _OneArgument("string", {"string": values.upper, "dynamic": _uppered}),
     "toint": _OneArgument(
-        "int", {"int": _same, "long": values.as_int, "string": _int_of_text, "dynamic": _int_of_dynamic}
-    ),
-    "tolong": _OneArgument("long", {"int": _same, "long": _same, "string": _long_of_text, "dynamic": _long_of_dynamic}),
-    "todouble": _OneArgument(
-        "real",
+        "int",
         {
-            "real": _same,
-            "int": values.real_of_number,
-            "long": values.real_of_number,
-            "dynamic": values.real_of_dynamic,
+            "int": _same,
+            "long": values.as_int,
+            "real": _int_of_real,
+            "string": _int_of_text,
+            "dynamic": _int_of_dynamic,
         },
+    ),
+    "tolong": _OneArgument(
+        "long",
+        {
+            "int": _same,
+            "long": _same,
+            "real": _long_of_real,
+            "string": _long_of_text,
+            "dynamic": _long_of_dynamic,
+        },
+    ),
+    "todouble": _REAL,
+    "toreal": _REAL,
+    "totimespan": _OneArgument(
+        "timespan", {"timespan": _same, "string": values.ticks_of_clock, "dynamic": dynamics.span}
     ),
     "tobool": _OneArgument(
         "bool",
@@ -119,7 +168,8 @@ _OF_ONE = {
         "datetime",
         {"datetime": _same, "string": values.ticks_of_text, "dynamic": values.datetime_of_dynamic},
     ),
-    "parse_json": _OneArgument("dynamic", {"string": values.dynamic_of_text, "dynamic": _same}),
+    "parse_json": _JSON,
+    "todynamic": _JSON,
     "isnull": _OneArgument("bool", {_ANY: lambda value: value is None}),
     "isnotnull": _OneArgument("bool", {_ANY: lambda value: value is not None}),
     "isempty": _OneArgument("bool", {_ANY: values.is_empty}),
@@ -129,38 +179,80 @@ _OF_ONE = {
 
 
 def _call_of_one(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    _expect(name, arguments, 1, 1, at)
+    expect(name, arguments, 1, 1, at)
     function, argument = _OF_ONE[name], arguments[0]
     implementation = function.by_type.get(argument.type) or function.by_type.get(_ANY)
     if implementation is None:
         raise (wrong if function.refuses_others else unknown)(f"{name}() of a {argument.type}", at)
-    if implementation is _same:
+    if implementation is _same and argument.type == function.result:
         return argument
     return apply(implementation, function.result, argument)
 
 
-# ---- functions of several arguments
+# ---- choices
 
 
 def _iff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    """A null predicate takes the second branch, as a false one does."""
-    _expect(name, arguments, 3, 3, at)
-    predicate, then, otherwise = arguments
-    if predicate.type != "bool":
-        raise wrong(f"{name}() with a {predicate.type} as its predicate", at)
-    type_name = common_type([then, otherwise])
+    expect(name, arguments, 3, 3, at)
+    return _chosen(name, arguments, at)
+
+
+def _case(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    if len(arguments) < 3 or len(arguments) % 2 == 0:
+        raise wrong(f"case() with {len(arguments)} arguments", at)
+    return _chosen(name, arguments, at)
+
+
+def _chosen(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    """A null predicate does not choose its branch, as a false one does not."""
+    predicates, branches = arguments[:-1:2], [*arguments[1::2], arguments[-1]]
+    for predicate in predicates:
+        if predicate.type != "bool":
+            raise wrong(f"{name}() with a {predicate.type} as its predicate", at)
+    type_name = common_branch(branches)
     if type_name is None:
-        raise unknown(f"{name}() between {then.type} and {otherwise.type}", at)
-    if predicate.constant:
-        branch = then if predicate.evaluate([]) else otherwise
-        return Compiled(type_name, branch.evaluate, branch.constant)
-    test, yes, no = predicate.evaluate, then.evaluate, otherwise.evaluate
-    return Compiled(type_name, lambda row: yes(row) if test(row) else no(row))
+        raise unknown(f"{name}() between {' and '.join(branch.type for branch in branches)}", at)
+    read = [_as_branch(name, branch, type_name, at) for branch in branches]
+    return _choice(type_name, list(zip(predicates, read, strict=False)), read[-1])
+
+
+def _as_branch(name: str, branch: Compiled, type_name: str, at: Place) -> Compiled:
+    if branch.type == "dynamic" != type_name:
+        if type_name not in dynamics.READ:
+            raise unknown(f"{name}() between dynamic and {type_name}", at)
+        return apply(dynamics.branch(type_name), type_name, branch)
+    if type_name == "real" != branch.type:
+        return apply(values.real_of_number, type_name, branch)
+    return branch
+
+
+def _choice(type_name: str, pairs: Sequence[tuple[Compiled, Compiled]], otherwise: Compiled) -> Compiled:
+    """Decided at once as far as the predicates are constant."""
+    for position, (predicate, branch) in enumerate(pairs):
+        if not predicate.constant:
+            break
+        if predicate.evaluate([]):
+            return _choice(type_name, pairs[:position], branch) if position else _typed(type_name, branch)
+    else:
+        return _typed(type_name, otherwise)
+    tests = [(predicate.evaluate, branch.evaluate) for predicate, branch in pairs]
+
+    def choose(row: Row) -> Any:
+        for test, branch in tests:
+            if test(row):
+                return branch(row)
+        return otherwise.evaluate(row)
+
+    return Compiled(type_name, choose)
+
+
+def _typed(type_name: str, branch: Compiled) -> Compiled:
+    return Compiled(type_name, branch.evaluate, branch.constant)
 
 
 def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """The first value that is not null; for strings, the first that is not empty."""
-    _expect(name, arguments, 2, 64, at)
+    expect(name, arguments, 2, 64, at)
     type_name = common_type(arguments)
     if type_name is None and {argument.type for argument in arguments} <= NUMBERS:
         type_name, arguments = "real", [apply(values.real_of_number, "real", argument) for argument in arguments]
@@ -169,101 +261,24 @@ def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     if type_name == "string":
         return apply(lambda *found: next((value for value in found if value), ""), type_name, *arguments)
     if type_name == "dynamic":
-        raise unknown("coalesce() of dynamic values: cast them first,", at)
+        return apply(_first_dynamic, type_name, *arguments)
     return apply(lambda *found: next((value for value in found if value is not None), None), type_name, *arguments)
 
 
-def _split(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    _expect(name, arguments, 2, 3, at)
-    text, *rest = arguments
-    if len(rest) == 2:
-        raise unknown("split() with an index", at)
-    if text.type != "string":
-        raise unknown(f"split() of a {text.type}", at)
-    if rest[0].type != "string":
-        raise wrong(f"split() at a {rest[0].type}", at)
-    if not rest[0].constant or rest[0].evaluate([]) == "":
-        raise unknown("split() at an empty or computed delimiter", at)
-    return apply(str.split, "dynamic", text, rest[0])
+def _first_dynamic(*found: Any) -> Any:
+    first = next((value for value in found if value is not None), None)
+    if first == "":
+        raise Unsupported("coalesce() of an empty text inside a dynamic")
+    return first
 
 
-def _strcat(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    _expect(name, arguments, 1, 64, at)
-    _only_strings(name, arguments, at)
-    return apply(lambda *found: "".join(found), "string", *arguments)
-
-
-def _replace_string(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    _expect(name, arguments, 3, 3, at)
-    _only_strings(name, arguments, at)
-    _, lookup, _ = arguments
-    if not lookup.constant or lookup.evaluate([]) == "":
-        raise unknown(f"{name}() of an empty or computed text", at)
-    return apply(str.replace, "string", *arguments)
-
-
-# Letters, digits, and what RE2 and Python read alike over one line of text.
-_PLAIN_PATTERN = re.compile(r"[\w/.+*() -]+")
-
-
-def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    """Text without a match is ''. Only patterns that RE2 and Python read alike."""
-    _expect(name, arguments, 3, 3, at)
-    pattern, group, text = arguments
-    if not pattern.constant or not group.constant or (pattern.type, group.type) != ("string", "long"):
-        raise unknown(f"{name}() of a computed pattern", at)
-    if text.type != "string":
-        raise unknown(f"{name}() of a {text.type}", at)
-    wanted = pattern.evaluate([])
-    if not _PLAIN_PATTERN.fullmatch(wanted) or re.search(r"\(\?|[*+]{2}|\(\)", wanted):
-        raise unknown(f"{name}() of the pattern '{wanted}'", at)
-    try:
-        compiled, number = re.compile(wanted), group.evaluate([])
-    except re.error:
-        raise unknown(f"{name}() of the pattern '{wanted}'", at) from None
-    if number > compiled.groups:
-        raise unknown(f"{name}() of a group that does not exist", at)
-    return apply(lambda found: _group(compiled, number, found), "string", text)
-
-
-def _group(pattern: re.Pattern[str], number: int, text: str) -> str:
-    match = pattern.search(text)
-    return (match[number] or "") if match else ""
-
-
-# Kusto counts the boundaries that lie between the two: 23:59:59 and 00:00:01 are a day apart.
-_PERIODS = {"second": "1s", "minute": "1m", "hour": "1h", "day": "1d"}
-
-
-def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    _expect(name, arguments, 3, 3, at)
-    period, later, earlier = arguments
-    span = _PERIODS.get(period.evaluate([])) if period.constant and period.type == "string" else None
-    if span is None:
-        raise unknown(f"{name}() of that period", at)
-    if (later.type, earlier.type) != ("datetime", "datetime"):
-        raise unknown(f"{name}() of a {later.type} and a {earlier.type}", at)
-    ticks = values.ticks_of_span(span)
-
-    def boundaries(one: int | None, other: int | None) -> int | None:
-        return None if one is None or other is None else one // ticks - other // ticks
-
-    return apply(boundaries, "long", later, earlier)
-
-
-def _only_strings(name: str, arguments: Sequence[Compiled], at: Place) -> None:
-    for argument in arguments:
-        if argument.type != "string":
-            raise unknown(f"{name}() of a {argument.type}", at)
-
-
-_SPECIAL: Mapping[str, Callable[[str, Sequence[Compiled], Place], Compiled]] = {
+_SPECIAL: Mapping[str, Function] = {
     "iff": _iff,
     "iif": _iff,
+    "case": _case,
     "coalesce": _coalesce,
-    "split": _split,
-    "strcat": _strcat,
-    "replace_string": _replace_string,
-    "extract": _extract,
-    "datetime_diff": _datetime_diff,
+    **functions_of_text.FUNCTIONS,
+    **functions_of_time.FUNCTIONS,
+    **functions_of_dynamic.FUNCTIONS,
 }
+_OF_NOW = functions_of_time.OF_NOW

@@ -1,14 +1,14 @@
 """The tabular operators: each turns the shape of its input into the shape of its output, and rows into rows."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, assert_never
 
-from simulator.resource_graph.kql import syntax
+from simulator.resource_graph.kql import combining, functions, names, parsing, syntax
 from simulator.resource_graph.kql.aggregates import compile_aggregate
-from simulator.resource_graph.kql.compiled import SORTABLE, Compiled, Evaluate, Row, default_of, unknown, wrong
+from simulator.resource_graph.kql.compiled import SORTABLE, Compiled, Evaluate, Row, unknown, wrong
+from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.scalars import Scope, Shape, compile_expression, compile_predicate
 
 # Table name (lower case) to its columns and their types.
@@ -17,20 +17,25 @@ Schema = Mapping[str, Mapping[str, str]]
 Tables = Mapping[str, list[Row]]
 Step = Callable[[list[Row], Tables], list[Row]]
 
+DEFAULT_TABLE = "resources"  # of Resource Graph
+_EXPANDED_AT_MOST = 128  # rows per row by default; Resource Graph leaves the others out (query-language.md)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled query: the shape of its rows, and the steps that compute them."""
+    """A compiled query: the shape of its rows, and the steps that compute them. The first step reads the table."""
 
-    table: str
     shape: Shape
     steps: tuple[Step, ...]
 
     def run(self, tables: Tables) -> list[Row]:
-        return reduce(lambda rows, step: step(rows, tables), self.steps, tables[self.table])
+        rows: list[Row] = []
+        for step in self.steps:
+            rows = step(rows, tables)
+        return rows
 
     def then(self, shape: Shape, step: Step) -> "Plan":
-        return Plan(self.table, shape, (*self.steps, step))
+        return Plan(shape, (*self.steps, step))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +47,22 @@ class Planner:
     now_ticks: int
 
     def plan(self, query: syntax.Query) -> Plan:
-        table = query.table.lower()
+        source, operators = query.source, query.operators
+        if source is None and isinstance(operators[0], syntax.Union):
+            first, *legs = operators[0].legs
+            start = self.plan(first)
+            start = start.then(*self._union(operators[0], start.shape, legs)) if legs else start
+            return reduce(self._extended, operators[1:], start)
+        start = self.plan(source) if isinstance(source, syntax.Query) else self._scan(source, query.at)
+        return reduce(self._extended, operators, start)
+
+    def _scan(self, name: str | None, at: syntax.Place) -> Plan:
+        table = DEFAULT_TABLE if name is None else name.lower()
         if table in self.absent:
-            raise unknown(f"the table '{query.table}'", query.at)
+            raise unknown(f"the table '{name}'", at)
         if table not in self.schema:
-            raise wrong(f"the unknown table '{query.table}'", query.at)
-        scan = Plan(table, Shape(tuple(self.schema[table].items())), ())
-        return reduce(self._extended, query.operators, scan)
+            raise wrong(f"the unknown table '{name or table}'", at)
+        return Plan(Shape(tuple(self.schema[table].items())), (lambda _, tables: tables[table],))
 
     def _extended(self, plan: Plan, node: syntax.Operator) -> Plan:
         scope = Scope(plan.shape, self.now_ticks)
@@ -59,15 +73,39 @@ class Planner:
                 return plan.then(*_extend(node, scope))
             case syntax.Project():
                 return plan.then(*_project(node, scope))
-            case syntax.ProjectAway():
-                return plan.then(*_project_away(node, scope))
+            case syntax.Select():
+                return plan.then(*_select(node, plan.shape))
+            case syntax.Rename():
+                return plan.then(_rename(node, plan.shape), lambda rows, _: rows)
+            case syntax.Expand():
+                return plan.then(*_expand(node, scope))
+            case syntax.Parse():
+                return plan.then(*_parse(node, scope))
             case syntax.Join():
-                return plan.then(*_join(node, plan.shape, self.plan(node.right)))
+                return plan.then(*self._join(node, plan.shape))
+            case syntax.Union():
+                return plan.then(*self._union(node, plan.shape, node.legs))
             case syntax.Summarize():
                 return plan.then(*_summarize(node, scope))
+            case syntax.Distinct():
+                return plan.then(*_distinct(node, scope))
             case syntax.Sort():
                 return plan.then(plan.shape, _sort(node, scope))
+            case syntax.Take(rows=most):
+                return plan.then(plan.shape, lambda rows, _: rows[:most])
+            case syntax.Count():
+                return plan.then(Shape((("Count", "long"),)), lambda rows, _: [[len(rows)]])
         assert_never(node)
+
+    def _join(self, node: syntax.Join, left: Shape) -> tuple[Shape, Step]:
+        right = self.plan(node.right)
+        shape, join = combining.join(node, left, right.shape)
+        return shape, lambda rows, tables: join(rows, right.run(tables))
+
+    def _union(self, node: syntax.Union, first: Shape, legs: Sequence[syntax.Query]) -> tuple[Shape, Step]:
+        plans = [self.plan(leg) for leg in legs]
+        shape, union = combining.union(node, [first, *(plan.shape for plan in plans)])
+        return shape, lambda rows, tables: union([rows, *(plan.run(tables) for plan in plans)])
 
 
 # ---- one row at a time
@@ -80,25 +118,9 @@ def _where(node: syntax.Where, scope: Scope) -> Step:
 
 
 def _compile_named(nodes: Iterable[syntax.Named], scope: Scope) -> list[tuple[str, Compiled]]:
-    named = [(_name_of(node), compile_expression(node.expression, scope)) for node in nodes]
-    _refuse_twins([name for name, _ in named], nodes)
-    return named
-
-
-def _name_of(node: syntax.Named) -> str:
-    match node:
-        case syntax.Named(name=str(name)):
-            return name
-        case syntax.Named(expression=syntax.Column(name=name)):
-            return name
-    raise unknown("an expression without a name", node.expression.at)
-
-
-def _refuse_twins(names: Sequence[str], nodes: Iterable[syntax.Named]) -> None:
-    for name, count in Counter(names).items():
-        if count > 1:
-            place = next(node.expression.at for node in nodes if _name_of(node) == name)
-            raise wrong(f"the column '{name}' named twice", place)
+    nodes = list(nodes)
+    compiled = [compile_expression(node.expression, scope) for node in nodes]
+    return list(zip(names.assigned(map(names.name_of, nodes)), compiled, strict=True))
 
 
 def _extend(node: syntax.Extend, scope: Scope) -> tuple[Shape, Step]:
@@ -127,11 +149,96 @@ def _project(node: syntax.Project, scope: Scope) -> tuple[Shape, Step]:
     return _shape_of(named), _projection([compiled.evaluate for _, compiled in named])
 
 
-def _project_away(node: syntax.ProjectAway, scope: Scope) -> tuple[Shape, Step]:
-    gone = {scope.shape.position(column) for column in node.columns}
-    kept = [position for position in range(len(scope.shape.columns)) if position not in gone]
-    shape = Shape(tuple(scope.shape.columns[position] for position in kept))
-    return shape, lambda rows, _: [[row[position] for position in kept] for row in rows]
+def _select(node: syntax.Select, shape: Shape) -> tuple[Shape, Step]:
+    """project-away and project-keep leave the order, project-reorder puts the columns named first."""
+    chosen = list(dict.fromkeys(name for column in node.columns for name in _named_by(column, shape)))
+    match node.operator:
+        case "project-away":
+            kept = [name for name in shape.names if name not in chosen]
+        case "project-keep":
+            kept = [name for name in shape.names if name in chosen]
+        case _:
+            kept = list(dict.fromkeys([*chosen, *shape.names]))
+    positions = [shape.names.index(name) for name in kept]
+    selected = Shape(tuple(shape.columns[position] for position in positions))
+    return selected, lambda rows, _: [[row[position] for position in positions] for row in rows]
+
+
+def _named_by(column: syntax.Column, shape: Shape) -> list[str]:
+    found = names.matching(column.name, shape.names)
+    if not found:
+        raise wrong(f"the unknown column '{column.name}'", column.at)
+    return found
+
+
+def _rename(node: syntax.Rename, shape: Shape) -> Shape:
+    columns = list(shape.columns)
+    for name, column in node.columns:
+        if name in shape.names or name in [known for known, _ in columns]:
+            raise wrong(f"the column '{name}' named twice", column.at)
+        position = shape.position(column)
+        columns[position] = (name, columns[position][1])
+    return Shape(tuple(columns))
+
+
+def _replaced(shape: Shape, name: str, type_name: str) -> tuple[Shape, int]:
+    """The shape with a column in the place of that name, or at the end; and its position."""
+    if name not in shape.names:
+        return Shape((*shape.columns, (name, type_name))), len(shape.columns)
+    position = shape.names.index(name)
+    columns = list(shape.columns)
+    columns[position] = (name, type_name)
+    return Shape(tuple(columns)), position
+
+
+def _expand(node: syntax.Expand, scope: Scope) -> tuple[Shape, Step]:
+    """A row per element of an array, or per member of an object. Null stays a row, an empty array is none."""
+    compiled = compile_expression(node.column.expression, scope)
+    if compiled.type != "dynamic":
+        raise unknown(f"mv-expand of a {compiled.type}", node.at)
+    [name] = names.assigned([names.name_of(node.column)])
+    convert: Callable[[Any], Any] = lambda value: value  # noqa: E731 - one of two conversions
+    type_name = "dynamic"
+    if node.type not in (None, "dynamic"):
+        element = Compiled("dynamic", lambda row: row[0])
+        converted = functions.call(f"to{node.type}", [element], scope.now_ticks, node.at)
+        type_name, convert = converted.type, lambda value: converted.evaluate([value])
+    shape, position = _replaced(scope.shape, name, type_name)
+    most = _EXPANDED_AT_MOST if node.limit is None else node.limit
+
+    def expanded(row: Row) -> list[Row]:
+        elements = _elements(compiled.evaluate(row))
+        if len(elements) > most and node.limit is None:
+            raise Unsupported(f"mv-expand of more than {most} elements")
+        before, after = row[:position], row[position + 1 :]
+        return [[*before, convert(element), *after] for element in elements[:most]]
+
+    return shape, lambda rows, _: [wide for row in rows for wide in expanded(row)]
+
+
+def _elements(value: Any) -> list[Any]:
+    match value:
+        case None:
+            return [None]
+        case list():
+            return value
+        case dict() if value:
+            return [{key: member} for key, member in value.items()]
+    raise Unsupported("mv-expand of a value that is neither an array nor an object with members")
+
+
+def _parse(node: syntax.Parse, scope: Scope) -> tuple[Shape, Step]:
+    text = compile_expression(node.text, scope)
+    if text.type not in ("string", "dynamic"):
+        raise unknown(f"parse of a {text.type}", node.at)
+    read = functions.call("tostring", [text], scope.now_ticks, node.at).evaluate
+    captures = [part for part in node.pattern if isinstance(part, syntax.Capture)]
+    for capture in captures:
+        if capture.name in scope.shape.names or [each.name for each in captures].count(capture.name) > 1:
+            raise unknown(f"parse into the column '{capture.name}', which is there", capture.at)
+    columns = tuple((capture.name, capture.type) for capture in captures)
+    match = parsing.matcher(node)
+    return Shape((*scope.shape.columns, *columns)), lambda rows, _: [[*row, *match(read(row))] for row in rows]
 
 
 def _shape_of(named: Iterable[tuple[str, Compiled]]) -> Shape:
@@ -145,81 +252,37 @@ def _projection(evaluates: Sequence[Evaluate]) -> Step:
 # ---- several rows, or several tables
 
 
-def _join(node: syntax.Join, left: Shape, right: Plan) -> tuple[Shape, Step]:
-    """A hash join that keeps every left row; an unmatched one gets '' for strings and null for the rest."""
-    if node.kind != "leftouter":
-        kind = "join without a kind" if node.kind is None else f"join kind={node.kind}"
-        raise unknown(kind, node.at)
-    pairs = [_key_positions(key, left, right.shape) for key in node.keys]
-    left_key = _tuple_of([pair[0] for pair in pairs])
-    right_key = _tuple_of([pair[1] for pair in pairs])
-    unmatched = [[default_of(type_name) for _, type_name in right.shape.columns]]
-
-    def step(rows: list[Row], tables: Tables) -> list[Row]:
-        matches: dict[tuple[Any, ...], list[Row]] = {}
-        for row in right.run(tables):
-            matches.setdefault(right_key(row), []).append(row)
-        return [row + match for row in rows for match in matches.get(left_key(row), unmatched)]
-
-    return _joined_shape(left, right.shape), step
-
-
-def _key_positions(key: syntax.Column, left: Shape, right: Shape) -> tuple[int, int]:
-    """String keys only: the engines disagree whether null equals null in a join."""
-    positions = left.position(key), right.position(key)
-    types = {left.columns[positions[0]][1], right.columns[positions[1]][1]}
-    if "dynamic" in types:
-        raise wrong(f"the dynamic join key '{key.name}'", key.at)
-    if len(types) > 1:
-        raise wrong(f"the join key '{key.name}' of two types", key.at)
-    if types != {"string"}:
-        raise unknown(f"the join key '{key.name}' of type {types.pop()}", key.at)
-    return positions
-
-
-def _tuple_of(positions: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
-    return lambda row: tuple([row[position] for position in positions])
-
-
-def _joined_shape(left: Shape, right: Shape) -> Shape:
-    """A right column whose name is taken gets the first free number as a suffix, counting from 1."""
-    taken = set(left.names) | set(right.names)
-    columns = list(left.columns)
-    for name, type_name in right.columns:
-        unique = name if name not in left.names else _numbered(name, taken)
-        taken.add(unique)
-        columns.append((unique, type_name))
-    return Shape(tuple(columns))
-
-
-def _numbered(name: str, taken: set[str]) -> str:
-    number = 1
-    while f"{name}{number}" in taken:
-        number += 1
-    return f"{name}{number}"
-
-
 def _summarize(node: syntax.Summarize, scope: Scope) -> tuple[Shape, Step]:
     """Groups in the order they are first met. Without keys there is one group, even over no rows."""
     keys = _compile_named(node.keys, scope)
     for (name, compiled), key in zip(keys, node.keys, strict=True):
         _refuse_as_key(compiled, f"the group key '{name}'", key.expression.at)
-    names = [name for name, _ in keys]
-    aggregates = [compile_aggregate(aggregate, scope, names) for aggregate in node.aggregates]
-    shape = Shape((*_shape_of(keys).columns, *(column for each in aggregates for column in each.columns)))
-    if len(set(shape.names)) < len(shape.names):
-        raise wrong("a column named twice by summarize", node.aggregates[0].expression.at)
-    evaluates = [compiled.evaluate for _, compiled in keys]
+    taken = [name for name, _ in keys]
+    aggregates = [compile_aggregate(aggregate, scope, taken) for aggregate in node.aggregates]
+    given = names.assigned([name for each in aggregates for name in each.names], taken)
+    types = [type_name for each in aggregates for type_name in each.types]
+    shape = Shape((*_shape_of(keys).columns, *zip(given, types, strict=True)))
+    return shape, _grouping([compiled.evaluate for _, compiled in keys], [each.over for each in aggregates])
 
+
+def _grouping(evaluates: Sequence[Evaluate], aggregates: Sequence[Callable[[list[Row]], list[Any]]]) -> Step:
     def step(rows: list[Row], _: Tables) -> list[Row]:
         groups: dict[tuple[Any, ...], list[Row]] = {}
         for row in rows:
             groups.setdefault(tuple([evaluate(row) for evaluate in evaluates]), []).append(row)
         if not evaluates and not groups:
             groups[()] = []
-        return [[*key, *(value for each in aggregates for value in each.over(group))] for key, group in groups.items()]
+        return [[*key, *(value for over in aggregates for value in over(group))] for key, group in groups.items()]
 
-    return shape, step
+    return step
+
+
+def _distinct(node: syntax.Distinct, scope: Scope) -> tuple[Shape, Step]:
+    every = [syntax.Named(None, syntax.Column(name, node.at)) for name in scope.shape.names]
+    columns = _compile_named(node.columns or every, scope)
+    for name, compiled in columns:
+        _refuse_as_key(compiled, f"the column '{name}' of distinct", node.at)
+    return _shape_of(columns), _grouping([compiled.evaluate for _, compiled in columns], [])
 
 
 def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place, types: frozenset[str] = SORTABLE) -> None:

@@ -7,7 +7,7 @@ with other times in them. So a tree is cached by the text without its times, whi
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, reduce
 from importlib import resources
 from typing import Any, cast
 
@@ -15,25 +15,35 @@ import lark
 
 from simulator.resource_graph.kql.errors import KqlError, Unsupported
 from simulator.resource_graph.kql.syntax import (
-    Ago,
-    Bin,
     Binary,
     Call,
+    Capture,
     Column,
+    Count,
+    Distinct,
+    Element,
+    Expand,
+    Expression,
     Extend,
     Join,
     Literal,
     Member,
     Membership,
     Named,
+    Negative,
+    Operator,
+    Parse,
     Place,
     Project,
-    ProjectAway,
     Query,
+    Rename,
+    Select,
     Sort,
     SortKey,
     Star,
     Summarize,
+    Take,
+    Union,
     Where,
 )
 from simulator.resource_graph.kql.values import integer_of_digits
@@ -88,7 +98,9 @@ def _construct_at(text: str, position: int) -> str:
 
 _HOLE = "#"
 # Strings and comments are matched first, and kept.
-_TIME = re.compile(r"'[^'\\\n]*'|\"[^\"\\\n]*\"|//[^\n]*|datetime\((?P<time>\d{4}-[^()\s]+)\)")
+_TIME = re.compile(
+    r"@'[^'\n]*'|@\"[^\"\n]*\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|//[^\n]*|datetime\((?P<time>\d{4}-[^()\s]+)\)"
+)
 _COMMENT = re.compile(r"//[^\n]*")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _CONSTRUCT = re.compile(r"!?[A-Za-z_][\w-]*~?|\w+|\S")
@@ -102,12 +114,37 @@ def _column(token: Any) -> Column:
     return Column(str(token), _place(token))
 
 
+_ESCAPES = {"\\": "\\", "'": "'", '"': '"', "n": "\n", "t": "\t", "r": "\r"}
+
+
+def _text(token: Any) -> str:
+    """What a text literal says."""
+    if token.startswith("@"):
+        return str(token[2:-1])
+    return re.sub(r"\\(.)", lambda match: _escaped(match[1], token), token[1:-1])
+
+
+def _escaped(letter: str, token: Any) -> str:
+    if letter not in _ESCAPES:
+        raise Unsupported(f"'\\{letter}' in a text at {_place(token)}")
+    return _ESCAPES[letter]
+
+
+def _inside(token: Any) -> str:
+    """What stands in the brackets of a literal such as datetime(...)."""
+    return str(token[token.index("(") + 1 : -1].strip())
+
+
+def _chained(operator: str, parts: Sequence[Expression], at: Place) -> Expression:
+    return reduce(lambda left, right: Binary(left, operator, right, at), parts)
+
+
 class _Expressions:
     """Lark calls a method as it reduces the rule of grammar.lark with the method's name."""
 
     def binary(self, parts: list[Any]) -> Binary:
         left, operator, right = parts
-        return Binary(left, str(operator), right, _place(operator))
+        return Binary(left, " ".join(operator.split()), right, _place(operator))
 
     def membership(self, parts: list[Any]) -> Membership:
         left, operator, *items = parts
@@ -116,40 +153,63 @@ class _Expressions:
             raise KqlError(f"an empty list after '{operator}' at {_place(operator)}")
         return Membership(left, str(operator), found, _place(operator))
 
+    def has_any(self, parts: list[Any]) -> Expression:
+        left, keyword, *items = parts
+        return _chained("or", [Binary(left, "has", item, _place(keyword)) for item in items], _place(keyword))
+
+    def between(self, parts: list[Any]) -> Expression:
+        """Both ends belong to it."""
+        value, keyword, low, high = parts
+        at = _place(keyword)
+        if keyword.startswith("!"):
+            return _chained("or", [Binary(value, "<", low, at), Binary(value, ">", high, at)], at)
+        return _chained("and", [Binary(value, ">=", low, at), Binary(value, "<=", high, at)], at)
+
+    def signed(self, parts: list[Any]) -> Expression:
+        sign, value = parts
+        if sign == "+":
+            return cast(Expression, value)
+        if isinstance(value, Literal) and value.text[:1].isdigit():
+            return Literal(value.type, f"-{value.text}", _place(sign))
+        return Negative(value, _place(sign))
+
     def member(self, parts: list[Any]) -> Member:
         base, key = parts
         return Member(base, str(key), _place(key))
 
-    def index(self, parts: list[Any]) -> Member:
+    def index(self, parts: list[Any]) -> Member | Element:
         base, key = parts
-        return Member(base, integer_of_digits(key.text) if key.type == "long" else key.text, key.at)
+        match key:
+            case Literal(type="long"):
+                return Member(base, integer_of_digits(key.text), key.at)
+            case Literal(type="string"):
+                return Member(base, key.text, key.at)
+        return Element(base, key, key.at)
 
     def column(self, parts: list[Any]) -> Column:
         return _column(parts[0])
 
+    def quoted(self, parts: list[Any]) -> lark.Token:
+        return lark.Token.new_borrow_pos("NAME", _text(parts[0]), parts[0])
+
+    def argument(self, parts: list[Any]) -> Named:
+        name, expression = parts
+        return Named(str(name), expression)
+
     def call(self, parts: list[Any]) -> Call:
-        function, *arguments = parts
-        return Call(str(function), tuple(a for a in arguments if a is not None), _place(function))
-
-    def ago(self, parts: list[Any]) -> Ago:
-        keyword, span = parts
-        return Ago(str(span), _place(keyword))
-
-    def bin(self, parts: list[Any]) -> Bin:
-        keyword, value, span = parts
-        return Bin(value, str(span), _place(keyword))
+        function, *given = parts
+        named = [each if isinstance(each, Named) else Named(None, each) for each in given if each is not None]
+        names = tuple(each.name for each in named) if any(each.name for each in named) else ()
+        return Call(str(function), tuple(each.expression for each in named), _place(function), names)
 
     def star(self, parts: list[Any]) -> Star:
         return Star(_place(parts[0]))
 
-    def negative(self, parts: list[Any]) -> Literal:
-        return Literal("long", str(parts[0]), _place(parts[0]))
+    def string(self, parts: list[Any]) -> Literal:
+        return Literal("string", _text(parts[0]), _place(parts[0]))
 
     def real(self, parts: list[Any]) -> Literal:
         return Literal("real", str(parts[0]), _place(parts[0]))
-
-    def string(self, parts: list[Any]) -> Literal:
-        return Literal("string", parts[0][1:-1], _place(parts[0]))
 
     def long(self, parts: list[Any]) -> Literal:
         return Literal("long", str(parts[0]), _place(parts[0]))
@@ -157,17 +217,55 @@ class _Expressions:
     def bool(self, parts: list[Any]) -> Literal:
         return Literal("bool", str(parts[0]), _place(parts[0]))
 
+    def timespan(self, parts: list[Any]) -> Literal:
+        return Literal("timespan", str(parts[0]), _place(parts[0]))
+
     def datetime(self, parts: list[Any]) -> Literal:
-        inside = parts[0][parts[0].index("(") + 1 : -1]
-        return Literal("datetime", inside.strip(), _place(parts[0]))
+        return Literal("datetime", _inside(parts[0]), _place(parts[0]))
+
+    def dynamic(self, parts: list[Any]) -> Literal:
+        return Literal("dynamic", _inside(parts[0]), _place(parts[0]))
+
+    def typed(self, parts: list[Any]) -> Literal:
+        name = parts[0][: parts[0].index("(")].strip()
+        return Literal({"double": "real", "time": "timespan"}.get(name, name), _inside(parts[0]), _place(parts[0]))
 
 
-class _Operators(_Expressions):
-    """The same for queries and their operators."""
+class _Queries(_Expressions):
+    """The same for queries and what combines them."""
 
     def start(self, parts: list[Any]) -> Query:
-        table, *operators = parts
-        return Query(str(table), tuple(operators), _place(table))
+        return cast(Query, parts[0])
+
+    def piped(self, parts: list[Any]) -> Query:
+        source, *operators = parts
+        at = source.at if isinstance(source, Query) else _place(source)
+        return Query(source if isinstance(source, Query) else str(source), _flat(operators), at)
+
+    def unsourced(self, parts: list[Any]) -> Query:
+        return Query(None, _flat(parts), Place(1, 1))
+
+    def source(self, parts: list[Any]) -> Any:
+        return parts[0]
+
+    def join(self, parts: list[Any]) -> Join:
+        keyword, kind, right, *keys = parts
+        return Join(None if kind is None else str(kind), _query(right), tuple(keys), _place(keyword))
+
+    def same_key(self, parts: list[Any]) -> tuple[Column, Column]:
+        return _column(parts[0]), _column(parts[0])
+
+    def join_key(self, parts: list[Any]) -> tuple[Column, Column]:
+        left, right = parts
+        return _column(left), _column(right)
+
+    def union(self, parts: list[Any]) -> Union:
+        keyword, kind, *legs = parts
+        return Union(None if kind is None else str(kind), tuple(map(_query, legs)), _place(keyword))
+
+
+class _Operators(_Queries):
+    """The same for operators over one table."""
 
     def where(self, parts: list[Any]) -> Where:
         return Where(parts[0])
@@ -178,12 +276,16 @@ class _Operators(_Expressions):
     def project(self, parts: list[Any]) -> Project:
         return Project(tuple(parts))
 
-    def project_away(self, parts: list[Any]) -> ProjectAway:
-        return ProjectAway(tuple(map(_column, parts)))
+    def select(self, parts: list[Any]) -> Select:
+        operator, *columns = parts
+        return Select(str(operator), tuple(map(_column, columns)))
 
-    def join(self, parts: list[Any]) -> Join:
-        keyword, kind, right, *keys = parts
-        return Join(None if kind is None else str(kind), right, tuple(map(_column, keys)), _place(keyword))
+    def rename(self, parts: list[Any]) -> Rename:
+        return Rename(tuple(parts))
+
+    def renamed(self, parts: list[Any]) -> tuple[str, Column]:
+        name, column = parts
+        return str(name), _column(column)
 
     def summarize(self, parts: list[Any]) -> Summarize:
         aggregates, keys = parts
@@ -201,14 +303,54 @@ class _Operators(_Expressions):
         name, expression = parts
         return Named(None if name is None else str(name), expression)
 
+    def distinct(self, parts: list[Any]) -> Distinct:
+        keyword, *columns = parts
+        return Distinct(tuple(each for each in columns if isinstance(each, Named)), _place(keyword))
+
     def sort(self, parts: list[Any]) -> Sort:
         return Sort(tuple(parts))
+
+    def top(self, parts: list[Any]) -> tuple[Operator, ...]:
+        rows, key = parts
+        return Sort((key,)), Take(integer_of_digits(rows))
+
+    def take(self, parts: list[Any]) -> Take:
+        return Take(integer_of_digits(parts[0]))
+
+    def count(self, parts: list[Any]) -> Count:
+        return Count()
+
+    def expand(self, parts: list[Any]) -> Expand:
+        keyword, column, type_name, limit = parts
+        return Expand(
+            column,
+            None if type_name is None else str(type_name),
+            None if limit is None else integer_of_digits(limit),
+            _place(keyword),
+        )
+
+    def parse(self, parts: list[Any]) -> Parse:
+        keyword, text, *pattern = parts
+        return Parse(text, tuple(pattern), _place(keyword))
+
+    def capture(self, parts: list[Any]) -> Capture:
+        name, type_name = parts
+        return Capture(str(name), "string" if type_name is None else str(type_name), _place(name))
 
     def sort_key(self, parts: list[Any]) -> SortKey:
         expression, direction, nulls = parts
         descending = direction != "asc"  # Kusto's default
         nulls_first = not descending if nulls is None else nulls == "first"
         return SortKey(expression, descending, nulls_first)
+
+
+def _query(source: Any) -> Query:
+    return source if isinstance(source, Query) else Query(str(source), (), _place(source))
+
+
+def _flat(operators: Sequence[Any]) -> tuple[Operator, ...]:
+    """top is two operators."""
+    return tuple(each for group in operators for each in (group if isinstance(group, tuple) else (group,)))
 
 
 _PARSER = lark.Lark(

@@ -39,26 +39,27 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Element:
+    """A step whose key is computed."""
+
+    base: "Expression"
+    key: "Expression"
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
+    """`names`: the names that were given to arguments, in their order; None for most."""
+
     function: str
     arguments: tuple["Expression", ...]
     at: Place
+    names: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Ago:
-    """The time `span` (such as 7d) before now. A timespan is allowed only here and in bin()."""
-
-    span: str
-    at: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """`value` rounded down to a multiple of `span`."""
-
+class Negative:
     value: "Expression"
-    span: str
     at: Place
 
 
@@ -83,11 +84,11 @@ class Membership:
 
     left: "Expression"
     operator: str
-    items: tuple[Literal, ...]
+    items: tuple["Expression", ...]
     at: Place
 
 
-Expression = Literal | Column | Member | Call | Ago | Bin | Star | Binary | Membership
+Expression = Literal | Column | Member | Element | Call | Negative | Star | Binary | Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,34 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class ProjectAway:
+class Select:
+    """project-away, project-keep and project-reorder: a name may hold stars."""
+
+    operator: str
     columns: tuple[Column, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Rename:
+    """Pairs of the new name and the column."""
+
+    columns: tuple[tuple[str, Column], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
+    """`keys`: pairs of a column of the left side and one of the right."""
+
     kind: str | None
     right: "Query"
-    keys: tuple[Column, ...]
+    keys: tuple[tuple[Column, Column], ...]
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    kind: str | None
+    legs: tuple["Query", ...]
     at: Place
 
 
@@ -140,17 +160,67 @@ class Summarize:
 
 
 @dataclass(frozen=True, slots=True)
+class Distinct:
+    """Without columns: all of them."""
+
+    columns: tuple[Named, ...]
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     keys: tuple[SortKey, ...]
 
 
-Operator = Where | Extend | Project | ProjectAway | Join | Summarize | Sort
+@dataclass(frozen=True, slots=True)
+class Take:
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """mv-expand: one row per element. `type`: that of to typeof(); `limit`: rows per row."""
+
+    column: Named
+    type: str | None
+    limit: int | None
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A column of parse."""
+
+    name: str
+    type: str
+    at: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Parse:
+    """`pattern`: texts to find, columns for what lies between them, stars for what is skipped."""
+
+    text: Expression
+    pattern: tuple[Literal | Capture | Star, ...]
+    at: Place
+
+
+_OfRows = Where | Extend | Project | Select | Rename | Expand | Parse
+Operator = _OfRows | Join | Union | Summarize | Distinct | Sort | Take | Count
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A table, and the operators that are applied to its rows in order."""
+    """Where the rows come from, and the operators that are applied to them in order.
 
-    table: str
+    `source`: a table, a query in brackets, or None, which is the default table, or nothing before a union.
+    """
+
+    source: "str | Query | None"
     operators: tuple[Operator, ...]
     at: Place

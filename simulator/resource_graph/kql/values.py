@@ -1,8 +1,8 @@
 """What values are and how they change type: pure functions that do not know queries.
 
 A string is a str and never null: the missing string is ''. A bool, an int and a long are Python's own; a datetime is a
-count of 100-nanosecond ticks since the year 1, as in Kusto; a dynamic is a JSON value. None is null. The static type
-of an expression says which of these a value is, so a datetime and a long need no wrappers.
+count of 100-nanosecond ticks since the year 1, as in Kusto, and a timespan a count of them; a dynamic is a JSON value.
+None is null. The static type of an expression says which of these a value is, so a datetime needs no wrapper.
 
 Where the documentation and the engines disagree, or are silent, about the text or number that a value becomes,
 the conversion raises Unsupported instead of choosing. A letter changes its case only where it has one counterpart, of
@@ -12,6 +12,7 @@ one character: the service maps characters, Python also writes ß as SS.
 import json
 import math
 import re
+from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
@@ -26,6 +27,7 @@ _TICKS_PER_UNIT = {
     "h": 3_600 * TICKS_PER_SECOND,
     "m": 60 * TICKS_PER_SECOND,
     "s": TICKS_PER_SECOND,
+    "ms": TICKS_PER_SECOND // 1_000,
 }
 _INT_RANGE = range(-(2**31), 2**31)
 LONG_RANGE = range(-(2**63), 2**63)
@@ -48,15 +50,6 @@ def ticks_of(moment: datetime) -> int:
         raise ValueError("a time without a time zone")
     since = moment.astimezone(UTC) - datetime(1, 1, 1, tzinfo=UTC)
     return since // timedelta(microseconds=1) * 10
-
-
-def ticks_before(ticks: int, span: str) -> int:
-    """The time that is a timespan such as 7d earlier."""
-    return _within_calendar(ticks - ticks_of_span(span))
-
-
-def ticks_of_span(span: str) -> int:
-    return within_64_bits(integer_of_digits(span[:-1]) * _TICKS_PER_UNIT[span[-1]])
 
 
 @lru_cache(maxsize=65_536)
@@ -82,10 +75,10 @@ def ticks_of_text(text: str) -> int | None:
         raise Unsupported(f"the time zone of '{text}'")
     ahead_seconds = ahead * 60 * (-1 if sign == "-" else 1)
     total_seconds = days * 86_400 + hours * 3_600 + minutes * 60 + seconds - ahead_seconds
-    return _within_calendar(total_seconds * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0")))
+    return within_calendar(total_seconds * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0")))
 
 
-def _within_calendar(ticks: int) -> int:
+def within_calendar(ticks: int) -> int:
     if not 0 <= ticks < date.max.toordinal() * _TICKS_PER_DAY:
         raise Unsupported("a time outside the years 1 to 9999")
     return ticks
@@ -99,6 +92,92 @@ def text_of_ticks(ticks: int) -> str:
     return f"{date.fromordinal(days + 1).isoformat()}T{clock}.{fraction:07d}Z"
 
 
+# ---- timespan
+
+_SPAN = re.compile(r"(-?)(\d+)(?:\.(\d{1,7}))?(ms|[dhms])")
+_CLOCK = re.compile(r"(-?)(?:(\d{1,8})\.)?(\d\d?):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?")
+
+
+def ticks_of_span(text: str) -> int:
+    """The ticks of a literal such as 7d, 1.5h or 01:30:00."""
+    match = _SPAN.fullmatch(text)
+    ticks = None
+    if match:
+        sign, whole, fraction, unit = match.groups()
+        digits = (fraction or "").ljust(7, "0")
+        size = _TICKS_PER_UNIT[unit]
+        ticks = within_64_bits(integer_of_digits(whole) * size + int(digits) * size // TICKS_PER_SECOND)
+        ticks = -ticks if sign else ticks
+    else:
+        ticks = ticks_of_clock(text)
+    if ticks is None:
+        raise Unsupported(f"the time span '{text}'")
+    return ticks
+
+
+@lru_cache(maxsize=4_096)
+def ticks_of_clock(text: str) -> int | None:
+    """The ticks of [-][d.]hh:mm[:ss[.f]]; null for text without a digit."""
+    match = _CLOCK.fullmatch(text.strip())
+    if match is None:
+        _refuse_digits(text, "a timespan")
+        return None
+    sign, days, hours, minutes, seconds, fraction = match.groups()
+    if int(hours) > 23 or int(minutes) > 59 or int(seconds or 0) > 59:
+        raise Unsupported(f"reading the text '{text}' as a timespan")
+    total = (int(days or 0) * 24 + int(hours)) * 3_600 + int(minutes) * 60 + int(seconds or 0)
+    ticks = total * TICKS_PER_SECOND + int((fraction or "").ljust(7, "0"))
+    return -ticks if sign else ticks
+
+
+def text_of_timespan(ticks: int) -> str:
+    """Text as .NET's constant format has it: [-][d.]hh:mm:ss[.fffffff]."""
+    days, rest = divmod(abs(ticks), _TICKS_PER_DAY)
+    seconds, fraction = divmod(rest, TICKS_PER_SECOND)
+    clock = f"{seconds // 3_600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    sign, whole, part = "-" if ticks < 0 else "", f"{days}." if days else "", f".{fraction:07d}" if fraction else ""
+    return f"{sign}{whole}{clock}{part}"
+
+
+# ---- calendar
+
+
+def start_of_day(ticks: int) -> int:
+    return ticks - ticks % _TICKS_PER_DAY
+
+
+def start_of_week(ticks: int) -> int:
+    """The Sunday before."""
+    days = ticks // _TICKS_PER_DAY
+    return within_calendar((days - (days + 1) % 7) * _TICKS_PER_DAY)
+
+
+def start_of_month(ticks: int) -> int:
+    return ticks_of_day(_day_of(ticks).replace(day=1))
+
+
+def start_of_year(ticks: int) -> int:
+    return ticks_of_day(_day_of(ticks).replace(month=1, day=1))
+
+
+def months_later(ticks: int, months: int) -> int:
+    """The same day of another month, or its last one."""
+    day = _day_of(ticks)
+    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+    if not 1 <= year <= 9999:
+        raise Unsupported("a time outside the years 1 to 9999")
+    last = monthrange(year, month + 1)[1]
+    return ticks_of_day(date(year, month + 1, min(day.day, last))) + ticks % _TICKS_PER_DAY
+
+
+def ticks_of_day(day: date) -> int:
+    return (day.toordinal() - 1) * _TICKS_PER_DAY
+
+
+def _day_of(ticks: int) -> date:
+    return date.fromordinal(ticks // _TICKS_PER_DAY + 1)
+
+
 def _refuse_digits(text: str, wanted: str) -> None:
     """Text without a digit is neither a number nor a time. Other text may be one in a notation not implemented here."""
     if any(character.isdigit() for character in text):
@@ -110,6 +189,10 @@ def _refuse_digits(text: str, wanted: str) -> None:
 
 def text_of_integer(value: int | None) -> str:
     return "" if value is None else str(value)
+
+
+def text_of_span(value: int | None) -> str:
+    return "" if value is None else text_of_timespan(value)
 
 
 def text_of_datetime(value: int | None) -> str:
@@ -198,6 +281,22 @@ def integer_of_dynamic(value: Any) -> int | None:
     raise TypeError(f"not a JSON value: {value!r}")
 
 
+_REAL = re.compile(r"[+-]?\d{1,15}(?:\.\d{1,15})?")
+
+
+def real_of_text(text: str) -> float | None:
+    stripped = text.strip()
+    if _REAL.fullmatch(stripped):
+        return float(stripped)
+    _refuse_digits(text, "a real")
+    return None
+
+
+def int_of_real(value: float | None) -> int | None:
+    """Towards zero."""
+    return None if value is None else int(value)
+
+
 def real_of_number(value: int | float | None) -> float | None:
     return None if value is None else finite(value)
 
@@ -211,8 +310,7 @@ def real_of_dynamic(value: Any) -> float | None:
         case int() | float():
             return finite(value)
         case str():
-            _refuse_digits(value, "a real")
-            return None
+            return real_of_text(value)
     raise TypeError(f"not a JSON value: {value!r}")
 
 
@@ -353,6 +451,22 @@ def subtract(left: int | None, right: int | None) -> int | None:
 
 def multiply(left: int | None, right: int | None) -> int | None:
     return None if left is None or right is None else within_64_bits(left * right)
+
+
+def divide_integers(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return None
+    if left < 0 or right <= 0:
+        raise Unsupported("a division of integers that are not positive")
+    return left // right
+
+
+def modulo(left: int | None, right: int | None) -> int | None:
+    if left is None or right is None:
+        return None
+    if left < 0 or right <= 0:
+        raise Unsupported("a remainder of integers that are not positive")
+    return left % right
 
 
 def divide(left: float, right: float) -> float:

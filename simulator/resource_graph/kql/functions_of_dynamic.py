@@ -1,0 +1,73 @@
+"""Functions that make dynamic values, or look into them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql.compiled import Compiled, Function, apply, expect, unknown, wrong
+from simulator.resource_graph.kql.syntax import Place
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _moment(ticks: int | None) -> str | None:
+    return None if ticks is None else values.text_of_ticks(ticks)
+
+
+def _span(ticks: int | None) -> str | None:
+    return None if ticks is None else values.text_of_timespan(ticks)
+
+
+# How a value of each type stands in a dynamic one.
+HELD: Mapping[str, Callable[[Any], Any]] = {
+    "string": _same,
+    "int": _same,
+    "long": _same,
+    "real": _same,
+    "bool": _same,
+    "dynamic": _same,
+    "datetime": _moment,
+    "timespan": _span,
+}
+
+
+def _held(name: str, argument: Compiled, at: Place) -> Compiled:
+    if argument.type not in HELD:
+        raise unknown(f"{name}() of a {argument.type}", at)
+    return apply(HELD[argument.type], "dynamic", argument)
+
+
+def _pack(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    if not arguments or len(arguments) % 2:
+        raise wrong(f"{name}() with {len(arguments)} arguments", at)
+    keys = [key.evaluate([]) for key in arguments[::2] if key.constant and key.type == "string"]
+    if len(set(keys)) < len(arguments) // 2:
+        raise unknown(f"{name}() with a key that is computed or stands twice", at)
+    held = [_held(name, argument, at) for argument in arguments[1::2]]
+    return apply(lambda *found: dict(zip(keys, found, strict=True)), "dynamic", *held)
+
+
+def _pack_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    expect(name, arguments, 1, 64, at)
+    return apply(lambda *found: list(found), "dynamic", *[_held(name, argument, at) for argument in arguments])
+
+
+def _of_dynamic(function: Callable[[Any], Any], type_name: str) -> Function:
+    def compiled(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+        expect(name, arguments, 1, 1, at)
+        if arguments[0].type != "dynamic":
+            raise wrong(f"{name}() of a {arguments[0].type}", at)
+        return apply(function, type_name, arguments[0])
+
+    return compiled
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "pack": _pack,
+    "bag_pack": _pack,
+    "pack_array": _pack_array,
+    "array_length": _of_dynamic(lambda value: len(value) if isinstance(value, list) else None, "long"),
+    "bag_keys": _of_dynamic(lambda value: list(value) if isinstance(value, dict) else None, "dynamic"),
+}
