@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 
 from simulator.resource_graph import kql
 from simulator.resource_graph.query import GraphQuery, page, unsupported
-from simulator.resource_graph.rows import AssessmentRows
+from simulator.resource_graph.rows import OperationRows, assessment_rows, installation_rows
 from simulator.resource_graph.tables import GROUP_READ, MACHINE_READ, Rights, Tables
 from simulator.wire import Json, Refused, Request, Response, ticks_z
 from simulator.world import World
@@ -38,7 +38,8 @@ class Graph:
     stopped_at: datetime | None = None  # None: it goes on indexing
     orphans_stay: bool = False  # patch rows of a deleted machine stay until they expire (Azure's way is not documented)
     queries: int = 0
-    assessment_rows: AssessmentRows = field(default_factory=AssessmentRows)
+    assessment_rows: OperationRows = field(default_factory=assessment_rows)
+    installation_rows: OperationRows = field(default_factory=installation_rows)
 
     def stop_indexing(self, at: datetime | None = None) -> None:
         """From now on every answer shows the world as it was at `at`, by default as the last answer did."""
@@ -120,6 +121,7 @@ class Graph:
             rights,
             orphans_stay=self.orphans_stay,
             assessment_rows=self.assessment_rows,
+            installation_rows=self.installation_rows,
         )
 
     def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:

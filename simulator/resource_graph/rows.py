@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,10 +16,14 @@ PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 
 
-class AssessmentRows:
-    """The row of an assessment and those of a few updates that it found, kept once it is over: they never change."""
+Build = Callable[[Machine, Operation, datetime], list[Json]]
 
-    def __init__(self) -> None:
+
+class OperationRows:
+    """The row of an operation and those of a few updates in it, kept once it is over: they never change."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
         self._finished: dict[str, list[Json]] = {}
 
     def of(self, machine: Machine, operation: Operation, when: datetime) -> list[Json]:
@@ -27,10 +31,28 @@ class AssessmentRows:
         known = None if runs else self._finished.get(operation.operation_id)
         if known is not None:
             return known
-        rows = [assessment_row(machine, operation, when), *_patch_rows(machine, operation, when)]
+        rows = self._build(machine, operation, when)
         if not runs:
             self._finished[operation.operation_id] = rows
         return rows
+
+
+def assessment_rows() -> OperationRows:
+    return OperationRows(
+        lambda machine, operation, when: [
+            assessment_row(machine, operation, when),
+            *_found_rows(machine, operation, when),
+        ]
+    )
+
+
+def installation_rows() -> OperationRows:
+    return OperationRows(
+        lambda machine, operation, when: [
+            installation_row(machine, operation, when),
+            *_installed_rows(machine, operation, when),
+        ]
+    )
 
 
 def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json:
@@ -128,7 +150,12 @@ def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Js
     }
     state = _support_state(operation, runs)
     if state is not None:
-        properties["configurationStatus"] = {"vmGuestPatchReadiness": {"detectedVMGuestPatchSupportState": state}}
+        # Operators' queries read all three; what the modes say is inferred from the instance view's statuses.
+        properties["configurationStatus"] = {
+            "vmGuestPatchReadiness": {"detectedVMGuestPatchSupportState": state},
+            "assessmentModeConfiguration": {"status": "Ready"},
+            "patchModeConfiguration": {"status": "Ready"},
+        }
     kind = "microsoft.compute/virtualmachines/patchassessmentresults"
     full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest"
     return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)
@@ -142,29 +169,46 @@ def _support_state(operation: Operation, runs: bool) -> str | None:
     return "Unknown" if runs or operation.ended_by else state
 
 
-def _patch_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
+def _found_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
     if operation.runs_at(when) or not patching.result(operation)["availablePatches"]:
         return
     kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
     for patch in operation.waiting[:PATCH_ROWS_SHOWN]:
         full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest/softwarePatches/{patch.id}"
-        properties = _patch_properties(patch, operation)
+        properties = _found_properties(patch, operation)
         yield _row(full_id, patch.id, kind, machine.region, properties=properties)
 
 
-def _patch_properties(patch: Patch, operation: Operation) -> Json:
+def _found_properties(patch: Patch, operation: Operation) -> Json:
+    """Windows rows have no version: the documented queries tell the two apart by it."""
+    windows = operation.windows
+    reboot = "CanRequestReboot" if operation.behaviour.needs_reboot else "NeverReboots"
     return {
         "lastModifiedDateTime": milliseconds(operation.ends or operation.started),
-        "publishedDateTime": "2024-11-12T00:00:00.000Z" if operation.windows else None,
+        "publishedDateTime": "2024-11-12T00:00:00.000Z" if windows else None,
         "classifications": [patch.classification],
         "rebootRequired": False,
-        "rebootBehavior": "CanRequestReboot" if operation.behaviour.needs_reboot else "NeverReboots",
+        "rebootBehavior": reboot if windows else None,
         "patchName": patch.name,
         "patchId": patch.id,
         "kbId": patch.kb or None,
-        "version": patch.version or None,
+        **({} if windows else {"version": patch.version or None}),
         "msrcSeverity": None,
     }
+
+
+def _installed_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
+    if operation.runs_at(when):
+        return
+    kind = "microsoft.compute/virtualmachines/patchinstallationresults/softwarepatches"
+    base = f"{_patch_table_id(machine)}/patchInstallationResults/{operation.operation_id}/softwarePatches"
+    for patch in patching.result(operation)["patches"][:PATCH_ROWS_SHOWN]:
+        properties = {
+            "lastModifiedDateTime": milliseconds(operation.ends or operation.started),
+            "patchName": patch["name"],
+            **{name: value for name, value in patch.items() if name != "name"},
+        }
+        yield _row(f"{base}/{patch['patchId']}", patch["patchId"], kind, machine.region, properties=properties)
 
 
 def installation_row(machine: Machine, operation: Operation, when: datetime) -> Json:

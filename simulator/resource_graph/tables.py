@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from simulator.resource_graph import rows
-from simulator.resource_graph.rows import AssessmentRows
+from simulator.resource_graph.rows import OperationRows
 from simulator.wire import Json
 from simulator.world import Group, Machine, Operation, World
 
@@ -61,11 +61,12 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         rights: Rights,
         *,
         orphans_stay: bool,
-        assessment_rows: AssessmentRows,
+        assessment_rows: OperationRows,
+        installation_rows: OperationRows,
     ) -> None:
         self._world, self._when, self._scope, self._rights = world, when, scope, rights
         self._orphans_stay = orphans_stay
-        self._assessment_rows = assessment_rows
+        self._assessment_rows, self._installation_rows = assessment_rows, installation_rows
         self._builders: dict[str, Callable[[], Iterable[Json]]] = {
             "resources": self._resources,
             "resourcecontainers": self._containers,
@@ -112,7 +113,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}
         for machine in self._readable(kept, _INSTALLATION_READ):
             for operation in kept[machine]:
-                yield rows.installation_row(machine, operation, self._when)
+                yield from self._installation_rows.of(machine, operation, self._when)
 
     def _installations_of(self, machine: Machine) -> list[Operation]:
         begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)

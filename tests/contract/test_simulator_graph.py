@@ -18,6 +18,9 @@ from tests.contract.simulator_client import GROUP, Clock, arm, payload, ready_ma
 VM = shapes.machine_id("vm-01")
 OTHER = "00000000-0000-0000-0000-000000000002"
 ASSESSMENTS = "patchassessmentresources | where type =~ 'microsoft.compute/virtualmachines/patchassessmentresults'"
+INSTALLATIONS = (
+    "patchinstallationresources | where type =~ 'microsoft.compute/virtualmachines/patchinstallationresults'"
+)
 UPDATES = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
 GROUPS = "resourcecontainers | where type =~ 'microsoft.resources/subscriptions/resourcegroups'"
 LIMITS = payload("resource_graph_limits.json")
@@ -61,8 +64,11 @@ async def test_assessment_rows_are_the_sampled_ones(sample: str, os: Any, behavi
     (row,) = await assessments(azure)
     assert row.keys() == expected.keys()
     assert row["properties"].keys() == expected["properties"].keys()
-    for name in ("status", "osType", "patchServiceUsed", "configurationStatus"):
+    for name in ("status", "osType", "patchServiceUsed"):
         assert row["properties"].get(name) == expected["properties"].get(name)
+    readiness = "vmGuestPatchReadiness"
+    shown, sampled = (each["properties"].get("configurationStatus", {}) for each in (row, expected))
+    assert shown.get(readiness) == sampled.get(readiness)
     counts = "availablePatchCountByClassification"
     assert row["properties"][counts].keys() == expected["properties"][counts].keys()
     assert (row["name"], row["type"]) == (row["properties"]["assessmentActivityId"], expected["type"])
@@ -78,7 +84,7 @@ async def test_an_installation_shows_and_empties_the_next_assessment() -> None:
     azure.start_operation(VM, "assess")
     clock.go(3600)
     async with arm(azure) as client:
-        (row,) = await client.rows("patchinstallationresources")
+        (row,) = await client.rows(INSTALLATIONS)
     assert row["id"] == f"{VM.lower()}/patchInstallationResults/{run.operation_id}"
     assert (row["properties"]["status"], row["properties"]["installedPatchCount"]) == ("Succeeded", 5)
     (assessment,) = await assessments(azure)
@@ -116,7 +122,7 @@ async def test_rows_show_the_world_as_it_was_a_lag_ago() -> None:
     ("kind", "table", "days"),
     [
         pytest.param("assess", ASSESSMENTS, 7, id="assessments seven days"),
-        pytest.param("install", "patchinstallationresources", 30, id="installations thirty days"),
+        pytest.param("install", INSTALLATIONS, 30, id="installations thirty days"),
     ],
 )
 async def test_rows_expire(kind: str, table: str, days: int) -> None:
@@ -142,6 +148,33 @@ async def test_a_few_updates_show_as_rows_of_their_own() -> None:
         rows = await client.rows(f"patchassessmentresources | where type =~ '{UPDATES}'")
     assert len(rows) == 3
     assert all("/patchAssessmentResults/latest/softwarePatches/" in row["id"] for row in rows)
+
+
+@pytest.mark.parametrize("os", ["Linux", "Windows"])
+async def test_single_updates_have_the_properties_of_their_system(os: Any) -> None:
+    """As the public rows and queries have them; which of them a row must have is told there by `certain`."""
+    facts = payload("patch_results.json")["resource_graph"]["properties"]
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock, os=os)
+    for kind in ("assess", "install"):
+        azure.start_operation(VM, kind)
+        clock.go(7200)
+    async with arm(azure) as client:
+        found = await client.rows(f"patchassessmentresources | where type =~ '{UPDATES}'")
+        installed = await client.rows("patchinstallationresources | where type has 'softwarepatches'")
+    assert len(found) == len(installed) == 3
+    own = {fact["name"] for fact in facts if os in fact["on"]}
+    foreign = {"version", "kbId"} - own
+    certain = {fact["name"] for fact in facts if fact["certain"] and os in fact["on"]} - {"msrcSeverity"}
+    for row in found:
+        assert row["properties"].keys() >= certain - {"installationState"}
+        assert all(row["properties"].get(name) is None for name in foreign)
+    for row in installed:
+        assert f"{VM.lower()}/patchInstallationResults/" in row["id"]
+        assert row["properties"].keys() >= {"patchName", "patchId", "classifications", "installationState"}
+        assert not row["properties"].keys() & foreign
+        assert row["properties"].keys() <= {fact["name"] for fact in facts}
 
 
 async def test_groups_and_subscriptions_are_containers() -> None:

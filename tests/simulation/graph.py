@@ -226,6 +226,11 @@ def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered(row for row in found if row["patch_group"] in names)
 
 
+def _installation_rows(seen: _Seen) -> Iterable[Json]:
+    kind = "microsoft.compute/virtualmachines/patchinstallationresults"
+    return (row for row in seen.rows("patchinstallationresources") if row["type"] == kind)
+
+
 def _installation(row: Json) -> tuple[str, Json]:
     return row["id"].lower().split("/patchinstallationresults/")[0], row["properties"]
 
@@ -233,7 +238,7 @@ def _installation(row: Json) -> tuple[str, Json]:
 def _installations_of(seen: _Seen, fill: Fill) -> list[Json]:
     ids = _list(fill["ids"])
     rows = []
-    for row in seen.rows("patchinstallationresources"):
+    for row in _installation_rows(seen):
         machine, properties = _installation(row)
         if machine in ids:
             rows.append(
@@ -250,7 +255,7 @@ def _installations_of(seen: _Seen, fill: Fill) -> list[Json]:
 
 def _last_installations(seen: _Seen, fill: Fill) -> list[Json]:
     rows = []
-    for row in seen.rows("patchinstallationresources"):
+    for row in _installation_rows(seen):
         machine, properties = _installation(row)
         if properties["status"].lower() in ("succeeded", "completedwithwarnings"):
             rows.append({"id": row["id"], "machine": machine, "at": properties["startDateTime"]})

@@ -123,6 +123,7 @@ _OF_ONE = {
             "dynamic": values.text_of_dynamic,
             "int": values.text_of_integer,
             "long": values.text_of_integer,
+            "real": values.text_of_real,
             "datetime": values.text_of_datetime,
             "timespan": values.text_of_span,
         },
@@ -265,6 +266,17 @@ def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     return apply(lambda *found: next((value for value in found if value is not None), None), type_name, *arguments)
 
 
+def _round(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    expect(name, arguments, 1, 2, at)
+    value, *precision = arguments
+    digits = precision[0].evaluate([]) if precision and precision[0].constant else 0
+    if value.type != "real" or any(each.type != "long" for each in precision) or digits not in range(16):
+        raise unknown(f"{name}() of that form", at)
+    if precision and not precision[0].constant:
+        raise unknown(f"{name}() to a computed precision", at)
+    return apply(lambda found: values.rounded(found, digits), "real", value)
+
+
 def _first_dynamic(*found: Any) -> Any:
     first = next((value for value in found if value is not None), None)
     if first == "":
@@ -277,6 +289,7 @@ _SPECIAL: Mapping[str, Function] = {
     "iif": _iff,
     "case": _case,
     "coalesce": _coalesce,
+    "round": _round,
     **functions_of_text.FUNCTIONS,
     **functions_of_time.FUNCTIONS,
     **functions_of_dynamic.FUNCTIONS,

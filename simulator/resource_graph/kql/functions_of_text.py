@@ -13,6 +13,7 @@ _TEXT_OF: Mapping[str, Callable[[Any], str]] = {
     "dynamic": values.text_of_dynamic,
     "int": values.text_of_integer,
     "long": values.text_of_integer,
+    "real": values.text_of_real,
     "datetime": values.text_of_datetime,
     "timespan": values.text_of_span,
 }

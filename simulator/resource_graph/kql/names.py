@@ -15,7 +15,7 @@ from simulator.resource_graph.kql.compiled import unknown, wrong
 # Calls that are named like their first argument.
 _LIKE_FIRST = frozenset(
     ("tostring", "toint", "tolong", "toreal", "todouble", "tobool", "todatetime", "totimespan", "parse_json",
-     "todynamic", "split", "bin", "startofday")
+     "todynamic", "split", "bin", "startofday", "round")
 )  # fmt: skip
 
 

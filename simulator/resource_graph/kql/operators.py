@@ -224,7 +224,9 @@ def _elements(value: Any) -> list[Any]:
             return value
         case dict() if value:
             return [{key: member} for key, member in value.items()]
-    raise Unsupported("mv-expand of a value that is neither an array nor an object with members")
+        case dict():
+            raise Unsupported("mv-expand of an object without members")
+    return [value]
 
 
 def _parse(node: syntax.Parse, scope: Scope) -> tuple[Shape, Step]:

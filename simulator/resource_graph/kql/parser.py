@@ -153,9 +153,10 @@ class _Expressions:
             raise KqlError(f"an empty list after '{operator}' at {_place(operator)}")
         return Membership(left, str(operator), found, _place(operator))
 
-    def has_any(self, parts: list[Any]) -> Expression:
+    def has_several(self, parts: list[Any]) -> Expression:
         left, keyword, *items = parts
-        return _chained("or", [Binary(left, "has", item, _place(keyword)) for item in items], _place(keyword))
+        operator = "or" if keyword == "has_any" else "and"
+        return _chained(operator, [Binary(left, "has", item, _place(keyword)) for item in items], _place(keyword))
 
     def between(self, parts: list[Any]) -> Expression:
         """Both ends belong to it."""

@@ -15,6 +15,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -189,6 +190,15 @@ def _refuse_digits(text: str, wanted: str) -> None:
 
 def text_of_integer(value: int | None) -> str:
     return "" if value is None else str(value)
+
+
+def text_of_real(value: float | None) -> str:
+    """Engines agree on a real with a fraction that needs no exponent; whether 2.0 is 2 or 2.0 they do not."""
+    if value is None:
+        return ""
+    if value.is_integer() or "e" in repr(value):
+        raise Unsupported(f"the text of the real number {value!r}")
+    return repr(value)
 
 
 def text_of_span(value: int | None) -> str:
@@ -473,6 +483,16 @@ def divide(left: float, right: float) -> float:
     if right == 0:
         raise Unsupported("a division by zero")
     return left / right
+
+
+def rounded(value: float | None, digits: int) -> float | None:
+    """Raises Unsupported halfway between two, where engines differ."""
+    if value is None:
+        return None
+    written = Decimal(repr(value)).scaleb(digits)
+    if written % 1 in (Decimal("0.5"), Decimal("-0.5")):
+        raise Unsupported(f"rounding {value!r}, which is halfway")
+    return finite(float(written.to_integral_value().scaleb(-digits)))
 
 
 def of_reals(function: Callable[[float, float], float]) -> Callable[[Any, Any], float | None]:
