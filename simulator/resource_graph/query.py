@@ -8,6 +8,7 @@ import json
 import random
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from simulator.wire import Json, Refused
 
@@ -18,7 +19,7 @@ _SCOPE_FILTER = "AtScopeAndBelow"  # the default
 # The SDK's ColumnDataType has five values; times are texts.
 _TABLE_TYPES = {"int": "integer", "long": "integer", "real": "number", "bool": "boolean", "dynamic": "object"}
 
-_ORDERED = re.compile(r"\|\s*(order|sort)\s+by\b", re.IGNORECASE)
+_ORDERED = re.compile(r"\|\s*(order|sort|top\s+\d+)\s+by\b", re.IGNORECASE)
 _LIMITED = re.compile(r"\|\s*(take|limit|sample)\b", re.IGNORECASE)
 
 
@@ -50,7 +51,7 @@ class GraphQuery:
             text=text,
             subscriptions=_texts(body, "subscriptions"),
             management_groups=_texts(body, "managementGroups"),
-            top=_number(options, "$top", PAGE_ROWS, range(1, PAGE_ROWS_AT_MOST + 1)),
+            top=_number(options, "$top", _rows_of(options.get("$skipToken")), range(1, PAGE_ROWS_AT_MOST + 1)),
             skip=_number(options, "$skip", 0, range(2**31)),
             token=options.get("$skipToken") or None,
             as_table=form == "table",
@@ -73,7 +74,7 @@ class GraphQuery:
         if self.token is None:
             return 0 if self.is_limited else self.skip  # documented: $skip is ignored with limit and take
         try:
-            token = json.loads(base64.urlsafe_b64decode(self.token))
+            token = _opened(self.token)
             first, digest = int(token["first"]), token["query"]
         except (ValueError, KeyError, TypeError):
             raise _bad("The $skipToken is malformed.") from None
@@ -82,7 +83,21 @@ class GraphQuery:
         return first
 
     def token_for(self, first: int) -> str:
-        return base64.urlsafe_b64encode(json.dumps({"first": first, "query": self.digest}).encode()).decode()
+        token = {"first": first, "rows": self.top, "query": self.digest}
+        return base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
+
+
+def _opened(token: object) -> Any:
+    """What a token holds. Raises ValueError or TypeError."""
+    return json.loads(base64.urlsafe_b64decode(str(token)))
+
+
+def _rows_of(token: object) -> int:
+    """The size of a page that names none: that of the page before (recorded), or the default."""
+    try:
+        return int(_opened(token)["rows"])
+    except (ValueError, KeyError, TypeError):
+        return PAGE_ROWS
 
 
 def _bad(text: str) -> Refused:

@@ -18,6 +18,7 @@ MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
 _ASSESSMENT_READ = "Microsoft.Compute/virtualMachines/patchAssessmentResults/read"
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
+_INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
 
 _Thing = TypeVar("_Thing", Machine, Group)
 
@@ -112,8 +113,14 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
     def _installations(self) -> Iterator[Json]:
         kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}
         for machine in self._readable(kept, _INSTALLATION_READ):
+            whole = None if self._permits(_INSTALLED_UPDATE_READ, machine) else 1
             for operation in kept[machine]:
-                yield from self._installation_rows.of(machine, operation, self._when)
+                yield from self._installation_rows.of(machine, operation, self._when)[:whole]
+
+    def _permits(self, action: str, machine: Machine) -> bool:
+        """Asked without a record: the rows of single updates come beside those of the installation."""
+        scopes = (f"/subscriptions/{machine.subscription}", machine.id)
+        return any(self._rights.permits(action, scope) for scope in scopes)
 
     def _installations_of(self, machine: Machine) -> list[Operation]:
         begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)
