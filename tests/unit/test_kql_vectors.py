@@ -25,7 +25,7 @@ NOW = datetime.fromisoformat(VECTORS["now"])
 TABLES = VECTORS["tables"] | OPERATORS["tables"]
 # What the evaluator had learned when this was written. Fewer means that it forgot something: raise it, never lower it
 # unless the queries of the app no longer need what is given up.
-EXACT_AT_LEAST = 159
+EXACT_AT_LEAST = 163
 
 
 def answer(case: Mapping[str, Any]) -> tuple[list[list[str]], list[list[Any]]]:

@@ -10,6 +10,7 @@ need: some twenty tabular operators, as many aggregates, and functions and opera
 | scalars.py, functions*.py, aggregates.py | expressions, functions, aggregates: from the tree to closures |
 | names.py | the names of columns that a query does not name |
 | compiled.py, values.py, dynamics.py | a compiled expression; what values are and how they change type |
+| numbers.py, times.py | arithmetic within 64 bits; datetimes and timespans |
 | schema.json, errors.py | Resource Graph's tables and columns; the two ways to fail |
 
 It never approximates and never crashes. It raises Unsupported for what it does not implement, and KqlError for what the
@@ -25,7 +26,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql import times
 from simulator.resource_graph.kql.compiled import Row, default_of
 from simulator.resource_graph.kql.errors import KqlError, Unsupported
 from simulator.resource_graph.kql.operators import Planner, Schema
@@ -68,7 +69,7 @@ def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = N
     known = resource_graph_schema() if schema is None else schema
     absent = frozenset(_packaged()["tablesNotHere"] if schema is None else ())
     try:
-        plan = Planner(known, absent, values.ticks_of(now)).plan(parse(text))
+        plan = Planner(known, absent, times.ticks_of(now)).plan(parse(text))
         rows = plan.run(_Source(known, tables))
     except RecursionError:
         raise Unsupported("a query or a value that is nested so deeply") from None
@@ -113,8 +114,8 @@ def _known(value: object, type_name: str) -> object:
     return read(value) if read and isinstance(value, str) else value
 
 
-_READ = {"datetime": values.ticks_of_text, "timespan": values.ticks_of_clock}
-_WRITTEN = {"datetime": values.text_of_ticks, "timespan": values.text_of_timespan}
+_READ = {"datetime": times.ticks_of_text, "timespan": times.ticks_of_clock}
+_WRITTEN = {"datetime": times.text_of_ticks, "timespan": times.text_of_timespan}
 
 
 def _objects(columns: Sequence[tuple[str, str]], rows: Sequence[Row]) -> list[dict[str, JSON]]:

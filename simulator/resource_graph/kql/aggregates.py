@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from simulator.resource_graph.kql import syntax, values
+from simulator.resource_graph.kql import numbers, syntax
 from simulator.resource_graph.kql.compiled import INTEGERS, NUMBERS, Compiled, Row, apply, unknown, wrong
 from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.functions import is_known
@@ -140,7 +140,7 @@ def _sum(call: syntax.Call, arguments: Sequence[Compiled]) -> _Single:
     argument = _one(call, arguments, NUMBERS)
     if argument.type == "real":
         return "real", lambda rows: _total(_values(argument, rows))
-    return "long", lambda rows: values.within_64_bits(sum(_values(argument, rows)))
+    return "long", lambda rows: numbers.within_64_bits(sum(_values(argument, rows)))
 
 
 def _total(found: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ convert (a number in a text, a bool and a number), the outcome is refused unless
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql import times, values
 from simulator.resource_graph.kql.errors import Unsupported
 
 
@@ -31,7 +31,7 @@ def truth(value: Any) -> bool | None:
 
 def span(value: Any) -> int | None:
     found = text(value)
-    return None if found is None else values.ticks_of_clock(found)
+    return None if found is None else times.ticks_of_clock(found)
 
 
 def _kind(value: Any) -> str:

@@ -12,6 +12,8 @@ from simulator.resource_graph.kql import (
     functions_of_dynamic,
     functions_of_text,
     functions_of_time,
+    numbers,
+    times,
     values,
 )
 from simulator.resource_graph.kql.compiled import (
@@ -153,7 +155,7 @@ _OF_ONE = {
     "todouble": _REAL,
     "toreal": _REAL,
     "totimespan": _OneArgument(
-        "timespan", {"timespan": _same, "string": values.ticks_of_clock, "dynamic": dynamics.span}
+        "timespan", {"timespan": _same, "string": times.ticks_of_clock, "dynamic": dynamics.span}
     ),
     "tobool": _OneArgument(
         "bool",
@@ -167,7 +169,7 @@ _OF_ONE = {
     ),
     "todatetime": _OneArgument(
         "datetime",
-        {"datetime": _same, "string": values.ticks_of_text, "dynamic": values.datetime_of_dynamic},
+        {"datetime": _same, "string": times.ticks_of_text, "dynamic": values.datetime_of_dynamic},
     ),
     "parse_json": _JSON,
     "todynamic": _JSON,
@@ -274,7 +276,7 @@ def _round(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
         raise unknown(f"{name}() of that form", at)
     if precision and not precision[0].constant:
         raise unknown(f"{name}() to a computed precision", at)
-    return apply(lambda found: values.rounded(found, digits), "real", value)
+    return apply(lambda found: numbers.rounded(found, digits), "real", value)
 
 
 def _first_dynamic(*found: Any) -> Any:

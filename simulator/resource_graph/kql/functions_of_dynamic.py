@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql import times
 from simulator.resource_graph.kql.compiled import Compiled, Function, apply, expect, unknown, wrong
 from simulator.resource_graph.kql.syntax import Place
 
@@ -13,11 +13,11 @@ def _same(value: Any) -> Any:
 
 
 def _moment(ticks: int | None) -> str | None:
-    return None if ticks is None else values.text_of_ticks(ticks)
+    return None if ticks is None else times.text_of_ticks(ticks)
 
 
 def _span(ticks: int | None) -> str | None:
-    return None if ticks is None else values.text_of_timespan(ticks)
+    return None if ticks is None else times.text_of_timespan(ticks)
 
 
 # How a value of each type stands in a dynamic one.

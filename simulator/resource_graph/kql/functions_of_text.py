@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql import numbers, values
 from simulator.resource_graph.kql.compiled import Compiled, Function, apply, expect, unknown, wrong
 from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.syntax import Place
@@ -98,7 +98,7 @@ def _substring(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     return apply(_part, "string", _sure_text(name, text, at), *numbers)
 
 
-def _part(text: str, start: int | None, length: int | None = values.LONG_RANGE[-1]) -> str:
+def _part(text: str, start: int | None, length: int | None = numbers.LONG_RANGE[-1]) -> str:
     if start is None or length is None or start < 0 or length < 0:
         raise Unsupported("substring() from a place or of a length that is null or negative")
     return _counted(text)[start : start + length]

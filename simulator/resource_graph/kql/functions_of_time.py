@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
-from simulator.resource_graph.kql import values
+from simulator.resource_graph.kql import times
 from simulator.resource_graph.kql.compiled import Compiled, Function, apply, constant, expect, unknown, wrong
 from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.syntax import Place
@@ -24,7 +24,7 @@ def _ago(now_ticks: int, arguments: Sequence[Compiled], at: Place) -> Compiled:
     if arguments[0].type != "timespan":
         raise wrong(f"ago() of a {arguments[0].type}", at)
     return apply(
-        lambda span: None if span is None else values.within_calendar(now_ticks - span), "datetime", arguments[0]
+        lambda span: None if span is None else times.within_calendar(now_ticks - span), "datetime", arguments[0]
     )
 
 
@@ -58,7 +58,7 @@ def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compi
         raise unknown(f"{name}() of that period", at)
     if (later.type, earlier.type) != ("datetime", "datetime"):
         raise unknown(f"{name}() of a {later.type} and a {earlier.type}", at)
-    ticks = values.ticks_of_span(span)
+    ticks = times.ticks_of_span(span)
 
     def boundaries(one: int | None, other: int | None) -> int | None:
         return None if one is None or other is None else one // ticks - other // ticks
@@ -73,11 +73,11 @@ def _datetime_add(name: str, arguments: Sequence[Compiled], at: Place) -> Compil
     if moment.type != "datetime" or amount.type not in ("int", "long"):
         raise wrong(f"{name}() of a {amount.type} and a {moment.type}", at)
     if period in _MONTHS:
-        return apply(_later(values.months_later, _MONTHS[period]), "datetime", moment, amount)
+        return apply(_later(times.months_later, _MONTHS[period]), "datetime", moment, amount)
     if period not in _LONGER_PERIODS:
         raise unknown(f"{name}() of that period", at)
-    ticks = values.ticks_of_span(_LONGER_PERIODS[period])
-    return apply(_later(lambda one, more: values.within_calendar(one + more), ticks), "datetime", moment, amount)
+    ticks = times.ticks_of_span(_LONGER_PERIODS[period])
+    return apply(_later(lambda one, more: times.within_calendar(one + more), ticks), "datetime", moment, amount)
 
 
 def _later(add: Callable[[int, int], int], size: int) -> Callable[[int | None, int | None], int | None]:
@@ -110,19 +110,19 @@ def _moment(year: int, month: int, day: int, hour: int = 0, minute: int = 0, sec
     if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
         raise Unsupported("make_datetime() of a time that is none")
     try:
-        day_ticks = values.ticks_of_day(date(year, month, day))
+        day_ticks = times.ticks_of_day(date(year, month, day))
     except (ValueError, OverflowError):
         raise Unsupported("make_datetime() of a day that is none") from None
-    return day_ticks + (hour * 3_600 + minute * 60 + second) * values.TICKS_PER_SECOND
+    return day_ticks + (hour * 3_600 + minute * 60 + second) * times.TICKS_PER_SECOND
 
 
 FUNCTIONS: Mapping[str, Function] = {
     "bin": _bin,
     "datetime_diff": _datetime_diff,
     "datetime_add": _datetime_add,
-    "startofday": _start(values.start_of_day),
-    "startofweek": _start(values.start_of_week),
-    "startofmonth": _start(values.start_of_month),
-    "startofyear": _start(values.start_of_year),
+    "startofday": _start(times.start_of_day),
+    "startofweek": _start(times.start_of_week),
+    "startofmonth": _start(times.start_of_month),
+    "startofyear": _start(times.start_of_year),
     "make_datetime": _make_datetime,
 }

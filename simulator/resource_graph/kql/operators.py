@@ -197,13 +197,8 @@ def _expand(node: syntax.Expand, scope: Scope) -> tuple[Shape, Step]:
     if compiled.type != "dynamic":
         raise unknown(f"mv-expand of a {compiled.type}", node.at)
     [name] = names.assigned([names.name_of(node.column)])
-    convert: Callable[[Any], Any] = lambda value: value  # noqa: E731 - one of two conversions
-    type_name = "dynamic"
-    if node.type not in (None, "dynamic"):
-        element = Compiled("dynamic", lambda row: row[0])
-        converted = functions.call(f"to{node.type}", [element], scope.now_ticks, node.at)
-        type_name, convert = converted.type, lambda value: converted.evaluate([value])
-    shape, position = _replaced(scope.shape, name, type_name)
+    element = _element(node, scope)
+    shape, position = _replaced(scope.shape, name, element.type)
     most = _EXPANDED_AT_MOST if node.limit is None else node.limit
 
     def expanded(row: Row) -> list[Row]:
@@ -211,9 +206,17 @@ def _expand(node: syntax.Expand, scope: Scope) -> tuple[Shape, Step]:
         if len(elements) > most and node.limit is None:
             raise Unsupported(f"mv-expand of more than {most} elements")
         before, after = row[:position], row[position + 1 :]
-        return [[*before, convert(element), *after] for element in elements[:most]]
+        return [[*before, element.evaluate([each]), *after] for each in elements[:most]]
 
     return shape, lambda rows, _: [wide for row in rows for wide in expanded(row)]
+
+
+def _element(node: syntax.Expand, scope: Scope) -> Compiled:
+    """One element, over a row of its own, as the type that it is wanted as."""
+    element = Compiled("dynamic", lambda row: row[0])
+    if node.type in (None, "dynamic"):
+        return element
+    return functions.call(f"to{node.type}", [element], scope.now_ticks, node.at)
 
 
 def _elements(value: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import lark
 
 from simulator.resource_graph.kql.errors import KqlError, Unsupported
+from simulator.resource_graph.kql.numbers import integer_of_digits
 from simulator.resource_graph.kql.syntax import (
     Binary,
     Call,
@@ -46,7 +47,6 @@ from simulator.resource_graph.kql.syntax import (
     Union,
     Where,
 )
-from simulator.resource_graph.kql.values import integer_of_digits
 
 
 def parse(text: str) -> Query:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from simulator.resource_graph.kql import syntax, values
+from simulator.resource_graph.kql import syntax, times, values
 from simulator.resource_graph.kql.compiled import default_of, unknown
 from simulator.resource_graph.kql.errors import Unsupported
 
@@ -19,8 +19,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "int": lambda text: values.as_int(values.integer_of_text(text)),
     "real": values.real_of_text,
     "bool": values.bool_of_text,
-    "datetime": values.ticks_of_text,
-    "timespan": values.ticks_of_clock,
+    "datetime": times.ticks_of_text,
+    "timespan": times.ticks_of_clock,
 }
 
 

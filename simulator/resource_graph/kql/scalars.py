@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from simulator.resource_graph.kql import dynamics, functions, syntax, values
+from simulator.resource_graph.kql import dynamics, functions, numbers, syntax, times, values
 from simulator.resource_graph.kql.compiled import (
     INTEGERS,
     NUMBERS,
@@ -97,18 +97,18 @@ def _literal(node: syntax.Literal) -> Compiled:
         case "bool":
             return constant("bool", node.text.lower() == "true")
         case "int" | "long":
-            value = values.integer_of_digits(node.text)
+            value = numbers.integer_of_digits(node.text)
             if node.type == "int" and values.as_int(value) is None:
                 raise unknown("an int beyond 32 bits", node.at)
             return constant(node.type, value)
         case "real":
-            return constant("real", values.real_of_digits(node.text))
+            return constant("real", numbers.real_of_digits(node.text))
         case "timespan":
-            return constant("timespan", values.ticks_of_span(node.text))
+            return constant("timespan", times.ticks_of_span(node.text))
         case "dynamic":
             return constant("dynamic", _json(node))
         case "datetime":
-            ticks = values.ticks_of_text(node.text)
+            ticks = times.ticks_of_text(node.text)
             if ticks is None:
                 raise unknown(f"datetime({node.text})", node.at)
             return constant("datetime", ticks)
@@ -182,17 +182,17 @@ _ORDERING: Mapping[str, Callable[[Any, Any], bool | None]] = {
     ">=": values.greater_or_equal,
 }
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], int | None]] = {
-    "+": values.add,
-    "-": values.subtract,
-    "*": values.multiply,
-    "/": values.divide_integers,
-    "%": values.modulo,
+    "+": numbers.add,
+    "-": numbers.subtract,
+    "*": numbers.multiply,
+    "/": numbers.divide_integers,
+    "%": numbers.modulo,
 }
 _ARITHMETIC_OF_REALS: Mapping[str, Callable[[float, float], float]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
-    "/": values.divide,
+    "/": numbers.divide,
 }
 # The types on both sides, and what comes of it, where ticks are computed as the integers that they are.
 _ARITHMETIC_OF_TICKS: Mapping[tuple[str, str, str], str] = {
@@ -270,7 +270,7 @@ def _or(left: Evaluate, right: Evaluate) -> Evaluate:
 def _arithmetic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     types = {left.type, right.type}
     if "real" in types and types <= NUMBERS and node.operator in _ARITHMETIC_OF_REALS:
-        return apply(values.of_reals(_ARITHMETIC_OF_REALS[node.operator]), "real", left, right)
+        return apply(numbers.of_reals(_ARITHMETIC_OF_REALS[node.operator]), "real", left, right)
     if types <= INTEGERS:
         return apply(_ARITHMETIC[node.operator], "long", left, right)
     ticks = _ARITHMETIC_OF_TICKS.get((left.type, node.operator, right.type))
@@ -278,21 +278,21 @@ def _arithmetic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compile
         moment = apply(_ARITHMETIC[node.operator], ticks, left, right)
         return apply(_within_calendar, ticks, moment) if ticks == "datetime" else moment
     if types == {"timespan"} and node.operator == "/":
-        return apply(values.of_reals(values.divide), "real", left, right)
+        return apply(numbers.of_reals(numbers.divide), "real", left, right)
     if types & {"string", "bool"} or (types & INTEGERS and "datetime" in types):
         raise wrong(_operands(node, left, right), node.at)
     raise unknown(_operands(node, left, right), node.at)
 
 
 def _within_calendar(ticks: int | None) -> int | None:
-    return None if ticks is None else values.within_calendar(ticks)
+    return None if ticks is None else times.within_calendar(ticks)
 
 
 def _negative(node: syntax.Negative, value: Compiled) -> Compiled:
     if value.type not in NUMBERS | {"timespan"}:
         raise unknown(f"minus a {value.type}", node.at)
     result = "long" if value.type == "int" else value.type
-    negated = (lambda found: -found) if value.type == "real" else (lambda found: values.within_64_bits(-found))
+    negated = (lambda found: -found) if value.type == "real" else (lambda found: numbers.within_64_bits(-found))
     return apply(lambda found: None if found is None else negated(found), result, value)
 
 
