@@ -6,12 +6,15 @@ the scope of the assignment. Left out: conditions, deny assignments, groups, and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from simulator.arm.authorization import is_within
 from simulator.behaviour import Grant
+from simulator.deployment import operations
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.wire import Json
 
@@ -41,33 +44,20 @@ class Role:
         return any(fnmatchcase(action.lower(), each.lower()) for each in self.data_actions)
 
 
-# The built-in roles that a deployment of this app may use, with their data actions (Azure's list of built-in roles).
-# Their actions at Resource Manager are left out: the app needs none of them, and granting them would hide a gap.
-BUILT_IN: Mapping[str, Role] = {
-    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": Role("Storage Blob Data Owner", data_actions=(f"{_BLOBS}/blobs/*",)),
-    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": Role(
-        "Storage Blob Data Contributor",
-        data_actions=tuple(
-            f"{_BLOBS}/blobs/{each}" for each in ("read", "write", "delete", "move/action", "add/action")
-        ),
-    ),
-    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": Role(
-        "Storage Queue Data Contributor",
-        data_actions=tuple(f"{_MESSAGES}/{each}" for each in ("read", "write", "delete", "process/action")),
-    ),
-    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": Role(
-        "Storage Queue Data Message Sender", data_actions=(f"{_MESSAGES}/add/action",)
-    ),
-    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": Role(
-        "Storage Table Data Contributor",
-        data_actions=tuple(
-            f"{_ENTITIES}/{each}" for each in ("read", "write", "delete", "add/action", "update/action")
-        ),
-    ),
-    "3913510d-42f4-4e42-8a64-420c390055eb": Role(
-        "Monitoring Metrics Publisher", data_actions=("Microsoft.Insights/Metrics/Write", WRITE_TELEMETRY)
-    ),
-}
+def _built_in() -> Mapping[str, Role]:
+    """The built-in roles that hold rights for data, by id, as Azure returned them.
+
+    Their actions at Resource Manager are left out: the app needs none of them, and granting them would hide a gap.
+    """
+    known = json.loads((Path(__file__).parents[2] / "tests/recordings/built_in_roles.json").read_text(encoding="utf-8"))
+    return {
+        each["id"]: Role(each["name"], data_actions=tuple(each["dataActions"]))
+        for each in known["roles"]
+        if each["dataActions"]
+    }
+
+
+BUILT_IN = _built_in()
 
 
 @dataclass(frozen=True)
@@ -85,6 +75,8 @@ class Assignment:
 def read_assignments(resources: Sequence[Json], principals: Mapping[str, str]) -> tuple[Assignment, ...]:
     """The assignments, checked as Azure checks them. `principals`: resource id by object id."""
     roles = {each["name"].lower(): each for each in resources if each["type"].endswith("/roleDefinitions")}
+    for each in roles.values():
+        _check_actions(each)
     found: list[Assignment] = []
     for resource in resources:
         if resource["type"].endswith("/roleAssignments"):
@@ -110,6 +102,14 @@ def _assignment(resource: Json, roles: Mapping[str, Json], principals: Mapping[s
     if not any(is_within(scope, each) for each in scopes):
         raise refused(resource["name"], "InvalidRoleAssignment", f"{scope} is not among its role's {scopes}")
     return Assignment(_role(roles[guid]), principal_id, scope)
+
+
+def _check_actions(role: Json) -> None:
+    for permission in role["properties"]["permissions"]:
+        for each in (*permission.get("actions", ()), *permission.get("notActions", ())):
+            operations.require(role["name"], each, "actions")
+        for each in (*permission.get("dataActions", ()), *permission.get("notDataActions", ())):
+            operations.require(role["name"], each, "dataActions")
 
 
 def _role(resource: Json) -> Role:

@@ -16,7 +16,12 @@ INSTALLATIONS_KEPT = timedelta(days=30)
 
 MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
-_ASSESSMENT_READ = "Microsoft.Compute/virtualMachines/patchAssessmentResults/read"
+_ASSESSMENT = "Microsoft.Compute/virtualMachines/patchAssessmentResults"
+# Azure publishes one operation for each of the two types of row.
+_ASSESSMENT_READS = {
+    _ASSESSMENT.lower(): f"{_ASSESSMENT}/latest/read",
+    f"{_ASSESSMENT}/softwarePatches".lower(): f"{_ASSESSMENT}/latest/softwarePatches/read",
+}
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
 _INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
 
@@ -107,8 +112,10 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _assessments(self) -> Iterator[Json]:
         newest = {each: found for each in self._with_orphans() if (found := self.assessment_of(each))}
-        for machine in self._readable(newest, _ASSESSMENT_READ):
-            yield from self._assessment_rows.of(machine, newest[machine], self._when)
+        readable = {kind: set(self._readable(newest, read)) for kind, read in _ASSESSMENT_READS.items()}
+        for machine in [each for each in newest if any(each in machines for machines in readable.values())]:
+            built = self._assessment_rows.of(machine, newest[machine], self._when)
+            yield from (row for row in built if machine in readable[row["type"]])
 
     def _installations(self) -> Iterator[Json]:
         kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}

@@ -148,6 +148,13 @@ def renamed(kind: str, name: str) -> Change:
     return changed(kind, change)
 
 
+def with_action(name: str, kind: str = "actions") -> Change:
+    def change(role: Json) -> None:
+        role["properties"]["permissions"][0].setdefault(kind, []).append(name)
+
+    return changed("roleDefinitions", change)
+
+
 def in_filter(**changes: Any) -> Change:
     return changed(
         "eventSubscriptions", lambda each: each["properties"]["filter"]["advancedFilters"][0].update(changes)
@@ -183,6 +190,24 @@ REFUSED = [
         "InvalidRoleAssignment",
         id="a role for another scope",
     ),
+    pytest.param(
+        with_action("Microsoft.Compute/virtualMachines/patchAssessmentResults/read"),
+        r"Azure refuses it \(InvalidActionOrNotAction\).*patchAssessmentResults/read' does not match",
+        id="an operation that Azure does not have",
+    ),
+    pytest.param(
+        with_action("Microsoft.Compute/virtualMachine/*"), "InvalidActionOrNotAction", id="a wildcard over nothing"
+    ),
+    pytest.param(
+        with_action("Microsoft.Compute/virtualMachines/pwoerOff/action", "notActions"),
+        "InvalidActionOrNotAction",
+        id="nothing to take away",
+    ),
+    pytest.param(
+        with_action("Microsoft.Compute/virtualMachines/read", "dataActions"),
+        "InvalidActionOrNotAction",
+        id="an action for data that is none",
+    ),
     pytest.param(doubled("roleAssignments", name="again"), "RoleAssignmentExists", id="the same role twice"),
     pytest.param(
         changed("sites/config", lambda each: each["properties"].update(FUNCTIONS_WORKER_RUNTIME="python")),
@@ -209,6 +234,9 @@ REFUSED = [
         id="no identity",
     ),
     # what only the simulator does not know
+    pytest.param(
+        with_action("Microsoft.EventGrid/unread/read"), "does not know whether Azure has", id="a list that is not whole"
+    ),
     pytest.param(in_filter(operatorType="NumberIn"), "does not know the filter NumberIn", id="a filter of numbers"),
     pytest.param(
         doubled("userAssignedIdentities", type="Contoso.New/things"), "does not know the type Contoso", id="a type"
@@ -253,36 +281,71 @@ def test_no_type_is_both_simulated_and_not() -> None:
 
 # -- rights
 
+COMPUTE = "Microsoft.Compute/virtualMachines"
+ASSESSMENTS = f"{COMPUTE}/patchAssessmentResults"
+SUMMARIES = f"patchassessmentresources | where type =~ '{ASSESSMENTS}'"
+PATCHES = f"patchassessmentresources | where type =~ '{ASSESSMENTS}/softwarePatches'"
 TABLES = {
-    "Microsoft.Compute/virtualMachines/read": "resources",
-    "Microsoft.Resources/subscriptions/resourceGroups/read": "resourcecontainers | where name == 'rg-prod'",
-    "Microsoft.Compute/virtualMachines/patchAssessmentResults/read": "patchassessmentresources",
-    "Microsoft.Compute/virtualMachines/patchInstallationResults/read": "patchinstallationresources",
+    "machines": (f"{COMPUTE}/read", "resources"),
+    "groups": (
+        "Microsoft.Resources/subscriptions/resourceGroups/read",
+        "resourcecontainers | where name == 'rg-prod'",
+    ),
+    "assessments": (f"{ASSESSMENTS}/*", SUMMARIES),
+    "missing patches": (f"{ASSESSMENTS}/*", PATCHES),
+    "installations": (f"{COMPUTE}/patchInstallationResults/read", "patchinstallationresources"),
 }
 
 
-@pytest.mark.parametrize(("action", "query"), TABLES.items(), ids=TABLES.values())
+def patched(clock: Clock) -> Azure:
+    """Azure with a machine that was assessed and another one that was installed."""
+    azure = Azure(clock)
+    azure.start_operation(ready_machine(azure, clock, "vm-01"), "assess")
+    azure.start_operation(ready_machine(azure, clock, "vm-02"), "install", order=install_order())
+    clock.go(7200)
+    return azure
+
+
+async def shown(azure: Azure, query: str, change: Change | None = None) -> int:
+    """How many rows the app's identity sees with the rights of the deployment, or of a changed one."""
+    snapshots = Snapshots.read()
+    made = plan.read(snapshots.changed(change) if change else snapshots, ADDRESSES)
+    azure.grants = list(roles.grants(made.assignments, {made.site.identity.object_id: made.site.identity.client_id}))
+    async with arm(azure) as client:
+        return len(await client.rows(query))
+
+
+def instead(action: str, *others: str) -> Change:
+    """The role has these actions instead of one of its own."""
+
+    def apply(resources: list[Json]) -> None:
+        actions = of_type(resources, "roleDefinitions")["properties"]["permissions"][0]["actions"]
+        actions.remove(action)
+        actions.extend(others)
+
+    return apply
+
+
+@pytest.mark.parametrize(("action", "query"), TABLES.values(), ids=TABLES)
 async def test_a_table_of_resource_graph_shows_its_rows_by_one_right_of_the_role(action: str, query: str) -> None:
     """All rights: rows. All but this one: none, and no word about it."""
+    azure = patched(Clock())
+    assert await shown(azure, query) > 0
+    assert await shown(azure, query, instead(action)) == 0
 
-    def left_out(resources: list[Json]) -> None:
-        of_type(resources, "roleDefinitions")["properties"]["permissions"][0]["actions"].remove(action)
 
-    clock = Clock()
-    azure = Azure(clock)
-    machine = ready_machine(azure, clock)
-    for kind in ("assess", "install"):
-        azure.start_operation(machine, kind, order=install_order())
-        clock.go(7200)
-    shown = {}
-    for name, snapshots in {"all": Snapshots.read(), "but one": Snapshots.read().changed(left_out)}.items():
-        made = plan.read(snapshots, ADDRESSES)
-        clients = {made.site.identity.object_id: made.site.identity.client_id}
-        azure.grants = list(roles.grants(made.assignments, clients))
-        async with arm(azure) as client:
-            shown[name] = len(await client.rows(query))
-    assert shown["all"] > 0
-    assert shown["but one"] == 0
+@pytest.mark.parametrize(
+    ("right", "seen"),
+    [
+        pytest.param(f"{ASSESSMENTS}/latest/read", (True, False), id="summaries"),
+        pytest.param(f"{ASSESSMENTS}/latest/softwarePatches/read", (False, True), id="patches"),
+        pytest.param(f"{ASSESSMENTS}/*/read", (True, True), id="both by a wildcard"),
+        pytest.param(f"{COMPUTE}/*/read", (True, True), id="both by a wider one"),
+    ],
+)
+async def test_each_type_of_assessment_row_has_a_right_of_its_own(right: str, seen: tuple[bool, bool]) -> None:
+    azure, change = patched(Clock()), instead(f"{ASSESSMENTS}/*", right)
+    assert (await shown(azure, SUMMARIES, change) > 0, await shown(azure, PATCHES, change) > 0) == seen
 
 
 async def test_azure_says_403_in_its_own_words_to_what_the_role_does_not_grant() -> None:
