@@ -3,7 +3,7 @@ metadata description = 'Phase 1: all resources except the event subscriptions, w
 
 targetScope = 'subscription'
 
-import { networkType, operatorType, settingsType, tagsType } from 'types.bicep'
+import { diagnosticSettingType, dnsZoneIdsType, namesType, networkType, operatorType, settingsType, tagsType } from 'types.bicep'
 
 // -- mode and scope
 
@@ -52,8 +52,11 @@ param environmentName string
 param location string = deployment().location
 
 @maxLength(83)
-@description('Resource group of the app, created if missing. Each other watched subscription gets a resource group of this name with -events appended.')
-param resourceGroupName string = 'rg-${environmentName}'
+@description('Resource group of the app, created if missing. Each other watched subscription gets a resource group of this name with -events appended. Empty: rg-<environmentName>.')
+param resourceGroupName string = ''
+
+@description('Names of resources. One that is not given is generated.')
+param names namesType = {}
 
 @description('Tags of all resources that support tags.')
 param tags tagsType = {}
@@ -68,24 +71,43 @@ param tags tagsType = {}
 @description('Memory of an instance, in MB.')
 param instanceMemoryMB int = 2048
 
-@minValue(40)
+@minValue(1)
 @maxValue(1000)
-@description('Maximum number of instances. It limits the cost of an event storm. Flex Consumption accepts no value below 40.')
+@description('Maximum number of on-demand instances of each function; the app has six. It limits the cost of an event storm. Some regions accept no value below 40.')
 param maximumInstanceCount int = 40
+
+@description('Whether instances are spread over availability zones. Azure then keeps two instances of each function that is always ready.')
+param zoneRedundant bool = false
+
+@allowed([
+  'Recreate'
+  'RollingUpdate'
+])
+@description('How a deployment replaces instances: all at once, or one after another (preview).')
+param siteUpdateStrategy string = 'Recreate'
 
 @allowed([
   'Standard_LRS'
   'Standard_ZRS'
   'Standard_GZRS'
 ])
-@description('Redundancy of the storage account. A region without availability zones has only Standard_LRS.')
+@description('Redundancy of the storage account. A region without availability zones has no Standard_ZRS and no Standard_GZRS.')
 param storageSkuName string = 'Standard_ZRS'
 
 @description('Address ranges of a virtual network for the app, with private endpoints for its storage account. If omitted, no network is created.')
 param network networkType?
 
-@description('DNS suffix of storage in this cloud, for the private DNS zones.')
-param storageSuffix string = environment().suffixes.storage
+@description('DNS suffix of storage, for the private DNS zones. Empty: that of this cloud.')
+param storageSuffix string = ''
+
+@description('Resource id of an existing subnet for the app, instead of network. It is delegated to Microsoft.App/environments and used by no other app.')
+param appSubnetId string = ''
+
+@description('Resource id of an existing subnet for the private endpoints of the storage account. It needs appSubnetId.')
+param endpointSubnetId string = ''
+
+@description('Existing private DNS zones for these endpoints.')
+param dnsZoneIds dnsZoneIdsType = {}
 
 @description('Resource ids of existing system topics of watched subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
@@ -94,22 +116,38 @@ param existingSystemTopicIds string[] = []
 
 @minValue(30)
 @maxValue(730)
-@description('Log retention in days. Auditors often ask for 400.')
+@description('Log retention in days, in a workspace of its own. Auditors often ask for 400.')
 param retentionInDays int = 90
 
-@description('Mail address for alerts. Empty: alerts appear in the portal only.')
-param alertEmail string = ''
+@description('Resource id of an existing Log Analytics workspace. Empty: one is created. A workspace holds the journal of one installation.')
+param workspaceId string = ''
+
+@description('Mail address for alerts. It has no default; empty: alerts appear in the portal only.')
+param alertEmail string
 
 @description('Resource ids of additional action groups that alerts notify.')
 param actionGroupIds string[] = []
 
 // -- access
 
-@description('Principals that may read the storage account, pause the app and close a breaker.')
-param operators operatorType[] = []
+@description('Diagnostic settings of the storage account, the app and the system topics.')
+param diagnosticSettings diagnosticSettingType[] = []
 
-@description('Whether to assign roles. Assigning requires Owner, or Contributor with RBAC Administrator. Without that right deploy with false; an administrator then deploys the same with true.')
+@description('Principals that may read the storage account, pause the app and close a breaker. It has no default; [] for none.')
+param operators operatorType[]
+
+@description('Whether to assign roles. That requires Owner, or Contributor with User Access Administrator. Without that right deploy with false; an administrator then deploys the same with true.')
 param assignRoles bool = true
+
+@description('Id (GUID or resource id) of a role that an administrator created for the app. Empty: the role is created. With it, Role Based Access Control Administrator suffices beside Contributor.')
+param patchRoleId string = ''
+
+@allowed([
+  'None'
+  'CanNotDelete'
+])
+@description('Lock of the resource group of the app.')
+param lock string = 'None'
 
 @minValue(1)
 @maxValue(365)
@@ -121,13 +159,27 @@ var checkedWindow = mode == 'install' && empty(trim(window))
   ? fail('Mode install needs a window: set the parameter window, such as Sat 22:00-02:00 Europe/Paris, or any.')
   : window
 
+var checkedEndpointSubnetId = !empty(endpointSubnetId) && empty(appSubnetId)
+  ? fail('endpointSubnetId needs appSubnetId: without a subnet the app does not reach a private endpoint.')
+  : endpointSubnetId
+var newNetwork = network != null && !empty(appSubnetId)
+  ? fail('Give either network or appSubnetId: the one creates a network, the other uses an existing one.')
+  : network
+
 var token = uniqueString(subscription().id, environmentName, location)
 var allTags = union(tags, { 'azd-env-name': environmentName })
-var names = {
-  storageAccount: 'stpatch${token}'
-  functionApp: 'func-patch-${token}'
-  packageContainer: 'app-package'
-  deadLetterContainer: 'dead-letters'
+var packageContainer = 'app-package'
+var deadLetterContainer = 'dead-letters'
+var finalNames = {
+  storageAccount: names.?storageAccount ?? 'stpatch${token}'
+  functionApp: names.?functionApp ?? 'func-patch-${token}'
+  plan: names.?plan ?? 'asp-patch-${token}'
+  identity: names.?identity ?? 'id-patch-${token}'
+  workspace: names.?workspace ?? 'log-patch-${token}'
+  applicationInsights: names.?applicationInsights ?? 'appi-patch-${token}'
+  actionGroup: names.?actionGroup ?? 'ag-patch-${token}'
+  virtualNetwork: names.?virtualNetwork ?? 'vnet-patch-${token}'
+  systemTopic: names.?systemTopic ?? 'evgst-patch-${token}'
 }
 // A setting that is not given is omitted, so the app uses its own default.
 var appSettings = union(
@@ -143,7 +195,7 @@ var appSettings = union(
 var watched = empty(managementGroupNames) ? subscriptionIds : []
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
-  name: resourceGroupName
+  name: empty(resourceGroupName) ? 'rg-${environmentName}' : resourceGroupName
   location: location
   tags: allTags
 }
@@ -152,21 +204,22 @@ module identity 'modules/identity.bicep' = {
   name: 'patch-identity-${token}'
   scope: group
   params: {
-    name: 'id-patch-${token}'
+    name: finalNames.identity
     location: location
     tags: allTags
   }
 }
 
-module privateNetwork 'modules/network.bicep' = if (network != null) {
+module privateNetwork 'modules/network.bicep' = if (newNetwork != null) {
   name: 'patch-network-${token}'
   scope: group
   params: {
     token: token
+    name: finalNames.virtualNetwork
     location: location
     tags: allTags
-    network: network!
-    storageSuffix: storageSuffix
+    network: newNetwork!
+    storageSuffix: empty(storageSuffix) ? environment().suffixes.storage : storageSuffix
   }
 }
 
@@ -174,7 +227,7 @@ module storage 'modules/storage.bicep' = {
   name: 'patch-storage-${token}'
   scope: group
   params: {
-    name: names.storageAccount
+    name: finalNames.storageAccount
     location: location
     tags: allTags
     skuName: storageSkuName
@@ -182,11 +235,13 @@ module storage 'modules/storage.bicep' = {
     principalId: identity.outputs.principalId
     operators: operators
     assignRoles: assignRoles
-    endpointSubnetId: privateNetwork.?outputs.endpointSubnetId ?? ''
-    dnsZoneIds: privateNetwork.?outputs.dnsZoneIds ?? {}
+    endpointSubnetId: privateNetwork.?outputs.endpointSubnetId ?? checkedEndpointSubnetId
+    dnsServices: newNetwork == null ? map(items(dnsZoneIds), zone => zone.key) : ['blob', 'queue', 'table']
+    dnsZoneIds: privateNetwork.?outputs.dnsZoneIds ?? dnsZoneIds
     deadLetterDays: deadLetterDays
-    packageContainerName: names.packageContainer
-    deadLetterContainerName: names.deadLetterContainer
+    packageContainerName: packageContainer
+    deadLetterContainerName: deadLetterContainer
+    diagnosticSettings: diagnosticSettings
   }
 }
 
@@ -197,6 +252,11 @@ module monitoring 'modules/monitoring.bicep' = {
     token: token
     location: location
     tags: allTags
+    workspaceId: workspaceId
+    workspaceName: finalNames.workspace
+    insightsName: finalNames.applicationInsights
+    actionGroupName: finalNames.actionGroup
+    functionAppName: finalNames.functionApp
     retentionInDays: retentionInDays
     #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
     principalId: identity.outputs.principalId
@@ -215,11 +275,13 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       tags: allTags
       resourceGroupName: id == subscription().subscriptionId ? group.name : '${group.name}-events'
       token: token
+      topicName: finalNames.systemTopic
       hostSubscriptionId: subscription().subscriptionId
       hostResourceGroupName: group.name
-      storageAccountName: names.storageAccount
-      deadLetterContainerName: names.deadLetterContainer
+      storageAccountName: finalNames.storageAccount
+      deadLetterContainerName: deadLetterContainer
       assignPatchRole: assignRoles
+      patchRoleId: patchRoleId
       #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
       principalId: identity.outputs.principalId
       assignDeadLetterRole: assignRoles
@@ -228,6 +290,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
         topic => startsWith(toLower(topic), toLower('/subscriptions/${id}/'))
       )) ?? ''
       actionGroupIds: monitoring.outputs.actionGroupIds
+      diagnosticSettings: diagnosticSettings
     }
     dependsOn: [
       storage
@@ -239,22 +302,38 @@ module app 'modules/function-app.bicep' = {
   name: 'patch-app-${token}'
   scope: group
   params: {
-    name: names.functionApp
-    planName: 'asp-patch-${token}'
+    name: finalNames.functionApp
+    planName: finalNames.plan
     location: location
     tags: allTags
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
+    zoneRedundant: zoneRedundant
+    siteUpdateStrategy: siteUpdateStrategy
+    diagnosticSettings: diagnosticSettings
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
-    storageAccountName: names.storageAccount
-    packageContainerName: names.packageContainer
+    storageAccountName: finalNames.storageAccount
+    packageContainerName: packageContainer
     insightsConnectionString: monitoring.outputs.connectionString
-    subnetId: privateNetwork.?outputs.appSubnetId ?? ''
+    subnetId: privateNetwork.?outputs.appSubnetId ?? appSubnetId
     settings: appSettings
   }
   dependsOn: [
     storage
+  ]
+}
+
+// Last, so that no step of the deployment meets it.
+module groupLock 'modules/lock.bicep' = if (lock != 'None') {
+  name: 'patch-lock-${token}'
+  scope: group
+  params: {
+    kind: lock
+  }
+  dependsOn: [
+    app
+    watchedSubscriptions
   ]
 }
 
@@ -265,7 +344,7 @@ output AZURE_RESOURCE_GROUP string = group.name
 output AZURE_FUNCTION_APP_NAME string = app.outputs.name
 
 @description('Name of the storage account.')
-output STORAGE_ACCOUNT_NAME string = names.storageAccount
+output STORAGE_ACCOUNT_NAME string = finalNames.storageAccount
 
 @description('Resource ids of the system topics. Pass them to events.bicep.')
 output SYSTEM_TOPIC_IDS string[] = [for (id, index) in watched: watchedSubscriptions[index].outputs.topicId]

@@ -22,6 +22,71 @@ type networkType = {
 }
 
 @export()
+@sealed()
+@description('Resource ids of existing private DNS zones for the storage account. Without one, something else, such as a policy, registers the name of that endpoint.')
+type dnsZoneIdsType = {
+  @description('Zone privatelink.blob.<suffix>.')
+  blob: string?
+
+  @description('Zone privatelink.queue.<suffix>.')
+  queue: string?
+
+  @description('Zone privatelink.table.<suffix>.')
+  table: string?
+}
+
+@export()
+@sealed()
+@description('Names of resources, where a naming policy asks for other names than the generated ones.')
+type namesType = {
+  @description('Function app. It is part of a host name, so it must be unique in Azure.')
+  functionApp: string?
+
+  @description('Plan of the function app.')
+  plan: string?
+
+  @description('Storage account: 3 to 24 lower-case letters and digits, unique in Azure.')
+  storageAccount: string?
+
+  @description('Identity of the app.')
+  identity: string?
+
+  @description('Log Analytics workspace.')
+  workspace: string?
+
+  @description('Application Insights.')
+  applicationInsights: string?
+
+  @description('Action group.')
+  actionGroup: string?
+
+  @description('Virtual network.')
+  virtualNetwork: string?
+
+  @description('System topics.')
+  systemTopic: string?
+}
+
+@export()
+@description('Where the logs of the storage account, the app and the system topics go. Azure wants at least one destination.')
+type diagnosticSettingType = {
+  @description('Name of the setting.')
+  name: string?
+
+  @description('Resource id of a Log Analytics workspace.')
+  workspaceResourceId: string?
+
+  @description('Resource id of a storage account.')
+  storageAccountResourceId: string?
+
+  @description('Resource id of an authorization rule of an event hub namespace.')
+  eventHubAuthorizationRuleResourceId: string?
+
+  @description('Name of the event hub.')
+  eventHubName: string?
+}
+
+@export()
 @description('A principal that may read the storage account, pause the app and close a breaker (docs/stop.md).')
 type operatorType = {
   @description('Object id.')
@@ -149,4 +214,19 @@ type settingsType = {
 
   @description('Whether the app uses HTTP(S)_PROXY.')
   PATCH_USE_PROXY: ('off' | 'on')?
+}
+
+@export()
+@description('The properties of a diagnostic setting: all logs to these destinations.')
+func diagnosticProperties(setting diagnosticSettingType) resourceInput<'Microsoft.Insights/diagnosticSettings@2021-05-01-preview'>.properties => {
+  workspaceId: setting.?workspaceResourceId
+  storageAccountId: setting.?storageAccountResourceId
+  eventHubAuthorizationRuleId: setting.?eventHubAuthorizationRuleResourceId
+  eventHubName: setting.?eventHubName
+  logs: [
+    {
+      categoryGroup: 'allLogs'
+      enabled: true
+    }
+  ]
 }

@@ -5,3 +5,4 @@ param environmentName = 'patching'
 param location = 'westeurope'
 param mode = 'assess'
 param alertEmail = 'patching@example.com'
+param operators = []

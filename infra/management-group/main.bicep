@@ -76,6 +76,7 @@ module watchedSubscriptions '../modules/watched-subscription.bicep' = [
       tags: allTags
       resourceGroupName: id == hostSubscriptionId ? hostResourceGroupName : '${hostResourceGroupName}-events'
       token: token
+      topicName: 'evgst-patch-${token}'
       hostSubscriptionId: hostSubscriptionId
       hostResourceGroupName: hostResourceGroupName
       storageAccountName: storageAccountName

@@ -1,7 +1,7 @@
 metadata name = 'Function app'
 metadata description = 'The app on Flex Consumption, with its settings. Its identity already has all its roles.'
 
-import { tagsType } from '../types.bicep'
+import { diagnosticProperties, diagnosticSettingType, tagsType } from '../types.bicep'
 
 @maxLength(60)
 @description('Name of the app; it is part of its host name.')
@@ -19,8 +19,17 @@ param tags tagsType
 @description('Memory of an instance, in MB.')
 param instanceMemoryMB int
 
-@description('Maximum number of instances.')
+@description('Maximum number of on-demand instances of each function.')
 param maximumInstanceCount int
+
+@description('Whether instances are spread over availability zones.')
+param zoneRedundant bool
+
+@description('How a deployment replaces instances.')
+param siteUpdateStrategy string
+
+@description('Diagnostic settings of the app.')
+param diagnosticSettings diagnosticSettingType[]
 
 @description('Resource id of the identity of the app.')
 param identityId string
@@ -60,6 +69,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   }
   properties: {
     reserved: true
+    zoneRedundant: zoneRedundant
   }
 }
 
@@ -85,7 +95,6 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
       ipSecurityRestrictionsDefaultAction: isPrivate ? 'Deny' : 'Allow'
       ipSecurityRestrictions: isPrivate
@@ -102,6 +111,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         : []
       scmIpSecurityRestrictionsUseMain: false
     }
+    #disable-next-line BCP037 // the compiler's types do not know siteUpdateStrategy yet
     functionAppConfig: {
       deployment: {
         storage: {
@@ -121,6 +131,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         instanceMemoryMB: instanceMemoryMB
         maximumInstanceCount: maximumInstanceCount
       }
+      ...(siteUpdateStrategy == 'Recreate' ? {} : { siteUpdateStrategy: { type: siteUpdateStrategy } })
     }
   }
 
@@ -154,6 +165,15 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     }
   }
 }
+
+#disable-next-line use-recent-api-versions // the only one with categoryGroup
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = [
+  for (setting, index) in diagnosticSettings: {
+    name: setting.?name ?? 'image-patcher-${index}'
+    scope: site
+    properties: diagnosticProperties(setting)
+  }
+]
 
 @description('Name of the app.')
 output name string = site.name

@@ -12,7 +12,22 @@ param location string
 @description('Tags.')
 param tags tagsType
 
-@description('Log retention in days.')
+@description('Resource id of an existing workspace. Empty: one is created.')
+param workspaceId string
+
+@description('Name of the workspace, if one is created.')
+param workspaceName string
+
+@description('Name of Application Insights.')
+param insightsName string
+
+@description('Name of the action group.')
+param actionGroupName string
+
+@description('Name of the function app. In an existing workspace only its rows count.')
+param functionAppName string
+
+@description('Log retention in days, if a workspace is created.')
 param retentionInDays int
 
 @description('Object id of the identity of the app.')
@@ -29,10 +44,25 @@ param actionGroupIds string[]
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 var alerts = loadJsonContent('../results/alerts.json')
+var ownWorkspace = empty(workspaceId)
+var workspaceResourceId = ownWorkspace ? workspace.id : workspaceId
+var workspaceParts = split(workspaceResourceId, '/')
+// Other apps may write to an existing workspace.
+var onlyApp = ownWorkspace ? '' : functionAppName
 var groups = empty(alertEmail) ? actionGroupIds : concat(actionGroupIds, [mail.id])
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
-  name: 'log-patch-${token}'
+// The query with only the rows of this app; all rows if none is named.
+func rowsOf(app string, query string) string =>
+  empty(app)
+    ? query
+    : reduce(
+        ['AppTraces', 'AppExceptions', 'AppRequests'],
+        query,
+        (text, table) => replace(string(text), string(table), '(${table} | where AppRoleName == \'${app}\')')
+      )
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = if (ownWorkspace) {
+  name: workspaceName
   location: location
   tags: tags
   properties: {
@@ -46,29 +76,25 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {
       enableLogAccessUsingOnlyResourcePermissions: true
     }
   }
+}
 
-  resource patchEvents 'savedSearches' = {
-    name: 'patch-events'
-    // Without an ETag Azure refuses a second deployment as a conflict with the first.
-    etag: '*'
-    properties: {
-      category: 'Image Patcher'
-      displayName: 'PatchEvents'
-      functionAlias: 'PatchEvents'
-      query: loadTextContent('../results/PatchEvents.kql')
-      version: 2
-    }
+module patchEvents 'patch-events.bicep' = {
+  name: 'patch-events-${token}'
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  params: {
+    workspaceName: last(workspaceParts)
+    query: rowsOf(onlyApp, loadTextContent('../results/PatchEvents.kql'))
   }
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-patch-${token}'
+  name: insightsName
   location: location
   tags: tags
   kind: 'web'
   properties: {
     Application_Type: 'web'
-    WorkspaceResourceId: workspace.id
+    WorkspaceResourceId: workspaceResourceId
     DisableLocalAuth: true
   }
 }
@@ -85,7 +111,7 @@ resource publisher 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (as
 }
 
 resource mail 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(alertEmail)) {
-  name: 'ag-patch-${token}'
+  name: actionGroupName
   location: 'global'
   tags: tags
   properties: {
@@ -114,17 +140,20 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       enabled: true
       autoMitigate: true
       scopes: [
-        workspace.id
+        workspaceResourceId
       ]
       evaluationFrequency: alert.frequency
       windowSize: alert.window
-      // A new workspace has no table and no column yet that a query could be validated against.
+      // A new workspace has no column yet that a query could be validated against. Each query holds the text of
+      // PatchEvents, since Azure may not know that function in its first minutes.
       skipQueryValidation: true
       criteria: {
         allOf: [
           {
-            query: alert.query
+            query: rowsOf(onlyApp, alert.query)
             timeAggregation: 'Count'
+            // A rule stays silent until what it told is over. So it tells of each of these values by itself.
+            dimensions: map(alert.dimensions, name => { name: name, operator: 'Include', values: ['*'] })
             operator: 'GreaterThan'
             threshold: alert.threshold
             failingPeriods: {
@@ -138,9 +167,6 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
         actionGroups: groups
       }
     }
-    dependsOn: [
-      workspace::patchEvents
-    ]
   }
 ]
 
@@ -152,8 +178,11 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   properties: {
     displayName: 'Image Patcher'
     category: 'workbook'
-    sourceId: workspace.id
-    serializedData: replace(loadTextContent('../results/workbook.json'), '__WORKSPACE_ID__', workspace.id)
+    sourceId: workspaceResourceId
+    serializedData: rowsOf(
+      onlyApp,
+      replace(loadTextContent('../results/workbook.json'), '__WORKSPACE_ID__', workspaceResourceId)
+    )
   }
 }
 
@@ -164,4 +193,4 @@ output connectionString string = insights.properties.ConnectionString
 output actionGroupIds string[] = groups
 
 @description('Name of the workspace.')
-output workspaceName string = workspace.name
+output workspaceName string = last(workspaceParts)

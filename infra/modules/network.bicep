@@ -6,6 +6,9 @@ import { networkType, tagsType } from '../types.bicep'
 @description('Part of every generated name.')
 param token string
 
+@description('Name of the network.')
+param name string
+
 @description('Region.')
 param location string
 
@@ -61,8 +64,16 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
   }
 }
 
+// Nothing connects to the app here: its events come through the front end. So Azure's own rules suffice: in from the
+// network, out to everywhere.
+resource appSecurityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
+  name: 'nsg-patch-app-${token}'
+  location: location
+  tags: tags
+}
+
 resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
-  name: 'vnet-patch-${token}'
+  name: name
   location: location
   tags: tags
   properties: {
@@ -78,6 +89,9 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
           addressPrefix: network.appSubnetPrefix
           // The app reaches Resource Manager, Resource Graph and Application Insights over the internet.
           defaultOutboundAccess: true
+          networkSecurityGroup: {
+            id: appSecurityGroup.id
+          }
           delegations: [
             {
               name: 'flex-consumption'
@@ -123,7 +137,7 @@ resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [
 resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [
   for (service, index) in services: {
     parent: zones[index]
-    name: 'vnet-patch-${token}'
+    name: name
     location: 'global'
     tags: tags
     properties: {

@@ -9,8 +9,15 @@ param principalId string
 @description('Makes the name of the role unique in the tenant.')
 param suffix string
 
+@description('Id (GUID or resource id) of an existing role. Empty: the role is created.')
+param existingRoleId string
+
+var roleId = empty(existingRoleId)
+  ? role.id
+  : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', last(split(existingRoleId, '/')))
+
 // Resource Graph needs no right of its own: it returns the rows that these rights allow to read.
-resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(existingRoleId)) {
   name: guid(subscription().id, 'image-patcher', suffix)
   properties: {
     roleName: 'Image Patcher (${uniqueString(subscription().id, suffix)})'
@@ -29,9 +36,9 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
 }
 
 resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(subscription().id, principalId, role.id)
+  name: guid(subscription().id, principalId, roleId)
   properties: {
-    roleDefinitionId: role.id
+    roleDefinitionId: roleId
     principalId: principalId
     principalType: 'ServicePrincipal'
     description: 'Image Patcher'

@@ -1,7 +1,7 @@
 metadata name = 'Storage'
 metadata description = 'The one storage account of the app, reached by identity only: package, queues, ledger and dead letters.'
 
-import { operatorType, tagsType } from '../types.bicep'
+import { diagnosticProperties, diagnosticSettingType, operatorType, tagsType } from '../types.bicep'
 
 @minLength(3)
 @maxLength(24)
@@ -29,7 +29,10 @@ param assignRoles bool
 @description('Subnet of the private endpoints. Empty: the account is reachable over the internet.')
 param endpointSubnetId string
 
-@description('Resource ids of the private DNS zones, by service. Empty without private endpoints.')
+@description('The services, of blob, queue and table, whose endpoint gets a name in a private DNS zone.')
+param dnsServices string[]
+
+@description('Resource ids of the private DNS zones, by service.')
 param dnsZoneIds { *: string }
 
 @minValue(1)
@@ -41,6 +44,9 @@ param packageContainerName string
 
 @description('Name of the container for dead letters.')
 param deadLetterContainerName string
+
+@description('Diagnostic settings of the blob, queue and table services.')
+param diagnosticSettings diagnosticSettingType[]
 
 var isPrivate = !empty(endpointSubnetId)
 var workQueues = [
@@ -225,7 +231,7 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2026-03-01' = [
 ]
 
 resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2026-03-01' = [
-  for (service, index) in (isPrivate ? ['blob', 'queue', 'table'] : []): {
+  for (service, index) in (isPrivate ? ['blob', 'queue', 'table'] : []): if (contains(dnsServices, service)) {
     parent: endpoints[index]
     name: 'default'
     properties: {
@@ -238,5 +244,32 @@ resource endpointNames 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@
         }
       ]
     }
+  }
+]
+
+#disable-next-line use-recent-api-versions // the only one with categoryGroup
+resource blobsDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = [
+  for (setting, index) in diagnosticSettings: {
+    name: setting.?name ?? 'image-patcher-${index}'
+    scope: blobs
+    properties: diagnosticProperties(setting)
+  }
+]
+
+#disable-next-line use-recent-api-versions // the only one with categoryGroup
+resource queueServiceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = [
+  for (setting, index) in diagnosticSettings: {
+    name: setting.?name ?? 'image-patcher-${index}'
+    scope: queueService
+    properties: diagnosticProperties(setting)
+  }
+]
+
+#disable-next-line use-recent-api-versions // the only one with categoryGroup
+resource tableServiceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = [
+  for (setting, index) in diagnosticSettings: {
+    name: setting.?name ?? 'image-patcher-${index}'
+    scope: tableService
+    properties: diagnosticProperties(setting)
   }
 ]

@@ -1,7 +1,7 @@
 metadata name = 'System topic'
 metadata description = 'The system topic of one subscription, and an alert on events that could not be delivered.'
 
-import { tagsType } from '../types.bicep'
+import { diagnosticProperties, diagnosticSettingType, tagsType } from '../types.bicep'
 
 @description('Name of the system topic.')
 param name string
@@ -11,6 +11,9 @@ param tags tagsType
 
 @description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[]
+
+@description('Diagnostic settings. The delivery failures tell why Event Grid could not deliver an event.')
+param diagnosticSettings diagnosticSettingType[]
 
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   name: name
@@ -55,6 +58,15 @@ resource deadLettered 'Microsoft.Insights/metricAlerts@2026-01-01' = {
     actions: map(actionGroupIds, id => { actionGroupId: id })
   }
 }
+
+#disable-next-line use-recent-api-versions // the only one with categoryGroup
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = [
+  for (setting, index) in diagnosticSettings: {
+    name: setting.?name ?? 'image-patcher-${index}'
+    scope: topic
+    properties: diagnosticProperties(setting)
+  }
+]
 
 @description('Resource id.')
 output id string = topic.id

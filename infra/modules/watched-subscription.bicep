@@ -3,7 +3,7 @@ metadata description = 'Creates in each watched subscription a system topic, if 
 
 targetScope = 'subscription'
 
-import { tagsType } from '../types.bicep'
+import { diagnosticSettingType, tagsType } from '../types.bicep'
 
 @description('Region of the resource group.')
 param location string
@@ -16,6 +16,9 @@ param resourceGroupName string
 
 @description('Part of every generated name.')
 param token string
+
+@description('Name of the topic, if one is created.')
+param topicName string
 
 @description('Subscription of the app.')
 param hostSubscriptionId string
@@ -32,6 +35,9 @@ param deadLetterContainerName string
 @description('Whether to assign the role of the app here. False if a management group provides it.')
 param assignPatchRole bool
 
+@description('Id of an existing role for the app. Empty: it is created.')
+param patchRoleId string = ''
+
 @description('Object id of the identity of the app.')
 param principalId string
 
@@ -44,10 +50,12 @@ param existingTopicId string
 @description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[]
 
+@description('Diagnostic settings of the topic, if one is created.')
+param diagnosticSettings diagnosticSettingType[] = []
+
 var isHost = subscription().subscriptionId == hostSubscriptionId
 var makesTopic = empty(existingTopicId)
 var existingParts = split(existingTopicId, '/')
-var topicName = 'evgst-patch-${token}'
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = if (!isHost && makesTopic) {
   name: resourceGroupName
@@ -62,6 +70,7 @@ module topic 'system-topic.bicep' = if (makesTopic) {
     name: topicName
     tags: tags
     actionGroupIds: actionGroupIds
+    diagnosticSettings: diagnosticSettings
   }
   dependsOn: [
     group
@@ -92,6 +101,7 @@ module role 'patch-role.bicep' = if (assignPatchRole) {
   params: {
     principalId: principalId
     suffix: token
+    existingRoleId: patchRoleId
   }
 }
 

@@ -35,6 +35,7 @@ class Alert:
     severity: int  # 0 critical, 1 error, 2 warning, 3 informational
     frequency: str
     window: str
+    each: str = ""  # the column whose values are told one by one; a rule tells of a value once until it is over
 
     def json(self) -> JSON:
         return {
@@ -44,46 +45,61 @@ class Alert:
             "severity": self.severity,
             "frequency": self.frequency,
             "window": self.window,
-            "query": text_of("alerts", self.name),
+            "query": self._whole_query(),
             "threshold": 0,
+            "dimensions": [self.each] if self.each else [],
         }
+
+    def _whole_query(self) -> str:
+        """With the text of the function PatchEvents, so that a rule can be created before Azure knows the function."""
+        query = text_of("alerts", self.name)
+        name, _, rest = query.partition("\n")
+        return f"{_journal()}\n{rest}" if name == "PatchEvents" else query
+
+
+def _journal() -> str:
+    lines = (HERE / "PatchEvents.kql").read_text(encoding="utf-8").strip().splitlines()
+    return "\n".join(line for line in lines if not line.startswith("//"))
 
 
 ALERTS = (
     Alert(
         "app-without-functions",
-        "the app has no functions",
-        "The Python code did not load, so the app handles no event, message or timer. Read the exception in "
-        "AppExceptions; deploy the previous release again (docs/deploy.md). Event Grid redelivers events for a day.",
-        1, "PT5M", "PT15M",
+        "the app has no functions, or its host ends itself",
+        "The Python code did not load, or the host does not reach its queues or its identity and ends itself again and "
+        "again. The app handles no event, message or timer. Read the exception in AppExceptions, then "
+        "docs/troubleshoot.md. Event Grid redelivers events for a day.",
+        1, "PT5M", "PT15M", "category",
     ),
     Alert(
         "settings-refused",
         "app settings are refused",
         "A setting is wrong, and the app calls nothing until it is corrected. The alert names the setting and the "
         "allowed values (docs/settings.md).",
-        1, "PT15M", "PT30M",
+        1, "PT15M", "PT30M", "setting",
     ),
     Alert(
         "sweep-not-running",
         "no sweep has finished for an hour",
-        "Nothing is dispatched or tracked. Check for settings.refused, sweep.failed and step.failed lines, then "
-        "whether the app is stopped. A RECONCILE_SCHEDULE of more than an hour needs a longer window in this rule.",
+        "Nothing is dispatched or tracked. With lines above 0 the app runs: check for settings.refused, sweep.failed "
+        "and step.failed. With 0 it is silent: it is stopped, has no code yet, or its host does not start "
+        "(docs/troubleshoot.md). A RECONCILE_SCHEDULE of more than an hour needs a longer window in this rule.",
         1, "PT15M", "PT1H",
     ),
     Alert(
         "breaker-open",
         "installations of an image are stopped",
         "Too many machines of an image failed, and its other machines wait until a person closes this opening. Check "
-        "what failed, then follow the remedy (docs/stop.md). The alert repeats while machines wait for the breaker.",
-        1, "PT15M", "PT15M",
+        "what failed, then follow the remedy (docs/stop.md). One alert per opening; it lasts while machines "
+        "wait.",
+        1, "PT15M", "PT15M", "because",
     ),
     Alert(
         "installations-failed",
         "installations failed",
-        "One row per image: how many installations failed, on how many machines, and the newest reason. The app holds "
-        "the machines and retries them; the workbook's tab Attention shows the remedy of each.",
-        2, "PT1H", "PT1H",
+        "One alert per image: how many installations failed, on how many machines, and the newest reason. The app "
+        "holds the machines and retries them; the workbook's tab Attention shows the remedy of each.",
+        2, "PT1H", "PT1H", "image",
     ),
     Alert(
         "poisoned-messages",
@@ -98,14 +114,14 @@ ALERTS = (
         "an operation does not end",
         "An assessment or installation has not ended an hour after its own limit. Check the VM agent; restart the "
         "machine if the operation stays open. The app starts nothing else on the machine meanwhile.",
-        2, "PT1H", "PT1H",
+        2, "PT1H", "PT1H", "machine",
     ),
     Alert(
         "sweep-failed",
         "a stage of the sweep keeps failing",
         "Three sweeps in an hour got no answer for a stage, so the app decided nothing that depends on it. A right is "
         "missing or a service is down. The problem says which.",
-        2, "PT30M", "PT1H",
+        2, "PT30M", "PT1H", "stage",
     ),
     Alert(
         "failures-grouped",

@@ -5,3 +5,5 @@ param environmentName = 'patching'
 param location = 'westeurope'
 param mode = 'install'
 param window = 'any'
+param alertEmail = ''
+param operators = []

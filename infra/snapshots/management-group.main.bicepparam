@@ -7,3 +7,5 @@ param window = 'any'
 param managementGroupNames = [
   'mg-fleet'
 ]
+param alertEmail = ''
+param operators = []

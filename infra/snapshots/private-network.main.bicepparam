@@ -23,3 +23,4 @@ param network = {
 param storageSuffix = 'core.windows.net'
 param retentionInDays = 400
 param alertEmail = 'patching@example.com'
+param operators = []

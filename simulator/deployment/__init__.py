@@ -6,6 +6,7 @@
 | expressions.py | the expressions left in them, and their values |
 | known.py | the closed table: which types and properties are simulated, which are not, and which are an error |
 | plan.py | the whole deployment, resolved to values; refuses what Azure refuses |
+| operations.py, flex.py | what Azure has published: operations of roles, and what Flex Consumption forbids |
 | storage.py, roles.py, events.py | the parts of a plan: storage account, rights, topics and event subscriptions |
 | deployed.py | a plan, deployed |
 | usage.py | permissions and resources that are missing or unused |

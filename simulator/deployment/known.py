@@ -15,6 +15,7 @@ from simulator.wire import Json
 
 # These types are neither simulated nor resolved: the app behaves the same with or without them.
 NOT_SIMULATED: Mapping[str, str] = {
+    "Microsoft.Authorization/locks": "nothing here is deleted",
     "Microsoft.Insights/actionGroups": "no mail is sent",
     "Microsoft.Insights/metricAlerts": "alerts on Azure's own metrics",
     "Microsoft.Insights/diagnosticSettings": "logs of the resources themselves",
@@ -166,13 +167,10 @@ _WITHOUT_EFFECT: Mapping[str, tuple[str, ...]] = {
         "properties.keyVaultReferenceIdentity",
         "properties.clientAffinityEnabled",
         "properties.clientCertEnabled",
-        "properties.endToEndEncryptionEnabled",
         "properties.outboundVnetRouting.*",
         "properties.siteConfig.minTlsVersion",
         "properties.siteConfig.scmMinTlsVersion",
-        "properties.siteConfig.ftpsState",
         "properties.siteConfig.http20Enabled",
-        "properties.siteConfig.alwaysOn",
         "properties.siteConfig.minTlsCipherSuite",
         "properties.siteConfig.remoteDebuggingEnabled",
         "properties.siteConfig.cors.*",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simulator import identity
-from simulator.deployment import events, expressions, known, roles, storage
+from simulator.deployment import events, expressions, flex, known, roles, storage
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.deployment.snapshots import Snapshots
 from simulator.wire import Json
@@ -28,12 +28,6 @@ _COMPONENT = "Microsoft.Insights/components"
 _TOPIC = "Microsoft.EventGrid/systemTopics"
 _NAMESPACE = uuid.UUID("5117a7ed-0000-4000-8000-000000000000")
 _SUBSCRIPTION = re.compile(r"/subscriptions/([0-9a-f-]{36})", re.IGNORECASE)
-
-# Flex Consumption refuses a site with one of these settings: functionAppConfig replaces them.
-_NOT_ON_FLEX = re.compile(
-    r"FUNCTIONS_(WORKER_RUNTIME|WORKER_RUNTIME_VERSION|EXTENSION_VERSION|WORKER_PROCESS_COUNT|MAX_HTTP_CONCURRENCY)"
-    r"|WEBSITE_(RUN_FROM_PACKAGE|CONTENT\w+)|SCM_DO_BUILD_DURING_DEPLOYMENT|ENABLE_ORYX_BUILD"
-)
 
 
 @dataclass(frozen=True)
@@ -100,6 +94,8 @@ def read(snapshots: Snapshots, addresses: Addresses) -> Plan:
     if snapshots.change:
         snapshots.change(resources)
     for each in resources:
+        if each["type"] == _SITE:
+            flex.require_properties(each)
         known.check(each)
     topics = events.read_topics(resources)
     account = storage.read_account(resources)
@@ -230,8 +226,7 @@ def _settings(resources: Sequence[Json], site: Json) -> Iterator[tuple[str, str]
     for name, value in config["properties"].items():
         if not isinstance(value, str):
             raise refused(config["name"], "BadRequest", f"{name} is {value!r}, not a string")
-        if _NOT_ON_FLEX.fullmatch(name):
-            raise refused(config["name"], "BadRequest", f"{name} is not valid for Flex Consumption sites")
+        flex.require_setting(config["name"], name)
         yield name, value
 
 

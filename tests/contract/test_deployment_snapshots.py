@@ -93,7 +93,7 @@ def test_guids_are_those_of_the_compiler() -> None:
 # -- every committed deployment
 
 
-@pytest.mark.parametrize("name", ["default", "private-network", "management-group"])
+@pytest.mark.parametrize("name", ["default", "private-network", "landing-zone", "management-group"])
 def test_every_deployment_can_be_made_real(name: str) -> None:
     snapshots = Snapshots.read(name)
     made = plan.read(snapshots, ADDRESSES)
@@ -213,6 +213,16 @@ REFUSED = [
         changed("sites/config", lambda each: each["properties"].update(FUNCTIONS_WORKER_RUNTIME="python")),
         "not valid for Flex Consumption",
         id="a setting that Flex refuses",
+    ),
+    pytest.param(
+        changed("Web/sites", lambda each: each["properties"]["siteConfig"].update(ftpsState="Disabled")),
+        r"\(Site.SiteConfig.FtpsState\) for Flex Consumption sites is invalid",
+        id="a property that Flex refuses",
+    ),
+    pytest.param(
+        changed("sites/config", lambda each: each["properties"].update(TZ="Europe/Paris")),
+        "TZ is not valid for Flex Consumption",
+        id="a time zone on Flex",
     ),
     pytest.param(
         changed("sites/config", lambda each: each["properties"].update(PATCH_SLA_DAYS=30)), "not a string", id="number"

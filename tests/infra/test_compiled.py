@@ -92,12 +92,16 @@ def test_the_committed_snapshots_are_up_to_date(bicep: Compiler) -> None:
     assert files == {path.name.removesuffix(".snapshot.json") for path in INFRA.glob("snapshots/*.snapshot.json")}
 
 
+# What has no default, but the mode.
+ASKED_FOR = "param environmentName = 'x'\nparam alertEmail = ''\nparam operators = []"
+
 APP, STORAGE, WATCHED = (f"modules/{name}.bicep" for name in ("function-app", "storage", "watched-subscription"))
 MISTAKES = {
     "a property that there is not": (APP, "httpsOnly: true", "httpOnly: true", "BCP089"),
     "a text for a truth value": (APP, "httpsOnly: true", "httpsOnly: 'yes'", "BCP036"),
     "a type that there is not": (STORAGE, "/managementPolicies@", "/policies@", "BCP081"),
-    "a parameter that a module does not have": (WATCHED, "actionGroupIds: ", "actionGroups: ", "BCP035"),
+    "a version of a type that there is not": (APP, "serverfarms@2025-03-01", "serverfarms@2025-03-02", "BCP081"),
+    "a parameter that a module does not have": (WATCHED, "existingRoleId: ", "existingRole: ", "BCP035"),
     "a parameter that nothing reads": (
         "events.bicep",
         "targetScope",
@@ -120,22 +124,29 @@ def test_a_mistake_is_found(file: str, right: str, wrong: str, code: str, tmp_pa
     assert code in said
 
 
+SUBNET = "/subscriptions/x/resourceGroups/y/providers/Microsoft.Network/virtualNetworks/z/subnets/"
+RANGES = "{ addressPrefix: '10.0.0.0/24', appSubnetPrefix: '10.0.0.0/26', endpointSubnetPrefix: '10.0.0.64/27' }"
 REFUSED = {
-    "install without a window": "param mode = 'install'",
-    "install with an empty one": "param mode = 'install'\nparam window = '  '",
+    "install without a window": ("param mode = 'install'", "Mode install needs a window"),
+    "install with an empty one": ("param mode = 'install'\nparam window = '  '", "Mode install needs a window"),
+    "endpoints that the app does not reach": (
+        f"param mode = 'assess'\nparam endpointSubnetId = '{SUBNET}endpoints'",
+        "endpointSubnetId needs appSubnetId",
+    ),
+    "a network of its own and an existing one": (
+        f"param mode = 'assess'\nparam network = {RANGES}\nparam appSubnetId = '{SUBNET}app'",
+        "either network or appSubnetId",
+    ),
+    "a setting that there is not": ("param mode = 'assess'\nparam settings = { PATCH_CANARYS: 2 }", "PATCH_CANARYS"),
+    "a name of a resource that there is not": ("param mode = 'assess'\nparam names = { function: 'x' }", "function"),
 }
 
 
-@pytest.mark.parametrize("parameters", REFUSED.values(), ids=REFUSED)
-def test_nothing_is_made_in_mode_install_without_a_window(bicep: Compiler, parameters: str) -> None:
-    resources, said = bicep.evaluate("main.bicep", f"param environmentName = 'x'\n{parameters}")
+@pytest.mark.parametrize(("parameters", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_before_anything_is_made(bicep: Compiler, parameters: str, said: str) -> None:
+    resources, words = bicep.evaluate("main.bicep", f"{ASKED_FOR}\n{parameters}")
     assert resources == []
-    assert "Mode install needs a window" in said
-
-
-def test_a_setting_that_there_is_not_is_refused(bicep: Compiler) -> None:
-    given = "param environmentName = 'x'\nparam mode = 'assess'\nparam settings = { PATCH_CANARYS: 2 }"
-    assert "PATCH_CANARYS" in bicep.evaluate("main.bicep", given)[1]
+    assert said in words
 
 
 OTHER = "00000000-0000-0000-0000-000000000002"
@@ -168,6 +179,16 @@ def assigned(resources: list[Json]) -> list[str]:
     return sorted(next((kind for kind in kinds if kind in each), each) for each in who)
 
 
+ROLE = "33333333-3333-3333-3333-333333333333"
+DEFINITION = "providers/Microsoft.Authorization/roleDefinitions"
+
+
+def patch_roles(resources: list[Json]) -> list[str]:
+    """The role that the app has on machines, per subscription."""
+    roles = [each["properties"] for each in of(resources, "Microsoft.Authorization/roleAssignments")]
+    return [each["roleDefinitionId"] for each in roles if each["roleDefinitionId"].endswith(ROLE)]
+
+
 # What a parameter is for, and what follows when it is given.
 PARAMETERS: dict[str, tuple[str, Check, object]] = {
     "two subscriptions: in each a topic, its dead-letter role and the patch role": (
@@ -185,6 +206,24 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         lambda found: (assigned(found), of(found, "Microsoft.Authorization/roleDefinitions")),
         ([], []),
     ),
+    "a role made beforehand, by its resource id: none is defined, and this one is assigned": (
+        f"param patchRoleId = '/subscriptions/{OTHER}/providers/Microsoft.Authorization/roleDefinitions/{ROLE}'",
+        lambda found: (of(found, "Microsoft.Authorization/roleDefinitions"), patch_roles(found)),
+        ([], [f"/subscriptions/{compiler.SUBSCRIPTION}/{DEFINITION}/{ROLE}"]),
+    ),
+    "the same in two subscriptions, by its GUID": (
+        f"param patchRoleId = '{ROLE}'\nparam subscriptionIds = ['{compiler.SUBSCRIPTION}', '{OTHER}']",
+        lambda found: (of(found, "Microsoft.Authorization/roleDefinitions"), patch_roles(found)),
+        ([], [f"/subscriptions/{each}/{DEFINITION}/{ROLE}" for each in (compiler.SUBSCRIPTION, OTHER)]),
+    ),
+    "a subnet of the app alone: the account stays reachable, and the app is in the network": (
+        f"param appSubnetId = '{SUBNET}app'",
+        lambda found: (
+            of(found, "Microsoft.Network/privateEndpoints"),
+            [each["properties"]["virtualNetworkSubnetId"] for each in of(found, "Microsoft.Web/sites")],
+        ),
+        ([], [f"{SUBNET}app"]),
+    ),
     "an operator: three roles": (
         f"param operators = [{{ principalId: '{OTHER}', principalType: 'Group' }}]",
         lambda found: assigned(found).count(OTHER),
@@ -200,7 +239,8 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
 
 @pytest.mark.parametrize(("parameters", "seen", "expected"), PARAMETERS.values(), ids=PARAMETERS)
 def test_what_a_parameter_changes(bicep: Compiler, parameters: str, seen: Check, expected: object) -> None:
-    resources, said = bicep.evaluate("main.bicep", f"param environmentName = 'x'\nparam mode = 'assess'\n{parameters}")
+    given = "\n".join(line for line in ASKED_FOR.splitlines() if line.partition(" =")[0] not in parameters)
+    resources, said = bicep.evaluate("main.bicep", f"{given}\nparam mode = 'assess'\n{parameters}")
     assert said == ""
     assert seen(resources) == expected
 

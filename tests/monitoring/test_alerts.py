@@ -47,10 +47,10 @@ FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
         lines(("settings.refused", {"function": "f", "setting": "PATCH_MODE", "problem": "'instal' is no mode"})),
         {"setting": "PATCH_MODE", "problem": "'instal' is no mode"},
     ),
-    "sweep-not-running": (lines(("assessment.started", {"machine": MACHINE})), {"sweeps": 0}),
+    "sweep-not-running": (lines(("assessment.started", {"machine": MACHINE})), {"sweeps": 0, "lines": 1}),
     "breaker-open": (
-        lines(("breaker.opened", {"image": "/i", "reason": "two failed", "remedy": "close it"})),
-        {"image": "/i", "remedy": "close it"},
+        lines(("breaker.opened", {"image": "/i", "reason": "2 failures, last vm", "remedy": "close it"})),
+        {"because": "2 failures, last vm", "image": "/i", "remedy": "close it"},
     ),
     "installations-failed": (
         lines(("installation.ended", FAILED), ("installation.ended", FAILED)),
@@ -82,7 +82,7 @@ ALSO: Mapping[str, tuple[str, logs.Tables]] = {
     ),
     "machines still wait for a breaker": (
         "breaker-open",
-        lines(("fleet.limited", {"state": "breaker-open", "reason": "stopped", "machines": 4})),
+        lines(("fleet.limited", {"state": "breaker-open", "reason": "stopped (opening 2): why", "machines": 4})),
     ),
     "a message failed five times": (
         "poisoned-messages",
@@ -91,6 +91,17 @@ ALSO: Mapping[str, tuple[str, logs.Tables]] = {
     "a message that cannot be read": (
         "poisoned-messages",
         lines(("message.malformed", {"function": "on_assess_request", "problem": "no JSON"})),
+    ),
+    "the host ends itself": (
+        "app-without-functions",
+        exceptions(
+            [
+                (
+                    "Microsoft.Azure.WebJobs.Script.WebHost.WebScriptHostExceptionHandler",
+                    "An unhandled exception has occurred. Host is shutting down.",
+                )
+            ]
+        ),
     ),
     "the worker exits": ("app-without-functions", exceptions([("Host.Function.Console", "SystemExit: 3")])),
 }
@@ -158,13 +169,53 @@ def test_the_failures_of_the_demo_are_told(name: str, images: int) -> None:
 
 
 def test_the_shape_that_the_deployment_loads() -> None:
-    keys = {"name", "displayName", "description", "severity", "frequency", "window", "query", "threshold"}
+    keys = {"name", "displayName", "description", "severity", "frequency", "window", "query", "threshold", "dimensions"}
     assert all(set(alert) == keys for alert in ALERTS)
     assert len({alert["displayName"] for alert in ALERTS}) == len(ALERTS) == len(FIRES)
     minutes = {"PT5M": 5, "PT15M": 15, "PT30M": 30, "PT1H": 60, "PT6H": 360}
     for alert in ALERTS:
         assert minutes[alert["window"]] >= minutes[alert["frequency"]], "a line between two looks would be missed"
         assert 0 <= alert["severity"] <= 4
+
+
+# Alert → what tells two of its alerts apart: each is told by itself.
+TOLD_ONE_BY_ONE = {
+    "app-without-functions": "category",
+    "settings-refused": "setting",
+    "breaker-open": "because",
+    "installations-failed": "image",
+    "machines-overdue": "machine",
+    "sweep-failed": "stage",
+}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["name"])
+def test_what_an_alert_is_split_by_is_a_text_that_each_row_has(alert: dict[str, Any]) -> None:
+    assert alert["dimensions"] == [each for name, each in TOLD_ONE_BY_ONE.items() if name == alert["name"]]
+    for name in alert["dimensions"]:
+        for row in fired(alert["name"], FIRES[alert["name"]][0]):
+            assert isinstance(row[name], str)
+            assert row[name]
+
+
+def test_a_breaker_is_one_alert_from_its_opening_until_nothing_waits_for_it() -> None:
+    opened = {"image": "/i", "reason": "its canary vm: the disk is full", "remedy": "close it"}
+    waits = "installations of this image stopped (opening 20261125T133108): its canary vm: the disk is full"
+    tables = lines(
+        ("breaker.opened", opened),
+        ("fleet.limited", {"state": "breaker-open", "reason": waits, "machines": 4}),
+        ("breaker.opened", {**opened, "image": "/j", "reason": "3 failures, last other"}),
+    )
+    rows = fired("breaker-open", tables)
+    assert {row["because"] for row in rows} == {opened["reason"], "3 failures, last other"}
+    assert len(rows) == 3
+
+
+def test_every_query_holds_the_text_of_the_saved_function() -> None:
+    """So a rule can be created before Azure knows the function."""
+    for alert in ALERTS:
+        assert "PatchEvents" not in alert["query"]
+        assert alert["query"].startswith(("AppTraces\n", "AppExceptions\n"))
 
 
 def test_every_alert_is_documented() -> None:
