@@ -90,38 +90,207 @@ def test_azure_yaml_names_hooks_that_are_there() -> None:
     assert named == {str(path.relative_to(CHECKOUT)) for path in HOOKS.iterdir()}
 
 
-def test_every_parameter_that_azd_hands_on_exists_and_none_is_missing() -> None:
-    """One without a default that is not named here would be asked for under a name that nobody can set."""
-    given = json.loads((CHECKOUT / "infra" / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
-    text = (CHECKOUT / "infra" / "main.bicep").read_text(encoding="utf-8")
-    declared = dict(re.findall(r"^param (\w+) ([^\n]+)$", text, re.MULTILINE))
-    needed = {name for name, rest in declared.items() if " = " not in rest and not rest.endswith("?")}
-    assert needed == {"mode", "environmentName"}
-    assert needed <= set(given) <= set(declared)
+GIVEN: dict[str, str] = {
+    name: each["value"]
+    for name, each in json.loads((CHECKOUT / "infra/main.parameters.json").read_text(encoding="utf-8"))[
+        "parameters"
+    ].items()
+}
+PARAMETER = re.compile(r"^param (?P<name>\w+) (?P<type>[\w\[\]?]+)(?: = (?P<default>.+))?$", re.MULTILINE)
+MAIN = (CHECKOUT / "infra" / "main.bicep").read_text(encoding="utf-8")
+DECLARED = {each["name"]: each for each in PARAMETER.finditer(MAIN)}
+PLAIN = ("string", "int", "bool")
 
 
-def test_azd_asks_for_the_mode_and_keeps_other_defaults() -> None:
-    """To azd an empty text is none given only where the default is empty too; else it hands on the empty text."""
-    given = json.loads((CHECKOUT / "infra" / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
-    text = (CHECKOUT / "infra" / "main.bicep").read_text(encoding="utf-8")
-    assert given["mode"]["value"] == "${PATCH_MODE}"
-    for name, each in given.items():
-        variable, _, default = each["value"].strip("${}").partition("=")
-        declared = re.search(rf"^param {name} \w+ = (\S+)$", text, re.MULTILINE)
-        own = declared[1].strip("'") if declared else ""
-        assert variable
-        assert default == ("" if name == "location" else own), name
+def variable(name: str) -> tuple[str, str]:
+    """The azd variable of a parameter, and the value that it has if nobody sets it."""
+    found = re.fullmatch(r"\$\{([A-Z_]+)(?:=([^}]+))?\}", GIVEN[name])
+    assert found, "an array or object is the JSON of one variable too"
+    return found[1], found[2] or ""
 
 
-@pytest.mark.parametrize("hook", ["predeploy", "postdeploy"])
+def test_azd_reaches_every_parameter() -> None:
+    assert len(DECLARED) == len(re.findall("^param ", MAIN, re.MULTILINE))
+    assert list(GIVEN) == list(DECLARED), "the same, in the same order"
+    variables = [variable(name)[0] for name in GIVEN]
+    assert len(set(variables)) == len(variables)
+    assert all(each.startswith(("PATCH_", "AZURE_")) for each in variables)
+
+
+def test_azd_asks_for_what_has_no_default() -> None:
+    asked = [name for name, each in DECLARED.items() if not each["default"] and not each["type"].endswith("?")]
+    assert asked == ["mode", "environmentName", "alertEmail", "operators"]
+    assert [name for name in asked if variable(name)[1]] == []
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_a_variable_that_is_not_set_leaves_the_default(name: str) -> None:
+    """An array or object that is not set is left out; another value is handed on as the text that stands here.
+
+    So each has the default of main.bicep, and that is a plain value.
+    """
+    declared, default = DECLARED[name], variable(name)[1]
+    if name == "location":
+        assert default == "", "azd asks for it by itself"
+    elif declared["type"] in PLAIN:
+        assert default == (declared["default"] or "").strip("'")
+    else:
+        assert default == ""
+
+
+def test_the_guide_names_every_parameter_with_its_variable() -> None:
+    text = (CHECKOUT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\w+)`(?:, JSON)? \| [^|]{10,} \|$", text, re.MULTILINE))
+    assert rows == {name: variable(name)[0] for name in GIVEN}
+    as_json = set(re.findall(r"^\| `(\w+)` \| `\w+`, JSON \|", text, re.MULTILINE))
+    assert as_json == {name for name, each in DECLARED.items() if each["type"] not in PLAIN}
+
+
+@pytest.mark.parametrize("hook", ["preprovision", "predeploy", "postdeploy"])
 def test_both_shells_ask_azure_for_the_same(hook: str) -> None:
     texts = [(HOOKS / f"{hook}.{end}").read_text(encoding="utf-8") for end in ("sh", "ps1")]
     flat = [re.sub(r"[`\\]\n\s*", " ", text) for text in texts]
-    calls = [re.findall(r"az (?:functionapp|deployment)[^\n]*", text) for text in flat]
+    calls = [re.findall(r"az (?:account|rest|storage|functionapp|deployment)[^\n|>]*", text) for text in flat]
     flags = [[re.findall(r"--[\w-]+|^az [\w ]+?(?= --)", call) for call in each] for each in calls]
     assert flags[0] == flags[1] != []
-    variables = [set(re.findall(r"\b(?:AZURE|STORAGE|SYSTEM|ROLE|RETRY|TRIES)\w*\b", text)) for text in texts]
+    variables = [set(re.findall(r"\b(?:AZURE|PATCH|STORAGE|SYSTEM|ROLE|RETRY|TRIES)\w*\b", text)) for text in texts]
     assert variables[0] == variables[1]
+
+
+# -- preprovision
+
+# Answers what a file named after the command says; fails where there is none.
+ASKED_AZ = """#!/bin/sh
+case "$*" in
+"account show"*) file=account ;;
+"rest "*/permissions*) file=permissions-$(echo "$*" | sed 's|.*subscriptions/||; s|/providers.*||') ;;
+*list-flexconsumption-locations*) file=regions ;;
+"storage sku list"*) file=skus ;;
+*) echo "unknown: $*" >&2; exit 2 ;;
+esac
+cat "$STAGE/$file" 2>/dev/null
+"""
+OTHER = "00000000-0000-0000-0000-000000000002"
+# The actions of the built-in roles, as az prints them.
+BUILT_IN = {
+    each["name"]: f"+ {' '.join(each['actions'])} - {' '.join(each['notActions'])}"
+    for each in json.loads((CHECKOUT / "tests/recordings/built_in_roles.json").read_text(encoding="utf-8"))["roles"]
+}
+CONTRIBUTOR, OWNER = BUILT_IN["Contributor"], BUILT_IN["Owner"]
+ACCESS = BUILT_IN["User Access Administrator"]
+ASSIGNS = BUILT_IN["Role Based Access Control Administrator"]
+DEFINES, LOCKS = (f"Microsoft.Authorization/{each}/write" for each in ("roleDefinitions", "locks"))
+
+
+def check(stage: Stage, *, az: bool = True, changes: dict[str, str] | None = None, **answers: str) -> tuple[int, str]:
+    """The status of the hook and what it said, where az answers this."""
+    for name, answer in {
+        "account": "",
+        "regions": "northeurope\nwesteurope\n",
+        "skus": "westeurope\n",
+        **answers,
+    }.items():
+        if answer != "fails":
+            (stage.folder / name.replace("_", "-")).write_text(answer)
+    tools = stage.folder / "bin"
+    tools.mkdir()
+    for name in ("sh", "tr", "grep", "sort", "cat", "sed"):
+        (tools / name).symlink_to(next(Path(each, name) for each in ("/usr/bin", "/bin") if Path(each, name).exists()))
+    if az:
+        (tools / "az").write_text(ASKED_AZ)
+        (tools / "az").chmod(0o755)
+    environment = {**ENVIRONMENT, "PATCH_OPERATORS": '[{"principalId": "x"}]', **(changes or {})}
+    done = subprocess.run(
+        ["/bin/sh", "infra/hooks/preprovision.sh"],
+        cwd=CHECKOUT,
+        env={**environment, "PATH": str(tools), "STAGE": str(stage.folder)},
+        text=True,
+        capture_output=True,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def rights(*roles: str, subscription: str = ENVIRONMENT["AZURE_SUBSCRIPTION_ID"]) -> dict[str, str]:
+    return {f"permissions-{subscription}": "\n".join(roles)}
+
+
+ALL_IS_WELL = {
+    "owner": (rights(OWNER), {}),
+    "two roles together": (rights(CONTRIBUTOR, ACCESS), {}),
+    "a role made beforehand needs no right to define one": (rights(CONTRIBUTOR, ASSIGNS), {"PATCH_ROLE_ID": "x"}),
+    "the role of a management group is created there": (
+        rights(CONTRIBUTOR, ASSIGNS),
+        {"PATCH_MANAGEMENT_GROUPS": '["mg"]'},
+    ),
+    "no role is assigned": (rights(CONTRIBUTOR), {"PATCH_ASSIGN_ROLES": "false"}),
+    "two subscriptions": (
+        {**rights(OWNER), **rights(OWNER, subscription=OTHER)},
+        {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}", "{ENVIRONMENT["AZURE_SUBSCRIPTION_ID"]}"]'},
+    ),
+    "a list of regions that cannot be read": ({**rights(OWNER), "regions": "fails", "skus": "fails"}, {}),
+    "another redundancy": ({**rights(OWNER), "skus": "WestEurope"}, {"PATCH_STORAGE_SKU": "Standard_LRS"}),
+}
+
+
+@pytest.mark.parametrize(("answers", "changes"), ALL_IS_WELL.values(), ids=ALL_IS_WELL)
+def test_nothing_is_said_where_nothing_is_missing(
+    stage: Stage, answers: dict[str, str], changes: dict[str, str]
+) -> None:
+    assert check(stage, changes=changes, **answers) == (0, "")
+
+
+MISSES = {
+    "no login": ({"account": "fails"}, {}, ["az login\n", "azd's login is not az's"]),
+    "no login to this tenant": ({"account": "fails"}, {"AZURE_TENANT_ID": "t"}, ["az login --tenant t\n"]),
+    "no right to define a role": (rights(CONTRIBUTOR, ASSIGNS), {}, [DEFINES, "azd env set PATCH_ROLE_ID"]),
+    "no right to assign one": (rights(CONTRIBUTOR), {}, ["roleAssignments/write", "PATCH_ASSIGN_ROLES false"]),
+    "no right to deploy": (rights(ACCESS), {}, ["deployments/write", "resourceGroups/write", "role Contributor"]),
+    "no right to lock": (
+        rights(CONTRIBUTOR, ASSIGNS),
+        {"PATCH_LOCK": "CanNotDelete", "PATCH_ROLE_ID": "x"},
+        [LOCKS, "azd env set PATCH_LOCK None"],
+    ),
+    "none in the other subscription": (
+        {**rights(OWNER), **rights(CONTRIBUTOR, subscription=OTHER)},
+        {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}"]'},
+        [f"{DEFINES} on the subscription {OTHER}"],
+    ),
+    "no Flex Consumption": ({**rights(OWNER), "regions": "northeurope"}, {}, ["westeurope has no Flex Consumption"]),
+    "no zones": (
+        {**rights(OWNER), "skus": "northeurope"},
+        {},
+        ["westeurope has no Standard_ZRS", "azd env set PATCH_STORAGE_SKU Standard_LRS"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("answers", "changes", "said"), MISSES.values(), ids=MISSES)
+def test_what_is_missing_stops_the_deployment_with_the_remedy(
+    stage: Stage, answers: dict[str, str], changes: dict[str, str], said: list[str]
+) -> None:
+    status, text = check(stage, changes=changes, **answers)
+    assert status == 1
+    assert [each for each in said if each not in text] == [], text
+
+
+def test_without_az_one_line_says_so(stage: Stage) -> None:
+    status, text = check(stage, az=False)
+    assert (status, "the Azure CLI (az) is missing" in text, "https://aka.ms/azure-cli" in text) == (1, True, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers", "said"),
+    [
+        pytest.param({"AZURE_SUBSCRIPTION_ID": ""}, {"account": "fails"}, "No subscription is chosen", id="too early"),
+        pytest.param({}, {}, "cannot be read, so they are not checked", id="rights that cannot be read"),
+        pytest.param({"PATCH_OPERATORS": "[]"}, rights(OWNER), "azd env set PATCH_OPERATORS", id="no operator"),
+        pytest.param({"PATCH_CHECKS": "off"}, {"account": "fails"}, "", id="not wanted"),
+    ],
+)
+def test_what_is_only_said(stage: Stage, changes: dict[str, str], answers: dict[str, str], said: str) -> None:
+    status, text = check(stage, changes=changes, **answers)
+    assert status == 0
+    assert said in text
 
 
 # -- predeploy
