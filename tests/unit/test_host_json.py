@@ -14,6 +14,7 @@ from functions.cloud.queue import QUEUES
 from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.decisions.plan import HORIZON
 from functions.model.record import ADOPT_AFTER, CLAIM_LIFE, SEND_WITHIN
+from simulator.functions_host.telemetry import LogFilter
 from tests.support import REPOSITORY
 
 HOST: dict[str, Any] = json.loads((REPOSITORY / "host.json").read_text())
@@ -71,8 +72,17 @@ def test_only_known_keys() -> None:
 
 def test_no_journal_line_is_sampled_away_or_filtered_out() -> None:
     levels = HOST["logging"]["logLevel"]
-    assert levels["default"] == "Warning"  # the host's own chatter; the loggers of the SDKs are set in access.py
-    assert levels["Function"] == "Information"  # the journal's lines
+    functions = re.findall(r"^async def (on_\w+)", (REPOSITORY / "function_app.py").read_text(), re.MULTILINE)
+    assert functions
+    journal = {f"Function.{name}.User": "Information" for name in functions}  # the journal's lines
+    # The host's own lines about each invocation are larger than the journal's, and say what the requests say.
+    assert levels == {
+        "default": "Warning", "Azure.Core": "Error", "Function": "Warning", "Host.Results": "Information", **journal
+    }  # fmt: skip
+    kept = LogFilter(levels)
+    assert all(kept.keeps(category, "Information") for category in journal)
+    assert not any(kept.keeps(f"Function.{name}", "Information") for name in functions)
+    assert all(kept.keeps(f"Function.{name}", "Error") for name in functions), "a failed invocation is still told"
     excluded = HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
     assert "Trace" in excluded
     assert "Request" in excluded
