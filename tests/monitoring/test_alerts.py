@@ -221,3 +221,10 @@ def test_every_query_holds_the_text_of_the_saved_function() -> None:
 def test_every_alert_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
     assert all(f"`{alert.name}`" in text for alert in build.ALERTS)
+
+
+def test_the_price_of_the_rules_counts_them() -> None:
+    text = " ".join((Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8").split())
+    often = sum(alert["frequency"] == "PT5M" for alert in ALERTS)
+    assert f"({len(ALERTS) - often} × $0.50)" in text
+    assert often == 1

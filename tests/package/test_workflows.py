@@ -1,5 +1,6 @@
 """The GitHub workflows and Dependabot: few rights, pinned actions, no secrets, and every name exists here."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,23 @@ def test_the_pythons_are_those_that_the_project_supports() -> None:
 
 def text(path: str) -> str:
     return (REPOSITORY / path).read_text(encoding="utf-8")
+
+
+def test_the_editor_and_the_container_are_set_up_alike() -> None:
+    container = json.loads(text(".devcontainer/devcontainer.json"))
+    wanted = re.search(r"DEPLOYED_PYTHON = \((\d+), (\d+)\)", text("scripts/package.py"))
+    assert wanted
+    assert container["image"] == f"python:{wanted[1]}.{wanted[2]}"
+    recommended = json.loads(text(".vscode/extensions.json"))["recommendations"]
+    assert container["customizations"]["vscode"]["extensions"] == recommended
+    interpreter = json.loads(text(".vscode/settings.json"))["python.defaultInterpreterPath"]
+    assert interpreter.removeprefix("${workspaceFolder}/.venv") == "/bin/python"
+
+
+def test_azd_counts_this_template_under_its_version() -> None:
+    version = re.search(r'^version = "(.+)"', text("pyproject.toml"), re.MULTILINE)
+    assert version
+    assert yaml.safe_load(text("azure.yaml"))["metadata"]["template"] == f"image-patcher@{version[1]}"
 
 
 def test_every_make_target_exists() -> None:
