@@ -1,6 +1,13 @@
 # Phase 2: waits until the function exists, then deploys infra/events.bicep. It retries a few times, because the role
 # that allows writing dead letters may not be in effect yet.
 $ErrorActionPreference = 'Stop'
+$PSNativeCommandUseErrorActionPreference = $false
+
+$sees = Get-Command az -ErrorAction SilentlyContinue
+if ($sees) { az account show --subscription $env:AZURE_SUBSCRIPTION_ID --output none 2>$null }
+if (-not $sees -or $LASTEXITCODE -ne 0) {
+    throw "az is missing or does not see the subscription $env:AZURE_SUBSCRIPTION_ID; azd's login is not az's: az login"
+}
 Set-Location (Join-Path $PSScriptRoot '..')
 
 if ($env:SYSTEM_TOPIC_IDS -notlike '*systemTopics*') {

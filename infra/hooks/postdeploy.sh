@@ -2,6 +2,11 @@
 # Phase 2: waits until the function exists, then deploys infra/events.bicep. It retries a few times, because the role
 # that allows writing dead letters may not be in effect yet.
 set -eu
+
+if ! az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null; then
+    echo "error: az is missing or does not see the subscription $AZURE_SUBSCRIPTION_ID; azd's login is not az's: az login" >&2
+    exit 1
+fi
 cd "$(dirname "$0")/.."
 
 case ${SYSTEM_TOPIC_IDS:-} in

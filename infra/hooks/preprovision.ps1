@@ -75,6 +75,9 @@ function Confirm-Region([string[]]$Names, [string]$What, [string]$Remedy) {
     if ($Names -and $env:AZURE_LOCATION -notin $Names) { Say "$env:AZURE_LOCATION has no $What" $Remedy }
 }
 
+if ("$env:AZURE_ENV_NAME".Length -gt 40) {
+    Say "the environment's name is longer than 40 characters" 'azd env new <a shorter name>'
+}
 $others = if ($env:PATCH_SUBSCRIPTION_IDS) { $env:PATCH_SUBSCRIPTION_IDS | ConvertFrom-Json } else { @() }
 foreach ($each in @($env:AZURE_SUBSCRIPTION_ID) + @($others) | Sort-Object -Unique) {
     Confirm-Subscription $each

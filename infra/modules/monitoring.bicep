@@ -173,7 +173,8 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
 resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   name: guid(resourceGroup().id, 'image-patcher', token)
   location: location
-  tags: tags
+  // Lists of resources show this instead of the GUID.
+  tags: union(tags, { 'hidden-title': 'Image Patcher' })
   kind: 'shared'
   properties: {
     displayName: 'Image Patcher'

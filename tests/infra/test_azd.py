@@ -34,6 +34,7 @@ ENVIRONMENT = {
 }
 # Keeps what it was called with, and the parameters file; fails as often as it is told.
 FALSE_AZ = """#!/bin/sh
+if [ "$1 $2" = "account show" ]; then exit "${NOT_LOGGED_IN:-0}"; fi
 echo "$*" >>"$STAGE/calls"
 for word in "$@"; do
     case $word in @*) cp "${word#@}" "$STAGE/parameters.json" ;; esac
@@ -255,6 +256,7 @@ MISSES = {
         {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}"]'},
         [f"{DEFINES} on the subscription {OTHER}"],
     ),
+    "a name that is too long": (rights(OWNER), {"AZURE_ENV_NAME": "x" * 41}, ["longer than 40 characters"]),
     "no Flex Consumption": ({**rights(OWNER), "regions": "northeurope"}, {}, ["westeurope has no Flex Consumption"]),
     "no zones": (
         {**rights(OWNER), "skus": "northeurope"},
@@ -291,6 +293,13 @@ def test_what_is_only_said(stage: Stage, changes: dict[str, str], answers: dict[
     status, text = check(stage, changes=changes, **answers)
     assert status == 0
     assert said in text
+
+
+@pytest.mark.parametrize("hook", ["predeploy", "postdeploy"])
+def test_a_hook_does_not_wait_for_an_az_that_has_another_login(stage: Stage, hook: str) -> None:
+    done = stage.run(f"{hook}.sh", NOT_LOGGED_IN="1")
+    assert (done.returncode, stage.calls) == (1, [])
+    assert done.stderr.endswith("azd's login is not az's: az login\n")
 
 
 # -- predeploy

@@ -33,6 +33,7 @@ ACCEPTED = {
     ): "zone redundancy keeps instances running all the time",
     ("CKV_AZURE_212", SITE): "the same: a sweep that fails is followed by another in five minutes",
     ("CKV_AZURE_213", SITE): "no HTTP function, so nothing to ask; an alert tells when no sweep finishes",
+    ("CKV_AZURE_78", SITE): "Flex Consumption has no FTP and refuses its property; publishing by FTP is off by policy",
     ("CKV_AZURE_222", SITE): "Event Grid delivers over the internet",
     ("CKV_AZURE_17", SITE): "Event Grid shows no client certificate",
     ("CKV_AZURE_222", SETTINGS): "read off the app settings, where it does not stand",
