@@ -72,7 +72,7 @@ function Confirm-Subscription([string]$Subscription) {
 
 # Nothing is said if the list cannot be read.
 function Confirm-Region([string[]]$Names, [string]$What, [string]$Remedy) {
-    if ($Names -and $env:AZURE_LOCATION -notin $Names) { Say "$env:AZURE_LOCATION has no $What" $Remedy }
+    if ($Names -and $env:AZURE_LOCATION -notin ($Names -replace ' ')) { Say "$env:AZURE_LOCATION has no $What" $Remedy }
 }
 
 if ("$env:AZURE_ENV_NAME".Length -gt 40) {
@@ -94,6 +94,6 @@ if ($env:AZURE_LOCATION) {
 
 if ($env:PATCH_OPERATORS -in $null, '', '[]') {
     Write-Output 'Nobody is an operator, who may pause the app and close a breaker. To become one:'
-    Write-Output '  azd env set PATCH_OPERATORS "[{\"principalId\":\"$(az ad signed-in-user show --query id --output tsv)\",\"principalType\":\"User\"}]"'
+    Write-Output '  azd env set PATCH_OPERATORS (''[{"principalId":"'' + (az ad signed-in-user show --query id --output tsv) + ''","principalType":"User"}]'')'
 }
 exit $script:missing

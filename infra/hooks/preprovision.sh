@@ -75,7 +75,7 @@ check_subscription() { # SUBSCRIPTION
 }
 
 check_region() { # NAMES WHAT REMEDY: nothing is said if the list cannot be read
-    if [ -n "$1" ] && ! echo "$1" | grep -qix "$AZURE_LOCATION"; then say "$AZURE_LOCATION has no $2" "$3"; fi
+    if [ -n "$1" ] && ! echo "$1" | tr -d ' ' | grep -qix "$AZURE_LOCATION"; then say "$AZURE_LOCATION has no $2" "$3"; fi
 }
 
 if [ "${#AZURE_ENV_NAME}" -gt 40 ]; then

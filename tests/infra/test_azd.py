@@ -229,7 +229,7 @@ ALL_IS_WELL = {
         {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}", "{ENVIRONMENT["AZURE_SUBSCRIPTION_ID"]}"]'},
     ),
     "a list of regions that cannot be read": ({**rights(OWNER), "regions": "fails", "skus": "fails"}, {}),
-    "another redundancy": ({**rights(OWNER), "skus": "WestEurope"}, {"PATCH_STORAGE_SKU": "Standard_LRS"}),
+    "another redundancy": ({**rights(OWNER), "skus": "West Europe"}, {"PATCH_STORAGE_SKU": "Standard_LRS"}),
 }
 
 
