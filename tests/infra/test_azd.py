@@ -183,7 +183,9 @@ ASSIGNS = BUILT_IN["Role Based Access Control Administrator"]
 DEFINES, LOCKS = (f"Microsoft.Authorization/{each}/write" for each in ("roleDefinitions", "locks"))
 
 
-def check(stage: Stage, *, az: bool = True, changes: dict[str, str] | None = None, **answers: str) -> tuple[int, str]:
+def check(
+    stage: Stage, answers: dict[str, str], changes: dict[str, str] | None = None, *, az: bool = True
+) -> tuple[int, str]:
     """The status of the hook and what it said, where az answers this."""
     for name, answer in {
         "account": "",
@@ -237,7 +239,7 @@ ALL_IS_WELL = {
 def test_nothing_is_said_where_nothing_is_missing(
     stage: Stage, answers: dict[str, str], changes: dict[str, str]
 ) -> None:
-    assert check(stage, changes=changes, **answers) == (0, "")
+    assert check(stage, answers, changes) == (0, "")
 
 
 MISSES = {
@@ -270,13 +272,13 @@ MISSES = {
 def test_what_is_missing_stops_the_deployment_with_the_remedy(
     stage: Stage, answers: dict[str, str], changes: dict[str, str], said: list[str]
 ) -> None:
-    status, text = check(stage, changes=changes, **answers)
+    status, text = check(stage, answers, changes)
     assert status == 1
     assert [each for each in said if each not in text] == [], text
 
 
 def test_without_az_one_line_says_so(stage: Stage) -> None:
-    status, text = check(stage, az=False)
+    status, text = check(stage, {}, az=False)
     assert (status, "the Azure CLI (az) is missing" in text, "https://aka.ms/azure-cli" in text) == (1, True, True)
 
 
@@ -290,7 +292,7 @@ def test_without_az_one_line_says_so(stage: Stage) -> None:
     ],
 )
 def test_what_is_only_said(stage: Stage, changes: dict[str, str], answers: dict[str, str], said: str) -> None:
-    status, text = check(stage, changes=changes, **answers)
+    status, text = check(stage, answers, changes)
     assert status == 0
     assert said in text
 
