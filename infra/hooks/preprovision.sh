@@ -78,7 +78,8 @@ check_region() { # NAMES WHAT REMEDY: nothing is said if the list cannot be read
     if [ -n "$1" ] && ! echo "$1" | tr -d ' ' | grep -qix "$AZURE_LOCATION"; then say "$AZURE_LOCATION has no $2" "$3"; fi
 }
 
-if [ "${#AZURE_ENV_NAME}" -gt 40 ]; then
+name=${AZURE_ENV_NAME:-}
+if [ "${#name}" -gt 40 ]; then
     say "the environment's name is longer than 40 characters" "azd env new <a shorter name>"
 fi
 others=$(echo "${PATCH_SUBSCRIPTION_IDS:-}" | tr -d '[]" ' | tr ',' ' ')

@@ -26,6 +26,9 @@ param storageAccountName string
 @description('Object id of the identity of the app.')
 param principalId string
 
+@description('Id (GUID or resource id) of a role that an administrator created at the management group. Empty: it is created.')
+param patchRoleId string = ''
+
 @description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
@@ -38,8 +41,12 @@ param actionGroupIds string[] = []
 var token = uniqueString(hostSubscriptionId, environmentName, storageAccountName)
 var allTags = union(tags, { 'azd-env-name': environmentName })
 
+var roleId = empty(patchRoleId)
+  ? role.id
+  : managementGroupResourceId('Microsoft.Authorization/roleDefinitions', last(split(patchRoleId, '/')))
+
 // A custom role may name only one management group, and may have no data actions there.
-resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
+resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(patchRoleId)) {
   name: guid(managementGroup().id, 'image-patcher', token)
   properties: {
     roleName: 'Image Patcher (${uniqueString(managementGroup().id, token)})'
@@ -58,9 +65,9 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = {
 }
 
 resource assignment 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  name: guid(managementGroup().id, principalId, role.id)
+  name: guid(managementGroup().id, principalId, roleId)
   properties: {
-    roleDefinitionId: role.id
+    roleDefinitionId: roleId
     principalId: principalId
     principalType: 'ServicePrincipal'
     description: 'Image Patcher'

@@ -184,7 +184,12 @@ DEFINES, LOCKS = (f"Microsoft.Authorization/{each}/write" for each in ("roleDefi
 
 
 def check(
-    stage: Stage, answers: dict[str, str], changes: dict[str, str] | None = None, *, az: bool = True
+    stage: Stage,
+    answers: dict[str, str],
+    changes: dict[str, str] | None = None,
+    *,
+    az: bool = True,
+    unset: tuple[str, ...] = (),
 ) -> tuple[int, str]:
     """The status of the hook and what it said, where az answers this."""
     for name, answer in {
@@ -206,7 +211,8 @@ def check(
     done = subprocess.run(
         ["/bin/sh", "infra/hooks/preprovision.sh"],
         cwd=CHECKOUT,
-        env={**environment, "PATH": str(tools), "STAGE": str(stage.folder)},
+        env={name: value for name, value in environment.items() if name not in unset}
+        | {"PATH": str(tools), "STAGE": str(stage.folder)},
         text=True,
         capture_output=True,
     )
@@ -275,6 +281,12 @@ def test_what_is_missing_stops_the_deployment_with_the_remedy(
     status, text = check(stage, answers, changes)
     assert status == 1
     assert [each for each in said if each not in text] == [], text
+
+
+def test_without_azd_it_needs_only_subscription_and_region(stage: Stage) -> None:
+    """The guide says so: the other variables are azd's."""
+    others = [name for name in ENVIRONMENT if name not in ("AZURE_SUBSCRIPTION_ID", "AZURE_LOCATION")]
+    assert check(stage, rights(OWNER), unset=("PATCH_OPERATORS", *others))[0] == 0
 
 
 def test_without_az_one_line_says_so(stage: Stage) -> None:

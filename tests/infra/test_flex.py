@@ -109,3 +109,9 @@ def test_the_apps_subnet_is_delegated_as_flex_wants_it() -> None:
 def test_the_hosts_bundle_is_new_enough() -> None:
     bundle = json.loads((CHECKOUT / "host.json").read_text(encoding="utf-8"))["extensionBundle"]["version"]
     assert bundle.replace("4.*", "4.0.0") in RULES["functions_runtime"]["extension_bundle"]
+
+
+def test_the_examples_are_in_a_region_that_has_flex() -> None:
+    for path in sorted((INFRA / "examples").glob("*.bicepparam")):
+        (region,) = re.findall(r"^param location = '(\w+)'", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert region in RULES["regions"]["list"]
