@@ -153,10 +153,15 @@ def _with_plan(question: Question) -> Step:
 
 def _installed_since(question: Question) -> bool:
     """Whether an installation, ours or another one, ended after the assessment: its counts are then void."""
-    installed, record, assessed = question.machine.installation, question.record, question.verdict.assessed
-    ends = [installed.modified or installed.started] if installed else []
-    ends += [record.ending.at] if record and record.ending and record.kind is OperationKind.INSTALL else []
-    return any(end is not None and (assessed is None or end > assessed) for end in ends)
+    installed, record, verdict = question.machine.installation, question.record, question.verdict
+    ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
+    if record and record.ending and record.kind is OperationKind.INSTALL:
+        ends.append((record.operation_id, record.ending.at))
+    return any(
+        end is not None and (verdict.assessed is None or end > verdict.assessed)
+        for operation_id, end in ends
+        if not operation_id or operation_id != verdict.assessment_id  # its closing assessment counted what is left
+    )
 
 
 def _assessed_lately(question: Question) -> bool:
@@ -166,8 +171,11 @@ def _assessed_lately(question: Question) -> bool:
 
 
 def _graph_is_behind(question: Question) -> bool:
-    """Only the instance view shows an assessment that ended after the one Graph has: the verdict is on its way."""
-    seen, verdict = question.machine.assessment, question.verdict
+    """Only the instance view shows an assessment that ended after the one Graph has: the verdict is on its way.
+
+    Not one inside an installation: nothing says that Graph ever shows it.
+    """
+    seen, verdict = question.machine.assessment_alone, question.verdict
     if (
         question.machine.verdict is None
         or seen is None

@@ -169,6 +169,9 @@ class PatchStatus:
     def in_progress(self) -> bool:
         return in_progress(self.status)
 
+    def same_operation(self, other: "PatchStatus") -> bool:
+        return self.operation_id == other.operation_id
+
     @property
     def succeeded(self) -> bool:
         return self.status.lower() in ("succeeded", "completedwithwarnings")
@@ -240,6 +243,15 @@ class Machine:
     @property
     def summaries(self) -> tuple[PatchStatus, ...]:
         return tuple(summary for summary in (self.assessment, self.installation) if summary)
+
+    @property
+    def assessment_alone(self) -> PatchStatus | None:
+        """The newest assessment that was ordered by itself.
+
+        An installation contains assessments, which carry its own activity id (Azure/LinuxPatchExtension).
+        """
+        inside = self.assessment and self.installation and self.assessment.same_operation(self.installation)
+        return None if inside else self.assessment
 
     @property
     def pending(self) -> Pending:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from functions.model.machine import LAST_RING, Machine, MachineId, PatchAssessment
+from functions.model.machine import LAST_RING, Machine, MachineId, PatchAssessment, PatchStatus
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 
 # A claim whose message never arrived is free again this long after it was due. Longer than a message's five attempts,
@@ -110,6 +110,10 @@ class Record:
     def same_machine(self, machine: Machine) -> bool:
         """Whether the machine is still the one, and of the image, that this row is about."""
         return self.vm_id == machine.vm_id and self.image == machine.image.key
+
+    def ordered_status(self, machine: Machine) -> PatchStatus | None:
+        """What the machine shows of the kind of operation that was ordered; None while it shows none."""
+        return machine.assessment_alone if self.kind is OperationKind.ASSESS else machine.installation
 
     def younger_than(self, machine: Machine) -> bool:
         """Whether this row is about a machine created after this one."""

@@ -27,6 +27,7 @@ from functions.model.record import (
     ADOPT_AFTER,
     GRAPH_PATIENCE,
     Ending,
+    Flight,
     Record,
     accepted,
     end,
@@ -125,8 +126,10 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
     machine = await _machine_of(services, stored)
     if machine is None:
         return
-    status = machine.assessment if record.kind is OperationKind.ASSESS else machine.installation
+    status = record.ordered_status(machine)
     if flight is None or status is None or status.operation_id in flight.known_operations:
+        if flight and not record.overdue(now) and _may_have_begun(record, flight, machine):
+            return
         journal.write("claim.expired", **record.log_fields(), reason="the POST started nothing")
         await services.ledger.replace(stored, release(record, now))
         return
@@ -136,6 +139,13 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         await services.ledger.replace(stored, record)
     else:
         await _end(services, replace(stored, record=record), status.status, result={}, ended=status.modified or now)
+
+
+def _may_have_begun(record: Record, flight: Flight, machine: Machine) -> bool:
+    """Whether an unknown assessment runs: an installation begins with one, and shows itself only after it."""
+    seen = machine.assessment
+    unknown = seen is not None and seen.in_progress and seen.operation_id not in flight.known_operations
+    return record.kind is OperationKind.INSTALL and unknown
 
 
 async def _ask(services: Services, stored: Stored, now: datetime) -> None:
@@ -158,10 +168,12 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
     machine = await _machine_of(services, stored)
     if machine is None:
         return
-    status = next((item for item in machine.summaries if item.operation_id == record.operation_id), None)
-    if status is not None and not status.in_progress:
+    status = record.ordered_status(machine)
+    if status is not None and status.operation_id == record.operation_id and not status.in_progress:
         await _end(services, stored, status.status, result={}, ended=status.modified or now)
-    elif status is None or record.overdue(now):
+        return
+    under_way = any(item.operation_id == record.operation_id for item in machine.summaries)
+    if not under_way or record.overdue(now):
         await _end(services, stored, "Unknown", result={}, ended=now)
 
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from simulator.arm import operations, patching
+from simulator.arm.summaries import patch_status
 from simulator.behaviour import REFUSALS, Kind
 from simulator.event_grid.events import EventDetails, event, operation_event
 from simulator.wire import Json, Refused, Request, Response, ticks
@@ -324,7 +325,7 @@ def instance_view(world: World, machine: Machine) -> Json:
         "hyperVGeneration": "V2",
         "vmAgent": _agent(machine, now, ready),
         "extensions": _extensions(world, machine, now),
-        "patchStatus": _patch_status(machine, now),
+        "patchStatus": patch_status(machine, now),
         "statuses": [provisioning, power_state(machine, now)],
     }
     return {name: value for name, value in view.items() if value not in ({}, [])}
@@ -365,47 +366,6 @@ def _extensions(world: World, machine: Machine, now: datetime) -> list[Json]:
 def _extension(name: str, kind: str, *, version: str, state: str, text: str) -> Json:
     status = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": text}
     return {"name": name, "type": kind, "typeHandlerVersion": version, "statuses": [status]}
-
-
-def _patch_status(machine: Machine, now: datetime) -> Json:
-    """Empty before the first operation, and then left out of the view (inferred)."""
-    assessment, installation = machine.newest("assess", now), machine.newest("install", now)
-    found: Json = {}
-    if assessment:
-        found["availablePatchSummary"] = _summary(
-            assessment,
-            "assessmentActivityId",
-            ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount"),
-            now,
-        )
-    if installation:
-        counts = ("notSelected", "excluded", "pending", "installed", "failed")
-        names = ("maintenanceWindowExceeded", *(f"{name}PatchCount" for name in counts))
-        found["lastPatchInstallationSummary"] = _summary(installation, "installationActivityId", names, now)
-    if found:
-        at = ticks(now)
-        found["configurationStatuses"] = [
-            _configuration("PatchMode", at),
-            _configuration("AssessmentMode", at),
-        ]
-    return found
-
-
-def _configuration(name: str, at: str) -> Json:
-    display = f"Status_{name}ConfigurationState_Ready"
-    return {"code": f"{name}ConfigurationState/Ready", "level": "Info", "displayStatus": display, "time": at}
-
-
-def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
-    """`startTime` here, `startDateTime` in results; a running operation shows no count yet."""
-    runs = operation.runs_at(now)
-    output = patching.result(operation)
-    body: Json = {"status": operation.status_at(now), id_name: operation.operation_id}
-    for name in names:
-        body[name] = output[name] if not runs else 0 if name.endswith("Count") else False
-    modified = operation.started if runs or operation.ends is None else operation.ends
-    body |= {"startTime": patching.time_of(operation, operation.started), "lastModifiedTime": ticks(modified)}
-    return body if runs else body | {"error": output["error"]}
 
 
 # --- what is stored ------------------------------------------------------------------------------------------------

@@ -233,6 +233,14 @@ def error_of(operation: Operation, failure: tuple[str, str] | None = None) -> Js
     entries = [*((failure,) if failure else ()), *operation.behaviour.errors]
     if operation.ended_by:
         entries = [operation.ended_by]
+    return _error(operation, entries)
+
+
+def no_error(operation: Operation) -> Json:
+    return _error(operation, [])
+
+
+def _error(operation: Operation, entries: list[tuple[str, str]]) -> Json:
     shown = [{"code": code, "message": text[:_MESSAGE_CHARACTERS]} for code, text in entries[:_ERRORS_REPORTED]]
     code = "1" if shown else "Success" if operation.windows else "0"
     stop = "" if operation.windows else "."

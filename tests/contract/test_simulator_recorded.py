@@ -182,3 +182,46 @@ async def test_the_instance_view_shows_the_sampled_patch_status() -> None:
     for name in ("availablePatchSummary", "lastPatchInstallationSummary"):
         assert shown[name].keys() - {"error"} == sample[name].keys()
     assert shown["configurationStatuses"][0].keys() == sample["configurationStatuses"][0].keys()
+
+
+async def test_a_linux_installation_shows_the_assessments_inside_it_as_its_extension_does() -> None:
+    """Each moment of guest_extension_histories.json, in its order."""
+    history = next(
+        each
+        for each in payload("guest_extension_histories.json")["histories"]
+        if each["name"] == "linux-installation-normal-with-reboot"
+    )
+    ours = history["operation_result"]["installationActivityId"]
+    written = _moments([each["patchStatus"] for each in history["snapshots"]], ours)
+    clock = Clock()
+    azure = Azure(clock)
+    machine = ready_machine(azure, clock)
+    for kind in ("assess", "install"):
+        azure.start_operation(machine, kind)
+        clock.go(3600)
+    operation = azure.start_operation(machine, "install")
+    shown: list[dict[str, Any]] = []
+    async with arm(azure) as client:
+        for _ in range(180):
+            shown.append((await client.call("GET", f"{machine}/instanceView")).json()["patchStatus"])
+            clock.go(10)
+    simulated = _moments(shown, operation.operation_id)
+    assert set(simulated) == set(written[1:])  # the first is from before anything was written
+    rest = iter(written)
+    assert all(moment in rest for moment in simulated), "in that order"
+
+
+def _moments(statuses: list[dict[str, Any]], ours: str) -> list[tuple[bool, str, bool, str]]:
+    """Who wrote the two summaries last, and their statuses, without repetitions."""
+    moments: list[tuple[bool, str, bool, str]] = []
+    for each in statuses:
+        assessed, installed = each["availablePatchSummary"], each["lastPatchInstallationSummary"]
+        moment = (
+            assessed["assessmentActivityId"] == ours,
+            assessed["status"],
+            installed["installationActivityId"] == ours,
+            installed["status"],
+        )
+        if moment not in moments[-1:]:
+            moments.append(moment)
+    return moments

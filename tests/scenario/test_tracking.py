@@ -69,6 +69,24 @@ async def test_a_lost_answer_to_the_post_starts_nothing_twice(drop: Literal["bef
     assert not overlaps(world.operations())
 
 
+async def test_an_adopted_installation_that_fails_proves_nothing_by_the_assessments_inside_it() -> None:
+    """The answer to the canary's POST is lost; the guest's assessment succeeds long before the installation fails."""
+    world = World({"PATCH_CANARIES": "1"}, timings=QUICK)
+    world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="after"))
+    machine = world.create("vm-01", replace(SUPPORTED, install_status="Failed", failed_patches=3, install_seconds=3600))
+    await world.until(lambda: bool(world.operations(machine, "install")), hours=2)
+    ends = world.operations(machine, "install")[0].ends
+    while world.now < ends:
+        assert (await world.image()).canaries == 0
+        record = await world.record(machine)
+        assert record is not None
+        assert record.phase in (Phase.STARTING, Phase.RUNNING)
+        await world.pass_time(minutes=5)
+    await world.pass_time(minutes=30)
+    image = await world.image()
+    assert (image.canaries, image.breaker_open) == (0, True)
+
+
 async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_one() -> None:
     world = World()
     machine = world.create("vm-01", SUPPORTED)

@@ -159,6 +159,28 @@ SUPPORT: dict[str, Row] = {
         State.GRAPH_BEHIND,
         "not in Resource Graph yet",
     ),
+    "the newest assessment is part of an installation, and Graph does not show it": (
+        {
+            "verdict": a_verdict(assessed=NOW - 5 * HOUR),
+            "assessment": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+            "installation": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+        },
+        {},
+        Assess,
+        State.DUE,
+        "older than the last installation",
+    ),
+    "Graph shows the assessment that closed an installation: its counts are those of afterwards": (
+        {
+            "verdict": a_verdict(assessment_id=INSTALLATION, assessed=NOW - 2 * HOUR, counts={}),
+            "assessment": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+            "installation": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR, modified=NOW - HOUR),
+        },
+        {},
+        Leave,
+        State.PATCHED,
+        "nothing to install",
+    ),
     "Graph shows the same assessment": ({"assessment": a_summary()}, {}, Install, State.DUE, "Supported"),
     "Graph shows a newer assessment": (
         {"assessment": a_summary(operation_id=OTHER_ID, started=NOW - 2 * HOUR)},
@@ -259,7 +281,7 @@ SUPPORTED: dict[str, Row] = {
         "last assessed at an unknown time",
     ),
     "installed after the assessment": (
-        {"installation": a_summary(started=NOW - 20 * MINUTE, modified=NOW - 10 * MINUTE)},
+        {"installation": a_summary(operation_id=INSTALLATION, started=NOW - 20 * MINUTE, modified=NOW - 10 * MINUTE)},
         {},
         Assess,
         State.DUE,

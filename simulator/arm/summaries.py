@@ -1,0 +1,95 @@
+"""What the guest's patch extension shows in the instance view over time: `patchStatus`.
+
+An installation begins and ends with an assessment under its own activity id. Linux (Azure/LinuxPatchExtension) writes
+both: the summary of the installation appears after the first, and its own end comes after the second. Of Windows only
+the second is believed, at the installation's end: its extension is not public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from simulator.arm import patching
+from simulator.wire import Json, ticks
+from simulator.world import Machine, Operation, Patch
+
+_INSIDE = timedelta(minutes=3)  # how long an assessment inside an installation takes, or a tenth of the whole
+_COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
+_INSTALLATION = ("maintenanceWindowExceeded", *(f"{name}PatchCount" for name in _COUNTS))
+_ASSESSMENT = ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount")
+
+
+def patch_status(machine: Machine, now: datetime) -> Json:
+    """Empty before the first operation, and then left out of the view (inferred)."""
+    begun = [each for each in machine.operations if each.kind in ("assess", "install") and each.started <= now]
+    found: Json = {}
+    for operation in begun:  # oldest first: a later one replaces what an earlier one wrote
+        if operation.kind == "assess":
+            found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _ASSESSMENT, now)
+            continue
+        if inside := _assessment_inside(operation, now):
+            found["availablePatchSummary"] = inside
+        if operation.windows or now >= _begins(operation):
+            found["lastPatchInstallationSummary"] = _summary(operation, "installationActivityId", _INSTALLATION, now)
+    if found:
+        found["configurationStatuses"] = [_configuration(name, ticks(now)) for name in ("PatchMode", "AssessmentMode")]
+    return found
+
+
+def _configuration(name: str, at: str) -> Json:
+    display = f"Status_{name}ConfigurationState_Ready"
+    return {"code": f"{name}ConfigurationState/Ready", "level": "Info", "displayStatus": display, "time": at}
+
+
+def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
+    """`startTime` here, `startDateTime` in results; a running operation shows no count yet."""
+    runs = operation.runs_at(now)
+    output = patching.result(operation)
+    body: Json = {"status": operation.status_at(now), id_name: operation.operation_id}
+    for name in names:
+        body[name] = output[name] if not runs else 0 if name.endswith("Count") else False
+    modified = operation.started if runs or operation.ends is None else operation.ends
+    body |= {"startTime": patching.time_of(operation, operation.started), "lastModifiedTime": ticks(modified)}
+    return body if runs else body | {"error": output["error"]}
+
+
+# --- the assessments inside an installation -----------------------------------------------------------------------
+
+
+def _inside(operation: Operation) -> timedelta:
+    ends = operation.planned_end or operation.ends
+    return min(_INSIDE, (ends - operation.started) / 10) if ends else _INSIDE
+
+
+def _begins(operation: Operation) -> datetime:
+    """When the installation shows itself: a little after its first assessment, or when it was ended before."""
+    begins = operation.started + _inside(operation) * 1.5
+    return min(begins, operation.ends) if operation.ends else begins
+
+
+def _assessment_inside(operation: Operation, now: datetime) -> Json:
+    """The newest of the two, under the installation's activity id; {} while there is none."""
+    span, ends = _inside(operation), None if operation.ended_by else operation.ends
+    if ends is not None and now >= ends - (timedelta() if operation.windows else 2 * span):
+        left = [patch for patch in operation.waiting if patch.id not in operation.installs]
+        done = ends - (timedelta() if operation.windows else span)
+        return _available(operation, left, done=done if now >= done else None)
+    opened = operation.started + span
+    return {} if operation.windows else _available(operation, operation.waiting, done=opened if now >= opened else None)
+
+
+def _available(operation: Operation, patches: Sequence[Patch], *, done: datetime | None) -> Json:
+    """`done`: None while it runs, and then it counts nothing."""
+    patches = patches if done else ()
+    critical = sum(patch.classification in ("Critical", "Security") for patch in patches)
+    body: Json = {
+        "status": "Succeeded" if done else "InProgress",
+        "assessmentActivityId": operation.operation_id,
+        "rebootPending": False,
+        "criticalAndSecurityPatchCount": critical,
+        "otherPatchCount": len(patches) - critical,
+        "startTime": patching.time_of(operation, operation.started),
+        "lastModifiedTime": ticks(done or operation.started),
+    }
+    return body | {"error": patching.no_error(operation)} if done else body
