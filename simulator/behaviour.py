@@ -178,6 +178,7 @@ class Behaviour:
     extensions_hang: bool = False
     never_ends: bool = False  # an operation of this guest stays InProgress for good
     rows_missing: bool = False  # Resource Graph never shows this machine's assessments
+    azure_error: tuple[str, str] | None = None  # (code, message): Azure ends its operations so, and no guest reports
     assess_seconds: float | None = None  # None: as in Timings
     install_seconds: float | None = None
 

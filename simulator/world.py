@@ -85,6 +85,11 @@ class Operation:
     planned_end: datetime | None = None  # when it would have ended
 
     @property
+    def reported(self) -> bool:
+        """Whether the guest wrote a result: not where Azure itself ended the operation."""
+        return self.behaviour.azure_error is None and (self.ended_by is None or self.ended_by[0] in GUEST_ENDS)
+
+    @property
     def status(self) -> str:
         """InProgress, or how it ended."""
         return self.status_at(self._now())
@@ -120,6 +125,7 @@ def _reaches(operation: Operation, when: datetime) -> bool:
     return end is None or end > when
 
 
+GUEST_ENDS = ("NEWER_OPERATION_SUPERSEDED", "ShutdownOrUnresponsive")  # that the second is one is a guess
 SUPERSEDED = (
     "NEWER_OPERATION_SUPERSEDED",
     "Patch operation terminated due to a newer operation taking precedence. [Activity id: newer]",

@@ -132,7 +132,7 @@ class ResourceManager:
         status = _status(body.get("status"))
         if not status:
             raise Unavailable(f"{what}: the answer has no status")
-        return Outcome(status, _result(body))
+        return Outcome(status, result_of(body))
 
     def operation_id(self, url: str) -> str:
         """The GUID in an operation URL. Raises BadInput for any other URL, because our token may go only to ARM."""
@@ -195,7 +195,7 @@ def _status(value: object) -> str:
     return value if isinstance(value, str) and len(value) <= _MAX_STATUS else ""
 
 
-def _result(body: Json) -> Json:
+def result_of(body: Json) -> Json:
     """The patch result in an operation's status, with the operation's own error where the result has none."""
     properties = body.get("properties")
     output = properties.get("output") if isinstance(properties, Mapping) else None

@@ -26,6 +26,10 @@ from functions.model.machine import (
 from functions.model.text import BadInput, Json, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
+_RESULT = (
+    "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
+    "criticalAndSecurityPatchCount", "otherPatchCount", "maintenanceWindowExceeded", "error",
+)  # fmt: skip
 _BUSY = ("creating", "updating", "deleting", "transitioning")
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
@@ -194,6 +198,7 @@ def _patch_status(summary: object, id_name: str) -> PatchStatus | None:
         status=_text(summary.get("status")),
         started=time_or_none(summary.get("startTime")),
         modified=time_or_none(summary.get("lastModifiedTime")),
+        result={name: summary[name] for name in _RESULT if summary.get(name) is not None},
     )
 
 

@@ -166,6 +166,7 @@ def _flight(read: "_Columns") -> Flight | None:
         operation_id=operation_id,
         operation_url=read.text("operation_url"),
         started_at=started_at,
+        reboot_forbidden=read.flag("reboot_forbidden"),
     )
 
 

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 DEFAULT_RETRY_AFTER_SECONDS = 60.0
 MAX_RETRY_AFTER_SECONDS = 86_400.0  # an upper bound for what a header says
+# Codes of a 404 that do not say that the machine is gone: its subscription is not to be seen, or the request is wrong.
+_NOT_GONE = {
+    "subscriptionnotfound",
+    "invalidsubscriptionid",
+    "invalidresourcetype",
+    "invalidresourcenamespace",
+    "noregisteredproviderfound",
+}
 _CODE = re.compile(r"[\w./:-]{1,100}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _HOURS_MINUTES_SECONDS = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]+)?)")
@@ -56,7 +64,7 @@ def _answered(error: HttpResponseError, what: str, *, starts_something: bool) ->
         return Unavailable(f"{what}: the app's token was refused; check its managed identity")
     if status == 429:
         return Throttled(f"{what}: the quota is used up", retry_after_seconds(_headers(error)))
-    if status == 404:
+    if status == 404 and not _NOT_GONE & {code.lower() for code in codes}:
         return Gone(f"{what}: not found")
     if status == 408 or status >= 500:
         text = f"{what}: the service answered {status} {codes[0]}".rstrip()

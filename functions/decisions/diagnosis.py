@@ -1,13 +1,16 @@
-"""What Azure's answers mean: the dictionary from signal to cause, meaning and remedy.
+"""What Azure's answers mean: one dictionary from signal to cause, meaning and remedy, for refusals and for endings.
 
 Sources of the signals: Microsoft Learn, "Common error messages when you manage virtual machines in Azure" and
-"Troubleshoot Azure Update Manager"; Azure/LinuxPatchExtension. Order of tests: HTTP status, code, then a fragment.
+"Troubleshoot Azure Update Manager"; Azure/LinuxPatchExtension; public issue reports. Order of tests: HTTP status, code,
+then a fragment. Only patches that were tried and failed speak against an image; what the dictionary does not know is
+taken to pass by itself.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from functions.model.machine import is_count
 from functions.model.state import Cause
 
 
@@ -19,30 +22,42 @@ class Meaning:
     text: str
     remedy: str = ""
     unsupported: bool = False  # the same verdict as the support state Unsupported
-    patches: bool = False  # the patches or the image are at fault: counts for the breaker of the image
+    app: bool = False  # the app or its settings are at fault, and no machine
+    patches: bool = False  # patches failed: counts for the breaker of the image
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One entry of the dictionary: it matches when every part that is given matches (fragments without case)."""
+    """One entry of the dictionary: it matches when every part that is given matches (without letter case).
 
-    status: int | None
+    `fragment` is looked for in the codes and the message alike.
+    """
+
     code: str
     fragment: str
     meaning: Meaning
+    status: int | None = None
 
-    def matches(self, status: int, codes: Iterable[str], message: str) -> bool:
+    def matches(self, status: int | None, codes: Iterable[str], message: str) -> bool:
+        codes = [code.lower() for code in codes]
         if self.status is not None and self.status != status:
             return False
-        if self.code and self.code.lower() not in {code.lower() for code in codes}:
+        if self.code and self.code.lower() not in codes:
             return False
-        return self.fragment.lower() in message.lower()
+        return self.fragment.lower() in " ".join((*codes, message.lower()))
 
 
 _CONFLICT = Meaning(Cause.CONFLICT, "another operation is running on the machine")
 
 
 _POWER = Meaning(Cause.CONFLICT, "its power state is changing")
+
+
+_PREEMPTED = Meaning(
+    Cause.CONFLICT,
+    "a newer operation ended this one",
+    "Find what else patches or changes this machine: a schedule, a script, the portal.",
+)
 
 
 _OFF = Meaning(Cause.OWNER, "the machine is not running", "Start the machine; it is checked when it starts.")
@@ -53,10 +68,18 @@ _BLOCKED = Meaning(
 )
 
 
+_EXTENSION = Meaning(
+    Cause.OWNER, "an extension failed on the machine", "Read that extension's status, then repair or remove it."
+)
+
+
 _DELETING = Meaning(Cause.NEVER, "the machine is being deleted")
 
 
 _GENERALIZED = Meaning(Cause.NEVER, "the machine is generalized", "A generalized machine cannot be patched.")
+
+
+_BAD_IMAGE = Meaning(Cause.OWNER, "its image was not prepared for a new machine", "Correct the image, then rebuild it.")
 
 
 _INTERNAL = Meaning(
@@ -79,6 +102,19 @@ _EARLY = Meaning(Cause.TRANSIENT, "the guest is still being provisioned")
 _PLATFORM = Meaning(Cause.TRANSIENT, "a platform update is under way")
 
 
+_CAPACITY = Meaning(Cause.TRANSIENT, "Azure has no room for it at the moment")
+
+
+_SLOW = Meaning(Cause.TRANSIENT, "Azure waited too long for it", "If it keeps coming back, check the VM agent.")
+
+
+_INSIDE = Meaning(
+    Cause.TRANSIENT,
+    "an internal error of Azure",
+    "If it keeps coming back, check the VM agent, and that Azure patches this architecture (Arm64).",
+)
+
+
 _UNSUPPORTED = Meaning(
     Cause.NEVER,
     "Azure cannot patch this image",
@@ -87,18 +123,25 @@ _UNSUPPORTED = Meaning(
 )
 
 
-_ARM64 = Meaning(
-    Cause.NEVER, "there is no patch extension for this arm64 image", "Patch it inside the guest.", unsupported=True
+_NO_EXTENSION = Meaning(
+    Cause.NEVER,
+    "there is no patch extension for this machine's architecture or place",
+    "Patch it inside the guest.",
+    unsupported=True,
 )
-
-
-_INSIDE = Meaning(Cause.TRANSIENT, "an internal error", "If it keeps coming back, check the VM agent.")
 
 
 _RIGHT = Meaning(
     Cause.OWNER,
     "the app's identity may not do this",
     "Give the app's identity the patch role on the machine's subscription.",
+)
+
+
+_UNSEEN = Meaning(
+    Cause.OWNER,
+    "its subscription cannot be seen",
+    "Give the app's identity its role again, or take the subscription out of PATCH_SCOPE if it moved away.",
 )
 
 
@@ -121,44 +164,36 @@ _PROVIDER = Meaning(
 )
 
 
-# Not any text with the word sudo: the remedy for a broken package manager, `sudo dpkg --configure -a`, has it too.
-_SUDO = Meaning(Cause.OWNER, "sudo does not work for the patch extension", "Check the sudo configuration.")
+_PURCHASE = Meaning(Cause.OWNER, "its marketplace plan is not accepted", "Accept or correct the plan of its image.")
 
 
-UNMATCHED = Meaning(Cause.OWNER, "Azure refused", "Read the code and message, and correct the machine.")
+_CORES = Meaning(Cause.OWNER, "the subscription's cores are used up", "Ask for more cores, or free some.")
 
 
-REFUSALS: tuple[Signal, ...] = (
-    Signal(None, "AuthorizationFailed", "", _RIGHT),
-    Signal(None, "DenyAssignmentAuthorizationFailed", "", _DENIED),
-    Signal(None, "RequestDisallowedByPolicy", "", _POLICY),
-    Signal(None, "ScopeLocked", "", _LOCKED),
-    Signal(None, "ReadOnlyDisabledSubscription", "", _DISABLED),
-    Signal(None, "MissingSubscriptionRegistration", "", _PROVIDER),
-    Signal(None, "OperationNotAllowed", "another operation is in progress", _CONFLICT),
-    Signal(None, "OperationNotAllowed", "ongoing operation is changing power state", _POWER),
-    Signal(None, "OperationNotAllowed", "deallocated or marked to be deallocated", _OFF),
-    Signal(None, "OperationNotAllowed", "requires the vm to be running", _OFF),
-    Signal(None, "OperationNotAllowed", "when the vm is not running", _OFF),
-    Signal(None, "OperationNotAllowed", "in failed state", _BLOCKED),
-    Signal(None, "OperationNotAllowed", "marked for deletion", _DELETING),
-    Signal(None, "OperationNotAllowed", "since the vm is generalized", _GENERALIZED),
-    Signal(None, "OperationNotAllowed", "is reserved for internal use", _INTERNAL),
-    Signal(None, "VMAgentStatusCommunicationError", "", _AGENT),
-    Signal(None, "OSProvisioningClientError", "being provisioned", _EARLY),
-    Signal(None, "ResourceUpdateBlockedOnPlatformUpdate", "", _PLATFORM),
-    Signal(None, "InvalidParameter", "vm image is not supported", _UNSUPPORTED),
-    Signal(None, "", "was not found in the extension repository", _ARM64),
-    Signal(None, "", "internal execution error", _INSIDE),
-    Signal(403, "", "", _RIGHT),
-    Signal(409, "Conflict", "", _CONFLICT),
+_SIZE = Meaning(Cause.OWNER, "its size is not offered there", "Give the machine another size.")
+
+
+_VERSION = Meaning(
+    Cause.TRANSIENT,
+    "this cloud or region does not know the app's version of the interface",
+    "Check ARM_ENDPOINT, and deploy a release made for this cloud: no machine is at fault.",
+    app=True,
 )
 
 
-_SUPERSEDED = Meaning(
-    Cause.CONFLICT,
-    "a newer operation ended this one",
-    "Find what else patches this machine: a schedule, a script, the portal.",
+_REQUEST = Meaning(
+    Cause.TRANSIENT,
+    "Azure does not accept what the app sent",
+    "Check the PATCH_ settings of the installation, and report it: no machine is at fault.",
+    app=True,
+)
+
+
+_TENANT = Meaning(
+    Cause.TRANSIENT,
+    "the app's token is of another tenant",
+    "Check the app's identity, and the tenant of the machine's subscription.",
+    app=True,
 )
 
 
@@ -169,21 +204,23 @@ _NO_ANSWER = Meaning(
 )
 
 
-_TIME = Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION, and the window if it is short.")
-
-
 _FORBIDDEN = Meaning(
     Cause.OWNER, "extensions are forbidden on it", "Set allowExtensionOperations to true in the machine's OS profile."
 )
 
 
-# Reported for machines that came back well, too: not the patches' fault before the machine itself was checked.
+# Not any text with the word sudo: the remedy for a broken package manager, `sudo dpkg --configure -a`, has it too.
+_SUDO = Meaning(Cause.OWNER, "sudo does not work for the patch extension", "Check the sudo configuration.")
+
+
+_OLD_AGENT = Meaning(Cause.OWNER, "its Azure Linux Agent is too old", "Update the agent in the guest and in the image.")
+
+
+_BAD_AGENT = Meaning(Cause.OWNER, "its Azure Linux Agent is a known bad build", "Upgrade the agent, in the image too.")
+
+
+# Reported for machines that came back well, too: the machine itself is checked before anything else is concluded.
 _REBOOT = Meaning(Cause.TRANSIENT, "the reboot was slow or failed", "Check that it came back; read its boot log.")
-
-
-_SOME_FAILED = Meaning(
-    Cause.TRANSIENT, "some patches failed", "See which ones in the guest's own update log.", patches=True
-)
 
 
 _UPDATE_SOURCE = Meaning(
@@ -202,97 +239,247 @@ _NO_ACCESS = Meaning(
 )
 
 
+_BROKEN_PACKAGES = Meaning(
+    Cause.OWNER, "the package manager is broken", "Repair it in the guest (for apt: sudo dpkg --configure -a)."
+)
+
+
+_TIME = Meaning(Cause.TRANSIENT, "the time ran out", "Raise PATCH_MAX_DURATION, and the window if it is short.")
+
+
 _PACKAGES = Meaning(
+    Cause.TRANSIENT, "the package manager reported an error", "Read the patch extension's log on the machine."
+)
+
+
+_GUEST = Meaning(Cause.TRANSIENT, "the patch extension failed", "Read the patch extension's log on the machine.")
+
+
+_SOME_FAILED = Meaning(
+    Cause.TRANSIENT, "some patches failed", "See which ones in the guest's own update log.", patches=True
+)
+
+
+_RETRIED_WELL = Meaning(Cause.TRANSIENT, "everything was installed, one patch at the second try")
+
+
+_REPORT_FAILED = Meaning(Cause.TRANSIENT, "everything was installed; only the assessment afterwards failed")
+
+
+_INSIDE_FAILED = Meaning(
+    Cause.TRANSIENT, "the assessment inside it failed", "Read the patch extension's log on the machine."
+)
+
+
+_STOPPED = Meaning(
     Cause.OWNER,
-    "the package manager is broken",
-    "Repair it in the guest (for apt: sudo dpkg --configure -a).",
-    patches=True,
+    "it was canceled by a person",
+    "Nothing: it is tried again after a day. Start or change the machine to have it tried now.",
 )
 
 
-# The image brings its agent: what this one cannot do, no machine of the image can.
-_OLD_AGENT = Meaning(
-    Cause.OWNER, "its Azure Linux Agent is too old", "Update the agent in the guest and in the image.", patches=True
+UNMATCHED = Meaning(
+    Cause.TRANSIENT, "Azure refused for a reason that the app does not know", "Read the code and the message."
 )
 
 
-_BAD_AGENT = Meaning(
-    Cause.OWNER, "its Azure Linux Agent is a known bad build", "Upgrade the agent, in the image too.", patches=True
+SIGNALS: tuple[Signal, ...] = (
+    # who may do it, and what the subscription allows
+    Signal("AuthorizationFailed", "", _RIGHT),
+    Signal("LinkedAuthorizationFailed", "", _RIGHT),
+    Signal("DenyAssignmentAuthorizationFailed", "", _DENIED),
+    Signal("RequestDisallowedByPolicy", "", _POLICY),
+    Signal("ScopeLocked", "", _LOCKED),
+    Signal("ReadOnlyDisabledSubscription", "", _DISABLED),
+    Signal("MissingSubscriptionRegistration", "", _PROVIDER),
+    Signal("SubscriptionNotRegistered", "", _PROVIDER),
+    Signal("SubscriptionNotFound", "", _UNSEEN),
+    Signal("ResourcePurchaseValidationFailed", "", _PURCHASE),
+    Signal("MarketplacePurchaseEligibilityFailed", "", _PURCHASE),
+    Signal("VMMarketplaceInvalidInput", "", _PURCHASE),
+    Signal("SkuNotAvailable", "", _SIZE),
+    # something else is at work
+    Signal("OperationPreempted", "", _PREEMPTED),
+    Signal("", "newer_operation_superseded", _PREEMPTED),
+    Signal("", "newer operation taking precedence", _PREEMPTED),
+    Signal("ConflictingConcurrentWriteNotAllowed", "", _CONFLICT),
+    Signal("AnotherOperationInProgress", "", _CONFLICT),
+    Signal("AttachDiskWhileBeingDetached", "", _CONFLICT),
+    Signal("ResourcesBeingMoved", "", _CONFLICT),
+    Signal("Conflict", "", _CONFLICT),
+    Signal("OperationNotAllowed", "another operation is in progress", _CONFLICT),
+    Signal("OperationNotAllowed", "on vm extension", _CONFLICT),
+    Signal("OperationNotAllowed", "disks are being converted", _CONFLICT),
+    Signal("OperationNotAllowed", "ongoing operation is changing power state", _POWER),
+    Signal("ResourceUpdateBlockedOnPlatformUpdate", "", _PLATFORM),
+    # what is wrong with the machine
+    Signal("OperationNotAllowed", "deallocated or marked to be deallocated", _OFF),
+    Signal("OperationNotAllowed", "requires the vm to be running", _OFF),
+    Signal("OperationNotAllowed", "when the vm is not running", _OFF),
+    Signal("OperationNotAllowed", "in failed state", _BLOCKED),
+    Signal("OperationNotAllowed", "marked for deletion", _DELETING),
+    Signal("ResourceGroupBeingDeleted", "", _DELETING),
+    Signal("OperationNotAllowed", "since the vm is generalized", _GENERALIZED),
+    Signal("OperationNotAllowed", "is reserved for internal use", _INTERNAL),
+    Signal("OperationNotAllowed", "cores quota", _CORES),
+    Signal("VMAgentStatusCommunicationError", "", _AGENT),
+    Signal("", "shutdownorunresponsive", _NO_ANSWER),
+    Signal("", "allowextensionoperations", _FORBIDDEN),
+    Signal("VMExtensionProvisioningError", "", _EXTENSION),
+    Signal("VMExtensionHandlerNonTransientError", "", _EXTENSION),
+    Signal("OSProvisioningClientError", "being provisioned", _EARLY),
+    Signal("OSProvisioningClientError", "", _BAD_IMAGE),
+    # what Azure cannot patch, and what the app got wrong
+    Signal("InvalidParameter", "vm image is not supported", _UNSUPPORTED),
+    Signal("", "was not found in the extension repository", _NO_EXTENSION),
+    Signal("ArtifactNotFound", "", _NO_EXTENSION),
+    Signal("ArtifactVersionNotFound", "", _NO_EXTENSION),
+    Signal("NoRegisteredProviderFound", "", _VERSION),
+    Signal("InvalidResourceType", "", _VERSION),
+    Signal("InvalidApiVersionParameter", "", _VERSION),
+    Signal("InvalidRequestContent", "", _REQUEST),
+    Signal("InvalidRequestFormat", "", _REQUEST),
+    Signal("InvalidParameter", "", _REQUEST),
+    Signal("InvalidAuthenticationTokenTenant", "", _TENANT),
+    # what passes by itself
+    Signal("", "internalerror", _INSIDE),
+    Signal("", "internalservererror", _INSIDE),
+    Signal("", "internaloperationerror", _INSIDE),
+    Signal("", "internal execution error", _INSIDE),
+    Signal("", "internalexecutionerror", _INSIDE),
+    Signal("", "provisioningtimeout", _SLOW),
+    Signal("", "timedout", _SLOW),
+    Signal("", "allocationrequest", _CAPACITY),
+    Signal("StorageAccountTooBusy", "", _CAPACITY),
+    Signal("TooManyVMRedeploymentRequests", "", _CAPACITY),
+    # what the guest's extension says
+    Signal("", "sudo status check failed", _SUDO),
+    Signal("", "unable to invoke sudo", _SUDO),
+    Signal("", "unsupported older azure linux agent version", _OLD_AGENT),
+    Signal("", "2.12.0.4", _BAD_AGENT),  # on SUSE 15 (Azure/LinuxPatchExtension, pull request 320)
+    Signal("", "reboot failed to proceed", _REBOOT),
+    Signal("", "0x8024402c", _UPDATE_SOURCE),
+    Signal("", "0x8024401c", _UPDATE_SOURCE),
+    Signal("", "0x8024402f", _UPDATE_SOURCE),
+    Signal("", "0x80072ee2", _UPDATE_SOURCE),
+    Signal("", "0x8024001e", _UPDATE_STOPS),
+    Signal("", "0x8024002e", _UPDATE_OFF),
+    Signal("", "0x80070422", _UPDATE_OFF),
+    Signal("", "0x80070005", _NO_ACCESS),
+    Signal("", "package manager on machine is not healthy", _BROKEN_PACKAGES),
+    Signal("", "", _RIGHT, status=403),
 )
 
 
-_GUEST = Meaning(
-    Cause.TRANSIENT, "the patch extension failed", "Read the patch extension's log on the machine.", patches=True
+# What the guest's extension says in general, often beside one of the signals above, the most telling first. Where
+# patches failed it only repeats that. Left out, because its text is not published: the refusal of Red Hat Enterprise
+# Linux 10; its support state says the same.
+VAGUE: tuple[Signal, ...] = (
+    Signal("", "maintenancewindowexceeded", _TIME),
+    Signal("", "maintenance window exceeded", _TIME),
+    Signal("", "past the maintenance window cutoff", _TIME),
+    Signal("", "insufficient time to schedule a required reboot", _TIME),
+    Signal("", "due to assessment failure", _INSIDE_FAILED),
+    Signal("", "package_manager_failure", _PACKAGES),
+    Signal("", "operation_failed", _GUEST),
 )
 
 
-# How an operation that ran may end badly. Matched against the codes and messages of its error and details, the most
-# telling first: OPERATION_FAILED often stands beside another one. Left out, because its text is not published:
-# the refusal of Red Hat Enterprise Linux 10; its support state says the same.
-OUTCOMES: tuple[Signal, ...] = (
-    Signal(None, "", "newer_operation_superseded", _SUPERSEDED),
-    Signal(None, "", "newer operation taking precedence", _SUPERSEDED),
-    Signal(None, "", "shutdownorunresponsive", _NO_ANSWER),
-    Signal(None, "", "allowextensionoperations", _FORBIDDEN),
-    Signal(None, "", "maintenancewindowexceeded", _TIME),
-    Signal(None, "", "insufficient time to schedule a required reboot", _TIME),
-    Signal(None, "", "sudo status check failed", _SUDO),
-    Signal(None, "", "unable to invoke sudo", _SUDO),
-    Signal(None, "", "package_manager_failure", _PACKAGES),
-    Signal(None, "", "unsupported older azure linux agent version", _OLD_AGENT),
-    Signal(None, "", "2.12.0.4", _BAD_AGENT),  # on SUSE 15 (Azure/LinuxPatchExtension, pull request 320)
-    Signal(None, "", "reboot failed to proceed", _REBOOT),
-    Signal(None, "", "0x8024402c", _UPDATE_SOURCE),
-    Signal(None, "", "0x8024401c", _UPDATE_SOURCE),
-    Signal(None, "", "0x8024402f", _UPDATE_SOURCE),
-    Signal(None, "", "0x80072ee2", _UPDATE_SOURCE),
-    Signal(None, "", "0x8024001e", _UPDATE_STOPS),
-    Signal(None, "", "0x8024002e", _UPDATE_OFF),
-    Signal(None, "", "0x80070422", _UPDATE_OFF),
-    Signal(None, "", "0x80070005", _NO_ACCESS),
-    Signal(None, "", "operation_failed", _GUEST),
-)
+_HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated", "informational", "certificate_update"}
 
 
-_HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated"}
-
-
-_HARMLESS_TOP_LEVEL = {"1", "2"}  # the top-level codes seen beside the two warnings above
+_HARMLESS_TOP_LEVEL = {"1", "2"}  # the top-level codes seen beside the warnings above
 
 
 def meaning_of_refusal(status: int, codes: Iterable[str], message: str) -> Meaning:
-    """The meaning of a synchronous refusal; an unknown signal belongs to the owner, with Azure's own words kept."""
-    codes = tuple(codes)
-    return next((signal.meaning for signal in REFUSALS if signal.matches(status, codes, message)), UNMATCHED)
+    """The meaning of a synchronous refusal; an unknown signal passes by itself at first, with Azure's words kept."""
+    return _looked_up(SIGNALS, status, tuple(codes), message) or UNMATCHED
 
 
 def meaning_of_outcome(
-    status: str, error: Mapping[str, Any] | None, result: Mapping[str, Any] | None = None
+    status: str,
+    error: Mapping[str, Any] | None,
+    result: Mapping[str, Any] | None = None,
+    *,
+    inside: Mapping[str, Any] | None = None,
 ) -> Meaning | None:
-    """Why an operation that ended did not do its work; None when it did. Failures hide behind Succeeded too.
+    """Why an operation that ended did not do its work; None when it did.
 
-    `result` is the whole of what an installation left, where it is known: some failures are visible only in its fields.
+    `result` is what an installation left, where it is known: the patches are at fault only where it counts failed ones.
+    `inside`: the error of the assessment inside it, which alone says why that one failed.
     """
-    codes, messages = real_errors(error)
-    text = " ".join((*codes, *messages))
-    for signal in OUTCOMES:
-        if text.strip() and signal.matches(0, codes, text):
-            return signal.meaning
-    if meaning := _meaning_of_fields(status, result or {}):
-        return meaning
-    if status.lower() in ("succeeded", "completedwithwarnings"):
-        return None
-    remedy = "Read the patch extension's log on the machine."
-    return Meaning(Cause.TRANSIENT, f"it ended {status}", remedy, patches=status.lower() == "failed")
+    result = result or {}
+    failed = _count(result, "failedPatchCount")
+    if _succeeded(status):
+        return _SOME_FAILED if failed else None
+    known = _known(error)
+    if failed:
+        return known or _SOME_FAILED
+    vague = _vague(error)
+    if not known and vague is _INSIDE_FAILED and not _all_installed(result):
+        known = _known(inside)
+    return known or _meaning_of_fields(status, result, vague)
 
 
-def _meaning_of_fields(status: str, result: Mapping[str, Any]) -> Meaning | None:
-    failed = result.get("failedPatchCount")
-    if status.lower() == "failed" and isinstance(failed, int) and failed > 0:
-        return _SOME_FAILED
+def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:
+    """Whether an installation that succeeded left something undone, and so proves nothing about its image.
+
+    `reboots`: the order allowed a reboot. Where it did not, one that is still wanted is what was ordered.
+    """
+    reboot = str(result.get("rebootStatus")).lower()
+    return result.get("maintenanceWindowExceeded") is True or reboot == "failed" or (reboots and reboot == "required")
+
+
+def has_result(result: Mapping[str, Any]) -> bool:
+    """Whether the guest reported anything at all: then Resource Graph shows it, too."""
+    return bool(result.keys() - {"error"})
+
+
+def assessment_failed_inside(error: Mapping[str, Any] | None) -> bool:
+    """Whether an installation says no more than that the assessment inside it failed."""
+    return not _known(error) and _vague(error) is _INSIDE_FAILED
+
+
+def _meaning_of_fields(status: str, result: Mapping[str, Any], vague: Meaning | None) -> Meaning:
     if result.get("maintenanceWindowExceeded") is True:
         return _TIME
-    return _REBOOT if str(result.get("rebootStatus")).lower() == "failed" else None
+    if str(result.get("rebootStatus")).lower() == "failed":
+        return _REBOOT
+    if vague is _TIME:
+        return vague
+    if _all_installed(result):
+        return _REPORT_FAILED if vague is _INSIDE_FAILED else _RETRIED_WELL
+    if status.lower() == "canceled":
+        return _STOPPED
+    return vague or Meaning(Cause.TRANSIENT, f"it ended {status}", "Read the patch extension's log on the machine.")
+
+
+def _all_installed(result: Mapping[str, Any]) -> bool:
+    left = _count(result, "failedPatchCount") + _count(result, "pendingPatchCount")
+    return _count(result, "installedPatchCount") > 0 and not left
+
+
+def _count(result: Mapping[str, Any], name: str) -> int:
+    value = result.get(name)
+    return value if isinstance(value, int) and is_count(value) else 0
+
+
+def _succeeded(status: str) -> bool:
+    return status.lower() in ("succeeded", "completedwithwarnings")
+
+
+def _known(error: Mapping[str, Any] | None) -> Meaning | None:
+    codes, messages = real_errors(error)
+    return _looked_up(SIGNALS, None, codes, " ".join(messages))
+
+
+def _vague(error: Mapping[str, Any] | None) -> Meaning | None:
+    codes, messages = real_errors(error)
+    return _looked_up(VAGUE, None, codes, " ".join(messages))
+
+
+def _looked_up(signals: Iterable[Signal], status: int | None, codes: tuple[str, ...], message: str) -> Meaning | None:
+    return next((signal.meaning for signal in signals if signal.matches(status, codes, message)), None)
 
 
 def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
-from functions.model.text import GUID, BadInput, quoted
+from functions.model.text import GUID, BadInput, Json, quoted
 
 _GROUP = rf"/subscriptions/(?P<subscription>{GUID.pattern})/resourcegroups/(?P<group>[\w().-]{{0,89}}[\w()-])"
 
@@ -164,6 +164,7 @@ class PatchStatus:
     status: str  # as Azure writes it: InProgress, Succeeded, Failed, CompletedWithWarnings, Unknown
     started: datetime | None
     modified: datetime | None
+    result: Json = field(default_factory=dict)  # what it counts, and its error, with Azure's names
 
     @property
     def in_progress(self) -> bool:

@@ -42,6 +42,7 @@ class Flight:
     operation_id: str = ""  # "": the POST's answer is not recorded
     operation_url: str = ""  # carries a signature: never logged
     started_at: datetime | None = None
+    reboot_forbidden: bool = False  # the order said Never: a reboot that is still wanted is what was ordered
 
     @property
     def ends_by(self) -> datetime:
@@ -180,7 +181,9 @@ def claim(
     )
 
 
-def begin(record: Record, machine: Machine, limit: timedelta, *, now: datetime) -> Record:
+def begin(
+    record: Record, machine: Machine, limit: timedelta, *, now: datetime, reboot_forbidden: bool = False
+) -> Record:
     """The last transition before the POST: stores which operations the instance view shows, to tell ours from them."""
     flight = Flight(
         begun_at=now,
@@ -188,6 +191,7 @@ def begin(record: Record, machine: Machine, limit: timedelta, *, now: datetime) 
         known_operations=tuple(status.operation_id for status in machine.summaries),
         os=machine.os_name or machine.os_type,
         agent=machine.agent_version,
+        reboot_forbidden=reboot_forbidden,
     )
     return replace(record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from functions import journal
 from functions.cloud.errors import Refused, Throttled
 from functions.cloud.ledger import Stored
-from functions.decisions.diagnosis import meaning_of_refusal
+from functions.decisions.diagnosis import UNMATCHED, meaning_of_refusal
 from functions.decisions.retry import A_WEEK, backoff
 from functions.model.record import Record, hold, requeue
 from functions.model.state import Cause, State, Step, Wait
@@ -14,6 +14,7 @@ from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
+UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
 
 
 async def hold_step(services: Services, stored: Stored, step: Step) -> None:
@@ -39,9 +40,12 @@ def _assessed_until(services: Services, record: Record) -> datetime:
     return due if due > now else now + interval
 
 
-async def hold_for(services: Services, stored: Stored, step: Wait) -> None:
-    """A failure: held by its cause; what should have passed by itself becomes its owner's after five tries."""
-    if step.cause is Cause.TRANSIENT and stored.record.attempts >= TRANSIENT_TRIES:
+async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int | None = TRANSIENT_TRIES) -> None:
+    """A failure: held by its cause; what should have passed by itself becomes its owner's after so many tries.
+
+    `tries`: None where no owner of a machine could do anything about it.
+    """
+    if step.cause is Cause.TRANSIENT and tries is not None and stored.record.attempts >= tries:
         remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record, until = _next_try(services, stored.record, step.cause)
@@ -65,12 +69,14 @@ async def hold_refused(services: Services, stored: Stored, refused: Refused) -> 
     meaning, record = meaning_of_refusal(refused.status, refused.codes, refused.message), stored.record
     journal.write(
         "operation.refused", **record.log_fields(), status=refused.status, code=refused.code,
-        message=refused.message, cause=meaning.cause,
+        message=refused.message, cause=meaning.cause, fault="app" if meaning.app else None,
     )  # fmt: skip
     state = State.UNSUPPORTED if meaning.unsupported else State.HELD
     state = State.BUSY if meaning.cause is Cause.CONFLICT else state
     answer = f"{refused.status} {refused.code}".rstrip()
-    await hold_for(services, stored, Wait(state, f"{meaning.text} ({answer})", meaning.remedy, cause=meaning.cause))
+    tries = None if meaning.app else UNKNOWN_TRIES if meaning is UNMATCHED else TRANSIENT_TRIES
+    wait = Wait(state, f"{meaning.text} ({answer})", meaning.remedy, cause=meaning.cause)
+    await hold_for(services, stored, wait, tries=tries)
 
 
 async def postpone(services: Services, stored: Stored, throttled: Throttled) -> None:

@@ -17,7 +17,7 @@ from functions.model.machine import Machine, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, requeue
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.text import BadInput, Json
-from functions.policy.settings import Mode
+from functions.policy.settings import Mode, Reboot
 from functions.policy.tags import tag_overrides
 from functions.services import Services
 from functions.steps.holds import forget, hold_for, hold_refused, hold_step, postpone
@@ -118,7 +118,8 @@ async def start_operation(
         journal.write("app.paused", **record.log_fields(), reason=reason)
         await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
         return
-    begun = await services.ledger.put(stored, begin(record, machine, limit, now=now))
+    forbidden = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire
+    begun = await services.ledger.put(stored, begin(record, machine, limit, now=now, reboot_forbidden=forbidden))
     if begun is None:
         journal.write("message.stale", **record.log_fields(), phase="taken by another")
         return

@@ -18,11 +18,18 @@ from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import SeenInstallation
 from functions.cloud.rows import LeftAlone, image_key
 from functions.decisions import rollout
-from functions.decisions.diagnosis import meaning_of_outcome, real_errors
+from functions.decisions.diagnosis import (
+    Meaning,
+    assessment_failed_inside,
+    has_result,
+    is_unfinished,
+    meaning_of_outcome,
+    real_errors,
+)
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
 from functions.decisions.support_state import undetermined
-from functions.model.machine import Machine, PatchAssessment, PowerState, SupportState, in_progress
+from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState, in_progress
 from functions.model.record import (
     ADOPT_AFTER,
     GRAPH_PATIENCE,
@@ -138,7 +145,7 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
     if status.in_progress:
         await services.ledger.replace(stored, record)
     else:
-        await _end(services, replace(stored, record=record), status.status, result={}, ended=status.modified or now)
+        await _end_as_shown(services, replace(stored, record=record), machine, status, now=now)
 
 
 def _may_have_begun(record: Record, flight: Flight, machine: Machine) -> bool:
@@ -157,7 +164,7 @@ async def _ask(services: Services, stored: Stored, now: datetime) -> None:
     if outcome is None:
         await _ask_machine(services, stored, now)
     elif not outcome.running:
-        await _end(services, stored, outcome.patch_status, result=outcome.result, ended=now)
+        await _end_as_answered(services, stored, outcome, now=now)
     elif record.overdue(now):
         await _overdue(services, stored)
 
@@ -170,7 +177,7 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
         return
     status = record.ordered_status(machine)
     if status is not None and status.operation_id == record.operation_id and not status.in_progress:
-        await _end(services, stored, status.status, result={}, ended=status.modified or now)
+        await _end_as_shown(services, stored, machine, status, now=now)
         return
     under_way = any(item.operation_id == record.operation_id for item in machine.summaries)
     if not under_way or record.overdue(now):
@@ -188,10 +195,77 @@ async def _overdue(services: Services, stored: Stored, problem: str = "") -> Non
     await services.ledger.replace(stored, keep_asking(held, record))
 
 
-async def _end(services: Services, stored: Stored, status: str, *, result: Mapping[str, Any], ended: datetime) -> None:
-    """Records an outcome, with the meaning of a bad one, and waits for Graph to show it."""
+async def _end_as_answered(services: Services, stored: Stored, outcome: Outcome, *, now: datetime) -> None:
+    """The operation's own answer. It does not repeat why the assessment inside an installation failed."""
+    inside = None
+    if assessment_failed_inside(outcome.result.get("error")):
+        machine = await _machine_of(services, stored)
+        if machine is None:
+            return
+        inside = _error_inside(stored.record, machine)
+    reported = has_result(outcome.result)
+    await _end(
+        services, stored, outcome.patch_status, result=outcome.result, ended=now, inside=inside, reported=reported
+    )
+
+
+async def _end_as_shown(
+    services: Services, stored: Stored, machine: Machine, status: PatchStatus, *, now: datetime
+) -> None:
+    """The machine's own summary, where the operation's answer is gone."""
+    inside = _error_inside(stored.record, machine)
+    ended = status.modified or now
+    await _end(services, stored, status.status, result=status.result, ended=ended, inside=inside)
+
+
+def _error_inside(record: Record, machine: Machine) -> Any:
+    """The error of the assessment inside this installation, as the machine shows it."""
+    seen = machine.assessment
+    return seen.result.get("error") if seen and seen.operation_id == record.operation_id else None
+
+
+async def _end(
+    services: Services,
+    stored: Stored,
+    status: str,
+    *,
+    result: Mapping[str, Any],
+    ended: datetime,
+    inside: Any = None,
+    reported: bool = True,
+) -> None:
+    """Records an outcome, with the meaning of a bad one, and waits for Graph to show it.
+
+    `inside`: the error of the assessment inside an installation. `reported`: False where the guest reported nothing; a
+    failure is then held at once, since Graph has nothing to show.
+    """
     record = stored.record
-    meaning = meaning_of_outcome(status, result.get("error"), result)
+    meaning = meaning_of_outcome(status, result.get("error"), result, inside=inside)
+    _log_end(record, status, result, meaning=meaning, ended=ended)
+    at_fault = meaning is not None and meaning.patches
+    reboots = not (record.flight and record.flight.reboot_forbidden)
+    ending = Ending(
+        outcome=status,
+        at=ended,
+        at_fault=at_fault,
+        neutral=not at_fault and (meaning is not None or is_unfinished(result, reboots=reboots)),
+        trouble=_trouble(meaning) if meaning else None,
+    )
+    over = end(record, ending)
+    if ending.trouble and not reported:
+        await hold_for(services, replace(stored, record=over), ending.trouble)
+    else:
+        await services.ledger.replace(stored, over)
+
+
+def _trouble(meaning: Meaning) -> Wait:
+    state = State.UNSUPPORTED if meaning.unsupported else State.HELD
+    return Wait(state, meaning.text, meaning.remedy, cause=meaning.cause)
+
+
+def _log_end(
+    record: Record, status: str, result: Mapping[str, Any], *, meaning: Meaning | None, ended: datetime
+) -> None:
     codes, messages = real_errors(result.get("error"))
     journal.write(
         f"{record.kind.noun}.ended",
@@ -208,16 +282,6 @@ async def _end(services: Services, stored: Stored, status: str, *, result: Mappi
         window_exceeded=result.get("maintenanceWindowExceeded"),
         **{name: result.get(name) for name in _COUNTS},
     )
-    wants_reboot = str(result.get("rebootStatus")).lower() == "required"
-    at_fault = meaning is not None and meaning.patches
-    ending = Ending(
-        outcome=status,
-        at=ended,
-        at_fault=at_fault,
-        neutral=not at_fault and (wants_reboot or meaning is not None),
-        trouble=Wait(State.HELD, meaning.text, meaning.remedy, cause=meaning.cause) if meaning else None,
-    )
-    await services.ledger.replace(stored, end(record, ending))
 
 
 def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
@@ -364,6 +428,9 @@ async def _not_visible_yet(services: Services, stored: Stored) -> None:
     if (ending.trouble or now >= ending.at + ADOPT_AFTER) and await _machine_of(services, stored) is None:
         return
     if now >= ending.at + GRAPH_PATIENCE:
+        if ending.trouble:  # its first cause says more than Graph's silence, which may well follow from it
+            await hold_for(services, stored, ending.trouble)
+            return
         reason = f"its {record.kind.noun} ended {ending.outcome}; Resource Graph has not shown it for a day"
         remedy = "Check that the app's identity may read the machine's patch results."
         await hold_for(services, stored, Wait(State.HELD, reason, remedy))

@@ -36,6 +36,7 @@ _POWER_STEPS = {  # kind: (while it runs, at its end)
     "powerOff": ("stopping", "stopped"),
 }
 SHUTDOWN = ("ShutdownOrUnresponsive", "The machine was shut down, or its agent does not respond.")
+CANCELED = ("OperationCanceled", "The operation was canceled.")
 PREEMPTED = ("OperationPreempted", "The operation has been preempted by a more recent operation.")
 
 
@@ -250,6 +251,14 @@ def patch_action_of(kind: Kind) -> Callable[[World, Request, Mapping[str, str]],
         return Response(202, None, operations.accepted(world, operation, request))
 
     return act
+
+
+def cancel_installation(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """The action stands in Azure's published operations; how it answers, and how the installation ends, is inferred."""
+    machine = find(world, params)
+    for operation in machine.running_at(world.now(), ("install",)):
+        operation.end_early(world.now(), "Canceled", *CANCELED)
+    return Response(202)
 
 
 # --- read ----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def envelope(operation: Operation) -> Json:
         "status": "Succeeded" if warned else operation.final_status,  # the envelope has no such status
         "name": operation.operation_id,
     }
-    if operation.kind in PATCHING:
+    if operation.kind in PATCHING and operation.reported:
         body["properties"] = {"output": patching.result(operation)}
     if body["status"] in ("Failed", "Canceled"):
         code, message = operation.ended_by or ("VMGuestPatchOperationFailed", "The VM guest patch operation failed.")

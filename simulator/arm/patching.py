@@ -65,6 +65,8 @@ def start(
         waiting=waiting,
     )
     (_plan_assessment if kind == "assess" else _plan_installation)(world, machine, operation)
+    if behaviour.azure_error:
+        operation.final_status, operation.ended_by, operation.installs = "Failed", behaviour.azure_error, frozenset()
     if operation.ends is not None:
         end = operation.ends
         world.at(end, lambda: operation_event(world, operation) if operation.ends == end else None)

@@ -73,6 +73,7 @@ ROUTES: tuple[Route, ...] = (
     _action("powerOff", machines.action_of("powerOff"), "update"),
     _action("assessPatches", machines.patch_action_of("assess"), "patch"),
     _action("installPatches", machines.patch_action_of("install"), "patch"),
+    _action("cancelPatchInstallation", machines.cancel_installation, "patch"),
     Route(
         "GET", f"{_SUBSCRIPTION}/{_COMPUTE}/virtualMachines", f"{_VM}/read", machines.list_all, "list", _SUBSCRIPTION
     ),

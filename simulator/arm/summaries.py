@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from simulator.arm import patching
 from simulator.wire import Json, ticks
-from simulator.world import Machine, Operation, Patch
+from simulator.world import PATCHING, Machine, Operation, Patch
 
 _INSIDE = timedelta(minutes=3)  # how long an assessment inside an installation takes, or a tenth of the whole
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
@@ -22,9 +22,11 @@ _ASSESSMENT = ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCoun
 
 def patch_status(machine: Machine, now: datetime) -> Json:
     """Empty before the first operation, and then left out of the view (inferred)."""
-    begun = [each for each in machine.operations if each.kind in ("assess", "install") and each.started <= now]
+    begun = [each for each in machine.operations if each.kind in PATCHING and each.started <= now]
     found: Json = {}
     for operation in begun:  # oldest first: a later one replaces what an earlier one wrote
+        if operation.behaviour.azure_error:
+            continue
         if operation.kind == "assess":
             found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _ASSESSMENT, now)
             continue

@@ -5,6 +5,7 @@ What is asserted is the world: which installations Azure saw and when, and what 
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -222,10 +223,25 @@ async def test_a_slow_reboot_that_ends_within_the_hour_is_a_success() -> None:
     assert (await world.image()).failures == ()
 
 
+async def test_a_reboot_that_the_order_forbade_proves_what_was_ordered() -> None:
+    """Otherwise an image would have no canary under PATCH_REBOOT=Never, no bake, and one machine at a time."""
+    world = a_world(PATCH_REBOOT="Never", PATCH_BAKE_MINUTES="120")
+    names = create(world, 6, GOOD)
+    await world.until(lambda: len(world.installed()) > 1, hours=24)
+
+    canary, *others = world.operations(kind="install")
+    assert (await world.image()).canaries == 1
+    assert others[0].started - canary.ends >= timedelta(hours=2), "watched"
+    await world.pass_time(hours=2)
+    assert sorted(world.installed()) == names, "then the rest together"
+    assert {str(step.state) for step in (await world.states()).values()} == {State.REBOOT_PENDING}
+
+
 async def test_a_wanted_reboot_proves_nothing_and_is_neither_patched_nor_installed_again() -> None:
-    world = a_world(PATCH_REBOOT="Never")
-    create(world, 1, GOOD, "early", ring=0)
-    create(world, 3, GOOD, "late", ring=1)
+    world = a_world()
+    wants_reboot = replace(GOOD, reboot_status="Required")
+    create(world, 1, wants_reboot, "early", ring=0)
+    create(world, 3, wants_reboot, "late", ring=1)
     await world.pass_time(hours=24)
 
     image = await world.image()

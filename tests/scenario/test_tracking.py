@@ -159,3 +159,73 @@ async def test_an_operation_that_cannot_be_asked_does_not_keep_its_slot() -> Non
     await world.pass_time(hours=30)  # asked again, it turns out to have ended long ago: the machine goes on
     assert [operation.kind for operation in world.operations(stuck)] == ["assess", "install", "assess"]
     assert await world.record(stuck) is None
+
+
+# -- what an ending says about the patches: behaviour of the canary's guest, and whether its image is stopped
+
+ASSESSMENT_FAILED = (
+    "Installation failed due to assessment failure. Please refer the error details in assessment substatus"
+)
+RETURN_CODE = "Customer environment error: Investigate and resolve unexpected return code (100) from package manager"
+ENDINGS: dict[str, tuple[Behaviour, bool]] = {
+    "patches failed": (replace(SUPPORTED, install_status="Failed", failed_patches=1), True),
+    "only the assessment afterwards failed": (
+        replace(SUPPORTED, install_status="Failed", failed_patches=0, errors=(("ERROR", ASSESSMENT_FAILED),)),
+        False,
+    ),
+    "succeeded, with a note of the package manager": (
+        replace(SUPPORTED, errors=(("PACKAGE_MANAGER_FAILURE", RETURN_CODE),)),
+        False,
+    ),
+    "an internal error of Azure": (
+        replace(SUPPORTED, azure_error=("VMGuestPatchInternalError", "An internal execution error occurred.")),
+        False,
+    ),
+    "another operation preempted it": (
+        replace(SUPPORTED, azure_error=("OperationPreempted", "Operation execution has been preempted.")),
+        False,
+    ),
+    "the agent did not answer": (
+        replace(SUPPORTED, azure_error=("VMAgentStatusCommunicationError", "has not reported status")),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("behaviour", "stops"), ENDINGS.values(), ids=ENDINGS)
+async def test_only_failed_patches_of_a_canary_stop_its_image(behaviour: Behaviour, stops: bool) -> None:
+    world = World({"PATCH_CANARIES": "1"}, timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until_queued(OperationKind.INSTALL)
+    world.azure.behave(str(machine), behaviour)
+    await world.until(lambda: bool(world.operations(machine, "install")), hours=2)
+    world.azure.behave(str(machine), SUPPORTED)
+    await world.pass_time(minutes=50)
+    assert (await world.image()).breaker_open == stops
+
+
+async def test_an_internal_error_of_azure_is_told_as_one_and_not_as_a_missing_right() -> None:
+    """A real answer: the operation ends without a result, and Resource Graph never gets a row."""
+    world = World(timings=QUICK)
+    error = ("VMGuestPatchInternalError", "An internal execution error occurred. Please retry later.")
+    world.create("vm-01", replace(SUPPORTED, rows_missing=True, azure_error=error))
+    await world.pass_time(minutes=20)
+    early = (await world.states())["vm-01"]
+    world.in_long_steps()
+    await world.pass_time(hours=30)
+    late = (await world.states())["vm-01"]
+    for step in (early, late):
+        assert "an internal error of Azure" in step.reason
+        assert "Arm64" in step.remedy
+
+
+async def test_what_a_person_canceled_is_not_started_again_in_the_same_night() -> None:
+    world = World({"PATCH_WINDOW": "daily 08:00-20:00"}, timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.installing()), hours=3)
+    await arm(world.azure, "POST", f"{machine}/cancelPatchInstallation")
+    await world.pass_time(hours=10)
+    assert len(world.operations(machine, "install")) == 1
+    step = (await world.states())["vm-01"]
+    assert (step.state, step.cause) == (State.HELD, Cause.OWNER)
+    assert "canceled by a person" in step.reason
