@@ -60,6 +60,9 @@ class Limits:
     arm_writes: Rate = Rate(None, 0, 1)
     arm_deletes: Rate = Rate(None, 0, 1)
     graph: Rate = Rate(15, 15, 5)
+    # What a 202 names the operation by, and the interface's versions that this cloud has (None: any).
+    accepted_headers: tuple[str, ...] = ("azure-asyncoperation", "location")
+    api_versions: tuple[str, ...] | None = None
     # What Compute does with a second patch operation is not documented: a test chooses.
     conflict: Literal["409", "supersede"] = "409"
 

@@ -13,9 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
-from functions.cloud.errors import OutcomeUnknown, Unavailable
+from functions.cloud.errors import Gone, OutcomeUnknown, Refused, Unavailable
 from functions.cloud.models import group_from_json, machine_from_arm
 from functions.cloud.session import Session
 from functions.model.machine import BUCKET_CAPACITY, Group, Machine, MachineId, group_id
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from azure.mgmt.compute.types import VirtualMachineInstallPatchesParameters
 
 SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not sent
+# The SDK's own default is the newest, which sovereign clouds get last. These are the oldest that have what is sent.
 MACHINE_API_VERSION = "2024-11-01"
+NAME_MASKS_API_VERSION = "2025-04-01"  # the first with patchNameMasksToInclude and patchNameMasksToExclude
 GROUP_API_VERSION = "2021-04-01"
 PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
 _OPERATION_PATH = re.compile(
@@ -37,6 +39,7 @@ _OPERATION_PATH = re.compile(
     re.IGNORECASE | re.ASCII,  # without ASCII, IGNORECASE lets ſ match s
 )
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
+_WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # all that the API allows in a name mask of Windows
 _KB = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
 _MAX_STATUS = 100  # characters
 _ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
@@ -113,19 +116,26 @@ class ResourceManager:
             async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
                 if self._session.clock() > send_by:
                     raise Unavailable(f"{what}: it could not be sent in time")
+                version = api_version_for(order)
                 if kind is OperationKind.ASSESS:
-                    await operations.begin_assess_patches(group, name, polling=False, raw_response_hook=keep)
+                    await operations.begin_assess_patches(
+                        group, name, polling=False, raw_response_hook=keep, api_version=version
+                    )
                 else:
                     body = cast("VirtualMachineInstallPatchesParameters", order)
-                    await operations.begin_install_patches(group, name, body, polling=False, raw_response_hook=keep)
+                    await operations.begin_install_patches(
+                        group, name, body, polling=False, raw_response_hook=keep, api_version=version
+                    )
         finally:
             self._note_tokens(machine.quota_key, answers)
         return self._accepted(answers)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
-        """Reads the status of an operation. Raises Gone when Azure no longer knows it."""
+        """Reads the status of an operation. Raises Gone when Azure no longer knows it, or does not say how it ended."""
         what = "reading an operation's status"
         operation_id = self.operation_id(url)
+        if _gives_result_alone(url):
+            return await self._bare_outcome(machine, url, what)
         body = await self._get(machine.subscription, url, what)
         if str(body.get("name") or operation_id).lower() != operation_id:
             raise Unavailable(f"{what}: the answer is about another operation")
@@ -133,6 +143,16 @@ class ResourceManager:
         if not status:
             raise Unavailable(f"{what}: the answer has no status")
         return Outcome(status, result_of(body))
+
+    async def _bare_outcome(self, machine: MachineId, url: str, what: str) -> Outcome:
+        """From the URL of a `Location` header: 202 while it runs, then the bare result, or an error if it failed."""
+        try:
+            status, body = await self._read(machine.subscription, url, what)
+        except Refused as error:
+            raise Gone(f"{what}: Azure answers {error.status} in its place") from None
+        if status == 202:
+            return Outcome("InProgress", {})
+        return Outcome("Succeeded", body if isinstance(body, Mapping) else {})
 
     def operation_id(self, url: str) -> str:
         """The GUID in an operation URL. Raises BadInput for any other URL, because our token may go only to ARM."""
@@ -152,6 +172,13 @@ class ResourceManager:
 
     async def _get(self, subscription: str, url: str, what: str, *, api_version: str = "") -> Json:
         """The JSON object at `url`. `api_version` is "" where the URL names its own."""
+        _, body = await self._read(subscription, url, what, api_version=api_version)
+        if not isinstance(body, Mapping):
+            raise Unavailable(f"{what}: the answer is not a JSON object")
+        return body
+
+    async def _read(self, subscription: str, url: str, what: str, *, api_version: str = "") -> tuple[int, object]:
+        """The status and the JSON at `url`; None where the answer has no body."""
         from azure.core.rest import HttpRequest
 
         params = {"api-version": api_version} if api_version else {}
@@ -160,10 +187,7 @@ class ResourceManager:
             answer.raise_for_status()
             if answer.status_code >= 300:  # a redirect could lead our token to another host
                 raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
-            body = answer.json()
-        if not isinstance(body, Mapping):
-            raise Unavailable(f"{what}: the answer is not a JSON object")
-        return body
+            return answer.status_code, answer.json() if answer.text() else None
 
     def _client(self, subscription: str) -> ComputeManagementClient:
         if subscription not in self._clients:
@@ -176,11 +200,11 @@ class ResourceManager:
 
     def _accepted(self, answers: list[AsyncHttpResponse]) -> Accepted:
         """The id and URL in a 202. Without them the operation may still run: the sweep finds it on the machine."""
-        url = str(answers[-1].headers.get("azure-asyncoperation") or "") if answers else ""
-        try:
-            return Accepted(self.operation_id(url), url)
-        except BadInput:
-            raise OutcomeUnknown("Azure's answer to the POST names no operation") from None
+        for name in ("azure-asyncoperation", "location") if answers else ():
+            url = str(answers[-1].headers.get(name) or "")
+            with suppress(BadInput):
+                return Accepted(self.operation_id(url), url)
+        raise OutcomeUnknown("Azure's answer to the POST names no operation")
 
     def _note_tokens(self, bucket: tuple[str, str], answers: list[AsyncHttpResponse]) -> None:
         for answer in answers:
@@ -188,6 +212,16 @@ class ResourceManager:
                 match = _TOKENS_LEFT.fullmatch(part)
                 if match and match[1].endswith(PATCH_BUCKET):
                     self._left[bucket] = int(match[2])
+
+
+def _gives_result_alone(url: str) -> bool:
+    return parse_qs(urlsplit(url).query).get("monitor") == ["true"]
+
+
+def api_version_for(order: Json | None) -> str:
+    """The oldest version of the interface that knows everything in this order (None: an assessment)."""
+    windows = (order or {}).get("windowsParameters") or {}
+    return NAME_MASKS_API_VERSION if any("NameMasks" in name for name in windows) else MACHINE_API_VERSION
 
 
 def _status(value: object) -> str:
@@ -238,9 +272,9 @@ def install_order(
 
 
 def _kb_numbers_and_masks(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Separates KB numbers ("KB5031364" or "5031364") from name masks."""
+    """Separates KB numbers ("KB5031364" or "5031364") from name masks. What can only be a mask of Linux is left out."""
     numbers = [match[1] for name in names if (match := _KB.fullmatch(name))]
-    return numbers, [name for name in names if not _KB.fullmatch(name)]
+    return numbers, [name for name in names if not _KB.fullmatch(name) and _WINDOWS_MASK.fullmatch(name)]
 
 
 def _duration(minutes: int) -> str:

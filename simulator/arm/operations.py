@@ -23,7 +23,7 @@ _TICKS_AT_EPOCH = 621_355_968_000_000_000
 
 def accepted(world: World, operation: Operation, request: Request) -> dict[str, str]:
     """The headers of a 202. No Retry-After: there was none in the recording."""
-    return {"azure-asyncnotification": "Enabled"} | polling(operation, request, ("azure-asyncoperation", "location"))
+    return {"azure-asyncnotification": "Enabled"} | polling(operation, request, world.limits.accepted_headers)
 
 
 def polling(operation: Operation, request: Request, names: tuple[str, ...]) -> dict[str, str]:

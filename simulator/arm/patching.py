@@ -23,6 +23,7 @@ ACTIONS: dict[Kind, str] = {"assess": "assessPatches", "install": "installPatche
 REBOOTS = ("IfRequired", "Never", "Always")
 _DURATION = re.compile(r"P(?=.)(?:\d+D)?(?:T(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?")
 _LINUX_DURATION = re.compile(r"PT(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+S)?")  # all that the Linux extension parses
+_WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # the alphabet that the API names
 _ERRORS_REPORTED = 5
 _MESSAGE_CHARACTERS = 128
 
@@ -42,7 +43,7 @@ def start(
     """
     behaviour = world.behaviour(machine)
     if kind == "install":
-        _check_order(order)
+        _check_order(order, request.query.get("api-version", "") if request else "")
     _refuse_by_behaviour(machine, kind, behaviour)
     _refuse_if_not_ready(world, machine, kind, behaviour)
     _resolve_conflict(world, machine, kind)
@@ -81,7 +82,13 @@ def end_all(world: World, machine: Machine, status: str, code: str, message: str
         world.at(now, lambda operation=operation: operation_event(world, operation))  # type: ignore[misc]
 
 
-def _check_order(order: Json) -> None:
+def _check_order(order: Json, api_version: str) -> None:
+    masks = {"patchNameMasksToInclude", "patchNameMasksToExclude"} & (order.get("windowsParameters") or {}).keys()
+    if masks and api_version and api_version < "2025-04-01":  # compute_patch_api.json
+        raise Refused(400, "InvalidRequestContent", f"Could not find member '{min(masks)}': could not be deserialized.")
+    for mask in (mask for name in masks for mask in order["windowsParameters"][name]):
+        if not _WINDOWS_MASK.fullmatch(str(mask)):
+            raise Refused(400, "InvalidParameter", f"The value '{mask}' of a patch name mask is invalid.")  # inferred
     if order.get("rebootSetting") not in REBOOTS:
         raise Refused(
             400, "InvalidParameter", "Required parameter 'rebootSetting' is missing or has a value not allowed."

@@ -59,10 +59,15 @@ def authenticate(context: Context) -> None:
 
 
 def require_api_version(context: Context) -> None:
-    """400 without an api-version. Its value is not checked."""
-    if not context.request.query.get("api-version"):
+    """400 without an api-version, or with one of Compute's that this cloud does not have."""
+    version = context.request.query.get("api-version")
+    if not version:
         text = "The api-version query parameter (?api-version=) is required for all requests."
         raise Refused(400, "MissingApiVersionParameter", text)
+    known = context.state.limits.api_versions
+    if known and version not in known and "/microsoft.compute/" in context.request.path.lower():
+        text = f"No registered resource provider found for location 'here' and API version '{version}'"
+        raise Refused(400, "NoRegisteredProviderFound", f"{text}. The supported api-versions are '{', '.join(known)}'.")
 
 
 def find_route(context: Context) -> None:
