@@ -178,6 +178,8 @@ class Behaviour:
     refuse: Refusal | str | None = None  # or its name in REFUSALS
     refuse_kinds: tuple[Kind, ...] = ("assess", "install")
     agent_never_ready: bool = False
+    power_unsaid: bool = False  # its instance view has no power state; Azure promises none
+    health: str | None = None  # what the Application Health extension reports: HealthState/…; None: there is none
     extensions_hang: bool = False
     never_ends: bool = False  # an operation of this guest stays InProgress for good
     rows_missing: bool = False  # Resource Graph never shows this machine's assessments

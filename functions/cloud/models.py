@@ -234,8 +234,8 @@ def _codes(view: Json) -> list[str]:
 
 
 def _healthy(status: Json) -> bool | None:
-    code = _text(status.get("code")).lower()
-    return code == "healthstate/healthy" if code else None
+    """By the application's own word alone: `Unknown` and `Initializing` (rich states) are none."""
+    return {"healthstate/healthy": True, "healthstate/unhealthy": False}.get(_text(status.get("code")).lower())
 
 
 def _reboot_pending(summary: Json) -> bool | None:

@@ -19,6 +19,7 @@ from functions.cloud.models import group_from_json, machine_from_graph, time_or_
 from functions.cloud.session import Session
 from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, group_id
 from functions.model.text import BadInput, Json, quoted
+from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class ResourceGraph:
         query = queries.fill(
             "due_machines",
             created_after=created_after,
+            any_age=created_after <= ALWAYS,
             reassess_before=now - settings.min_interval,
             # A plan also names the machines that wait for their window.
             window_open=settings.mode is Mode.PLAN

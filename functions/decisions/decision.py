@@ -15,6 +15,7 @@ from functions.model.machine import PowerState
 from functions.model.record import Record
 from functions.model.state import POLICY_STATES, Cause, Leave, OperationKind, Phase, State, Step, Wait
 from functions.model.text import format_utc
+from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
 
 
@@ -80,11 +81,14 @@ def _image_in_scope(question: Question) -> Step | None:
 
 def _new_enough(question: Question) -> Step | None:
     created = question.machine.created
-    if created is not None and created >= question.created_after:
+    limit = question.created_after
+    if limit <= ALWAYS or (created is not None and created >= limit):
         return None
-    age = f"created {format_utc(created)}" if created else "its creation time is not known"
+    if created is None:
+        reason = f"its creation time is not known; in scope are machines created after {format_utc(limit)}"
+        return Leave(State.OUT_OF_SCOPE, reason, "Set PATCH_CREATED_AFTER to always.")
     remedy = "Set PATCH_CREATED_AFTER to an earlier time, or to always."
-    return Leave(State.OUT_OF_SCOPE, f"{age}, before {format_utc(question.created_after)}", remedy)
+    return Leave(State.OUT_OF_SCOPE, f"created {format_utc(created)}, before {format_utc(limit)}", remedy)
 
 
 def _tags_allow(question: Question) -> Step | None:
@@ -117,8 +121,10 @@ def _powered_on(question: Question) -> Step | None:
         return None
     if power is PowerState.STARTING:
         return Wait(State.BUILDING, "it is starting", cause=Cause.TRANSIENT)
-    reason = "its power state is not known" if power is PowerState.UNKNOWN else f"the machine is {power}"
-    return Wait(State.POWERED_OFF, reason, "Start the machine; it is checked when it starts.")
+    if power is PowerState.UNKNOWN:  # Azure leaves it out at times, also of machines that run
+        return Wait(State.BUILDING, "Azure does not say at the moment whether it runs", cause=Cause.TRANSIENT)
+    remedy = "Start the machine; it is checked when it starts."
+    return Wait(State.POWERED_OFF, f"the machine is {power}", remedy)
 
 
 def _no_operation_running(question: Question) -> Step | None:
@@ -137,7 +143,8 @@ def _agent_answers(question: Question) -> Step | None:
         return Wait(State.EXTENSIONS_FORBIDDEN, "allowExtensionOperations is false", remedy)
     if machine.agent_ready is False:
         remedy = "Check that the VM agent runs and can reach Azure storage."
-        return Wait(State.AGENT_NOT_READY, "the VM agent does not report ready", remedy)
+        reason = "the VM agent does not report ready"  # it comes and goes, so it is looked at again soon
+        return Wait(State.AGENT_NOT_READY, reason, remedy, cause=Cause.TRANSIENT)
     if machine.busy_extensions:
         names = ", ".join(machine.busy_extensions)
         return Wait(State.BUILDING, f"extensions at work: {names}", cause=Cause.TRANSIENT)

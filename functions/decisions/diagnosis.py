@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from functions.model.machine import is_count
+from functions.model.machine import is_count, succeeded
 from functions.model.state import Cause
 
 
@@ -410,7 +410,7 @@ def meaning_of_outcome(
     """
     result = result or {}
     failed = _count(result, "failedPatchCount")
-    if _succeeded(status):
+    if succeeded(status):
         return _SOME_FAILED if failed else None
     known = _known(error)
     if failed:
@@ -462,10 +462,6 @@ def _all_installed(result: Mapping[str, Any]) -> bool:
 def _count(result: Mapping[str, Any], name: str) -> int:
     value = result.get(name)
     return value if isinstance(value, int) and is_count(value) else 0
-
-
-def _succeeded(status: str) -> bool:
-    return status.lower() in ("succeeded", "completedwithwarnings")
 
 
 def _known(error: Mapping[str, Any] | None) -> Meaning | None:

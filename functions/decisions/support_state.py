@@ -4,7 +4,7 @@ from datetime import datetime
 
 from functions.decisions.question import Question, least_minutes, stale, too_new, wanted_count
 from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT
-from functions.model.machine import PatchOrchestration, SupportState
+from functions.model.machine import Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import Mode
@@ -20,9 +20,10 @@ def by_support_state(question: Question) -> Step:
         return Wait(
             State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=question.now + question.settings.first_retry
         )
-    if _answered_marketplace(question) and question.machine.third_party_plan:
+    answered = is_answered_marketplace(question.machine, verdict)
+    if answered and question.machine.third_party_plan:
         return _with_plan(question)
-    if verdict.state is SupportState.SUPPORTED or _answered_marketplace(question):
+    if verdict.state is SupportState.SUPPORTED or answered:
         return _supported(question)
     if verdict.state is SupportState.UNSUPPORTED:
         return _unsupported(question)
@@ -134,13 +135,9 @@ def _nothing_wanted(question: Question, total: int) -> Step:
     return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(question.verdict.assessed)}")
 
 
-def _answered_marketplace(question: Question) -> bool:
+def is_answered_marketplace(machine: Machine, verdict: PatchAssessment) -> bool:
     """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
-    return (
-        not question.machine.image.customized
-        and question.verdict.state is SupportState.ABSENT
-        and question.verdict.status.lower() == "succeeded"
-    )
+    return not machine.image.customized and verdict.state is SupportState.ABSENT and verdict.answered
 
 
 def _with_plan(question: Question) -> Step:

@@ -175,7 +175,7 @@ class PatchStatus:
 
     @property
     def succeeded(self) -> bool:
-        return self.status.lower() in ("succeeded", "completedwithwarnings")
+        return succeeded(self.status)
 
 
 @dataclass(frozen=True)
@@ -188,6 +188,11 @@ class PatchAssessment:
     status: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
     reboot_pending: bool = False
+
+    @property
+    def answered(self) -> bool:
+        """Whether it came to an end with an answer; a list that was cut ends with warnings."""
+        return succeeded(self.status)
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,11 @@ def group_id(text: object) -> str:
 def in_progress(status: str) -> bool:
     """Whether a status of Azure's names an operation that has not ended (services differ in its letter case)."""
     return status.lower() in ("inprogress", "notstarted", "accepted", "running")
+
+
+def succeeded(status: str) -> bool:
+    """Whether a status of Azure's names an operation that did its work."""
+    return status.lower() in ("succeeded", "completedwithwarnings")
 
 
 def is_count(value: object) -> bool:

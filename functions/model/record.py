@@ -78,7 +78,7 @@ class Record:
     availability_set: str = ""
     created: datetime | None = None  # the machine's creation
     sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
-    checks: int = 0  # queued: how often the machine was found not ready yet
+    checks: int = 0  # how often the machine was found not ready yet
     verdict: PatchAssessment | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
     unanswered: int = 0  # assessments that ended without a verdict, in a row
     attempts: int = 0  # failures in a row
@@ -193,7 +193,9 @@ def begin(
         agent=machine.agent_version,
         reboot_forbidden=reboot_forbidden,
     )
-    return replace(record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None)
+    return replace(
+        record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None, checks=0
+    )
 
 
 def accepted(record: Record, operation_id: str, url: str, *, started_at: datetime) -> Record:

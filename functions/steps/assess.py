@@ -81,8 +81,9 @@ async def _known_already(services: Services, stored: Stored) -> str:
         hold = replace(record.hold, when=services.clock())
         await services.ledger.replace(stored, replace(record, hold=hold))
         return "overdue: the next sweep asks its operation again"
-    # An event may be the change that a hold for its owner waits for; no other hold ends by it.
-    return "" if record.hold.cause in (Cause.OWNER, Cause.NEVER) else f"{record.phase} already"
+    # An event may be the change that a hold waits for: its owner's, or that the machine is ready by now.
+    may_end = record.hold.cause in (Cause.OWNER, Cause.NEVER) or record.hold.state in NOT_READY
+    return "" if may_end else f"{record.phase} already"
 
 
 async def _on_machine(services: Services, stored: Stored | None, machine: Machine) -> None:

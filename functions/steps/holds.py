@@ -13,15 +13,22 @@ from functions.model.state import Cause, State, Step, Wait
 from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
+NEXT_LOOK = timedelta(hours=1)  # at most, at what passes by itself without being a failure
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
 
 
 async def hold_step(services: Services, stored: Stored, step: Step) -> None:
-    """A Wait or Leave at the second check: the row keeps its reason, so that sweeps do not ask again too early."""
+    """A Wait or Leave at the second check: the row keeps its reason, so that sweeps do not ask again too early.
+
+    It is no failure: what passes by itself is looked at again within the hour.
+    """
     record, until = stored.record, step.when
     if until is None:
-        record, until = _next_try(services, record, step.cause)
+        record = replace(record, checks=record.checks + 1)
+        wait = _wait(services, step.cause, record.checks)
+        passing = step.cause in (Cause.TRANSIENT, Cause.CONFLICT)
+        until = services.clock() + (min(wait, NEXT_LOOK) if passing else wait)
     else:
         until = min(until, _assessed_until(services, record))
     journal.write(
@@ -57,11 +64,15 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
 
 
 def _next_try(services: Services, record: Record, cause: Cause) -> tuple[Record, datetime]:
-    """One more attempt, and when the next may be: growing waits, a day for an owner, a week for what cannot be."""
+    """One more attempt, and when the next may be."""
     record = replace(record, attempts=record.attempts + 1)
+    return record, services.clock() + _wait(services, cause, record.attempts)
+
+
+def _wait(services: Services, cause: Cause, times: int) -> timedelta:
+    """Growing waits; a day for an owner, a week for what cannot be."""
     fixed = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: A_WEEK}.get(cause)
-    wait = fixed or backoff(services.settings.first_retry, record.attempts, services.jitter())
-    return record, services.clock() + wait
+    return fixed or backoff(services.settings.first_retry, times, services.jitter())
 
 
 async def hold_refused(services: Services, stored: Stored, refused: Refused) -> None:

@@ -132,10 +132,11 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     due = await _due_by_ledger(sweep)
     async for machine in services.graph.due_machines(await services.created_after(), services.clock()):
         due.setdefault(machine.id, machine)
-    groups = await services.graph.groups(machine.id.group_id for machine in due.values())
+    groups: dict[str, Group | None] = dict(await services.graph.groups(machine.id.group_id for machine in due.values()))
     for machine in due.values():
-        group = groups.get(machine.id.group_id) or await _group_not_in_graph(services, machine, groups)
-        if group is None:
+        if machine.id.group_id not in groups:  # asked once per sweep, answered or not
+            groups[machine.id.group_id] = await _group_not_in_graph(services, machine)
+        if (group := groups[machine.id.group_id]) is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
         if candidate := await _candidate(sweep, machine.in_group(group)):
             yield candidate
@@ -193,8 +194,8 @@ async def _not_in_graph(services: Services, stored: Stored) -> Machine | None:
     return None
 
 
-async def _group_not_in_graph(services: Services, machine: Machine, groups: dict[str, Group]) -> Group | None:
-    """Graph does not show the resource group (yet, or to this identity): ARM is asked, once per group."""
+async def _group_not_in_graph(services: Services, machine: Machine) -> Group | None:
+    """Graph does not show the resource group (yet, or to this identity): ARM is asked."""
     remedy = "Give the app's identity the right to read the resource group."
     try:
         seen = await observe_group(services, machine)
@@ -203,7 +204,6 @@ async def _group_not_in_graph(services: Services, machine: Machine, groups: dict
         return None
     match seen:
         case Seen(known) if known.group:
-            groups[machine.id.group_id] = known.group
             return known.group
         case Gone(problem) | Unreadable(problem) | Refused(problem) | Throttled(problem):
             log_unreadable(machine.id, "resource group", problem, remedy=remedy)

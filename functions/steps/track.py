@@ -28,7 +28,7 @@ from functions.decisions.diagnosis import (
 )
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
-from functions.decisions.support_state import undetermined
+from functions.decisions.support_state import is_answered_marketplace, undetermined
 from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState, in_progress
 from functions.model.record import (
     ADOPT_AFTER,
@@ -325,7 +325,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
     _log_support_state(record, machine, verdict)
     trouble = record.ending.trouble if record.ending else None
     decided = verdict.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
-    if not decided and (machine.image.customized or trouble):
+    if not decided and (trouble or not is_answered_marketplace(machine, verdict)):
         await _no_verdict(services, stored, verdict)
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)

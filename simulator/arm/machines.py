@@ -335,7 +335,8 @@ def instance_view(world: World, machine: Machine) -> Json:
         "vmAgent": _agent(machine, now, ready),
         "extensions": _extensions(world, machine, now),
         "patchStatus": patch_status(machine, now),
-        "statuses": [provisioning, power_state(machine, now)],
+        "vmHealth": {"status": {"code": behaviour.health, "level": "Info"}} if behaviour.health else {},
+        "statuses": [provisioning, *([] if behaviour.power_unsaid else [power_state(machine, now)])],
     }
     return {name: value for name, value in view.items() if value not in ({}, [])}
 

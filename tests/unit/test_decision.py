@@ -381,6 +381,36 @@ def test_an_installation_of_ours_voids_the_counts_even_where_only_the_record_kno
     check(step, Install, State.DUE, "Supported")
 
 
+SILENT = {"power not known": {"power": PowerState.UNKNOWN}, "agent not ready": {"agent_ready": False}}
+
+
+@pytest.mark.parametrize("changes", SILENT.values(), ids=SILENT)
+def test_what_the_machine_does_not_say_at_the_moment_is_no_owners_to_change(changes: dict[str, Any]) -> None:
+    assert decide(a_machine(**changes)).cause is Cause.TRANSIENT
+
+
+# creation time, PATCH_CREATED_AFTER, the reason and the remedy of a machine out of scope ("": in scope)
+AGES: dict[str, tuple[datetime | None, str, str, str]] = {
+    "old": (NOW - 9 * DAY, "2026-11-20T00:00:00Z", "created 2026-11-16", "to an earlier time, or to always"),
+    "young": (NOW - DAY, "2026-11-20T00:00:00Z", "", ""),
+    "old, and all are in scope": (NOW - 900 * DAY, "always", "", ""),
+    "of an unknown age": (None, "2026-11-20T00:00:00Z", "creation time is not known", "PATCH_CREATED_AFTER to always"),
+    "of an unknown age, and all are in scope": (None, "always", "", ""),
+}
+
+
+@pytest.mark.parametrize(("created", "limit", "reason", "remedy"), AGES.values(), ids=AGES)
+def test_the_age_that_is_in_scope(created: datetime | None, limit: str, reason: str, remedy: str) -> None:
+    given_settings = settings(PATCH_CREATED_AFTER=limit)
+    assert given_settings.created_after is not None
+    machine = a_machine(created=created)
+    step = next_step(question_of(machine, None, given_settings, created_after=given_settings.created_after, now=NOW))
+    assert (step.state is State.OUT_OF_SCOPE) == bool(reason)
+    if reason:
+        assert reason in step.reason
+        assert remedy in step.remedy
+
+
 def test_a_wait_with_an_end_says_when() -> None:
     created = NOW - 10 * MINUTE
     assert decide(a_machine(created=created)).when == created + HOUR
@@ -400,7 +430,7 @@ BODY: dict[str, Row] = {
     "stopped": ({"power": PowerState.STOPPED}, {}, Wait, State.POWERED_OFF, "the machine is stopped"),
     "deallocating": ({"power": PowerState.DEALLOCATING}, {}, Wait, State.POWERED_OFF, "deallocating"),
     "deallocated": ({"power": PowerState.DEALLOCATED}, {}, Wait, State.POWERED_OFF, "deallocated"),
-    "power not known": ({"power": PowerState.UNKNOWN}, {}, Wait, State.POWERED_OFF, "not known"),
+    "power not known": ({"power": PowerState.UNKNOWN}, {}, Wait, State.BUILDING, "does not say at the moment"),
     "extensions forbidden": (
         {"extensions_allowed": False},
         {},
@@ -950,6 +980,16 @@ SCOPE: dict[str, Row] = {
         State.DUE,
         "",
     ),
+    "marketplace, all images, assessed with warnings": (
+        {
+            "image": MARKETPLACE,
+            "verdict": a_verdict(state=SupportState.ABSENT, status="CompletedWithWarnings"),
+        },
+        {"PATCH_IMAGES": "all"},
+        Install,
+        State.DUE,
+        "",
+    ),
     "marketplace, all images, never assessed": (
         {"image": MARKETPLACE, "verdict": a_verdict(state=SupportState.ABSENT, status="", assessed=None, counts={})},
         {"PATCH_IMAGES": "all"},
@@ -1048,7 +1088,8 @@ def test_the_order_of_objections_is_the_documented_one() -> None:
     cures = ["managed_by", "image", "created", "tags", "provisioning_state", "power", "assessment", "agent_ready"]
     seen = []
     for name in cures:
-        seen.append(decide(a_machine(**worst)).state)
+        question = question_of(a_machine(**worst), None, settings(), created_after=NOW - 9 * DAY, now=NOW)
+        seen.append(next_step(question).state)
         del worst[name]
     assert seen == [
         State.MANAGED_ELSEWHERE, State.MARKETPLACE, State.OUT_OF_SCOPE, State.OPTED_OUT, State.BUILDING,

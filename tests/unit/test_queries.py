@@ -366,6 +366,7 @@ def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **c
         "young_after": datetime(2026, 11, 21, tzinfo=UTC),
         "all_images": False,
         "any_class": False,
+        "any_age": False,
         **{name: name in wanted for name in CLASSES},
         **changes,
     }
@@ -535,6 +536,7 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
         row(
             "supported, only unwanted classes pending", False, assessed("Supported", counts={"other": 7, "updates": 3})
         ),
+        row("supported, counted in other letter case", True, assessed("Supported", counts={"Security": 7})),
         row("supported, any class is wanted", True, assessed("Supported", counts={"other": 7}), any_class=True),
         row("supported in other letter case", True, assessed("supported", counts={"security": 1})),
         *[
@@ -578,6 +580,13 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
             MARKET,
             all_images=True,
         ),
+        row(
+            "marketplace, null state, succeeded with warnings",
+            False,
+            assessed(None, status="CompletedWithWarnings"),
+            MARKET,
+            all_images=True,
+        ),
         row("marketplace, null state, failed", True, assessed(None, status="Failed"), MARKET, all_images=True),
         row("marketplace, null state, pending", True, assessed(None, counts={"security": 1}), MARKET, all_images=True),
         row(
@@ -617,6 +626,8 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
         row("powered off", False, NEVER, machine(power="PowerState/deallocated")),
         row("power unknown", False, NEVER, machine(power="")),
         row("running in other letter case", True, NEVER, machine(power="powerstate/Running")),
+        row("created at an unknown time", False, NEVER, machine(created="")),
+        row("created at an unknown time, and all are in scope", True, NEVER, machine(created=""), any_age=True),
         row("created too early", False, NEVER, machine(created="2026-09-30T23:59:59.9999999Z")),
         row("created at the limit", True, NEVER, machine(created="2026-10-01T00:00:00Z")),
     ],
@@ -646,7 +657,7 @@ def before(hours: float, microseconds: int = 0) -> str:
 
 # Ages on both sides of every limit below, and on it: settling, freshness, first patching, interval, a week, the scope.
 AGES = [before(hours, more) for hours in (1, 24, 48, 100, 144, 168, 2000) for more in (-1, 0, 1)]
-COUNTS = ["critical", "security", "updateRollup", "featurePack", "servicePack", "definition", "tools", "other"]
+COUNTS = ["critical", "security", "updateRollup", "featurePack", "servicePack", "definition", "tools", "other", "Other"]
 PATCH_SETTINGS: list[Row] = [
     {"patchMode": "ImageDefault"},
     {"patchMode": "AutomaticByPlatform"},
@@ -684,7 +695,7 @@ def raw_machines(draw: st.DrawFn) -> tuple[Row, Row | None]:
     return vm, assessed(
         draw(mostly("Supported", ["supported", None, "Unsupported", "Unknown", "UnableToDetermine"])),
         draw(mostly(before(2), [None, *AGES])),
-        status=draw(mostly("Succeeded", ["succeeded", "Failed", "InProgress", ""])),
+        status=draw(mostly("Succeeded", ["succeeded", "Failed", "InProgress", "", "CompletedWithWarnings"])),
         counts=draw(st.one_of(st.none(), one_class, one_class, any_classes)),
     )
 
@@ -705,6 +716,7 @@ environs = st.fixed_dictionaries(
         "PATCH_FRESH_HOURS": st.sampled_from(["1", "100", "160"]),
         "PATCH_MIN_AGE_MINUTES": st.just("0"),
         "PATCH_ASSESS_AFTER_MINUTES": st.just("60"),
+        "PATCH_CREATED_AFTER": st.just("always"),
     },
 )
 
@@ -717,7 +729,7 @@ async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) 
         if record:
             records.append(record | {"id": record["id"].replace("/vm/", f"/vm-{number}/")})
     graph = GraphOfRows(given, {"resources": machines, "patchassessmentresources": records})
-    since = NOW - timedelta(hours=1999)
+    since = given.created_after or NOW - timedelta(hours=1999)
     due = {found.id.name async for found in graph.due_machines(since, NOW)}
     every = {found.id.name: found.in_group(Group()) async for found in graph.census()}
     return due, {
