@@ -68,8 +68,12 @@ def _in_scope(question: Question) -> Step | None:
 
 def _ours(question: Question) -> Step | None:
     manager = foreign_manager(question.machine)
+    if manager is None or (manager.owner_may_choose and question.overrides.owned_by_us):
+        return None
     remedy = "Leave it to the service that manages it, or patch its image."
-    return Leave(State.MANAGED_ELSEWHERE, manager, remedy) if manager else None
+    if manager.owner_may_choose:
+        remedy = "Leave it to the service that manages it, or tag it patch-owner=image-patcher to patch it here."
+    return Leave(State.MANAGED_ELSEWHERE, manager.name, remedy)
 
 
 def _image_in_scope(question: Question) -> Step | None:

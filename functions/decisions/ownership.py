@@ -1,51 +1,99 @@
-"""Detects machines that another service makes, patches and replaces: patterns as data, each with its source.
+"""Detects machines that another service makes, patches and replaces: marks as data, each with its source.
 
-Such a machine is neither assessed nor installed.
+Such a machine is neither assessed nor installed. A mark is as narrow as its service's own names are: a name that a
+person may well choose is none (tests/recordings/foreign_machines.json has examples and near misses of each).
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from functions.model.machine import ImageKind, Machine
 
-_FOREIGN_TAGS = (
-    # AKS tags the machines of its node pools (AKS documentation, "Use Azure tags in AKS"); Karpenter its own.
-    (re.compile(r"(aks-managed-.*|karpenter\.(sh|azure\.com)[/_].*)"), "a Kubernetes node"),
-    # Image Builder and Packer tag what they build with (azure-docs, image-builder; Packer's azure-arm builder).
-    (re.compile(r"(createdby|imagebuilder.*)"), "an image build"),
+
+@dataclass(frozen=True)
+class Manager:
+    """Who manages the machine."""
+
+    name: str
+    owner_may_choose: bool = False  # a lab or a head node may live long: its owner may want it patched here
+
+
+_NODE = Manager("a Kubernetes node")
+_BUILD = Manager("an image build")
+_DATABRICKS = Manager("a Databricks node")
+_BATCH = Manager("a Batch node")
+_FABRIC = Manager("a node of a Service Fabric managed cluster")
+_CITRIX = Manager("a machine that Citrix provisions")
+_CYCLE = Manager("a CycleCloud node", owner_may_choose=True)
+_LAB = Manager("a DevTest Labs machine", owner_may_choose=True)
+_CLIENT = Manager("Windows client")
+_GUID = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
+_REGION = r"[a-z]*(east|west|north|south|central|usgov)[a-z]*[0-9]?[a-z]*"
+
+# Names of resource groups and machines (lower case). The part that the service makes up is what tells them from others.
+_GROUP_NAMES = (
+    (re.compile(rf"mc_.+_.+_{_REGION}"), _NODE),  # AKS FAQ, node resource group
+    (re.compile(r"aro-[a-z0-9]{8}"), _NODE),  # Azure Red Hat OpenShift, the CLI's default
+    (re.compile(r"databricks-rg-.+-[a-z0-9]{13}"), _DATABRICKS),  # managed group of a workspace
+    (re.compile(rf"it_.+_.+_{_GUID}"), _BUILD),  # Image Builder, staging group
+    (re.compile(r"(pkr|packer)-resource-group-[a-z0-9]{10}"), _BUILD),  # Packer's azure-arm builder
+    (re.compile(rf"citrix-xd-{_GUID}-[a-z0-9]{{5}}"), _CITRIX),  # Citrix Machine Creation Services
+    (re.compile(rf"azurebatch-{_GUID}-.+"), _BATCH),  # Azure Batch, pools in the user's subscription
+    (re.compile(rf"sfc_{_GUID}"), _FABRIC),  # Service Fabric managed clusters
 )
+_MACHINE_NAMES = ((re.compile(r"pkrvm[a-z0-9]{10}"), _BUILD),)  # Packer, also in a group of the owner's
 
+# Tags of machine or resource group: every name and value (lower case) of a mark has to be there.
+_TAGS = (
+    ({r"aks-managed-.+": r".*"}, _NODE),  # AKS, "Use Azure tags in AKS": the prefix is reserved
+    ({r"karpenter\.(sh|azure\.com)[/_].+": r".*"}, _NODE),  # AKS node auto-provisioning
+    ({r"kubernetes\.io_cluster\..+": r"owned"}, _NODE),  # OpenShift
+    ({r"red-hat-managed": r"true"}, _NODE),  # Azure Red Hat OpenShift
+    ({r"createdby": r"azurevmimagebuilder"}, _BUILD),  # Image Builder, staging group
+    ({r"imagetemplate(name|resourcegroupname)": r".*"}, _BUILD),
+    ({r"vendor": r"databricks", r"clusterid|clustername|databricksinstancepoolid": r".*"}, _DATABRICKS),
+    ({r"citrix(provisioningschemeid|resource|virtualsiteid|customerid)": r".*"}, _CITRIX),
+    ({r"cyclecloud(cluster|nodearray)|cycleowner": r".*"}, _CYCLE),
+    ({r"hidden-devtestlabs-.+": r".*"}, _LAB),
+    ({r"createdby": r"devtestlabs"}, _LAB),
+)
+_ANY_TAG = re.compile("|".join(f"({name})" for mark, _ in _TAGS for name in mark))  # most machines have none of them
 
-_BUILDERS = ("azurevmimagebuilder", "packer")
-
-
-_AKS_GALLERIES = re.compile(r".*/galleries/(aksubuntu|akswindows|aksazurelinux|akscblmariner)[^/]*/.*", re.IGNORECASE)
-
-
-_BUILD_GROUPS = re.compile(r"(it_.+|packer-resource-group-.+|pkr-resource-group-.+)")
-
-
-_NODE_GROUPS = re.compile(r"mc_.+_.+_.+")
-
-
+_AKS_GALLERIES = re.compile(r".*/galleries/(aksubuntu|akswindows|aksazurelinux|akscblmariner)[^/]*/.*")
 _WINDOWS_CLIENT = re.compile(r"windows (10|11)\b.*", re.IGNORECASE)
 
 
-def foreign_manager(machine: Machine) -> str:
-    """Who manages the machine, as a reason; "" when no other service does."""
+def foreign_manager(machine: Machine) -> Manager | None:
+    """Who manages the machine; None when no other service does. The strongest mark first: managedBy, tags, names."""
     group = machine.group
     if machine.managed_by or (group and group.managed_by):
-        return "another Azure resource manages the machine (managedBy)"
+        return Manager("another Azure resource manages the machine (managedBy)")
     if machine.scale_set:
-        return "a member of a scale set: not covered yet"
-    if _AKS_GALLERIES.fullmatch(machine.image.key) or _NODE_GROUPS.fullmatch(machine.id.group):
-        return "a Kubernetes node"
-    if _BUILD_GROUPS.fullmatch(machine.id.group):
-        return "an image build"
+        return Manager("a member of a scale set: not covered yet")
+    if _AKS_GALLERIES.fullmatch(machine.image.key):
+        return _NODE
     for tags in (machine.tags, group.tags if group else {}):
-        for name, text in tags.items():
-            for pattern, who in _FOREIGN_TAGS:
-                if pattern.fullmatch(name) and (name != "createdby" or text.lower() in _BUILDERS):
-                    return who
-    if machine.image.kind is ImageKind.MARKETPLACE and machine.image.key.startswith("microsoftwindowsdesktop:"):
-        return "Windows client"
-    return "Windows client" if _WINDOWS_CLIENT.fullmatch(machine.os_name) else ""
+        if not any(map(_ANY_TAG.fullmatch, tags)):
+            continue
+        for mark, manager in _TAGS:
+            if all(_has(tags, name, value) for name, value in mark.items()):
+                return manager
+    for pattern, manager in _GROUP_NAMES:
+        if pattern.fullmatch(machine.id.group):
+            return manager
+    for pattern, manager in _MACHINE_NAMES:
+        if pattern.fullmatch(machine.id.name):
+            return manager
+    return _CLIENT if _is_windows_client(machine) else None
+
+
+def _has(tags: Mapping[str, str], name: str, value: str) -> bool:
+    return any(re.fullmatch(name, each) and re.fullmatch(value, text.lower()) for each, text in tags.items())
+
+
+def _is_windows_client(machine: Machine) -> bool:
+    marketplace = machine.image.kind is ImageKind.MARKETPLACE
+    return (marketplace and machine.image.key.startswith("microsoftwindowsdesktop:")) or bool(
+        _WINDOWS_CLIENT.fullmatch(machine.os_name)
+    )

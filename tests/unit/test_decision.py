@@ -9,6 +9,7 @@ waiting, everything allowed, so that its step is Install. Below the tables the s
 hypothesis, for what must hold in every combination.
 """
 
+import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -45,6 +46,7 @@ from tests.support import (
     LONG_AGO,
     MINUTE,
     NOW,
+    PAYLOADS,
     REQUIRED,
     SUBSCRIPTION,
     a_machine,
@@ -897,11 +899,7 @@ MANAGED: dict[str, tuple[dict[str, Any], str]] = {
     "managedBy": ({"managed_by": "/subscriptions/x/y"}, "managedBy"),
     "managedBy on the group": ({"group": Group(managed_by="/aks")}, "managedBy"),
     "scale set": ({"scale_set": "/scale/set"}, "scale set"),
-    "AKS tag": ({"tags": {"aks-managed-poolname": "np"}}, "Kubernetes"),
-    "AKS tag on the group": ({"group": Group({"aks-managed-cluster-name": "c"})}, "Kubernetes"),
-    "Karpenter": ({"tags": {"karpenter.sh_nodepool": "default"}}, "Kubernetes"),
     "Karpenter with a slash": ({"tags": {"karpenter.sh/nodepool": "default"}}, "Kubernetes"),
-    "Karpenter's Azure provider": ({"tags": {"karpenter.azure.com_cluster": "c"}}, "Kubernetes"),
     "AKS Ubuntu gallery": (
         {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/aksubuntu/images/2204gen2/versions/1")},
         "Kubernetes",
@@ -918,13 +916,6 @@ MANAGED: dict[str, tuple[dict[str, Any], str]] = {
         {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/akscblmariner/images/v2/versions/1")},
         "Kubernetes",
     ),
-    "node resource group": ({"id": machine_id(group="mc_rg_cluster_westeurope")}, "Kubernetes"),
-    "Image Builder tag": ({"tags": {"createdby": "AzureVMImageBuilder"}}, "image build"),
-    "Packer tag": ({"tags": {"createdby": "packer"}}, "image build"),
-    "Image Builder template tag": ({"tags": {"imagebuildertemplatename": "t"}}, "image build"),
-    "Image Builder group": ({"id": machine_id(group="it_rg_template_1234")}, "image build"),
-    "Packer group": ({"id": machine_id(group="packer-resource-group-abcde")}, "image build"),
-    "Packer group, newer": ({"id": machine_id(group="pkr-resource-group-abcde")}, "image build"),
     "Windows client image": (
         {"image": Image(ImageKind.MARKETPLACE, "microsoftwindowsdesktop:windows-11:win11-24h2-ent")},
         "Windows client",
@@ -957,7 +948,55 @@ def test_managed_elsewhere_is_neither_assessed_nor_installed(
 
 @pytest.mark.parametrize("changes", OURS.values(), ids=OURS)
 def test_not_managed_elsewhere(changes: dict[str, Any]) -> None:
-    assert foreign_manager(a_machine(**changes)) == ""
+    assert foreign_manager(a_machine(**changes)) is None
+
+
+SERVICES = json.loads((PAYLOADS / "foreign_machines.json").read_text())["services"]
+FOREIGN = {
+    f"{service['service']}: {number} {each['vm']}": (service, each)
+    for service in SERVICES
+    for number, each in enumerate(service["positives"])
+}
+NEAR_MISSES = {
+    f"{service['service']}: {number} {each.get('group')}/{each['vm']}": each
+    for service in SERVICES
+    for number, each in enumerate(service["near_misses"])
+}
+THE_OWNERS_CHOICE = ("DevTest Labs", "Azure CycleCloud")  # long-lived machines among them
+
+
+def described(each: dict[str, Any], **tags: str) -> Machine:
+    """The machine of a record, as the app reads it: names and tag names in lower case."""
+    text = str(each.get("image", ""))
+    kind = ImageKind.MARKETPLACE if text else ImageKind.GALLERY
+    group_tags = {name.lower(): value for name, value in each.get("group_tags", {}).items()}
+    return a_machine(
+        id=machine_id(each["vm"].lower(), group=each["group"].lower()),
+        image=Image(kind, text or GALLERY_IMAGE),
+        tags={name.lower(): value for name, value in each.get("tags", {}).items()} | tags,
+        group=Group(group_tags, each.get("group_managed_by", "")),
+        managed_by=each.get("managed_by", ""),
+        scale_set=each.get("scale_set", ""),
+    )
+
+
+@pytest.mark.parametrize(("service", "each"), FOREIGN.values(), ids=FOREIGN)
+def test_a_machine_of_another_service_is_left_to_it(service: dict[str, Any], each: dict[str, Any]) -> None:
+    client = str(each.get("image", "")).startswith("microsoftwindowsdesktop:")
+    step = decide(described(each), PATCH_IMAGES="all")
+    assert (step.state is State.MANAGED_ELSEWHERE) == (service["managed_elsewhere"] or client)
+
+
+@pytest.mark.parametrize(("service", "each"), FOREIGN.values(), ids=FOREIGN)
+def test_an_owner_may_take_only_those_that_live_long(service: dict[str, Any], each: dict[str, Any]) -> None:
+    step = decide(described(each, **{"patch-owner": "image-patcher"}), PATCH_IMAGES="all")
+    taken = service["service"] in THE_OWNERS_CHOICE or decide(described(each)).state is State.DUE
+    assert (step.state is State.DUE) == taken
+
+
+@pytest.mark.parametrize("each", NEAR_MISSES.values(), ids=NEAR_MISSES)
+def test_an_ordinary_machine_that_looks_like_one_is_looked_after(each: dict[str, Any]) -> None:
+    assert foreign_manager(described(each)) is None
 
 
 # -- 8. scope
