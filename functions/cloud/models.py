@@ -26,6 +26,8 @@ from functions.model.machine import (
 from functions.model.text import BadInput, Json, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
+_SUPPORT_STATES = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
+_NO_VERSION = ("", "latest")
 _RESULT = (
     "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
     "criticalAndSecurityPatchCount", "otherPatchCount", "maintenanceWindowExceeded", "error",
@@ -43,14 +45,15 @@ def machine_from_arm(vm: Json) -> Machine:
     storage = _object(properties.get("storageProfile"))
     has_profile = isinstance(properties.get("osProfile"), Mapping)
     profile = _object(properties.get("osProfile"))
-    image = image_of(_object(storage.get("imageReference")), has_profile=has_profile)
+    created = time_or_none(properties.get("timeCreated"))
+    image = image_of(_object(storage.get("imageReference")), has_profile=has_profile, created=created)
     return Machine(
         id=MachineId.parse(vm.get("id")),
         vm_id=_text(properties.get("vmId")).lower(),
         location=_location(vm.get("location")),
         os_type=_os_type(_object(storage.get("osDisk")).get("osType")),
         image=image,
-        created=time_or_none(properties.get("timeCreated")),
+        created=created,
         provisioning_state=_text(properties.get("provisioningState")),
         power=_power(_power_code(view)),
         tags=_tags(vm.get("tags")),
@@ -61,7 +64,9 @@ def machine_from_arm(vm: Json) -> Machine:
         extensions_allowed=profile.get("allowExtensionOperations") is not False,
         patchers=_orchestration(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
         os_name=_text(view.get("osName")),
-        agent_ready=_agent_ready(agent),
+        generalized="osstate/generalized" in _codes(view),
+        agent_ready=_agent_ready(agent) if view else None,
+        agent_reports=bool(_objects(agent.get("statuses"))),
         agent_version=_text(agent.get("vmAgentVersion")),
         busy_extensions=_busy_extensions(view),
         healthy=_healthy(_object(_object(view.get("vmHealth")).get("status"))),
@@ -73,14 +78,15 @@ def machine_from_arm(vm: Json) -> Machine:
 
 def machine_from_graph(row: Json) -> Machine:
     """A machine from a row with the columns of queries/_machine_columns.kql. Raises BadInput."""
-    image = image_of(_object(row.get("image")), has_profile=row.get("has_os_profile") is True)
+    created = time_or_none(row.get("created"))
+    image = image_of(_object(row.get("image")), has_profile=row.get("has_os_profile") is True, created=created)
     return Machine(
         id=MachineId.parse(row.get("id")),
         vm_id=_text(row.get("vm_id")).lower(),
         location=_location(row.get("location")),
         os_type=_os_type(row.get("os_type")),
         image=image,
-        created=time_or_none(row.get("created")),
+        created=created,
         provisioning_state=_text(row.get("provisioning_state")),
         power=_power(_text(row.get("power_code"))),
         tags=_tags(row.get("tags")),
@@ -99,26 +105,30 @@ def group_from_json(body: Json) -> Group:
     return Group(tags=_tags(body.get("tags")), managed_by=_text(body.get("managedBy")))
 
 
-def image_of(reference: Json, *, has_profile: bool) -> Image:
+def image_of(reference: Json, *, has_profile: bool, created: datetime | None = None) -> Image:
     """The image in a storage profile's imageReference.
 
     The portal's rule: publisher, offer and sku together mean a marketplace image; every other image is customized. A
-    gallery image without osProfile is specialized (inferred: no public statement ties the two).
+    gallery image without osProfile is specialized (inferred: no public statement ties the two). Where no version is
+    known, the day of the machine's creation stands in for it: one of another day may be of another version.
     """
-    if all(reference.get(name) for name in ("publisher", "offer", "sku")):
-        parts = (_text(reference.get(name)) for name in ("publisher", "offer", "sku", "exactVersion"))
-        return Image(ImageKind.MARKETPLACE, ":".join(part for part in parts if part).lower())
     exact_version = _text(reference.get("exactVersion")).lower()
+    day = f" of {created.date().isoformat()}" if created else ""
+    if all(reference.get(name) for name in ("publisher", "offer", "sku")):
+        name = ":".join(_text(reference.get(part)) for part in ("publisher", "offer", "sku")).lower()
+        version = exact_version or _text(reference.get("version")).lower()
+        return Image(ImageKind.MARKETPLACE, f"{name}:{version}" if version not in _NO_VERSION else name + day)
     if shared := _text(reference.get("sharedGalleryImageId")).lower():
-        return Image(ImageKind.SHARED_GALLERY, _versioned(shared, exact_version))
+        return Image(ImageKind.SHARED_GALLERY, _versioned(shared, exact_version, day))
     if community := _text(reference.get("communityGalleryImageId")).lower():
-        return Image(ImageKind.COMMUNITY_GALLERY, _versioned(community, exact_version))
+        return Image(ImageKind.COMMUNITY_GALLERY, _versioned(community, exact_version, day))
     own = _text(reference.get("id")).lower()
     if not own:
         return Image(ImageKind.NONE)
     if _MANAGED_IMAGE.fullmatch(own):
         return Image(ImageKind.MANAGED_IMAGE, own)
-    return Image(ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED, _versioned(own, exact_version))
+    kind = ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED
+    return Image(kind, _versioned(own, exact_version, day))
 
 
 def time_or_none(value: object) -> datetime | None:
@@ -143,12 +153,12 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _versioned(image_id: str, exact_version: str) -> str:
-    """A gallery image's id with the exact version, where the id names none."""
+def _versioned(image_id: str, exact_version: str, day: str) -> str:
+    """A gallery image's id with the exact version, where the id names none or the latest."""
     match = GALLERY_IMAGE.fullmatch(image_id)
-    if not match or match["version"] or not exact_version:
+    if not match or (match["version"] or "") not in _NO_VERSION:
         return image_id
-    return f"{image_id}/versions/{exact_version}"
+    return f"{match['definition']}/versions/{exact_version}" if exact_version else match["definition"] + day
 
 
 def _orchestration(image: Image, windows: object, linux: object) -> PatchOrchestration:
@@ -179,14 +189,14 @@ def _assessment(row: Json) -> PatchAssessment:
 
 
 def _support_state(text: str) -> SupportState:
-    if not text:
-        return SupportState.ABSENT
-    for state in SupportState:
-        if state is not SupportState.ABSENT and state.value.lower() == text.lower():
-            return state
-    raise BadInput(
-        f"support state {quoted(text)} is not known; it should be Unknown, Supported, Unsupported or UnableToDetermine"
-    )
+    """One that only a later Azure knows is read as Unknown: it permits nothing, and the machine stays in sight."""
+    return _SUPPORT_STATES.get(text.lower(), SupportState.UNKNOWN) if text else SupportState.ABSENT
+
+
+def unknown_support_state(row: Json) -> str:
+    """The support state of a row, where it is none that this app knows; else ""."""
+    text = _text(row.get("support_state"))
+    return text if text and text.lower() not in _SUPPORT_STATES else ""
 
 
 def _patch_status(summary: object, id_name: str) -> PatchStatus | None:

@@ -7,6 +7,7 @@ A row about one machine that cannot be read is reported and left out; the others
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from functions import journal
 from functions.cloud import queries
 from functions.cloud.errors import Throttled, Unavailable
-from functions.cloud.models import group_from_json, machine_from_graph, time_or_none
+from functions.cloud.models import group_from_json, machine_from_graph, time_or_none, unknown_support_state
 from functions.cloud.session import Session
 from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, group_id
 from functions.model.text import BadInput, Json, quoted
@@ -47,9 +48,9 @@ class SeenInstallation:
 
 @dataclass(frozen=True)
 class Member:
-    """One machine of a patch-group."""
+    """One machine of a patch-group. One that cannot be read may be off, and in any subscription."""
 
-    machine: MachineId
+    machine: MachineId | None
     group: str
     running: bool
 
@@ -62,11 +63,12 @@ class _Page:
 
 
 class ResourceGraph:
-    """One per process. Every method raises only the exceptions of cloud/errors.py; group_members() also BadInput."""
+    """One per process. Every method raises only the exceptions of cloud/errors.py."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client: ResourceGraphClient | None = None
+        self._reported: set[str] = set()  # support states that this app does not know
 
     async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
         """The machines that may need something now: a superset of those for which decision.py starts an operation."""
@@ -123,17 +125,24 @@ class ResourceGraph:
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
         """The machines of these patch-groups; a machine without the tag inherits it from its resource group.
 
-        Raises BadInput for a row that cannot be read: that member may be off, and then no other member may start.
+        A row that cannot be read is reported, and counts as a member that is off: no other member may start beside it.
         """
         for batch in batches(names):
-            tagged = {
-                str(row.get("id")).lower(): str(row.get("patch_group"))
-                async for row in self._rows(queries.fill("groups_tagged", names=batch))
-            }
+            tagged: dict[str, str] = {}
+            async for row in self._rows(queries.fill("groups_tagged", names=batch)):
+                try:
+                    tagged[group_id(row.get("id"))] = str(row.get("patch_group"))
+                except BadInput as error:
+                    for member in _unreadable_members(row, str(row.get("patch_group") or ""), batch, error=error):
+                        yield member
             # No resource group has the tag: the query still needs a list of ids, and the names match no id.
             for ids in list(batches(tagged)) or [batch]:
                 async for row in self._rows(queries.fill("group_members", names=batch, group_ids=ids)):
-                    yield _member(row, tagged)
+                    try:
+                        yield _member(row, tagged)
+                    except BadInput as error:
+                        for member in _unreadable_members(row, _group_of(row, tagged), batch, error=error):
+                            yield member
 
     async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
         """Resource groups by lower-cased id."""
@@ -153,12 +162,12 @@ class ResourceGraph:
 
     async def fleet_counts(self) -> list[Json]:
         """Machines by support state and image: rows of state_name, image_name, machines."""
-        return [row async for row in self._rows(queries.fill("fleet_counts"))]
+        return [row async for row in self._readable(queries.fill("fleet_counts"), dict)]
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""
         newest: Machine | None = None
-        async for machine in self._readable(query, machine_from_graph):
+        async for machine in self._readable(query, self._machine):
             if newest is None or newest.id != machine.id:
                 if newest is not None:
                     yield newest
@@ -168,26 +177,33 @@ class ResourceGraph:
         if newest is not None:
             yield newest
 
+    def _machine(self, row: Json) -> Machine:
+        """The machine of a row. A support state that only a later Azure knows is reported once."""
+        machine, text = machine_from_graph(row), unknown_support_state(row)
+        if text and text not in self._reported:
+            self._reported.add(text)
+            problem = f"support state {quoted(text)} is not known; it is read as Unknown"
+            journal.write("machine.unreadable", where="Resource Graph", machine=machine.id, problem=problem)
+        return machine
+
     async def _readable(self, query: str, read: Callable[[Json], RowValue]) -> AsyncIterator[RowValue]:
         """The value of each row. A row that cannot be read is reported and left out."""
         async for row in self._rows(query):
             try:
                 value = read(row)
             except BadInput as error:
-                name = quoted(row.get("id"))
-                journal.write("machine.unreadable", where="Resource Graph", machine=name, problem=error)
+                _report_unreadable(row, error)
                 continue
             yield value
 
     async def _rows(self, query: str) -> AsyncIterator[Json]:
+        """The rows of every page. One that is no JSON object comes as an empty one, which no reader can read."""
         token: str | None = None
         tokens: set[str] = set()
         while True:
             page = await self._page(query, token)
             for row in page.rows:
-                if not isinstance(row, Mapping):
-                    raise Unavailable("querying Resource Graph: a row is not a JSON object")
-                yield row
+                yield row if isinstance(row, Mapping) else {}
             token = page.next_token
             if not token:
                 if page.cut_short:
@@ -243,16 +259,33 @@ class ResourceGraph:
 
 
 def _machine_time(row: Json) -> tuple[str, datetime | None]:
-    return str(row.get("machine")), time_or_none(row.get("at"))
+    return str(MachineId.parse(row.get("machine"))), time_or_none(row.get("at"))
 
 
 def _group(row: Json) -> tuple[str, Group]:
     return group_id(row.get("id")), group_from_json(row)
 
 
+def _group_of(row: Json, tagged: Mapping[str, str]) -> str:
+    """The patch-group of a member; "" where it cannot be read. `tagged`: that of each tagged resource group, by id."""
+    with suppress(BadInput):
+        return str(row.get("own_group") or "") or tagged.get(group_id(row.get("group_id")), "")
+    return ""
+
+
+def _unreadable_members(row: Json, group: str, asked: Iterable[str], *, error: BadInput) -> list[Member]:
+    """A member that cannot be read, of its patch-group; of each that was asked for where it does not say which."""
+    _report_unreadable(row, error)
+    return [Member(None, name, running=False) for name in ([group] if group else asked)]
+
+
+def _report_unreadable(row: Json, error: BadInput) -> None:
+    journal.write("machine.unreadable", where="Resource Graph", machine=quoted(row.get("id")), problem=error)
+
+
 def _member(row: Json, tagged: Mapping[str, str]) -> Member:
-    """`tagged`: the patch-group of each tagged resource group, by id. Raises BadInput."""
-    group = str(row.get("own_group") or "") or tagged.get(str(row.get("group_id")), "")
+    """Raises BadInput."""
+    group = _group_of(row, tagged)
     if not group:
         raise BadInput(f"a member of a patch-group names no group, and its own is {quoted(row.get('group_id'))}")
     running = str(row.get("power_code")).lower() == "powerstate/running"
@@ -262,7 +295,7 @@ def _member(row: Json, tagged: Mapping[str, str]) -> Member:
 def _installation(row: Json) -> tuple[str, SeenInstallation]:
     operation_id, status = str(row.get("operation_id") or "").lower(), str(row.get("status") or "")
     seen = SeenInstallation(operation_id, status, time_or_none(row.get("started")))
-    return str(row.get("machine") or "").lower(), seen
+    return str(MachineId.parse(row.get("machine"))), seen
 
 
 def _assessed(machine: Machine) -> str:

@@ -115,8 +115,16 @@ def _provisioned(question: Question) -> Step | None:
     if state == "succeeded":
         return None
     if state == "failed":
-        return Wait(State.BUILDING, "its provisioning failed", "Repair or redeploy the machine.")
+        remedy = "Repair or redeploy the machine; `az vm reapply` often suffices."
+        return Wait(State.BUILDING, "its provisioning failed", remedy)
     return Wait(State.BUILDING, f"provisioning state {state or 'unknown'}", cause=Cause.TRANSIENT)
+
+
+def _can_run(question: Question) -> Step | None:
+    if not question.machine.generalized:
+        return None
+    reason = "it is generalized: prepared as an image, it cannot be started again"
+    return Leave(State.UNSUPPORTED, reason, "Delete it, or make a new machine of its image.", cause=Cause.NEVER)
 
 
 def _powered_on(question: Question) -> Step | None:
@@ -145,6 +153,9 @@ def _agent_answers(question: Question) -> Step | None:
     if not machine.extensions_allowed:
         remedy = "Set allowExtensionOperations to true in the machine's OS profile."
         return Wait(State.EXTENSIONS_FORBIDDEN, "allowExtensionOperations is false", remedy)
+    if machine.agent_ready is False and not machine.agent_reports:
+        remedy = "Install the VM agent, or restart the machine if it has one."
+        return Wait(State.AGENT_NOT_READY, "Azure shows no report of a VM agent", remedy)
     if machine.agent_ready is False:
         remedy = "Check that the VM agent runs and can reach Azure storage."
         reason = "the VM agent does not report ready"  # it comes and goes, so it is looked at again soon
@@ -165,6 +176,7 @@ RULES: tuple[Callable[[Question], Step | None], ...] = (
     _image_in_scope,
     _new_enough,
     _tags_allow,
+    _can_run,
     _provisioned,
     _powered_on,
     _no_operation_running,

@@ -190,7 +190,7 @@ class _Limits:
             return Wait(
                 State.WAITING_FOR_GROUP, f"another member of {group[1]} is being patched", cause=Cause.TRANSIENT
             )
-        if trouble := self._troubled.get(group):
+        if trouble := self._troubled.get(group) or self._troubled.get(("", group[1])):
             remedy = f"Start or repair {trouble}, or take it out of the group."
             return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
         return None

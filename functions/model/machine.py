@@ -18,10 +18,13 @@ _GROUP = rf"/subscriptions/(?P<subscription>{GUID.pattern})/resourcegroups/(?P<g
 _GROUP_ID = re.compile(_GROUP)
 
 
-_MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,63}})")
+# 64 characters are documented; a member of a scale set has its name and nine more.
+_MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,79}})")
 
 
-GALLERY_IMAGE = re.compile(r"(?P<definition>.+/galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?")
+GALLERY_IMAGE = re.compile(
+    r"(?P<definition>.*/(?:shared|community)?galleries/[^/]+/images/[^/]+)(?:/versions/(?P<version>[^/]+))?"
+)
 
 
 _MARKETPLACE_PARTS = 3  # colons of publisher:offer:sku:version
@@ -237,7 +240,9 @@ class Machine:
     extensions_allowed: bool = True
     patchers: PatchOrchestration = PatchOrchestration.UNKNOWN
     os_name: str = ""
+    generalized: bool = False  # prepared as an image: it cannot be started again
     agent_ready: bool | None = None
+    agent_reports: bool = True  # the view has a status of the agent, ready or not
     agent_version: str = ""
     busy_extensions: tuple[str, ...] | None = None
     healthy: bool | None = None  # by the Application Health extension; None where there is none
@@ -298,5 +303,11 @@ def is_count(value: object) -> bool:
 
 
 def _lowered(text: object) -> str:
-    """An id in lower case; "" for what can be none."""
-    return text.lower() if isinstance(text, str) and _KELVIN_SIGN not in text else ""
+    """An id in lower case; "" for what can be none.
+
+    Python lowers two letters of group names otherwise than Azure's services: I with a dot becomes two characters, and a
+    sigma at the end of a word another one.
+    """
+    if not isinstance(text, str) or _KELVIN_SIGN in text:
+        return ""
+    return text.lower().replace("i\u0307", "\u0130").replace("\u03c2", "\u03c3")

@@ -14,6 +14,8 @@ from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
 NEXT_LOOK = timedelta(hours=1)  # at most, at what passes by itself without being a failure
+LOOKS = 8  # hours of silence before somebody should look, too
+_SILENT = (State.BUILDING, State.AGENT_NOT_READY)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
 
@@ -29,6 +31,8 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
         wait = _wait(services, step.cause, record.checks)
         passing = step.cause in (Cause.TRANSIENT, Cause.CONFLICT)
         until = services.clock() + (min(wait, NEXT_LOOK) if passing else wait)
+        if step.state in _SILENT and record.checks > LOOKS:
+            step = replace(step, cause=Cause.OWNER)
     else:
         until = min(until, _assessed_until(services, record))
     journal.write(

@@ -274,11 +274,17 @@ async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
 
 
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
-    """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is."""
+    """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is.
+
+    The subscription is "" where the member cannot be read: it may be of any.
+    """
     services = sweep.services
     wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
     troubled: dict[tuple[str, str], str] = {}
     async for member in services.graph.group_members(wanted):
+        if member.machine is None:
+            troubled["", member.group] = "a machine that cannot be read"
+            continue
         stored = sweep.rows.get(member.machine)
         if not member.running or (stored and _unwell(stored.record, services.clock())):
             troubled[member.machine.subscription, member.group] = member.machine.name

@@ -1134,7 +1134,7 @@ def test_the_order_of_objections_is_the_documented_one() -> None:
         State.MANAGED_ELSEWHERE, State.MARKETPLACE, State.OUT_OF_SCOPE, State.OPTED_OUT, State.BUILDING,
         State.POWERED_OFF, State.BUSY, State.AGENT_NOT_READY,
     ]  # fmt: skip
-    assert len(RULES) == 10
+    assert len(RULES) == 11
 
 
 # -- 9. no verdict, three times

@@ -6,15 +6,48 @@ test_bad_input.py.
 """
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from functions.cloud.models import group_from_json, image_of, machine_from_arm, machine_from_graph, time_or_none
-from functions.model.machine import Group, ImageKind, MachineId, OsType, PatchOrchestration, PowerState, SupportState
+from functions.cloud.models import (
+    group_from_json,
+    image_of,
+    machine_from_arm,
+    machine_from_graph,
+    time_or_none,
+    unknown_support_state,
+)
+from functions.decisions.decision import next_step
+from functions.decisions.question import question_of
+from functions.model.machine import (
+    Group,
+    ImageKind,
+    Machine,
+    MachineId,
+    OsType,
+    PatchOrchestration,
+    PowerState,
+    SupportState,
+)
+from functions.model.state import Assess, Cause, Install, Leave, Step, Wait
+from functions.model.text import BadInput
 from tests.support import ASSESSMENT as ASSESSMENT_ID
-from tests.support import GALLERY_IMAGE, INSTALLATION, PAYLOADS, SUBSCRIPTION, VM_ID, a_graph_row, an_arm_machine
+from tests.support import (
+    GALLERY_IMAGE,
+    INSTALLATION,
+    LONG_AGO,
+    NOW,
+    PAYLOADS,
+    SUBSCRIPTION,
+    VM_ID,
+    a_graph_row,
+    a_verdict,
+    an_arm_machine,
+    settings,
+)
 
 RECORDED_VIEW = json.loads((PAYLOADS / "VM_instanceView_patchStatus.json").read_text())
 VERSION = GALLERY_IMAGE
@@ -38,6 +71,17 @@ def test_one_machine_has_one_id_however_azure_spells_it() -> None:
     assert arm.group_id == f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-prod"
 
 
+@pytest.mark.parametrize("group", ["ΑΘΗΝΑΣ", "İZMİR-web"])
+def test_a_group_name_that_services_lower_in_different_ways_is_one_name(group: str) -> None:
+    """Python, Kusto and ARM differ in two letters; ARM finds the group by any of these spellings of ours."""
+    ids = [
+        f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{text}/providers/Microsoft.Compute/virtualMachines/v"
+        for text in (group, group.lower(), group.lower().replace("i\u0307", "İ").replace("ς", "σ"))
+    ]
+    assert len({MachineId.parse(text) for text in ids}) == 1
+    assert MachineId.parse(ids[0]).group.upper() == group.upper()
+
+
 @pytest.mark.parametrize("group", ["a", "rg", "RG_1", "(parens)", "with.dot.in", "größe", "x" * 90])
 def test_group_names_that_azure_allows(group: str) -> None:
     text = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/Microsoft.Compute/virtualMachines/v"
@@ -58,6 +102,37 @@ IMAGES: dict[str, tuple[dict[str, Any], bool, ImageKind, str]] = {
         VERSION,
     ),
     "definition alone": ({"id": DEFINITION}, True, ImageKind.GALLERY, DEFINITION),
+    "the latest, with the exact version": (
+        {"id": f"{DEFINITION}/versions/latest", "exactVersion": "1.0.0"},
+        True,
+        ImageKind.GALLERY,
+        VERSION,
+    ),
+    "the latest, and no exact version": ({"id": f"{DEFINITION}/versions/latest"}, True, ImageKind.GALLERY, DEFINITION),
+    "the latest of a community gallery": (
+        {"communityGalleryImageId": "/CommunityGalleries/c/Images/i/Versions/latest", "exactVersion": "1.0.3"},
+        True,
+        ImageKind.COMMUNITY_GALLERY,
+        "/communitygalleries/c/images/i/versions/1.0.3",
+    ),
+    "the latest of a shared gallery": (
+        {"sharedGalleryImageId": "/SharedGalleries/s/Images/i/Versions/latest", "exactVersion": "1.0.3"},
+        True,
+        ImageKind.SHARED_GALLERY,
+        "/sharedgalleries/s/images/i/versions/1.0.3",
+    ),
+    "marketplace, the version given": (
+        {"publisher": "p", "offer": "o", "sku": "s", "version": "1.2"},
+        True,
+        ImageKind.MARKETPLACE,
+        "p:o:s:1.2",
+    ),
+    "marketplace, the latest": (
+        {"publisher": "p", "offer": "o", "sku": "s", "version": "latest"},
+        True,
+        ImageKind.MARKETPLACE,
+        "p:o:s",
+    ),
     "managed image": ({"id": MANAGED}, True, ImageKind.MANAGED_IMAGE, MANAGED.lower()),
     "managed image, specialized": ({"id": MANAGED}, False, ImageKind.MANAGED_IMAGE, MANAGED.lower()),
     "shared gallery": (
@@ -83,6 +158,25 @@ def test_image_kinds(reference: dict[str, Any], has_profile: bool, kind: ImageKi
     image = image_of(reference, has_profile=has_profile)
     assert (image.kind, image.key) == (kind, key)
     assert image.customized is (kind is not ImageKind.MARKETPLACE)
+
+
+UNVERSIONED: dict[str, dict[str, Any]] = {
+    "definition alone": {"id": DEFINITION},
+    "the latest": {"id": f"{DEFINITION}/versions/latest"},
+    "the latest of a community gallery": {"communityGalleryImageId": "/CommunityGalleries/c/Images/i/Versions/latest"},
+    "marketplace": {"publisher": "p", "offer": "o", "sku": "s", "version": "latest"},
+}
+
+
+@pytest.mark.parametrize("reference", UNVERSIONED.values(), ids=UNVERSIONED)
+def test_where_no_version_is_known_machines_of_one_day_share_their_canary(reference: dict[str, Any]) -> None:
+    first, same, other = (
+        image_of(reference, has_profile=True, created=datetime(2026, 11, day, hour, tzinfo=UTC))
+        for day, hour in ((20, 1), (20, 23), (21, 1))
+    )
+    assert first == same
+    assert first != other
+    assert first.version == ""
 
 
 def test_arm_and_graph_agree_on_the_image() -> None:
@@ -238,6 +332,14 @@ def test_graph_knows_nothing_that_only_the_instance_view_tells() -> None:
 # -- the verdict
 
 
+@pytest.mark.parametrize("text", ["Perhaps", "Supported ", "absent"])
+def test_a_support_state_that_nobody_knows_permits_nothing_and_keeps_the_machine_in_sight(text: str) -> None:
+    verdict = machine_from_graph(a_graph_row(support_state=text)).verdict
+    assert verdict is not None
+    assert verdict.state is SupportState.UNKNOWN
+    assert unknown_support_state(a_graph_row(support_state=text)) == text
+
+
 @pytest.mark.parametrize("state", [state for state in SupportState if state is not SupportState.ABSENT])
 def test_support_states_in_any_letter_case(state: SupportState) -> None:
     for text in (state.value, state.value.lower(), state.value.upper()):
@@ -336,3 +438,57 @@ def test_times_as_azure_writes_them(text: str, moment: datetime) -> None:
 @pytest.mark.parametrize("nothing", [None, ""])
 def test_no_time_is_no_error(nothing: object) -> None:
     assert time_or_none(nothing) is None
+
+
+# -- every odd machine: what is read of it, and what follows
+
+ODD = {each["name"]: each for each in json.loads((PAYLOADS / "odd_machines.json").read_text())["records"]}
+READABLE = {name: each for name, each in ODD.items() if not str(each["expect"]["assess"]).startswith("not readable")}
+HEALTH = {"healthy": True, "unhealthy": False}
+CAUSES = {
+    "owner": Cause.OWNER,
+    "transient": Cause.TRANSIENT,
+    "transient first, then owner": Cause.TRANSIENT,
+    "never": Cause.NEVER,
+}
+STEPS: dict[str, tuple[type[Step], ...]] = {"wait": (Wait,), "no": (Leave,), "never": (Leave,)}
+
+
+def step_of(machine: Machine, state: SupportState) -> Step:
+    given = settings(PATCH_IMAGES="all")
+    status = "" if state is SupportState.ABSENT else "Succeeded"
+    seen = replace(machine, group=Group(), verdict=a_verdict(state=state, status=status))
+    return next_step(question_of(seen, None, given, created_after=LONG_AGO, now=NOW))
+
+
+@pytest.mark.parametrize("odd", READABLE.values(), ids=READABLE)
+def test_what_is_read_of_an_odd_machine(odd: dict[str, Any]) -> None:
+    machine, expect = machine_from_arm(odd["vm"]), odd["expect"]
+    assert (machine.power, machine.provisioning_state) == (expect["power"], expect["provisioning"])
+    assert machine.agent_ready is expect["agent_ready"]
+    assert machine.healthy is HEALTH.get(expect["health"])
+    assert (machine.image.kind, machine.image.version) == (expect["image_kind"], expect["image_version"])
+    if "same_as" in expect:
+        assert machine.id == MachineId.parse(expect["same_as"])
+    if "same_image_as" in expect:
+        assert machine.image.key == expect["same_image_as"].lower()
+
+
+@pytest.mark.parametrize("odd", READABLE.values(), ids=READABLE)
+def test_what_follows_for_an_odd_machine(odd: dict[str, Any]) -> None:
+    machine, expect = machine_from_arm(odd["vm"]), odd["expect"]
+    assessed, installed = step_of(machine, SupportState.ABSENT), step_of(machine, SupportState.SUPPORTED)
+    assert isinstance(assessed, STEPS.get(expect["assess"], (Assess, Leave)))
+    assert isinstance(installed, STEPS.get(expect["install"], (Install, Leave)))
+    if expect["assess"] == "yes":
+        assert isinstance(assessed, Assess)
+    if expect["install"] == "yes":
+        assert isinstance(installed, Install)
+    if expect.get("looked_again") in CAUSES:
+        assert assessed.cause is CAUSES[expect["looked_again"]]
+
+
+@pytest.mark.parametrize("name", ODD.keys() - READABLE.keys())
+def test_an_odd_machine_that_cannot_be_read_is_reported(name: str) -> None:
+    with pytest.raises(BadInput, match="osType"):
+        machine_from_arm(ODD[name]["vm"])

@@ -759,6 +759,36 @@ async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returne
     assert decided["vm-0"].state is (State.DUE if window == OPEN else State.WAITING_FOR_WINDOW)
 
 
+# What cannot be read of a patch-group's member → the groups that have to wait for it.
+UNREADABLE: dict[str, tuple[list[Row], list[Row], set[str]]] = {
+    "its name": ([machine("x" * 90) | {"tags": {"patch-group": "quorum"}}], [], {"quorum"}),
+    "its id": ([machine("b") | {"id": "no id", "tags": {"patch-group": "quorum"}}], [], {"quorum"}),
+    "the id of the resource group with the tag": (
+        [],
+        [
+            {
+                "id": "no id",
+                "type": "microsoft.resources/subscriptions/resourcegroups",
+                "tags": {"patch-group": "quorum"},
+            }
+        ],
+        {"quorum"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("machines", "groups", "wait"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_member_that_cannot_be_read_counts_as_one_that_is_off(
+    machines: list[Row], groups: list[Row], wait: set[str]
+) -> None:
+    """Its neighbours wait for it; the plan of everybody else goes on."""
+    well = machine("a") | {"tags": {"patch-group": "quorum"}}
+    graph = GraphOfRows(settings(), {"resources": [well, *machines], "resourcecontainers": groups})
+    found = [item async for item in graph.group_members(["quorum", "other"])]
+    assert {item.group for item in found if item.machine is None and not item.running} == wait
+    assert [item.machine.name for item in found if item.machine and item.running] == ["a"]
+
+
 async def test_members_of_a_group_are_found_by_their_own_tag_and_by_their_resource_groups() -> None:
     """In any letter case, of the tag's name too, and however little else can be read of them."""
     off = machine("b", power="PowerState/deallocated") | {"tags": {"Patch-Group": "QUORUM"}}
@@ -777,7 +807,9 @@ async def test_members_of_a_group_are_found_by_their_own_tag_and_by_their_resour
         "resourcecontainers": [pair],
     }
     graph = GraphOfRows(settings(), tables)
-    found = {item.machine.name: (item.group, item.running) async for item in graph.group_members(["quorum"])}
+    found = {
+        item.machine and item.machine.name: (item.group, item.running) async for item in graph.group_members(["quorum"])
+    }
     assert found == {"a": ("quorum", True), "b": ("quorum", False), "e": ("quorum", True)}
     assert [item async for item in GraphOfRows(settings(), tables).group_members([])] == []
 
