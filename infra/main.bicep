@@ -95,7 +95,7 @@ param siteUpdateStrategy string = 'Recreate'
 param storageSkuName string = 'Standard_ZRS'
 
 @description('Address ranges of a virtual network for the app, with private endpoints for its storage account. If omitted, no network is created.')
-param network networkType?
+param network networkType = {}
 
 @description('DNS suffix of storage, for the private DNS zones. Empty: that of this cloud.')
 param storageSuffix string = ''
@@ -162,9 +162,13 @@ var checkedWindow = mode == 'install' && empty(trim(window))
 var checkedEndpointSubnetId = !empty(endpointSubnetId) && empty(appSubnetId)
   ? fail('endpointSubnetId needs appSubnetId: without a subnet the app does not reach a private endpoint.')
   : endpointSubnetId
-var newNetwork = network != null && !empty(appSubnetId)
-  ? fail('Give either network or appSubnetId: the one creates a network, the other uses an existing one.')
-  : network
+var newNetwork = empty(network)
+  ? network
+  : !empty(appSubnetId)
+      ? fail('Give either network or appSubnetId: the one creates a network, the other uses an existing one.')
+      : length(items(network)) == 3
+          ? network
+          : fail('network needs addressPrefix, appSubnetPrefix and endpointSubnetPrefix.')
 
 var token = uniqueString(subscription().id, environmentName, location)
 var allTags = union(tags, { 'azd-env-name': environmentName })
@@ -210,7 +214,7 @@ module identity 'modules/identity.bicep' = {
   }
 }
 
-module privateNetwork 'modules/network.bicep' = if (newNetwork != null) {
+module privateNetwork 'modules/network.bicep' = if (!empty(newNetwork)) {
   name: 'patch-network-${token}'
   scope: group
   params: {
@@ -218,7 +222,7 @@ module privateNetwork 'modules/network.bicep' = if (newNetwork != null) {
     name: finalNames.virtualNetwork
     location: location
     tags: allTags
-    network: newNetwork!
+    network: newNetwork
     storageSuffix: empty(storageSuffix) ? environment().suffixes.storage : storageSuffix
   }
 }
@@ -236,7 +240,7 @@ module storage 'modules/storage.bicep' = {
     operators: operators
     assignRoles: assignRoles
     endpointSubnetId: privateNetwork.?outputs.endpointSubnetId ?? checkedEndpointSubnetId
-    dnsServices: newNetwork == null ? map(items(dnsZoneIds), zone => zone.key) : ['blob', 'queue', 'table']
+    dnsServices: empty(newNetwork) ? map(items(dnsZoneIds), zone => zone.key) : ['blob', 'queue', 'table']
     dnsZoneIds: privateNetwork.?outputs.dnsZoneIds ?? dnsZoneIds
     deadLetterDays: deadLetterDays
     packageContainerName: packageContainer

@@ -9,16 +9,17 @@ type tagsType = {
 }
 
 @export()
-@description('Address ranges of the virtual network that is created for the app.')
+@sealed()
+@description('Address ranges of the virtual network that is created for the app: all three, or none.')
 type networkType = {
   @description('Address range of the whole network.')
-  addressPrefix: string
+  addressPrefix: string?
 
   @description('Address range of the app subnet, which is delegated to Microsoft.App/environments. At least a /27.')
-  appSubnetPrefix: string
+  appSubnetPrefix: string?
 
   @description('Address range of the subnet for the private endpoints of the storage account.')
-  endpointSubnetPrefix: string
+  endpointSubnetPrefix: string?
 }
 
 @export()

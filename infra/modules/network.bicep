@@ -41,9 +41,9 @@ resource securityGroup 'Microsoft.Network/networkSecurityGroups@2026-03-01' = {
           direction: 'Inbound'
           access: 'Allow'
           protocol: 'Tcp'
-          sourceAddressPrefix: network.appSubnetPrefix
+          sourceAddressPrefix: network.appSubnetPrefix!
           sourcePortRange: '*'
-          destinationAddressPrefix: network.endpointSubnetPrefix
+          destinationAddressPrefix: network.endpointSubnetPrefix!
           destinationPortRange: '443'
         }
       }
@@ -79,14 +79,14 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
   properties: {
     addressSpace: {
       addressPrefixes: [
-        network.addressPrefix
+        network.addressPrefix!
       ]
     }
     subnets: [
       {
         name: 'app'
         properties: {
-          addressPrefix: network.appSubnetPrefix
+          addressPrefix: network.appSubnetPrefix!
           // The app reaches Resource Manager, Resource Graph and Application Insights over the internet.
           defaultOutboundAccess: true
           networkSecurityGroup: {
@@ -105,7 +105,7 @@ resource virtualNetwork 'Microsoft.Network/virtualNetworks@2026-03-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: network.endpointSubnetPrefix
+          addressPrefix: network.endpointSubnetPrefix!
           defaultOutboundAccess: false
           // Without this a network security group does not apply to private endpoints.
           privateEndpointNetworkPolicies: 'Enabled'

@@ -137,6 +137,10 @@ REFUSED = {
         f"param mode = 'assess'\nparam network = {RANGES}\nparam appSubnetId = '{SUBNET}app'",
         "either network or appSubnetId",
     ),
+    "a network without its subnets": (
+        "param mode = 'assess'\nparam network = { addressPrefix: '10.0.0.0/24' }",
+        "network needs addressPrefix",
+    ),
     "a setting that there is not": ("param mode = 'assess'\nparam settings = { PATCH_CANARYS: 2 }", "PATCH_CANARYS"),
     "a name of a resource that there is not": ("param mode = 'assess'\nparam names = { function: 'x' }", "function"),
 }
