@@ -8,7 +8,6 @@ gets, and what fails before it runs, is the library's own behaviour.
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime as dt
 import json
 import re
@@ -61,7 +60,7 @@ def message_body(content: str, *, is_base64: bool) -> bytes:
         return content.encode()
     try:
         return base64.b64decode("".join(content.split()), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one, and so is a letter beyond ASCII
         raise NotBase64(str(error)) from error
 
 
