@@ -9,7 +9,7 @@ an app whose import fails looks healthy and has no functions.
 import os
 import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -46,7 +46,7 @@ async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.Clo
 
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
 async def on_reconcile(timer: func.TimerRequest) -> None:
-    async with _step("on_reconcile") as services:
+    async with _step("on_reconcile", waits_its_turn=False) as services:
         await reconcile.run(services)
 
 
@@ -85,10 +85,14 @@ def _services() -> Services:
 
 
 @asynccontextmanager
-async def _step(name: str, message: func.QueueMessage | None = None) -> AsyncIterator[Services]:
+async def _step(
+    name: str, message: func.QueueMessage | None = None, *, waits_its_turn: bool = True
+) -> AsyncIterator[Services]:
     """Surrounds every step: provides the services, and writes one clear line for every error. Raises StepFailed."""
     try:
-        yield _services()
+        services = _services()
+        async with services.turns if waits_its_turn else nullcontext():
+            yield services
     except SettingsError as error:
         for problem in error.problems:
             journal.write("settings.refused", function=name, setting=problem.name, problem=str(problem))

@@ -18,6 +18,8 @@ from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
 from functions.policy.settings import FIRST_DEPLOYMENT_MARGIN, Settings
 
+EVENTS_AT_ONCE = 32
+
 
 @dataclass
 class Services:
@@ -31,6 +33,9 @@ class Services:
     clock: Callable[[], datetime]
     jitter: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    # The host runs everything that it receives at once. Work is bounded per event and message, not per call: otherwise
+    # a thousand events would all have begun before the first of them is sent.
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EVENTS_AT_ONCE))
     token: Callable[[], str] = field(default=lambda: secrets.token_hex(8))
     _first_deployment: datetime | None = None
 

@@ -31,7 +31,7 @@ from simulator.monitor import logs
 
 SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
 HOST_SCALE = 0.02  # the factor of the Functions host's own waits (polling, visibility of messages)
-LONGEST_SECONDS = 80.0  # then the demo ends, whatever state the machines are in
+LONGEST_SECONDS = 180.0  # then the demo ends, whatever state the machines are in
 POLL_SECONDS = 0.4
 PATCH_QUOTA = "VMGuestPatchOperationSubscriptionMaximum"
 PATCHING = ("assess", "install")
