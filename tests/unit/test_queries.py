@@ -944,7 +944,7 @@ MISTAKES: Mapping[str, tuple[str, str, type[Exception] | None]] = {
     "coalesce of dynamic and text": ("resources | project a = coalesce(tags.a, '')", "KS141", KqlError),
     "member of text": ("resources | project a = id.name", "KS142", KqlError),
     "column named twice": ("resources | project a = id, a = name", "KS171", KqlError),
-    "column named twice by a conversion": ("resources | project tostring(name), name", "KS171", KqlError),
+    "column named twice by a conversion": ("resources | project tostring(name), name", "KS171", Unsupported),
     "aggregate named twice": ("resources | summarize a = count(), a = dcount(id)", "KS171", KqlError),
     "column of the same extend": ("resources | extend a = 1, b = a", "KS142", KqlError),
     "empty list": ("resources | where id in~ ()", "KS006", KqlError),
@@ -1004,6 +1004,10 @@ AGREEMENTS: Mapping[str, str] = {
         "resources | project replace_string(id, 'a', 'b'), indexof(id, 'a'), trim('a', id), strcat_array(zones, ','),"
         " parse_json(id), todynamic(name), coalesce(id, name), case(true, 1, 2), id matches regex 'a'"
     ),
+    "names through steps": "resources | extend 1 + 1, strlen(id) | project 2 + 2 | summarize sum(Column2) + count()",
+    "names in joins": "resources | extend 1 + 1 | join kind=inner (resources | extend 2 + 2, 3) on id | project 4",
+    "names of keys as columns": "resources | project id, n = 1 | summarize arg_max(n, *) by k = tostring(id)",
+    "names of keys as computed columns": "resources | project id, n = 1 | summarize arg_max(n, *) by id = tolower(id)",
     "names in extend": "resources | extend tolower(name), strlen(name), properties.mode, split(id, '/')",
     "a named argument": "resources | extend tostring(group = split(id, '/', 4))",
     "names of aggregates": (

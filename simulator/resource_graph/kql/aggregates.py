@@ -31,7 +31,7 @@ class Aggregate:
     over: Over
 
 
-def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str]) -> Aggregate:
+def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str | None]) -> Aggregate:
     """`keys`: the columns that the rows are grouped by; '*' is all others."""
     match node.expression:
         case syntax.Call(function="arg_max" | "arg_min") as call:
@@ -55,7 +55,7 @@ def _computed(node: syntax.Named, scope: Scope) -> Aggregate:
     if not found:
         raise unknown("an aggregate that is a constant", node.expression.at)
     shape = Shape(tuple((_hidden(number), type_name) for number, (type_name, _) in enumerate(found)))
-    compiled = compile_expression(rest, Scope(shape, scope.now_ticks))
+    compiled = compile_expression(rest, replace(scope, shape=shape))
     over = [each for _, each in found]
     return Aggregate(
         (name_of(node),), (compiled.type,), lambda rows: [compiled.evaluate([each(rows) for each in over])]
@@ -97,7 +97,7 @@ def _name(call: syntax.Call) -> str:
     of = stem(call.arguments[0]) if call.arguments else ""
     match call:
         case syntax.Call(function="take_any"):
-            return of
+            return of or "any_arg0"
         case syntax.Call(function="make_set" | "make_list"):
             return f"{call.function.removeprefix('make_')}_{of}"
         case syntax.Call(function="percentile", arguments=(_, syntax.Literal(text=share))):
@@ -251,7 +251,7 @@ _AGGREGATES: Mapping[str, Callable[[syntax.Call, Sequence[Compiled]], _Single]] 
 # ---- the row of the greatest or least key
 
 
-def _arg(node: syntax.Named, call: syntax.Call, scope: Scope, keys: Sequence[str]) -> Aggregate:
+def _arg(node: syntax.Named, call: syntax.Call, scope: Scope, keys: Sequence[str | None]) -> Aggregate:
     """The key, and the columns named, or all others for '*'. A name before it is the key's."""
     if len(call.arguments) < 2 or isinstance(call.arguments[0], syntax.Star):
         raise unknown(f"{call.function}() of that form", call.at)

@@ -1,22 +1,21 @@
 """The names of columns that a query gives none, as Kusto.Language makes them.
 
-A column keeps its name, also through a conversion; a path gives a_b_c; what has no name of its own is Column1, Column2.
+A column keeps its name, also through a conversion; a path gives a_b_c; what has no name of its own is Column1, Column2,
+counted through the whole query.
 A name that a query declares, by itself or as a column's, may stand only once. A name that was made gives way: it gets
 the first free number.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from simulator.resource_graph.kql import syntax
 from simulator.resource_graph.kql.compiled import unknown, wrong
 
-# Calls that are named like their first argument.
-_LIKE_FIRST = frozenset(
-    ("tostring", "toint", "tolong", "toreal", "todouble", "tobool", "todatetime", "totimespan", "parse_json",
-     "todynamic", "split", "bin", "startofday", "round")
-)  # fmt: skip
+# Calls that are named like their first argument. A conversion to the type that a column has is the column itself.
+CONVERSIONS = frozenset(("tostring", "toint", "tolong", "toreal", "todouble", "tobool", "todatetime", "totimespan"))
+_LIKE_FIRST = CONVERSIONS | {"parse_json", "todynamic", "split", "bin", "startofday", "round"}
 
 
 # declared: written as the column's name; kept: a column's through a conversion; made: composed.
@@ -57,27 +56,26 @@ def _of(node: syntax.Expression) -> tuple[str | None, Kind]:
             return f"strlen_{stem(only)}", "made"
         case syntax.Call(function=function, arguments=(first, *_), names=names) if function in _LIKE_FIRST:
             given = names[0] if names else None
+            if given:
+                return given, "made"
             text, kind = _of(first)
-            return (given, "made") if given else (text, "kept" if kind == "declared" else kind)
+            return text, "kept" if kind == "declared" and function in CONVERSIONS else "made"
     return None, "made"
 
 
-def assigned(names: Iterable[Name], taken: Iterable[str] = ()) -> list[str]:
-    """The columns' names, all different. `taken`: names before them. Raises KqlError for one that is declared twice."""
+def assigned(names: Iterable[Name], nameless: Iterator[int], taken: Iterable[str] = ()) -> list[str]:
+    """The columns' names, all different. `nameless` numbers those without one, `taken` are names before them.
+
+    Raises KqlError for one that is declared twice.
+    """
     used: dict[str, Kind] = dict.fromkeys(taken, "declared")
-    found, nameless = [], 0
+    found = []
     for name in names:
-        if name.text is None:
-            nameless += 1
-            text = f"Column{nameless}"
-            if text in used:
-                raise unknown(f"an expression without a name beside the column '{text}'", name.at)
-        else:
-            text = name.text
+        text = f"Column{next(nameless)}" if name.text is None else name.text
         if text in used:
             kinds = {used[text], name.kind}
-            if "declared" in kinds and "made" not in kinds:
-                raise wrong(f"the column '{text}' named twice", name.at)
+            if "made" not in kinds:
+                raise (unknown if "kept" in kinds else wrong)(f"the column '{text}' named twice", name.at)
             text = numbered(text, used)
         used[text] = name.kind
         found.append(text)

@@ -1,8 +1,9 @@
 """The tabular operators: each turns the shape of its input into the shape of its output, and rows into rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
+from itertools import count
 from typing import Any, assert_never
 
 from simulator.resource_graph.kql import combining, functions, names, parsing, syntax
@@ -45,6 +46,7 @@ class Planner:
     schema: Schema
     absent: frozenset[str]
     now_ticks: int
+    nameless: Iterator[int] = field(default_factory=lambda: count(1))
 
     def plan(self, query: syntax.Query) -> Plan:
         source, operators = query.source, query.operators
@@ -65,7 +67,7 @@ class Planner:
         return Plan(Shape(tuple(self.schema[table].items())), (lambda _, tables: tables[table],))
 
     def _extended(self, plan: Plan, node: syntax.Operator) -> Plan:
-        scope = Scope(plan.shape, self.now_ticks)
+        scope = Scope(plan.shape, self.now_ticks, self.nameless)
         match node:
             case syntax.Where():
                 return plan.then(plan.shape, _where(node, scope))
@@ -120,12 +122,15 @@ def _where(node: syntax.Where, scope: Scope) -> Step:
 def _compile_named(nodes: Iterable[syntax.Named], scope: Scope) -> list[tuple[str, Compiled]]:
     nodes = list(nodes)
     compiled = [compile_expression(node.expression, scope) for node in nodes]
-    return list(zip(names.assigned(map(names.name_of, nodes)), compiled, strict=True))
+    return list(zip(names.assigned(map(names.name_of, nodes), scope.nameless), compiled, strict=True))
 
 
 def _extend(node: syntax.Extend, scope: Scope) -> tuple[Shape, Step]:
     """A known name is replaced in its place, a new one is appended; all expressions read the row as it was before."""
     named = dict(_compile_named(node.columns, scope))
+    for column, name in zip(node.columns, named, strict=True):
+        if names.name_of(column).text not in (None, name):
+            raise unknown("extend of two columns whose names are made alike", column.expression.at)
     kept = scope.shape.names
     added = [name for name in named if name not in kept]
     shape = Shape(
@@ -196,7 +201,7 @@ def _expand(node: syntax.Expand, scope: Scope) -> tuple[Shape, Step]:
     compiled = compile_expression(node.column.expression, scope)
     if compiled.type != "dynamic":
         raise unknown(f"mv-expand of a {compiled.type}", node.at)
-    [name] = names.assigned([names.name_of(node.column)])
+    [name] = names.assigned([names.name_of(node.column)], scope.nameless)
     element = _element(node, scope)
     shape, position = _replaced(scope.shape, name, element.type)
     most = _EXPANDED_AT_MOST if node.limit is None else node.limit
@@ -263,11 +268,24 @@ def _summarize(node: syntax.Summarize, scope: Scope) -> tuple[Shape, Step]:
     for (name, compiled), key in zip(keys, node.keys, strict=True):
         _refuse_as_key(compiled, f"the group key '{name}'", key.expression.at)
     taken = [name for name, _ in keys]
-    aggregates = [compile_aggregate(aggregate, scope, taken) for aggregate in node.aggregates]
-    given = names.assigned([name for each in aggregates for name in each.names], taken)
+    behind = [
+        _column_behind(key.expression, compiled, scope) for key, (_, compiled) in zip(node.keys, keys, strict=True)
+    ]
+    aggregates = [compile_aggregate(aggregate, scope, behind) for aggregate in node.aggregates]
+    given = names.assigned([name for each in aggregates for name in each.names], scope.nameless, taken)
     types = [type_name for each in aggregates for type_name in each.types]
     shape = Shape((*_shape_of(keys).columns, *zip(given, types, strict=True)))
     return shape, _grouping([compiled.evaluate for _, compiled in keys], [each.over for each in aggregates])
+
+
+def _column_behind(node: syntax.Expression, compiled: Compiled, scope: Scope) -> str | None:
+    """The column that a group key is, perhaps through a conversion to the type that it has."""
+    match node:
+        case syntax.Column(name=name):
+            return name
+        case syntax.Call(function=function, arguments=(syntax.Column() as column,)) if function in names.CONVERSIONS:
+            return column.name if scope.shape.columns[scope.shape.position(column)][1] == compiled.type else None
+    return None
 
 
 def _grouping(evaluates: Sequence[Evaluate], aggregates: Sequence[Callable[[list[Row]], list[Any]]]) -> Step:

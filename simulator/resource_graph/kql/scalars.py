@@ -6,7 +6,7 @@ Types are settled before any row is seen, so a query over no rows still fails on
 import json
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
@@ -44,10 +44,14 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What an expression may refer to: the columns of the row, and the time of the query."""
+    """What an expression may refer to: the columns of the row, and the time of the query.
+
+    `nameless` numbers the columns of the query that have no name.
+    """
 
     shape: Shape
     now_ticks: int
+    nameless: Iterator[int]
 
 
 def compile_expression(node: syntax.Expression, scope: Scope) -> Compiled:
