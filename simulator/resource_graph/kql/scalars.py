@@ -167,7 +167,12 @@ def _element(node: syntax.Element, base: Compiled, key: Compiled) -> Compiled:
         raise wrong(f"an element of a {base.type}", node.at)
     if key.type not in INTEGERS | {"string"}:
         raise unknown(f"an element by a {key.type}", node.at)
-    return apply(lambda value, at: None if at is None else _walk(lambda _: value, [at])([]), "dynamic", base, key)
+
+    def element(row: Row) -> Any:
+        at = key.evaluate(row)
+        return None if at is None else _walk(base.evaluate, [at])(row)
+
+    return Compiled("dynamic", element, base.constant and key.constant)
 
 
 # ---- operators
