@@ -134,7 +134,7 @@ def _counted(text: str) -> str:
 # ---- patterns
 
 # What RE2 and Python read alike over one line of text.
-_PLAIN_PATTERN = re.compile(r"\^?(?:[\w/.+*()? =:;,@~-]|\\[wd.]|\[\^?[\w/.: -]+\])+")
+_PLAIN_PATTERN = re.compile(r"\^?(?:[\w/.+*()? =:;,@~-]|\\[wd.]|\[\^?[\w/.: -]+\])+\$?")
 
 
 def _pattern(name: str, given: Compiled, at: Place) -> re.Pattern[str]:
@@ -144,7 +144,7 @@ def _pattern(name: str, given: Compiled, at: Place) -> re.Pattern[str]:
     if not text.isascii() or not _PLAIN_PATTERN.fullmatch(text) or re.search(r"\(\?|[*+?]{2}|\(\)", text):
         raise unknown(f"{name}() of the pattern '{text}'", at)
     try:
-        return re.compile(text, re.ASCII)
+        return re.compile(re.sub(r"\$\Z", r"\\Z", text), re.ASCII)  # Python's $ also stands before a last line break
     except re.error:
         raise unknown(f"{name}() of the pattern '{text}'", at) from None
 
