@@ -49,6 +49,7 @@ EVENTS = {
     "operation.abandoned": "a POST was not sent in time; the claim is released",
     "operation.unknown": "a POST got no answer; whether the operation runs is not known yet",
     "operation.adopted": "an operation without a recorded answer was found on the machine",
+    "tracking.paused": "the quota of reads is used up; its subscription's other operations are asked later",
     "operation.overdue": "an operation still runs long after its own limit",
     "claim.expired": "a claim's message started nothing in time; the machine is free again",
     "ledger.newer": "a newer version wrote a row or message; it is left alone",

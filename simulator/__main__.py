@@ -27,6 +27,7 @@ WATCHING: Mapping[str, str] = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_MIN_AGE_MINUTES": "0",
+    "PATCH_ASSESS_AFTER_MINUTES": "0",
     "PATCH_BAKE_MINUTES": "0",  # by default the canary is watched for a day
     "RECONCILE_SCHEDULE": "*/10 * * * * *",
 }

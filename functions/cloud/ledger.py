@@ -28,6 +28,7 @@ from functions.model.record import Record
 APP = "app"  # the partition of the app's own rows
 SWEEP_LEASE = timedelta(minutes=5)
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
+RENEW_EVERY = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,11 @@ class SweepLease:
         if now >= datetime.fromisoformat(str(self._row.columns["until"])) - STOP_BEFORE_EXPIRY:
             return False
         return await self._write(now + SWEEP_LEASE)
+
+    async def stay(self, now: datetime) -> None:
+        """Renews it once a minute, for a sweep that reads; whether it is lost is asked before a batch."""
+        if now >= datetime.fromisoformat(str(self._row.columns["until"])) - SWEEP_LEASE + RENEW_EVERY:
+            await self.renew(now)
 
     async def release(self, now: datetime) -> None:
         await self._write(now)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from functions import journal
 from functions.cloud import queries
-from functions.cloud.errors import Throttled, Unavailable
+from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.models import group_from_json, machine_from_graph, time_or_none, unknown_support_state
 from functions.cloud.session import Session
 from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, group_id
@@ -33,7 +33,10 @@ ROWS_PER_PAGE = 1000  # the most that Resource Graph returns
 MAX_PAUSES_PER_PAGE = 5
 MAX_PAUSE_SECONDS = 10.0
 IDS_PER_QUERY = 250  # Resource Graph allows fewer than 300
+CENSUS_SHARES = 256  # by the first two digits of the machines' VM ids
+COUNTS_SHOWN = ROWS_PER_PAGE
 RowValue = TypeVar("RowValue")
+_TOO_LARGE = "ResponsePayloadTooLarge"
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
 
 
@@ -68,6 +71,7 @@ class ResourceGraph:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client: ResourceGraphClient | None = None
+        self._rows_per_page = ROWS_PER_PAGE
         self._reported: set[str] = set()  # support states that this app does not know
 
     async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
@@ -98,28 +102,32 @@ class ResourceGraph:
             async for machine in self._machines(queries.fill("named_machines", ids=batch)):
                 yield machine
 
-    async def census(self) -> AsyncIterator[Machine]:
-        """Every machine in scope."""
-        async for machine in self._machines(queries.fill("census")):
-            yield machine
+    async def census(self, shares: Iterable[int] = range(CENSUS_SHARES)) -> AsyncIterator[Machine]:
+        """The machines in scope, or these shares of them, each about 1/256 of a fleet."""
+        for batch in batches(f"{share:02x}" for share in shares):
+            async for machine in self._machines(queries.fill("census", shares=batch)):
+                yield machine
 
-    async def oldest_patches(self) -> dict[str, datetime]:
+    async def oldest_patches(self, ids: Iterable[str]) -> dict[str, datetime]:
         """When the oldest pending Critical or Security patch was published, by lower-cased machine id.
 
         Linux package managers publish no such time: their machines are missing.
         """
-        return await self._times(queries.fill("oldest_patches"), min)
+        return await self._times("oldest_patches", ids, min)
 
-    async def last_installations(self) -> dict[str, datetime]:
+    async def last_installations(self, ids: Iterable[str]) -> dict[str, datetime]:
         """When the newest installation that did not fail began, by lower-cased machine id. Graph keeps them 30 days."""
-        return await self._times(queries.fill("last_installations"), max)
+        return await self._times("last_installations", ids, max)
 
-    async def _times(self, query: str, pick: Callable[[datetime, datetime], datetime]) -> dict[str, datetime]:
+    async def _times(
+        self, name: str, ids: Iterable[str], pick: Callable[[datetime, datetime], datetime]
+    ) -> dict[str, datetime]:
         """One time per machine. It is picked here because Resource Graph does not page a summarize."""
         times: dict[str, datetime] = {}
-        async for machine, at in self._readable(query, _machine_time):
-            if at:
-                times[machine] = pick(times.get(machine, at), at)
+        for batch in batches(ids):
+            async for machine, at in self._readable(queries.fill(name, ids=batch), _machine_time):
+                if at:
+                    times[machine] = pick(times.get(machine, at), at)
         return times
 
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
@@ -161,8 +169,11 @@ class ResourceGraph:
         return found
 
     async def fleet_counts(self) -> list[Json]:
-        """Machines by support state and image: rows of state_name, image_name, machines."""
-        return [row async for row in self._readable(queries.fill("fleet_counts"), dict)]
+        """Machines by support state and image: rows of state_name, image_name, machines, the largest first.
+
+        At most COUNTS_SHOWN: Resource Graph gives one page of a summarize, and cuts what is longer.
+        """
+        return [row async for row in self._rows(queries.fill("fleet_counts"), may_be_cut=True)]
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""
@@ -196,7 +207,7 @@ class ResourceGraph:
                 continue
             yield value
 
-    async def _rows(self, query: str) -> AsyncIterator[Json]:
+    async def _rows(self, query: str, *, may_be_cut: bool = False) -> AsyncIterator[Json]:
         """The rows of every page. One that is no JSON object comes as an empty one, which no reader can read."""
         token: str | None = None
         tokens: set[str] = set()
@@ -206,7 +217,7 @@ class ResourceGraph:
                 yield row if isinstance(row, Mapping) else {}
             token = page.next_token
             if not token:
-                if page.cut_short:
+                if page.cut_short and not may_be_cut:
                     raise Unavailable("querying Resource Graph: the answer was cut short and names no next page")
                 return
             if token in tokens:
@@ -214,24 +225,32 @@ class ResourceGraph:
             tokens.add(token)
 
     async def _page(self, query: str, token: str | None) -> _Page:
-        """One page. Waits out short throttling: 15 queries in 5 s are allowed, and a page is worth a few seconds."""
+        """One page. Waits out short throttling: 15 queries in 5 s are allowed, and a page is worth a few seconds.
+
+        An answer over Resource Graph's limit of 16 MiB is asked for again in smaller pages, and so are those after it.
+        """
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
         settings = self._session.settings
-        request = QueryRequest(
-            query=query,
-            subscriptions=list(settings.scope.subscriptions) or None,
-            management_groups=list(settings.scope.management_groups) or None,
-            options=QueryRequestOptions(top=ROWS_PER_PAGE, skip_token=token),
-        )
-        for _ in range(MAX_PAUSES_PER_PAGE):
+        pauses = 0
+        while True:
+            request = QueryRequest(
+                query=query,
+                subscriptions=list(settings.scope.subscriptions) or None,
+                management_groups=list(settings.scope.management_groups) or None,
+                options=QueryRequestOptions(top=self._rows_per_page, skip_token=token),
+            )
             try:
                 return await self._send(request)
             except Throttled as throttled:
-                if throttled.retry_after_seconds > MAX_PAUSE_SECONDS:
+                pauses += 1
+                if pauses > MAX_PAUSES_PER_PAGE or throttled.retry_after_seconds > MAX_PAUSE_SECONDS:
                     raise
                 await self._session.sleep(max(throttled.retry_after_seconds, 1.0))
-        return await self._send(request)
+            except Refused as refused:
+                if _TOO_LARGE not in refused.codes or self._rows_per_page == 1:
+                    raise
+                self._rows_per_page //= 2
 
     async def _send(self, request: QueryRequest) -> _Page:
         headers: dict[str, str] = {}

@@ -12,11 +12,16 @@ from functions.decisions.ownership import foreign_manager
 from functions.decisions.question import Question, stale, too_new
 from functions.decisions.support_state import by_support_state
 from functions.model.machine import PowerState
-from functions.model.record import Record
+from functions.model.record import GRAPH_PATIENCE, Record
 from functions.model.state import POLICY_STATES, Cause, Leave, OperationKind, Phase, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
+
+GRAPH_SILENT = (
+    "Check that the app's identity may read the machine's patch results; if Resource Graph is late, raise "
+    "PATCH_FRESH_HOURS."
+)
 
 
 def next_step(question: Question) -> Step:
@@ -39,7 +44,8 @@ def pending_step(record: Record | None, now: datetime) -> Step | None:
         return Wait(busy, f"an {noun} is under way", when=record.flight.started_at if record.flight else None)
     if record.phase is Phase.ENDED and record.ending:
         ended = f"its {noun} ended {record.ending.outcome}; Resource Graph does not show it yet"
-        return Wait(State.CONFIRMING, ended, when=record.ending.at)
+        late = now >= record.ending.at + GRAPH_PATIENCE
+        return Wait(State.CONFIRMING, ended, GRAPH_SILENT if late else "", when=record.ending.at)
     return record.hold
 
 

@@ -15,11 +15,15 @@ def by_support_state(question: Question) -> Step:
     if question.machine.verdict is None and _assessed_lately(question):
         reason = "assessed already: the sweep asks Resource Graph what came of it"
         return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT)
-    if _graph_is_behind(question):
-        reason = "a finished assessment is not in Resource Graph yet"
-        return Wait(
-            State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=question.now + question.settings.first_retry
-        )
+    step = _by_verdict(question, verdict)
+    if not isinstance(step, Assess) or not _graph_is_behind(question):
+        return step
+    reason = "a finished assessment is not in Resource Graph yet"
+    again = question.now + question.settings.first_retry
+    return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT, when=again)
+
+
+def _by_verdict(question: Question, verdict: PatchAssessment) -> Step:
     answered = is_answered_marketplace(question.machine, verdict)
     if answered and question.machine.third_party_plan:
         return _with_plan(question)

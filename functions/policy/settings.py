@@ -146,9 +146,17 @@ class Settings:
         "Which patches to install. Linux knows Critical, Security and Other.",
     )
     packages_include: tuple[str, ...] = setting(
-        "PATCH_PACKAGES_INCLUDE", "", grammar.packages, "Installed besides the classifications."
+        "PATCH_PACKAGES_INCLUDE",
+        "",
+        grammar.packages,
+        "Installed besides the classifications. Windows takes masks of letters, digits, * and ? only.",
     )
-    packages_exclude: tuple[str, ...] = setting("PATCH_PACKAGES_EXCLUDE", "", grammar.packages, "Never installed.")
+    packages_exclude: tuple[str, ...] = setting(
+        "PATCH_PACKAGES_EXCLUDE",
+        "",
+        grammar.packages,
+        "Never installed. Windows takes masks of letters, digits, * and ? only.",
+    )
     reboot: Reboot = setting("PATCH_REBOOT", "IfRequired", REBOOTS, "The reboot setting of every installation.")
     max_duration_minutes: int = setting(
         "PATCH_MAX_DURATION", "PT2H", grammar.iso_duration_minutes, "How long an installation may take."
@@ -173,13 +181,13 @@ class Settings:
     )
     assess_after: timedelta = setting(
         "PATCH_ASSESS_AFTER_MINUTES",
-        "0",
+        "15",
         duration("minutes", 0, 10_080),
-        "No assessment before a machine has this age; raise it where first-boot scripts run long.",
+        "No assessment before a machine has this age: extensions that a template adds after its creation go first.",
     )
     fresh: timedelta = setting(
         "PATCH_FRESH_HOURS",
-        "24",
+        "48",
         duration("hours", 0.01, 160),
         "How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
     )

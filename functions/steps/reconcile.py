@@ -12,6 +12,7 @@ from datetime import datetime
 from functions import journal
 from functions.cloud.errors import CloudError
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
+from functions.cloud.resource_graph import batches
 from functions.cloud.rows import LeftAlone, place_of
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
@@ -52,12 +53,18 @@ class Sweep:
 
     services: Services
     view: LedgerView
+    lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     failed: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> Mapping[MachineId, Stored]:
         return self.view.rows
+
+    async def stay(self) -> None:
+        """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts."""
+        if self.lease:
+            await self.lease.stay(self.services.clock())
 
     def fail(self, stage: str, error: CloudError | BadInput) -> None:
         journal.write("sweep.failed", stage=stage, problem=error)
@@ -89,14 +96,15 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     """Track, find, plan, dispatch, report. Returns the stages that failed."""
     started = services.clock()
     sweep = await read_ledger(services)
+    sweep.lease = lease
     services = sweep.services
     for left_alone in sweep.view.left_alone.values():
         journal.write("ledger.newer", problem=left_alone)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to track
-            await track.operations(services, list(sweep.rows.values()))
-            await track.confirm(services, list(sweep.rows.values()))
-            await lease.renew(services.clock())
+            paused = track.Paused()
+            await track.operations(services, list(sweep.rows.values()), paused, pause=sweep.stay)
+            await track.confirm(services, list(sweep.rows.values()), paused, pause=sweep.stay)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
     except (CloudError, BadInput) as error:
         sweep.fail("find", error)
@@ -132,8 +140,13 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     due = await _due_by_ledger(sweep)
     async for machine in services.graph.due_machines(await services.created_after(), services.clock()):
         due.setdefault(machine.id, machine)
-    groups: dict[str, Group | None] = dict(await services.graph.groups(machine.id.group_id for machine in due.values()))
+        await sweep.stay()
+    groups: dict[str, Group | None] = {}
+    for ids in batches(machine.id.group_id for machine in due.values()):
+        groups.update(await services.graph.groups(ids))
+        await sweep.stay()
     for machine in due.values():
+        await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(services, machine)
         if (group := groups[machine.id.group_id]) is None:
@@ -171,6 +184,7 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
     async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
         found[machine.id] = machine
     for stored in held:
+        await sweep.stay()
         if stored.record.machine not in found and (seen := await _not_in_graph(services, stored)):
             found[seen.id] = seen
     return found
@@ -266,6 +280,7 @@ async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
     """The images' records. One of a newer version is left out, and its machines with it."""
     records = {}
     for key in sorted(keys):
+        await sweep.stay()
         try:
             records[key] = (await sweep.services.ledger.image(key)).record if key else ImageRecord("")
         except LeftAlone as newer:

@@ -1,4 +1,4 @@
-"""What a sweep reports: poison queues, the fleet in numbers, its limits, and once a day every machine.
+"""What a sweep reports: poison queues, the fleet in numbers, its limits, and every machine once a day.
 
 Each report stands alone: one without an answer fails by itself. Nothing here dispatches or records an outcome.
 """
@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud.ledger import Stored
+from functions.cloud.resource_graph import CENSUS_SHARES, COUNTS_SHOWN
 from functions.decisions.compliance import compliance
 from functions.decisions.decision import displayed_step
 from functions.model.machine import Machine, MachineId
@@ -17,10 +18,16 @@ from functions.model.state import Assess, Install, Phase, State, Step
 from functions.services import Services
 from functions.steps.observe import ask
 
-CENSUS_BATCH = 1000
+CENSUS_BATCH = 250
 
 
 CENSUS_PAUSE_SECONDS = 1.0  # between two batches: the host carries 290 journal lines a second without losing one
+
+
+CENSUS_SECONDS = 120  # of one sweep: the function's time is ten minutes, and what is left is counted by the next
+
+
+SHARES_AT_ONCE = 16  # of the census, where it has to catch up
 
 
 A_DAY = timedelta(days=1)
@@ -49,13 +56,15 @@ async def poison(services: Services) -> None:
 
 
 async def fleet(services: Services) -> None:
-    """Machines by support state and image."""
-    for row in await services.graph.fleet_counts():
+    """Machines by support state and image, of the most machines where there are too many pairs."""
+    counts = await services.graph.fleet_counts()
+    for row in counts:
         journal.write(
             "fleet.counted",
             support_state=row.get("state_name"),
             image=row.get("image_name"),
             machines=row.get("machines"),
+            cut=len(counts) if len(counts) >= COUNTS_SHOWN else None,
         )
 
 
@@ -66,28 +75,62 @@ def limits(waits: Steps) -> None:
 
 
 async def census(services: Services, rows: Rows, waits: Steps) -> None:
-    """Once a day: one line for every machine in scope, and one for a failure that many of an image share."""
-    today = services.clock().date().isoformat()
-    if (await services.ledger.remembered("census")).get("day") == today:
-        return
-    oldest, installed = await services.graph.oldest_patches(), await services.graph.last_installations()
-    counted = 0
-    async for machine, step in states(services, rows, waits):
-        _count(
-            services,
-            machine,
-            step,
-            oldest_patch=oldest.get(str(machine.id)),
-            last_installed=installed.get(str(machine.id)),
-        )
-        counted += 1
-        if counted % CENSUS_BATCH == 0:
+    """One line a day for every machine in scope, each at its own time of the day: a sweep counts what is due by then.
+
+    What was counted is noted after its lines are written: a sweep that is killed before counts that share again. One
+    that has to catch up counts a day's shares at most, and leaves what does not fit its time to the next.
+    """
+    note = await services.ledger.remembered("census")
+    due = _shares_due(services.clock())
+    done = max(_number(note.get("done")), due - CENSUS_SHARES)
+    ends = services.clock() + timedelta(seconds=CENSUS_SECONDS)
+    while done < due and services.clock() < ends:
+        upto = min(done + SHARES_AT_ONCE, due)
+        shares = [number % CENSUS_SHARES for number in range(done + 1, upto + 1)]
+        async for batch in _batches(states(services, rows, waits, shares=shares)):
+            await _count_all(services, batch)
             await services.sleep(CENSUS_PAUSE_SECONDS)
+        done = upto
+        await services.ledger.remember("census", {"done": str(done), "day": note.get("day", "")})
+    today = services.clock().date().isoformat()
+    if note.get("day") != today:
+        _report_groups(rows)
+        await services.ledger.remember("census", {"done": str(done), "day": today})
+
+
+def _shares_due(now: datetime) -> int:
+    """How many shares have come due since the beginning of time: CENSUS_SHARES a day, evenly over the day."""
+    return int(now.timestamp() / A_DAY.total_seconds() * CENSUS_SHARES)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 12 else 0
+
+
+async def _batches(items: AsyncIterator[tuple[Machine, Step]]) -> AsyncIterator[list[tuple[Machine, Step]]]:
+    batch: list[tuple[Machine, Step]] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) == CENSUS_BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def _count_all(services: Services, batch: list[tuple[Machine, Step]]) -> None:
+    ids = [str(machine.id) for machine, _ in batch]
+    oldest, installed = await services.graph.oldest_patches(ids), await services.graph.last_installations(ids)
+    for machine, step in batch:
+        name = str(machine.id)
+        _count(services, machine, step, oldest_patch=oldest.get(name), last_installed=installed.get(name))
+
+
+def _report_groups(rows: Rows) -> None:
     for (what, which, reason), names in _grouped(stored.record for stored in rows.values()).items():
         journal.write(
             "failures.grouped", shared=what, value=which, reason=reason, count=len(names), machines=", ".join(names)
         )
-    await services.ledger.remember("census", {"day": today})
 
 
 def _count(
@@ -129,10 +172,12 @@ def owner_of(machine: Machine, tag: str) -> str:
     return machine.tags.get(tag) or (machine.group.tags.get(tag, "") if machine.group else "")
 
 
-async def states(services: Services, rows: Rows, waits: Steps) -> AsyncIterator[tuple[Machine, Step]]:
-    """Every machine in scope with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
+async def states(
+    services: Services, rows: Rows, waits: Steps, *, shares: Iterable[int] = range(CENSUS_SHARES)
+) -> AsyncIterator[tuple[Machine, Step]]:
+    """The machines in scope, each with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
     batch: list[Machine] = []
-    async for machine in services.graph.census():
+    async for machine in services.graph.census(shares):
         batch.append(machine)
         if len(batch) == CENSUS_BATCH:
             async for item in _states_of(services, batch, rows, waits=waits):

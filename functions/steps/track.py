@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 from functions import journal
@@ -18,6 +20,7 @@ from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import SeenInstallation
 from functions.cloud.rows import LeftAlone, image_key
 from functions.decisions import rollout
+from functions.decisions.decision import GRAPH_SILENT
 from functions.decisions.diagnosis import (
     Meaning,
     assessment_failed_inside,
@@ -50,21 +53,53 @@ from functions.steps.observe import Gone, Refused, Seen, Throttled, Unreadable, 
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
+# Resource Manager allows 250 reads at once and 25 more a second, per subscription and caller; others read, too.
+READS_AT_ONCE = 200
+READS_A_SECOND = 20
+READING_TIME = timedelta(minutes=1)  # of one sweep
 _COUNTS = (
     "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
     "criticalAndSecurityPatchCount", "otherPatchCount",
 )  # fmt: skip
 
 
-async def operations(services: Services, rows: Iterable[Stored]) -> None:
-    """What needs no Resource Graph: expired claims, unknown outcomes, running operations."""
+class Paused(set[str]):
+    """The subscriptions whose quota of reads is used up: they are asked nothing more in this sweep."""
+
+
+Pause = Callable[[], Awaitable[None]]
+
+
+async def operations(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:
+    """What needs no Resource Graph: expired claims, unknown outcomes, running operations.
+
+    Each subscription is asked READS_AT_ONCE, then so many a second, for READING_TIME at most and from a random row on:
+    what is left is asked by the next sweep. `pause` is called in between.
+    """
     now = services.clock()
-    await asyncio.gather(*(_track(services, stored, now) for stored in rows))
+    by_subscription: dict[str, list[Stored]] = {}
+    for stored in rows:
+        if _action(stored.record, now):
+            by_subscription.setdefault(stored.record.machine.subscription, []).append(stored)
+    turns = [_turns(group, services.jitter()) for group in by_subscription.values()]
+    for number, turn in enumerate(zip_longest(*turns, fillvalue=())):
+        if number:
+            await services.sleep(1.0)
+            await pause()
+        await asyncio.gather(*(_track(services, stored, paused, now) for group in turn for stored in group))
 
 
-async def _track(services: Services, stored: Stored, now: datetime) -> None:
+def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
+    """The rows of one subscription in the order in which they are asked, second by second."""
+    first = int(place * len(rows)) % len(rows)
+    rows = rows[first:] + rows[:first]
+    rest = rows[READS_AT_ONCE:][: READS_A_SECOND * int(READING_TIME.total_seconds())]
+    return [rows[:READS_AT_ONCE], *(rest[at : at + READS_A_SECOND] for at in range(0, len(rest), READS_A_SECOND))]
+
+
+async def _track(services: Services, stored: Stored, paused: Paused, now: datetime) -> None:
     if action := _action(stored.record, now):
-        await _isolated(services, stored, action(services, stored, now))
+        await _isolated(services, stored, paused, lambda: action(services, stored, now))
 
 
 def _action(record: Record, now: datetime) -> Callable[[Services, Stored, datetime], Awaitable[None]] | None:
@@ -81,12 +116,25 @@ def _action(record: Record, now: datetime) -> Callable[[Services, Stored, dateti
     return _ask if record.phase is Phase.RUNNING else None
 
 
-async def _isolated(services: Services, stored: Stored, tracking: Awaitable[None]) -> None:
-    """One row must not keep the others from being tracked: what fails now is left for the next sweep."""
+async def _isolated(
+    services: Services, stored: Stored, paused: Paused, tracking: Callable[[], Awaitable[None]]
+) -> None:
+    """One row must not keep the others from being tracked: what fails now is left for the next sweep.
+
+    A used-up quota says nothing about the row: its subscription is left in peace.
+    """
+    subscription = stored.record.machine.subscription
+    if subscription in paused:
+        return
     try:
-        await tracking
+        await tracking()
     except errors.Gone:
         await forget(services, stored)
+    except errors.Throttled as throttled:
+        if subscription not in paused:
+            paused.add(subscription)
+            wait = timedelta(seconds=throttled.retry_after_seconds)
+            journal.write("tracking.paused", subscription=subscription, wait_seconds=wait)
     except (errors.CloudError, BadInput, LeftAlone) as error:
         journal.write("sweep.failed", stage="track", machine=stored.record.machine, problem=error)
         await _give_up(services, stored, str(error))
@@ -292,7 +340,7 @@ def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
 # -- what Resource Graph has to confirm
 
 
-async def confirm(services: Services, rows: Iterable[Stored]) -> None:
+async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:
     """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing."""
     ended = [stored for stored in rows if stored.record.phase is Phase.ENDED]
     assessed = [stored for stored in ended if stored.record.kind is OperationKind.ASSESS]
@@ -302,12 +350,14 @@ async def confirm(services: Services, rows: Iterable[Stored]) -> None:
         ids = [str(stored.record.machine) for stored in assessed]
         shown = {machine.id: machine async for machine in services.graph.named_machines(ids)}
     for stored in assessed:
+        await pause()
         machine = shown.get(stored.record.machine)
-        await _isolated(services, stored, _confirm_assessment(services, stored, machine))
+        await _isolated(services, stored, paused, partial(_confirm_assessment, services, stored, machine))
     seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
     for stored in installed:  # one after the other: several may be of one image, and each of them changes its row
+        await pause()
         of_machine = seen.get(str(stored.record.machine), [])
-        await _isolated(services, stored, _confirm_installation(services, stored, of_machine))
+        await _isolated(services, stored, paused, partial(_confirm_installation, services, stored, of_machine))
 
 
 async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None) -> None:
@@ -425,12 +475,15 @@ async def _not_visible_yet(services: Services, stored: Stored) -> None:
     record, ending, now = stored.record, stored.record.ending, services.clock()
     if ending is None:
         return
+    # A support state that Graph shows later than this is too old to install on; one that it shows before is not lost.
+    patience = GRAPH_PATIENCE if ending.trouble else max(GRAPH_PATIENCE, services.settings.fresh)
     if (ending.trouble or now >= ending.at + ADOPT_AFTER) and await _machine_of(services, stored) is None:
         return
-    if now >= ending.at + GRAPH_PATIENCE:
+    if now >= ending.at + patience:
         if ending.trouble:  # its first cause says more than Graph's silence, which may well follow from it
             await hold_for(services, stored, ending.trouble)
             return
-        reason = f"its {record.kind.noun} ended {ending.outcome}; Resource Graph has not shown it for a day"
-        remedy = "Check that the app's identity may read the machine's patch results."
+        hours = round(patience / timedelta(hours=1))
+        reason = f"its {record.kind.noun} ended {ending.outcome}; Resource Graph has not shown it for {hours} hours"
+        remedy = GRAPH_SILENT
         await hold_for(services, stored, Wait(State.HELD, reason, remedy))

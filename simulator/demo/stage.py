@@ -40,6 +40,7 @@ PATCHING = ("assess", "install")
 SHORTENED: Mapping[str, str] = {
     "RECONCILE_SCHEDULE": "*/2 * * * * *",
     "PATCH_MIN_AGE_MINUTES": "0.15",
+    "PATCH_ASSESS_AFTER_MINUTES": "0",
     "PATCH_READY_MINUTES": "0.02",
     "PATCH_RETRY_MINUTES": "0.05",
     "PATCH_BAKE_MINUTES": "0.05",

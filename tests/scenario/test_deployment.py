@@ -48,6 +48,7 @@ QUICK = Timings(
 # Mode, window and shorter times, as the demo sets them. The schedule is the deployment's: sweeps are called by name.
 CHANGES = {name: value for name, value in SETTINGS.items() if name != "RECONCILE_SCHEDULE"} | {
     "PATCH_MIN_AGE_MINUTES": "0",
+    "PATCH_ASSESS_AFTER_MINUTES": "0",
     "PATCH_BAKE_MINUTES": "0",
 }
 AT_ONCE = 1e6  # how much faster Event Grid gives up, at the end of a run

@@ -48,6 +48,9 @@ def showing(snapshot: dict[str, Any]) -> dict[str, Any]:
     return an_arm_machine(properties={"instanceView": {"patchStatus": snapshot["patchStatus"]}})
 
 
+async def nothing() -> None: ...
+
+
 async def followed(history: dict[str, Any], record: Record) -> list[Record]:
     """The row after each moment of the history."""
     world, compute, rows = World(start=ORDERED_AT), OnlyTheMachine(), []
@@ -57,7 +60,7 @@ async def followed(history: dict[str, Any], record: Record) -> list[Record]:
         world.now, compute.shown = ORDERED_AT + timedelta(minutes=snapshot["minute"]), showing(snapshot)
         stored = await services.ledger.read(record.machine)
         assert stored is not None
-        await track.operations(services, [stored])
+        await track.operations(services, [stored], track.Paused(), pause=nothing)
         after = await services.ledger.read(record.machine)
         assert after is not None
         rows.append(after.record)

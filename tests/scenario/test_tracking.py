@@ -101,16 +101,32 @@ async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_o
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 
 
-async def test_graph_silent_for_a_day_holds_the_machine_with_that_reason() -> None:
+async def test_graph_silent_for_days_is_told_waited_for_and_then_held() -> None:
     world = World(timings=QUICK)
     world.in_long_steps()
     machine = world.create("vm-01", replace(SUPPORTED, rows_missing=True))
     await world.pass_time(hours=30)
+    step = (await world.states())["vm-01"]
+    assert (step.state, "PATCH_FRESH_HOURS" in step.remedy) == (State.CONFIRMING, True)
+
+    await world.pass_time(hours=24)
     record = await world.record(machine)
     assert record is not None
     assert held(record).cause is Cause.OWNER
-    assert "Resource Graph has not shown it for a day" in held(record).reason
+    assert "Resource Graph has not shown it for 48 hours" in held(record).reason
     assert len(world.operations(machine)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lag", "fresh"), [(18, 24), (30, 48), (40, 48), (100, 160)], ids=lambda hours: f"{hours} hours"
+)
+async def test_however_late_graph_is_a_machine_is_patched_if_its_state_is_fresh_enough(lag: int, fresh: int) -> None:
+    world = World({"PATCH_FRESH_HOURS": str(fresh)}, timings=replace(QUICK, graph_lag_seconds=lag * 3600))
+    world.in_long_steps()
+    machine = world.create("vm-01", SUPPORTED)
+    await world.pass_time(hours=lag + 12)
+    kinds = [operation.kind for operation in world.operations(machine)]
+    assert kinds == ["assess", "install"], "and it is not assessed again and again meanwhile"
 
 
 async def test_nothing_is_ever_started_beside_an_operation_of_ours_that_never_ends() -> None:

@@ -141,7 +141,8 @@ def _ordered(rows: Iterable[Json]) -> list[Json]:
 
 
 def _census(seen: _Seen, fill: Fill) -> list[Json]:
-    return _machines(seen)
+    shares = _list(fill["shares"])
+    return _machines(seen, lambda row: f"{row['vm_id'].lower()}00"[:2] in shares)
 
 
 def _named(seen: _Seen, fill: Fill) -> list[Json]:
@@ -163,13 +164,14 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         if row["is_marketplace"] and not flags["all_images"]:
             return False
         state, status = row["support_state"].lower(), row["assessment_status"].lower()
-        settled = row["is_marketplace"] and not state and status == "succeeded"
-        wanted = sum((row["counts"] or {}).get(name) or 0 for name in wanted_classes)
+        settled = row["is_marketplace"] and not state and status in ("succeeded", "completedwithwarnings")
+        counts = {name.lower(): count for name, count in (row["counts"] or {}).items()}
+        wanted = sum(counts.get(name.lower()) or 0 for name in wanted_classes)
         started = row["assessment_started"]
         if (
             started is None
             or _time(started) <= before
-            or state in ("unknown", "unabletodetermine")
+            or (state and state not in ("supported", "unsupported"))
             or status == "failed"
         ):
             return True
@@ -179,7 +181,7 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         return flags["installs"] and wanted > 0 and (state == "supported" or settled) and allowed
 
     def looked_at(row: Json) -> bool:
-        return row["power_code"] == "PowerState/running" and _time(row["created"]) >= after
+        return row["power_code"] == "PowerState/running" and (flags["any_age"] or _time(row["created"]) >= after)
 
     return _machines(seen, lambda row: looked_at(row) and due(row))
 
@@ -192,7 +194,8 @@ def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
         name = "marketplace" if row["is_marketplace"] else next((each.lower() for each in found if each), "none")
         key = (name, row["support_state"] or "absent")
         counts[key] = counts.get(key, 0) + 1
-    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in sorted(counts)]
+    largest = sorted(sorted(counts), key=lambda key: -counts[key])
+    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in largest]
 
 
 def _tag_group(row: Json) -> str:
@@ -254,24 +257,25 @@ def _installations_of(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _last_installations(seen: _Seen, fill: Fill) -> list[Json]:
-    rows = []
+    rows, ids = [], _list(fill["ids"])
     for row in _installation_rows(seen):
         machine, properties = _installation(row)
-        if properties["status"].lower() in ("succeeded", "completedwithwarnings"):
+        if machine in ids and properties["status"].lower() in ("succeeded", "completedwithwarnings"):
             rows.append({"id": row["id"], "machine": machine, "at": properties["startDateTime"]})
     return _ordered(rows)
 
 
 def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
     kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
-    rows = []
+    rows, ids = [], _list(fill["ids"])
     for row in seen.rows("patchassessmentresources"):
         properties = row["properties"]
         if row["type"] != kind or properties["publishedDateTime"] is None:
             continue
         if {each.lower() for each in properties["classifications"][:2]} & {"critical", "security"}:
             machine = row["id"].lower().split("/patchassessmentresults/")[0]
-            rows.append({"id": row["id"], "machine": machine, "at": properties["publishedDateTime"]})
+            if machine in ids:
+                rows.append({"id": row["id"], "machine": machine, "at": properties["publishedDateTime"]})
     return _ordered(rows)
 
 

@@ -29,6 +29,7 @@ SETTINGS = {
     "PATCH_MAX_PER_IMAGE": "1",
     "PATCH_CANARIES": "1",
     "PATCH_FRESH_HOURS": "24",
+    "PATCH_ASSESS_AFTER_MINUTES": "0",
     "PATCH_MIN_INTERVAL_HOURS": "144",
 }
 SWEEPS = 30  # five to fifteen minutes apart: after so many the machine is patched, whenever the process was killed

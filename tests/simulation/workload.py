@@ -69,6 +69,7 @@ class Workload:
             "PATCH_MIN_INTERVAL_HOURS": str(rng.choice((24, 144))),
             "PATCH_ROLLOUT_DAYS": str(rng.choice((2, 7))),
             "PATCH_MIN_AGE_MINUTES": str(rng.choice((0, 60))),
+            "PATCH_ASSESS_AFTER_MINUTES": "0",
         }
 
     def draw_size(self) -> int:

@@ -128,7 +128,7 @@ def a_record(**changes: Any) -> Record:
         begun_at: dict[str, Any] = {"begun_at": given.get("started_at") or NOW}
         record = replace(record, flight=Flight(**begun_at | flight))
     if ending or record.phase is Phase.ENDED:
-        at = ending.pop("ended_at", NOW)
+        at = ending.pop("ended_at", NOW) or NOW
         trouble = wait if record.phase is Phase.ENDED and wait.reason else None
         record = replace(record, ending=Ending(**{"outcome": "Succeeded"} | ending, at=at, trouble=trouble))
     return replace(record, hold=wait) if record.phase is Phase.HELD else record

@@ -154,8 +154,15 @@ SUPPORT: dict[str, Row] = {
         State.GRAPH_BEHIND,
         "not in Resource Graph yet",
     ),
-    "Graph shows an older assessment": (
+    "Graph shows an older assessment, which is good enough": (
         {"verdict": a_verdict(assessed=NOW - 5 * HOUR), "assessment": a_summary(operation_id=OTHER_ID)},
+        {},
+        Install,
+        State.DUE,
+        "Supported",
+    ),
+    "Graph shows an older assessment, which is too old": (
+        {"verdict": a_verdict(assessed=NOW - 50 * HOUR), "assessment": a_summary(operation_id=OTHER_ID)},
         {},
         Wait,
         State.GRAPH_BEHIND,

@@ -376,15 +376,15 @@ def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **c
 def filled() -> Mapping[str, str]:
     """Every query as it would be sent, asked for the rows above; the ids in yet another letter case."""
     values: Mapping[str, Row] = {
-        "census": {},
+        "census": {"shares": ["00", "A1", "b2"]},
         "due_machines": due_values(),
         "fleet_counts": {},
         "group_members": {"names": ["QUORUM", "nobody"], "group_ids": [f"{SUBSCRIPTION}/resourcegroups/RG-Pair"]},
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
         "groups_tagged": {"names": ["quorum", "nobody"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
-        "last_installations": {},
-        "oldest_patches": {},
+        "last_installations": {"ids": [f"{MACHINES}/Web-01"]},
+        "oldest_patches": {"ids": [f"{MACHINES}/Market-03"]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -394,9 +394,9 @@ EXPECTED: Mapping[str, list[Row]] = {
     "census": [WEB_01_FOUND, BARE_02_FOUND, MARKET_03_FOUND, MARKET_03_FOUND_AGAIN, OFF_04_FOUND],
     "due_machines": [WEB_01_FOUND, BARE_02_FOUND],
     "fleet_counts": [
+        {"state_name": "absent", "image_name": "marketplace", "machines": 2},  # one machine with two records
         {"state_name": "Supported", "image_name": GALLERY_IMAGE.lower(), "machines": 1},
         {"state_name": "Unsupported", "image_name": MANAGED_IMAGE.lower(), "machines": 1},
-        {"state_name": "absent", "image_name": "marketplace", "machines": 2},  # one machine with two records
         {"state_name": "absent", "image_name": "none", "machines": 1},
     ],
     "group_members": [
@@ -646,7 +646,7 @@ class GraphOfRows(ResourceGraph):
         super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))
         self.tables = tables
 
-    async def _rows(self, query: str) -> AsyncIterator[Row]:
+    async def _rows(self, query: str, *, may_be_cut: bool = False) -> AsyncIterator[Row]:
         for found in evaluate(query, self.tables, NOW).rows:
             yield dict(found)
 
