@@ -133,15 +133,41 @@ def tag_name(text: str) -> str:
     return text.lower()
 
 
+_MONTHS = [
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+]
+_DAYS = ["sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday"]
+
+
+def _number_of(word: str, high: int) -> str:
+    """The number of a month or day that is named, whole or by its first three letters; any other word as it is."""
+    names, first = {12: (_MONTHS, 1), 6: (_DAYS, 0)}.get(high, ([], 0))
+    name, slash, step = word.lower().partition("/")
+    places = [place for place, each in enumerate(names, first) if name in (each, each[:3])]
+    return f"{places[0]}{slash}{step}" if places else word
+
+
 @reader("an NCRONTAB expression such as 0 */5 * * * *")
 def ncrontab(text: str) -> str:
-    """As the Functions host reads it: five or six fields of numbers, `*`, `,`, `-`, `/`."""
+    """As the Functions host reads it: five or six fields of numbers, `*`, `,`, `-`, `/`, names of months and days."""
     fields = text.split()
     limits = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
     if len(fields) not in (5, 6):
         raise ValueError
     for field, (low, high) in zip(fields, limits[-len(fields) :], strict=True):
         for part in field.split(","):
+            part = "-".join(_number_of(word, high) for word in part.split("-"))
             match = re.fullmatch(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?", part, re.ASCII)
             if not match or match[3] == "0":
                 raise ValueError

@@ -65,15 +65,17 @@ class Scope(NamedTuple):
     management_groups: tuple[str, ...] = ()
 
 
-@reader("subscription ids, or management group names, separated by commas")
+@reader("subscription ids, or management groups as mg:name, separated by commas")
 def subscriptions_or_management_groups(text: str) -> Scope:
+    """A GUID is a subscription, unless `mg:` says otherwise: the root management group's name is the tenant's GUID."""
     items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
-    if not all(re.fullmatch(r"[\w().-]{1,90}", item, re.ASCII) for item in items):
+    names = tuple(item.removeprefix("mg:") for item in items)
+    if not all(re.fullmatch(r"[\w().-]{1,90}", name, re.ASCII) for name in names):
         raise ValueError
     subscriptions = tuple(item for item in items if GUID.fullmatch(item))
     if subscriptions and subscriptions != items:
         raise ValueError  # Resource Graph takes subscriptions or management groups, not both
-    return Scope(subscriptions) if subscriptions else Scope(management_groups=items)
+    return Scope(subscriptions) if subscriptions else Scope(management_groups=names)
 
 
 @dataclass(frozen=True)
