@@ -92,8 +92,7 @@ def _may_install(question: Question) -> Step | None:
     if machine.patchers is PatchOrchestration.SCHEDULE and not (
         settings.include_scheduled or question.overrides.owned_by_us
     ):
-        remedy = "Tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
-        return Leave(State.SCHEDULED_ELSEWHERE, "a maintenance configuration patches it: assessed only", remedy)
+        return _left_to_a_schedule(machine)
     if machine.patchers is PatchOrchestration.PLATFORM:
         remedy = "Set its patch mode to Manual to install it here."
         return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
@@ -106,6 +105,19 @@ def _may_install(question: Question) -> Step | None:
             State.RECENTLY_PATCHED, f"last installed {format_utc(last.started)}", when=again, cause=Cause.TRANSIENT
         )
     return _in_window(question)
+
+
+def _left_to_a_schedule(machine: Machine) -> Step:
+    """The flag that leaves a machine to a schedule is no schedule: without one nobody patches it."""
+    here = "tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
+    if machine.schedule_assigned is False:
+        reason = "its patch settings leave it to a schedule, and none is assigned: nobody patches it"
+        return Leave(State.PATCHED_BY_NOBODY, reason, f"Assign a schedule; or {here}")
+    if machine.schedule_assigned:
+        reason = "a maintenance configuration patches it: assessed only"
+        return Leave(State.SCHEDULED_ELSEWHERE, reason, f"T{here[1:]}")
+    reason = "its patch settings leave it to a maintenance configuration: assessed only"
+    return Leave(State.SCHEDULED_ELSEWHERE, reason, f"Check that a schedule is assigned to it; or {here}")
 
 
 def _in_window(question: Question) -> Step | None:

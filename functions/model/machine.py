@@ -107,7 +107,7 @@ class PatchOrchestration(StrEnum):
 
     SELF = "self"  # the guest by itself: AutomaticByOS, or Windows' automatic updates
     PLATFORM = "platform"  # AutomaticByPlatform on a marketplace image
-    SCHEDULE = "schedule"  # bypassPlatformSafetyChecksOnUserSchedule: a maintenance configuration
+    SCHEDULE = "schedule"  # bypassPlatformSafetyChecksOnUserSchedule: left to a schedule, if one is assigned
     NOBODY = "nobody"  # AutomaticByPlatform on a customized image: switched off in the guest, not done by Azure
     US = "us"  # Manual or ImageDefault: nothing but this app
     UNKNOWN = "unknown"  # no osProfile, so no patch settings to read
@@ -239,6 +239,7 @@ class Machine:
     third_party_plan: bool = False
     extensions_allowed: bool = True
     patchers: PatchOrchestration = PatchOrchestration.UNKNOWN
+    schedule_assigned: bool | None = None  # a maintenance configuration covers it; None: nobody was asked
     os_name: str = ""
     generalized: bool = False  # prepared as an image: it cannot be started again
     agent_ready: bool | None = None

@@ -254,15 +254,15 @@ SUPPORTED: dict[str, Row] = {
         State.DUE,
         "4 patches",
     ),
-    "the state is older than a day": (
-        {"verdict": a_verdict(assessed=NOW - 25 * HOUR)},
+    "the state is older than two days": (
+        {"verdict": a_verdict(assessed=NOW - 49 * HOUR)},
         {},
         Assess,
         State.DUE,
         "too old to install on",
     ),
     "the state is just young enough": (
-        {"verdict": a_verdict(assessed=NOW - 24 * HOUR + MINUTE)},
+        {"verdict": a_verdict(assessed=NOW - 48 * HOUR + MINUTE)},
         {},
         Install,
         State.DUE,
@@ -348,18 +348,25 @@ SUPPORTED: dict[str, Row] = {
     ),
     "just old enough": ({"created": NOW - 60 * MINUTE}, {}, Install, State.DUE, "Supported"),
     "too young for an installation, but it has none waiting": (
-        {"created": NOW - MINUTE, "verdict": a_verdict(counts={})},
+        {"created": NOW - 20 * MINUTE, "verdict": a_verdict(counts={})},
         {},
         Leave,
         State.PATCHED,
         "nothing to install",
     ),
     "too young, and to be assessed: not held back": (
-        {"created": NOW, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {"created": NOW - 15 * MINUTE, "verdict": a_verdict(state=SupportState.ABSENT)},
         {},
         Assess,
         State.DUE,
         "absent",
+    ),
+    "too young to be assessed": (
+        {"created": NOW - 14 * MINUTE, "verdict": a_verdict(state=SupportState.ABSENT)},
+        {},
+        Wait,
+        State.TOO_NEW,
+        "younger than PATCH_ASSESS_AFTER_MINUTES",
     ),
     "first-boot scripts run long": (
         {"created": NOW - 10 * MINUTE, "verdict": a_verdict(state=SupportState.ABSENT)},
@@ -421,7 +428,7 @@ def test_the_age_that_is_in_scope(created: datetime | None, limit: str, reason: 
 
 
 def test_a_wait_with_an_end_says_when() -> None:
-    created = NOW - 10 * MINUTE
+    created = NOW - 20 * MINUTE
     assert decide(a_machine(created=created)).when == created + HOUR
     installed = a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)
     assert decide(a_machine(installation=installed)).when == NOW - 3 * HOUR + timedelta(hours=144)
@@ -773,7 +780,7 @@ WINDOWS: dict[str, Row] = {
         "2026-11-28 22:00 UTC",
     ),
     "open, and the support state is too old to install on": (
-        {"verdict": a_verdict(assessed=NOW - 30 * HOUR)},
+        {"verdict": a_verdict(assessed=NOW - 50 * HOUR)},
         {"PATCH_WINDOW": "Wed 11:00-14:00"},
         Assess,
         State.DUE,
@@ -850,6 +857,27 @@ ELSEWHERE: dict[str, Row] = {
         Leave,
         State.SCHEDULED_ELSEWHERE,
         "a maintenance configuration",
+    ),
+    "a schedule that is assigned": (
+        {"patchers": PatchOrchestration.SCHEDULE, "schedule_assigned": True},
+        {},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "a maintenance configuration patches it",
+    ),
+    "left to a schedule, and none is assigned": (
+        {"patchers": PatchOrchestration.SCHEDULE, "schedule_assigned": False},
+        {},
+        Leave,
+        State.PATCHED_BY_NOBODY,
+        "nobody patches it",
+    ),
+    "left to a schedule, none is assigned, and tagged ours": (
+        {"patchers": PatchOrchestration.SCHEDULE, "schedule_assigned": False, **OWNED},
+        {},
+        Install,
+        State.DUE,
+        "",
     ),
     "a schedule, to be assessed": (
         {"patchers": PatchOrchestration.SCHEDULE, "verdict": a_verdict(state=SupportState.ABSENT)},
@@ -1527,7 +1555,7 @@ def test_backoff_grows_and_stays_within_a_day_and_its_jitter(attempts: int, jitt
 
 
 def test_the_life_of_one_machine() -> None:
-    given_settings, now = settings(), NOW
+    given_settings, now = settings(PATCH_ASSESS_AFTER_MINUTES="0"), NOW
     born = a_machine(created=now, verdict=None)
 
     def says(machine: Machine, record: Record | None) -> Step:
