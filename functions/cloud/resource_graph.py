@@ -18,7 +18,7 @@ from functions.cloud import queries
 from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.models import group_from_json, machine_from_graph, time_or_none, unknown_support_state
 from functions.cloud.session import Session
-from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, group_id
+from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, WaitingPatch, group_id
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
@@ -168,6 +168,14 @@ class ResourceGraph:
                 found.setdefault(machine, []).append(seen)
         return found
 
+    async def patches_of(self, ids: Iterable[str]) -> dict[str, list[WaitingPatch]]:
+        """The patches that wait on these machines, by lower-cased machine id."""
+        found: dict[str, list[WaitingPatch]] = {}
+        for batch in batches(ids):
+            async for machine, patch in self._readable(queries.fill("patches_of", ids=batch), _patch):
+                found.setdefault(machine, []).append(patch)
+        return found
+
     async def fleet_counts(self) -> list[Json]:
         """Machines by support state and image: rows of state_name, image_name, machines, the largest first.
 
@@ -315,6 +323,13 @@ def _installation(row: Json) -> tuple[str, SeenInstallation]:
     operation_id, status = str(row.get("operation_id") or "").lower(), str(row.get("status") or "")
     seen = SeenInstallation(operation_id, status, time_or_none(row.get("started")))
     return str(MachineId.parse(row.get("machine"))), seen
+
+
+def _patch(row: Json) -> tuple[str, WaitingPatch]:
+    listed = row.get("classes")
+    classes = tuple(str(each).lower() for each in (listed if isinstance(listed, list) else [listed]))
+    name, kb, version = (str(row.get(part) or "") for part in ("name", "kb", "version"))
+    return str(MachineId.parse(row.get("machine"))), WaitingPatch(name, kb, version, classes)
 
 
 def _assessed(machine: Machine) -> str:

@@ -1,9 +1,18 @@
 """One question about one machine: everything a rule may look at, and what the rules ask of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 
-from functions.model.machine import LINUX_CLASSIFICATIONS, Machine, OsType, PatchAssessment, SupportState
+from functions.model.machine import (
+    LINUX_CLASSIFICATIONS,
+    Machine,
+    OsType,
+    PatchAssessment,
+    SupportState,
+    WaitingPatch,
+)
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.state import Cause, State, Step, Wait
 from functions.policy.settings import Mode, Settings
@@ -62,10 +71,27 @@ def question_of(
 
 def wanted_count(machine: Machine, settings: Settings) -> int:
     """How many patches of the wanted classifications wait, by Graph's newest assessment."""
-    counts = (machine.verdict or PatchAssessment(SupportState.ABSENT)).counts
-    if settings.packages_include:
-        return sum(counts.values())  # a mask may name a patch of any class
-    return sum(counts.get(name.lower(), 0) for name in wanted_classifications(machine, settings))
+    verdict = machine.verdict or PatchAssessment(SupportState.ABSENT)
+    if settings.packages_include and verdict.named is None:
+        return sum(verdict.counts.values())  # a mask may name a patch of any class
+    by_class = sum(verdict.counts.get(name.lower(), 0) for name in wanted_classifications(machine, settings))
+    return by_class + (verdict.named or 0)
+
+
+def named_count(machine: Machine, settings: Settings, patches: Iterable[WaitingPatch]) -> int:
+    """How many of these patches PATCH_PACKAGES_INCLUDE names that are of no wanted classification."""
+    wanted = {name.lower() for name in wanted_classifications(machine, settings)}
+    rest = [patch for patch in patches if not wanted & {*patch.classes}]
+    return sum(any(_names(mask.lower(), patch) for mask in settings.packages_include) for patch in rest)
+
+
+def _names(mask: str, patch: WaitingPatch) -> bool:
+    """A KB number, with or without its letters, or a mask over the name or over name_version."""
+    name = patch.name.lower()
+    number = patch.kb.lower().removeprefix("kb")
+    if number and mask.removeprefix("kb") == number:
+        return True
+    return fnmatchcase(name, mask) or fnmatchcase(f"{name}_{patch.version.lower()}", mask)
 
 
 def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, ...]:

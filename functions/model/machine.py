@@ -182,6 +182,16 @@ class PatchStatus:
 
 
 @dataclass(frozen=True)
+class WaitingPatch:
+    """One patch that waits on a machine."""
+
+    name: str
+    kb: str
+    version: str
+    classes: tuple[str, ...]  # lower-cased
+
+
+@dataclass(frozen=True)
 class PatchAssessment:
     """What Graph's newest assessment of a machine says: the support state, and the patches that wait."""
 
@@ -191,6 +201,7 @@ class PatchAssessment:
     status: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
     reboot_pending: bool = False
+    named: int | None = None  # of the other patches, those that PATCH_PACKAGES_INCLUDE names; None: nobody asked
 
     @property
     def answered(self) -> bool:
@@ -271,6 +282,10 @@ class Machine:
         counts = self.verdict.counts if self.verdict else {}
         critical, security = counts.get("critical", 0), counts.get("security", 0)
         return Pending(critical, security, sum(counts.values()) - critical - security)
+
+    @property
+    def pending_at_all(self) -> bool:
+        return bool(self.verdict and any(self.verdict.counts.values()))
 
     @property
     def quota_key(self) -> tuple[str, str]:

@@ -4,12 +4,12 @@ Event, message, sweep and tracking all see a machine through observe(), so that 
 meaning of ARM's answers stand in one place. Unavailable is not an answer: it is raised, and the caller is retried.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from functions import journal
 from functions.cloud import errors
 from functions.decisions.decision import next_step
-from functions.decisions.question import Question, question_of
+from functions.decisions.question import Question, named_count, question_of
 from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import Step
@@ -86,6 +86,20 @@ def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, w
 def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy: str = "") -> None:
     """One line about a machine that is left alone because it cannot be read."""
     journal.write("machine.unreadable", where=what, machine=machine, problem=problem, remedy=remedy)
+
+
+async def with_named_patches(services: Services, machines: list[Machine]) -> list[Machine]:
+    """The machines, with how many of their patches PATCH_PACKAGES_INCLUDE names. Raises CloudError."""
+    settings = services.settings
+    asked = [machine for machine in machines if settings.packages_include and machine.verdict]
+    found = await services.graph.patches_of(str(machine.id) for machine in asked if machine.pending_at_all)
+    named = {machine.id: named_count(machine, settings, found.get(str(machine.id), [])) for machine in asked}
+    return [
+        replace(machine, verdict=replace(machine.verdict, named=named[machine.id]))
+        if machine.verdict and machine.id in named
+        else machine
+        for machine in machines
+    ]
 
 
 async def ask(services: Services, machine: Machine, record: Record | None) -> Question:

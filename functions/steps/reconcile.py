@@ -36,6 +36,7 @@ from functions.steps.observe import (
     log_unreadable,
     observe,
     observe_group,
+    with_named_patches,
 )
 from functions.steps.start import new_claim, send, why_stopped
 
@@ -145,7 +146,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     for ids in batches(machine.id.group_id for machine in due.values()):
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
-    for machine in due.values():
+    for machine in await with_named_patches(services, list(due.values())):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(services, machine)

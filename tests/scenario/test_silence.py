@@ -104,3 +104,17 @@ async def test_only_the_applications_own_word_says_that_it_is_unhealthy(health: 
     await world.pass_time(hours=4)
     assert world.installed() == ["vm-01"]
     assert (await world.image()).breaker_open == stops
+
+
+# -- a patch that a mask names: what waits besides the classifications → whether it is installed
+
+
+@pytest.mark.parametrize(("mask", "installed"), [("libother*", True), ("nginx*", False)])
+async def test_a_mask_that_names_nothing_makes_no_installation_due(mask: str, installed: bool) -> None:
+    """Otherwise a daily definition update, which is not wanted, would make an empty installation due."""
+    world = World({"PATCH_PACKAGES_INCLUDE": mask}, timings=QUICK)
+    world.create("vm-01", Behaviour(pending={"other": 2}))
+    await world.pass_time(hours=2)
+    assert bool(world.installed()) == installed
+    state = (await world.states())["vm-01"].state
+    assert state is (State.PATCHED if installed else State.NOTHING_SELECTED)

@@ -279,6 +279,19 @@ def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered(rows)
 
 
+def _patches_of(seen: _Seen, fill: Fill) -> list[Json]:
+    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
+    rows, ids = [], _list(fill["ids"])
+    for row in seen.rows("patchassessmentresources"):
+        machine = row["id"].lower().split("/patchassessmentresults/")[0]
+        if row["type"] == kind and machine in ids:
+            properties = row["properties"]
+            names = {"name": "patchName", "kb": "kbId", "version": "version"}
+            texts = {name: properties[key] or "" for name, key in names.items()}
+            rows.append({"id": row["id"], "machine": machine, **texts, "classes": properties["classifications"]})
+    return _ordered(rows)
+
+
 def _list(text: str) -> set[str]:
     return {each.lower() for each in _LISTED.findall(text)}
 
@@ -308,5 +321,6 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("census", _census),
         ("last_installations", _last_installations),
         ("oldest_patches", _oldest_patches),
+        ("patches_of", _patches_of),
     )
 }

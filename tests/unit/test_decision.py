@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from functions.decisions.decision import RULES, displayed_step, next_step, pending_step
 from functions.decisions.ownership import foreign_manager
-from functions.decisions.question import least_minutes, question_of, wanted_classifications, wanted_count
+from functions.decisions.question import least_minutes, named_count, question_of, wanted_classifications, wanted_count
 from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, backoff, wait_after_no_verdict
 from functions.decisions.support_state import undetermined
 from functions.model.machine import (
@@ -33,6 +33,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PowerState,
     SupportState,
+    WaitingPatch,
 )
 from functions.model.record import Ending, Record, accepted, begin, claim, end, release
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
@@ -1552,6 +1553,36 @@ def test_backoff_grows_and_stays_within_a_day_and_its_jitter(attempts: int, jitt
 
 
 # -- 13. a story: one machine from its creation to patched, told by decisions and moves alone
+
+
+# PATCH_PACKAGES_INCLUDE, and how many of the three patches below it names that are of no wanted classification
+NAMED: dict[str, tuple[str, OsType, int]] = {
+    "a mask that matches": ("lib*", OsType.LINUX, 1),
+    "a mask over name and version": ("libfoo_1.2*", OsType.LINUX, 1),
+    "in another letter case": ("LIBFOO", OsType.LINUX, 1),
+    "a mask that matches nothing": ("nginx*", OsType.LINUX, 0),
+    "a mask of what is wanted anyway": ("openssl*", OsType.LINUX, 0),
+    "a KB number": ("KB5031364", OsType.WINDOWS, 1),
+    "a KB number without its letters": ("5031364", OsType.WINDOWS, 1),
+    "another KB number": ("KB5031365", OsType.WINDOWS, 0),
+}
+PATCHES = [
+    WaitingPatch("openssl", "", "3.0", ("security",)),
+    WaitingPatch("libfoo", "", "1.2.3", ("other",)),
+    WaitingPatch("Definitions for Defender", "5031364", "", ("definition",)),
+]
+
+
+@pytest.mark.parametrize(("masks", "os_type", "number"), NAMED.values(), ids=NAMED)
+def test_a_mask_wants_what_it_names_and_nothing_else(masks: str, os_type: OsType, number: int) -> None:
+    given_settings = settings(PATCH_PACKAGES_INCLUDE=masks)
+    verdict = a_verdict(counts={"definition": 1, "other": 1})
+    machine = a_machine(os_type=os_type, verdict=verdict)
+    named = named_count(machine, given_settings, PATCHES)
+    assert named == number
+    seen = replace(machine, verdict=replace(verdict, named=named))
+    step = decide(seen, PATCH_PACKAGES_INCLUDE=masks)
+    assert step.state is (State.DUE if number else State.NOTHING_SELECTED)
 
 
 def test_the_life_of_one_machine() -> None:

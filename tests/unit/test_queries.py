@@ -385,6 +385,7 @@ def filled() -> Mapping[str, str]:
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
         "last_installations": {"ids": [f"{MACHINES}/Web-01"]},
         "oldest_patches": {"ids": [f"{MACHINES}/Market-03"]},
+        "patches_of": {"ids": [f"{MACHINES}/WEB-01"]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -454,6 +455,16 @@ EXPECTED: Mapping[str, list[Row]] = {
             "id": f"{CHILDREN}/market-03/patchAssessmentResults/latest/softwarePatches/kb-2",
             "machine": f"{MACHINES}/market-03".lower(),
             "at": "2026-10-14T00:00:00.0000000Z",
+        },
+    ],
+    "patches_of": [
+        {
+            "id": f"{CHILDREN}/web-01/patchAssessmentResults/latest/softwarePatches/openssl",
+            "machine": f"{MACHINES}/web-01".lower(),
+            "name": "openssl",
+            "kb": "",
+            "version": "",
+            "classes": ["Security"],
         },
     ],
 }
