@@ -89,7 +89,8 @@ async def census(services: Services, rows: Rows, waits: Steps) -> None:
         shares = [number % CENSUS_SHARES for number in range(done + 1, upto + 1)]
         async for batch in _batches(states(services, rows, waits, shares=shares)):
             await _count_all(services, batch)
-            await services.sleep(CENSUS_PAUSE_SECONDS)
+            if len(batch) == CENSUS_BATCH:
+                await services.sleep(CENSUS_PAUSE_SECONDS)
         done = upto
         await services.ledger.remember("census", {"done": str(done), "day": note.get("day", "")})
     today = services.clock().date().isoformat()

@@ -100,6 +100,7 @@ async def test_a_census_that_outlives_a_sweeps_time_is_carried_on_by_the_next(
     world = World({"PATCH_MODE": "off"}, timings=QUICK)
     names = {world.create(f"vm-{number:02}", SUPPORTED).name for number in range(12)}
     monkeypatch.setattr(report, "CENSUS_PAUSE_SECONDS", report.CENSUS_SECONDS)
+    monkeypatch.setattr(report, "CENSUS_BATCH", 1)
     times = await counted(world, caplog, 4)
     assert times.keys() == names
     assert len({when[0] for when in times.values()}) > 1, "not all in the first"
