@@ -166,7 +166,8 @@ async def test_while_no_window_is_open_a_sweep_asks_for_no_installation_however_
     calls, reads = len(world.azure.requests), world.table.calls["get"]
     await world.sweep()
     asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
-    assert asked == ["resources"] * 2, "the due machines, none, and the fleet's counts"
+    assert set(asked) == {"resources"}
+    assert len(asked) <= 6, "the due machines, none; the fleet's counts; a share of the census, at times with a machine"
     assert world.table.calls["get"] - reads <= 4
 
 
