@@ -184,8 +184,13 @@ _APT_BROKEN = Behaviour(
     support_state="Supported",
     pending=WAITING,
     install_status="Failed",
-    failed_patches=5,
-    errors=(("PACKAGE_MANAGER_FAILURE", "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'"),),
+    failed_patches=0,  # nothing was tried: https://github.com/Azure/LinuxPatchExtension checks apt before
+    errors=(
+        (
+            "PACKAGE_MANAGER_FAILURE",
+            "Package manager on machine is not healthy. To fix, please run: sudo dpkg --configure -a",
+        ),
+    ),
 )
 _PATCHES_FAIL = Behaviour(support_state="Supported", pending=WAITING, install_status="Failed", failed_patches=5)
 _CONFLICT = {
