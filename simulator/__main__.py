@@ -13,10 +13,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
+
 from simulator.arm import shapes
 from simulator.azure import Timings
 from simulator.deployment import DeploymentError
 from simulator.embedded import Embedded
+from simulator.event_grid.handshake import HandshakeFailed
+from simulator.functions_host import elsewhere
 from simulator.storage.azurite import AzuriteUnavailable
 
 _WATCH_SECONDS = 1.0
@@ -42,14 +46,29 @@ def arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--azure-only", action="store_true", help="neither storage nor a Functions host: bring your own"
     )
-    return parser.parse_args(words)
+    parser.add_argument(
+        "--host", metavar="URL", help="deliver events to this Functions host, and start none (docs/develop.md)"
+    )
+    parser.add_argument("--key", default="", help="the host's key for Event Grid, if it asks for one")
+    parser.add_argument(
+        "--handshake", action="store_true", help="prove the host first, as Event Grid does for a webhook"
+    )
+    parser.add_argument(
+        "--settings", type=Path, default=Path("local.settings.json"), help="with --host: where its settings are written"
+    )
+    options = parser.parse_args(words)
+    if options.host and options.azure_only:
+        parser.error("--host needs the storage that --azure-only leaves out; choose one of them")
+    return options
 
 
 async def run(options: argparse.Namespace) -> None:
     deployment = None if options.azure_only else "default"
     embedded = Embedded(options.speed, deployment=deployment, timings=READY_AT_ONCE, port=options.port)
     async with embedded:
-        if deployment:
+        if options.host:
+            await serve_a_host_elsewhere(embedded, options)
+        elif deployment:
             await run_the_app(embedded, options.speed)
         print(introduction(embedded), flush=True)
         await watch(embedded)
@@ -59,6 +78,26 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
     """Starts a host of the app and subscribes it to events."""
     settings = embedded.settings(**{**WATCHING, **changes})
     await embedded.subscribe(await embedded.host(settings, time_scale=max(1 / speed, _SHORTEST_SCALE)))
+
+
+async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace) -> None:
+    """Writes the host's settings and subscribes it to events; with a handshake it waits until the host answers.
+
+    Raises ValueError and FileExistsError.
+    """
+    functions = [each.function for each in embedded.deployed.plan.subscriptions]
+    host = elsewhere.at(options.host, options.key, functions)
+    elsewhere.write_local_settings(options.settings, embedded.settings(**WATCHING))
+    start = f"SSL_CERT_FILE={embedded.tls.ca_path} func start"
+    print(f"Start the host in the folder of {options.settings}:\n  {start}\n", flush=True)
+    while True:
+        try:
+            await embedded.subscribe(host, handshake=options.handshake)
+        except (HandshakeFailed, aiohttp.ClientError) as error:
+            print(f"waiting for {options.host}: {error}", flush=True)
+            await asyncio.sleep(_WATCH_SECONDS)
+        else:
+            return
 
 
 def introduction(stage: Embedded) -> str:
@@ -128,6 +167,9 @@ def main() -> int:
         asyncio.run(run(arguments(sys.argv[1:])))
     except KeyboardInterrupt:
         return 0
+    except (ValueError, FileExistsError) as error:
+        print(error, file=sys.stderr)
+        return 1
     except (AzuriteUnavailable, DeploymentError) as error:
         print(f"{error}\nWithout it: python -m simulator --azure-only", file=sys.stderr)
         return 1

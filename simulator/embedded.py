@@ -21,7 +21,7 @@ import aiohttp
 
 from simulator import identity, server
 from simulator.azure import Azure, Grant, Limits, Timings
-from simulator.deployment import Deployed, Snapshots, Usage, deploy
+from simulator.deployment import Deployed, EventReceiver, Snapshots, Usage, deploy
 from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
@@ -151,10 +151,13 @@ class Embedded:
         self.hosts.append(host)
         return await self._stack.enter_async_context(host)
 
-    async def subscribe(self, host: FunctionsHost, schema: Schema | None = None) -> None:
-        """Adds the deployment's event subscriptions, to this host; in another schema if one is named."""
+    async def subscribe(self, host: EventReceiver, schema: Schema | None = None, *, handshake: bool = False) -> None:
+        """Adds the deployment's event subscriptions, to this host; in another schema if one is named.
+
+        Raises HandshakeFailed where a handshake is asked for and the host does not answer as it must.
+        """
         for subscription in self.deployed.subscriptions_to(host):
-            chosen = replace(subscription, schema=schema or subscription.schema)
+            chosen = replace(subscription, schema=schema or subscription.schema, handshake=handshake)
             await self.event_grid.subscribe(chosen)
 
     def usage(self) -> Usage:

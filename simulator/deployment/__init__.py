@@ -15,9 +15,9 @@ Simulated: what the app uses, such as names, rights, settings and events. Not si
 disks and alerts, and the deployment itself in Resource Manager (operations, retries, what-if).
 """
 
-from simulator.deployment.deployed import PLATFORM, Deployed, deploy
+from simulator.deployment.deployed import PLATFORM, Deployed, EventReceiver, deploy
 from simulator.deployment.errors import DeploymentError
 from simulator.deployment.snapshots import Snapshots
 from simulator.deployment.usage import Usage
 
-__all__ = ["PLATFORM", "Deployed", "DeploymentError", "Snapshots", "Usage", "deploy"]
+__all__ = ["PLATFORM", "Deployed", "DeploymentError", "EventReceiver", "Snapshots", "Usage", "deploy"]

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
 from simulator import identity
-from simulator.__main__ import READY_AT_ONCE, WATCHING, arguments, introduction, run_the_app
+from simulator.__main__ import READY_AT_ONCE, WATCHING, arguments, introduction, run_the_app, serve_a_host_elsewhere
 from simulator.arm import shapes
 from simulator.azure import Azure, overlaps
 from simulator.deployment import PLATFORM
-from simulator.embedded import Embedded
+from simulator.embedded import APP_FOLDER, Embedded
+from simulator.event_grid.handshake import HandshakeFailed
+from simulator.functions_host import elsewhere
+from simulator.functions_host.process import HostProcess, Order
 from simulator.server import behaviour_of
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.contract.simulator_client import Clock
 
 VM = shapes.machine_id("web-01")
+PATCHED_ONCE = ["assess", "install", "assess"]
 
 
 def client(tls: Tls) -> Any:
@@ -50,6 +57,61 @@ async def test_a_machine_made_by_hand_is_assessed_and_patched_by_the_app(tls: Tl
         assert [attempt.status for attempt in stage.event_grid.attempts] == [202]
         assert {each.machine for each in stage.azure.operations} == {VM}
         assert overlaps(stage.azure.operations) == []
+
+
+@pytest.mark.parametrize("asks", [[], ["--handshake"]])
+async def test_a_host_of_another_process_runs_the_whole_main_job(
+    tls: Tls, azurite: Azurite, tmp_path: Path, asks: list[str]
+) -> None:
+    """As `func start` would: it reads the file that was written, and Event Grid finds it by its address and key."""
+    files = (str(tls.ca_path), str(tls.certificate_path), str(tls.key_path))
+    settings = tmp_path / "local.settings.json"
+    async with Embedded(600, timings=READY_AT_ONCE, tls=tls, azurite=azurite) as stage:
+        elsewhere.write_local_settings(settings, stage.settings(**WATCHING, PATCH_READY_MINUTES="0.01"))
+        values = json.loads(settings.read_text())["Values"]
+        host = await HostProcess.start(Order(str(APP_FOLDER), values, files, "the key"))
+        try:
+            options = arguments(["--host", host.url, "--key", "the key", "--settings", str(settings), *asks])
+            await serve_a_host_elsewhere(stage, options)
+            for path, body in ((VM.split("/providers/")[0], {"location": "westus"}), (VM, shapes.machine())):
+                assert (await stage.arm("PUT", path, body)).status == 201
+            async with asyncio.timeout(120):
+                while [each.kind for each in stage.azure.operations if each.status == "Succeeded"] != PATCHED_ONCE:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert {attempt.status for attempt in stage.event_grid.attempts} == {202}
+            assert stage.hosts == []
+        finally:
+            await host.kill()
+
+
+async def test_a_host_that_refuses_the_key_gets_no_event(tls: Tls, azurite: Azurite, tmp_path: Path) -> None:
+    async with Embedded(timings=READY_AT_ONCE, tls=tls, azurite=azurite) as stage:
+        host = await stage.host(stage.settings(**WATCHING))
+        wrong = elsewhere.at(host.url, "another key", ["on_machine_written"])
+        with pytest.raises(HandshakeFailed, match="401"):
+            await stage.subscribe(wrong, handshake=True)
+
+
+def test_a_settings_file_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "local.settings.json"
+    elsewhere.write_local_settings(path, {"A": "1"})
+    elsewhere.write_local_settings(path, {"A": "2"})
+    assert json.loads(path.read_text())["Values"]["A"] == "2"
+    path.write_text('{"Values": {"MINE": "1"}}')
+    with pytest.raises(FileExistsError, match="--settings"):
+        elsewhere.write_local_settings(path, {})
+    assert "MINE" in path.read_text()
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:7071"):
+        elsewhere.at("localhost", "", [])
+
+
+def test_a_host_needs_the_storage_of_the_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        arguments(["--host", "http://127.0.0.1:7071", "--azure-only"])
+    assert "choose one" in capsys.readouterr().err
 
 
 async def test_the_app_gets_the_settings_of_the_deployment_and_the_short_list_of_the_platform(

@@ -48,7 +48,7 @@ ARROWS: dict[str, set[str]] = {
     "demo": {
         *("arm", "azure", "deployment", "embedded", "functions_host", "identity", "monitor", "storage"),
     },
-    "__main__": {"arm", "azure", "deployment", "embedded", "storage"},
+    "__main__": {"arm", "azure", "deployment", "embedded", "event_grid", "functions_host", "storage"},
 }
 
 

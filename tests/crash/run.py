@@ -127,7 +127,7 @@ class Run:
         try:
             await self._embedded.deployed.publish()
             await self._start_host()
-            await self._embedded.subscribe(self._door)  # type: ignore[arg-type]
+            await self._embedded.subscribe(self._door)
             await self._first_sweep()
             while self._kills < kills:
                 self._create(self._due(kills))
