@@ -37,7 +37,7 @@ FILL_TIME = timedelta(minutes=BUCKET_CAPACITY / TOKENS_PER_MINUTE)  # an empty b
 
 # How far ahead one sweep dispatches: longer than from one sweep to the next, so that the queue does not run dry when
 # the next one is late or has much to track first.
-HORIZON = timedelta(minutes=7)
+HORIZON = timedelta(minutes=8)
 
 
 Bucket = tuple[str, str]

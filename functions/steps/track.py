@@ -56,7 +56,7 @@ SLOW_REBOOT = timedelta(hours=1)
 # Resource Manager allows 250 reads at once and 25 more a second, per subscription and caller; others read, too.
 READS_AT_ONCE = 200
 READS_A_SECOND = 20
-READING_TIME = timedelta(minutes=1)  # of one sweep
+READING_TIME = timedelta(seconds=30)  # of one sweep
 _COUNTS = (
     "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
     "criticalAndSecurityPatchCount", "otherPatchCount",

@@ -138,5 +138,6 @@ async def test_a_sweep_over_a_fleet_at_rest_costs_the_same_however_large_it_is(m
     calls, reads = len(world.azure.requests), world.table.calls["get"]
     await world.sweep()
     asked = [request[2].rsplit("/", 1)[-1] for request in world.azure.requests[calls:]]
-    assert asked == ["resources"] * 2, "the due machines and the fleet's counts, whatever the size"
+    assert set(asked) == {"resources"}
+    assert len(asked) <= 6, "the due machines, the fleet's counts and one share of the census, whatever the size"
     assert world.table.calls["get"] - reads <= 4
