@@ -41,6 +41,8 @@ def write_local_settings(path: Path, settings: Mapping[str, str]) -> None:
     """The file that Core Tools read. Raises FileExistsError rather than replace a file of somebody else."""
     if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("WrittenBy") != _WRITTEN_BY:
         raise FileExistsError(f"{path} is not the simulator's; move it away, or name another file with --settings")
-    values = {"FUNCTIONS_WORKER_RUNTIME": "python", **dict(sorted(settings.items()))}
+    # Nothing here takes telemetry: without these settings the host writes its lines to the terminal alone.
+    kept = {name: value for name, value in sorted(settings.items()) if not name.startswith("APPLICATIONINSIGHTS_")}
+    values = {"FUNCTIONS_WORKER_RUNTIME": "python", **kept}
     content = {"WrittenBy": _WRITTEN_BY, "IsEncrypted": False, "Values": values}
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
