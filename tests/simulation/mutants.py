@@ -155,7 +155,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("group", _group, (8,), 49),
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("pause", _pause, (3,), 34),
-    Mutant("adoption after a crash", _adoption, (4,), 2),
+    Mutant("adoption after a crash", _adoption, (4,), 13),
     Mutant("a 429 is no failure", _postponement, (5,), 1),
     Mutant("no answer is no 404", _silence, (6,), 0),
 )
