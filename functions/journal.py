@@ -66,10 +66,20 @@ EVENTS = {
 }
 
 WARNINGS = {
-    "event.malformed", "message.malformed", "message.poisoned", "poison.found", "machine.held", "machine.unreadable",
-    "operation.throttled", "operation.abandoned", "operation.unknown", "claim.expired", "ledger.newer",
-    "operation.refused", "app.paused",
-}  # fmt: skip
+    "event.malformed",
+    "message.malformed",
+    "message.poisoned",
+    "poison.found",
+    "machine.held",
+    "machine.unreadable",
+    "operation.throttled",
+    "operation.abandoned",
+    "operation.unknown",
+    "claim.expired",
+    "ledger.newer",
+    "operation.refused",
+    "app.paused",
+}
 
 ERRORS = {"breaker.opened", "failures.grouped", "settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
 

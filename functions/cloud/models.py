@@ -29,9 +29,16 @@ _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/ima
 _SUPPORT_STATES = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
 _NO_VERSION = ("", "latest")
 _RESULT = (
-    "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
-    "criticalAndSecurityPatchCount", "otherPatchCount", "maintenanceWindowExceeded", "error",
-)  # fmt: skip
+    "installedPatchCount",
+    "failedPatchCount",
+    "pendingPatchCount",
+    "excludedPatchCount",
+    "notSelectedPatchCount",
+    "criticalAndSecurityPatchCount",
+    "otherPatchCount",
+    "maintenanceWindowExceeded",
+    "error",
+)
 _BUSY = ("creating", "updating", "deleting", "transitioning")
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 

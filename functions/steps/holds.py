@@ -36,9 +36,14 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
     else:
         until = min(until, _assessed_until(services, record))
     journal.write(
-        "machine.waiting", machine=record.machine, verb=step.verb, state=step.state, reason=step.reason,
-        remedy=step.remedy, until=until,
-    )  # fmt: skip
+        "machine.waiting",
+        machine=record.machine,
+        verb=step.verb,
+        state=step.state,
+        reason=step.reason,
+        remedy=step.remedy,
+        until=until,
+    )
     await services.ledger.replace(stored, hold(record, step, until))
 
 
@@ -61,9 +66,15 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record, until = _next_try(services, stored.record, step.cause)
     journal.write(
-        "machine.held", **record.log_fields(), cause=step.cause, state=step.state, reason=step.reason,
-        remedy=step.remedy, attempts=record.attempts, until=until,
-    )  # fmt: skip
+        "machine.held",
+        **record.log_fields(),
+        cause=step.cause,
+        state=step.state,
+        reason=step.reason,
+        remedy=step.remedy,
+        attempts=record.attempts,
+        until=until,
+    )
     await services.ledger.replace(stored, hold(record, step, until))
 
 
@@ -83,9 +94,14 @@ async def hold_refused(services: Services, stored: Stored, refused: Refused) -> 
     """Azure said no: the machine is held with what that means."""
     meaning, record = meaning_of_refusal(refused.status, refused.codes, refused.message), stored.record
     journal.write(
-        "operation.refused", **record.log_fields(), status=refused.status, code=refused.code,
-        message=refused.message, cause=meaning.cause, fault="app" if meaning.app else None,
-    )  # fmt: skip
+        "operation.refused",
+        **record.log_fields(),
+        status=refused.status,
+        code=refused.code,
+        message=refused.message,
+        cause=meaning.cause,
+        fault="app" if meaning.app else None,
+    )
     state = State.UNSUPPORTED if meaning.unsupported else State.HELD
     state = State.BUSY if meaning.cause is Cause.CONFLICT else state
     answer = f"{refused.status} {refused.code}".rstrip()

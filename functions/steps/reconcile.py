@@ -114,9 +114,13 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     handed_out = await dispatch(sweep, plan, lease)
     await _report(sweep, plan)
     journal.write(
-        "sweep.finished", rows=len(sweep.rows), candidates=len(candidates), handed_out=handed_out,
-        waiting=len(plan.waits), seconds=services.clock() - started,
-    )  # fmt: skip
+        "sweep.finished",
+        rows=len(sweep.rows),
+        candidates=len(candidates),
+        handed_out=handed_out,
+        waiting=len(plan.waits),
+        seconds=services.clock() - started,
+    )
     return sweep.failed
 
 
@@ -399,9 +403,11 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     claimed = await send(services, stored, record, delay=item.delay)
     if claimed:
         journal.write(
-            f"{kind.noun}.queued", machine=item.machine,
-            reason=item.candidate.step.reason, delay_seconds=item.delay,
-        )  # fmt: skip
+            f"{kind.noun}.queued",
+            machine=item.machine,
+            reason=item.candidate.step.reason,
+            delay_seconds=item.delay,
+        )
     return claimed
 
 

@@ -132,9 +132,12 @@ async def start_operation(
         await _not_started(services, begun, error)
         return
     journal.write(
-        f"{record.kind.noun}.started", machine=machine.id, operation=answer.operation_id, image=machine.image.key,
+        f"{record.kind.noun}.started",
+        machine=machine.id,
+        operation=answer.operation_id,
+        image=machine.image.key,
         region=record.region,
-    )  # fmt: skip
+    )
     running = accepted(begun.record, answer.operation_id, answer.url, started_at=services.clock())
     await _after_begin(services.ledger.replace(begun, running))
 

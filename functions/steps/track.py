@@ -58,9 +58,14 @@ READS_AT_ONCE = 200
 READS_A_SECOND = 20
 READING_TIME = timedelta(seconds=30)  # of one sweep
 _COUNTS = (
-    "installedPatchCount", "failedPatchCount", "pendingPatchCount", "excludedPatchCount", "notSelectedPatchCount",
-    "criticalAndSecurityPatchCount", "otherPatchCount",
-)  # fmt: skip
+    "installedPatchCount",
+    "failedPatchCount",
+    "pendingPatchCount",
+    "excludedPatchCount",
+    "notSelectedPatchCount",
+    "criticalAndSecurityPatchCount",
+    "otherPatchCount",
+)
 
 
 class Paused(set[str]):
@@ -386,12 +391,21 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
 def _log_support_state(record: Record, machine: Machine, verdict: PatchAssessment) -> None:
     pending = machine.pending
     journal.write(
-        "support.detected", machine=record.machine, state=verdict.state, operation=verdict.assessment_id,
-        image=record.image, image_version=machine.image.version, region=record.region, os=machine.os_type,
-        patches=sum(verdict.counts.values()), pending_critical=pending.critical, pending_security=pending.security,
-        pending_other=pending.other, reboot_pending=verdict.reboot_pending,
+        "support.detected",
+        machine=record.machine,
+        state=verdict.state,
+        operation=verdict.assessment_id,
+        image=record.image,
+        image_version=machine.image.version,
+        region=record.region,
+        os=machine.os_type,
+        patches=sum(verdict.counts.values()),
+        pending_critical=pending.critical,
+        pending_security=pending.security,
+        pending_other=pending.other,
+        reboot_pending=verdict.reboot_pending,
         age_seconds=_age(machine.created, verdict.assessed),
-    )  # fmt: skip
+    )
 
 
 async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessment) -> None:
@@ -416,9 +430,12 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
     if problem and not taken_down and services.clock() < ending.at + SLOW_REBOOT:
         return  # a slow reboot is checked again before it is called a failure
     journal.write(
-        "installation.seen", machine=record.machine, operation=record.operation_id, status=ending.outcome,
+        "installation.seen",
+        machine=record.machine,
+        operation=record.operation_id,
+        status=ending.outcome,
         problem=problem,
-    )  # fmt: skip
+    )
     if taken_down:
         await _prove(services, record, replace(ending, neutral=not ending.at_fault), problem="")
     else:
@@ -453,9 +470,13 @@ async def _prove(services: Services, record: Record, ending: Ending, *, problem:
     image = rollout.record_result(stored.record, result, services.settings, now=services.clock())
     if image.opening != stored.record.opening:
         journal.write(
-            "breaker.opened", image=image.image, row=image_key(image.image), opening=image.opening,
-            reason=image.opened_because, remedy=rollout.breaker_wait(image).remedy,
-        )  # fmt: skip
+            "breaker.opened",
+            image=image.image,
+            row=image_key(image.image),
+            opening=image.opening,
+            reason=image.opened_because,
+            remedy=rollout.breaker_wait(image).remedy,
+        )
     if image != stored.record and await services.ledger.put_image(stored, image) is None:
         raise errors.Unavailable("writing the ledger: the image's row changed meanwhile")
 

@@ -25,9 +25,17 @@ _NARROW = 120
 
 # A colour per kind of state: under way, done, left alone by design; any other needs a person.
 _UNDER_WAY = {
-    "creating", "due", "queued", "assessing", "installing", "confirming", "too-new", "building", "busy",
+    "creating",
+    "due",
+    "queued",
+    "assessing",
+    "installing",
+    "confirming",
+    "too-new",
+    "building",
+    "busy",
     "graph-behind",
-}  # fmt: skip
+}
 _DONE = {"patched", "recently-patched", "assessed", "nothing-selected"}
 _LEFT_ALONE = {
     "opted-out",

@@ -40,9 +40,14 @@ SCHEMA: Mapping[str, Mapping[str, str]] = {
     "AppTraces": {**_COMMON, "Message": "string", "SeverityLevel": "int"},
     "AppExceptions": {**_COMMON, "OuterMessage": "string", "SeverityLevel": "int", "Details": "dynamic"},
     "AppRequests": {
-        **_COMMON, "Id": "string", "Name": "string", "DurationMs": "real", "Success": "bool", "ResultCode": "string",
+        **_COMMON,
+        "Id": "string",
+        "Name": "string",
+        "DurationMs": "real",
+        "Success": "bool",
+        "ResultCode": "string",
     },
-}  # fmt: skip
+}
 
 _SEVERITY = {"Trace": 0, "Debug": 0, "Information": 1, "Warning": 2, "Error": 3, "Critical": 4}
 _ROLE = "image-patcher"
@@ -168,9 +173,14 @@ def _request(each: Invocation) -> Row:
     assert each.ended is not None
     ended = each.ended
     common = _common(
-        each.started, each.function, each.id, LogLevel="Information" if each.ok else "Error", Category="Host.Results",
-        TriggerReason=each.reason, FullName=f"Functions.{each.function}",
-    )  # fmt: skip
+        each.started,
+        each.function,
+        each.id,
+        LogLevel="Information" if each.ok else "Error",
+        Category="Host.Results",
+        TriggerReason=each.reason,
+        FullName=f"Functions.{each.function}",
+    )
     return common | {
         "Id": each.id.replace("-", "")[:16],
         "Name": each.function,

@@ -328,17 +328,37 @@ def test_one_machine_has_one_key_however_its_id_is_spelled() -> None:
 
 
 FULL = Record(
-    machine=machine_id(), phase=Phase.HELD, kind=OperationKind.INSTALL, token="token", vm_id="vm", image="image",
-    region="westeurope", due_at=NOW, sent=True, checks=3, ring=4, group="quorum",
-    availability_set="/set", created=NOW - HOUR, unanswered=2, attempts=7,
+    machine=machine_id(),
+    phase=Phase.HELD,
+    kind=OperationKind.INSTALL,
+    token="token",
+    vm_id="vm",
+    image="image",
+    region="westeurope",
+    due_at=NOW,
+    sent=True,
+    checks=3,
+    ring=4,
+    group="quorum",
+    availability_set="/set",
+    created=NOW - HOUR,
+    unanswered=2,
+    attempts=7,
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True),
     flight=Flight(
-        begun_at=NOW, limit=timedelta(minutes=235), known_operations=("a", "b"), os="Ubuntu", agent="2.9.1.1",
-        operation_id=OPERATION, operation_url=OPERATION_URL, started_at=NOW + SECOND, reboot_forbidden=True,
+        begun_at=NOW,
+        limit=timedelta(minutes=235),
+        known_operations=("a", "b"),
+        os="Ubuntu",
+        agent="2.9.1.1",
+        operation_id=OPERATION,
+        operation_url=OPERATION_URL,
+        started_at=NOW + SECOND,
+        reboot_forbidden=True,
     ),
     ending=Ending("Failed", NOW + HOUR, at_fault=True, neutral=True),
     hold=Wait(State.OVERDUE, "größe", "do it", NOW + 2 * HOUR, Cause.NEVER),
-)  # fmt: skip
+)
 
 
 async def test_a_record_with_every_field_comes_back_as_it_was(ledger: Ledger) -> None:
@@ -367,27 +387,54 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 moments = st.integers(0, 4_000_000_000_000).map(lambda ms: datetime.fromtimestamp(ms / 1000, UTC))
 perhaps = st.one_of(st.none(), moments)
 verdicts = st.builds(
-    PatchAssessment, state=st.sampled_from(SupportState), assessment_id=words, assessed=perhaps, status=words,
-    counts=st.dictionaries(words, st.integers(0, 10**6)), reboot_pending=st.booleans(),
-)  # fmt: skip
+    PatchAssessment,
+    state=st.sampled_from(SupportState),
+    assessment_id=words,
+    assessed=perhaps,
+    status=words,
+    counts=st.dictionaries(words, st.integers(0, 10**6)),
+    reboot_pending=st.booleans(),
+)
 spans = st.timedeltas(timedelta(0), timedelta(days=30)).map(lambda span: timedelta(seconds=int(span.total_seconds())))
 small = st.integers(0, 2**31 - 1)
 waits = st.builds(
     Wait, state=st.sampled_from(State), reason=words, remedy=words, when=perhaps, cause=st.sampled_from(Cause)
 )
 flights = st.builds(
-    Flight, begun_at=moments, limit=spans, known_operations=st.lists(st.uuids().map(str)).map(tuple), os=words,
-    agent=words, operation_id=words, operation_url=words, started_at=perhaps, reboot_forbidden=st.booleans(),
-)  # fmt: skip
+    Flight,
+    begun_at=moments,
+    limit=spans,
+    known_operations=st.lists(st.uuids().map(str)).map(tuple),
+    os=words,
+    agent=words,
+    operation_id=words,
+    operation_url=words,
+    started_at=perhaps,
+    reboot_forbidden=st.booleans(),
+)
 endings = st.builds(Ending, outcome=words, at=moments, at_fault=st.booleans(), neutral=st.booleans())
 troubles = st.builds(replace, waits, reason=words.filter(bool))
 plain_record = st.builds(
-    Record, machine=st.just(machine_id()), phase=st.sampled_from([Phase.QUEUED, Phase.STARTING, Phase.RUNNING]),
-    kind=st.sampled_from(OperationKind), token=words, vm_id=words, image=words, region=words, due_at=moments,
-    ring=st.integers(0, LAST_RING), group=words, availability_set=words, created=perhaps, sent=st.booleans(),
-    checks=small, verdict=st.one_of(st.none(), verdicts), unanswered=small, attempts=small,
+    Record,
+    machine=st.just(machine_id()),
+    phase=st.sampled_from([Phase.QUEUED, Phase.STARTING, Phase.RUNNING]),
+    kind=st.sampled_from(OperationKind),
+    token=words,
+    vm_id=words,
+    image=words,
+    region=words,
+    due_at=moments,
+    ring=st.integers(0, LAST_RING),
+    group=words,
+    availability_set=words,
+    created=perhaps,
+    sent=st.booleans(),
+    checks=small,
+    verdict=st.one_of(st.none(), verdicts),
+    unanswered=small,
+    attempts=small,
     flight=st.one_of(st.none(), flights),
-)  # fmt: skip
+)
 any_record = st.one_of(
     plain_record,
     st.builds(replace, plain_record, phase=st.just(Phase.ENDED), ending=st.builds(replace, endings, trouble=troubles)),
@@ -417,11 +464,17 @@ def test_the_strategy_above_knows_every_field() -> None:
 # -- an image's row
 
 FULL_IMAGE = ImageRecord(
-    image=GALLERY_IMAGE, opened=NOW, canaries=2, proved=NOW + HOUR,
+    image=GALLERY_IMAGE,
+    opened=NOW,
+    canaries=2,
+    proved=NOW + HOUR,
     rings={0: Tally(3, 1, NOW + HOUR), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
-    failures=(NOW, NOW + MINUTE), counted=(OPERATION, "operation-2"), opening="20261125T120000",
-    opened_because="its canary größe: the package manager is broken", closed="20261101T080000",
-)  # fmt: skip
+    failures=(NOW, NOW + MINUTE),
+    counted=(OPERATION, "operation-2"),
+    opening="20261125T120000",
+    opened_because="its canary größe: the package manager is broken",
+    closed="20261101T080000",
+)
 OPEN_IMAGE = replace(FULL_IMAGE, closed="")
 
 
@@ -525,11 +578,18 @@ def test_every_image_has_a_key_of_its_own_that_a_table_may_hold() -> None:
 
 
 any_image = st.builds(
-    ImageRecord, image=words.filter(bool), opened=perhaps, canaries=small, proved=perhaps,
+    ImageRecord,
+    image=words.filter(bool),
+    opened=perhaps,
+    canaries=small,
+    proved=perhaps,
     rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps), max_size=5),
-    failures=st.lists(moments, max_size=5).map(tuple), counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),
-    opening=words, opened_because=words, closed=words,
-)  # fmt: skip
+    failures=st.lists(moments, max_size=5).map(tuple),
+    counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),
+    opening=words,
+    opened_because=words,
+    closed=words,
+)
 
 
 @given(any_image)

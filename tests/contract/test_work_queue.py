@@ -206,8 +206,9 @@ async def test_poison_is_counted_and_dated_queue_by_queue(stand: Stand) -> None:
     await stand.put_poison(OperationKind.ASSESS, "three")
     found = {item.queue: item for item in await stand.queue.poison()}
     assert {name: item.count for name, item in found.items()} == {
-        "assess-requests-poison": 1, "install-requests-poison": 2,
-    }  # fmt: skip
+        "assess-requests-poison": 1,
+        "install-requests-poison": 2,
+    }
     for item in found.values():
         assert item.since is not None
         assert before <= item.since <= stand.now()

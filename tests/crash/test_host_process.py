@@ -33,9 +33,14 @@ async def on_event(event: func.EventGridEvent) -> None:
     (folder / "ended").touch()
 """
 _EVENT = {
-    "id": "1", "topic": "t", "subject": "s", "eventType": "e", "eventTime": "2026-11-25T12:00:00Z", "data": {},
+    "id": "1",
+    "topic": "t",
+    "subject": "s",
+    "eventType": "e",
+    "eventTime": "2026-11-25T12:00:00Z",
+    "data": {},
     "dataVersion": "1",
-}  # fmt: skip
+}
 
 
 def _order(folder: Path, tls: Tls, app: str = _APP) -> Order:

@@ -20,13 +20,39 @@ TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.{SECRET}"  # a bearer token, as f
 ANOTHER = "off-01"  # the name of another machine of the tests
 LOOK_ALIKES = str.maketrans("aceiknops", "\u0430\u0441\u0435\u0131\u212a\u0578\u043e\u0440\u017f")
 JUNK: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1e308, float("nan"), float("inf"), 10**30, 10**4000, "", " ",
-    f"Bearer {TOKEN}", TOKEN, "\u0000", "a\nb\r\nc", "\u202eevil",
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1e308,
+    float("nan"),
+    float("inf"),
+    10**30,
+    10**4000,
+    "",
+    " ",
+    f"Bearer {TOKEN}",
+    TOKEN,
+    "\u0000",
+    "a\nb\r\nc",
+    "\u202eevil",
     "\uff33upported",
-    "'; drop", "\ud800", "x" * 40_000, [], {}, [[]], {"a": {"a": {"a": []}}}, SIGNED_URL, CONNECTION_STRING,
-    "/subscriptions/../../providers/x", "https://evil.example/subscriptions/0", "0000-00-00T00:00:00Z",
-    "9999-12-31T23:59:59.9999999Z", "PT99999H",
-)  # fmt: skip
+    "'; drop",
+    "\ud800",
+    "x" * 40_000,
+    [],
+    {},
+    [[]],
+    {"a": {"a": {"a": []}}},
+    SIGNED_URL,
+    CONNECTION_STRING,
+    "/subscriptions/../../providers/x",
+    "https://evil.example/subscriptions/0",
+    "0000-00-00T00:00:00Z",
+    "9999-12-31T23:59:59.9999999Z",
+    "PT99999H",
+)
 
 
 @dataclass(frozen=True)
@@ -110,9 +136,18 @@ def _add(parent: Any, key: Any, junk: Any) -> None:
 
 
 _WAYS: dict[str, Callable[[Any, Any, Any], None]] = {
-    "drop": _drop, "put": _put, "nest": _nest, "rename": _rename, "break": _break_text, "as text": _as_text,
-    "repeat": _repeat, "add": _add, "look-alike": _look_alike, "swap case": _swap_case, "another": _another,
-}  # fmt: skip
+    "drop": _drop,
+    "put": _put,
+    "nest": _nest,
+    "rename": _rename,
+    "break": _break_text,
+    "as text": _as_text,
+    "repeat": _repeat,
+    "add": _add,
+    "look-alike": _look_alike,
+    "swap case": _swap_case,
+    "another": _another,
+}
 
 mutations = st.builds(Mutation, st.integers(0, 10**6), st.sampled_from(list(_WAYS)), st.sampled_from(JUNK))
 

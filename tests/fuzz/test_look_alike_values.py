@@ -66,17 +66,39 @@ def test_an_operation_url_is_arms_own_or_not_called(url: str) -> None:
 # -- settings and tags
 
 RIGHT = {
-    "PATCH_SCOPE": "mg-fleet,mg-other", "PATCH_MODE": "assess", "PATCH_IMAGES": "custom", "PATCH_SCHEDULED": "leave",
-    "PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z", "PATCH_CLASSIFICATIONS": "Critical,Security",
-    "PATCH_PACKAGES_INCLUDE": "openssl*", "PATCH_PACKAGES_EXCLUDE": "kernel*,KB5034439", "PATCH_REBOOT": "IfRequired",
-    "PATCH_MAX_DURATION": "PT2H30M", "PATCH_WINDOW": "Sat 22:00-02:00 Europe/Paris",
-    "PATCH_BLACKOUT": "2026-12-20..2027-01-05 Europe/Paris", "PATCH_FIRST_HOURS": "24", "PATCH_MIN_AGE_MINUTES": "60",
-    "PATCH_ASSESS_AFTER_MINUTES": "15", "PATCH_FRESH_HOURS": "24", "PATCH_MIN_INTERVAL_HOURS": "144",
-    "PATCH_MAX_IN_FLIGHT": "10", "PATCH_MAX_PER_IMAGE": "5", "PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "1440",
-    "PATCH_SUCCESS_PERCENT": "90", "PATCH_BREAKER": "3 in 7 days", "PATCH_ROLLOUT_DAYS": "14", "PATCH_PAUSE": "on",
-    "PATCH_PACE_PERCENT": "75", "PATCH_RETRY_MINUTES": "15", "PATCH_READY_MINUTES": "2", "PATCH_SLA_DAYS": "30",
-    "ARM_ENDPOINT": "https://management.azure.com", "PATCH_USE_PROXY": "on", "RECONCILE_SCHEDULE": "0 */5 * * * *",
-}  # fmt: skip
+    "PATCH_SCOPE": "mg-fleet,mg-other",
+    "PATCH_MODE": "assess",
+    "PATCH_IMAGES": "custom",
+    "PATCH_SCHEDULED": "leave",
+    "PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z",
+    "PATCH_CLASSIFICATIONS": "Critical,Security",
+    "PATCH_PACKAGES_INCLUDE": "openssl*",
+    "PATCH_PACKAGES_EXCLUDE": "kernel*,KB5034439",
+    "PATCH_REBOOT": "IfRequired",
+    "PATCH_MAX_DURATION": "PT2H30M",
+    "PATCH_WINDOW": "Sat 22:00-02:00 Europe/Paris",
+    "PATCH_BLACKOUT": "2026-12-20..2027-01-05 Europe/Paris",
+    "PATCH_FIRST_HOURS": "24",
+    "PATCH_MIN_AGE_MINUTES": "60",
+    "PATCH_ASSESS_AFTER_MINUTES": "15",
+    "PATCH_FRESH_HOURS": "24",
+    "PATCH_MIN_INTERVAL_HOURS": "144",
+    "PATCH_MAX_IN_FLIGHT": "10",
+    "PATCH_MAX_PER_IMAGE": "5",
+    "PATCH_CANARIES": "1",
+    "PATCH_BAKE_MINUTES": "1440",
+    "PATCH_SUCCESS_PERCENT": "90",
+    "PATCH_BREAKER": "3 in 7 days",
+    "PATCH_ROLLOUT_DAYS": "14",
+    "PATCH_PAUSE": "on",
+    "PATCH_PACE_PERCENT": "75",
+    "PATCH_RETRY_MINUTES": "15",
+    "PATCH_READY_MINUTES": "2",
+    "PATCH_SLA_DAYS": "30",
+    "ARM_ENDPOINT": "https://management.azure.com",
+    "PATCH_USE_PROXY": "on",
+    "RECONCILE_SCHEDULE": "0 */5 * * * *",
+}
 # Any text is some tag's name, and one with a look-alike is another tag.
 FREE = {"PATCH_OWNER_TAG"}
 
@@ -124,9 +146,12 @@ def test_a_storage_address_in_look_alike_letters_is_refused_by_name(name: str, d
 
 
 TAG_VALUES = {
-    "patch-mode": "off", "patch-reboot": "Never", "patch-hold-until": "2027-01-15", "patch-ring": "7",
+    "patch-mode": "off",
+    "patch-reboot": "Never",
+    "patch-hold-until": "2027-01-15",
+    "patch-ring": "7",
     "patch-window": "Sat 22:00-02:00 Europe/Paris",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("tag", TAG_VALUES)
@@ -139,8 +164,11 @@ def test_a_tag_in_look_alike_letters_narrows_as_much_or_more(tag: str, data: st.
         assert overrides.mode is Mode.OFF
     else:
         assert (overrides.mode, overrides.reboot, overrides.hold_until, overrides.window) == (
-            right.mode, right.reboot, right.hold_until, right.window
-        )  # fmt: skip
+            right.mode,
+            right.reboot,
+            right.hold_until,
+            right.window,
+        )
         assert overrides.ring == right.ring
 
 
@@ -157,10 +185,17 @@ secrets = st.sampled_from(
     [SIGNED_URL, CONNECTION_STRING, TOKEN, f"Bearer {TOKEN}", f"https://me:{SECRET}@host.example/"]
 )
 plain = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.sampled_from(JUNK), secrets, st.timedeltas(),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.sampled_from(JUNK),
+    secrets,
+    st.timedeltas(),
     st.datetimes(),
     st.builds(lambda text, secret, more: f"{text} {secret} {more}", st.text(), secrets, st.text()),
-)  # fmt: skip
+)
 fields = st.dictionaries(
     st.from_regex(r"[a-z_]{1,20}", fullmatch=True).filter(lambda name: name != "event"),
     st.one_of(plain, st.lists(plain, max_size=3), st.dictionaries(st.text(max_size=5), secrets, max_size=3)),

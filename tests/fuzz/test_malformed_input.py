@@ -127,10 +127,13 @@ def test_a_malformed_setting_is_read_or_refused_by_name(name: str, text: str) ->
 
 TAG_NAMES = [each.name for each in TAGS if each.name != "patch-owner"]  # the one tag that answers a question
 right = {
-    "patch-mode": ["off", "assess", "install"], "patch-reboot": ["Never", "IfRequired", "Always"],
-    "patch-hold-until": ["2026-11-25", "2027-01-15"], "patch-window": ["any", "Sat 22:00-02:00", "daily 10:00-14:00"],
-    "patch-ring": ["0", "7"], "patch-group": ["quorum"],
-}  # fmt: skip
+    "patch-mode": ["off", "assess", "install"],
+    "patch-reboot": ["Never", "IfRequired", "Always"],
+    "patch-hold-until": ["2026-11-25", "2027-01-15"],
+    "patch-window": ["any", "Sat 22:00-02:00", "daily 10:00-14:00"],
+    "patch-ring": ["0", "7"],
+    "patch-group": ["quorum"],
+}
 tag_texts = st.one_of(texts, st.sampled_from([text for some in right.values() for text in some]))
 tag_sets = st.dictionaries(st.sampled_from(TAG_NAMES), tag_texts, max_size=4)
 

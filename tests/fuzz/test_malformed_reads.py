@@ -242,16 +242,35 @@ def test_a_whole_answer_of_graph_gives_machines_or_one_clear_refusal(answer: Any
 # -- the ledger: columns of every type a table can hold, by hand or by another version
 
 UNEXPECTED = (
-    *JUNK, b"bytes", datetime(2026, 11, 25, tzinfo=UTC), datetime(2026, 11, 25), "2026-11-25T08:00:00",  # noqa: DTZ001
-    datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), 2**31, -(2**63), 1e300, "[" * 30_000, "9" * 5_000,
+    *JUNK,
+    b"bytes",
+    datetime(2026, 11, 25, tzinfo=UTC),
+    datetime(2026, 11, 25),
+    "2026-11-25T08:00:00",  # noqa: DTZ001
+    datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
+    2**31,
+    -(2**63),
+    1e300,
+    "[" * 30_000,
+    "9" * 5_000,
     '{"state": 1}',
     '{"state":"Supported","assessment_id":"a","assessed":null,"status":"","counts":[],"reboot_pending":true}',
     '{"state":"Supported","assessment_id":"a","assessed":"2026-11-25","status":"","counts":{"a":"x"},"reboot_pending":1}',
-)  # fmt: skip
+)
 FULL_RECORD = a_record(
-    phase="running", verdict=a_verdict(), begun_at=NOW, started_at=NOW, created=NOW, operation_id=OPERATION, attempts=2,
-    operation_url=OPERATION_URL, known_operations=("a", "b"), ended_at=NOW, not_before=NOW, reason="r",
-)  # fmt: skip
+    phase="running",
+    verdict=a_verdict(),
+    begun_at=NOW,
+    started_at=NOW,
+    created=NOW,
+    operation_id=OPERATION,
+    attempts=2,
+    operation_url=OPERATION_URL,
+    known_operations=("a", "b"),
+    ended_at=NOW,
+    not_before=NOW,
+    reason="r",
+)
 
 
 def changed(columns: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -304,9 +323,16 @@ def test_a_row_is_read_as_its_machine_or_named_and_left_alone(columns: dict[str,
 
 
 IMAGE_COLUMNS = {
-    "v": 1, "image": GALLERY_IMAGE, "opened": NOW.isoformat(), "canaries": 1, "rings": '{"3": [1, 0, ""]}',
-    "failures": NOW.isoformat(), "counted": "a,b", "opening": "o", "closed": "o",
-}  # fmt: skip
+    "v": 1,
+    "image": GALLERY_IMAGE,
+    "opened": NOW.isoformat(),
+    "canaries": 1,
+    "rings": '{"3": [1, 0, ""]}',
+    "failures": NOW.isoformat(),
+    "counted": "a,b",
+    "opening": "o",
+    "closed": "o",
+}
 
 
 @given(changed(IMAGE_COLUMNS))

@@ -65,14 +65,15 @@ FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
         {"machine": MACHINE, "operation_kind": "install"},
     ),
     "sweep-failed": (
-        lines(*[("sweep.failed", STAGE)] * 3), {"stage": "fleet", "sweeps": 3, "problem": "503 from Resource Graph"}
+        lines(*[("sweep.failed", STAGE)] * 3),
+        {"stage": "fleet", "sweeps": 3, "problem": "503 from Resource Graph"},
     ),
     "failures-grouped": (
         lines(("failures.grouped", {"shared": "os", "value": "Ubuntu", "reason": "r", "count": 4, "machines": "a"})),
         {"shared": "os", "which": "Ubuntu", "how_many": 4},
     ),
     "journal-sampled": (sampled(), {"lines": 2, "items": 9}),
-}  # fmt: skip
+}
 # More that fires one of them.
 ALSO: Mapping[str, tuple[str, logs.Tables]] = {
     "no line at all": ("sweep-not-running", NOTHING),
@@ -133,8 +134,10 @@ def test_a_bad_day_of_the_real_app_fires_them() -> None:
     told = {alert["name"]: fired(alert["name"], tables) for alert in ALERTS}
     # Its sweeps go on but for the last minute, no operation hangs for hours, and nothing samples the lines.
     assert {name for name, rows in told.items() if not rows} == {
-        "sweep-not-running", "machines-overdue", "journal-sampled",
-    }  # fmt: skip
+        "sweep-not-running",
+        "machines-overdue",
+        "journal-sampled",
+    }
     assert {row["queue"] for row in told["poisoned-messages"]} == {"install-requests-poison"}
     assert [row["setting"] for row in told["settings-refused"]] == ["PATCH_MODE"]
     assert {row["reason"] for row in told["failures-grouped"]} == {"the package manager is broken"}

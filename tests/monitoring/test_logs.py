@@ -106,8 +106,11 @@ def test_only_journal_lines_are_patch_events() -> None:
 
 
 OTHER_NAMES = {
-    "operation_kind": "kind", "installed": "installedPatchCount", "failed": "failedPatchCount", "due_at": "when",
-}  # fmt: skip
+    "operation_kind": "kind",
+    "installed": "installedPatchCount",
+    "failed": "failedPatchCount",
+    "due_at": "when",
+}
 MADE = {"name", "subscription", "resource_group", "image_name", "support_state"}  # of other columns
 OF_THE_ROW = {"TimeGenerated", "fields", "function_name", "operation_id"}
 

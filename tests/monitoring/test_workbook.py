@@ -112,8 +112,12 @@ def bad_day() -> logs.Workspace:
 
 
 NOT_IN_THE_DEMO = {
-    "in-flight": busy, "grouped": bad_day, "troubles": bad_day, "failed-invocations": bad_day, "exceptions": bad_day,
-}  # fmt: skip
+    "in-flight": busy,
+    "grouped": bad_day,
+    "troubles": bad_day,
+    "failed-invocations": bad_day,
+    "exceptions": bad_day,
+}
 
 
 @pytest.mark.parametrize("name", [*PANELS, "_images"])
@@ -147,9 +151,17 @@ def counted() -> list[dict[str, Any]]:
 
 # States that end only when somebody does something, and that are not somebody's own wish.
 FOR_A_PERSON = {
-    State.HELD, State.OVERDUE, State.UNDETERMINED, State.UNSUPPORTED, State.AGENT_NOT_READY, State.EXTENSIONS_FORBIDDEN,
-    State.BAD_TAG, State.BREAKER_OPEN, State.REBOOT_PENDING, State.PATCHED_BY_NOBODY,
-}  # fmt: skip
+    State.HELD,
+    State.OVERDUE,
+    State.UNDETERMINED,
+    State.UNSUPPORTED,
+    State.AGENT_NOT_READY,
+    State.EXTENSIONS_FORBIDDEN,
+    State.BAD_TAG,
+    State.BREAKER_OPEN,
+    State.REBOOT_PENDING,
+    State.PATCHED_BY_NOBODY,
+}
 TILES = {
     "nobody": lambda line: line["patchers"] == "nobody",
     "late": lambda line: line["compliance"] == "late",
@@ -208,8 +220,11 @@ def test_the_history_is_of_one_machine_and_in_order() -> None:
     rows = demo().ask(build.text_of("panels", "history"), machine=machine)
     told = [row["event"] for row in rows]
     assert [event for event in told if event.startswith("installation.")] == [
-        "installation.queued", "installation.started", "installation.ended", "installation.seen",
-    ]  # fmt: skip
+        "installation.queued",
+        "installation.started",
+        "installation.ended",
+        "installation.seen",
+    ]
     assert told[-1] == "machine.held"
     assert {row["name"] for row in demo().patch_events.rows if row["machine"] == machine} == {"apt-broken"}
     assert demo().ask(build.text_of("panels", "history"), machine="/no/such/machine") == []

@@ -242,9 +242,15 @@ async def test_from_a_published_event_to_a_patched_machine(chain: Chain, payload
         await chain.until_patched(machine)
     assert chain.kinds(machine) == PATCHED_ONCE
     assert {line["event"] for line in chain.journal()} >= {
-        "assessment.started", "assessment.ended", "support.detected", "installation.queued", "installation.started",
-        "installation.ended", "installation.seen", "sweep.finished",
-    }  # fmt: skip
+        "assessment.started",
+        "assessment.ended",
+        "support.detected",
+        "installation.queued",
+        "installation.started",
+        "installation.ended",
+        "installation.seen",
+        "sweep.finished",
+    }
 
 
 @pytest.mark.parametrize("schema", ["EventGridSchema", "CloudEventSchemaV1_0"])

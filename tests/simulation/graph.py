@@ -82,9 +82,13 @@ class _Seen:
         """Built once per state of the machine: most answers show most machines as the one before did."""
         when, assessed = self.when, self.tables.assessment_of(machine)
         state = (
-            machine.body.at(when), machine.power_at(when), machine.provisioning_at(when),
-            assessed, assessed and assessed.runs_at(when), assessed and assessed.ends,
-        )  # fmt: skip
+            machine.body.at(when),
+            machine.power_at(when),
+            machine.provisioning_at(when),
+            assessed,
+            assessed and assessed.runs_at(when),
+            assessed and assessed.ends,
+        )
         known = self._graph.shown.get(machine)
         if known is None or known[0] != state:
             row = self._graph.assessment_rows.of(machine, assessed, when)[0]["properties"] if assessed else None
@@ -154,10 +158,16 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
     after, before, young = (_time(fill[name]) for name in ("created_after", "reassess_before", "young_after"))
     flags = {name: value == "true" for name, value in fill.items()}
     classes = {
-        "critical": "critical", "security": "security", "updateRollup": "update_rollup", "featurePack": "feature_pack",
-        "servicePack": "service_pack", "definition": "definition", "tools": "tools", "updates": "updates",
+        "critical": "critical",
+        "security": "security",
+        "updateRollup": "update_rollup",
+        "featurePack": "feature_pack",
+        "servicePack": "service_pack",
+        "definition": "definition",
+        "tools": "tools",
+        "updates": "updates",
         "other": "other",
-    }  # fmt: skip
+    }
     wanted_classes = [name for name, flag in classes.items() if flags["any_class"] or flags[flag]]
 
     def due(row: Json) -> bool:

@@ -32,9 +32,17 @@ LATE_ARRIVAL = timedelta(minutes=2)  # a POST that reaches Azure after its sende
 STALE_SUMMARY = timedelta(hours=24)  # an operation that shows nothing for a day is treated as abandoned
 KNOWN_WITHIN = timedelta(hours=2)  # after its end, an operation is known to have ended
 HIDES_AN_OPERATION = (
-    "operation gone", "ARM fails after", "ARM silent after", "ARM late", "connection dropped after", "killed before",
-    "killed after", "paused", "table away", "table fails after",
-)  # fmt: skip
+    "operation gone",
+    "ARM fails after",
+    "ARM silent after",
+    "ARM late",
+    "connection dropped after",
+    "killed before",
+    "killed after",
+    "paused",
+    "table away",
+    "table fails after",
+)
 
 
 @dataclass(frozen=True)
@@ -215,9 +223,12 @@ class Invariants:
             if operation.ends is None or operation.ends > self.world.now - KNOWN_WITHIN:
                 continue
             hidden = any(
-                each is not operation and each.kind == operation.kind and each.started > operation.started
-                and each not in self.ours for each in machine.operations
-            )  # fmt: skip
+                each is not operation
+                and each.kind == operation.kind
+                and each.started > operation.started
+                and each not in self.ours
+                for each in machine.operations
+            )
             if operation.operation_id not in self.ended and not hidden and not self.world.rows_were_newer:
                 ended = f"the {operation.kind} of {machine.name} that ended at {operation.ends:%H:%M}"
                 self.violated(4, f"the outcome of {ended} is unknown")

@@ -189,7 +189,6 @@ def found_nothing_lately(world: SeededWorld, machine: Machine, now: datetime) ->
 
 def installed_lately(machine: Machine, now: datetime, hours: float) -> bool:
     return any(
-        each.kind == "install" and each.final_status in PATCHED
-        and now - each.started < timedelta(hours=hours)
+        each.kind == "install" and each.final_status in PATCHED and now - each.started < timedelta(hours=hours)
         for each in machine.operations
-    )  # fmt: skip
+    )

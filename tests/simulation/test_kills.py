@@ -61,9 +61,12 @@ async def _path(kill_at: tuple[int, Side] | None) -> Path:
     world.invariants.every_operation_is_known()
     found, operations = world.azure.machine(str(machine)), world.azure.operations
     return Path(
-        tuple(world.calls[:calls]), tuple(each.kind for each in operations), bool(overlaps(operations)),
-        oracle.wanted_left(world, found), tuple(world.invariants.violations),
-    )  # fmt: skip
+        tuple(world.calls[:calls]),
+        tuple(each.kind for each in operations),
+        bool(overlaps(operations)),
+        oracle.wanted_left(world, found),
+        tuple(world.invariants.violations),
+    )
 
 
 def _run(kill_at: tuple[int, Side] | None = None) -> Path:
@@ -87,10 +90,17 @@ def test_the_path_goes_through_every_phase_and_every_kind_of_call(whole: Path) -
     }
     assert phases == set(Phase)
     assert set(whole.calls) >= {
-        "table: reading a row", "table: reading the rows", "table: insert queued", "table: delete ended", "queue: send",
-        "ARM: POST resources", "ARM: GET vm-001", "ARM: POST assessPatches", "ARM: POST installPatches",
+        "table: reading a row",
+        "table: reading the rows",
+        "table: insert queued",
+        "table: delete ended",
+        "queue: send",
+        "ARM: POST resources",
+        "ARM: GET vm-001",
+        "ARM: POST assessPatches",
+        "ARM: POST installPatches",
         "ARM: GET operation",
-    }  # fmt: skip
+    }
 
 
 SIDES: tuple[Side, ...] = ("before", "after")

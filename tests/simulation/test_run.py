@@ -29,11 +29,15 @@ def test_a_seed_has_the_same_run_in_every_process() -> None:
     )
     logs = [
         subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": salt}, text=True,
-            capture_output=True, check=True,
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": salt},
+            text=True,
+            capture_output=True,
+            check=True,
         ).stdout
         for salt in ("1", "2")
-    ]  # fmt: skip
+    ]
     assert logs[0] == logs[1]
 
 

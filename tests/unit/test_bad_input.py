@@ -224,14 +224,23 @@ def test_answers_of_arm(changes: dict[str, Any], says: str) -> None:
 
 JUNK: dict[str, Any] = {"none": None, "text": "text", "number": 7, "list": [None, 7, "x"], "object": {"a": {"b": []}}}
 ARM_PATHS = [
-    ("plan",), ("managedBy",), ("location",), ("properties", "vmId"), ("properties", "provisioningState"),
-    ("properties", "osProfile"), ("properties", "osProfile", "linuxConfiguration"),
-    ("properties", "osProfile", "linuxConfiguration", "patchSettings"), ("properties", "virtualMachineScaleSet"),
-    ("properties", "storageProfile", "imageReference"), ("properties", "instanceView"),
-    ("properties", "instanceView", "vmAgent"), ("properties", "instanceView", "statuses"),
-    ("properties", "instanceView", "extensions"), ("properties", "instanceView", "patchStatus"),
+    ("plan",),
+    ("managedBy",),
+    ("location",),
+    ("properties", "vmId"),
+    ("properties", "provisioningState"),
+    ("properties", "osProfile"),
+    ("properties", "osProfile", "linuxConfiguration"),
+    ("properties", "osProfile", "linuxConfiguration", "patchSettings"),
+    ("properties", "virtualMachineScaleSet"),
+    ("properties", "storageProfile", "imageReference"),
+    ("properties", "instanceView"),
+    ("properties", "instanceView", "vmAgent"),
+    ("properties", "instanceView", "statuses"),
+    ("properties", "instanceView", "extensions"),
+    ("properties", "instanceView", "patchStatus"),
     ("properties", "instanceView", "patchStatus", "availablePatchSummary"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("path", ARM_PATHS, ids=".".join)

@@ -30,11 +30,15 @@ NOTHING_URGENT = a_verdict(counts={"critical": 0, "security": 0, "other": 9})
             PatchAssessment(SupportState.ABSENT), NOW - DAY, None, None, Compliance.UNKNOWN, id="Graph shows nothing"
         ),
         pytest.param(
-            replace(NOTHING_URGENT, state=SupportState.UNSUPPORTED), NOW, None, None, Compliance.UNKNOWN,
+            replace(NOTHING_URGENT, state=SupportState.UNSUPPORTED),
+            NOW,
+            None,
+            None,
+            Compliance.UNKNOWN,
             id="Azure cannot count its patches",
         ),
     ],
-)  # fmt: skip
+)
 def test_within_late_or_unknown(
     verdict: PatchAssessment | None,
     created: datetime | None,

@@ -1157,9 +1157,15 @@ def test_machines_created_before_the_start_are_out_of_scope(
 def test_the_order_of_objections_is_the_documented_one() -> None:
     """Of several objections the first speaks: whose it is, then its owner, then whether it can be called at all."""
     worst = {
-        "managed_by": "/x", "image": MARKETPLACE, "created": None, "tags": {"patch-mode": "off"},
-        "provisioning_state": "Creating", "power": PowerState.STOPPED, "assessment": RUNNING, "agent_ready": False,
-    }  # fmt: skip
+        "managed_by": "/x",
+        "image": MARKETPLACE,
+        "created": None,
+        "tags": {"patch-mode": "off"},
+        "provisioning_state": "Creating",
+        "power": PowerState.STOPPED,
+        "assessment": RUNNING,
+        "agent_ready": False,
+    }
     cures = ["managed_by", "image", "created", "tags", "provisioning_state", "power", "assessment", "agent_ready"]
     seen = []
     for name in cures:
@@ -1167,9 +1173,15 @@ def test_the_order_of_objections_is_the_documented_one() -> None:
         seen.append(next_step(question).state)
         del worst[name]
     assert seen == [
-        State.MANAGED_ELSEWHERE, State.MARKETPLACE, State.OUT_OF_SCOPE, State.OPTED_OUT, State.BUILDING,
-        State.POWERED_OFF, State.BUSY, State.AGENT_NOT_READY,
-    ]  # fmt: skip
+        State.MANAGED_ELSEWHERE,
+        State.MARKETPLACE,
+        State.OUT_OF_SCOPE,
+        State.OPTED_OUT,
+        State.BUILDING,
+        State.POWERED_OFF,
+        State.BUSY,
+        State.AGENT_NOT_READY,
+    ]
     assert len(RULES) == 11
 
 
@@ -1326,10 +1338,15 @@ counts = st.dictionaries(st.sampled_from(["critical", "security", "other", "upda
 verdicts = st.one_of(
     st.none(),
     st.builds(
-        a_verdict, state=st.sampled_from(SupportState), assessment_id=operations, assessed=times,
-        status=st.sampled_from(["Succeeded", "Failed", ""]), counts=counts, reboot_pending=st.booleans(),
+        a_verdict,
+        state=st.sampled_from(SupportState),
+        assessment_id=operations,
+        assessed=times,
+        status=st.sampled_from(["Succeeded", "Failed", ""]),
+        counts=counts,
+        reboot_pending=st.booleans(),
     ),
-)  # fmt: skip
+)
 tags = st.dictionaries(
     st.sampled_from(["patch-mode", "patch-reboot", "patch-hold-until", "patch-window", "env", "createdby"]),
     st.sampled_from(
@@ -1362,14 +1379,24 @@ def _mostly(usual: Any, values: Any) -> st.SearchStrategy[Any]:
 
 machines = st.builds(
     a_machine,
-    image=images, created=_mostly(NOW - 2 * DAY, [None, NOW, NOW - 9 * DAY]),
+    image=images,
+    created=_mostly(NOW - 2 * DAY, [None, NOW, NOW - 9 * DAY]),
     provisioning_state=_mostly("Succeeded", ["Creating", "Failed", ""]),
-    power=_mostly(PowerState.RUNNING, list(PowerState)), tags=tags, group=groups,
-    managed_by=_mostly("", ["/x"]), scale_set=_mostly("", ["/x"]), third_party_plan=st.booleans(),
-    extensions_allowed=_mostly(True, [False]), patchers=st.sampled_from(PatchOrchestration),
-    agent_ready=_mostly(True, [None, False]), busy_extensions=_mostly((), [None, ("script",)]),
-    os_type=st.sampled_from(OsType), assessment=summaries, installation=summaries, verdict=verdicts,
-)  # fmt: skip
+    power=_mostly(PowerState.RUNNING, list(PowerState)),
+    tags=tags,
+    group=groups,
+    managed_by=_mostly("", ["/x"]),
+    scale_set=_mostly("", ["/x"]),
+    third_party_plan=st.booleans(),
+    extensions_allowed=_mostly(True, [False]),
+    patchers=st.sampled_from(PatchOrchestration),
+    agent_ready=_mostly(True, [None, False]),
+    busy_extensions=_mostly((), [None, ("script",)]),
+    os_type=st.sampled_from(OsType),
+    assessment=summaries,
+    installation=summaries,
+    verdict=verdicts,
+)
 environs = st.fixed_dictionaries(
     {"PATCH_MODE": st.sampled_from(["off", "plan", "assess", "install"])},
     optional={
@@ -1385,11 +1412,18 @@ environs = st.fixed_dictionaries(
 records = st.one_of(
     st.none(),
     st.builds(
-        a_record, phase=st.sampled_from(Phase), kind=st.sampled_from(OperationKind), unanswered=st.integers(0, 5),
-        not_before=times, ended_at=times, started_at=times, state=st.sampled_from(State),
-        cause=st.sampled_from(Cause), reason=st.just("a reason"),
+        a_record,
+        phase=st.sampled_from(Phase),
+        kind=st.sampled_from(OperationKind),
+        unanswered=st.integers(0, 5),
+        not_before=times,
+        ended_at=times,
+        started_at=times,
+        state=st.sampled_from(State),
+        cause=st.sampled_from(Cause),
+        reason=st.just("a reason"),
     ),
-)  # fmt: skip
+)
 many = hypothesis_settings(max_examples=200, deadline=None)
 
 

@@ -63,9 +63,13 @@ def test_only_known_keys() -> None:
     assert set(HOST) == {"version", "functionTimeout", "logging", "extensionBundle", "extensions"}
     assert set(HOST["extensions"]) == {"http", "queues"}
     assert set(QUEUE_OPTIONS) == {
-        "batchSize", "newBatchThreshold", "maxDequeueCount", "visibilityTimeout", "maxPollingInterval",
+        "batchSize",
+        "newBatchThreshold",
+        "maxDequeueCount",
+        "visibilityTimeout",
+        "maxPollingInterval",
         "messageEncoding",
-    }  # fmt: skip
+    }
     assert HOST["version"] == "2.0"
     assert re.fullmatch(r"\[4\.\*, 5\.0\.0\)", HOST["extensionBundle"]["version"])
 
@@ -77,8 +81,12 @@ def test_no_journal_line_is_sampled_away_or_filtered_out() -> None:
     journal = {f"Function.{name}.User": "Information" for name in functions}  # the journal's lines
     # The host's own lines about each invocation are larger than the journal's, and say what the requests say.
     assert levels == {
-        "default": "Warning", "Azure.Core": "Error", "Function": "Warning", "Host.Results": "Information", **journal
-    }  # fmt: skip
+        "default": "Warning",
+        "Azure.Core": "Error",
+        "Function": "Warning",
+        "Host.Results": "Information",
+        **journal,
+    }
     kept = LogFilter(levels)
     assert all(kept.keeps(category, "Information") for category in journal)
     assert not any(kept.keeps(f"Function.{name}", "Information") for name in functions)

@@ -364,9 +364,13 @@ def test_counts_of_graph_are_read_by_lower_cased_name_and_junk_is_left_out() -> 
 
 def test_a_row_without_an_assessment() -> None:
     row = a_graph_row(
-        assessment_id="", assessment_status="", assessment_started=None, support_state="", counts=None,
+        assessment_id="",
+        assessment_status="",
+        assessment_started=None,
+        support_state="",
+        counts=None,
         reboot_pending=None,
-    )  # fmt: skip
+    )
     verdict = machine_from_graph(row).verdict
     assert verdict is not None
     assert (verdict.state, verdict.assessed, dict(verdict.counts)) == (SupportState.ABSENT, None, {})
@@ -386,14 +390,17 @@ def test_a_machine_from_both_sides_is_the_same_machine() -> None:
 
 def test_fields_that_are_rarely_there() -> None:
     vm = an_arm_machine(
-        managedBy="/x", plan={"name": "third-party"}, location="West Europe", tags={"Patch-Mode": " off "},
+        managedBy="/x",
+        plan={"name": "third-party"},
+        location="West Europe",
+        tags={"Patch-Mode": " off "},
         properties={
             "virtualMachineScaleSet": {"id": "/scale/set"},
             "storageProfile": {"osDisk": {"osType": "windows"}},
             "osProfile": {"allowExtensionOperations": False},
             "instanceView": {"osName": "Windows Server 2025"},
         },
-    )  # fmt: skip
+    )
     machine = machine_from_arm(vm)
     assert (machine.managed_by, machine.third_party_plan, machine.scale_set) == ("/x", True, "/scale/set")
     assert (machine.location, machine.tags, machine.os_type) == ("westeurope", {"patch-mode": "off"}, OsType.WINDOWS)

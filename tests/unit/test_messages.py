@@ -10,8 +10,15 @@ from tests.support import machine_id
 
 # The members of the queue's metadata, which the Python worker reads beside those of a JSON body.
 METADATA = {
-    "Id", "QueueTrigger", "DequeueCount", "ExpirationTime", "InsertionTime", "NextVisibleTime", "PopReceipt", "sys",
-}  # fmt: skip
+    "Id",
+    "QueueTrigger",
+    "DequeueCount",
+    "ExpirationTime",
+    "InsertionTime",
+    "NextVisibleTime",
+    "PopReceipt",
+    "sys",
+}
 
 
 def test_a_message_comes_back_as_it_was_sent() -> None:

@@ -78,10 +78,16 @@ def at_work(machine: Machine, phase: Phase = Phase.RUNNING, kind: OperationKind 
     """The row of an installation that began long enough ago to be no concern of the pace."""
     item = to_install(machine)
     return a_record(
-        machine=machine.id, image=machine.image.key, region=machine.location, ring=item.overrides.ring,
-        group=item.overrides.group, availability_set=machine.availability_set, phase=phase, kind=kind,
+        machine=machine.id,
+        image=machine.image.key,
+        region=machine.location,
+        ring=item.overrides.ring,
+        group=item.overrides.group,
+        availability_set=machine.availability_set,
+        phase=phase,
+        kind=kind,
         begun_at=None if phase is Phase.QUEUED else NOW - HOUR,
-    )  # fmt: skip
+    )
 
 
 def proved(image: str = GALLERY_IMAGE) -> ImageRecord:
@@ -167,7 +173,11 @@ CAPS: dict[str, Case] = {
         of(2), [at_work(a_member("r", "y"))], {"PATCH_MAX_IN_FLIGHT": "2"}, ["x0"], {"x1": SLOT}, "PATCH_MAX_IN_FLIGHT"
     ),
     "a cap that was lowered under way": Case(
-        of(1), [at_work(machine) for machine in of(3, "y")], {"PATCH_MAX_IN_FLIGHT": "2"}, [], {"x0": SLOT},
+        of(1),
+        [at_work(machine) for machine in of(3, "y")],
+        {"PATCH_MAX_IN_FLIGHT": "2"},
+        [],
+        {"x0": SLOT},
         "3 installations are under way",
     ),
     "a cap of nought": Case(of(1), [], {"PATCH_MAX_IN_FLIGHT": "0"}, [], {"x0": SLOT}, "0 installations"),
@@ -175,7 +185,11 @@ CAPS: dict[str, Case] = {
         of(1), [at_work(a_member("r"), kind=OperationKind.ASSESS)], {"PATCH_MAX_IN_FLIGHT": "1"}, ["x0"], {}
     ),
     "the cap of an image": Case(
-        [*of(3), *of(1, "y")], [], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0", "x1", "y0"], {"x2": SLOT},
+        [*of(3), *of(1, "y")],
+        [],
+        {"PATCH_MAX_PER_IMAGE": "2"},
+        ["x0", "x1", "y0"],
+        {"x2": SLOT},
         "2 installations are under way on its image (PATCH_MAX_PER_IMAGE)",
     ),
     "the cap of an image, partly taken": Case(
@@ -188,7 +202,11 @@ CAPS: dict[str, Case] = {
         of(2, availability_set="/s"), [], {}, ["x0"], {"x1": GROUP}, "another machine of its availability set"
     ),
     "one of an availability set is at work": Case(
-        of(1, availability_set="/s"), [at_work(a_member("r", "y", availability_set="/s"))], {}, [], {"x0": GROUP},
+        of(1, availability_set="/s"),
+        [at_work(a_member("r", "y", availability_set="/s"))],
+        {},
+        [],
+        {"x0": GROUP},
         "another machine of its availability set",
     ),
     "another availability set": Case(
@@ -202,12 +220,20 @@ CAPS: dict[str, Case] = {
         of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"))], {}, [], {"x0": GROUP}, "quorum"
     ),
     "one of a group is not back from its installation yet": Case(
-        of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), Phase.ENDED)], {}, [], {"x0": GROUP},
+        of(1, group="quorum"),
+        [at_work(a_member("r", "y", group="quorum"), Phase.ENDED)],
+        {},
+        [],
+        {"x0": GROUP},
         "another member of quorum",
     ),
     "one of a set is not back from its installation yet": Case(
-        of(1, availability_set="/s"), [at_work(a_member("r", "y", availability_set="/s"), Phase.ENDED)], {}, [],
-        {"x0": GROUP}, "availability set",
+        of(1, availability_set="/s"),
+        [at_work(a_member("r", "y", availability_set="/s"), Phase.ENDED)],
+        {},
+        [],
+        {"x0": GROUP},
+        "availability set",
     ),
     "a member that is assessed holds nobody up": Case(
         of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), kind=OperationKind.ASSESS)], {}, ["x0"], {}
@@ -215,7 +241,7 @@ CAPS: dict[str, Case] = {
     "a group of another subscription": Case(
         of(1, group="quorum"), [at_work(a_member("r", group="quorum", subscription=OTHER_SUBSCRIPTION))], {}, ["x0"], {}
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CAPS.values(), ids=CAPS)
@@ -456,19 +482,27 @@ SETS = ("", "", "", "/s", "/t")
 def members(prefix: str, largest: int, *, neighbours: bool = True) -> st.SearchStrategy[list[Machine]]:
     none = st.just("")
     one = st.tuples(
-        st.sampled_from(IMAGES), st.sampled_from([None, None, 0, 1, 2]),
-        st.sampled_from(GROUPS) if neighbours else none, st.sampled_from(SETS) if neighbours else none,
-        st.sampled_from(REGIONS), st.integers(1, 9),
-    )  # fmt: skip
+        st.sampled_from(IMAGES),
+        st.sampled_from([None, None, 0, 1, 2]),
+        st.sampled_from(GROUPS) if neighbours else none,
+        st.sampled_from(SETS) if neighbours else none,
+        st.sampled_from(REGIONS),
+        st.integers(1, 9),
+    )
     return st.lists(one, max_size=largest).map(
         lambda rows: [
             a_member(
-                f"{prefix}{number}", image, ring=ring, group=group, availability_set=neighbour, region=region,
+                f"{prefix}{number}",
+                image,
+                ring=ring,
+                group=group,
+                availability_set=neighbour,
+                region=region,
                 age=age * DAY,
             )
             for number, (image, ring, group, neighbour, region, age) in enumerate(rows)
         ]
-    )  # fmt: skip
+    )
 
 
 def candidates(largest: int = 40, *, neighbours: bool = True) -> st.SearchStrategy[list[Candidate]]:

@@ -58,8 +58,11 @@ def test_a_claim_is_about_one_machine_of_one_image_and_carries_what_graph_said()
     machine = a_machine()
     record = claim(machine, OperationKind.INSTALL, token="token-9", due_at=NOW, previous=None)
     assert (record.machine, record.vm_id, record.image, record.region) == (
-        machine.id, VM_ID, GALLERY_IMAGE, "westeurope",
-    )  # fmt: skip
+        machine.id,
+        VM_ID,
+        GALLERY_IMAGE,
+        "westeurope",
+    )
     assert (record.phase, record.kind, record.token, record.due_at) == (
         Phase.QUEUED,
         OperationKind.INSTALL,
@@ -186,16 +189,31 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
 )
 def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase: Phase) -> None:  # type: ignore[no-untyped-def]
     before = a_record(
-        phase=Phase.STARTING, begun_at=NOW, attempts=1, unanswered=1, verdict=a_machine().verdict, ring=3,
-        group="quorum", availability_set="/set",
-    )  # fmt: skip
+        phase=Phase.STARTING,
+        begun_at=NOW,
+        attempts=1,
+        unanswered=1,
+        verdict=a_machine().verdict,
+        ring=3,
+        group="quorum",
+        availability_set="/set",
+    )
     copy = replace(before)
     after = move(before)
     assert after.phase is phase
     for name in (
-        "machine", "kind", "vm_id", "image", "region", "attempts", "unanswered", "verdict", "ring", "group",
+        "machine",
+        "kind",
+        "vm_id",
+        "image",
+        "region",
+        "attempts",
+        "unanswered",
+        "verdict",
+        "ring",
+        "group",
         "availability_set",
-    ):  # fmt: skip
+    ):
         assert getattr(after, name) == getattr(before, name), name
     assert before == copy
     signed = [item.name for item in fields(Record) if "signature" in str(getattr(after, item.name))]

@@ -150,7 +150,7 @@ WHO: dict[str, tuple[ImageRecord, dict[str, str], str, str, str, dict[str, State
     "the breaker is open before any canary": (fresh(opening="o"), NONE, "a0", "", "", {"a0": BREAKER}),
     "the breaker was closed": (an_image(opening="o", closed="o"), {}, "a0", "", "a0", {}),
     "another opening was closed": (an_image(opening="o", closed="older"), {}, "a0", "", "", {"a0": BREAKER}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("record", "environ", "due", "running", "admitted", "waits"), WHO.values(), ids=WHO)

@@ -192,10 +192,20 @@ def loaded() -> set[str]:
 @pytest.mark.parametrize(
     "package",
     [
-        "azure.mgmt", "azure.core", "azure.identity", "azure.storage", "azure.data", "azure.eventgrid", "aiohttp",
-        "msal", "cryptography", "requests", "simulator", "tests",
+        "azure.mgmt",
+        "azure.core",
+        "azure.identity",
+        "azure.storage",
+        "azure.data",
+        "azure.eventgrid",
+        "aiohttp",
+        "msal",
+        "cryptography",
+        "requests",
+        "simulator",
+        "tests",
     ],
-)  # fmt: skip
+)
 def test_a_cold_start_loads_no_client(package: str, loaded: set[str]) -> None:
     assert not [name for name in loaded if name == package or name.startswith(f"{package}.")]
 

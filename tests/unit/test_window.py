@@ -803,8 +803,11 @@ def short_windows() -> st.SearchStrategy[Spelled]:
     hour, length = st.integers(0, 21), st.integers(1, 2)
     return st.builds(
         lambda days, hour, length, zone: Spelled((days,), hour * 60, (hour + length) * 60, zone),
-        weekdays(), hour, length, zones,
-    )  # fmt: skip
+        weekdays(),
+        hour,
+        length,
+        zones,
+    )
 
 
 @given(short_windows(), short_windows(), st.integers(0, 300))

@@ -78,7 +78,7 @@ MALFORMED = {
     **{f"data a text, {schema}": (event | {"data": "text"}, "data") for schema, event in BOTH},
     **{f"data an array, {schema}": (event | {"data": [1, 2]}, "data") for schema, event in BOTH},
     **{f"no operationName, {schema}": (event | {"data": {}}, "operationName") for schema, event in BOTH},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("event", "named"), MALFORMED.values(), ids=MALFORMED)
