@@ -245,8 +245,8 @@ UNEXPECTED = (
     *JUNK,
     b"bytes",
     datetime(2026, 11, 25, tzinfo=UTC),
-    datetime(2026, 11, 25),
-    "2026-11-25T08:00:00",  # noqa: DTZ001
+    datetime(2026, 11, 25),  # noqa: DTZ001
+    "2026-11-25T08:00:00",
     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))),
     2**31,
     -(2**63),
