@@ -152,7 +152,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("support state", _support_state, (3,), 1),
     Mutant("window", _window, (3,), 1),
     Mutant("cap", _cap, (8,), 1),
-    Mutant("group", _group, (8,), 49),
+    Mutant("group", _group, (8,), 125),
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("pause", _pause, (3,), 34),
     Mutant("adoption after a crash", _adoption, (4,), 13),
