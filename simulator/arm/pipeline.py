@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from simulator import identity
-from simulator.arm import authorization, routes, throttling
+from simulator.arm import authorization, routes, throttling, versions
+from simulator.arm.locations import LOCATIONS
 from simulator.arm.routes import Route
 from simulator.arm.state import State
 from simulator.identity.tokens import Caller, caller_of
@@ -59,15 +60,31 @@ def authenticate(context: Context) -> None:
 
 
 def require_api_version(context: Context) -> None:
-    """400 without an api-version, or with one of Compute's that this cloud does not have."""
+    """400 without an api-version, or with one that the type does not have."""
     version = context.request.query.get("api-version")
     if not version:
         text = "The api-version query parameter (?api-version=) is required for all requests."
         raise Refused(400, "MissingApiVersionParameter", text)
-    known = context.state.limits.api_versions
-    if known and version not in known and "/microsoft.compute/" in context.request.path.lower():
-        text = f"No registered resource provider found for location 'here' and API version '{version}'"
-        raise Refused(400, "NoRegisteredProviderFound", f"{text}. The supported api-versions are '{', '.join(known)}'.")
+    kind = versions.type_of(context.request.path)
+    if kind is None:
+        return  # the next step says that there is no such type
+    supported = versions.SUPPORTED[kind]
+    if kind.provider == "Microsoft.Compute" and context.state.limits.api_versions:
+        supported = context.state.limits.api_versions
+    if version not in supported:
+        text = (
+            f"No registered resource provider found for location '{_location(context)}' and API version '{version}' "
+            f"for type '{kind.name}'. The supported api-versions are '{', '.join(supported)}'. "
+            f"The supported locations are '{', '.join(LOCATIONS)}'."
+        )
+        raise Refused(400, "NoRegisteredProviderFound", text)
+
+
+def _location(context: Context) -> str:
+    """Where the machine of the path is; empty for any other resource."""
+    machine_id = "/".join(context.request.path.lower().split("/")[:9])
+    machine = context.state.world.machines.get(machine_id)
+    return machine.region if machine else ""
 
 
 def find_route(context: Context) -> None:

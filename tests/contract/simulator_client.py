@@ -25,6 +25,7 @@ from simulator.transport import AzureTransport
 PAYLOADS = Path(__file__).parent.parent / "recordings"
 WayIn = Literal["in process", "TLS port"]
 API_VERSION = "2024-11-01"
+GRAPH_API_VERSION = "2024-04-01"
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-prod"
 READY_SECONDS = 60 + 45 + 90  # of the default timings: created, agent ready, extensions done
 
@@ -53,7 +54,8 @@ class Arm:
 
     async def call(self, method: str, url: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Any:
         url = url if url.startswith("https:") else f"{self.endpoint}{url}"
-        params = {} if "api-version=" in url else {"api-version": API_VERSION, **(query or {})}
+        version = GRAPH_API_VERSION if "microsoft.resourcegraph" in url.lower() else API_VERSION
+        params = {} if "api-version=" in url else {"api-version": version, **(query or {})}
         return await self.compute.send_request(HttpRequest(method, url, params=params, json=body))
 
     async def ask(self, query: str, *, subscriptions: tuple[str, ...] = (SUBSCRIPTION,), **options: Any) -> Any:

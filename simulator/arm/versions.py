@@ -1,0 +1,58 @@
+"""Which api-versions each resource type has.
+
+Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute and Microsoft.Resources); azure-mgmt-compute 39;
+Azure/azure-rest-api-specs, specification/resourcegraph. A version that a listed one omits does not exist here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_COMPUTE = (
+    *("2015-06-15", "2016-03-30", "2016-04-30-preview", "2017-03-30", "2017-12-01", "2018-04-01", "2018-06-01"),
+    *("2018-10-01", "2019-03-01", "2019-07-01", "2019-12-01", "2020-06-01", "2020-12-01", "2021-03-01", "2021-04-01"),
+    *("2021-07-01", "2021-11-01", "2022-03-01", "2022-08-01", "2022-11-01", "2023-03-01", "2023-07-01", "2023-09-01"),
+    *("2024-03-01", "2024-07-01", "2024-11-01", "2025-04-01", "2025-11-01", "2026-04-01"),
+)
+_GROUPS = (
+    *("2015-11-01", "2016-02-01", "2016-07-01", "2016-09-01", "2017-05-10", "2018-02-01", "2018-05-01", "2019-03-01"),
+    *("2019-05-01", "2019-05-10", "2019-07-01", "2019-08-01", "2019-10-01", "2020-06-01", "2020-08-01", "2020-10-01"),
+    *("2021-01-01", "2021-04-01", "2022-09-01", "2023-07-01", "2024-03-01", "2024-07-01", "2024-11-01", "2025-03-01"),
+    "2025-04-01",
+)
+_GRAPH = (
+    *("2018-09-01-preview", "2019-04-01", "2020-04-01-preview", "2021-03-01", "2021-06-01-preview", "2022-10-01"),
+    "2024-04-01",
+)
+
+
+class ResourceType(NamedTuple):
+    """A resource type by its provider, and its name as the refusal of a version spells it."""
+
+    provider: str
+    name: str
+
+
+VIRTUAL_MACHINES = ResourceType("Microsoft.Compute", "virtualMachines")
+SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
+    VIRTUAL_MACHINES: _COMPUTE,
+    ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
+    ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
+    ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,
+    ResourceType("Microsoft.Resources", "subscriptions"): _GROUPS,
+    ResourceType("Microsoft.ResourceGraph", "resources"): _GRAPH,
+}
+_KNOWN = {(each.provider.lower(), each.name.lower()): each for each in SUPPORTED}
+
+
+def type_of(path: str) -> ResourceType | None:
+    """The type that a path names, also where it ends in an action; None: the simulator has no such type."""
+    _, marker, rest = path.lower().rpartition("/providers/")
+    if not marker:
+        scope = "resourcegroups" if "/resourcegroups" in path.lower() else "subscriptions"
+        return _KNOWN[("microsoft.resources", scope)]
+    provider, *parts = rest.strip("/").split("/")
+    names = parts[::2]
+    kinds = ((provider, "/".join(names[:length])) for length in range(len(names), 0, -1))
+    return next((_KNOWN[kind] for kind in kinds if kind in _KNOWN), None)
