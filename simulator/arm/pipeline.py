@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from simulator import identity
 from simulator.arm import authorization, routes, throttling, versions
@@ -39,24 +40,48 @@ Step = Callable[[Context], None]
 
 
 def authenticate(context: Context) -> None:
-    """401 for tokens that are missing, expired, forged, or meant for another service."""
+    """401 for tokens that are missing, expired, forged, from another tenant, or meant for another service."""
     state, request = context.state, context.request
-    header, now = request.headers.get("authorization"), state.now().timestamp()
-    problem = "this host is not Resource Manager's"
-    audiences = {*state.audiences, request.origin} if request.host in state.hosts else set()
-    for audience in sorted(audiences):
-        try:
-            context.caller = caller_of(identity.check_header(header, audience, now_seconds=now))
-        except identity.TokenRefused as error:
-            problem = str(error)
-        else:
-            return
-    challenge = {"www-authenticate": f'Bearer authorization_uri="https://login.windows.net/{identity.TENANT_ID}"'}
+    header, now = request.headers.get("authorization"), state.now()
     if not header:
-        text = "Authentication failed. The 'Authorization' header is missing."
-        raise Refused(401, "AuthenticationFailed", text, headers=challenge)
-    text = f"The access token is invalid: {problem}."
-    raise Refused(401, "InvalidAuthenticationToken", text, headers=challenge)
+        raise _unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
+    audiences = sorted({*state.audiences, request.origin}) if request.host in state.hosts else []
+    try:
+        context.caller = caller_of(identity.check_header(header, *audiences, now_seconds=now.timestamp()))
+    except identity.WrongAudience as wrong:
+        allowed = ",".join(f"{each.rstrip('/')}{end}" for each in audiences for end in ("", "/"))
+        text = (
+            f"The access token has been obtained for wrong audience or resource '{wrong.audience}'. "
+            f"It should exactly match with one of the allowed audiences '{allowed}'."
+        )
+        raise _unauthenticated("InvalidAuthenticationTokenAudience", text) from wrong
+    except identity.Expired as expired:
+        text = (
+            f"The access token expiry UTC time '{_us_time(datetime.fromtimestamp(expired.at, UTC))}' is earlier than "
+            f"current UTC time '{_us_time(now.astimezone(UTC))}'."
+        )
+        raise _unauthenticated("ExpiredAuthenticationToken", text) from expired
+    except identity.WrongTenant as wrong:
+        text = (
+            f"The access token is from the wrong issuer 'https://sts.windows.net/{wrong.tenant_id}/'. It must match "
+            f"the tenant 'https://sts.windows.net/{identity.TENANT_ID}/' associated with this subscription."
+        )
+        raise _unauthenticated("InvalidAuthenticationTokenTenant", text) from wrong
+    except identity.TokenRefused as refused:
+        raise _unauthenticated("InvalidAuthenticationToken", f"The access token is invalid: {refused}.") from refused
+
+
+def _unauthenticated(code: str, text: str) -> Refused:
+    challenge = {
+        "www-authenticate": f'Bearer authorization_uri="https://login.windows.net/{identity.TENANT_ID}", '
+        f'error="invalid_token", error_description="{text}"'
+    }
+    return Refused(401, code, text, headers=challenge)
+
+
+def _us_time(at: datetime) -> str:
+    """As in the recorded refusals: 11/25/2026 8:00:00 AM."""
+    return f"{at.month}/{at.day}/{at.year} {at.hour % 12 or 12}:{at:%M:%S %p}"
 
 
 def require_api_version(context: Context) -> None:

@@ -41,6 +41,30 @@ class TokenRefused(Exception):
     """The token is missing, malformed, not ours, expired, or meant for another service. The text says which."""
 
 
+class WrongAudience(TokenRefused):
+    """The token is for another service."""
+
+    def __init__(self, audience: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"the audience is {audience}, not {' or '.join(allowed)}")
+        self.audience = audience
+
+
+class WrongTenant(TokenRefused):
+    """The token is from another tenant."""
+
+    def __init__(self, tenant_id: str) -> None:
+        super().__init__(f"the tenant is {tenant_id}, not {TENANT_ID}")
+        self.tenant_id = tenant_id
+
+
+class Expired(TokenRefused):
+    """The token was valid once. `at`: until when, in epoch seconds."""
+
+    def __init__(self, at: float) -> None:
+        super().__init__("the token is expired")
+        self.at = at
+
+
 def mint(
     audience: str,
     *,
@@ -68,27 +92,30 @@ def mint(
     return f"{signed}.{_signature(signed)}"
 
 
-def check(token: str, audience: str, *, now_seconds: float | None = None) -> dict[str, Any]:
-    """The token's claims, if a server for `audience` takes it."""
+def check(token: str, *audiences: str, now_seconds: float | None = None) -> dict[str, Any]:
+    """The token's claims, if a server that takes these audiences takes it."""
     now = time.time() if now_seconds is None else now_seconds
     claims = _verified_claims(token)
     if not str(claims.get("iss", "")).startswith("https://sts.windows.net/"):
         raise TokenRefused("the issuer is not Entra ID")
-    if str(claims.get("aud", "")).rstrip("/") != audience.rstrip("/"):
-        raise TokenRefused(f"the audience is {claims.get('aud')}, not {audience}")
+    audience = str(claims.get("aud", ""))
+    if audience.rstrip("/") not in {each.rstrip("/") for each in audiences}:
+        raise WrongAudience(audience, audiences)
     if now < claims["nbf"]:
         raise TokenRefused("the token is not valid yet")
     if now >= claims["exp"]:
-        raise TokenRefused("the token is expired")
+        raise Expired(claims["exp"])
+    if claims.get("tid") != TENANT_ID:
+        raise WrongTenant(str(claims.get("tid")))
     return claims
 
 
-def check_header(authorization: str | None, audience: str, *, now_seconds: float | None = None) -> dict[str, Any]:
+def check_header(authorization: str | None, *audiences: str, now_seconds: float | None = None) -> dict[str, Any]:
     """The same for the value of an Authorization header."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise TokenRefused("no bearer token")
-    return check(token.strip(), audience, now_seconds=now_seconds)
+    return check(token.strip(), *audiences, now_seconds=now_seconds)
 
 
 def caller_of(claims: Mapping[str, Any]) -> Caller:
