@@ -7,7 +7,8 @@ clock that the caller passes; nothing runs in the background.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -59,6 +60,26 @@ class LoggedRequest(NamedTuple):
     status: int
 
 
+class HeldClock:
+    """A clock that stands still while a request is answered: what it changes and shows is of one moment."""
+
+    def __init__(self, now: Callable[[], datetime]) -> None:
+        self._now = now
+        self._held: datetime | None = None
+
+    def __call__(self) -> datetime:
+        return self._held or self._now()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Not across an await: others would see the past."""
+        self._held = self._now()
+        try:
+            yield
+        finally:
+            self._held = None
+
+
 class Azure(State):
     """The whole of it. Change `faults` and `graph`, too, at will while it runs."""
 
@@ -71,7 +92,8 @@ class Azure(State):
         *,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
-        super().__init__(now, timings, limits, seed)
+        self._clock = HeldClock(now)
+        super().__init__(self._clock, timings, limits, seed)
         self.graph = Graph(self.world, timings.graph_lag_seconds)
         self.faults = Faults()
         self.requests: list[LoggedRequest] = []
@@ -88,7 +110,8 @@ class Azure(State):
         if fault.drop == "before":
             self._log_request(request, 0)
             raise ConnectionLost("before")
-        response = fault.response() or self._answer(request)
+        with self._clock.held():
+            response = fault.response() or self._answer(request)
         self.world.advance()
         if fault.drop == "after":
             self._log_request(request, 0)

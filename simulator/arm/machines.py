@@ -64,9 +64,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     if f"/subscriptions/{params['subscription']}/resourcegroups/{params['group']}".lower() not in world.groups:
         raise Refused(404, "ResourceGroupNotFound", f"Resource group '{params['group']}' could not be found.")
     machine = create(world, machine_id(params), request.json())
-    headers = {"azure-asyncnotification": "Enabled"}
-    headers |= operations.polling(machine.operations[0], request, ("azure-asyncoperation",))
-    return Response(201, document(machine, world.now()), headers)
+    return Response(201, document(machine, world.now()), _followed(machine.operations[0], request))
 
 
 def create(world: World, full_id: str, body: Json) -> Machine:
@@ -149,9 +147,15 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     _merge(after["properties"], wanted.get("properties") or {})
     machine.body.set(now, after)
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
-    begin(world, machine, "update", seconds=seconds, request=request)
+    operation = begin(world, machine, "update", seconds=seconds, request=request)
     _assess_after_mode_change(world, machine, before, after)
-    return Response(200, document(machine, now))
+    return Response(200, document(machine, now), _followed(operation, request) if seconds else {})
+
+
+def _followed(operation: Operation, request: Request) -> dict[str, str]:
+    """The headers of a PUT or PATCH that takes a while; one of tags alone has none (azure-sdk-for-ruby 2795)."""
+    headers = {"azure-asyncnotification": "Enabled"}
+    return headers | operations.polling(operation, request, ("azure-asyncoperation",))
 
 
 def resize(world: World, machine: Machine, size: str) -> Operation:
