@@ -96,14 +96,16 @@ class Refused(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         body: Json | None = None,
+        target: str = "",
     ) -> None:
         super().__init__(f"{status} {code}: {message}")
         self.status, self.code, self.message = status, code, message
         self.headers = headers or {}
         self._body = body
+        self._target = {"target": target} if target else {}
 
     def response(self) -> Response:
-        body = self._body or {"error": {"code": self.code, "message": self.message}}
+        body = self._body or {"error": {"code": self.code, "message": self.message, **self._target}}
         return Response(self.status, body, self.headers)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
-from simulator.arm import machines
+from simulator.arm import machines, rules
 from simulator.event_grid.events import EventDetails, event
 from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Group, World
@@ -24,9 +24,10 @@ def group_id(params: Mapping[str, str]) -> str:
 
 def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     body = request.json()
-    if not isinstance(body.get("location"), str):
-        raise Refused(400, "LocationRequired", "The location property is required for this definition.")
     existing = world.groups.get(group_id(params).lower())
+    rules.check_group_name(params["group"])
+    rules.check_sections(body)
+    rules.check_group_location(body, params["group"], existing.body.at(world.now()) if existing else None)
     wanted: Json = {name: body[name] for name in ("location", "tags", "managedBy") if body.get(name) is not None}
     if existing:
         existing.body.set(world.now(), wanted)
@@ -52,7 +53,8 @@ def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
 
 def patch(world: World, request: Request, params: Mapping[str, str]) -> Response:
     group, body = find(world, params), request.json()
-    changed: Json = {name: body[name] for name in ("tags", "managedBy") if name in body}
+    rules.check_sections(body)
+    changed: Json = {name: body[name] for name in ("tags", "managedBy") if body.get(name) is not None}
     group.body.set(world.now(), {**(group.body.at(world.now()) or {}), **changed})
     _send_event(world, group.id, "write", request)
     return Response(200, document(group, world.now()))

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from simulator.arm import operations, patching
+from simulator.arm import operations, patching, rules
 from simulator.arm.summaries import patch_status
-from simulator.behaviour import REFUSALS, Kind
+from simulator.behaviour import REFUSALS, Behaviour, Kind
 from simulator.event_grid.events import EventDetails, event, operation_event
 from simulator.wire import Json, Refused, Request, Response, ticks
 from simulator.world import POWER, Machine, Operation, World
@@ -49,7 +49,8 @@ def find(world: World, params: Mapping[str, str]) -> Machine:
     machine = world.machines.get(machine_id(params).lower())
     if machine is None:
         what = f"Microsoft.Compute/virtualMachines/{params['name']}"
-        text = f"The Resource '{what}' under resource group '{params['group']}' was not found."
+        text = f"The Resource '{what}' under resource group '{params['group']}' was not found. "
+        text += "For more details please go to https://aka.ms/ARMResourceNotFoundFix"
         raise Refused(404, "ResourceNotFound", text)
     return machine
 
@@ -61,16 +62,16 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     existing = world.machines.get(machine_id(params).lower())
     if existing:
         return _update(world, existing, request, replace=True)
-    if f"/subscriptions/{params['subscription']}/resourcegroups/{params['group']}".lower() not in world.groups:
-        raise Refused(404, "ResourceGroupNotFound", f"Resource group '{params['group']}' could not be found.")
-    machine = create(world, machine_id(params), request.json())
+    body = request.json()
+    rules.check_sections(body)
+    rules.check_new_machine(body, params["name"])
+    rules.check_modes(body)
+    machine = create(world, machine_id(params), body)
     return Response(201, document(machine, world.now()), _followed(machine.operations[0], request))
 
 
 def create(world: World, full_id: str, body: Json) -> Machine:
     """A new machine whose PUT was just accepted."""
-    if not isinstance(body.get("location"), str):
-        raise Refused(400, "LocationRequired", "The location property is required for this definition.")
     parts, now, timings = full_id.split("/"), world.now(), world.timings
     stored = _stored(body)
     provisioned = now + timedelta(seconds=timings.create_seconds)
@@ -87,6 +88,7 @@ def create(world: World, full_id: str, body: Json) -> Machine:
         agent_delay=timedelta(seconds=timings.agent_ready_seconds),
         extensions_delay=timedelta(seconds=timings.extensions_seconds),
     )
+    _refuse_platform_patches(world.behaviour(machine), body)
     machine.body.set(now, stored)
     machine.power.set(now, "starting")
     machine.power.set(provisioned, "running")
@@ -137,14 +139,19 @@ def patch(world: World, request: Request, params: Mapping[str, str]) -> Response
 
 def _update(world: World, machine: Machine, request: Request, *, replace: bool) -> Response:
     now, wanted = world.now(), request.json()
+    before = machine.body.at(now) or {}
+    rules.check_sections(wanted)
+    rules.check_machine_location(wanted, name=machine.name, group=machine.group, location=str(before["location"]))
     if machine.running_at(now, ("create",)):
         raise patching.refused(REFUSALS["conflict"], "write", machine.name)
-    before = machine.body.at(now) or {}
+    rules.check_unchangeable(before, wanted)
+    rules.check_modes(wanted)
+    _refuse_platform_patches(world.behaviour(machine), wanted)
     after = copy.deepcopy(before)
     if replace:
         after.pop("tags", None)
-    after |= {name: wanted[name] for name in _TOP if name in wanted and name != "location"}
-    _merge(after["properties"], wanted.get("properties") or {})
+    after |= {name: wanted[name] for name in _TOP if wanted.get(name) is not None and name != "location"}
+    _merge(after["properties"], _properties_of(wanted))
     machine.body.set(now, after)
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
     operation = begin(world, machine, "update", seconds=seconds, request=request)
@@ -156,6 +163,13 @@ def _followed(operation: Operation, request: Request) -> dict[str, str]:
     """The headers of a PUT or PATCH that takes a while; one of tags alone has none (azure-sdk-for-ruby 2795)."""
     headers = {"azure-asyncnotification": "Enabled"}
     return headers | operations.polling(operation, request, ("azure-asyncoperation",))
+
+
+def _refuse_platform_patches(behaviour: Behaviour, body: Json) -> None:
+    """An image that the platform cannot patch cannot be set to be patched by it (public reports)."""
+    unsupported = REFUSALS["unsupported-image"]
+    if behaviour.refusal == unsupported and rules.wants_platform_patches(body):
+        raise Refused(unsupported.status, unsupported.code, unsupported.message)
 
 
 def resize(world: World, machine: Machine, size: str) -> Operation:
@@ -388,7 +402,7 @@ def _extension(name: str, kind: str, *, version: str, state: str, text: str) -> 
 def _stored(body: Json) -> Json:
     """The body as ARM stores it: without secrets, with defaults."""
     kept: Json = {name: copy.deepcopy(body[name]) for name in _TOP if body.get(name) is not None}
-    properties: Json = copy.deepcopy(body.get("properties") or {})
+    properties = _properties_of(body)
     storage = properties.setdefault("storageProfile", {})
     disk = storage.setdefault("osDisk", {})
     image = storage.get("imageReference")
@@ -398,9 +412,17 @@ def _stored(body: Json) -> Json:
         _fill_exact_version(image)
     if profile := properties.get("osProfile"):
         _fill_profile(profile, windows=disk["osType"] == "Windows")
+    return kept | {"properties": properties}
+
+
+def _properties_of(body: Json) -> Json:
+    """What a client may set: without what Azure alone says, and without secrets."""
+    properties: Json = copy.deepcopy(body.get("properties") or {})
     for name in ("vmId", "provisioningState", "timeCreated", "instanceView"):
         properties.pop(name, None)
-    return kept | {"properties": properties}
+    for name in ("adminPassword", "customData"):
+        (properties.get("osProfile") or {}).pop(name, None)
+    return properties
 
 
 def _os_type(properties: Json, image: Json) -> str:
@@ -423,8 +445,6 @@ def _fill_exact_version(image: Json) -> None:
 
 
 def _fill_profile(profile: Json, *, windows: bool) -> None:
-    profile.pop("adminPassword", None)
-    profile.pop("customData", None)
     profile.setdefault("allowExtensionOperations", True)
     name, defaults = (
         ("windowsConfiguration", {"provisionVMAgent": True, "enableAutomaticUpdates": True})
@@ -443,5 +463,5 @@ def _merge(into: Json, changes: Json) -> None:
     for name, value in changes.items():
         if isinstance(value, dict) and isinstance(into.get(name), dict):
             _merge(into[name], value)
-        else:
+        elif value is not None:
             into[name] = copy.deepcopy(value)

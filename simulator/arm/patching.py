@@ -14,10 +14,21 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatch
 from typing import Literal
 
+from simulator.arm import rules
 from simulator.behaviour import REFUSALS, Behaviour, Kind, Refusal
 from simulator.event_grid.events import operation_event
 from simulator.wire import Json, Refused, Request, ticks, whole_seconds
-from simulator.world import PATCHING, POWER, SUPERSEDED, Machine, Operation, Patch, World
+from simulator.world import (
+    LINUX_CLASSES,
+    PATCHING,
+    POWER,
+    SUPERSEDED,
+    WINDOWS_CLASSES,
+    Machine,
+    Operation,
+    Patch,
+    World,
+)
 
 ACTIONS: dict[Kind, str] = {"assess": "assessPatches", "install": "installPatches"}
 REBOOTS = ("IfRequired", "Never", "Always")
@@ -43,7 +54,7 @@ def start(
     """
     behaviour = world.behaviour(machine)
     if kind == "install":
-        _check_order(order, request.query.get("api-version", "") if request else "")
+        _check_order(order, request.query.get("api-version", "") if request else "", windows=machine.windows)
     _refuse_by_behaviour(machine, kind, behaviour)
     _refuse_if_not_ready(world, machine, kind, behaviour)
     _resolve_conflict(world, machine, kind)
@@ -82,7 +93,11 @@ def end_all(world: World, machine: Machine, status: str, code: str, message: str
         world.at(now, lambda operation=operation: operation_event(world, operation))  # type: ignore[misc]
 
 
-def _check_order(order: Json, api_version: str) -> None:
+def _check_order(order: Json, api_version: str, *, windows: bool) -> None:
+    rules.check_sections(order)
+    for section, classes in (("windowsParameters", WINDOWS_CLASSES), ("linuxParameters", LINUX_CLASSES)):
+        path = f"{section}.classificationsToInclude"
+        rules.check_values((order.get(section) or {}).get("classificationsToInclude"), path, classes.values())
     masks = {"patchNameMasksToInclude", "patchNameMasksToExclude"} & (order.get("windowsParameters") or {}).keys()
     if masks and api_version and api_version < "2025-04-01":  # compute_patch_api.json
         raise Refused(400, "InvalidRequestContent", f"Could not find member '{min(masks)}': could not be deserialized.")
@@ -96,7 +111,7 @@ def _check_order(order: Json, api_version: str) -> None:
     duration = order.get("maximumDuration")
     if duration is not None and not (isinstance(duration, str) and _DURATION.fullmatch(duration)):
         raise Refused(400, "InvalidParameter", f"The value '{duration}' of parameter 'maximumDuration' is invalid.")
-    parameters = {**(order.get("windowsParameters") or {}), **(order.get("linuxParameters") or {})}
+    parameters = order.get("windowsParameters" if windows else "linuxParameters") or {}
     selecting = (
         "classificationsToInclude",
         "kbNumbersToInclude",

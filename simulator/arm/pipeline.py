@@ -6,12 +6,13 @@ preconditions or an api-version per type, is one more function in STEPS.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from simulator import identity
-from simulator.arm import authorization, routes, throttling, versions
+from simulator.arm import authorization, groups, routes, throttling, versions
 from simulator.arm.locations import LOCATIONS
 from simulator.arm.routes import Route
 from simulator.arm.state import State
@@ -36,6 +37,7 @@ class Context:
         return self.route.scope_of(self.params)
 
 
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 Step = Callable[[Context], None]
 
 
@@ -117,6 +119,24 @@ def find_route(context: Context) -> None:
     context.route, context.params = routes.find(context.request)
 
 
+def require_subscription(context: Context) -> None:
+    """400 and 404. A subscription comes about with its first resource group, which is the simulator's own rule."""
+    subscription, world = context.params["subscription"], context.state.world
+    if not _GUID.fullmatch(subscription):
+        text = f"The provided subscription identifier '{subscription}' is malformed or invalid."
+        raise Refused(400, "InvalidSubscriptionId", text)
+    held = (each for subscriptions in world.management_groups.values() for each in subscriptions)
+    known = {*world.subscriptions, *(each.lower() for each in held)}
+    if subscription.lower() not in known and context.route.handler is not groups.put:
+        raise Refused(404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
+
+
+def require_group(context: Context) -> None:
+    """404 for whatever is in a group that does not exist."""
+    if "group" in context.params and context.route.handler is not groups.put:
+        groups.find(context.state.world, context.params)
+
+
 def throttle_caller(context: Context) -> None:
     """429 by Resource Manager, per caller and subscription."""
     method, subscription = context.request.method, context.params["subscription"]
@@ -143,8 +163,10 @@ STEPS: tuple[Step, ...] = (
     authenticate,
     require_api_version,
     find_route,
+    require_subscription,
     throttle_caller,
     authorise,
+    require_group,
     check_locks,
     throttle_compute,
 )

@@ -141,7 +141,7 @@ async def test_groups_keep_tags_and_manager_and_take_their_machines_along() -> N
         gone = [(await client.call("GET", url)).json()["error"]["code"] for url in (GROUP, VM)]
     assert (group["tags"], group["managedBy"]) == ({"patch-mode": "off"}, "/subscriptions/x")
     assert [each["name"] for each in listed] == ["vm-01"]
-    assert gone == ["ResourceGroupNotFound", "ResourceNotFound"]
+    assert gone == ["ResourceGroupNotFound", "ResourceGroupNotFound"]
 
 
 Prepare = Callable[[Azure, Clock], object]
