@@ -7,6 +7,8 @@ clock that the caller passes; nothing runs in the background.
 from __future__ import annotations
 
 import asyncio
+import random
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -98,6 +100,7 @@ class Azure(State):
         self.faults = Faults()
         self.requests: list[LoggedRequest] = []
         self._sleep = sleep
+        self._request_ids = random.Random(seed)
 
     # --- the handler ---
 
@@ -117,7 +120,11 @@ class Azure(State):
             self._log_request(request, 0)
             raise ConnectionLost("after")
         self._log_request(request, response.status)
-        return with_standard_headers(response, self.now())
+        return with_standard_headers(response, request, self.now(), self._request_id)
+
+    def _request_id(self) -> str:
+        """From a sequence of its own: a world is the same, however often it is asked."""
+        return str(uuid.UUID(int=self._request_ids.getrandbits(128), version=4))
 
     def _answer(self, request: Request) -> Response:
         if endpoint.owns(request):

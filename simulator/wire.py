@@ -6,7 +6,7 @@ Knows nothing of machines or queries, and opens no socket.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -76,13 +76,27 @@ class Response:
         return b"" if self.body is None else json.dumps(self.body, separators=(",", ":")).encode()
 
 
-def with_standard_headers(response: Response, now: datetime) -> Response:
-    """The response with the headers that every answer carries; its own win."""
+def with_standard_headers(response: Response, request: Request, now: datetime, guid: Callable[[], str]) -> Response:
+    """The response with the headers that every answer carries; its own win. `guid` gives a new id at every call."""
     headers = {**_STANDARD_HEADERS, "date": format_datetime(now.astimezone(UTC), usegmt=True)}
+    headers |= _correlation(request, now, guid)
     headers["content-length"] = str(len(response.content))
     if response.content:
         headers["content-type"] = "application/json; charset=utf-8"
     return Response(response.status, response.body, {**headers, **response.headers})
+
+
+def _correlation(request: Request, now: datetime, guid: Callable[[], str]) -> dict[str, str]:
+    """The ids by which a request is found again: the caller's own, where it sends one, is kept."""
+    found = {
+        "x-ms-request-id": guid(),
+        "x-ms-correlation-request-id": request.headers.get("x-ms-correlation-request-id") or guid(),
+        "x-ms-routing-request-id": f"WESTUS:{now.astimezone(UTC):%Y%m%dT%H%M%SZ}:{guid()}",
+    }
+    own = request.headers.get("x-ms-client-request-id")
+    if own and request.headers.get("x-ms-return-client-request-id", "").lower() == "true":
+        found["x-ms-client-request-id"] = own
+    return found
 
 
 class Refused(Exception):

@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from simulator.arm import operations, patching, rules
+from simulator.arm import operations, options, patching, preconditions, rules
+from simulator.arm.locations import normal
 from simulator.arm.summaries import patch_status
 from simulator.behaviour import REFUSALS, Behaviour, Kind
 from simulator.event_grid.events import EventDetails, event, operation_event
@@ -60,6 +61,7 @@ def find(world: World, params: Mapping[str, str]) -> Machine:
 
 def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     existing = world.machines.get(machine_id(params).lower())
+    preconditions.check(existing, request, world.now())
     if existing:
         return _update(world, existing, request, replace=True)
     body = request.json()
@@ -67,7 +69,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     rules.check_new_machine(body, params["name"])
     rules.check_modes(body)
     machine = create(world, machine_id(params), body)
-    return Response(201, document(machine, world.now()), _followed(machine.operations[0], request))
+    return Response(201, shown(machine, world.now()), _followed(machine.operations[0], request))
 
 
 def create(world: World, full_id: str, body: Json) -> Machine:
@@ -82,7 +84,7 @@ def create(world: World, full_id: str, body: Json) -> Machine:
         name=parts[8],
         vm_id=world.guid(),
         windows=stored["properties"]["storageProfile"]["osDisk"]["osType"] == "Windows",
-        region=str(body["location"]).lower().replace(" ", ""),
+        region=normal(str(body["location"])),
         created=now,
         provisioned=provisioned,
         agent_delay=timedelta(seconds=timings.agent_ready_seconds),
@@ -134,7 +136,9 @@ def begin(world: World, machine: Machine, kind: str, *, seconds: float, request:
 
 
 def patch(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    return _update(world, find(world, params), request, replace=False)
+    machine = find(world, params)
+    preconditions.check(machine, request, world.now())
+    return _update(world, machine, request, replace=False)
 
 
 def _update(world: World, machine: Machine, request: Request, *, replace: bool) -> Response:
@@ -156,7 +160,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
     operation = begin(world, machine, "update", seconds=seconds, request=request)
     _assess_after_mode_change(world, machine, before, after)
-    return Response(200, document(machine, now), _followed(operation, request) if seconds else {})
+    return Response(200, shown(machine, now), _followed(operation, request) if seconds else {})
 
 
 def _followed(operation: Operation, request: Request) -> dict[str, str]:
@@ -283,12 +287,10 @@ def cancel_installation(world: World, request: Request, params: Mapping[str, str
 
 
 def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    expand = request.query.get("$expand", "").lower()
-    if expand not in ("", "instanceview", "userdata"):
-        raise Refused(400, "InvalidParameter", f"The value '{expand}' of $expand is not supported by the simulator.")
+    expand = options.one_of(request, "$expand", ("instanceView", "userData"))
     machine = find(world, params)
-    body = document(machine, world.now())
-    if expand == "instanceview":
+    body = shown(machine, world.now(), user_data=expand == "userData")
+    if expand == "instanceView":
         body["properties"]["instanceView"] = instance_view(world, machine)
     return Response(200, body)
 
@@ -298,16 +300,46 @@ def get_view(world: World, request: Request, params: Mapping[str, str]) -> Respo
 
 
 def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """One page, however many there are."""
-    scope = f"/subscriptions/{params['subscription']}/".lower()
-    if "group" in params:
-        scope += f"resourcegroups/{params['group']}/".lower()
-    found = [each for each in world.machines.values() if each.id.lower().startswith(scope)]
-    return Response(200, {"value": [document(each, world.now()) for each in found]})
+    """Those of a subscription, group or location: one page, however many there are."""
+    expand = options.one_of(request, "$expand", ("instanceView",))
+    status_only = options.one_of(request, "statusOnly", ("true", "false"))
+    scale_set = options.scale_set(request)
+    if expand and not scale_set:  # documented
+        raise Refused(400, "InvalidParameter", "$expand needs a $filter with a scale set.", target="$expand")
+    found = [each for each in world.machines.values() if _is_within(each, params)]
+    if scale_set:
+        found = [each for each in found if _scale_set_of(each, world.now()) == scale_set]
+    bodies = [shown(each, world.now()) for each in found]
+    if expand or status_only == "true":
+        for machine, body in zip(found, bodies, strict=True):
+            body["properties"]["instanceView"] = instance_view(world, machine)
+    return Response(200, {"value": bodies})
+
+
+def _is_within(machine: Machine, params: Mapping[str, str]) -> bool:
+    wanted = (
+        (machine.subscription, params["subscription"]),
+        (machine.group, params.get("group", machine.group)),
+        (machine.region, normal(params.get("region", machine.region))),
+    )
+    return all(own.lower() == asked.lower() for own, asked in wanted)
+
+
+def _scale_set_of(machine: Machine, when: datetime) -> str:
+    held = ((machine.body.at(when) or {})["properties"].get("virtualMachineScaleSet") or {}).get("id", "")
+    return str(held).lower()
+
+
+def shown(machine: Machine, when: datetime, *, user_data: bool = False) -> Json:
+    """The machine as a client gets it: with its entity tag, and with its user data only where that is asked for."""
+    body = document(machine, when)
+    if not user_data:
+        body["properties"].pop("userData", None)
+    return body | {"etag": preconditions.etag(machine, when)}
 
 
 def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
-    """The machine as ARM gives it. `copied=False` is for callers that only read: copies of a whole fleet take time."""
+    """The machine as Azure keeps it. `copied=False` is for callers that only read: copying a whole fleet takes time."""
     stored = machine.body.at(when) or {}
     body = copy.deepcopy(stored) if copied else dict(stored)
     properties = body.pop("properties") | {

@@ -18,6 +18,7 @@ from simulator.world import PATCHING, Operation, World
 
 _KEY = b"signs the simulator's operation URLs and nothing else"
 _CERTIFICATE = base64.urlsafe_b64encode(hashlib.sha512(b"certificate").digest() * 30).decode().rstrip("=")
+SIGNED = ("p", "t", "c", "s", "h")  # the names of the signature's parts
 _TICKS_AT_EPOCH = 621_355_968_000_000_000
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from simulator import identity
-from simulator.arm import authorization, groups, routes, throttling, versions
+from simulator.arm import authorization, groups, options, routes, throttling, versions
 from simulator.arm.locations import LOCATIONS
 from simulator.arm.routes import Route
 from simulator.arm.state import State
@@ -119,6 +119,11 @@ def find_route(context: Context) -> None:
     context.route, context.params = routes.find(context.request)
 
 
+def check_options(context: Context) -> None:
+    """400 for a query option that the operation does not have."""
+    options.check_known(context.request, context.route.options)
+
+
 def require_subscription(context: Context) -> None:
     """400 and 404. A subscription comes about with its first resource group, which is the simulator's own rule."""
     subscription, world = context.params["subscription"], context.state.world
@@ -163,6 +168,7 @@ STEPS: tuple[Step, ...] = (
     authenticate,
     require_api_version,
     find_route,
+    check_options,
     require_subscription,
     throttle_caller,
     authorise,

@@ -34,6 +34,7 @@ class Route:
     handler: Handler
     policy: Policy | None = None  # None: Compute does not count it
     scope: str = ""
+    options: tuple[str, ...] = ()  # the query options that it has beside the api-version
 
     def __post_init__(self) -> None:
         pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.template)
@@ -50,12 +51,18 @@ class Route:
         That reading a machine with its instance view needs both is inferred. Of two possible answers this is the one
         under which a role that is too small is found here, and not in Azure.
         """
-        expands = self.action == f"{_VM}/read" and "instanceview" in request.query.get("$expand", "").lower()
+        asked = {name.lower(): value.lower() for name, value in request.query.items()}
+        viewed = asked.get("$expand") == "instanceview" or asked.get("statusonly") == "true"
+        expands = self.action == f"{_VM}/read" and viewed
         return (self.action, f"{_VM}/instanceView/read") if expands else (self.action,)
 
 
-def _action(name: str, handler: Handler, policy: Policy) -> Route:
-    return Route("POST", f"{_MACHINE}/{name}", f"{_VM}/{name}/action", handler, policy, _MACHINE)
+def _action(name: str, handler: Handler, policy: Policy, *options: str) -> Route:
+    return Route("POST", f"{_MACHINE}/{name}", f"{_VM}/{name}/action", handler, policy, _MACHINE, options)
+
+
+def _list(scope: str, path: str, *options: str) -> Route:
+    return Route("GET", f"{scope}/{path}", f"{_VM}/read", machines.list_all, "list", scope, options)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -64,21 +71,28 @@ ROUTES: tuple[Route, ...] = (
     Route("PATCH", _GROUP, f"{_GROUPS}/write", groups.patch),
     Route("DELETE", _GROUP, f"{_GROUPS}/delete", groups.delete),
     Route("PUT", _MACHINE, f"{_VM}/write", machines.put, "update"),
-    Route("GET", _MACHINE, f"{_VM}/read", machines.get, "get"),
+    Route("GET", _MACHINE, f"{_VM}/read", machines.get, "get", options=("$expand",)),
     Route("PATCH", _MACHINE, f"{_VM}/write", machines.patch, "update"),
-    Route("DELETE", _MACHINE, f"{_VM}/delete", machines.delete, "update"),
+    Route("DELETE", _MACHINE, f"{_VM}/delete", machines.delete, "update", options=("forceDeletion",)),
     Route("GET", f"{_MACHINE}/instanceView", f"{_VM}/instanceView/read", machines.get_view, "get", _MACHINE),
     _action("start", machines.action_of("start"), "update"),
-    _action("deallocate", machines.action_of("deallocate"), "update"),
-    _action("powerOff", machines.action_of("powerOff"), "update"),
+    _action("deallocate", machines.action_of("deallocate"), "update", "hibernate"),
+    _action("powerOff", machines.action_of("powerOff"), "update", "skipShutdown"),
     _action("assessPatches", machines.patch_action_of("assess"), "patch"),
     _action("installPatches", machines.patch_action_of("install"), "patch"),
     _action("cancelPatchInstallation", machines.cancel_installation, "patch"),
+    _list(_SUBSCRIPTION, f"{_COMPUTE}/virtualMachines", "statusOnly", "$filter", "$expand"),
+    _list(_SUBSCRIPTION, f"{_COMPUTE}/locations/{{region}}/virtualMachines"),
+    _list(_GROUP, f"{_COMPUTE}/virtualMachines", "$filter", "$expand"),
     Route(
-        "GET", f"{_SUBSCRIPTION}/{_COMPUTE}/virtualMachines", f"{_VM}/read", machines.list_all, "list", _SUBSCRIPTION
+        "GET",
+        _OPERATION,
+        f"{_LOCATIONS}/operations/read",
+        operations.poll,
+        "operation",
+        _SUBSCRIPTION,
+        options=("monitor", *operations.SIGNED),
     ),
-    Route("GET", f"{_GROUP}/{_COMPUTE}/virtualMachines", f"{_VM}/read", machines.list_all, "list", _GROUP),
-    Route("GET", _OPERATION, f"{_LOCATIONS}/operations/read", operations.poll, "operation", _SUBSCRIPTION),
 )
 
 

@@ -52,11 +52,21 @@ class Arm:
     graph: Any
     endpoint: str
 
-    async def call(self, method: str, url: str, body: Any = None, *, query: Mapping[str, str] | None = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         url = url if url.startswith("https:") else f"{self.endpoint}{url}"
         version = GRAPH_API_VERSION if "microsoft.resourcegraph" in url.lower() else API_VERSION
         params = {} if "api-version=" in url else {"api-version": version, **(query or {})}
-        return await self.compute.send_request(HttpRequest(method, url, params=params, json=body))
+        return await self.compute.send_request(
+            HttpRequest(method, url, params=params, json=body, headers=dict(headers or {}))
+        )
 
     async def ask(self, query: str, *, subscriptions: tuple[str, ...] = (SUBSCRIPTION,), **options: Any) -> Any:
         """One page of Resource Graph, as the raw answer."""

@@ -9,10 +9,12 @@ import re
 from typing import Any, Literal
 
 import pytest
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceModifiedError
 
 from simulator import identity
 from simulator.arm import shapes, versions
-from simulator.azure import Azure, Behaviour, Request
+from simulator.azure import Azure, Behaviour, Fault, Grant, Request
 from tests.contract.simulator_client import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
@@ -252,7 +254,9 @@ async def test_the_same_body_again_and_the_answer_itself_are_taken(image: shapes
         for body in (shapes.machine(image), told, {**told, "location": "West US"}):
             assert (await client.call("PUT", VM, body)).status_code == 200
             clock.go(60)
-        assert (await client.call("GET", VM)).json() == told
+        now = (await client.call("GET", VM)).json()
+    assert now.pop("etag") != told.pop("etag"), "each is a write"
+    assert now == told
 
 
 NEW = shapes.machine_id("vm-02")
@@ -363,3 +367,212 @@ async def test_a_missing_machine_names_the_page_that_helps() -> None:
         "The Resource 'Microsoft.Compute/virtualMachines/vm-09' under resource group 'rg-prod' was not found. "
         "For more details please go to https://aka.ms/ARMResourceNotFoundFix"
     )
+
+
+# --- preconditions -------------------------------------------------------------------------------------------------
+
+# the headers (CURRENT: the machine's own tag), and what a PUT and a PATCH of a machine that is there answer, and a PUT
+# of one that is not
+CURRENT = "current"
+CONDITIONS: dict[str, tuple[dict[str, str], int, int]] = {
+    "no condition": ({}, 200, 201),
+    "if it is there": ({"If-Match": "*"}, 200, 412),
+    "if it is this": ({"If-Match": CURRENT}, 200, 412),
+    "if it is one of these": ({"If-Match": f'"none", {CURRENT}'}, 200, 412),
+    "if it is another": ({"If-Match": '"none"'}, 412, 412),
+    "if it is not there": ({"If-None-Match": "*"}, 412, 201),
+    "if it is not this": ({"If-None-Match": CURRENT}, 412, 201),
+    "if it is not another": ({"If-None-Match": '"none"'}, 200, 201),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+async def test_a_precondition_is_kept(name: str) -> None:
+    """Declared for createOrUpdate and update (compute_patch_api.json)."""
+    given, there, not_there = CONDITIONS[name]
+    azure, clock = ready()
+    async with arm(azure) as client:
+        for method, path, status in (("PUT", VM, there), ("PATCH", VM, there), ("PUT", NEW, not_there)):
+            clock.go(60)
+            tag = (await client.call("GET", VM)).json()["etag"]
+            headers = {header: value.replace(CURRENT, tag) for header, value in given.items()}
+            answer = await client.call(method, path, shapes.machine(tags={"a": method}), headers=headers)
+            assert answer.status_code == status
+            if status == 412:
+                assert_judged(answer, "precondition failed")
+
+
+def test_the_operations_with_preconditions_are_those_tried() -> None:
+    declared = {each["operation"]: each["headers"] for each in payload("compute_patch_api.json")["compute"]["etag"]}
+    assert declared == {name: ["If-Match", "If-None-Match"] for name in ("createOrUpdate", "update")}
+
+
+async def test_the_entity_tag_changes_with_writes_alone() -> None:
+    azure, clock = ready()
+    tags = []
+    async with arm(azure) as client:
+        for method, path, body in (
+            ("GET", VM, None), ("POST", f"{VM}/assessPatches", None), ("PATCH", VM, {"tags": {"a": "b"}}),
+            ("PATCH", VM, {"tags": {"a": "b"}}),
+        ):  # fmt: skip
+            await client.call(method, path, body)
+            tags.append((await client.call("GET", VM)).json()["etag"])
+            clock.go(600)
+    assert tags == ['"1"', '"1"', '"2"', '"3"']
+
+
+async def test_the_sdk_reads_the_tag_and_sends_it() -> None:
+    azure, _ = ready()
+    async with arm(azure) as client:
+        machines = client.compute.virtual_machines
+        machine = await machines.get("rg-prod", "vm-01")
+        condition: Any = {"etag": machine.etag, "match_condition": MatchConditions.IfNotModified}
+        await machines.begin_update("rg-prod", "vm-01", {"tags": {"a": "b"}}, **condition)
+        with pytest.raises(ResourceModifiedError):
+            await machines.begin_update("rg-prod", "vm-01", {"tags": {"a": "c"}}, **condition)
+    assert azure.machine("vm-01").body.at(azure.now())["tags"] == {"a": "b"}  # type: ignore[index]
+
+
+# --- query options -------------------------------------------------------------------------------------------------
+
+MACHINES = "providers/Microsoft.Compute/virtualMachines"
+SCALE_SET = f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/web"
+FILTER = f"'virtualMachineScaleSet/id' eq '{SCALE_SET}'"
+OF_SUBSCRIPTION, OF_GROUP = f"{SUBSCRIPTION}/{MACHINES}", f"{GROUP}/{MACHINES}"
+AT_LOCATION = f"{SUBSCRIPTION}/providers/Microsoft.Compute/locations/West US/virtualMachines"
+
+# what is asked for: the names of the machines, and whether they come with their instance views; or the refusal's code
+LISTS: dict[str, tuple[str, dict[str, str], tuple[list[str], bool] | str]] = {
+    "all": (OF_SUBSCRIPTION, {}, (["vm-01", "vm-02", "vm-03"], False)),
+    "of a group": (OF_GROUP, {}, (["vm-01", "vm-02"], False)),
+    "at a location": (AT_LOCATION, {}, (["vm-01", "vm-03"], False)),
+    "with their status": (OF_SUBSCRIPTION, {"statusOnly": "true"}, (["vm-01", "vm-02", "vm-03"], True)),
+    "without their status": (OF_SUBSCRIPTION, {"statusOnly": "false"}, (["vm-01", "vm-02", "vm-03"], False)),
+    "of a scale set": (OF_GROUP, {"$filter": FILTER}, (["vm-02"], False)),
+    "of a scale set, in other letters": (
+        OF_SUBSCRIPTION,
+        {"$filter": FILTER.replace("web", "WEB")},
+        (["vm-02"], False),
+    ),
+    "of no scale set": (OF_GROUP, {"$filter": FILTER.replace("web", "none")}, ([], False)),
+    "of a scale set, with their views": (OF_GROUP, {"$filter": FILTER, "$expand": "instanceView"}, (["vm-02"], True)),
+    "with views, without a filter": (OF_GROUP, {"$expand": "instanceView"}, "InvalidParameter"),
+    "with something else": (OF_GROUP, {"$filter": FILTER, "$expand": "extensions"}, "InvalidParameter"),
+    "by another filter": (OF_SUBSCRIPTION, {"$filter": "name eq 'vm-01'"}, "InvalidParameter"),
+    "by a status that is none": (OF_SUBSCRIPTION, {"statusOnly": "yes"}, "InvalidParameter"),
+    "by another option": (OF_SUBSCRIPTION, {"$skip": "1"}, "BadRequest"),
+    "of a group, with their status": (OF_GROUP, {"statusOnly": "true"}, "BadRequest"),
+    "at a location, by a filter": (AT_LOCATION, {"$filter": FILTER}, "BadRequest"),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_a_list_answers_its_options_or_refuses_them(name: str) -> None:
+    path, query, expected = LISTS[name]
+    clock = Clock()
+    azure = Azure(clock)
+    azure.create_machine(VM, shapes.machine())
+    of_scale_set = {"virtualMachineScaleSet": {"id": SCALE_SET}}
+    azure.create_machine(NEW, shapes.machine(location="northeurope", properties=of_scale_set))
+    azure.create_machine(shapes.machine_id("vm-03", group="rg-test"), shapes.machine(location="West US"))
+    async with arm(azure) as client:
+        answer = await client.call("GET", path, query=query)
+    if isinstance(expected, str):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, expected)
+        return
+    found = answer.json()["value"]
+    views = {"instanceView" in each["properties"] for each in found}
+    assert ([each["name"] for each in found], views) == (expected[0], {expected[1]} if found else set())
+
+
+# of a machine: the operation and its options, and the status
+OPTIONS: dict[str, tuple[str, str, dict[str, str], int]] = {
+    "with its view": ("GET", VM, {"$expand": "INSTANCEVIEW"}, 200),
+    "with something else": ("GET", VM, {"$expand": "extensions"}, 400),
+    "by another option": ("GET", VM, {"$select": "name"}, 400),
+    "its view, by an option": ("GET", f"{VM}/instanceView", {"$expand": "instanceView"}, 400),
+    "assessed, by an option": ("POST", f"{VM}/assessPatches", {"force": "true"}, 400),
+    "a group, by an option": ("GET", GROUP, {"$expand": "createdTime"}, 400),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+async def test_an_option_of_one_resource_is_answered_or_refused(name: str) -> None:
+    method, path, query, status = OPTIONS[name]
+    azure, _ = ready()
+    async with arm(azure) as client:
+        assert (await client.call(method, path, query={"api-version": "2024-11-01", **query})).status_code == status
+    assert azure.operations == []
+
+
+async def test_user_data_is_shown_where_it_is_asked_for() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock, properties={"userData": "c2VjcmV0"})
+    async with arm(azure) as client:
+        plain = (await client.call("GET", VM)).json()["properties"]
+        asked = (await client.call("GET", VM, query={"$expand": "userData"})).json()["properties"]
+    assert ("userData" in plain, asked["userData"]) == (False, "c2VjcmV0")
+
+
+async def test_a_list_with_views_needs_the_right_to_see_them() -> None:
+    azure, _ = ready()
+    azure.grants = [Grant(actions=("Microsoft.Compute/virtualMachines/read",))]
+    async with arm(azure) as client:
+        statuses = [
+            (await client.call("GET", OF_SUBSCRIPTION, query=query)).status_code
+            for query in ({}, {"statusOnly": "true"}, {"statusOnly": "false"})
+        ]
+    assert statuses == [200, 403, 200]
+
+
+# --- headers of every answer ---------------------------------------------------------------------------------------
+
+HEADERS = {each["name"]: each for each in JUDGE["headers"]}
+GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+OURS = "00000000-0000-0000-0000-0000000000aa"
+
+ANSWERS: dict[str, tuple[str, str, Any, int]] = {
+    "a machine": ("GET", VM, None, 200),
+    "an assessment": ("POST", f"{VM}/assessPatches", None, 202),
+    "a change": ("PATCH", VM, {"tags": {}}, 200),
+    "Resource Graph": ("POST", GRAPH, {"query": "resources | project id"}, 200),
+    "no machine": ("GET", shapes.machine_id("vm-09"), None, 404),
+    "no path": ("GET", "/providers/none", None, 404),
+    "a fault": ("GET", f"{VM}/instanceView", None, 503),
+}
+# those that stand on every answer, by the words of the record
+EVERYWHERE = {name for name, each in HEADERS.items() if each["on"].startswith("every answer")}
+ON = {"GET": "reads", "POST": "writes", "PATCH": "writes"}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_every_answer_has_its_headers(name: str) -> None:
+    method, path, body, status = ANSWERS[name]
+    azure, clock = ready()
+    azure.faults.add(Fault("GET", "instanceView$", status=503))
+    sent = {"x-ms-correlation-request-id": OURS, "x-ms-client-request-id": "mine"}
+    async with arm(azure) as client:
+        answer = await client.call(method, path, body, headers=sent)
+        again = await client.call(method, path, body, headers={"x-ms-return-client-request-id": "true", **sent})
+    assert answer.status_code == status
+    headers = {header.lower(): value for header, value in answer.headers.items()}
+    assert headers.keys() >= EVERYWHERE
+    assert headers["x-ms-correlation-request-id"] == OURS
+    region, stamp, guid = headers["x-ms-routing-request-id"].split(":")
+    assert (region.isupper(), stamp) == (True, f"{clock():%Y%m%dT%H%M%SZ}")
+    assert all(GUID.fullmatch(each) for each in (guid, headers["x-ms-request-id"]))
+    assert headers["x-ms-request-id"] != again.headers["x-ms-request-id"]
+    assert ("x-ms-client-request-id" in headers, again.headers["x-ms-client-request-id"]) == (False, "mine")
+    if "Microsoft.Compute" in path and status < 300:
+        assert {f"x-ms-ratelimit-remaining-subscription-global-{ON[method]}", "x-ms-ratelimit-remaining-resource"} <= (
+            headers.keys()
+        )
+
+
+async def test_a_correlation_id_is_made_where_none_is_sent() -> None:
+    azure, _ = ready()
+    answers = [await get(azure, authorization=token()) for _ in range(2)]
+    ids = [each.headers["x-ms-correlation-request-id"] for each in answers]
+    assert all(GUID.fullmatch(each) for each in ids)
+    assert ids[0] != ids[1]
