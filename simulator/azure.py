@@ -89,7 +89,7 @@ class Azure(State):
         self,
         now: Callable[[], datetime],
         timings: Timings = Timings(),  # noqa: B008 - frozen
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = Limits().with_arm(),  # noqa: B008 - frozen
         seed: int = 0,
         *,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,

@@ -144,8 +144,10 @@ def require_group(context: Context) -> None:
 
 def throttle_caller(context: Context) -> None:
     """429 by Resource Manager, per caller and subscription."""
-    method, subscription = context.request.method, context.params["subscription"]
-    context.headers |= throttling.take_resource_manager(context.state, method, context.caller.client_id, subscription)
+    subscription, polling = context.params["subscription"], context.route.policy == "operation"
+    context.headers |= throttling.take_resource_manager(
+        context.state, context.request.method, context.caller, subscription, polling=polling
+    )
 
 
 def authorise(context: Context) -> None:

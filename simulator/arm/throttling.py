@@ -5,51 +5,58 @@ Graph's quota is in resource_graph/endpoint.py. Sizes of the buckets: behaviour.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from simulator.arm import machines
 from simulator.arm.state import State
 from simulator.behaviour import Limits, Rate
+from simulator.identity.tokens import Caller
 from simulator.wire import Refused
 from simulator.world import World
 
 Params = Mapping[str, str]
 Policy = Literal["patch", "get", "list", "operation", "update"]
 
-_ARM_WRITES_AT_MOST = 200  # shown, also where the limit is off
-
 
 class _Kind(NamedTuple):
-    """One of Resource Manager's quotas. The capacity of the global header is as recorded."""
+    """One of Resource Manager's quotas. What stands in the headers while the limit is off is as recorded."""
 
-    name: str
+    name: str  # in the singular
     rate: Callable[[Limits], Rate]
+    documented: int
     global_capacity: int
 
 
-_READS = _Kind("reads", lambda limits: limits.arm_reads, 3750)
-_WRITES = _Kind("writes", lambda limits: limits.arm_writes, 3000)
-_DELETES = _Kind("deletes", lambda limits: limits.arm_deletes, 3000)
+_READS = _Kind("read", lambda limits: limits.arm_reads, 250, 3750)
+_WRITES = _Kind("write", lambda limits: limits.arm_writes, 200, 3000)
+_DELETES = _Kind("delete", lambda limits: limits.arm_deletes, 200, 3000)
 
 
-def take_resource_manager(state: State, method: str, client_id: str, subscription: str) -> dict[str, str]:
-    """Counts one call; gives the headers of its answer. Raises Refused (429)."""
-    kind = {"GET": _READS, "DELETE": _DELETES}.get(method, _WRITES)
+def take_resource_manager(
+    state: State, method: str, caller: Caller, subscription: str, *, polling: bool = False
+) -> dict[str, str]:
+    """Counts one call of a principal; gives the headers of its answer. Raises Refused (429).
+
+    Azure has a bucket per region, too: here Resource Manager is in one region. A poll of an operation shows no count of
+    the subscription's reads (recorded).
+    """
+    kind = {"GET": _READS, "HEAD": _READS, "DELETE": _DELETES}.get(method, _WRITES)
     rate = kind.rate(state.limits)
-    bucket = state.quotas.bucket(rate, "arm", kind.name, client_id, subscription.lower())
+    bucket = state.quotas.bucket(rate, "arm", kind.name, caller.client_id, subscription.lower())
+    shown = f"x-ms-ratelimit-remaining-subscription-{kind.name}s"
     if not bucket.has(1):
-        wait = max(1, round(bucket.seconds_until(1, state.now())))
+        wait = max(1, math.ceil(bucket.seconds_until(1, state.now())))
         text = (
-            f"Number of '{kind.name}' requests for subscription '{subscription}' exceeded the limit. Try again later."
+            f"Number of '{kind.name}' requests for subscription '{subscription}' actor '{caller.object_id}' exceeded. "
+            f"Please try again after '{wait}' seconds."
         )
-        raise Refused(429, "SubscriptionRequestsThrottled", text, headers={"retry-after": str(wait)})
+        raise Refused(429, "SubscriptionRequestsThrottled", text, headers={"retry-after": str(wait), shown: "0"})
     bucket.take(1)
-    headers = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}": str(kind.global_capacity - 1)}
-    if kind is not _READS:
-        left = _ARM_WRITES_AT_MOST - 1 if rate.maximum is None else bucket.tokens
-        headers[f"x-ms-ratelimit-remaining-subscription-{kind.name}"] = str(left)
-    return headers
+    left = kind.documented - 1 if rate.maximum is None else bucket.tokens
+    headers = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}s": str(kind.global_capacity - 1)}
+    return headers if polling else headers | {shown: str(left)}
 
 
 class _Counted(NamedTuple):

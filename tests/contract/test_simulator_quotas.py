@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from typing import Any
 
 import pytest
 
+from simulator import identity
 from simulator.arm import shapes
-from simulator.azure import Azure, Limits, Rate
-from tests.contract.simulator_client import READY_SECONDS, Clock, arm, payload, ready_machine
+from simulator.arm.shapes import SUBSCRIPTION
+from simulator.azure import Azure, Limits, Rate, Request, Response
+from tests.contract.simulator_client import GROUP, READY_SECONDS, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
 
@@ -102,3 +106,83 @@ async def test_resource_graph_answers_fifteen_queries_in_five_seconds() -> None:
     assert [each.headers["x-ms-user-quota-remaining"] for each in answers[13:]] == ["1", "0", "0"]
     assert answers[-1].headers["x-ms-user-quota-resets-after"] == "00:00:05"
     assert later.status_code == 200
+
+
+# --- Resource Manager's own: per principal, subscription and kind of operation ---------------------------------------
+
+JUDGE = payload("arm_common.json")
+BUCKETS = {each["operations"]: each for each in JUDGE["throttling_buckets"] if each["scope"] == "subscription"}
+THROTTLED = next(each for each in JUDGE["errors"] if each["case"] == "subscription throttled")
+# the kind: a call of it that Compute does not count, its name in the singular, and the status while there are tokens
+CALLS: dict[str, tuple[str, str, Any, str, int]] = {
+    "reads": ("GET", GROUP, None, "read", 200),
+    "writes": ("PATCH", GROUP, {"tags": {}}, "write", 200),
+    "deletes": ("DELETE", f"{GROUP}-none", None, "delete", 404),
+}
+
+
+async def send(azure: Azure, kind: str, client: str = identity.CLIENT_ID, subscription: str = SUBSCRIPTION) -> Response:
+    method, path, body, _, _ = CALLS[kind]
+    minted = identity.mint(identity.ARM, now_seconds=azure.now().timestamp(), client_id=client)
+    return await azure.handle(
+        Request(
+            method,
+            path.replace(SUBSCRIPTION, subscription),
+            {"api-version": "2024-11-01"},
+            {"authorization": f"Bearer {minted}"},
+            json.dumps(body or {}).encode(),
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", CALLS)
+async def test_a_principal_has_the_documented_bucket_of_each_kind(kind: str) -> None:
+    documented, (_, _, _, singular, status) = BUCKETS[kind], CALLS[kind]
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    answers = [await send(azure, kind) for _ in range(documented["bucket"] + 2)]
+    assert Counter(each.status for each in answers) == {status: documented["bucket"], THROTTLED["http_status"]: 2}
+    shown = f"x-ms-ratelimit-remaining-subscription-{kind}"
+    assert [each.headers[shown] for each in (answers[0], *answers[-3:])] == [str(documented["bucket"] - 1), *"000"]
+    refused = answers[-1]
+    assert isinstance(refused.body, dict)
+    assert refused.body["error"]["code"] == THROTTLED["code"]
+    wait = refused.headers[THROTTLED["header"].lower()]
+    assert refused.body["error"]["message"] == THROTTLED["message_form"].format(
+        **{"kind": singular, "id": SUBSCRIPTION, "object id": identity.PRINCIPAL_ID, "n": wait}
+    )
+    clock.go(float(wait))
+    later = [await send(azure, kind) for _ in range(documented["refill_per_second"] + 1)]
+    assert Counter(each.status for each in later) == {status: documented["refill_per_second"], 429: 1}
+
+
+async def test_a_bucket_is_one_principals_one_subscriptions_and_one_kinds() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    other = "00000000-0000-0000-0000-000000000002"
+    azure.create_group(GROUP.replace(SUBSCRIPTION, other))
+    for _ in range(BUCKETS["reads"]["bucket"]):
+        await send(azure, "reads")
+    statuses = {
+        "again": (await send(azure, "reads")).status,
+        "another kind": (await send(azure, "writes")).status,
+        "another principal": (await send(azure, "reads", client=identity.OPERATOR)).status,
+        "another subscription": (await send(azure, "reads", subscription=other)).status,
+    }
+    assert statuses == {"again": 429, "another kind": 200, "another principal": 200, "another subscription": 200}
+
+
+async def test_a_poll_shows_the_headers_that_were_recorded() -> None:
+    recorded = payload("recorded_vm_installPatches_windows_LRO.json")["2_GET_azure_asyncoperation_inprogress"]
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        started = await client.call("POST", f"{VM}/assessPatches")
+        poll = await client.call("GET", started.headers["azure-asyncoperation"])
+        read = await client.call("GET", VM)
+    counts = {each.lower() for each in recorded["headers"] if "ratelimit" in each.lower()}
+    assert {each.lower() for each in poll.headers if "ratelimit" in each.lower()} == counts
+    assert read.headers["x-ms-ratelimit-remaining-subscription-reads"] == "248"
