@@ -80,10 +80,11 @@ def with_standard_headers(response: Response, request: Request, now: datetime, g
     """The response with the headers that every answer carries; its own win. `guid` gives a new id at every call."""
     headers = {**_STANDARD_HEADERS, "date": format_datetime(now.astimezone(UTC), usegmt=True)}
     headers |= _correlation(request, now, guid)
-    headers["content-length"] = str(len(response.content))
-    if response.content:
-        headers["content-type"] = "application/json; charset=utf-8"
-    return Response(response.status, response.body, {**headers, **response.headers})
+    body = None if request.method == "HEAD" else response.body
+    answer = Response(response.status, body, {**headers, **response.headers})
+    length = {"content-length": str(len(answer.content))}
+    kind = {"content-type": "application/json; charset=utf-8"} if answer.content else {}
+    return Response(answer.status, body, {**length, **kind, **answer.headers})
 
 
 def _correlation(request: Request, now: datetime, guid: Callable[[], str]) -> dict[str, str]:

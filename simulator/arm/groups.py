@@ -1,14 +1,22 @@
-"""Microsoft.Resources/subscriptions/resourceGroups. Not simulated: the asynchronous delete (it ends at once)."""
+"""Microsoft.Resources/subscriptions and its resourceGroups.
+
+Not simulated: the list of a tenant's subscriptions, and the minutes that the deletion of a group takes: it is answered
+202 and followed by its Location, but is over at once.
+"""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 
-from simulator.arm import machines, rules
+from simulator.arm import machines, options, rules
 from simulator.event_grid.events import EventDetails, event
+from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Group, World
+
+_RETRY_SECONDS = "15"  # of a deletion, as public traces show it
 
 
 def find(world: World, params: Mapping[str, str]) -> Group:
@@ -60,6 +68,33 @@ def patch(world: World, request: Request, params: Mapping[str, str]) -> Response
     return Response(200, document(group, world.now()))
 
 
+def head(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """Whether it exists. A missing one is refused before."""
+    return Response(204)
+
+
+def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """Those of a subscription, on one page; by a tag where `$filter` names one."""
+    subscription, tag = params["subscription"].lower(), options.tag(request)
+    found = [each for each in world.groups.values() if each.subscription.lower() == subscription]
+    bodies = [document(each, world.now()) for each in found]
+    return Response(200, {"value": [each for each in bodies if tag is None or tag.matches(each.get("tags"))]})
+
+
+def get_subscription(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    subscription = params["subscription"].lower()
+    body: Json = {
+        "id": f"/subscriptions/{subscription}",
+        "authorizationSource": "RoleBased",
+        "managedByTenants": [],
+        "subscriptionId": subscription,
+        "tenantId": TENANT_ID,
+        "displayName": world.subscriptions.get(subscription, subscription),
+        "state": "Enabled",
+    }
+    return Response(200, body)
+
+
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
     """The group and everything in it."""
     group = find(world, params)
@@ -69,7 +104,20 @@ def delete(world: World, request: Request, params: Mapping[str, str]) -> Respons
     group.deleted = world.now()
     world.gone_groups.append(world.groups.pop(group.id.lower()))
     _send_event(world, group.id, "delete", request)
+    path = f"/subscriptions/{group.subscription}/operationresults/{_job(group)}"
+    location = f"{request.origin}{path}?api-version={request.query['api-version']}"
+    return Response(202, None, {"location": location, "retry-after": _RETRY_SECONDS})
+
+
+def deletion(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """What the Location of a deletion answers."""
+    if not any(_job(each) == params["job"] for each in world.gone_groups):
+        raise Refused(404, "NotFound", f"The operation '{params['job']}' was not found.")
     return Response(200)
+
+
+def _job(group: Group) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{group.id} {group.deleted}"))
 
 
 def document(group: Group, when: datetime) -> Json:

@@ -7,11 +7,27 @@ which ones is not documented.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from simulator.wire import Refused, Request
 
 _SCALE_SET = re.compile(r"\s*'virtualMachineScaleSet/id'\s+eq\s+'?(?P<id>/subscriptions/[^']+?)'?\s*", re.IGNORECASE)
+_TAG = re.compile(
+    r"\s*tagName\s+eq\s+'(?P<name>[^']*)'(\s+and\s+tagValue\s+eq\s+'(?P<value>[^']*)')?\s*", re.IGNORECASE
+)
+
+
+class Tag(NamedTuple):
+    """What a filter asks of tags. `value` is None where any will do."""
+
+    name: str
+    value: str | None
+
+    def matches(self, tags: Mapping[str, str] | None) -> bool:
+        """Names of tags know no letter case."""
+        held = {name.lower(): value for name, value in (tags or {}).items()}
+        return self.name.lower() in held and self.value in (None, held[self.name.lower()])
 
 
 def check_known(request: Request, known: Iterable[str]) -> None:
@@ -44,3 +60,15 @@ def scale_set(request: Request) -> str:
         )
         raise Refused(400, "InvalidParameter", text, target="$filter")
     return found["id"].lower() if found else ""
+
+
+def tag(request: Request) -> Tag | None:
+    """The tag in `$filter`; None without a filter. Raises Refused (400)."""
+    given = request.query.get("$filter", "")
+    found = _TAG.fullmatch(given)
+    if given and not found:
+        text = (
+            f"The value '{given}' of query option $filter is invalid. Allowed is: tagName eq '…' and tagValue eq '…'."
+        )
+        raise Refused(400, "InvalidParameter", text, target="$filter")
+    return Tag(found["name"], found["value"]) if found else None

@@ -66,6 +66,18 @@ def _list(scope: str, path: str, *options: str) -> Route:
 
 
 ROUTES: tuple[Route, ...] = (
+    Route("GET", _SUBSCRIPTION, "Microsoft.Resources/subscriptions/read", groups.get_subscription),
+    Route(
+        "GET", f"{_SUBSCRIPTION}/resourceGroups", f"{_GROUPS}/read", groups.list_all, None, _SUBSCRIPTION, ("$filter",)
+    ),
+    Route(
+        "GET",
+        f"{_SUBSCRIPTION}/operationresults/{{job}}",
+        "Microsoft.Resources/subscriptions/operationresults/read",
+        groups.deletion,
+        scope=_SUBSCRIPTION,
+    ),
+    Route("HEAD", _GROUP, f"{_GROUPS}/read", groups.head),
     Route("PUT", _GROUP, f"{_GROUPS}/write", groups.put),
     Route("GET", _GROUP, f"{_GROUPS}/read", groups.get),
     Route("PATCH", _GROUP, f"{_GROUPS}/write", groups.patch),

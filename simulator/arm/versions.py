@@ -1,7 +1,7 @@
 """Which api-versions each resource type has.
 
-Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute and Microsoft.Resources); azure-mgmt-compute 39;
-Azure/azure-rest-api-specs, specification/resourcegraph. A version that a listed one omits does not exist here.
+Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute and Microsoft.Resources); azure-mgmt-compute 39
+and azure-mgmt-resource (subscriptions); Azure/azure-rest-api-specs, specification/resourcegraph.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ _GROUPS = (
     *("2021-01-01", "2021-04-01", "2022-09-01", "2023-07-01", "2024-03-01", "2024-07-01", "2024-11-01", "2025-03-01"),
     "2025-04-01",
 )
+_SUBSCRIPTIONS = ("2016-06-01", "2018-06-01", "2019-06-01", "2019-11-01", "2021-01-01", "2022-12-01")
 _GRAPH = (
     *("2018-09-01-preview", "2019-04-01", "2020-04-01-preview", "2021-03-01", "2021-06-01-preview", "2022-10-01"),
     "2024-04-01",
@@ -40,7 +41,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
     ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,
-    ResourceType("Microsoft.Resources", "subscriptions"): _GROUPS,
+    ResourceType("Microsoft.Resources", "subscriptions"): _SUBSCRIPTIONS,
     ResourceType("Microsoft.ResourceGraph", "resources"): _GRAPH,
 }
 _KNOWN = {(each.provider.lower(), each.name.lower()): each for each in SUPPORTED}
@@ -50,8 +51,9 @@ def type_of(path: str) -> ResourceType | None:
     """The type that a path names, also where it ends in an action; None: the simulator has no such type."""
     _, marker, rest = path.lower().rpartition("/providers/")
     if not marker:
-        scope = "resourcegroups" if "/resourcegroups" in path.lower() else "subscriptions"
-        return _KNOWN[("microsoft.resources", scope)]
+        names = path.lower().split("/")
+        in_group = "resourcegroups" in names or "operationresults" in names
+        return _KNOWN[("microsoft.resources", "resourcegroups" if in_group else "subscriptions")]
     provider, *parts = rest.strip("/").split("/")
     names = parts[::2]
     kinds = ((provider, "/".join(names[:length])) for length in range(len(names), 0, -1))
