@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from simulator.arm import groups, machines, patching, pipeline
+from simulator.arm import groups, machines, patching, pipeline, tenant
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.faults import Fault, Faults
@@ -129,6 +129,8 @@ class Azure(State):
     def _answer(self, request: Request) -> Response:
         if endpoint.owns(request):
             return endpoint.answer(self, self.graph, request)
+        if tenant.owns(request):
+            return tenant.answer(self, request)
         return pipeline.answer(self, request)
 
     def _log_request(self, request: Request, status: int) -> None:

@@ -32,6 +32,12 @@ def require(state: State, caller: Caller, action: str, scope: str) -> None:
         raise Refused(403, "AuthorizationFailed", text)
 
 
+def sees(state: State, client_id: str, scope: str) -> bool:
+    """Whether the caller has any right at the scope or below it."""
+    mine = (each for each in state.grants if each.client_id in ("", client_id) and each.actions)
+    return any(_covers(state, each.scope, scope) or is_within(each.scope, scope) for each in mine)
+
+
 def refuse_if_locked(state: State, method: str, scope: str) -> None:
     """Raises Refused (409): ReadOnly blocks every write and action, CanNotDelete only DELETE."""
     for lock in state.locks:

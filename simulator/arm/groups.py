@@ -1,7 +1,7 @@
 """Microsoft.Resources/subscriptions and its resourceGroups.
 
-Not simulated: the list of a tenant's subscriptions, and the minutes that the deletion of a group takes: it is answered
-202 and followed by its Location, but is over at once.
+Not simulated: the minutes that the deletion of a group takes. It is answered 202 and followed by its Location, but is
+over at once.
 """
 
 from __future__ import annotations
@@ -75,24 +75,27 @@ def head(world: World, request: Request, params: Mapping[str, str]) -> Response:
 
 def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
     """Those of a subscription, on one page; by a tag where `$filter` names one."""
-    subscription, tag = params["subscription"].lower(), options.tag(request)
-    found = [each for each in world.groups.values() if each.subscription.lower() == subscription]
+    tag = options.tag(request)
+    found = [each for each in world.groups.values() if each.subscription.lower() == params["subscription"].lower()]
     bodies = [document(each, world.now()) for each in found]
     return Response(200, {"value": [each for each in bodies if tag is None or tag.matches(each.get("tags"))]})
 
 
 def get_subscription(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    subscription = params["subscription"].lower()
-    body: Json = {
-        "id": f"/subscriptions/{subscription}",
+    return Response(200, subscription(world, params["subscription"].lower()))
+
+
+def subscription(world: World, subscription_id: str) -> Json:
+    """By its id in lower case."""
+    return {
+        "id": f"/subscriptions/{subscription_id}",
         "authorizationSource": "RoleBased",
         "managedByTenants": [],
-        "subscriptionId": subscription,
+        "subscriptionId": subscription_id,
         "tenantId": TENANT_ID,
-        "displayName": world.subscriptions.get(subscription, subscription),
+        "displayName": world.subscriptions.get(subscription_id, subscription_id),
         "state": "Enabled",
     }
-    return Response(200, body)
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:

@@ -1,7 +1,7 @@
 """What happens to a request on its way to its handler, as a list of small steps.
 
-Each step takes the request's context and either raises Refused or passes it on. A new rule of Resource Manager, such as
-preconditions or an api-version per type, is one more function in STEPS.
+Each step takes the request's context and either raises Refused or passes it on. A new rule of Resource Manager is one
+more function in STEPS; what depends on the body is in rules.py, and the handlers ask for it.
 """
 
 from __future__ import annotations

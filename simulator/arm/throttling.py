@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from simulator.arm import machines
 from simulator.arm.state import State
 from simulator.behaviour import Limits, Rate
-from simulator.identity.tokens import Caller
+from simulator.identity.tokens import TENANT_ID, Caller
 from simulator.wire import Refused
 from simulator.world import World
 
@@ -43,20 +43,31 @@ def take_resource_manager(
     the subscription's reads (recorded).
     """
     kind = {"GET": _READS, "HEAD": _READS, "DELETE": _DELETES}.get(method, _WRITES)
+    left = _take(state, kind, caller, ("subscription", subscription.lower()))
+    counts = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}s": str(kind.global_capacity - 1)}
+    return counts if polling else counts | left
+
+
+def take_tenant(state: State, caller: Caller) -> dict[str, str]:
+    """The same for a read that names no subscription."""
+    return _take(state, _READS, caller, ("tenant", TENANT_ID))
+
+
+def _take(state: State, kind: _Kind, caller: Caller, scope: tuple[str, str]) -> dict[str, str]:
+    """`scope`: its kind and its id. Gives the header that shows what is left."""
     rate = kind.rate(state.limits)
-    bucket = state.quotas.bucket(rate, "arm", kind.name, caller.client_id, subscription.lower())
-    shown = f"x-ms-ratelimit-remaining-subscription-{kind.name}s"
+    bucket = state.quotas.bucket(rate, "arm", kind.name, caller.client_id, *scope)
+    shown = f"x-ms-ratelimit-remaining-{scope[0]}-{kind.name}s"
     if not bucket.has(1):
         wait = max(1, math.ceil(bucket.seconds_until(1, state.now())))
         text = (
-            f"Number of '{kind.name}' requests for subscription '{subscription}' actor '{caller.object_id}' exceeded. "
+            f"Number of '{kind.name}' requests for {scope[0]} '{scope[1]}' actor '{caller.object_id}' exceeded. "
             f"Please try again after '{wait}' seconds."
         )
-        raise Refused(429, "SubscriptionRequestsThrottled", text, headers={"retry-after": str(wait), shown: "0"})
+        raise Refused(429, f"{scope[0].title()}RequestsThrottled", text, headers={"retry-after": str(wait), shown: "0"})
     bucket.take(1)
     left = kind.documented - 1 if rate.maximum is None else bucket.tokens
-    headers = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}s": str(kind.global_capacity - 1)}
-    return headers if polling else headers | {shown: str(left)}
+    return {shown: str(left)}
 
 
 class _Counted(NamedTuple):

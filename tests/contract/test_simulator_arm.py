@@ -15,7 +15,17 @@ from azure.core.exceptions import ResourceModifiedError
 from simulator import identity
 from simulator.arm import shapes, versions
 from simulator.azure import Azure, Behaviour, Fault, Grant, Request
-from tests.contract.simulator_client import GROUP, READY_SECONDS, Clock, arm, install_order, payload, ready_machine
+from simulator.tls import Tls
+from tests.contract.simulator_client import (
+    GROUP,
+    READY_SECONDS,
+    Clock,
+    WayIn,
+    arm,
+    install_order,
+    payload,
+    ready_machine,
+)
 
 VM = shapes.machine_id("vm-01")
 SUBSCRIPTION = GROUP.rpartition("/resourceGroups/")[0]
@@ -581,9 +591,10 @@ async def test_a_correlation_id_is_made_where_none_is_sent() -> None:
 # --- resource groups and subscriptions -----------------------------------------------------------------------------
 
 
-async def test_the_head_of_a_group_says_whether_it_exists() -> None:
+@pytest.mark.parametrize("way_in", ["in process", "TLS port"])
+async def test_the_head_of_a_group_says_whether_it_exists(way_in: WayIn, tls: Tls) -> None:
     azure, _ = ready()
-    async with arm(azure) as client:
+    async with arm(azure, way_in, tls) as client:
         answers = [await client.call("HEAD", path) for path in (GROUP, OTHER_GROUP)]
     assert [(each.status_code, each.text()) for each in answers] == [(204, ""), (404, "")]
 
@@ -630,6 +641,28 @@ async def test_a_subscription(subscription: str, status: int) -> None:
         answer = await client.call("GET", f"/subscriptions/{subscription}", query={"api-version": "2022-12-01"})
     assert answer.status_code == status
     assert answer.json().get("subscriptionId") == (subscription if status == 200 else None)
+
+
+# the rights of the caller: which subscriptions it sees
+RIGHTS: dict[str, tuple[list[Grant], list[str]]] = {
+    "everywhere": ([Grant()], [shapes.SUBSCRIPTION, OTHER_SUBSCRIPTION]),
+    "in one": ([Grant(SUBSCRIPTION)], [shapes.SUBSCRIPTION]),
+    "in a group of one": ([Grant(GROUP, actions=("*/read",))], [shapes.SUBSCRIPTION]),
+    "of another caller": ([Grant(client_id=identity.OPERATOR)], []),
+    "nowhere": ([], []),
+}
+
+
+@pytest.mark.parametrize("name", RIGHTS)
+async def test_a_caller_sees_the_subscriptions_in_which_it_has_rights(name: str) -> None:
+    grants, expected = RIGHTS[name]
+    azure, _ = ready()
+    azure.create_group(GROUP.replace(shapes.SUBSCRIPTION, OTHER_SUBSCRIPTION))
+    azure.grants = grants
+    async with arm(azure) as client:
+        answer = (await client.call("GET", "/subscriptions", query={"api-version": "2022-12-01"})).json()
+    assert [each["subscriptionId"] for each in answer["value"]] == expected
+    assert answer["count"]["value"] == len(expected)
 
 
 # --- the judge as a whole ------------------------------------------------------------------------------------------

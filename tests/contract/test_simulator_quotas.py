@@ -174,6 +174,21 @@ async def test_a_bucket_is_one_principals_one_subscriptions_and_one_kinds() -> N
     assert statuses == {"again": 429, "another kind": 200, "another principal": 200, "another subscription": 200}
 
 
+async def test_a_tenant_has_a_bucket_of_its_own() -> None:
+    (documented,) = [
+        each for each in JUDGE["throttling_buckets"] if (each["scope"], each["operations"]) == ("tenant", "reads")
+    ]
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    minted = identity.mint(identity.ARM, now_seconds=azure.now().timestamp())
+    request = Request("GET", "/subscriptions", {"api-version": "2022-12-01"}, {"authorization": f"Bearer {minted}"})
+    answers = [await azure.handle(request) for _ in range(documented["bucket"] + 1)]
+    assert Counter(each.status for each in answers) == {200: documented["bucket"], 429: 1}
+    assert answers[0].headers["x-ms-ratelimit-remaining-tenant-reads"] == str(documented["bucket"] - 1)
+    assert (await send(azure, "reads")).status == 200, "the subscription's is another"
+
+
 async def test_a_poll_shows_the_headers_that_were_recorded() -> None:
     recorded = payload("recorded_vm_installPatches_windows_LRO.json")["2_GET_azure_asyncoperation_inprogress"]
     clock = Clock()
