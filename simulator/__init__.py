@@ -21,15 +21,16 @@
 
 | route | where |
 | --- | --- |
-| resource groups, virtual machines and their actions, operations | arm/routes.py |
+| subscriptions, resource groups, virtual machines and their actions, operations | arm/routes.py |
+| GET /subscriptions | arm/tenant.py |
 | POST /providers/Microsoft.ResourceGraph/resources | resource_graph/endpoint.py |
 | GET /msi/token | identity/server.py |
 | /runtime/webhooks/eventgrid, /admin/functions/{name} | functions_host/webhook.py |
 | /simulator/...: not Azure's, for a person at a terminal | server.py |
 
 Left out: Azure Arc, Resource Notifications, deployments, role assignments and locks as resources (they are plain
-lists), nextLink, and correlation headers. Each file says what else it leaves out. Numbers and texts name their source,
-or say that they are inferred; tests/contract compares answers with recorded traffic.
+lists), and nextLink. Each file says what else it leaves out. Numbers and texts name their source, or say that they are
+inferred; tests/contract compares answers with recorded traffic and published facts.
 
 How to drive it. In a test, with a clock of its own:
 

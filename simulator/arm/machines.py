@@ -2,9 +2,9 @@
 
 A new size restarts a running machine (Azure's page "Resize a virtual machine").
 
-Not simulated: redeploy, run command, disks, networks, quotas of cores, allocation failures, generalizing,
-Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation, as a policy
-would install it, and the platform's patch extension with its first patch operation.
+Not simulated: restart, redeploy, reapply, run command, disks, networks, quotas of cores, allocation failures,
+generalizing, Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation,
+as a policy would install it, and the platform's patch extension with its first patch operation.
 """
 
 from __future__ import annotations
