@@ -375,15 +375,15 @@ def instance_view(world: World, machine: Machine) -> Json:
     now = world.now()
     behaviour = world.behaviour(machine)
     ready = machine.agent_ready_at(now, behaviour)
-    state = machine.provisioning_at(now)
+    state, extensions = machine.provisioning_at(now), _extensions(world, machine, now)
     provisioning = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": f"Provisioning {state}"}
     if state == "succeeded":
         provisioning["time"] = ticks(machine.provisioned)
     view: Json = {
         **(guest(machine) if ready else {}),
         "hyperVGeneration": "V2",
-        "vmAgent": _agent(machine, now, ready),
-        "extensions": _extensions(world, machine, now),
+        "vmAgent": _agent(machine, now, ready=ready, extensions=extensions),
+        "extensions": extensions,
         "patchStatus": patch_status(machine, now),
         "vmHealth": {"status": {"code": behaviour.health, "level": "Info"}} if behaviour.health else {},
         "statuses": [provisioning, *([] if behaviour.power_unsaid else [power_state(machine, now)])],
@@ -391,18 +391,24 @@ def instance_view(world: World, machine: Machine) -> Json:
     return {name: value for name, value in view.items() if value not in ({}, [])}
 
 
-def _agent(machine: Machine, now: datetime, ready: bool) -> Json:
+def _agent(machine: Machine, now: datetime, *, ready: bool, extensions: list[Json]) -> Json:
     status = {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Ready", "time": ticks(now)}
     if ready:
         text = "GuestAgent is running and processing the extensions." if machine.windows else "Guest Agent is running"
         return {
             "vmAgentVersion": "2.7.41491.1139" if machine.windows else "2.12.0.2",
-            "extensionHandlers": [],
+            "extensionHandlers": [_handler(each) for each in extensions],
             "statuses": [status | {"message": text}],
         }
     text = "VM status blob is found but not yet populated."
     code = {"code": "ProvisioningState/Unavailable", "level": "Warning", "displayStatus": "Not Ready", "message": text}
     return {"vmAgentVersion": "Unknown", "statuses": [code | {"time": ticks(now)}]}
+
+
+def _handler(extension: Json) -> Json:
+    """What the agent says of the handler of an extension (VirtualMachineExtensionHandlerInstanceView of the SDK)."""
+    status = {"code": "ProvisioningState/succeeded", "level": "Info", "displayStatus": "Ready"}
+    return {"type": extension["type"], "typeHandlerVersion": extension["typeHandlerVersion"], "status": status}
 
 
 def _extension_name(machine: Machine) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError, ServiceResponseError
@@ -55,6 +55,19 @@ async def test_a_machine_comes_to_life_in_the_order_of_a_real_one() -> None:
         "Compute/virtualMachines/write",
         "Compute/virtualMachines/extensions/write",
     ]
+
+
+@pytest.mark.parametrize("system", ["Windows", "Linux"])
+async def test_the_agent_names_the_handler_of_each_extension(system: Literal["Windows", "Linux"]) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock, os=system)
+    azure.start_operation(VM, "assess")
+    async with arm(azure) as client:
+        view = (await client.compute.virtual_machines.get("rg-prod", "vm-01", expand="instanceView")).instance_view
+    handlers = {each.type: each.type_handler_version for each in view.vm_agent.extension_handlers}
+    assert handlers == {each.type: each.type_handler_version for each in view.extensions}
+    assert len(handlers) == 2, "a policy's, and the platform's own for patches"
 
 
 async def test_a_new_size_restarts_the_machine_and_ends_what_ran_in_it() -> None:
