@@ -55,7 +55,8 @@ class Limits:
     list_subscription: Rate = Rate(900, 300)
     update_resource: Rate = Rate(12, 4)
     update_subscription: Rate = Rate(1_500, 500)
-    # Resource Manager's own: off unless `with_arm` turns them on, since in a test all clients are one caller.
+    # Resource Manager's own: off unless `with_arm` turns them on, as `Azure` does. A test whose clients are one caller
+    # leaves them off.
     arm_reads: Rate = Rate(None, 0, 1)
     arm_writes: Rate = Rate(None, 0, 1)
     arm_deletes: Rate = Rate(None, 0, 1)

@@ -71,7 +71,7 @@ class Embedded:
         self.azure = Azure(
             clock or (lambda: datetime.now(UTC)),
             (timings or Timings()).scaled(shorter),
-            (limits or Limits()).scaled(shorter),
+            (limits or Limits().with_arm()).scaled(shorter),
             seed,
         )
         self.azure.world.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
