@@ -28,10 +28,21 @@ _SECRETS = (
 )
 
 
+# What JSON calls the values that are no texts.
+_KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "nothing",
+}
+
+
 def quoted(value: object) -> str:
     """A value from outside for an error line: short, on one line, and never a URL's query, a key or a password."""
     if not isinstance(value, str):
-        return f"a {type(value).__name__}"
+        return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
     text = redacted("".join(char if char.isprintable() else "?" for char in value.split("?")[0]))
     return f"'{text[:120]}{'…' if len(text) > 120 else ''}'"
 
