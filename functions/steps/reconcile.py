@@ -111,13 +111,13 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         sweep.fail("find", error)
         candidates = []
     plan = await make_sweep_plan(sweep, candidates)
-    handed_out = await dispatch(sweep, plan, lease)
+    dispatched = await dispatch(sweep, plan, lease)
     await _report(sweep, plan)
     journal.write(
         "sweep.finished",
         rows=len(sweep.rows),
         candidates=len(candidates),
-        handed_out=handed_out,
+        dispatched=dispatched,
         waiting=len(plan.waits),
         seconds=services.clock() - started,
     )
@@ -337,7 +337,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
         results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
         for result in results:
             if isinstance(result, CloudError):
-                sweep.fail("hand-out", result)
+                sweep.fail("dispatch", result)
             elif isinstance(result, BaseException):
                 raise result
             else:

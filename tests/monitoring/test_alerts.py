@@ -140,7 +140,7 @@ def test_a_bad_day_of_the_real_app_fires_them() -> None:
     }
     assert {row["queue"] for row in told["poisoned-messages"]} == {"install-requests-poison"}
     assert [row["setting"] for row in told["settings-refused"]] == ["PATCH_MODE"]
-    assert {row["reason"] for row in told["failures-grouped"]} == {"the package manager is broken"}
+    assert {row["reason"] for row in told["failures-grouped"]} == {"the package manager reported an error"}
     assert "left_out_of_the_package" in told["app-without-functions"][0]["OuterMessage"]
 
 
@@ -166,7 +166,8 @@ def test_is_silent_over_a_quiet_run(name: str) -> None:
     assert fired(name, quiet()) == []
 
 
-@pytest.mark.parametrize(("name", "images"), [("breaker-open", 2), ("installations-failed", 2)])
+# A broken package manager is one machine's trouble and opens no breaker; failed patches do.
+@pytest.mark.parametrize(("name", "images"), [("breaker-open", 1), ("installations-failed", 2)])
 def test_the_failures_of_the_demo_are_told(name: str, images: int) -> None:
     assert len({row["image"] for row in fired(name, logs.read(DEMO))} - {""}) == images
 

@@ -19,7 +19,7 @@ SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
 
 
 async def queued_installation(world: World) -> Message:
-    """A machine whose installation has just been handed out, and its message."""
+    """A machine whose installation has just been dispatched, and its message."""
     world.create("vm-01", SUPPORTED)
     await world.until_queued(OperationKind.INSTALL)
     return read_message(world.queue.messages[QUEUES[OperationKind.INSTALL]][0].body)

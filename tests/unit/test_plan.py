@@ -3,7 +3,7 @@
 Factors: assessments and installations; slots taken by every phase; fleet, image, availability set and patch-group;
 groups in trouble; images with every kind of record; one and two quota buckets; claims that wait to be sent, and how
 much is queued already. Below the examples, random fleets: what holds in each, what a restriction never adds, and that
-in time everybody is handed out.
+in time everybody is dispatched.
 
 Who is the canary and when a ring opens is told in test_rounds.py; here it is enough that the plan heeds it.
 """
@@ -153,7 +153,7 @@ class Case:
     due: list[Machine]
     rows: list[Record]
     environ: dict[str, str]
-    handed_out: list[str]
+    dispatched: list[str]
     waits: dict[str, State]
     reason: str = ""
 
@@ -249,7 +249,7 @@ def test_caps(case: Case) -> None:
     plan = make_plan(
         [to_install(machine) for machine in case.due], fleet_of(*case.rows), settings(**case.environ), now=NOW
     )
-    assert names(plan) == case.handed_out
+    assert names(plan) == case.dispatched
     assert states(plan) == case.waits
     assert all(case.reason in step.reason for step in plan.waits.values())
 
@@ -582,7 +582,7 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
     plan = make_plan(due, fleet, limits, now=NOW)
     chosen = installed(plan)
 
-    # nothing is lost and nothing is doubled: handed out, or waiting with a reason
+    # nothing is lost and nothing is doubled: dispatched, or waiting with a reason
     new = {item.machine for item in plan.dispatches if item.candidate}
     assert len(new) == sum(item.candidate is not None for item in plan.dispatches)
     assert new | set(plan.waits) == {item.machine.id for item in due}
@@ -725,7 +725,7 @@ def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet,
 
 @dataclass
 class Life:
-    """A fleet over time: whoever is handed out is at work for a while, and every installation succeeds."""
+    """A fleet over time: whoever is dispatched is at work for a while, and every installation succeeds."""
 
     due: list[Candidate]
     images: dict[str, ImageRecord]
