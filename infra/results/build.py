@@ -19,7 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 JSON = dict[str, Any]
 WORKSPACE = "__WORKSPACE_ID__"
-TWO_DAYS_MS = 2 * 24 * 3_600_000  # contains the newest census, whatever time range is selected
+TWO_DAYS_MS = 2 * 24 * 3_600_000  # contains the newest census line of each machine, whatever time range is selected
 
 
 # ---- alerts
@@ -127,7 +127,7 @@ ALERTS = (
         "failures-grouped",
         "machines share a failure",
         "Three or more machines of one image, operating system or agent version are held for the same reason. Check "
-        "what they have in common, not each machine. The daily census writes these lines.",
+        "what they have in common, not each machine. The first sweep of a day (UTC) writes these lines.",
         3, "PT6H", "PT6H",
     ),
     Alert(
@@ -152,7 +152,7 @@ class Panel:
     empty: str  # shown when there are no rows
     show: str = "table"
     width: int = 100
-    census: bool = False  # reads the newest census, whatever the time range is
+    census: bool = False  # reads the newest census line of each machine, whatever the time range is
     good: bool = False  # no rows mean that all is well
     exports: str = ""  # the parameter that receives the `machine` of the clicked row
     needs: str = ""  # the panel is shown only when this parameter has a value
@@ -250,15 +250,16 @@ PERCENT: JSON = GREEN_BAR | {"numberFormat": {"unit": 1, "options": ONE_DIGIT}}
 SLA = {"within_percent": PERCENT, "late": RED_HEAT, "unknown": HEAT}
 VERDICT = icons(Supported="success", Unsupported="4")
 NO_SWEEP = "No sweep finished: see the alert sweep-not-running."
-NO_CENSUS = "No census yet: the first sweep after midnight (UTC) writes it, once a day."
+NO_CENSUS = "No machine was counted: the first sweep counts them all, then each once a day at its own time."
 MOMENTS = ("due_at", "created", "oldest_security", "last_assessed", "last_installed", "counted")
 LIST = {"machine": RESOURCE, "name": HIDDEN}  # a hidden column still serves the filter and the export
 LINKED = {**LIST, "portal": HIDDEN}
 
 TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Fleet": (
-        "The state of the fleet in the newest daily census. *Patched by nobody*: the guest leaves patching to Azure, "
-        "and Azure does not patch machines from customized images. docs/states.md explains each state.",
+        "The state of the fleet. Each machine is counted once a day at its own time, so a number is a day old at most. "
+        "*Patched by nobody*: the guest leaves patching to Azure, and Azure does not patch machines from customized "
+        "images. docs/states.md explains each state.",
         (
             Panel("nobody", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
             Panel("late", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("greenRed", 1)}),
@@ -339,8 +340,8 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Machines": (
-        "Every machine of the newest census. Filter above the columns, or export the table (the arrow at the right). "
-        "Click a row to see below what happened to that machine in the time range.",
+        "Every machine as it was last counted, a day ago at most. Filter above the columns, or export the table (the "
+        "arrow at the right). Click a row to see below what happened to that machine in the time range.",
         (
             Panel("census", "All machines", NO_CENSUS, census=True, exports="Machine",
                   formats=LINKED | dict.fromkeys(MOMENTS, MOMENT) | {
