@@ -19,9 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_BAR_CELLS = 6
+_BAR_CELLS = 4  # two machines side by side fit 80 columns
 _TICKER_LINES = 200  # kept; the screen shows as many as fit
-_NARROW = 120
+_NARROW = 120  # columns; from here on the closing table says what each machine is
+_WIDE = 150  # and from here on the live picture does
 
 # A colour per kind of state: under way, done, left alone by design; any other needs a person.
 _UNDER_WAY = {
@@ -161,7 +162,7 @@ class LiveScreen:
     def _picture(self, rows: Sequence[Row], numbers: Numbers) -> RenderableType:
         columns = 2
         lines = -(-len(rows) // columns)
-        fleet = Table.grid(padding=(0, 1), expand=True)
+        fleet = Table.grid(padding=(0, 1), expand=self._console.width >= _WIDE)
         for _ in range(columns):
             for column in _columns_of_a_row(self._console.width):
                 fleet.add_column(**column)
@@ -170,13 +171,14 @@ class LiveScreen:
             for row in rows[index::lines]:
                 cells += self._cells(row)
             fleet.add_row(*cells)
-        room = max(0, self._console.height - lines - 6)
-        return Group(_headline(rows, numbers), _counters(numbers), Text(""), fleet, Text(""), self._news(room))
+        above = [_headline(rows, numbers), _counters(numbers), Text(""), fleet]
+        room = self._console.height - lines - 6
+        return Group(*above, Text(""), self._news(room)) if room > 0 else Group(*above)
 
     def _cells(self, row: Row) -> list[Text]:
         style = _style(row.state)
         cells = [Text(row.name, style="bold"), Text(row.state, style=style), self._work(row)]
-        if self._console.width >= _NARROW:
+        if self._console.width >= _WIDE:
             cells.insert(1, Text(row.description, style="dim"))
         return cells
 
@@ -193,7 +195,7 @@ class LiveScreen:
         for width in (7, 14, 22):
             table.add_column(width=width, no_wrap=True, overflow="ellipsis")
         table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        for line in list(self._ticker)[-room:] if room else []:
+        for line in list(self._ticker)[-room:]:
             style = {"Warning": "yellow", "Error": "red"}.get(line.level, "")
             table.add_row(
                 Text(f"{line.seconds:.1f} s", style="dim", justify="right"),
@@ -206,11 +208,11 @@ class LiveScreen:
 
 def _columns_of_a_row(width: int) -> list[dict[str, Any]]:
     fixed: list[dict[str, Any]] = [
-        {"width": 14, "no_wrap": True},
+        {"width": 13, "no_wrap": True},
         {"width": 20, "no_wrap": True},
-        {"width": _BAR_CELLS, "no_wrap": True},
+        {"width": _BAR_CELLS, "no_wrap": True, "overflow": "crop"},
     ]
-    if width >= _NARROW:
+    if width >= _WIDE:
         fixed.insert(1, {"ratio": 1, "no_wrap": True, "overflow": "ellipsis"})
     return fixed
 
@@ -237,11 +239,11 @@ def _counters(numbers: Numbers) -> RenderableType:
     operations = (
         f"assessments {running.get('assess', 0)} running, {done.get('assess', 0)} done",
         f"installations {running.get('install', 0)} running (cap {numbers.cap}), {done.get('install', 0)} done",
-        f"refused {numbers.refused}",
     )
     traffic = (
         f"sweeps {numbers.sweeps}",
-        f"calls to Azure {numbers.calls}",
+        f"calls {numbers.calls}",
+        f"refused {numbers.refused}",
         f"patch quota {numbers.quota} per region, lowest {numbers.quota_left}",
     )
     return Text("\n".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)

@@ -51,6 +51,7 @@ SETTINGS: Mapping[str, str] = {"PATCH_MODE": "install", "PATCH_WINDOW": "any", *
 async def run(logs_file: Path | None = None) -> bool:
     """The whole demo. True when every machine ended as expected. `logs_file` receives its telemetry."""
     console = Console()
+    print("Starting the embedded Azure and deploying the app …\n", flush=True)
     async with Embedded(speed=SPEED) as embedded:
         print(introduction(embedded), flush=True)
         settings = embedded.settings(**SETTINGS)
@@ -75,12 +76,15 @@ def introduction(embedded: Embedded) -> str:
     shortened = "\n".join(f"{'':13}{short:<36}instead of {value}" for short, value in lines)
     return (
         f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
-        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid, the managed\n"
-        "             identity, the Functions host, and the guests of the machines\n"
+        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid,\n"
+        "             the managed identity, the Functions host, the guests of the machines\n"
         "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
-        f"  deployed   {embedded.snapshots} of infra/snapshots: its storage, settings, rights and events only\n"
-        f"  speed      Azure runs {SPEED:.0f} times faster: its durations, Resource Graph's lag, its quotas' refill\n"
-        "  the app    uses the real clock and installs at any time; these settings are shorter than deployed:\n"
+        f"  deployed   {embedded.snapshots} of infra/snapshots:\n"
+        "             its storage, settings, rights and events only\n"
+        f"  speed      Azure runs {SPEED:.0f} times faster: its durations, Resource Graph's lag,\n"
+        "             its quotas' refill\n"
+        "  the app    uses the real clock and installs at any time;\n"
+        "             these settings are shorter than deployed:\n"
         f"{shortened}\n"
     )
 

@@ -1,0 +1,57 @@
+"""The demo's picture on terminals of usual sizes: all of the fleet, and nothing cut."""
+
+import io
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from functions.model.state import State
+from simulator.demo.fleet import FLEET
+from simulator.demo.screen import Line, LiveScreen, Numbers, Row
+
+LONGEST = max((state.value for state in State), key=len)
+ROWS = [Row(part.name, part.description, LONGEST, assessments=3, installations=1) for part in FLEET]
+RUNNING = [replace(row, state="installing", progress=0.5) for row in ROWS]
+NUMBERS = Numbers(
+    seconds=170,
+    as_expected=38,
+    running={"assess": 10, "install": 10},
+    done={"assess": 90, "install": 30},
+    cap=10,
+    refused=12,
+    quota=600,
+    quota_left=590,
+    calls=2_500,
+    sweeps=90,
+)
+NEWS = [Line(float(number), "no-extensions", "installation.started") for number in range(100)]
+
+
+def picture(width: int, height: int, rows: list[Row]) -> list[str]:
+    console = Console(width=width, height=height, file=io.StringIO(), force_terminal=True, color_system=None)
+    shown = LiveScreen(console)
+    shown._ticker.extend(NEWS)
+    with console.capture() as captured:
+        console.print(shown._picture(rows, NUMBERS))
+    return [line.rstrip() for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize("rows", [ROWS, RUNNING], ids=["at rest", "at work"])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (160, 45)])
+def test_every_machine_and_number_is_whole(width: int, height: int, rows: list[Row]) -> None:
+    lines = picture(width, height, rows)
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= width
+    assert len(lines) < height, "the terminal would scroll"
+    assert {row.name for row in rows if row.name not in text} == set()
+    assert text.count(rows[0].state) == len(rows)
+    assert "lowest 590" in text
+    assert width >= 160 or "…" not in text  # descriptions may be cut, on a screen that is wide enough to have them
+
+
+@pytest.mark.parametrize(("width", "height", "events"), [(80, 24, 0), (120, 40, 15)])
+def test_the_newest_events_fill_what_is_left_of_the_screen(width: int, height: int, events: int) -> None:
+    lines = picture(width, height, ROWS)
+    assert sum("installation.started" in line for line in lines) == events
+    assert not events or lines[-1].lstrip().startswith("99.0 s")
