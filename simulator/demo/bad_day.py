@@ -28,7 +28,7 @@ from simulator.embedded import APP_FOLDER, Embedded
 from simulator.functions_host import FunctionsHost
 from simulator.monitor import logs
 
-# A held machine stays held until the census of that day.
+# A held machine stays held until the census at the end of the run.
 _SETTINGS = {name: value for name, value in SETTINGS.items() if name != "PATCH_RETRY_MINUTES"}
 
 _IMAGES = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/golden/images"
