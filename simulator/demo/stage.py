@@ -76,8 +76,9 @@ def introduction(embedded: Embedded) -> str:
     shortened = "\n".join(f"{'':13}{short:<36}instead of {value}" for short, value in lines)
     return (
         f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
-        "  simulated  Resource Manager, Compute and its quotas, Resource Graph, Event Grid,\n"
-        "             the managed identity, the Functions host, the guests of the machines\n"
+        "  simulated  Resource Manager, Compute and its quotas, Resource Graph,\n"
+        "             Event Grid, the managed identity, the Functions host, and the\n"
+        "             guests of the machines\n"
         "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
         f"  deployed   {embedded.snapshots} of infra/snapshots:\n"
         "             its storage, settings, rights and events only\n"

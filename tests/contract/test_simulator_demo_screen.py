@@ -2,6 +2,8 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from rich.console import Console
@@ -9,6 +11,8 @@ from rich.console import Console
 from functions.model.state import State
 from simulator.demo.fleet import FLEET
 from simulator.demo.screen import Line, LiveScreen, Numbers, Row
+from simulator.demo.stage import introduction
+from simulator.embedded import Embedded
 
 LONGEST = max((state.value for state in State), key=len)
 ROWS = [Row(part.name, part.description, LONGEST, assessments=3, installations=1) for part in FLEET]
@@ -55,3 +59,13 @@ def test_the_newest_events_fill_what_is_left_of_the_screen(width: int, height: i
     lines = picture(width, height, ROWS)
     assert sum("installation.started" in line for line in lines) == events
     assert not events or lines[-1].lstrip().startswith("99.0 s")
+
+
+def test_the_introduction_fits_80_columns() -> None:
+    site = SimpleNamespace(settings={"RECONCILE_SCHEDULE": "0 */5 * * * *"})
+    embedded = SimpleNamespace(
+        deployed=SimpleNamespace(plan=SimpleNamespace(site=site)), snapshots="default (main, events)"
+    )
+    lines = introduction(cast(Embedded, embedded)).splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    assert len(lines) > 10
