@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from functions.cloud.errors import Gone, OutcomeUnknown, Refused, Unavailable
 from functions.cloud.models import group_from_json, machine_from_arm
 from functions.cloud.session import Session
-from functions.model.machine import BUCKET_CAPACITY, Group, Machine, MachineId, group_id
+from functions.model.machine import BUCKET_CAPACITY, KB_NUMBER, Group, Machine, MachineId, group_id, is_windows_name
 from functions.model.state import OperationKind
 from functions.model.text import GUID, BadInput, Json, quoted
 
@@ -39,8 +39,7 @@ _OPERATION_PATH = re.compile(
     re.IGNORECASE | re.ASCII,  # without ASCII, IGNORECASE lets ſ match s
 )
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
-_WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # all that the API allows in a name mask of Windows
-_KB = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
+_NOT_IN_MASKS = re.compile(r"[^A-Za-z0-9*?]")
 _MAX_STATUS = 100  # characters
 _ENDED = ("succeeded", "failed", "canceled", "completedwithwarnings")
 
@@ -152,7 +151,9 @@ class ResourceManager:
             raise Gone(f"{what}: Azure answers {error.status} in its place") from None
         if status == 202:
             return Outcome("InProgress", {})
-        return Outcome("Succeeded", body if isinstance(body, Mapping) else {})
+        if not isinstance(body, Mapping) or not _status(body.get("status")):
+            raise Gone(f"{what}: the answer says nothing of how it ended")
+        return Outcome("Succeeded", body)
 
     def operation_id(self, url: str) -> str:
         """The GUID in an operation URL. Raises BadInput for any other URL, because our token may go only to ARM."""
@@ -253,8 +254,18 @@ def install_order(
 
     Plain JSON, because the SDK's model would write the duration in a form that the Linux guest refuses. Windows takes
     KB numbers apart from name masks, and `published_before`; Linux takes package masks only.
+
+    A mask that Windows cannot take is left out of what is included, and made wider where it excludes: what somebody
+    shut out stays out. Raises BadInput when nothing would be left to include, since that may mean everything.
     """
     parameters: dict[str, object] = {"classificationsToInclude": list(classifications)}
+    if windows:
+        include = tuple(name for name in include if is_windows_name(name))
+        exclude = tuple(name if is_windows_name(name) else _NOT_IN_MASKS.sub("?", name) for name in exclude)
+    if not (classifications or include):
+        raise BadInput(
+            "no classification and no package of this system is to be installed; widen PATCH_CLASSIFICATIONS"
+        )
     if windows:
         parameters["kbNumbersToInclude"], parameters["patchNameMasksToInclude"] = _kb_numbers_and_masks(include)
         parameters["kbNumbersToExclude"], parameters["patchNameMasksToExclude"] = _kb_numbers_and_masks(exclude)
@@ -272,9 +283,9 @@ def install_order(
 
 
 def _kb_numbers_and_masks(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Separates KB numbers ("KB5031364" or "5031364") from name masks. What can only be a mask of Linux is left out."""
-    numbers = [match[1] for name in names if (match := _KB.fullmatch(name))]
-    return numbers, [name for name in names if not _KB.fullmatch(name) and _WINDOWS_MASK.fullmatch(name)]
+    """Separates KB numbers ("KB5031364" or "5031364") from name masks."""
+    numbers = [match[1] for name in names if (match := KB_NUMBER.fullmatch(name))]
+    return numbers, [name for name in names if not KB_NUMBER.fullmatch(name)]
 
 
 def _duration(minutes: int) -> str:

@@ -179,6 +179,8 @@ def _ending(read: "_Columns", trouble: Wait | None) -> Ending | None:
         at=at or _moment(read.columns["due_at"]),
         at_fault=read.flag("at_fault"),
         neutral=read.flag("neutral"),
+        nothing_tried=read.flag("nothing_tried"),
+        unwell_since=read.time("unwell_since"),
         trouble=trouble,
     )
 

@@ -356,7 +356,7 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("", "sudo status check failed", _SUDO),
     Signal("", "unable to invoke sudo", _SUDO),
     Signal("", "unsupported older azure linux agent version", _OLD_AGENT),
-    Signal("", "2.12.0.4", _BAD_AGENT),  # on SUSE 15 (Azure/LinuxPatchExtension, pull request 320)
+    Signal("", "agent-2.12.0.4", _BAD_AGENT),  # on SUSE 15 (Azure/LinuxPatchExtension, pull request 320)
     Signal("", "reboot failed to proceed", _REBOOT),
     Signal("", "0x8024402c", _UPDATE_SOURCE),
     Signal("", "0x8024401c", _UPDATE_SOURCE),
@@ -384,6 +384,9 @@ VAGUE: tuple[Signal, ...] = (
     Signal("", "operation_failed", _GUEST),
 )
 
+
+# What a guest may say beside patches that failed, and what excuses none of them.
+_NO_EXCUSE = (_REBOOT, _BROKEN_PACKAGES, _BAD_AGENT, _OLD_AGENT)
 
 _HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated", "informational", "certificate_update"}
 
@@ -414,7 +417,7 @@ def meaning_of_outcome(
         return _SOME_FAILED if failed else None
     known = _known(error)
     if failed:
-        return known or _SOME_FAILED
+        return known if known and known not in _NO_EXCUSE else _SOME_FAILED
     vague = _vague(error)
     if not known and vague is _INSIDE_FAILED and not _all_installed(result):
         known = _known(inside)
@@ -427,7 +430,14 @@ def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:
     `reboots`: the order allowed a reboot. Where it did not, one that is still wanted is what was ordered.
     """
     reboot = str(result.get("rebootStatus")).lower()
-    return result.get("maintenanceWindowExceeded") is True or reboot == "failed" or (reboots and reboot == "required")
+    left = reboot == "failed" or (reboots and reboot == "required")
+    return result.get("maintenanceWindowExceeded") is True or left
+
+
+def tried_nothing(result: Mapping[str, Any]) -> bool:
+    """Whether the guest says that nothing was installed and nothing failed. Without counts it says neither."""
+    installed, failed = _count(result, "installedPatchCount"), _count(result, "failedPatchCount")
+    return "installedPatchCount" in result and not installed + failed
 
 
 def has_result(result: Mapping[str, Any]) -> bool:

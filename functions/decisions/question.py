@@ -12,6 +12,7 @@ from functions.model.machine import (
     PatchAssessment,
     SupportState,
     WaitingPatch,
+    is_windows_name,
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.state import Cause, State, Step, Wait
@@ -82,7 +83,9 @@ def named_count(machine: Machine, settings: Settings, patches: Iterable[WaitingP
     """How many of these patches PATCH_PACKAGES_INCLUDE names that are of no wanted classification."""
     wanted = {name.lower() for name in wanted_classifications(machine, settings)}
     rest = [patch for patch in patches if not wanted & {*patch.classes}]
-    return sum(any(_names(mask.lower(), patch) for mask in settings.packages_include) for patch in rest)
+    windows = machine.os_type is OsType.WINDOWS
+    masks = [mask.lower() for mask in settings.packages_include if not windows or is_windows_name(mask)]
+    return sum(any(_names(mask, patch) for mask in masks) for patch in rest)
 
 
 def _names(mask: str, patch: WaitingPatch) -> bool:

@@ -313,6 +313,15 @@ def succeeded(status: str) -> bool:
     return status.lower() in ("succeeded", "completedwithwarnings")
 
 
+WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # all that the API allows in a name mask of Windows
+KB_NUMBER = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
+
+
+def is_windows_name(name: str) -> bool:
+    """Whether an order of Windows can carry this KB number or name mask."""
+    return bool(KB_NUMBER.fullmatch(name) or WINDOWS_MASK.fullmatch(name))
+
+
 def is_count(value: object) -> bool:
     """Whether a value is a number of patches, and no truth value, fraction or nonsense."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PATCHES

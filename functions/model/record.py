@@ -58,6 +58,8 @@ class Ending:
     at: datetime
     at_fault: bool = False  # the patches or the image failed, not the machine's circumstances
     neutral: bool = False  # proves nothing about the image: a reboot is still wanted, or a person interfered
+    nothing_tried: bool = False  # the guest says that it installed nothing, and that nothing failed
+    unwell_since: datetime | None = None  # when the machine was first found unwell afterwards
     trouble: Wait | None = None  # what a bad outcome means: the hold that follows once Graph shows the outcome
 
 

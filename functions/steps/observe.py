@@ -89,11 +89,18 @@ def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy:
 
 
 async def with_named_patches(services: Services, machines: list[Machine]) -> list[Machine]:
-    """The machines, with how many of their patches PATCH_PACKAGES_INCLUDE names. Raises CloudError."""
+    """The machines, with how many of their patches PATCH_PACKAGES_INCLUDE names. Raises CloudError.
+
+    Where Graph shows fewer patches than it counts (it is behind, or the guest cut its list) that stays unknown.
+    """
     settings = services.settings
     asked = [machine for machine in machines if settings.packages_include and machine.verdict]
     found = await services.graph.patches_of(str(machine.id) for machine in asked if machine.pending_at_all)
-    named = {machine.id: named_count(machine, settings, found.get(str(machine.id), [])) for machine in asked}
+    named = {
+        machine.id: named_count(machine, settings, patches)
+        for machine in asked
+        if machine.verdict and len(patches := found.get(str(machine.id), [])) >= sum(machine.verdict.counts.values())
+    }
     return [
         replace(machine, verdict=replace(machine.verdict, named=named[machine.id]))
         if machine.verdict and machine.id in named

@@ -12,7 +12,7 @@ from datetime import datetime
 from functions import journal
 from functions.cloud.errors import CloudError
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
-from functions.cloud.resource_graph import batches
+from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, place_of
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
@@ -150,7 +150,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     for ids in batches(machine.id.group_id for machine in due.values()):
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
-    for machine in await with_named_patches(services, list(due.values())):
+    async for machine in _with_named_patches(sweep, list(due.values())):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(services, machine)
@@ -158,6 +158,14 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
         if candidate := await _candidate(sweep, machine.in_group(group)):
             yield candidate
+
+
+async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIterator[Machine]:
+    """In parts, so that a large fleet does not cost the sweep its lease."""
+    for first in range(0, len(machines), IDS_PER_QUERY):
+        for machine in await with_named_patches(sweep.services, machines[first : first + IDS_PER_QUERY]):
+            yield machine
+        await sweep.stay()
 
 
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:

@@ -28,6 +28,7 @@ from functions.decisions.diagnosis import (
     is_unfinished,
     meaning_of_outcome,
     real_errors,
+    tried_nothing,
 )
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
@@ -233,6 +234,8 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
         await _end_as_shown(services, stored, machine, status, now=now)
         return
     under_way = any(item.operation_id == record.operation_id for item in machine.summaries)
+    if not under_way and record.begun_at and now < record.begun_at + ADOPT_AFTER:
+        return  # the machine may show it only later
     if not under_way or record.overdue(now):
         await _end(services, stored, "Unknown", result={}, ended=now)
 
@@ -297,11 +300,14 @@ async def _end(
     _log_end(record, status, result, meaning=meaning, ended=ended)
     at_fault = meaning is not None and meaning.patches
     reboots = not (record.flight and record.flight.reboot_forbidden)
+    untried = tried_nothing(result)
+    proves_nothing = meaning is not None or untried or is_unfinished(result, reboots=reboots)
     ending = Ending(
         outcome=status,
         at=ended,
         at_fault=at_fault,
-        neutral=not at_fault and (meaning is not None or is_unfinished(result, reboots=reboots)),
+        neutral=not at_fault and proves_nothing,
+        nothing_tried=untried,
         trouble=_trouble(meaning) if meaning else None,
     )
     over = end(record, ending)
@@ -418,6 +424,8 @@ async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessme
 
 async def _confirm_installation(services: Services, stored: Stored, seen: list[SeenInstallation]) -> None:
     record, ending = stored.record, stored.record.ending
+    if ending and ending.at_fault:  # at once: the machine may be deleted before Graph shows it. It counts once
+        await _prove(services, record, ending, problem="")
     if ending is None or not any(_shows(record, item.operation_id, item.status, started=item.started) for item in seen):
         await _not_visible_yet(services, stored)
         return
@@ -427,8 +435,8 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
     problem = _unwell(machine)
     # A guest cannot deallocate its machine: an operator did that, and it says nothing about the patches.
     taken_down = machine.power in (PowerState.DEALLOCATING, PowerState.DEALLOCATED)
-    if problem and not taken_down and services.clock() < ending.at + SLOW_REBOOT:
-        return  # a slow reboot is checked again before it is called a failure
+    if problem and not taken_down and not await _stays_unwell(services, stored, ending):
+        return
     journal.write(
         "installation.seen",
         machine=record.machine,
@@ -449,6 +457,15 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
         await services.ledger.replace(stored, release(replace(record, attempts=0), services.clock()))
 
 
+async def _stays_unwell(services: Services, stored: Stored, ending: Ending) -> bool:
+    """Whether it has been unwell for as long as a slow reboot may take; the first look says nothing, however late."""
+    now = services.clock()
+    if ending.unwell_since is None:
+        await services.ledger.replace(stored, replace(stored.record, ending=replace(ending, unwell_since=now)))
+        return False
+    return now >= ending.unwell_since + SLOW_REBOOT
+
+
 def _unwell(machine: Machine) -> str:
     """What is wrong with a machine after its installation; "" when it runs, its agent is ready, and it is healthy."""
     if machine.power is not PowerState.RUNNING:
@@ -460,7 +477,7 @@ def _unwell(machine: Machine) -> str:
 
 async def _prove(services: Services, record: Record, ending: Ending, *, problem: str) -> None:
     """Writes into the image's rollout what this installation proved. Neutral outcomes prove nothing."""
-    if not record.image or (ending.neutral and not problem):
+    if not record.image or (ending.neutral and (ending.nothing_tried or not problem)):
         return
     if not problem and ending.at_fault and ending.trouble:
         problem = ending.trouble.reason

@@ -356,7 +356,7 @@ FULL = Record(
         started_at=NOW + SECOND,
         reboot_forbidden=True,
     ),
-    ending=Ending("Failed", NOW + HOUR, at_fault=True, neutral=True),
+    ending=Ending("Failed", NOW + HOUR, at_fault=True, neutral=True, nothing_tried=True, unwell_since=NOW + 2 * HOUR),
     hold=Wait(State.OVERDUE, "größe", "do it", NOW + 2 * HOUR, Cause.NEVER),
 )
 
@@ -412,7 +412,15 @@ flights = st.builds(
     started_at=perhaps,
     reboot_forbidden=st.booleans(),
 )
-endings = st.builds(Ending, outcome=words, at=moments, at_fault=st.booleans(), neutral=st.booleans())
+endings = st.builds(
+    Ending,
+    outcome=words,
+    at=moments,
+    at_fault=st.booleans(),
+    neutral=st.booleans(),
+    nothing_tried=st.booleans(),
+    unwell_since=st.one_of(st.none(), moments),
+)
 troubles = st.builds(replace, waits, reason=words.filter(bool))
 plain_record = st.builds(
     Record,
@@ -457,7 +465,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
-    assert known == (20, 9, 5), "a new field: give it to any_record and to FULL"
+    assert known == (20, 9, 7), "a new field: give it to any_record and to FULL"
     assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
 
 

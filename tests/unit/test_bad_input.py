@@ -159,7 +159,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
     "a wrong machine": (json.dumps({"v": 1, "job": {"machine": "vm-01", "claim": "t"}}), "'vm-01' is not a virtual"),
     "no claim": (json.dumps({"v": 1, "job": {"machine": ID}}), "a message's job.claim is nothing; it should be"),
     "an empty claim": (json.dumps({"v": 1, "job": {"machine": ID, "claim": ""}}), "job.claim is ''; it should be"),
-    "a claim as number": (json.dumps({"v": 1, "job": {"machine": ID, "claim": 7}}), "job.claim is a number; it should be"),
+    "a claim as number": (
+        json.dumps({"v": 1, "job": {"machine": ID, "claim": 7}}),
+        "job.claim is a number; it should be",
+    ),
     "unwrapped": (json.dumps({"machine": ID, "claim": "t"}), FORM),
 }
 

@@ -401,14 +401,29 @@ def test_a_note_beside_a_success_is_no_failure(text: str, status: str) -> None:
     assert meaning_of_outcome(status, run_error(text)) is None
 
 
+# What a guest says beside patches that failed, and what does not take the fault from them.
+NO_EXCUSE = (
+    "reboot failed to proceed",
+    "package manager on machine is not healthy",
+    "unsupported older azure linux agent",
+    "agent-2.12.0.4",
+)
+
+
 @pytest.mark.parametrize("text", [row[0] for row in RUN_ROWS])
 @pytest.mark.parametrize("failed", [0, 3])
 def test_only_failed_patches_are_at_fault_and_not_where_something_else_explains_them(text: str, failed: int) -> None:
     vague = [signal.fragment for signal in VAGUE]
-    explained = not any(fragment in text.lower() for fragment in vague)
+    explained = not any(fragment in text.lower() for fragment in (*vague, *NO_EXCUSE))
     meaning = meaning_of_outcome("Failed", {"details": [{"code": text}]}, {"failedPatchCount": failed})
     assert meaning is not None
     assert meaning.patches == (failed > 0 and not explained)
+
+
+def test_a_package_with_an_agents_number_is_a_package() -> None:
+    meaning = meaning_of_outcome("Failed", run_error("libfoo 2.12.0.4-1 failed"), {"failedPatchCount": 3})
+    assert meaning is not None
+    assert meaning.patches
 
 
 HISTORIES = json.loads((PAYLOADS / "guest_extension_histories.json").read_text())["histories"]
