@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from simulator.arm import groups, machines, patching, pipeline, tenant
+from simulator.arm import groups, machines, patching, pipeline, schedules, tenant
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
 from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
-from simulator.world import POWER, Group, Machine, Operation, overlaps
+from simulator.world import POWER, Assignment, Group, Machine, Operation, overlaps
 
 __all__ = [
     "REFUSALS",
@@ -45,6 +45,7 @@ __all__ = [
     "overlaps",
 ]
 
+_CONFIGURATIONS = "Microsoft.Maintenance/maintenanceConfigurations"
 _ALL_PATCHES = {"classificationsToInclude": ["Critical", "Security"]}
 _DEFAULT_ORDER: Json = {
     "rebootSetting": "IfRequired",
@@ -200,6 +201,21 @@ class Azure(State):
             raise ValueError(f"{kind} is not a kind of operation that can be started")
         which: Kind = "assess" if kind == "assess" else "install"
         return patching.start(self.world, machine, which, order=order or _DEFAULT_ORDER, started_by=started_by)
+
+    def assign(
+        self, scope: str, *, name: str = "weekly", configuration: str = "", selection: Json | None = None
+    ) -> Assignment:
+        """A maintenance configuration patches a machine, or what `selection` selects in a group or subscription.
+
+        Raises ValueError for another scope.
+        """
+        default = "/".join([*scope.split("/")[:3], "resourceGroups/rg-maintenance/providers", _CONFIGURATIONS, name])
+        return schedules.assign(
+            self.world, scope, name=name, configuration=configuration or default, selection=selection
+        )
+
+    def unassign(self, scope: str, *, name: str = "weekly") -> None:
+        schedules.unassign(self.world, f"{scope}/providers/{schedules.KIND}/{name}")
 
     def delete_machine(self, machine_id: str) -> None:
         machines.remove(self.world, self.machine(machine_id), None)

@@ -91,8 +91,20 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
     async def events(_: web.Request) -> web.Response:
         return web.json_response(azure.events)
 
+    async def assign(request: web.Request) -> web.Response:
+        """A maintenance configuration patches the scope: {"scope": id, "filter": {…} for a dynamic scope}."""
+        name = request.match_info["name"]
+        try:
+            body = await request.json()
+            known = {"configuration": str(body.get("configuration", "")), "selection": body.get("filter")}
+            azure.assign(str(body["scope"]), name=name, **known)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            return web.json_response({"problem": f"scope, configuration or filter: {error}"}, status=400)
+        return web.Response(status=204)
+
     return [
         web.put("/simulator/behaviours/{name}", behave),
+        web.put("/simulator/assignments/{name}", assign),
         web.get("/simulator/operations", operations),
         web.post("/simulator/operations", start),
         web.get("/simulator/events", events),

@@ -206,6 +206,29 @@ class Group:
         return self.created <= when and (self.deleted is None or when < self.deleted)
 
 
+@dataclass(eq=False)
+class Assignment:
+    """A maintenance configuration assigned to a machine, or at a group or subscription to what `selection` selects."""
+
+    id: str
+    scope: str
+    configuration: str
+    selection: Json | None
+    created: datetime
+    deleted: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        return self.id.rpartition("/")[2]
+
+    @property
+    def subscription(self) -> str:
+        return self.id.split("/")[2]
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.created <= when and (self.deleted is None or when < self.deleted)
+
+
 class World:
     """Everything that exists, and the events that are due."""
 
@@ -216,6 +239,7 @@ class World:
         self.gone: list[Machine] = []
         self.groups: dict[str, Group] = {}
         self.gone_groups: list[Group] = []
+        self.assignments: list[Assignment] = []  # those that are gone too
         self.subscriptions: dict[str, str] = {}
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations
@@ -254,6 +278,9 @@ class World:
 
     def groups_at(self, when: datetime) -> list[Group]:
         return [each for each in itertools.chain(self.groups.values(), self.gone_groups) if each.exists_at(when)]
+
+    def assignments_at(self, when: datetime) -> list[Assignment]:
+        return [each for each in self.assignments if each.exists_at(when)]
 
     def record(self, operation: Operation, machine: Machine) -> Operation:
         (self.operations if operation.kind in PATCHING else self.changes).append(operation)

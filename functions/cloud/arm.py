@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qs, urlsplit
 
-from functions.cloud.errors import Gone, OutcomeUnknown, Refused, Unavailable
+from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Unavailable
 from functions.cloud.models import group_from_json, machine_from_arm
 from functions.cloud.session import Session
 from functions.model.machine import BUCKET_CAPACITY, KB_NUMBER, Group, Machine, MachineId, group_id, is_windows_name
@@ -33,6 +33,7 @@ SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not 
 MACHINE_API_VERSION = "2024-11-01"
 NAME_MASKS_API_VERSION = "2025-04-01"  # the first with patchNameMasksToInclude and patchNameMasksToExclude
 GROUP_API_VERSION = "2021-04-01"
+SCHEDULES_API_VERSION = "2023-04-01"  # the first stable one that lists those of a subscription
 PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
 _OPERATION_PATH = re.compile(
     rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
@@ -97,6 +98,19 @@ class ResourceManager:
         if group_id(body.get("id")) != machine.group_id:
             raise BadInput(f"an answer about {quoted(machine.group)} is about another resource group")
         return group_from_json(body)
+
+    async def reads_schedules(self, subscription: str) -> bool:
+        """Whether this identity may read the subscription's assignments of maintenance configurations.
+
+        Resource Graph leaves out what may not be read, so no row of it means "none" only after this. False: Azure
+        refuses it, or does not answer.
+        """
+        url = f"/subscriptions/{subscription}/providers/Microsoft.Maintenance/configurationAssignments"
+        try:
+            await self._get(subscription, url, "reading schedules", api_version=SCHEDULES_API_VERSION)
+        except CloudError:
+            return False
+        return True
 
     async def start(self, machine: Machine, kind: OperationKind, *, order: Json | None, send_by: datetime) -> Accepted:
         """Sends the POST once, and not after `send_by`. `order` is the body of an installation; see install_order().

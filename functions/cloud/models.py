@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from functions.model.machine import (
     GALLERY_IMAGE,
+    Assignment,
     Group,
     Image,
     ImageKind,
@@ -20,6 +21,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PatchStatus,
     PowerState,
+    ScopeFilter,
     SupportState,
     is_count,
 )
@@ -110,6 +112,40 @@ def machine_from_graph(row: Json) -> Machine:
 def group_from_json(body: Json) -> Group:
     """A resource group from ARM or from Graph, which name `tags` and `managedBy` alike. Raises BadInput."""
     return Group(tags=_tags(body.get("tags")), managed_by=_text(body.get("managedBy")))
+
+
+def assignment_from_graph(row: Json) -> Assignment:
+    """An assignment of a maintenance configuration. A filter that cannot be read may select any machine."""
+    scopes = frozenset(_text(row.get(name)) for name in ("owner", "resource")) - {""}
+    try:
+        return Assignment(scopes, _scope_filter(row.get("filter")))
+    except BadInput:
+        return Assignment(scopes, None)
+
+
+def _scope_filter(value: object) -> ScopeFilter:
+    """Raises BadInput."""
+    if value is not None and not isinstance(value, Mapping):
+        raise BadInput("the filter of a maintenance scope is no object")
+    content = _object(value)
+    settings = _object(content.get("tagSettings"))
+    return ScopeFilter(
+        resource_types=_names(content.get("resourceTypes")),
+        resource_groups=frozenset(name.rpartition("/")[2] for name in _names(content.get("resourceGroups"))),
+        os_types=_names(content.get("osTypes")),
+        locations=frozenset(name.replace(" ", "") for name in _names(content.get("locations"))),
+        tags={str(name).lower(): _names(values) for name, values in _object(settings.get("tags")).items()},
+        any_tag=_text(settings.get("filterOperator")).lower() == "any",
+    )
+
+
+def _names(value: object) -> frozenset[str]:
+    """A list of texts, lower-cased. Raises BadInput."""
+    if value is None:
+        return frozenset()
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise BadInput("a filter of a maintenance scope is no list of texts")
+    return frozenset(each.lower() for each in value)
 
 
 def image_of(reference: Json, *, has_profile: bool, created: datetime | None = None) -> Image:

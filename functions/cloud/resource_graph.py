@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, TypeVar
 from functions import journal
 from functions.cloud import queries
 from functions.cloud.errors import Refused, Throttled, Unavailable
-from functions.cloud.models import group_from_json, machine_from_graph, time_or_none, unknown_support_state
+from functions.cloud.models import (
+    assignment_from_graph,
+    group_from_json,
+    machine_from_graph,
+    time_or_none,
+    unknown_support_state,
+)
 from functions.cloud.session import Session
-from functions.model.machine import CLASSIFICATIONS, Group, Machine, MachineId, WaitingPatch, group_id
+from functions.model.machine import CLASSIFICATIONS, Assignment, Group, Machine, MachineId, WaitingPatch, group_id
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
@@ -167,6 +173,17 @@ class ResourceGraph:
             async for machine, seen in self._readable(queries.fill("installations_of", ids=batch), _installation):
                 found.setdefault(machine, []).append(seen)
         return found
+
+    async def schedules_of(self, ids: Iterable[str]) -> list[Assignment]:
+        """The maintenance configurations assigned to these ids: machines, resource groups and subscriptions.
+
+        Rows that the identity may not read are left out without a word: see ResourceManager.reads_schedules().
+        """
+        return [
+            assignment_from_graph(row)
+            for batch in batches(ids)
+            async for row in self._rows(queries.fill("schedules_of", ids=batch))
+        ]
 
     async def patches_of(self, ids: Iterable[str]) -> dict[str, list[WaitingPatch]]:
         """The patches that wait on these machines, by lower-cased machine id."""

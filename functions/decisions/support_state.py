@@ -108,7 +108,11 @@ def _may_install(question: Question) -> Step | None:
 
 
 def _left_to_a_schedule(machine: Machine) -> Step:
-    """The flag that leaves a machine to a schedule is no schedule: without one nobody patches it."""
+    """The flag that leaves a machine to a schedule is no schedule: without one nobody patches it.
+
+    Only the sweep and the census ask for assignments. Until they did, as on an event, the flag alone keeps the machine
+    from being installed.
+    """
     here = "tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
     if machine.schedule_assigned is False:
         reason = "its patch settings leave it to a schedule, and none is assigned: nobody patches it"
@@ -116,8 +120,9 @@ def _left_to_a_schedule(machine: Machine) -> Step:
     if machine.schedule_assigned:
         reason = "a maintenance configuration patches it: assessed only"
         return Leave(State.SCHEDULED_ELSEWHERE, reason, f"T{here[1:]}")
-    reason = "its patch settings leave it to a maintenance configuration: assessed only"
-    return Leave(State.SCHEDULED_ELSEWHERE, reason, f"Check that a schedule is assigned to it; or {here}")
+    reason = "its patch settings leave it to a maintenance configuration, assigned or not is not known: assessed only"
+    remedy = "Check that one is assigned, and that the app's identity may read configuration assignments"
+    return Leave(State.SCHEDULED_ELSEWHERE, reason, f"{remedy}; or {here}")
 
 
 def _in_window(question: Question) -> Step | None:

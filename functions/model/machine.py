@@ -136,7 +136,11 @@ class MachineId:
 
     @property
     def group_id(self) -> str:
-        return f"/subscriptions/{self.subscription}/resourcegroups/{self.group}"
+        return f"{self.subscription_id}/resourcegroups/{self.group}"
+
+    @property
+    def subscription_id(self) -> str:
+        return f"/subscriptions/{self.subscription}"
 
 
 @dataclass(frozen=True)
@@ -231,6 +235,26 @@ class Group:
 
 
 @dataclass(frozen=True)
+class ScopeFilter:
+    """What a dynamic scope selects, lower-cased. Each empty part selects everything."""
+
+    resource_types: frozenset[str] = frozenset()
+    resource_groups: frozenset[str] = frozenset()  # names
+    os_types: frozenset[str] = frozenset()
+    locations: frozenset[str] = frozenset()
+    tags: Mapping[str, frozenset[str]] = field(default_factory=dict)  # values by name
+    any_tag: bool = False  # one of the tags is enough; otherwise all are needed
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A maintenance configuration assigned to a machine, or by a dynamic scope to what a filter selects in a scope."""
+
+    scopes: frozenset[str]  # lower-cased ids: of a machine, a resource group or a subscription
+    filter: ScopeFilter | None = ScopeFilter()  # None: it cannot be read
+
+
+@dataclass(frozen=True)
 class Machine:
     """One virtual machine. What only the instance view tells is None when the value came from Graph."""
 
@@ -250,7 +274,7 @@ class Machine:
     third_party_plan: bool = False
     extensions_allowed: bool = True
     patchers: PatchOrchestration = PatchOrchestration.UNKNOWN
-    schedule_assigned: bool | None = None  # a maintenance configuration covers it; None: nobody was asked
+    schedule_assigned: bool | None = None  # a maintenance configuration covers it; None: not known
     os_name: str = ""
     generalized: bool = False  # prepared as an image: it cannot be started again
     agent_ready: bool | None = None

@@ -10,7 +10,8 @@ from functions import journal
 from functions.cloud import errors
 from functions.decisions.decision import next_step
 from functions.decisions.question import Question, named_count, question_of
-from functions.model.machine import Machine, MachineId
+from functions.decisions.schedules import covered
+from functions.model.machine import Machine, MachineId, PatchOrchestration
 from functions.model.record import Record
 from functions.model.state import Step
 from functions.model.text import BadInput
@@ -107,6 +108,23 @@ async def with_named_patches(services: Services, machines: list[Machine]) -> lis
         else machine
         for machine in machines
     ]
+
+
+async def with_schedules(services: Services, machines: list[Machine]) -> list[Machine]:
+    """The machines, those left to a schedule with whether one is assigned. Raises CloudError.
+
+    Without a schedule nobody patches such a machine. Resource Graph is asked once for all of them, and Resource Manager
+    where no row covers one: no row of an identity that may not read them says nothing.
+    """
+    left = [each for each in machines if each.patchers is PatchOrchestration.SCHEDULE]
+    if services.settings.include_scheduled or not left:
+        return machines
+    scopes = [scope for each in left for scope in (str(each.id), each.id.group_id, each.id.subscription_id)]
+    assigned = await services.graph.schedules_of(scopes)
+    alone = {each.id.subscription for each in left if not covered(each, assigned, readable=True)}
+    readable = {each for each in sorted(alone) if await services.compute.reads_schedules(each)}
+    answers = {each.id: covered(each, assigned, readable=each.id.subscription in readable) for each in left}
+    return [replace(each, schedule_assigned=answers[each.id]) if each.id in answers else each for each in machines]
 
 
 async def ask(services: Services, machine: Machine, record: Record | None) -> Question:

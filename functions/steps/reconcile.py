@@ -37,6 +37,7 @@ from functions.steps.observe import (
     observe,
     observe_group,
     with_named_patches,
+    with_schedules,
 )
 from functions.steps.start import new_claim, send, why_stopped
 
@@ -150,7 +151,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     for ids in batches(machine.id.group_id for machine in due.values()):
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
-    async for machine in _with_named_patches(sweep, list(due.values())):
+    async for machine in _with_named_patches(sweep, await with_schedules(services, list(due.values()))):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(services, machine)

@@ -16,7 +16,7 @@ from functions.model.machine import Machine, MachineId, OsType
 from functions.model.record import Record
 from functions.model.state import Assess, Install, Phase, State, Step
 from functions.services import Services
-from functions.steps.observe import ask, with_named_patches
+from functions.steps.observe import ask, with_named_patches, with_schedules
 
 CENSUS_BATCH = 1000
 
@@ -194,7 +194,7 @@ async def _states_of(
     services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
     groups = await services.graph.groups(machine.id.group_id for machine in machines)
-    for machine in await with_named_patches(services, machines):
+    for machine in await with_schedules(services, await with_named_patches(services, machines)):
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         if record and record.phase is Phase.HELD and not record.same_machine(machine):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import groups, machines, operations
+from simulator.arm import groups, machines, operations, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -104,6 +104,13 @@ ROUTES: tuple[Route, ...] = (
         "operation",
         _SUBSCRIPTION,
         options=("monitor", *operations.SIGNED),
+    ),
+    Route(
+        "GET",
+        f"{_SUBSCRIPTION}/providers/{schedules.KIND}",
+        f"{schedules.KIND}/read",
+        schedules.list_all,
+        scope=_SUBSCRIPTION,
     ),
 )
 

@@ -1,7 +1,8 @@
 """Which api-versions each resource type has.
 
-Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute and Microsoft.Resources); azure-mgmt-compute 39
-and azure-mgmt-resource (subscriptions); Azure/azure-rest-api-specs, specification/resourcegraph.
+Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute, Microsoft.Maintenance and
+Microsoft.Resources); azure-mgmt-compute 39 and azure-mgmt-resource (subscriptions); Azure/azure-rest-api-specs,
+specification/resourcegraph.
 """
 
 from __future__ import annotations
@@ -28,6 +29,13 @@ _GRAPH = (
 )
 
 
+_MAINTENANCE = (
+    *("2018-06-01-preview", "2020-04-01", "2020-07-01-preview", "2021-04-01-preview", "2021-05-01"),
+    *("2021-09-01-preview", "2022-07-01-preview", "2022-11-01-preview", "2023-04-01", "2023-09-01-preview"),
+    *("2023-10-01-preview", "2025-10-01-preview"),
+)
+
+
 class ResourceType(NamedTuple):
     """A resource type by its provider, and its name as the refusal of a version spells it."""
 
@@ -40,6 +48,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     VIRTUAL_MACHINES: _COMPUTE,
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
+    ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,
     ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,
     ResourceType("Microsoft.Resources", "subscriptions"): _SUBSCRIPTIONS,
     ResourceType("Microsoft.ResourceGraph", "resources"): _GRAPH,

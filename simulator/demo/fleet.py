@@ -102,6 +102,7 @@ class Part:
     profile: Mapping[str, Any] = field(default_factory=dict)  # further members of its osProfile
     act: Act | None = None  # what people or its guest do during the run
     fault: Fault | None = None  # what goes wrong between the app and ARM
+    scheduled: bool = False  # a maintenance configuration is assigned to it
     event_lost: bool = False  # Event Grid never delivers its events
 
     @property
@@ -296,7 +297,13 @@ _OWNERS = (
         patch_settings=BY_PLATFORM,
     ),
     Part("was-nobodys", "patched by nobody until now", PATCHED, patch_settings=BY_PLATFORM, windows=True),
-    Part("scheduled", "has a maintenance schedule", Expected("scheduled-elsewhere", 1, 0), patch_settings=BY_SCHEDULE),
+    Part(
+        "scheduled",
+        "has a maintenance schedule",
+        Expected("scheduled-elsewhere", 1, 0),
+        patch_settings=BY_SCHEDULE,
+        scheduled=True,
+    ),
     Part(
         "aks-node-0",
         "an AKS node",

@@ -158,6 +158,8 @@ class Stage:
             await self.call("PUT", f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}", body)
         for part in FLEET:
             self.azure.behave(part.id, part.behaviour)
+            if part.scheduled:
+                self.azure.assign(part.id)
             if part.fault:
                 self.azure.faults.add(part.fault)
         self._lives = [asyncio.create_task(self._live(part)) for part in FLEET]

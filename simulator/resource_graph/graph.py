@@ -1,9 +1,10 @@
 """Resource Graph: the query API over what the world was a while ago.
 
-Simulated: the tables resources, resourcecontainers, patchassessmentresources and patchinstallationresources; lag;
-retention; letter case of ids; paging and its traps; the size of an answer; quota; missing rights.
+Simulated: the tables resources, resourcecontainers, patchassessmentresources, patchinstallationresources, and of
+maintenanceresources the assignments; lag; retention; letter case of ids; paging and its traps; the size of an answer;
+quota; missing rights.
 
-Not simulated: facets, history, other tables (maintenanceresources is there and empty), the full scans that correct lost
+Not simulated: facets, history, other tables, the full scans that correct lost
 notifications, and what the evaluator in simulator/resource_graph/kql leaves out. Who asks for these is answered 501 and
 SimulatorUnsupported, a code of the simulator's own, since Azure might well answer. The texts of refusals are inferred,
 but for the form of a wrong query's.

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from simulator.arm import machines, patching
+from simulator.arm import machines, patching, schedules
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, milliseconds
-from simulator.world import LINUX_CLASSES, WINDOWS_CLASSES, Group, Machine, Operation, Patch
+from simulator.world import LINUX_CLASSES, WINDOWS_CLASSES, Assignment, Group, Machine, Operation, Patch
 
 PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
 
@@ -109,6 +109,16 @@ def group_row(group: Group, when: datetime) -> Json:
 def subscription_row(subscription: str, name: str) -> Json:
     properties = {"state": "Enabled"}
     return _row(f"/subscriptions/{subscription}", name, "microsoft.resources/subscriptions", "", properties=properties)
+
+
+def assignment_row(assignment: Assignment) -> Json:
+    """Its id in lower case, and without the resource where it is a dynamic scope (seen in operators' queries)."""
+    body = schedules.document(assignment)
+    properties = {name: value for name, value in body["properties"].items() if value is not None}
+    if "filter" in properties:
+        properties.pop("resourceId")
+    kind = "microsoft.maintenance/configurationassignments"
+    return _row(assignment.id.lower(), assignment.name, kind, "", properties=properties)
 
 
 def _patch_table_id(machine: Machine) -> str:

@@ -9,13 +9,14 @@ from typing import Any, Protocol, TypeVar
 from simulator.resource_graph import rows
 from simulator.resource_graph.rows import OperationRows
 from simulator.wire import Json
-from simulator.world import Group, Machine, Operation, World
+from simulator.world import Assignment, Group, Machine, Operation, World
 
 ASSESSMENTS_KEPT = timedelta(days=7)
 INSTALLATIONS_KEPT = timedelta(days=30)
 
 MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
+ASSIGNMENT_READ = "Microsoft.Maintenance/configurationAssignments/read"
 _ASSESSMENT = "Microsoft.Compute/virtualMachines/patchAssessmentResults"
 # Azure publishes one operation for each of the two types of row.
 _ASSESSMENT_READS = {
@@ -25,7 +26,7 @@ _ASSESSMENT_READS = {
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
 _INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
 
-_Thing = TypeVar("_Thing", Machine, Group)
+_Thing = TypeVar("_Thing", Machine, Group, Assignment)
 
 
 class Rights(Protocol):
@@ -78,7 +79,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
             "resourcecontainers": self._containers,
             "patchassessmentresources": self._assessments,
             "patchinstallationresources": self._installations,
-            "maintenanceresources": lambda: (),
+            "maintenanceresources": self._maintenance,
         }
 
     def __getitem__(self, table: str) -> Sequence[Json]:
@@ -123,6 +124,10 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
             whole = None if self._permits(_INSTALLED_UPDATE_READ, machine) else 1
             for operation in kept[machine]:
                 yield from self._installation_rows.of(machine, operation, self._when)[:whole]
+
+    def _maintenance(self) -> Iterator[Json]:
+        found = self._readable(self._world.assignments_at(self._when), ASSIGNMENT_READ)
+        return (rows.assignment_row(each) for each in found)
 
     def _permits(self, action: str, machine: Machine) -> bool:
         """Asked without a record: the rows of single updates come beside those of the installation."""

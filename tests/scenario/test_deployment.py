@@ -275,6 +275,7 @@ ACTIONS = [
     f"{COMPUTE}/patchAssessmentResults/*",
     f"{COMPUTE}/patchInstallationResults/read",
     "Microsoft.Compute/locations/operations/read",
+    "Microsoft.Maintenance/configurationAssignments/read",
     "Microsoft.Resources/subscriptions/resourceGroups/read",
 ]
 QUEUE_NAMES = ["assess-requests", "assess-requests-poison", "install-requests", "install-requests-poison"]

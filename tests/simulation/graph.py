@@ -233,6 +233,19 @@ def _groups_named(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered({name: row[name] for name in shown} for row in _groups(seen) if row["id"].lower() in ids)
 
 
+def _schedules_of(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    found = []
+    for row in seen.rows("maintenanceresources"):
+        owner = row["id"].lower().split("/providers/microsoft.maintenance/")[0]
+        resource = row["properties"].get("resourceId", "").lower()
+        if owner in ids or resource in ids:
+            found.append(
+                {"id": row["id"], "owner": owner, "resource": resource} | {"filter": row["properties"].get("filter")}
+            )
+    return _ordered(found)
+
+
 def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
     names = _list(fill["names"])
     found = ({"id": row["id"], "patch_group": _tag_group(row)} for row in _groups(seen))
@@ -324,6 +337,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("due_machines", _due),
         ("named_machines", _named),
         ("groups_named", _groups_named),
+        ("schedules_of", _schedules_of),
         ("fleet_counts", _fleet),
         ("installations_of", _installations_of),
         ("groups_tagged", _groups_tagged),

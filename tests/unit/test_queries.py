@@ -198,6 +198,16 @@ def installation(machine: str, run: str, **properties: object) -> Row:
     }
 
 
+def assignment(scope: str, name: str, **properties: Any) -> Row:
+    """With a letter case of the id's own, as all tables but `resources` have it."""
+    provider = "Microsoft.Maintenance/configurationAssignments"
+    return {
+        "id": f"{scope}/providers/{provider}/{name}",
+        "type": "microsoft.maintenance/configurationassignments",
+        "properties": properties,
+    }
+
+
 TABLES: Mapping[str, Sequence[Row]] = {
     "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_05, WEB_01],
     "resourcecontainers": [
@@ -226,6 +236,16 @@ TABLES: Mapping[str, Sequence[Row]] = {
         WEB_ASSESSED,
         OFF_ASSESSED,
         MARKET_ASSESSED_BEFORE,
+    ],
+    "maintenanceresources": [
+        assignment(WEB_01["id"], "weekly", resourceId=WEB_01["id"].upper()),
+        assignment(f"{MACHINES}/bare-02", "not-asked", resourceId=f"{MACHINES}/bare-02"),
+        assignment(SUBSCRIPTION, "all-linux", filter={"osTypes": ["Linux"]}),
+        {
+            "id": f"{MACHINES}/Web-01/providers/Microsoft.Maintenance/applyUpdates/1",
+            "type": "microsoft.maintenance/applyupdates",
+            "properties": {"resourceId": WEB_01["id"]},
+        },
     ],
     "patchinstallationresources": [
         installation("WEB-01", "run-2", status="InProgress"),
@@ -386,6 +406,7 @@ def filled() -> Mapping[str, str]:
         "last_installations": {"ids": [f"{MACHINES}/Web-01"]},
         "oldest_patches": {"ids": [f"{MACHINES}/Market-03"]},
         "patches_of": {"ids": [f"{MACHINES}/WEB-01"]},
+        "schedules_of": {"ids": [f"{MACHINES}/WEB-01", GROUP.upper(), SUBSCRIPTION]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -445,6 +466,20 @@ EXPECTED: Mapping[str, list[Row]] = {
         },
     ],
     "named_machines": [WEB_01_FOUND, OFF_04_FOUND],
+    "schedules_of": [
+        {
+            "id": f"{SUBSCRIPTION}/providers/Microsoft.Maintenance/configurationAssignments/all-linux",
+            "owner": SUBSCRIPTION,
+            "resource": "",
+            "filter": {"osTypes": ["Linux"]},
+        },
+        {
+            "id": f"{MACHINES}/Web-01/providers/Microsoft.Maintenance/configurationAssignments/weekly",
+            "owner": f"{MACHINES}/web-01".lower(),
+            "resource": f"{MACHINES}/web-01".lower(),
+            "filter": None,
+        },
+    ],
     "oldest_patches": [
         {
             "id": f"{CHILDREN}/MARKET-03/patchAssessmentResults/latest/softwarePatches/kb-3",
