@@ -148,7 +148,7 @@ async def test_the_introduction_names_what_runs(tls: Tls, azurite: Azurite) -> N
         alone = introduction(stage).splitlines()
         endpoint = stage.endpoint
     commands = [line for line in alone if line.strip().startswith(("curl", "TOKEN="))]
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         assert any(endpoint in word for word in shlex.split(command))
     assert f"  ARM_ENDPOINT={endpoint}" in alone
@@ -169,6 +169,10 @@ async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
         async with http.put(f"{driver}/behaviours/web-01", json={"pending": {"security": 7}}) as answer:
             assert answer.status == 204
         async with http.put(f"{driver}/behaviours/web-01", json={"no_such": 1}) as answer:
+            assert answer.status == 400
+        async with http.put(f"{driver}/assignments/weekly", json={"scope": VM, "filter": {}}) as answer:
+            assert (answer.status, [each.scope for each in stage.azure.world.assignments]) == (204, [VM])
+        async with http.put(f"{driver}/assignments/weekly", json={"scope": "web-01"}) as answer:
             assert answer.status == 400
         async with http.post(f"{driver}/operations", json={"machine": "web-01", "kind": "assess"}) as answer:
             assert answer.status == 409, "still creating"
