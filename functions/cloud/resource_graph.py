@@ -40,7 +40,7 @@ MAX_PAUSES_PER_PAGE = 5
 MAX_PAUSE_SECONDS = 10.0
 IDS_PER_QUERY = 250  # Resource Graph allows fewer than 300
 CENSUS_SHARES = 256  # by the first two digits of the machines' VM ids
-COUNTS_SHOWN = ROWS_PER_PAGE
+COUNTS_SHOWN = ROWS_PER_PAGE - 1  # one row more is asked for: it says that there are more
 RowValue = TypeVar("RowValue")
 _TOO_LARGE = "ResponsePayloadTooLarge"
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
@@ -193,12 +193,14 @@ class ResourceGraph:
                 found.setdefault(machine, []).append(patch)
         return found
 
-    async def fleet_counts(self) -> list[Json]:
+    async def fleet_counts(self) -> tuple[list[Json], bool]:
         """Machines by support state and image: rows of state_name, image_name, machines, the largest first.
 
-        At most COUNTS_SHOWN: Resource Graph gives one page of a summarize, and cuts what is longer.
+        At most COUNTS_SHOWN, and whether there are more: Resource Graph gives one page of a summarize.
         """
-        return [row async for row in self._rows(queries.fill("fleet_counts"), may_be_cut=True)]
+        page = await self._page(queries.fill("fleet_counts"), None)
+        rows = [row for row in page.rows if isinstance(row, Mapping)]
+        return rows[:COUNTS_SHOWN], page.cut_short or len(page.rows) > COUNTS_SHOWN
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""
@@ -232,7 +234,7 @@ class ResourceGraph:
                 continue
             yield value
 
-    async def _rows(self, query: str, *, may_be_cut: bool = False) -> AsyncIterator[Json]:
+    async def _rows(self, query: str) -> AsyncIterator[Json]:
         """The rows of every page. One that is no JSON object comes as an empty one, which no reader can read."""
         token: str | None = None
         tokens: set[str] = set()
@@ -242,7 +244,7 @@ class ResourceGraph:
                 yield row if isinstance(row, Mapping) else {}
             token = page.next_token
             if not token:
-                if page.cut_short and not may_be_cut:
+                if page.cut_short:
                     raise Unavailable("querying Resource Graph: the answer was cut short and names no next page")
                 return
             if token in tokens:

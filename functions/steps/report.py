@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud.ledger import Stored
-from functions.cloud.resource_graph import CENSUS_SHARES, COUNTS_SHOWN
+from functions.cloud.resource_graph import CENSUS_SHARES
 from functions.decisions.compliance import compliance
 from functions.decisions.decision import displayed_step
 from functions.model.machine import Machine, MachineId, OsType
@@ -57,14 +57,14 @@ async def poison(services: Services) -> None:
 
 async def fleet(services: Services) -> None:
     """Machines by support state and image, of the most machines where there are too many pairs."""
-    counts = await services.graph.fleet_counts()
+    counts, cut = await services.graph.fleet_counts()
     for row in counts:
         journal.write(
             "fleet.counted",
             support_state=row.get("state_name"),
             image=row.get("image_name"),
             machines=row.get("machines"),
-            cut=len(counts) if len(counts) >= COUNTS_SHOWN else None,
+            cut=len(counts) if cut else None,
         )
 
 

@@ -125,16 +125,25 @@ async def test_an_answer_over_the_size_limit_is_asked_for_in_smaller_pages() -> 
     assert (found, fault.hits) == (["vm-01"], 3)
 
 
+@pytest.mark.parametrize(
+    ("answered", "truncated", "shown", "cut"),
+    [
+        pytest.param(3, "false", 3, None, id="few"),
+        pytest.param(COUNTS_SHOWN, "false", COUNTS_SHOWN, None, id="as many as are shown"),
+        pytest.param(COUNTS_SHOWN + 1, "false", COUNTS_SHOWN, COUNTS_SHOWN, id="one more"),
+        pytest.param(500, "true", 500, 500, id="a smaller page, truncated"),
+    ],
+)
 async def test_more_pairs_of_state_and_image_than_a_page_holds_are_cut_and_said_so(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, answered: int, truncated: str, shown: int, cut: int | None
 ) -> None:
-    """Resource Graph gives one page of a summarize, says that it is truncated, and no token."""
+    """Resource Graph gives one page of a summarize, and no token."""
     caplog.set_level("INFO", logger="journal")
     world = World(timings=QUICK)
-    rows = [{"state_name": "Supported", "image_name": f"i{each}", "machines": 1} for each in range(COUNTS_SHOWN)]
-    answer = {"totalRecords": 1200, "count": 1000, "data": rows, "facets": [], "resultTruncated": "true"}
+    rows = [{"state_name": "Supported", "image_name": f"i{each}", "machines": 1} for each in range(answered)]
+    answer = {"totalRecords": answered, "count": answered, "data": rows, "facets": [], "resultTruncated": truncated}
     world.azure.faults.add(Fault("POST", "ResourceGraph/resources", status=200, body=answer))
     await report.fleet(world.services)
     lines = [json.loads(line) for line in caplog.messages]
-    assert len(lines) == COUNTS_SHOWN
-    assert {line["cut"] for line in lines} == {COUNTS_SHOWN}
+    assert len(lines) == shown
+    assert {line.get("cut") for line in lines} == {cut}

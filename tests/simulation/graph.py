@@ -205,7 +205,7 @@ def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
         key = (name, row["support_state"] or "absent")
         counts[key] = counts.get(key, 0) + 1
     largest = sorted(sorted(counts), key=lambda key: -counts[key])
-    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in largest]
+    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in largest[:1000]]
 
 
 def _tag_group(row: Json) -> str:
@@ -310,7 +310,7 @@ def _patches_of(seen: _Seen, fill: Fill) -> list[Json]:
         if row["type"] == kind and machine in ids:
             properties = row["properties"]
             names = {"name": "patchName", "kb": "kbId", "version": "version"}
-            texts = {name: properties[key] or "" for name, key in names.items()}
+            texts = {name: properties.get(key) or "" for name, key in names.items()}
             rows.append({"id": row["id"], "machine": machine, **texts, "classes": properties["classifications"]})
     return _ordered(rows)
 

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cloud import queries
-from functions.cloud.resource_graph import ResourceGraph
+from functions.cloud.resource_graph import ROWS_PER_PAGE, ResourceGraph
 from functions.cloud.session import Session
 from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
@@ -692,7 +692,7 @@ class GraphOfRows(ResourceGraph):
         super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))
         self.tables = tables
 
-    async def _rows(self, query: str, *, may_be_cut: bool = False) -> AsyncIterator[Row]:
+    async def _rows(self, query: str) -> AsyncIterator[Row]:
         for found in evaluate(query, self.tables, NOW).rows:
             yield dict(found)
 
@@ -932,6 +932,13 @@ def test_fleet_counts_adds_up_each_image_and_state() -> None:
         ("Unsupported", 1),
         ("absent", 1),
     ]
+
+
+def test_fleet_counts_asks_for_one_page_and_keeps_the_largest() -> None:
+    images = [{"id": f"/images/{number:04}"} for number in range(ROWS_PER_PAGE + 5)]
+    tables = {"resources": [machine(f"vm-{number}", image=image) for number, image in enumerate([*images, images[-1]])]}
+    rows = evaluate(queries.fill("fleet_counts"), tables, NOW).rows
+    assert (len(rows), rows[0]["image_name"], rows[0]["machines"]) == (ROWS_PER_PAGE, images[-1]["id"], 2)
 
 
 # ---- the official language service
