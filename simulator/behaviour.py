@@ -167,7 +167,8 @@ class Behaviour:
     """What one machine's guest does. An operation keeps the behaviour that was set when it started."""
 
     support_state: str | None = "Supported"  # Unsupported, Unknown, UnableToDetermine; None: Azure writes no state
-    # How many updates wait, by class as Resource Graph spells it. Classes that the system does not have are left out.
+    # How many updates wait, by class as Resource Graph spells it; securityEsm: those that need Ubuntu Pro, found
+    # and not installed without it. Classes that the system does not have are left out.
     pending: Mapping[str, int] = field(default_factory=lambda: dict(_PENDING))
     assess_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
     install_status: str = "Succeeded"  # or Failed, CompletedWithWarnings, Unknown
@@ -178,13 +179,22 @@ class Behaviour:
     errors: tuple[tuple[str, str], ...] = ()  # (code, message): five at most are reported, cut at 128 characters
     refuse: Refusal | str | None = None  # or its name in REFUSALS
     refuse_kinds: tuple[Kind, ...] = ("assess", "install")
+    opening_errors: tuple[tuple[str, str], ...] = ()  # of the assessment that begins an installation: both failed
+    closing_errors: tuple[tuple[str, str], ...] = ()  # of the assessment that ends an installation: it failed with them
+    list_limit: int | None = None  # how many updates a result names before its list is cut; counts are of all
+    count_case: Literal["camel", "Pascal", "lower", "UPPER"] = "camel"  # of Resource Graph's count keys
     agent_never_ready: bool = False
+    agent_turns_seconds: float | None = None  # it reports ready and not ready in turns that are so long
     power_unsaid: bool = False  # its instance view has no power state; Azure promises none
+    hibernated: bool = False  # it says so while it is off
+    generalized: bool = False  # it says so, and refuses every patch operation
+    created_unsaid: bool = False  # nothing says when it was created, as of some old machines
     health: str | None = None  # what the Application Health extension reports: HealthState/…; None: there is none
     extensions_hang: bool = False
     never_ends: bool = False  # an operation of this guest stays InProgress for good
     rows_missing: bool = False  # Resource Graph never shows this machine's assessments
     azure_error: tuple[str, str] | None = None  # (code, message): Azure ends its operations so, and no guest reports
+    azure_status: Literal["Failed", "Canceled"] = "Failed"  # beside azure_error
     assess_seconds: float | None = None  # None: as in Timings
     install_seconds: float | None = None
 
@@ -194,6 +204,8 @@ class Behaviour:
 
     @property
     def refusal(self) -> Refusal | None:
+        if self.generalized:
+            return REFUSALS["generalized"]
         return REFUSALS[self.refuse] if isinstance(self.refuse, str) else self.refuse
 
 

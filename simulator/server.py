@@ -119,8 +119,12 @@ def behaviour_of(body: Json) -> Behaviour:
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}; known are: {', '.join(sorted(known))}")
     values = dict(body)
-    if "errors" in values:
-        values["errors"] = tuple((str(code), str(message)) for code, message in values["errors"])
+    for name in ("errors", "opening_errors", "closing_errors"):
+        if name in values:
+            values[name] = tuple((str(code), str(message)) for code, message in values[name])
+    if values.get("azure_error"):
+        code, message = values["azure_error"]
+        values["azure_error"] = (str(code), str(message))
     if "refuse_kinds" in values:
         values["refuse_kinds"] = tuple(values["refuse_kinds"])
     return Behaviour(**values)

@@ -168,7 +168,8 @@ class Machine:
         since = self.power.since(when)
         if behaviour.agent_never_ready or since is None or self.power_at(when) != "running":
             return False
-        return when >= since + self.agent_delay
+        ready, turn = since + self.agent_delay, behaviour.agent_turns_seconds
+        return when >= ready and (turn is None or (when - ready).total_seconds() // turn % 2 == 0)
 
     @property
     def extensions_done(self) -> datetime:
@@ -320,11 +321,14 @@ WINDOWS_CLASSES = {
     "tools": "Tools",
 }
 LINUX_CLASSES = {"critical": "Critical", "security": "Security", "other": "Other"}
+ESM = "Security-ESM"  # a class of the Linux extension alone; it counts as Security
+_LINUX_PENDING = {**LINUX_CLASSES, "securityEsm": ESM}
+URGENT = ("Critical", "Security", ESM)
 
 
 def patches_of(behaviour: Behaviour, generation: int, *, windows: bool) -> tuple[Patch, ...]:
     """Invented updates, as many as the behaviour says: the same ones for the same behaviour."""
-    classes = WINDOWS_CLASSES if windows else LINUX_CLASSES
+    classes = WINDOWS_CLASSES if windows else _LINUX_PENDING
     make = _windows_patch if windows else _linux_patch
     wanted = [
         (classes[key], number) for key, count in behaviour.pending.items() if key in classes for number in range(count)

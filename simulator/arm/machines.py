@@ -69,7 +69,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     rules.check_new_machine(body, params["name"])
     rules.check_modes(body)
     machine = create(world, machine_id(params), body)
-    return Response(201, shown(machine, world.now()), _followed(machine.operations[0], request))
+    return Response(201, shown(world, machine, world.now()), _followed(machine.operations[0], request))
 
 
 def create(world: World, full_id: str, body: Json) -> Machine:
@@ -160,7 +160,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
     operation = begin(world, machine, "update", seconds=seconds, request=request)
     _assess_after_mode_change(world, machine, before, after)
-    return Response(200, shown(machine, now), _followed(operation, request) if seconds else {})
+    return Response(200, shown(world, machine, now), _followed(operation, request) if seconds else {})
 
 
 def _followed(operation: Operation, request: Request) -> dict[str, str]:
@@ -289,7 +289,7 @@ def cancel_installation(world: World, request: Request, params: Mapping[str, str
 def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
     expand = options.one_of(request, "$expand", ("instanceView", "userData"))
     machine = find(world, params)
-    body = shown(machine, world.now(), user_data=expand == "userData")
+    body = shown(world, machine, world.now(), user_data=expand == "userData")
     if expand == "instanceView":
         body["properties"]["instanceView"] = instance_view(world, machine)
     return Response(200, body)
@@ -309,7 +309,7 @@ def list_all(world: World, request: Request, params: Mapping[str, str]) -> Respo
     found = [each for each in world.machines.values() if _is_within(each, params)]
     if scale_set:
         found = [each for each in found if _scale_set_of(each, world.now()) == scale_set]
-    bodies = [shown(each, world.now()) for each in found]
+    bodies = [shown(world, each, world.now()) for each in found]
     if expand or status_only == "true":
         for machine, body in zip(found, bodies, strict=True):
             body["properties"]["instanceView"] = instance_view(world, machine)
@@ -330,9 +330,9 @@ def _scale_set_of(machine: Machine, when: datetime) -> str:
     return str(held).lower()
 
 
-def shown(machine: Machine, when: datetime, *, user_data: bool = False) -> Json:
+def shown(world: World, machine: Machine, when: datetime, *, user_data: bool = False) -> Json:
     """The machine as a client gets it: with its entity tag, and with its user data only where that is asked for."""
-    body = document(machine, when)
+    body = told(world, machine, when)
     if not user_data:
         body["properties"].pop("userData", None)
     return body | {"etag": preconditions.etag(machine, when)}
@@ -354,6 +354,14 @@ def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
         **body,
         "properties": properties,
     }
+
+
+def told(world: World, machine: Machine, when: datetime, *, copied: bool = True) -> Json:
+    """The same as a reader is told it: of some machines nothing says when they were created."""
+    body = document(machine, when, copied=copied)
+    if world.behaviour(machine).created_unsaid:
+        del body["properties"]["timeCreated"]
+    return body
 
 
 def power_state(machine: Machine, when: datetime) -> Json:
@@ -386,9 +394,19 @@ def instance_view(world: World, machine: Machine) -> Json:
         "extensions": extensions,
         "patchStatus": patch_status(machine, now),
         "vmHealth": {"status": {"code": behaviour.health, "level": "Info"}} if behaviour.health else {},
-        "statuses": [provisioning, *([] if behaviour.power_unsaid else [power_state(machine, now)])],
+        "statuses": [provisioning, *_further_statuses(machine, behaviour, now)],
     }
     return {name: value for name, value in view.items() if value not in ({}, [])}
+
+
+def _further_statuses(machine: Machine, behaviour: Behaviour, now: datetime) -> list[Json]:
+    found = [] if behaviour.power_unsaid else [power_state(machine, now)]
+    if behaviour.hibernated and machine.power_at(now) in ("stopped", "deallocated"):
+        code = {"code": "HibernationState/Hibernated", "level": "Info", "displayStatus": "VM hibernated"}
+        found.append(code | {"time": ticks(machine.power.since(now) or now)})
+    if behaviour.generalized:
+        found.append({"code": "OSState/generalized", "level": "Info", "displayStatus": "VM generalized"})
+    return found
 
 
 def _agent(machine: Machine, now: datetime, *, ready: bool, extensions: list[Json]) -> Json:
@@ -478,8 +496,10 @@ def _fill_exact_version(image: Json) -> None:
     if image.get("publisher"):
         image.setdefault("version", "latest")
         image["exactVersion"] = image["version"] if image["version"] != "latest" else "20348.2849.241119"
-    elif "galleries" in lowered or "sharedgalleries" in lowered or "communitygalleries" in lowered:
-        image["exactVersion"] = parts[lowered.index("versions") + 1] if "versions" in lowered else "1.0.0"
+        return
+    named = parts[lowered.index("versions") + 1] if "versions" in lowered else "latest"
+    if "galleries" in lowered or "sharedgalleries" in lowered or "communitygalleries" in lowered:
+        image["exactVersion"] = named if named.lower() != "latest" else "1.0.0"
 
 
 def _fill_profile(profile: Json, *, windows: bool) -> None:

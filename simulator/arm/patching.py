@@ -8,6 +8,7 @@ re-created under its old name answers ShutdownOrUnresponsive, and whatever a rea
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,10 +20,12 @@ from simulator.behaviour import REFUSALS, Behaviour, Kind, Refusal
 from simulator.event_grid.events import operation_event
 from simulator.wire import Json, Refused, Request, ticks, whole_seconds
 from simulator.world import (
+    ESM,
     LINUX_CLASSES,
     PATCHING,
     POWER,
     SUPERSEDED,
+    URGENT,
     WINDOWS_CLASSES,
     Machine,
     Operation,
@@ -37,6 +40,12 @@ _LINUX_DURATION = re.compile(r"PT(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+S)?")  # all that
 _WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # the alphabet that the API names
 _ERRORS_REPORTED = 5
 _MESSAGE_CHARACTERS = 128
+# Azure/LinuxPatchExtension; that Windows does the same is believed.
+_CUT_ID = "Truncated_patch_list_id"
+LIST_CUT = (
+    "PACKAGE_LIST_TRUNCATED",
+    "Package lists were truncated to limit reporting data volume. In-VM logs contain complete lists.",
+)
 
 
 def start(
@@ -78,7 +87,8 @@ def start(
     )
     (_plan_assessment if kind == "assess" else _plan_installation)(world, machine, operation)
     if behaviour.azure_error:
-        operation.final_status, operation.ended_by, operation.installs = "Failed", behaviour.azure_error, frozenset()
+        operation.ended_by, operation.installs = behaviour.azure_error, frozenset()
+        operation.final_status = behaviour.azure_status
     if operation.ends is not None:
         end = operation.ends
         world.at(end, lambda: operation_event(world, operation) if operation.ends == end else None)
@@ -172,6 +182,8 @@ def _plan_assessment(world: World, machine: Machine, operation: Operation) -> No
     seconds = world.timings.assess_seconds if behaviour.assess_seconds is None else behaviour.assess_seconds
     operation.ends = None if behaviour.never_ends else operation.started + timedelta(seconds=seconds)
     operation.final_status, failure = _status(machine, operation, behaviour.assess_status)
+    if operation.final_status == "Succeeded" and _is_cut(operation):
+        operation.final_status = "CompletedWithWarnings"
     operation.output = assessment_result(operation, failure, reboot_pending=_reboot_pending(machine, operation.started))
 
 
@@ -179,8 +191,10 @@ def _plan_installation(world: World, machine: Machine, operation: Operation) -> 
     behaviour = operation.behaviour
     operation.final_status, failure = _status(machine, operation, behaviour.install_status)
     plan = _select_patches(operation, failed=operation.final_status == "Failed", nothing=failure is not None)
+    if behaviour.opening_errors:
+        operation.final_status, plan = "Failed", _Plan()
     reboot = _reboot(operation, plan)
-    if reboot == "Required" and operation.final_status == "Succeeded":
+    if (reboot == "Required" or _is_cut(operation)) and operation.final_status == "Succeeded":
         operation.final_status = "CompletedWithWarnings"
     if plan.pending and behaviour.window_exceeded:
         operation.final_status = "Failed"
@@ -222,6 +236,7 @@ def _select_patches(operation: Operation, *, failed: bool, nothing: bool) -> _Pl
         for patch in operation.waiting
         if patch not in excluded and (patch.classification.lower() in classes or _named(patch, parameters, "Include"))
     ]
+    wanted = [patch for patch in wanted if patch.classification != ESM]  # not without Ubuntu Pro
     rest = [patch for patch in operation.waiting if patch not in excluded and patch not in wanted]
     if nothing or operation.behaviour.window_exceeded:
         return _Plan(pending=tuple(wanted), excluded=tuple(excluded), not_selected=tuple(rest))
@@ -255,18 +270,28 @@ def _reboot(operation: Operation, plan: _Plan) -> str:
 def error_of(operation: Operation, failure: tuple[str, str] | None = None) -> Json:
     """The `error` of a result: never null, not even on success (recorded)."""
     entries = [*((failure,) if failure else ()), *operation.behaviour.errors]
+    if _is_cut(operation):
+        entries.append(LIST_CUT)
     if operation.ended_by:
         entries = [operation.ended_by]
     return _error(operation, entries)
 
 
-def no_error(operation: Operation) -> Json:
-    return _error(operation, [])
+def error_with(operation: Operation, entries: tuple[tuple[str, str], ...]) -> Json:
+    """The `error` with these entries, which may be none."""
+    return _error(operation, list(entries))
+
+
+def _is_cut(operation: Operation) -> bool:
+    limit = operation.behaviour.list_limit
+    return limit is not None and len(operation.waiting) > limit
 
 
 def _error(operation: Operation, entries: list[tuple[str, str]]) -> Json:
     shown = [{"code": code, "message": text[:_MESSAGE_CHARACTERS]} for code, text in entries[:_ERRORS_REPORTED]]
     code = "1" if shown else "Success" if operation.windows else "0"
+    if entries == [LIST_CUT]:
+        code = "2"
     stop = "" if operation.windows else "."
     text = f"{len(entries)} error/s reported{stop}"
     if shown:
@@ -292,7 +317,7 @@ def assessment_result(
 ) -> Json:
     readable = operation.final_status in ("Succeeded", "CompletedWithWarnings")
     found = operation.waiting if readable else ()
-    critical = sum(patch.classification in ("Critical", "Security") for patch in found)
+    critical = sum(patch.classification in URGENT for patch in found)
     return {
         "status": operation.final_status,
         "assessmentActivityId": operation.operation_id,
@@ -300,7 +325,7 @@ def assessment_result(
         "criticalAndSecurityPatchCount": critical,
         "otherPatchCount": len(found) - critical,
         "startDateTime": time_of(operation, operation.started),
-        "availablePatches": [_available(operation, patch) for patch in found],
+        "availablePatches": [_available(operation, patch) for patch in _cut(operation, found)],
         "error": error_of(operation, failure),
     }
 
@@ -317,6 +342,16 @@ def _available(operation: Operation, patch: Patch) -> Json:
     }
 
 
+def _cut(operation: Operation, found: tuple[Patch, ...]) -> list[Patch]:
+    """What an assessment names. A list that is cut ends with a placeholder for each class of those left out."""
+    limit = operation.behaviour.list_limit
+    if limit is None:
+        return list(found)
+    left = Counter(patch.classification for patch in found[limit:])
+    texts = {name: f"{number} additional updates of classification {name} reported" for name, number in left.items()}
+    return [*found[:limit], *(Patch(_CUT_ID, text, name, version="0.0.0") for name, text in texts.items())]
+
+
 def _patch(patch: Patch, windows: bool) -> Json:
     detail = {"kbId": patch.kb} if windows else {"version": patch.version}
     return {"patchId": patch.id, "name": patch.name, **detail, "classifications": [patch.classification]}
@@ -330,7 +365,14 @@ def installation_result(operation: Operation, plan: _Plan, reboot: str, failure:
         ("Excluded", plan.excluded),
         ("NotSelected", plan.not_selected),
     )
-    run = {} if operation.windows else {"maintenanceRunId": ""}
+    given = (operation.order.get("linuxParameters") or {}).get("maintenanceRunId", "")
+    run = {} if operation.windows else {"maintenanceRunId": given}
+    named = [
+        _patch(patch, operation.windows) | {"installationState": state} for state, some in states for patch in some
+    ]
+    if _is_cut(operation):
+        rest = _patch(Patch(_CUT_ID, "Truncated_patch_list", "Other", version="0.0.0"), operation.windows)
+        named = [*named[: operation.behaviour.list_limit], rest | {"installationState": "NotSelected"}]
     return {
         "status": operation.final_status,
         "installationActivityId": operation.operation_id,
@@ -341,9 +383,7 @@ def installation_result(operation: Operation, plan: _Plan, reboot: str, failure:
         "pendingPatchCount": len(plan.pending),
         "installedPatchCount": len(plan.installed),
         "failedPatchCount": len(plan.failed),
-        "patches": [
-            _patch(patch, operation.windows) | {"installationState": state} for state, some in states for patch in some
-        ],
+        "patches": named,
         "startDateTime": time_of(operation, operation.started),
         **run,
         "error": error_of(operation, failure),

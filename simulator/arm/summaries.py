@@ -12,12 +12,14 @@ from datetime import datetime, timedelta
 
 from simulator.arm import patching
 from simulator.wire import Json, ticks
-from simulator.world import PATCHING, Machine, Operation, Patch
+from simulator.world import PATCHING, URGENT, Machine, Operation, Patch
+
+Errors = tuple[tuple[str, str], ...]
 
 _INSIDE = timedelta(minutes=3)  # how long an assessment inside an installation takes, or a tenth of the whole
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 _INSTALLATION = ("maintenanceWindowExceeded", *(f"{name}PatchCount" for name in _COUNTS))
-_ASSESSMENT = ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount")
+_COUNTED = ("rebootPending", "criticalAndSecurityPatchCount", "otherPatchCount")
 
 
 def patch_status(machine: Machine, now: datetime) -> Json:
@@ -28,7 +30,7 @@ def patch_status(machine: Machine, now: datetime) -> Json:
         if operation.behaviour.azure_error:
             continue
         if operation.kind == "assess":
-            found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _ASSESSMENT, now)
+            found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _COUNTED, now)
             continue
         if inside := _assessment_inside(operation, now):
             found["availablePatchSummary"] = inside
@@ -71,27 +73,50 @@ def _begins(operation: Operation) -> datetime:
 
 
 def _assessment_inside(operation: Operation, now: datetime) -> Json:
-    """The newest of the two, under the installation's activity id; {} while there is none."""
-    span, ends = _inside(operation), None if operation.ended_by else operation.ends
+    """The newest of the two, under the installation's activity id; {} while there is none.
+
+    Where the first fails there is no second.
+    """
+    behaviour, span = operation.behaviour, _inside(operation)
+    ends = None if operation.ended_by or behaviour.opening_errors else operation.ends
     if ends is not None and now >= ends - (timedelta() if operation.windows else 2 * span):
         left = [patch for patch in operation.waiting if patch.id not in operation.installs]
         done = ends - (timedelta() if operation.windows else span)
-        return _available(operation, left, done=done if now >= done else None)
+        if now < done:
+            return _running(operation)
+        pending = patching.result(operation)["rebootStatus"] == "Required"
+        return _ended(operation, left, done, errors=behaviour.closing_errors) | {"rebootPending": pending}
+    if operation.windows and not behaviour.opening_errors:
+        return {}
     opened = operation.started + span
-    return {} if operation.windows else _available(operation, operation.waiting, done=opened if now >= opened else None)
+    if now < opened:
+        return _running(operation)
+    return _ended(operation, operation.waiting, opened, errors=behaviour.opening_errors)
 
 
-def _available(operation: Operation, patches: Sequence[Patch], *, done: datetime | None) -> Json:
-    """`done`: None while it runs, and then it counts nothing."""
-    patches = patches if done else ()
-    critical = sum(patch.classification in ("Critical", "Security") for patch in patches)
-    body: Json = {
-        "status": "Succeeded" if done else "InProgress",
+def _running(operation: Operation) -> Json:
+    """It counts nothing yet."""
+    return _assessment(operation, "InProgress", (), operation.started)
+
+
+def _ended(operation: Operation, found: Sequence[Patch], at: datetime, *, errors: Errors) -> Json:
+    if errors:
+        return _assessment(operation, "Failed", (), at) | {"error": patching.error_with(operation, errors)}
+    limit = operation.behaviour.list_limit
+    if limit is not None and len(found) > limit:
+        error = patching.error_with(operation, (patching.LIST_CUT,))
+        return _assessment(operation, "CompletedWithWarnings", found, at) | {"error": error}
+    return _assessment(operation, "Succeeded", found, at) | {"error": patching.error_with(operation, ())}
+
+
+def _assessment(operation: Operation, status: str, found: Sequence[Patch], modified: datetime) -> Json:
+    critical = sum(patch.classification in URGENT for patch in found)
+    return {
+        "status": status,
         "assessmentActivityId": operation.operation_id,
         "rebootPending": False,
         "criticalAndSecurityPatchCount": critical,
-        "otherPatchCount": len(patches) - critical,
+        "otherPatchCount": len(found) - critical,
         "startTime": patching.time_of(operation, operation.started),
-        "lastModifiedTime": ticks(done or operation.started),
+        "lastModifiedTime": ticks(modified),
     }
-    return body | {"error": patching.no_error(operation)} if done else body

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -9,8 +10,15 @@ from typing import Any
 from simulator.arm import machines, patching, schedules
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, milliseconds
-from simulator.world import LINUX_CLASSES, WINDOWS_CLASSES, Assignment, Group, Machine, Operation, Patch
+from simulator.world import ESM, LINUX_CLASSES, WINDOWS_CLASSES, Assignment, Group, Machine, Operation, Patch, World
 
+# Microsoft's pages spell them in camel case; public queries also read them with capitals.
+_COUNT_KEYS: dict[str, Callable[[str], str]] = {
+    "camel": str,
+    "Pascal": lambda key: key[:1].upper() + key[1:],
+    "lower": str.lower,
+    "UPPER": str.upper,
+}
 PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
 
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
@@ -77,8 +85,8 @@ def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json
     } | more
 
 
-def machine_row(machine: Machine, when: datetime) -> Json:
-    body = machines.document(machine, when, copied=False)
+def machine_row(world: World, machine: Machine, when: datetime) -> Json:
+    body = machines.told(world, machine, when, copied=False)
     shown = {name: body.get(name) for name in ("tags", "plan", "identity", "zones", "extendedLocation")}
     power = machines.power_state(machine, when)
     view = {"hyperVGeneration": "V2", "powerState": power, **machines.guest(machine)}
@@ -150,9 +158,11 @@ def _error_details(operation: Operation) -> Json | None:
 def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Json:
     runs = operation.runs_at(when)
     result = patching.result(operation)
-    found = [] if runs else result["availablePatches"]
+    found = operation.waiting if not runs and result["availablePatches"] else ()  # all, also where the list is cut
     classes = WINDOWS_CLASSES if operation.windows else LINUX_CLASSES
-    counts = {key: sum(patch["classifications"] == [name] for patch in found) for key, name in classes.items()}
+    named = Counter("Security" if patch.classification == ESM else patch.classification for patch in found)
+    spell = _COUNT_KEYS[operation.behaviour.count_case]
+    counts = {spell(key): named[name] for key, name in classes.items()}
     properties = _common(operation, when) | {
         "assessmentActivityId": operation.operation_id,
         "rebootPending": False if runs else result["rebootPending"],
@@ -227,7 +237,7 @@ def installation_row(machine: Machine, operation: Operation, when: datetime) -> 
         "installationActivityId": operation.operation_id,
         "maintenanceWindowExceeded": False if runs else result["maintenanceWindowExceeded"],
         "rebootStatus": "NotNeeded" if runs else result["rebootStatus"],
-        "maintenanceRunId": "",
+        "maintenanceRunId": result.get("maintenanceRunId", ""),
     }
     properties |= {f"{name}PatchCount": 0 if runs else result[f"{name}PatchCount"] for name in _COUNTS}
     kind = "microsoft.compute/virtualmachines/patchinstallationresults"

@@ -103,7 +103,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         return operation if self._world.now() - rows.modified(operation, self._when) < ASSESSMENTS_KEPT else None
 
     def _resources(self) -> Iterator[Json]:
-        return (rows.machine_row(machine, self._when) for machine in self.machines())
+        return (rows.machine_row(self._world, machine, self._when) for machine in self.machines())
 
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):

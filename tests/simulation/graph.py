@@ -92,7 +92,7 @@ class _Seen:
         known = self._graph.shown.get(machine)
         if known is None or known[0] != state:
             row = self._graph.assessment_rows.of(machine, assessed, when)[0]["properties"] if assessed else None
-            known = self._graph.shown[machine] = (state, _machine(machine_row(machine, when), row))
+            known = self._graph.shown[machine] = (state, _machine(machine_row(self._graph.world, machine, when), row))
         return known[1]
 
 
