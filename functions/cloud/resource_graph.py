@@ -185,6 +185,14 @@ class ResourceGraph:
             async for row in self._rows(queries.fill("schedules_of", ids=batch))
         ]
 
+    async def schedule_runs(self, ids: Iterable[str]) -> set[str]:
+        """Those of these machines, lower-cased ids, that a maintenance configuration installed in the last 30 days."""
+        return {
+            str(row.get("machine"))
+            for batch in batches(ids)
+            async for row in self._rows(queries.fill("schedule_runs_of", ids=batch))
+        }
+
     async def patches_of(self, ids: Iterable[str]) -> dict[str, list[WaitingPatch]]:
         """The patches that wait on these machines, by lower-cased machine id."""
         found: dict[str, list[WaitingPatch]] = {}

@@ -114,7 +114,7 @@ async def with_schedules(services: Services, machines: list[Machine]) -> list[Ma
     """The machines, those left to a schedule with whether one is assigned. Raises CloudError.
 
     Without a schedule nobody patches such a machine. Resource Graph is asked once for all of them, and Resource Manager
-    where no row covers one: no row of an identity that may not read them says nothing.
+    where no row covers one: no row of an identity that may not read them says nothing. There a run of one tells.
     """
     left = [each for each in machines if each.patchers is PatchOrchestration.SCHEDULE]
     if services.settings.include_scheduled or not left:
@@ -124,6 +124,9 @@ async def with_schedules(services: Services, machines: list[Machine]) -> list[Ma
     alone = {each.id.subscription for each in left if not covered(each, assigned, readable=True)}
     readable = {each for each in sorted(alone) if await services.compute.reads_schedules(each)}
     answers = {each.id: covered(each, assigned, readable=each.id.subscription in readable) for each in left}
+    unknown = [str(each) for each, answer in answers.items() if answer is None]
+    ran = await services.graph.schedule_runs(unknown) if unknown else set()
+    answers |= {each: True for each in answers if str(each) in ran}
     return [replace(each, schedule_assigned=answers[each.id]) if each.id in answers else each for each in machines]
 
 

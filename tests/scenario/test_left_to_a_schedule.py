@@ -68,6 +68,23 @@ async def test_an_identity_that_may_not_read_assignments_does_not_say_nobody() -
     assert world.operations(machine, "install") == []
 
 
+async def test_where_assignments_cannot_be_read_a_run_of_one_tells() -> None:
+    world = World()
+    world.azure.grants = [Grant(not_actions=(READ,))]
+    machine = left_to_a_schedule(world)
+    await world.pass_time(hours=2)
+    run = f"{WHOLE}/resourceGroups/rg-m/providers/Microsoft.Maintenance/maintenanceConfigurations/weekly/runs/1"
+    parameters = {"classificationsToInclude": ["Critical"], "maintenanceRunId": run}
+    order = {"rebootSetting": "Never", "linuxParameters": parameters}
+    world.azure.start_operation(str(machine), "install", "Platform", order)
+    await world.pass_time(hours=3)
+    step = (await world.states())["web-01"]
+    assert (step.state, step.reason) == (
+        State.SCHEDULED_ELSEWHERE,
+        "a maintenance configuration patches it: assessed only",
+    )
+
+
 @pytest.mark.parametrize("status", [403, 404, 409, 429, 500])
 async def test_no_answer_about_assignments_does_not_say_nobody(status: int) -> None:
     world = World()

@@ -246,6 +246,13 @@ def _schedules_of(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered(found)
 
 
+def _schedule_runs_of(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    ran = (row for row in _installation_rows(seen) if row["properties"]["maintenanceRunId"])
+    found = ({"id": row["id"], "machine": row["id"].lower().split("/patchinstallationresults/")[0]} for row in ran)
+    return _ordered(row for row in found if row["machine"] in ids)
+
+
 def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
     names = _list(fill["names"])
     found = ({"id": row["id"], "patch_group": _tag_group(row)} for row in _groups(seen))
@@ -338,6 +345,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("named_machines", _named),
         ("groups_named", _groups_named),
         ("schedules_of", _schedules_of),
+        ("schedule_runs_of", _schedule_runs_of),
         ("fleet_counts", _fleet),
         ("installations_of", _installations_of),
         ("groups_tagged", _groups_tagged),

@@ -255,8 +255,11 @@ TABLES: Mapping[str, Sequence[Row]] = {
             status="Succeeded",
             installationActivityId="run-1",
             startDateTime="2026-11-10T02:00:00Z",
+            maintenanceRunId="/subscriptions/s/providers/Microsoft.Maintenance/applyUpdates/1",
         ),
-        installation("web-01", "run-0", status="completedWithWarnings", startDateTime="2026-11-03T02:00:00Z"),
+        installation(
+            "web-01", "run-0", maintenanceRunId="", status="completedWithWarnings", startDateTime="2026-11-03T02:00:00Z"
+        ),
         installation("bare-02", "run-3", status="Failed", startDateTime="2026-11-11T02:00:00Z"),
         {
             "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1/softwarePatches/openssl",
@@ -406,6 +409,7 @@ def filled() -> Mapping[str, str]:
         "last_installations": {"ids": [f"{MACHINES}/Web-01"]},
         "oldest_patches": {"ids": [f"{MACHINES}/Market-03"]},
         "patches_of": {"ids": [f"{MACHINES}/WEB-01"]},
+        "schedule_runs_of": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04"]},
         "schedules_of": {"ids": [f"{MACHINES}/WEB-01", GROUP.upper(), SUBSCRIPTION]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
     }
@@ -466,6 +470,12 @@ EXPECTED: Mapping[str, list[Row]] = {
         },
     ],
     "named_machines": [WEB_01_FOUND, OFF_04_FOUND],
+    "schedule_runs_of": [
+        {
+            "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1",
+            "machine": f"{MACHINES}/web-01".lower(),
+        },
+    ],
     "schedules_of": [
         {
             "id": f"{SUBSCRIPTION}/providers/Microsoft.Maintenance/configurationAssignments/all-linux",
