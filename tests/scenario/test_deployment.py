@@ -56,6 +56,14 @@ LONGEST_SECONDS = 120.0  # far beyond what a busy machine needs
 POLLING_SECONDS = 10.0  # a host that starts polls each of its queues well within it, on a busy machine too
 
 
+# Left to a schedule, and taken back by its owner: the app asks whether one is assigned, and installs.
+LEFT = {
+    "patchMode": "AutomaticByPlatform",
+    "automaticByPlatformSettings": {"bypassPlatformSafetyChecksOnUserSchedule": True},
+}
+OURS = {"patch-owner": "image-patcher"}
+
+
 class Run:
     """A short life of a deployment: two machines are created, started and patched, one event is never delivered."""
 
@@ -94,7 +102,7 @@ class Run:
         group = machine.split("/providers/")[0]
         for method, path, body in (
             ("PUT", group, {"location": "westus"}),
-            ("PUT", machine, shapes.machine(os="Windows")),
+            ("PUT", machine, shapes.machine(os="Windows", patch_settings=LEFT, tags=OURS)),
             ("POST", f"{machine}/deallocate", None),
             ("POST", f"{machine}/start", None),
         ):
