@@ -169,10 +169,17 @@ async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIte
         await sweep.stay()
 
 
+def _is_another(record: Record, machine: Machine) -> bool:
+    """Whether a held row is about a machine that is gone. An open operation belongs to the VM, whatever its image."""
+    if record.is_held(State.OVERDUE):
+        return record.vm_id != machine.vm_id
+    return not record.same_machine(machine)
+
+
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     """The machine and its step, when something follows now; otherwise its row remembers why not."""
     services, stored = sweep.services, sweep.rows.get(machine.id)
-    if stored and stored.record.hold and not stored.record.same_machine(machine):
+    if stored and stored.record.hold and _is_another(stored.record, machine):
         if stored.record.younger_than(machine):
             return None  # Graph still shows the one that had this name before: it says nothing about the row's
         await forget(services, stored)
