@@ -74,11 +74,13 @@ def _in_scope(question: Question) -> Step | None:
 
 def _ours(question: Question) -> Step | None:
     manager = foreign_manager(question.machine)
-    if manager is None or (manager.owner_may_choose and question.overrides.owned_by_us):
+    # A group's tag speaks about its schedules: to take a lab's machine from its service, the machine itself is tagged.
+    chosen = question.overrides.owned_by_us and "patch-owner" in question.machine.tags
+    if manager is None or (manager.owner_may_choose and chosen):
         return None
     remedy = "Leave it to the service that manages it, or patch its image."
     if manager.owner_may_choose:
-        remedy = "Leave it to the service that manages it, or tag it patch-owner=image-patcher to patch it here."
+        remedy = "Leave it to the service that manages it, or tag the machine patch-owner=image-patcher."
     return Leave(State.MANAGED_ELSEWHERE, manager.name, remedy)
 
 

@@ -63,7 +63,8 @@ class TagOverrides:
     owned_by_us: bool = tag(
         "patch-owner",
         choice({"image-patcher": True}),
-        "The app installs here although a maintenance configuration covers the machine too.",
+        "The app installs here although a maintenance configuration covers the machine too; on the machine itself also "
+        "although a lab or cluster service made it.",
         absent=False,
     )
 

@@ -1030,6 +1030,14 @@ def test_an_owner_may_take_only_those_that_live_long(service: dict[str, Any], ea
     assert (step.state is State.DUE) == taken
 
 
+@pytest.mark.parametrize(("service", "each"), FOREIGN.values(), ids=FOREIGN)
+def test_a_tag_of_the_group_takes_none_of_them(service: dict[str, Any], each: dict[str, Any]) -> None:
+    machine = described(each)
+    group = machine.group or Group()
+    tagged = machine.in_group(replace(group, tags={**group.tags, "patch-owner": "image-patcher"}))
+    assert decide(tagged, PATCH_IMAGES="all").state is decide(machine, PATCH_IMAGES="all").state
+
+
 @pytest.mark.parametrize("each", NEAR_MISSES.values(), ids=NEAR_MISSES)
 def test_an_ordinary_machine_that_looks_like_one_is_looked_after(each: dict[str, Any]) -> None:
     assert foreign_manager(described(each)) is None
