@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from functions.model.machine import (
     GALLERY_IMAGE,
+    PATCH_COUNTS,
     Assignment,
     Group,
     Image,
@@ -30,17 +31,7 @@ from functions.model.text import BadInput, Json, quoted
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
 _SUPPORT_STATES = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
 _NO_VERSION = ("", "latest")
-_RESULT = (
-    "installedPatchCount",
-    "failedPatchCount",
-    "pendingPatchCount",
-    "excludedPatchCount",
-    "notSelectedPatchCount",
-    "criticalAndSecurityPatchCount",
-    "otherPatchCount",
-    "maintenanceWindowExceeded",
-    "error",
-)
+_RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
 _BUSY = ("creating", "updating", "deleting", "transitioning")
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 

@@ -33,7 +33,15 @@ from functions.decisions.diagnosis import (
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
 from functions.decisions.support_state import is_answered_marketplace, undetermined
-from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState, in_progress
+from functions.model.machine import (
+    PATCH_COUNTS,
+    Machine,
+    PatchAssessment,
+    PatchStatus,
+    PowerState,
+    SupportState,
+    in_progress,
+)
 from functions.model.record import (
     ADOPT_AFTER,
     GRAPH_PATIENCE,
@@ -58,15 +66,6 @@ SLOW_REBOOT = timedelta(hours=1)
 READS_AT_ONCE = 200
 READS_A_SECOND = 20
 READING_TIME = timedelta(seconds=30)  # of one sweep
-_COUNTS = (
-    "installedPatchCount",
-    "failedPatchCount",
-    "pendingPatchCount",
-    "excludedPatchCount",
-    "notSelectedPatchCount",
-    "criticalAndSecurityPatchCount",
-    "otherPatchCount",
-)
 
 
 class Paused(set[str]):
@@ -339,7 +338,7 @@ def _log_end(
         messages="; ".join(messages),
         reboot=result.get("rebootStatus"),
         window_exceeded=result.get("maintenanceWindowExceeded"),
-        **{name: result.get(name) for name in _COUNTS},
+        **{name: result.get(name) for name in PATCH_COUNTS},
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from functions import journal
-from functions.steps import track
+from functions.model.machine import PATCH_COUNTS
 from simulator.functions_host.telemetry import ExceptionItem, Trace
 from simulator.monitor import logs
 
@@ -90,7 +90,7 @@ def both(*all_tables: logs.Tables) -> logs.Tables:
 def emitted_fields() -> frozenset[str]:
     """The names of all fields of journal lines, as they stand in the code."""
     root = Path(__file__).parents[2]
-    names = {"event", *track._COUNTS}
+    names = {"event", *PATCH_COUNTS}
     for path in [root / "function_app.py", *(root / "functions").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "journal.write":
