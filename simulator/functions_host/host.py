@@ -76,11 +76,10 @@ class FunctionsHost(HostState):
         before_invocation: Hook | None = None,
         after_invocation: Hook | None = None,
     ) -> None:
-        super().__init__(AppSettings(settings), clock)
+        self._scale = Scale(time_scale)
+        super().__init__(AppSettings(settings), clock, Telemetry(self._scale.seconds(FLUSH_SECONDS)))
         self._app_folder = app_folder.resolve()
         self._tls = tls
-        self._scale = Scale(time_scale)
-        self.telemetry = Telemetry(self._scale.seconds(FLUSH_SECONDS))
         self._ingestion = ingestion
         self._processors = processors or os.cpu_count() or 1
         self._host_id = host_id or _host_id(self.settings, self._app_folder)

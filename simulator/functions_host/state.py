@@ -52,7 +52,7 @@ class FunctionState:
 class HostState:
     """The state of one host. `clock` is what timers and invocations go by."""
 
-    def __init__(self, settings: AppSettings, clock: Callable[[], dt.datetime]) -> None:
+    def __init__(self, settings: AppSettings, clock: Callable[[], dt.datetime], telemetry: Telemetry) -> None:
         self.settings = settings
         self.clock = clock
         self.state: StateName = "Starting"
@@ -63,7 +63,7 @@ class HostState:
         self.invocations: list[Invocation] = []
         self.running: dict[str, Invocation] = {}
         self.running_at_once_peak = 0
-        self.telemetry = Telemetry()
+        self.telemetry = telemetry
         self.system_key = secrets.token_urlsafe(24)
         self.master_key = secrets.token_urlsafe(24)
 
