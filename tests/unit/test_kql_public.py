@@ -174,6 +174,17 @@ ANSWERS: dict[str, tuple[str, list[list[Any]]]] = {
         | project text = strcat(off, '% without')""",
         [["66.67% without"]],
     ),
+    "a whole percentage in a text: it keeps its fraction": (
+        f"""{MACHINES} | summarize share = round(todouble(countif(isnotempty(name))) / count() * 100, 2)
+        | project text = strcat(share, '%')""",
+        [["100.0%"]],
+    ),
+    "machines without a text in a member that some do not have": (
+        f"""resources | where type =~ '{VM}'
+        | where properties.osProfile.windowsConfiguration.patchSettings.patchMode !contains 'ByOS'
+        | project name | order by name asc""",
+        [["lin-1"], ["lin-2"]],
+    ),
     "orchestration: comparisons of dynamics, a dynamic as the last branch": (
         f"""resources | where type =~ '{VM}'
         | extend settings = iff(properties.storageProfile.osDisk.osType =~ 'windows',

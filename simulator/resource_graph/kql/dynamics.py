@@ -133,16 +133,14 @@ EQUALS_IGNORING_CASE: Mapping[str, Callable[[Any, Any], bool | None]] = {
 # ---- text tests
 
 
-def tested(test: Callable[[str, str], bool], whole_terms: bool, negated: bool) -> Callable[[Any, str], bool]:
-    """A text test over a dynamic. Objects and arrays are searched as JSON, for whole terms only: no quotes matter."""
+def tested(test: Callable[[str, str], bool], whole_terms: bool) -> Callable[[Any, str], bool]:
+    """A text test over a dynamic. Null is searched as the empty text that it is as a string; objects and arrays as
+    JSON, for whole terms only: no quotes matter.
+    """
 
     def found(value: Any, part: str) -> bool:
-        if value is None:
-            if negated:
-                raise Unsupported("a negated text test of null inside a dynamic")
-            return False
-        if isinstance(value, str):
-            return test(value, part)
+        if value is None or isinstance(value, str):
+            return test(value or "", part)
         written = values.text_of_dynamic(value)
         if not whole_terms or not part.isalnum() or "\\" in written:
             raise Unsupported(f"searching {_kind(value)} inside a dynamic for '{part}'")

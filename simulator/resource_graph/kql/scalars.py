@@ -314,7 +314,7 @@ def _text_test(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled
     name, negated = node.operator.removeprefix("!"), node.operator.startswith("!")
     test = _TEXT_TESTS[name]
     if left.type == "dynamic":
-        test = dynamics.tested(test, name == "has", negated)
+        test = dynamics.tested(test, name == "has")
     if negated:
         return apply(lambda text, part: not test(text, part), "bool", left, right)
     return apply(test, "bool", left, right)

@@ -18,6 +18,7 @@ from simulator.resource_graph.kql.errors import Unsupported
 
 _INT_RANGE = range(-(2**31), 2**31)
 _EXPONENT = re.compile(r"\de[-+]?\d")
+_EXPONENT_FROM = 1e15  # from here on .NET writes one, and Python does not yet
 
 # ---- conversions of one value
 
@@ -27,10 +28,10 @@ def text_of_integer(value: int | None) -> str:
 
 
 def text_of_real(value: float | None) -> str:
-    """Engines agree on a real with a fraction that needs no exponent; whether 2.0 is 2 or 2.0 they do not."""
+    """A whole number keeps its fraction: Kusto writes 100.0. How it writes an exponent is not implemented."""
     if value is None:
         return ""
-    if value.is_integer() or "e" in repr(value):
+    if "e" in repr(value) or abs(value) >= _EXPONENT_FROM:
         raise Unsupported(f"the text of the real number {value!r}")
     return repr(value)
 
