@@ -146,7 +146,7 @@ class Azure(State):
 
     @property
     def changes(self) -> list[Operation]:
-        """Every creation, update, start, stop and deletion of a machine, in order."""
+        """Every operation on a machine that is no assessment or installation, in order."""
         return self.world.changes
 
     @property
@@ -190,13 +190,14 @@ class Azure(State):
         started_by: Literal["User", "Platform"] = "Platform",
         order: Json | None = None,
     ) -> Operation:
-        """Someone other than the app starts something: assess, install, start, deallocate or powerOff.
+        """Someone other than the app starts something: assess, install, a change of power, restart,
+        redeploy or reapply.
 
         Raises Refused as Resource Manager would, and ValueError for another kind.
         """
         machine = self.machine(machine_id)
-        if kind in POWER:
-            return machines.change_power(self.world, machine, kind, None)
+        if kind in (*POWER, "reapply"):
+            return machines.act_on(self.world, machine, kind, None)
         if kind not in ("assess", "install"):
             raise ValueError(f"{kind} is not a kind of operation that can be started")
         which: Kind = "assess" if kind == "assess" else "install"
@@ -218,4 +219,5 @@ class Azure(State):
         schedules.unassign(self.world, f"{scope}/providers/{schedules.KIND}/{name}")
 
     def delete_machine(self, machine_id: str) -> None:
-        machines.remove(self.world, self.machine(machine_id), None)
+        """It is gone at once, as at the end of a deletion."""
+        machines.remove(self.world, self.machine(machine_id), None, seconds=0)

@@ -18,6 +18,9 @@ class Timings:
     extensions_seconds: float = 90  # from the agent's first report to the last extension's end
     start_seconds: float = 30
     deallocate_seconds: float = 40
+    redeploy_seconds: float = 180
+    reapply_seconds: float = 20
+    delete_seconds: float = 45
     assess_seconds: float = 150
     install_seconds: float = 900
     reboot_seconds: float = 180  # added to an installation that restarts the machine

@@ -24,7 +24,8 @@ from simulator.wire import Json, Request
 T = TypeVar("T")
 
 PATCHING = ("assess", "install")
-POWER = ("start", "deallocate", "powerOff")
+RESTARTS = ("restart", "redeploy")
+POWER = ("start", "deallocate", "powerOff", *RESTARTS)
 
 
 class Timeline(Generic[T]):
@@ -64,7 +65,7 @@ class Patch:
 class Operation:
     """One operation on one machine: kind, origin, start, end and outcome."""
 
-    kind: str  # assess, install, create, update, start, deallocate, powerOff, delete
+    kind: str  # assess, install, create, update, start, deallocate, powerOff, restart, redeploy, reapply, delete
     machine: str  # the machine's id as its creator spelled it
     vm_id: str
     operation_id: str  # the GUID of the 202, equal to the activity id in the results
@@ -150,13 +151,16 @@ class Machine:
     body: Timeline[Json] = field(default_factory=Timeline)
     power: Timeline[str] = field(default_factory=Timeline)
     operations: list[Operation] = field(default_factory=list)
-    updates: list[tuple[datetime, datetime]] = field(default_factory=list)  # those that take time: new sizes
-    deleted: datetime | None = None
+    updates: list[tuple[datetime, datetime]] = field(default_factory=list)  # those that take time, as a new size does
+    deleting: datetime | None = None  # when its deletion began
+    deleted: datetime | None = None  # when that ends: the machine exists until then
 
     def exists_at(self, when: datetime) -> bool:
         return self.created <= when and (self.deleted is None or when < self.deleted)
 
     def provisioning_at(self, when: datetime) -> str:
+        if self.deleting is not None and when >= self.deleting:
+            return "deleting"
         if when < self.provisioned:
             return "creating"
         return "updating" if any(begun <= when < ends for begun, ends in self.updates) else "succeeded"
@@ -244,7 +248,7 @@ class World:
         self.subscriptions: dict[str, str] = {}
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations
-        self.changes: list[Operation] = []  # creations, updates, starts, stops, deletions
+        self.changes: list[Operation] = []  # every other operation
         self.by_operation_id: dict[str, Operation] = {}
         self.events: list[Json] = []
         self.listeners: list[Callable[[Json], None]] = []
@@ -288,6 +292,11 @@ class World:
         self.by_operation_id[operation.operation_id] = operation
         machine.operations.append(operation)
         return operation
+
+    def bury(self, machine: Machine) -> None:
+        """Its deletion is over. Without effect a second time."""
+        if self.machines.get(machine.id.lower()) is machine:
+            self.gone.append(self.machines.pop(machine.id.lower()))
 
     def at(self, due: datetime, make: Callable[[], Json | None]) -> None:
         """Sends the event at `due`, unless `make` then returns None."""

@@ -103,7 +103,7 @@ def delete(world: World, request: Request, params: Mapping[str, str]) -> Respons
     group = find(world, params)
     inside = [each for each in world.machines.values() if each.id.lower().startswith(f"{group.id.lower()}/")]
     for machine in inside:
-        machines.remove(world, machine, request)
+        machines.remove(world, machine, request, seconds=0)
     group.deleted = world.now()
     world.gone_groups.append(world.groups.pop(group.id.lower()))
     _send_event(world, group.id, "delete", request)

@@ -1,8 +1,10 @@
 """Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
 
-A new size restarts a running machine (Azure's page "Resize a virtual machine").
+A new size restarts a running machine (Azure's page "Resize a virtual machine"). A restart and a redeployment end what
+runs in the guest, as a stop does; that a reapplication leaves it alone, and that none of the three starts a deallocated
+machine, is inferred.
 
-Not simulated: restart, redeploy, reapply, run command, disks, networks, quotas of cores, allocation failures,
+Not simulated: run command, disks, networks, quotas of cores, allocation failures,
 generalizing, Uniform scale sets, and extensions as resources: each machine gets one extension soon after its creation,
 as a policy would install it, and the platform's patch extension with its first patch operation.
 """
@@ -20,7 +22,7 @@ from simulator.arm.summaries import patch_status
 from simulator.behaviour import REFUSALS, Behaviour, Kind
 from simulator.event_grid.events import EventDetails, event, operation_event
 from simulator.wire import Json, Refused, Request, Response, ticks
-from simulator.world import POWER, Machine, Operation, World
+from simulator.world import POWER, RESTARTS, Machine, Operation, World
 
 _TOP = ("location", "tags", "zones", "plan", "identity", "managedBy", "extendedLocation")
 _POWER_TEXT = {
@@ -35,7 +37,10 @@ _POWER_STEPS = {  # kind: (while it runs, at its end)
     "start": ("starting", "running"),
     "deallocate": ("deallocating", "deallocated"),
     "powerOff": ("stopping", "stopped"),
+    "restart": ("starting", "running"),
+    "redeploy": ("starting", "running"),
 }
+_CHANGES = ("create", *POWER, "reapply")  # one of them excludes the next
 SHUTDOWN = ("ShutdownOrUnresponsive", "The machine was shut down, or its agent does not respond.")
 CANCELED = ("OperationCanceled", "The operation was canceled.")
 PREEMPTED = ("OperationPreempted", "The operation has been preempted by a more recent operation.")
@@ -146,8 +151,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     before = machine.body.at(now) or {}
     rules.check_sections(wanted)
     rules.check_machine_location(wanted, name=machine.name, group=machine.group, location=str(before["location"]))
-    if machine.running_at(now, ("create",)):
-        raise patching.refused(REFUSALS["conflict"], "write", machine.name)
+    _refuse_while(machine, ("create",), "write", now)
     rules.check_unchangeable(before, wanted)
     rules.check_modes(wanted)
     _refuse_platform_patches(world.behaviour(machine), wanted)
@@ -219,22 +223,27 @@ def _modes(body: Json) -> list[Any]:
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """It ends at once; its operation URL still answers."""
+    """It ends whatever runs on the machine. One that is being deleted may be deleted again (documented)."""
     machine = world.machines.get(machine_id(params).lower())
     if machine is None:
         return Response(204)
-    operation = remove(world, machine, request)
+    ongoing = machine.running_at(world.now(), ("delete",))
+    operation = ongoing[0] if ongoing else remove(world, machine, request, seconds=world.timings.delete_seconds)
     return Response(202, None, operations.accepted(world, operation, request))
 
 
-def remove(world: World, machine: Machine, request: Request | None) -> Operation:
+def remove(world: World, machine: Machine, request: Request | None, *, seconds: float) -> Operation:
+    """Begins its deletion, which takes so long. A deletion that runs already ends now."""
     now = world.now()
     patching.end_all(world, machine, "Canceled", *PREEMPTED)
-    for operation in machine.running_at(now, ("create", *POWER)):
+    for operation in machine.running_at(now, (*_CHANGES, "update", "delete")):
         operation.end_early(now, "Canceled", *PREEMPTED)
-    gone = begin(world, machine, "delete", seconds=0, request=request)
-    machine.deleted = now
-    world.gone.append(world.machines.pop(machine.id.lower()))
+    gone = begin(world, machine, "delete", seconds=seconds, request=request)
+    machine.deleting, machine.deleted = now, gone.ends
+    if seconds:
+        world.at(machine.deleted or now, lambda: world.bury(machine))
+    else:
+        world.bury(machine)
     return gone
 
 
@@ -243,26 +252,49 @@ def remove(world: World, machine: Machine, request: Request | None) -> Operation
 
 def action_of(kind: str) -> Callable[[World, Request, Mapping[str, str]], Response]:
     def act(world: World, request: Request, params: Mapping[str, str]) -> Response:
-        operation = change_power(world, find(world, params), kind, request)
+        operation = act_on(world, find(world, params), kind, request)
         return Response(202, None, operations.accepted(world, operation, request))
 
     return act
 
 
-def change_power(world: World, machine: Machine, kind: str, request: Request | None) -> Operation:
-    now = world.now()
-    if machine.running_at(now, ("create", *POWER)):
-        raise patching.refused(REFUSALS["conflict"], kind, machine.name)
+def act_on(world: World, machine: Machine, kind: str, request: Request | None) -> Operation:
+    """Starts a change of power, a restart, a redeployment or a reapplication. Raises Refused."""
+    now, timings = world.now(), world.timings
+    _refuse_while(machine, (*_CHANGES, "update"), kind, now)
+    if kind not in ("start", "deallocate", "powerOff") and machine.power_at(now) == "deallocated":
+        raise patching.refused(REFUSALS["deallocated"], kind, machine.name)
+    seconds = {
+        "deallocate": timings.deallocate_seconds,
+        "powerOff": timings.deallocate_seconds,
+        "redeploy": timings.redeploy_seconds,
+        "reapply": timings.reapply_seconds,
+    }.get(kind, timings.start_seconds)
+    if kind in POWER:
+        seconds = _change_power(world, machine, kind, seconds)
+    if kind in ("redeploy", "reapply"):
+        machine.updates.append((now, now + timedelta(seconds=seconds)))
+    return begin(world, machine, kind, seconds=seconds, request=request)
+
+
+def _change_power(world: World, machine: Machine, kind: str, seconds: float) -> float:
+    """Returns how long it takes: no time where the machine is in that state already."""
+    now, (during, end) = world.now(), _POWER_STEPS[kind]
     if kind != "start":
         patching.end_all(world, machine, "Failed", *SHUTDOWN)
-    timings, (during, end) = world.timings, _POWER_STEPS[kind]
-    seconds = timings.start_seconds if kind == "start" else timings.deallocate_seconds
-    if machine.power_at(now) != end:
-        machine.power.set(now, during)
-        machine.power.set(now + timedelta(seconds=seconds), end)
-    else:
-        seconds = 0
-    return begin(world, machine, kind, seconds=seconds, request=request)
+    if kind not in RESTARTS and machine.power_at(now) == end:
+        return 0
+    machine.power.set(now, during)
+    machine.power.set(now + timedelta(seconds=seconds), end)
+    return seconds
+
+
+def _refuse_while(machine: Machine, kinds: tuple[str, ...], operation: str, now: datetime) -> None:
+    """Raises Refused while the machine is being deleted, or an operation of these kinds runs."""
+    if machine.running_at(now, ("delete",)):
+        raise patching.refused(REFUSALS["deletion"], operation, machine.name)
+    if machine.running_at(now, kinds):
+        raise patching.refused(REFUSALS["conflict"], operation, machine.name)
 
 
 def patch_action_of(kind: Kind) -> Callable[[World, Request, Mapping[str, str]], Response]:

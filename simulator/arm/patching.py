@@ -24,6 +24,7 @@ from simulator.world import (
     LINUX_CLASSES,
     PATCHING,
     POWER,
+    RESTARTS,
     SUPERSEDED,
     URGENT,
     WINDOWS_CLASSES,
@@ -140,10 +141,12 @@ def _refuse_by_behaviour(machine: Machine, kind: Kind, behaviour: Behaviour) -> 
 def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
     now, power = world.now(), machine.power_at(world.now())
     reason = None
-    if machine.running_at(now, ("create",)):
+    if machine.running_at(now, ("delete",)):
+        reason = REFUSALS["deletion"]
+    elif machine.running_at(now, ("create",)):
         reason = REFUSALS["conflict"]
     elif changing := machine.running_at(now, POWER):
-        to = {"start": "running", "deallocate": "deallocated", "powerOff": "stopped"}[changing[0].kind]
+        to = {"deallocate": "deallocated", "powerOff": "stopped"}.get(changing[0].kind, "running")
         text = "An ongoing operation is changing power state of Virtual Machine {1} to " + to
         reason = Refusal(409, "OperationNotAllowed", text + ". Please perform operation {0} after some time.")
     elif power == "deallocated":
@@ -304,10 +307,10 @@ def time_of(operation: Operation, at: datetime) -> str:
 
 
 def _reboot_pending(machine: Machine, when: datetime) -> bool:
-    """Whether an installation still needs a reboot: no later installation, and no stop and start, has made it."""
+    """Whether an installation still needs a reboot: no later installation, and no start or restart, has made it."""
     for each in reversed(machine.operations):
         reboot = result(each)["rebootStatus"] if each.kind == "install" and not each.runs_at(when) else ""
-        if each.kind == "start" or reboot in ("Completed", "Required"):
+        if each.kind in ("start", *RESTARTS) or reboot in ("Completed", "Required"):
             return bool(reboot == "Required")
     return False
 

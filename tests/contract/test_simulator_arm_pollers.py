@@ -26,7 +26,16 @@ VM = shapes.machine_id("vm-01")
 AN_HOUR = 3600.0
 PAUSE = 0.05  # seconds: 45 polls of a machine are too many in a minute
 READY_AT_ONCE = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0, reboot_seconds=0)
-QUICK = replace(READY_AT_ONCE, start_seconds=0.2, deallocate_seconds=0.2, assess_seconds=0.2, install_seconds=0.2)
+QUICK = replace(
+    READY_AT_ONCE,
+    start_seconds=0.2,
+    deallocate_seconds=0.2,
+    redeploy_seconds=0.2,
+    reapply_seconds=0.2,
+    delete_seconds=0.2,
+    assess_seconds=0.2,
+    install_seconds=0.2,
+)
 LARGER: Any = {"properties": {"hardwareProfile": {"vmSize": "Standard_D4s_v5"}}}
 
 
@@ -71,22 +80,23 @@ async def _install(client: Arm) -> Any:
     return (await poller.result()).status
 
 
-async def _start(client: Arm) -> Any:
-    poller = await client.compute.virtual_machines.begin_start("rg-prod", "vm-01", polling_interval=PAUSE)
-    return await poller.result()
+def _action(name: str) -> Callable[[Arm], Awaitable[Any]]:
+    async def act(client: Arm) -> Any:
+        begin = getattr(client.compute.virtual_machines, f"begin_{name}")
+        return await (await begin("rg-prod", "vm-01", polling_interval=PAUSE)).result()
 
-
-async def _delete(client: Arm) -> Any:
-    poller = await client.compute.virtual_machines.begin_delete("rg-prod", "vm-01", polling_interval=PAUSE)
-    return await poller.result()
+    return act
 
 
 POLLED: dict[str, tuple[Callable[[Arm], Awaitable[Any]], str | None]] = {
     "update": (_update, "Succeeded"),
     "assess": (_assess, "Succeeded"),
     "install": (_install, "Succeeded"),
-    "start": (_start, None),
-    "delete": (_delete, None),
+    "start": (_action("start"), None),
+    "restart": (_action("restart"), None),
+    "redeploy": (_action("redeploy"), None),
+    "reapply": (_action("reapply"), None),
+    "delete": (_action("delete"), None),
 }
 
 

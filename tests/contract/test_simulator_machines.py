@@ -14,7 +14,7 @@ from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
-from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lock, Refused, overlaps
+from simulator.azure import REFUSALS, Azure, Behaviour, Fault, Grant, Limits, Lock, Refused, Timings, overlaps
 from simulator.identity import ClockCredential
 from simulator.tls import Tls
 from simulator.transport import AzureTransport
@@ -130,6 +130,7 @@ async def test_a_deleted_machine_is_gone_and_its_successor_is_another() -> None:
         first = (await client.call("GET", VM)).json()["properties"]
         started = await client.call("POST", f"{VM}/assessPatches")
         deleted = await client.call("DELETE", VM)
+        clock.go(60)
         missing = await client.call("GET", VM)
         assessment = (await client.call("GET", started.headers["azure-asyncoperation"])).json()
         clock.go(60)
@@ -140,6 +141,94 @@ async def test_a_deleted_machine_is_gone_and_its_successor_is_another() -> None:
     second = again.json()["properties"]
     assert second["vmId"] != first["vmId"]
     assert second["timeCreated"] > first["timeCreated"]
+
+
+async def test_a_deletion_takes_a_while_and_refuses_everything_but_itself() -> None:
+    clock = Clock()
+    azure = Azure(clock, replace(Timings(), delete_seconds=60, graph_lag_seconds=20))
+    ready_machine(azure, clock)
+    shown = "resources | project state = tostring(properties.provisioningState)"
+    async with arm(azure) as client:
+        deleted = await client.call("DELETE", VM)
+        operation = deleted.headers["azure-asyncoperation"]
+        state = (await client.call("GET", VM)).json()["properties"]["provisioningState"]
+        actions = ("start", "restart", "redeploy", "reapply", "powerOff", "deallocate", "assessPatches")
+        refused = [await client.call("POST", f"{VM}/{action}") for action in actions]
+        refused += [await client.call(method, VM, shapes.machine()) for method in ("PUT", "PATCH")]
+        again = await client.call("DELETE", VM)
+        seen = [await client.rows(shown)]
+        clock.go(59)
+        seen.append(await client.rows(shown))
+        polled = [(await client.call("GET", operation)).json()["status"]]
+        clock.go(1)
+        polled.append((await client.call("GET", operation)).json()["status"])
+        gone = await client.call("GET", VM)
+        seen.append(await client.rows(shown))
+        clock.go(20)
+        seen.append(await client.rows(shown))
+    assert (deleted.status_code, state, gone.status_code) == (202, "Deleting", 404)
+    assert (again.status_code, again.headers["azure-asyncoperation"]) == (202, operation)
+    assert {(each.status_code, each.json()["error"]["code"]) for each in refused} == {(409, "OperationNotAllowed")}
+    assert all("is marked for deletion" in each.json()["error"]["message"] for each in refused)
+    assert polled == ["InProgress", "Succeeded"]
+    assert seen == [[{"state": "Succeeded"}], [{"state": "Deleting"}], [{"state": "Deleting"}], []]
+    assert [each["data"]["operationName"] for each in azure.events][-1] == "Microsoft.Compute/virtualMachines/delete"
+    assert sum(each.kind == "delete" for each in azure.changes) == 1
+
+
+# What of a running installation is left, the power state meanwhile and the provisioning state, by action.
+INTERRUPTED = {
+    "restart": ("Failed", "PowerState/starting", "Succeeded"),
+    "redeploy": ("Failed", "PowerState/starting", "Updating"),
+    "reapply": ("InProgress", "PowerState/running", "Updating"),
+}
+
+
+@pytest.mark.parametrize("action", INTERRUPTED)
+async def test_what_an_action_does_to_a_machine_that_installs(action: str) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    installation = azure.start_operation(VM, "install")
+    async with arm(azure) as client:
+        answer = await client.call("POST", f"{VM}/{action}")
+        view = states((await client.call("GET", f"{VM}/instanceView")).json())
+        state = (await client.call("GET", VM)).json()["properties"]["provisioningState"]
+        during = await client.call("POST", f"{VM}/restart")
+        assert (answer.status_code, during.status_code) == (202, 409)
+        assert (installation.status, view[0][1], state) == INTERRUPTED[action]
+        clock.go(2 * READY_SECONDS)
+        after = (await client.call("GET", VM)).json()["properties"]["provisioningState"]
+        ended = (await client.call("GET", answer.headers["azure-asyncoperation"])).json()["status"]
+        assessed = await client.call("POST", f"{VM}/assessPatches")
+    assert (after, ended) == ("Succeeded", "Succeeded")
+    assert assessed.status_code == (409 if action == "reapply" else 202), "its installation still runs"
+
+
+@pytest.mark.parametrize("action", ["restart", "redeploy", "reapply"])
+async def test_a_deallocated_machine_is_not_restarted(action: str) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    azure.start_operation(VM, "deallocate")
+    clock.go(60)
+    async with arm(azure) as client:
+        answer = await client.call("POST", f"{VM}/{action}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "OperationNotAllowed")
+    assert "deallocated" in answer.json()["error"]["message"]
+
+
+async def test_a_group_takes_along_a_machine_that_is_being_deleted() -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    async with arm(azure) as client:
+        await client.call("DELETE", VM)
+        await client.call("DELETE", GROUP)
+        clock.go(600)
+        azure.advance()
+    assert (azure.world.machines, len(azure.world.gone)) == ({}, 1)
+    assert [each.status for each in azure.changes if each.kind == "delete"] == ["Canceled", "Succeeded"]
 
 
 async def test_groups_keep_tags_and_manager_and_take_their_machines_along() -> None:
