@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from simulator.arm import groups, machines, patching, pipeline, schedules, tenant
+from simulator.arm import configurations, groups, machines, patching, pipeline, schedules, tenant
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
 from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
-from simulator.world import POWER, Assignment, Group, Machine, Operation, overlaps
+from simulator.world import POWER, Assignment, Group, Machine, Operation, Run, overlaps
 
 __all__ = [
     "REFUSALS",
@@ -45,7 +45,6 @@ __all__ = [
     "overlaps",
 ]
 
-_CONFIGURATIONS = "Microsoft.Maintenance/maintenanceConfigurations"
 _ALL_PATCHES = {"classificationsToInclude": ["Critical", "Security"]}
 _DEFAULT_ORDER: Json = {
     "rebootSetting": "IfRequired",
@@ -210,13 +209,19 @@ class Azure(State):
 
         Raises ValueError for another scope.
         """
-        default = "/".join([*scope.split("/")[:3], "resourceGroups/rg-maintenance/providers", _CONFIGURATIONS, name])
+        default = "/".join(
+            [*scope.split("/")[:3], "resourceGroups/rg-maintenance/providers", configurations.KIND, name]
+        )
         return schedules.assign(
             self.world, scope, name=name, configuration=configuration or default, selection=selection
         )
 
     def unassign(self, scope: str, *, name: str = "weekly") -> None:
         schedules.unassign(self.world, f"{scope}/providers/{schedules.KIND}/{name}")
+
+    def run_schedule(self, configuration_id: str) -> Run:
+        """A maintenance configuration begins a run now. Raises LookupError where there is none of this id."""
+        return configurations.run(self.world, configuration_id)
 
     def delete_machine(self, machine_id: str) -> None:
         """It is gone at once, as at the end of a deletion."""

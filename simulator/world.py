@@ -84,6 +84,7 @@ class Operation:
     output: Json = field(default_factory=dict)  # the result of an assessment or installation that was not ended early
     ended_by: tuple[str, str] | None = None  # (code, message) if it was ended early
     planned_end: datetime | None = None  # when it would have ended
+    run: str = ""  # the id of the maintenance run that started it
 
     @property
     def reported(self) -> bool:
@@ -234,6 +235,48 @@ class Assignment:
         return self.created <= when and (self.deleted is None or when < self.deleted)
 
 
+@dataclass(eq=False)
+class Configuration:
+    """One version of a maintenance configuration. `body` is that of its PUT."""
+
+    id: str
+    body: Json
+    created: datetime
+    deleted: datetime | None = None
+
+    @property
+    def subscription(self) -> str:
+        return self.id.split("/")[2]
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.created <= when and (self.deleted is None or when < self.deleted)
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a maintenance configuration, with the installations that it started."""
+
+    configuration: Configuration
+    started: datetime
+    operations: list[Operation] = field(default_factory=list)
+    refused: list[Machine] = field(default_factory=list)  # those that did not let it start one
+
+    @property
+    def name(self) -> str:
+        return self.started.strftime("%Y%m%d%H%M%S")
+
+    @property
+    def id(self) -> str:
+        return f"{self.configuration.id.lower()}/providers/microsoft.maintenance/applyupdates/{self.name}"
+
+    @property
+    def subscription(self) -> str:
+        return self.configuration.subscription
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.started <= when
+
+
 class World:
     """Everything that exists, and the events that are due."""
 
@@ -245,6 +288,8 @@ class World:
         self.groups: dict[str, Group] = {}
         self.gone_groups: list[Group] = []
         self.assignments: list[Assignment] = []  # those that are gone too
+        self.configurations: list[Configuration] = []  # earlier versions too
+        self.runs: list[Run] = []
         self.subscriptions: dict[str, str] = {}
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations
@@ -286,6 +331,9 @@ class World:
 
     def assignments_at(self, when: datetime) -> list[Assignment]:
         return [each for each in self.assignments if each.exists_at(when)]
+
+    def configurations_at(self, when: datetime) -> list[Configuration]:
+        return [each for each in self.configurations if each.exists_at(when)]
 
     def record(self, operation: Operation, machine: Machine) -> Operation:
         (self.operations if operation.kind in PATCHING else self.changes).append(operation)

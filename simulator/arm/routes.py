@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import groups, machines, operations, schedules
+from simulator.arm import configurations, groups, machines, operations, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -20,6 +20,7 @@ _COMPUTE = "providers/Microsoft.Compute"
 _MACHINE = f"{_GROUP}/{_COMPUTE}/virtualMachines/{{name}}"
 _OPERATION = f"{_SUBSCRIPTION}/{_COMPUTE}/locations/{{region}}/operations/{{operation}}"
 _VM = "Microsoft.Compute/virtualMachines"
+_CONFIGURATION = f"{_GROUP}/providers/{configurations.KIND}/{{name}}"
 _LOCATIONS = "Microsoft.Compute/locations"
 _GROUPS = "Microsoft.Resources/subscriptions/resourceGroups"
 
@@ -113,6 +114,16 @@ ROUTES: tuple[Route, ...] = (
         f"{_SUBSCRIPTION}/providers/{schedules.KIND}",
         f"{schedules.KIND}/read",
         schedules.list_all,
+        scope=_SUBSCRIPTION,
+    ),
+    Route("PUT", _CONFIGURATION, f"{configurations.KIND}/write", configurations.put),
+    Route("GET", _CONFIGURATION, f"{configurations.KIND}/read", configurations.get),
+    Route("DELETE", _CONFIGURATION, f"{configurations.KIND}/delete", configurations.delete),
+    Route(
+        "GET",
+        f"{_SUBSCRIPTION}/providers/{configurations.KIND}",
+        f"{configurations.KIND}/read",
+        configurations.list_all,
         scope=_SUBSCRIPTION,
     ),
 )

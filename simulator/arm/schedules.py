@@ -1,7 +1,7 @@
 """Microsoft.Maintenance/configurationAssignments: which machines somebody's maintenance configuration patches.
 
 Simulated: assignments to a machine, dynamic scopes at a resource group or subscription, and the list of a subscription.
-Not simulated: the configurations themselves, and their runs.
+The configurations themselves: configurations.py.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from simulator.wire import Json, Request, Response
 from simulator.world import Assignment, World
 
 KIND = "Microsoft.Maintenance/configurationAssignments"
+MACHINE_PARTS = 9  # of the id of a machine, between its slashes
 
 
 def assign(world: World, scope: str, *, name: str, configuration: str, selection: Json | None = None) -> Assignment:
     """Assigns a configuration at the id of a machine, a resource group or a subscription; `selection` is its filter."""
     parts = scope.split("/")
-    if len(parts) not in (3, 5, 9) or parts[1].lower() != "subscriptions":
+    if len(parts) not in (3, 5, MACHINE_PARTS) or parts[1].lower() != "subscriptions":
         raise ValueError("scope is the id of a machine, a resource group or a subscription")
     assignment = Assignment(f"{scope}/providers/{KIND}/{name}", scope, configuration, selection, world.now())
     unassign(world, assignment.id)

@@ -49,6 +49,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
     ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,
+    ResourceType("Microsoft.Maintenance", "maintenanceConfigurations"): _MAINTENANCE,
     ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,
     ResourceType("Microsoft.Resources", "subscriptions"): _SUBSCRIPTIONS,
     ResourceType("Microsoft.ResourceGraph", "resources"): _GRAPH,

@@ -7,10 +7,22 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from simulator.arm import machines, patching, schedules
+from simulator.arm import configurations, machines, patching, schedules
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, milliseconds
-from simulator.world import ESM, LINUX_CLASSES, WINDOWS_CLASSES, Assignment, Group, Machine, Operation, Patch, World
+from simulator.world import (
+    ESM,
+    LINUX_CLASSES,
+    WINDOWS_CLASSES,
+    Assignment,
+    Configuration,
+    Group,
+    Machine,
+    Operation,
+    Patch,
+    Run,
+    World,
+)
 
 # Microsoft's pages spell them in camel case; public queries also read them with capitals.
 _COUNT_KEYS: dict[str, Callable[[str], str]] = {
@@ -21,6 +33,7 @@ _COUNT_KEYS: dict[str, Callable[[str], str]] = {
 }
 PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
 
+_GOOD = ("Succeeded", "CompletedWithWarnings")
 _COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 
 
@@ -127,6 +140,58 @@ def assignment_row(assignment: Assignment) -> Json:
         properties.pop("resourceId")
     kind = "microsoft.maintenance/configurationassignments"
     return _row(assignment.id.lower(), assignment.name, kind, "", properties=properties)
+
+
+def configuration_row(configuration: Configuration) -> Json:
+    body = configurations.document(configuration)
+    shown = {"tags": body.get("tags"), "properties": body.get("properties") or {}}
+    kind = "microsoft.maintenance/maintenanceconfigurations"
+    return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
+
+
+def run_rows(run: Run, when: datetime) -> list[Json]:
+    """The row of a run, and one for each machine that it patches."""
+    kind = "microsoft.maintenance/maintenanceconfigurations/applyupdates"
+    configuration = configurations.document(run.configuration)
+    states = [each.status_at(when) for each in run.operations]
+    properties = _times_of_run(run.started, run.operations, when) | {
+        "correlationId": run.id,
+        "status": _status_of_run([*states, *("Failed" for _ in run.refused)]),
+        "maintenanceConfigurationId": run.configuration.id,
+        "maintenanceConfiguration": configuration,
+        "resourceUpdateSummary": {
+            "succeeded": sum(each in _GOOD for each in states),
+            "total": len(states) + len(run.refused),
+        },
+    }
+    row = _row(run.id, run.name, kind, str(configuration.get("location", "")), properties=properties)
+    return [row, *(_machine_run_row(run, each, when) for each in run.operations)]
+
+
+def _status_of_run(states: list[str]) -> str:
+    if "InProgress" in states:
+        return "InProgress"
+    return "Succeeded" if all(each in _GOOD for each in states) else "Failed"
+
+
+def _times_of_run(began: datetime, operations: list[Operation], when: datetime) -> Json:
+    """No end while one of them runs."""
+    ends = [None if each.runs_at(when) else each.ends for each in operations]
+    over = [each for each in ends if each is not None]
+    end = milliseconds(max(over)) if over and len(over) == len(ends) else None
+    return {"startDateTime": milliseconds(began), "endDateTime": end}
+
+
+def _machine_run_row(run: Run, operation: Operation, when: datetime) -> Json:
+    properties = _times_of_run(operation.started, [operation], when) | {
+        "maintenanceScope": (run.configuration.body.get("properties") or {}).get("maintenanceScope"),
+        "maintenanceConfigurationId": run.configuration.id,
+        "resourceId": operation.machine,
+        "correlationId": run.id,
+        "status": operation.status_at(when),
+    }
+    full_id = f"{operation.machine.lower()}/providers/microsoft.maintenance/applyupdates/{run.name}"
+    return _row(full_id, run.name, "microsoft.maintenance/applyupdates", operation.region, properties=properties)
 
 
 def _patch_table_id(machine: Machine) -> str:
@@ -237,7 +302,7 @@ def installation_row(machine: Machine, operation: Operation, when: datetime) -> 
         "installationActivityId": operation.operation_id,
         "maintenanceWindowExceeded": False if runs else result["maintenanceWindowExceeded"],
         "rebootStatus": "NotNeeded" if runs else result["rebootStatus"],
-        "maintenanceRunId": result.get("maintenanceRunId", ""),
+        "maintenanceRunId": operation.run or result.get("maintenanceRunId", ""),
     }
     properties |= {f"{name}PatchCount": 0 if runs else result[f"{name}PatchCount"] for name in _COUNTS}
     kind = "microsoft.compute/virtualmachines/patchinstallationresults"

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from simulator.resource_graph import rows
 from simulator.resource_graph.rows import OperationRows
 from simulator.wire import Json
-from simulator.world import Assignment, Group, Machine, Operation, World
+from simulator.world import Assignment, Configuration, Group, Machine, Operation, Run, World
 
 ASSESSMENTS_KEPT = timedelta(days=7)
 INSTALLATIONS_KEPT = timedelta(days=30)
@@ -17,6 +17,8 @@ INSTALLATIONS_KEPT = timedelta(days=30)
 MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
 ASSIGNMENT_READ = "Microsoft.Maintenance/configurationAssignments/read"
+CONFIGURATION_READ = "Microsoft.Maintenance/maintenanceConfigurations/read"
+RUN_READ = "Microsoft.Maintenance/applyUpdates/read"
 _ASSESSMENT = "Microsoft.Compute/virtualMachines/patchAssessmentResults"
 # Azure publishes one operation for each of the two types of row.
 _ASSESSMENT_READS = {
@@ -26,7 +28,7 @@ _ASSESSMENT_READS = {
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
 _INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
 
-_Thing = TypeVar("_Thing", Machine, Group, Assignment)
+_Thing = TypeVar("_Thing", Machine, Group, Assignment, Configuration, Run)
 
 
 class Rights(Protocol):
@@ -103,7 +105,9 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         return operation if self._world.now() - rows.modified(operation, self._when) < ASSESSMENTS_KEPT else None
 
     def _resources(self) -> Iterator[Json]:
-        return (rows.machine_row(self._world, machine, self._when) for machine in self.machines())
+        yield from (rows.machine_row(self._world, machine, self._when) for machine in self.machines())
+        found = self._readable(self._world.configurations_at(self._when), CONFIGURATION_READ)
+        yield from (rows.configuration_row(each) for each in found)
 
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):
@@ -127,7 +131,10 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _maintenance(self) -> Iterator[Json]:
         found = self._readable(self._world.assignments_at(self._when), ASSIGNMENT_READ)
-        return (rows.assignment_row(each) for each in found)
+        yield from (rows.assignment_row(each) for each in found)
+        begun = [each for each in self._world.runs if each.exists_at(self._when)]
+        for run in self._readable(begun, RUN_READ):
+            yield from rows.run_rows(run, self._when)
 
     def _permits(self, action: str, machine: Machine) -> bool:
         """Asked without a record: the rows of single updates come beside those of the installation."""

@@ -25,7 +25,7 @@ from simulator.transport import AzureTransport
 PAYLOADS = Path(__file__).parent.parent / "recordings"
 WayIn = Literal["in process", "TLS port"]
 API_VERSION = "2024-11-01"
-GRAPH_API_VERSION = "2024-04-01"
+PROVIDER_VERSIONS = {"microsoft.resourcegraph": "2024-04-01", "microsoft.maintenance": "2023-04-01"}
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-prod"
 READY_SECONDS = 60 + 45 + 90  # of the default timings: created, agent ready, extensions done
 
@@ -62,7 +62,8 @@ class Arm:
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         url = url if url.startswith("https:") else f"{self.endpoint}{url}"
-        version = GRAPH_API_VERSION if "microsoft.resourcegraph" in url.lower() else API_VERSION
+        named = (version for provider, version in PROVIDER_VERSIONS.items() if f"/{provider}/" in url.lower())
+        version = next(named, API_VERSION)
         params = {} if "api-version=" in url else {"api-version": version, **(query or {})}
         return await self.compute.send_request(
             HttpRequest(method, url, params=params, json=body, headers=dict(headers or {}))

@@ -255,8 +255,15 @@ def contains(text: str, part: str) -> bool:
     return lower(part) in lower(text)
 
 
+_NO_TERM = (r"(?<![^\W_])", r"(?![^\W_])")  # no letter or digit before, and none after
+
+
 def has_term(text: str, part: str) -> bool:
-    """`part` with no letter or digit on either side of it."""
-    if not part.isascii() or not part[0].isalnum() or not part[-1].isalnum():
+    """`part` with no letter or digit on either side of it; beside a slash of its own there may be one.
+
+    Microsoft's documented queries ask so for parts of ids (update-manager, pre- and post-events).
+    """
+    if not part.isascii() or any(not (edge.isalnum() or edge == "/") for edge in (part[0], part[-1])):
         raise Unsupported(f"has '{part}'")
-    return re.search(rf"(?<![^\W_]){re.escape(lower(part))}(?![^\W_])", lower(text)) is not None
+    before, after = ("" if edge == "/" else side for edge, side in zip((part[0], part[-1]), _NO_TERM, strict=True))
+    return re.search(f"{before}{re.escape(lower(part))}{after}", lower(text)) is not None
