@@ -178,7 +178,9 @@ class Behaviour:
     failed_patches: int = 1  # how many of the selected ones fail, when install_status is Failed
     reboot_status: str | None = None  # None: it follows from the order and from needs_reboot
     needs_reboot: bool = True
-    window_exceeded: bool = False  # none of the selected patches is installed: all stay pending
+    window_exceeded: bool = False  # an installation ends before it is through: what is left stays pending
+    window_installs: int = 0  # how many of the selected patches go in before that
+    process_killed: bool = False  # a running installation counts those, and says nothing more until its end
     errors: tuple[tuple[str, str], ...] = ()  # (code, message): five at most are reported, cut at 128 characters
     refuse: Refusal | str | None = None  # or its name in REFUSALS
     refuse_kinds: tuple[Kind, ...] = ("assess", "install")

@@ -242,7 +242,8 @@ def _select_patches(operation: Operation, *, failed: bool, nothing: bool) -> _Pl
     wanted = [patch for patch in wanted if patch.classification != ESM]  # not without Ubuntu Pro
     rest = [patch for patch in operation.waiting if patch not in excluded and patch not in wanted]
     if nothing or operation.behaviour.window_exceeded:
-        return _Plan(pending=tuple(wanted), excluded=tuple(excluded), not_selected=tuple(rest))
+        done = 0 if nothing else operation.behaviour.window_installs
+        return _Plan(tuple(wanted[:done]), (), tuple(wanted[done:]), tuple(excluded), tuple(rest))
     cut = min(len(wanted), operation.behaviour.failed_patches) if failed else 0
     return _Plan(tuple(wanted[cut:]), tuple(wanted[:cut]), (), tuple(excluded), tuple(rest))
 

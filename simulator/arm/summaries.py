@@ -47,12 +47,17 @@ def _configuration(name: str, at: str) -> Json:
 
 
 def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
-    """`startTime` here, `startDateTime` in results; a running operation shows no count yet."""
+    """`startTime` here, `startDateTime` in results; a running operation shows no count yet.
+
+    One whose process was killed shows what it had counted until then.
+    """
     runs = operation.runs_at(now)
     output = patching.result(operation)
     body: Json = {"status": operation.status_at(now), id_name: operation.operation_id}
     for name in names:
-        body[name] = output[name] if not runs else 0 if name.endswith("Count") else False
+        counted = name.endswith("Count")
+        known = not runs or (counted and operation.behaviour.process_killed)
+        body[name] = output[name] if known else 0 if counted else False
     modified = operation.started if runs or operation.ends is None else operation.ends
     body |= {"startTime": patching.time_of(operation, operation.started), "lastModifiedTime": ticks(modified)}
     return body if runs else body | {"error": output["error"]}
@@ -75,10 +80,11 @@ def _begins(operation: Operation) -> datetime:
 def _assessment_inside(operation: Operation, now: datetime) -> Json:
     """The newest of the two, under the installation's activity id; {} while there is none.
 
-    Where the first fails there is no second.
+    Where the first fails, or a reboot does not come, there is no second.
     """
     behaviour, span = operation.behaviour, _inside(operation)
-    ends = None if operation.ended_by or behaviour.opening_errors else operation.ends
+    cut_short = operation.ended_by or behaviour.opening_errors or behaviour.reboot_status == "Failed"
+    ends = None if cut_short else operation.ends
     if ends is not None and now >= ends - (timedelta() if operation.windows else 2 * span):
         left = [patch for patch in operation.waiting if patch.id not in operation.installs]
         done = ends - (timedelta() if operation.windows else span)

@@ -30,11 +30,16 @@ def failed(name: str, **more: Any) -> Json:
     return {"install_status": "Failed", "failed_patches": 0, "errors": errors, "needs_reboot": False, **more}
 
 
+def exceeded(name: str, **more: Any) -> Json:
+    """An installation whose time is over before it is through."""
+    return {**failed(name), "install_status": "Succeeded", "window_exceeded": True, **more}
+
+
 def inside(name: str) -> list[list[str]]:
     return details(name, "availablePatchSummary")
 
 
-CLOSING, OPENING, RETRIED, NO_TIME, NEVER, CUT, NOTHING = (
+CLOSING, OPENING, RETRIED, NO_TIME, NEVER, CUT, NOTHING, EXCEEDED, KILLED, NO_REBOOT = (
     f"linux-installation-{name}"
     for name in (
         "closing-assessment-failed",
@@ -44,7 +49,14 @@ CLOSING, OPENING, RETRIED, NO_TIME, NEVER, CUT, NOTHING = (
         "reboot-pending-with-never",
         "truncated-lists",
         "nothing-to-do",
+        "window-exceeded",
+        "process-killed",
+        "reboot-did-not-start",
     )
+)
+WINDOWS_EXCEEDED, WINDOWS_NEVER, WINDOWS_NOTHING, WINDOWS_DOWN = (
+    f"windows-installation-{name}"
+    for name in ("window-exceeded", "reboot-pending-with-never", "nothing-selected", "shutdown-or-unresponsive")
 )
 URGENT = {"critical": 2, "security": 3}
 ASKED: dict[str, Json] = {
@@ -56,6 +68,19 @@ ASKED: dict[str, Json] = {
     NO_TIME: failed(NO_TIME, pending=URGENT, reboot_status="Required"),
     NEVER: {"pending": {**URGENT, "other": 2}, "errors": details(NEVER, "lastPatchInstallationSummary")},
     CUT: {"pending": {**URGENT, "other": 4}, "list_limit": 1},
+    NO_REBOOT: failed(NO_REBOOT, pending=URGENT, reboot_status="Failed"),
+    EXCEEDED: exceeded(EXCEEDED, pending={**URGENT, "other": 2}, window_installs=1),
+    KILLED: exceeded(KILLED, pending=URGENT, window_installs=1, process_killed=True),
+    WINDOWS_EXCEEDED: exceeded(WINDOWS_EXCEEDED, pending=URGENT, window_installs=1),
+    WINDOWS_NEVER: {"pending": URGENT, "errors": details(WINDOWS_NEVER, "lastPatchInstallationSummary")},
+    WINDOWS_NOTHING: {"pending": {"definition": 1, "updateRollup": 1}},
+}
+EVERYTHING = {"classificationsToInclude": ["Critical", "Security", "Other"]}
+ORDERS: dict[str, Json] = {
+    EXCEEDED: {"linuxParameters": EVERYTHING},
+    WINDOWS_NOTHING: {
+        "windowsParameters": {"classificationsToInclude": ["Security"], "kbNumbersToExclude": ["5001200"]}
+    },
 }
 
 
@@ -83,9 +108,10 @@ def placeholder(result: Json) -> list[Json]:
 async def test_an_installation_ends_as_its_history_does(name: str) -> None:
     clock, history = Clock(), HISTORIES[name]
     azure = Azure(clock)
-    machine = ready_machine(azure, clock)
+    machine = ready_machine(azure, clock, os=history["os"])
     azure.behave(machine, behaviour_of(ASKED[name]))
-    order = install_order() | {key: value for key, value in history["order"].items() if key == "rebootSetting"}
+    setting = {key: value for key, value in history["order"].items() if key == "rebootSetting"}
+    order = install_order() | setting | ORDERS.get(name, {})
     async with arm(azure) as client:
         operation = azure.start_operation(machine, "install", "User", order)
         clock.go(4 * 3600)
@@ -94,10 +120,55 @@ async def test_an_installation_ends_as_its_history_does(name: str) -> None:
     if name == CUT:  # the history leaves 60 others waiting, and counts none as not selected: here the order says more
         del simulated["notSelectedPatchCount"], recorded["notSelectedPatchCount"]
     assert simulated == recorded
+    if history["operation_result"] is None:  # that the operation ends as its summary does is all that is known
+        assert operation.output["status"] == shown["lastPatchInstallationSummary"]["status"]
+        return
     ended, result = history["operation_result"], operation.output
     same = ("status", "rebootStatus", "maintenanceWindowExceeded")
     assert [result[each] for each in same] == [ended[each] for each in same]
     assert placeholder(result) == placeholder(ended)
+
+
+async def test_a_killed_process_leaves_its_last_count() -> None:
+    clock, history = Clock(), HISTORIES[KILLED]
+    azure = Azure(clock)
+    machine = ready_machine(azure, clock)
+    minutes = [each["minute"] for each in history["snapshots"]]
+    azure.behave(machine, behaviour_of(ASKED[KILLED] | {"install_seconds": minutes[-1] * 60}))
+    begun = azure.start_operation(machine, "install").started
+    seen = []
+    async with arm(azure) as client:
+        for minute in minutes[1:]:
+            clock.go(minute * 60 - (clock() - begun).total_seconds())
+            status = (await client.call("GET", f"{machine}/instanceView")).json()["patchStatus"]
+            seen.append(progress(status["lastPatchInstallationSummary"]))
+    recorded = [each["patchStatus"].get("lastPatchInstallationSummary") for each in history["snapshots"][1:]]
+    assert seen == [progress(each) for each in recorded if each]
+
+
+def progress(installation: Json) -> tuple[str, bool, bool]:
+    return installation["status"], installation["installedPatchCount"] > 0, installation["pendingPatchCount"] > 0
+
+
+async def test_a_guest_that_goes_down_leaves_the_assessment_before_it() -> None:
+    """Which of the counts stay, and where the code stands, is guessed in the history."""
+    clock, history = Clock(), HISTORIES[WINDOWS_DOWN]["snapshots"][-1]["patchStatus"]
+    azure = Azure(clock)
+    machine = ready_machine(azure, clock, os="Windows")
+    assessment = azure.start_operation(machine, "assess")
+    clock.go(3600)
+    installation = azure.start_operation(machine, "install")
+    clock.go(60)
+    azure.start_operation(machine, "powerOff")
+    clock.go(3600)
+    async with arm(azure) as client:
+        shown = (await client.call("GET", f"{machine}/instanceView")).json()["patchStatus"]
+    assessed, installed = (shown[each] for each in ("availablePatchSummary", "lastPatchInstallationSummary"))
+    assert assessed["assessmentActivityId"] == assessment.operation_id != installation.operation_id
+    assert assessed["status"] == history["availablePatchSummary"]["status"]
+    assert installed["status"] == history["lastPatchInstallationSummary"]["status"]
+    code = history["lastPatchInstallationSummary"]["error"]["code"]
+    assert code in [each["code"] for each in installed["error"]["details"]]
 
 
 # -- machines
