@@ -75,9 +75,10 @@ async def run(options: argparse.Namespace) -> None:
 
 
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
-    """Starts a host of the app and subscribes it to events."""
+    """Runs the app in a host that is started again whenever it ends itself, and subscribes it to events."""
     settings = embedded.settings(**{**WATCHING, **changes})
-    await embedded.subscribe(await embedded.host(settings, time_scale=max(1 / speed, _SHORTEST_SCALE)))
+    instance = await embedded.instance(settings, time_scale=max(1 / speed, _SHORTEST_SCALE))
+    await embedded.subscribe(instance.hosts[0])
 
 
 async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace) -> None:
@@ -110,7 +111,7 @@ def introduction(stage: Embedded) -> str:
     view = f"{endpoint}{machine}/instanceView?api-version=2024-11-01"
     parts = [f"Azure            {endpoint}   (certificate authority: {stage.tls.ca_path})"]
     settings, changed = stage.platform_settings(), ""
-    for host in stage.hosts:
+    for host in stage.hosts[:1]:
         settings, changed = host.settings, f", of which these differ from the deployment: {', '.join(WATCHING)}"
         names = ", ".join(sorted(host.functions)) or f"none: {host.error}"
         parts += [
@@ -144,7 +145,7 @@ def introduction(stage: Embedded) -> str:
 
 async def watch(stage: Embedded) -> None:
     """Prints one line per event, operation and line of the app's journal, until it is cancelled."""
-    shown_events, shown_traces = 0, 0
+    shown_events, shown_traces, shown_hosts = 0, 0, len(stage.hosts[:1])
     seen: dict[str, str] = {}
     while True:
         events = stage.azure.events
@@ -156,7 +157,10 @@ async def watch(stage: Embedded) -> None:
                 seen[operation.operation_id] = operation.status
                 name = operation.machine.rsplit("/", 1)[-1]
                 print(f"operation  {operation.kind} {name}: {operation.status}", flush=True)
-        traces = stage.hosts[0].app_lines if stage.hosts else []
+        for host in stage.hosts[shown_hosts:]:
+            print(f"host       started at {host.url}", flush=True)
+        shown_hosts = len(stage.hosts)
+        traces = [line for host in stage.hosts for line in host.app_lines]
         for trace in traces[shown_traces:]:
             print(f"app        {trace.message}", flush=True)
         shown_traces = len(traces)

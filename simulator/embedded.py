@@ -25,6 +25,7 @@ from simulator.deployment import Deployed, EventReceiver, Snapshots, Usage, depl
 from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
+from simulator.functions_host.instance import Instance
 from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
 from simulator.wire import Json
@@ -144,12 +145,24 @@ class Embedded:
 
         `options` are FunctionsHost's. functionTimeout is not shortened with the host's other times.
         """
+        await self._publish()
+        return await self._stack.enter_async_context(self._new_host(settings, options))
+
+    async def instance(self, settings: Mapping[str, str] | None = None, **options: Any) -> Instance:
+        """The same as the platform runs it: a host that ends itself is started again. `hosts` gets every one."""
+        await self._publish()
+        return await self._stack.enter_async_context(Instance(lambda: self._new_host(settings, options)))
+
+    async def _publish(self) -> None:
+        """The app, before its first host."""
         if not self.hosts:
             await self.deployed.publish()
+
+    def _new_host(self, settings: Mapping[str, str] | None, options: Mapping[str, Any]) -> FunctionsHost:
         options = {"timeout_scale": 1.0, "ingestion": self.deployed, **options}
         host = FunctionsHost(APP_FOLDER, self.settings() if settings is None else settings, tls=self.tls, **options)
         self.hosts.append(host)
-        return await self._stack.enter_async_context(host)
+        return host
 
     async def subscribe(self, host: EventReceiver, schema: Schema | None = None, *, handshake: bool = False) -> None:
         """Adds the deployment's event subscriptions, to this host; in another schema if one is named.

@@ -28,6 +28,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from simulator.functions_host import telemetry
 from simulator.functions_host.environment import AppSettings, environment
@@ -96,9 +97,14 @@ class FunctionsHost(HostState):
         self._triggers = Triggers(self, invoker)
         self._storage: Storage | None = None
         self._server: WebServer | None = None
+        self._port = 0  # any that is free
         self._tasks: set[asyncio.Task[Any]] = set()
         self._undo: list[Callable[[], None]] = []
         self._closing: asyncio.Task[None] | None = None
+
+    def take_the_place_of(self, other: FunctionsHost) -> None:
+        """Before its start: address and keys belong to the site, whichever host runs."""
+        self._port, self.system_key, self.master_key = other._port, other.system_key, other.master_key
 
     # --- what tests do with it ---
 
@@ -184,8 +190,9 @@ class FunctionsHost(HostState):
             invoke_event=self._triggers.event,
             start_timer=lambda name: self._spawn(self._triggers.timer_by_hand(name)),
         )
-        self._server = WebServer(app, self._tls)
+        self._server = WebServer(app, self._tls, self._port)
         self.url = await self._server.start()
+        self._port = urlsplit(self.url).port or 0
 
     def _listen(self, declarations: tuple[Declaration, ...]) -> None:
         self._storage = Storage(self.settings)

@@ -60,15 +60,16 @@ def application(
 class WebServer:
     """The host's port, from its start to its end."""
 
-    def __init__(self, app: web.Application, tls: Tls | None) -> None:
+    def __init__(self, app: web.Application, tls: Tls | None, port: int) -> None:
+        self._port = port
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=3600)
         self._tls = tls
 
     async def start(self) -> str:
-        """Listen on a free port of the loopback interface; gives its URL."""
+        """Listen on the loopback interface, for port 0 on a free one; gives its URL. Raises OSError."""
         await self._runner.setup()
         context = self._tls.server_context() if self._tls else None
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=context, backlog=1024)
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=context, backlog=1024)
         await site.start()
         return f"{'https' if context else 'http'}://127.0.0.1:{self._runner.addresses[0][1]}"
 

@@ -59,6 +59,21 @@ async def test_a_machine_made_by_hand_is_assessed_and_patched_by_the_app(tls: Tl
         assert overlaps(stage.azure.operations) == []
 
 
+async def test_a_host_that_ended_is_started_again_where_event_grid_finds_it(tls: Tls, azurite: Azurite) -> None:
+    async with Embedded(600, timings=READY_AT_ONCE, tls=tls, azurite=azurite) as stage:
+        await run_the_app(stage, 600)
+        (first,) = stage.hosts
+        await first.kill()
+        async with asyncio.timeout(60):
+            while len(stage.hosts) < 2 or not stage.hosts[1].url:  # noqa: ASYNC110  (nothing signals it)
+                await asyncio.sleep(0.05)
+        second = stage.hosts[1]
+        assert (second.event_url, second.system_key) == (first.event_url, first.system_key)
+        stage.azure.create_machine(VM, shapes.machine())
+        await second.until(lambda: any(each.status == "Succeeded" for each in stage.azure.operations), seconds=60)
+        assert 202 in [attempt.status for attempt in stage.event_grid.attempts]
+
+
 @pytest.mark.parametrize("asks", [[], ["--handshake"]])
 async def test_a_host_of_another_process_runs_the_whole_main_job(
     tls: Tls, azurite: Azurite, tmp_path: Path, asks: list[str]
