@@ -82,9 +82,10 @@ async def test_a_host_of_another_process_runs_the_whole_main_job(
     files = (str(tls.ca_path), str(tls.certificate_path), str(tls.key_path))
     settings = tmp_path / "local.settings.json"
     async with Embedded(600, timings=READY_AT_ONCE, tls=tls, azurite=azurite) as stage:
-        elsewhere.write_local_settings(settings, stage.settings(**WATCHING, PATCH_READY_MINUTES="0.01"))
+        sweeping = {**WATCHING, "RECONCILE_SCHEDULE": "* * * * * *", "PATCH_READY_MINUTES": "0.01"}
+        elsewhere.write_local_settings(settings, stage.settings(**sweeping))
         values = json.loads(settings.read_text())["Values"]
-        host = await HostProcess.start(Order(str(APP_FOLDER), values, files, "the key"))
+        host = await HostProcess.start(Order(str(APP_FOLDER), values, files, "the key", time_scale=0.1))
         try:
             options = arguments(["--host", host.url, "--key", "the key", "--settings", str(settings), *asks])
             await serve_a_host_elsewhere(stage, options)
