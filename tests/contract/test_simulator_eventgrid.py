@@ -52,10 +52,11 @@ async def events_of_a_life() -> dict[tuple[str, str], dict[str, Any]]:
         clock.go(600)
         await client.call("POST", f"{VM}/installPatches", install_order())
         clock.go(3600)
-        for action in ("deallocate", "start"):
+        for action in ("deallocate", "start", "restart", "redeploy", "reapply"):
             await client.call("POST", f"{VM}/{action}")
             clock.go(300)
         await client.call("DELETE", VM)
+        clock.go(300)
     events = azure.events
     assert len({event["id"] for event in events}) == len(events)
     return {(e["data"]["operationName"], e["data"].get("httpRequest", {}).get("method", "")): e for e in events}
@@ -71,8 +72,10 @@ async def test_events_have_the_sampled_names_and_nothing_else() -> None:
         ("Microsoft.Compute/virtualMachines/extensions/write", ""): samples["extension_on_vm"],
         ("Microsoft.Compute/virtualMachines/assessPatches/action", "POST"): action,
         ("Microsoft.Compute/virtualMachines/installPatches/action", "POST"): action,
-        ("Microsoft.Compute/virtualMachines/deallocate/action", "POST"): action,
-        ("Microsoft.Compute/virtualMachines/start/action", "POST"): action,
+        **{
+            (f"Microsoft.Compute/virtualMachines/{name}/action", "POST"): action
+            for name in ("deallocate", "start", "restart", "redeploy", "reapply")
+        },
     }
     for name, sample in expected.items():
         assert keys(events[name]) == keys(sample), name
@@ -354,12 +357,13 @@ async def test_an_endpoint_that_does_not_answer_in_time_is_tried_again() -> None
     clock = Clock()
     azure = Azure(clock)
     webhook = Webhook()
-    take, calls = webhook.post, []
+    take, calls, over = webhook.post, [], asyncio.Event()
 
     async def dawdle(request: web.Request) -> web.Response:
         calls.append(request)
         if len(calls) == 1:
-            await asyncio.Event().wait()  # no answer, ever
+            await over.wait()  # no answer while the test looks on
+            return web.Response()
         return await take(request)
 
     webhook.post = dawdle  # type: ignore[method-assign]
@@ -370,5 +374,6 @@ async def test_an_endpoint_that_does_not_answer_in_time_is_tried_again() -> None
         clock.go(300)
         azure.advance()
         await grid.until_idle()
+        over.set()
     statuses = [attempt.status for attempt in grid.attempts]
     assert statuses == [0] * (len(statuses) - 1) + [200]
