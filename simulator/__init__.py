@@ -22,6 +22,7 @@
 | route | where |
 | --- | --- |
 | subscriptions, resource groups, virtual machines and their actions, operations | arm/routes.py |
+| maintenance configurations, assignments | arm/configurations.py, arm/schedules.py |
 | GET /subscriptions | arm/tenant.py |
 | POST /providers/Microsoft.ResourceGraph/resources | resource_graph/endpoint.py |
 | GET /msi/token | identity/server.py |

@@ -31,7 +31,11 @@ from simulator.tls import Tls
 from simulator.wire import Json
 
 APP_FOLDER = Path(__file__).parents[1]
-_API_VERSION = {"virtualmachines": "2024-11-01", "resourcegroups": "2021-04-01"}
+_API_VERSION = {
+    "virtualmachines": "2024-11-01",
+    "maintenanceconfigurations": "2023-04-01",
+    "resourcegroups": "2021-04-01",
+}
 
 
 @dataclass(frozen=True)

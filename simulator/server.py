@@ -102,9 +102,18 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
             return web.json_response({"problem": f"scope, configuration or filter: {error}"}, status=400)
         return web.Response(status=204)
 
+    async def run_schedule(request: web.Request) -> web.Response:
+        """A maintenance configuration begins a run: {"configuration": id}."""
+        try:
+            run = azure.run_schedule(str((await request.json())["configuration"]))
+        except (KeyError, LookupError, TypeError, ValueError) as error:
+            return web.json_response({"problem": f"configuration: {error}"}, status=400)
+        return web.json_response({"id": run.id, "operations": len(run.operations)}, status=201)
+
     return [
         web.put("/simulator/behaviours/{name}", behave),
         web.put("/simulator/assignments/{name}", assign),
+        web.post("/simulator/runs", run_schedule),
         web.get("/simulator/operations", operations),
         web.post("/simulator/operations", start),
         web.get("/simulator/events", events),

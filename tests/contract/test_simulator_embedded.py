@@ -190,6 +190,12 @@ async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
             assert (answer.status, [each.scope for each in stage.azure.world.assignments]) == (204, [VM])
         async with http.put(f"{driver}/assignments/weekly", json={"scope": "web-01"}) as answer:
             assert answer.status == 400
+        async with http.post(f"{driver}/runs", json={"configuration": "of nobody"}) as answer:
+            assert answer.status == 400
+        configuration = f"{VM.split('/providers/')[0]}/providers/Microsoft.Maintenance/maintenanceConfigurations/weekly"
+        assert (await stage.arm("PUT", configuration, {"location": "westus", "properties": {}})).status == 201
+        async with http.post(f"{driver}/runs", json={"configuration": configuration}) as answer:
+            assert (answer.status, (await answer.json())["operations"]) == (201, 0)
         async with http.post(f"{driver}/operations", json={"machine": "web-01", "kind": "assess"}) as answer:
             assert answer.status == 409, "still creating"
         async with http.post(f"{driver}/operations", json={"machine": "web-09", "kind": "assess"}) as answer:
