@@ -21,6 +21,8 @@ PYTEST := -m pytest -q -n $(PYTEST_WORKERS) --dist loadgroup
 
 # Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
 export NODE := $(CURDIR)/$(BIN)/node
+# Hosts, deployed copies and test processes import the SDK: without kept bytecode each compiles it anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

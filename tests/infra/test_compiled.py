@@ -6,16 +6,13 @@ Without a compiler one line says so; the snapshots still serve every other test.
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.infra import compiler
-from tests.infra.compiler import CHECKOUT, INFRA, Compiler
-
-Json = dict[str, Any]
+from tests.infra.compiler import CHECKOUT, INFRA, Compiler, Json, Server
 
 if compiler.find() is None:
     pytest.skip(
@@ -26,6 +23,13 @@ if compiler.find() is None:
 @pytest.fixture(scope="module")
 def bicep(tmp_path_factory: pytest.TempPathFactory) -> Compiler:
     return compiler.copy(compiler.find() or "", tmp_path_factory.mktemp("infra"))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    started = Server(compiler.find() or "")
+    yield started
+    started.stop()
 
 
 def test_every_file_compiles_and_lints_without_a_word(bicep: Compiler) -> None:
@@ -147,8 +151,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("parameters", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_before_anything_is_made(bicep: Compiler, parameters: str, said: str) -> None:
-    resources, words = bicep.evaluate("main.bicep", f"{ASKED_FOR}\n{parameters}")
+def test_what_is_refused_before_anything_is_made(bicep: Compiler, server: Server, parameters: str, said: str) -> None:
+    resources, words = bicep.evaluate(server, "main.bicep", f"{ASKED_FOR}\n{parameters}")
     assert resources == []
     assert said in words
 
@@ -242,9 +246,11 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
 
 
 @pytest.mark.parametrize(("parameters", "seen", "expected"), PARAMETERS.values(), ids=PARAMETERS)
-def test_what_a_parameter_changes(bicep: Compiler, parameters: str, seen: Check, expected: object) -> None:
+def test_what_a_parameter_changes(
+    bicep: Compiler, server: Server, parameters: str, *, seen: Check, expected: object
+) -> None:
     given = "\n".join(line for line in ASKED_FOR.splitlines() if line.partition(" =")[0] not in parameters)
-    resources, said = bicep.evaluate("main.bicep", f"{given}\nparam mode = 'assess'\n{parameters}")
+    resources, said = bicep.evaluate(server, "main.bicep", f"{given}\nparam mode = 'assess'\n{parameters}")
     assert said == ""
     assert seen(resources) == expected
 

@@ -5,7 +5,7 @@ import pytest
 from tests.simulation.run import run
 from tests.simulation.shrink import report
 
-SEEDS, CHUNK = 100, 10
+SEEDS, CHUNK = 60, 10
 CHUNKS = [
     pytest.param(range(first, first + CHUNK), id=str(first), marks=pytest.mark.xdist_group(f"seeds-{first}"))
     for first in range(0, SEEDS, CHUNK)
