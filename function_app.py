@@ -18,7 +18,7 @@ import azure.functions as func
 
 from functions import journal
 from functions.cloud import event_grid
-from functions.cloud.errors import CloudError
+from functions.cloud.errors import CloudError, Throttled
 from functions.cloud.queue import NewerMessage, read_message
 from functions.cloud.rows import LeftAlone
 from functions.model.state import OperationKind
@@ -26,6 +26,7 @@ from functions.model.text import BadInput
 from functions.policy.settings import SettingsError, read_settings
 from functions.services import Services, connect
 from functions.steps import assess, install, poison, reconcile
+from functions.steps.observe import log_used_up
 
 app = func.FunctionApp()
 
@@ -105,6 +106,10 @@ async def _step(
         if message is None:
             raise _failed(name, str(problem)) from None
         journal.write("message.malformed", function=name, problem=problem)
+    except Throttled as throttled:  # no failure. The host delivers again; the timer, which fires anyway, need not fail
+        log_used_up(throttled, function=name)
+        if waits_its_turn:
+            raise StepFailed(str(throttled)) from None
     except (CloudError, reconcile.SweepFailed) as error:
         raise _failed(name, str(error)) from None
     except Exception as error:  # noqa: BLE001 - a defect: its text may hold secrets, its line number cannot

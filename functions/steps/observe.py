@@ -5,6 +5,7 @@ meaning of ARM's answers stand in one place. Unavailable is not an answer: it is
 """
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from functions import journal
 from functions.cloud import errors
@@ -82,6 +83,21 @@ def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, w
     if isinstance(error, errors.Refused):
         return Refused(error)
     return Throttled(error) if isinstance(error, errors.Throttled) else Unreadable(error, what)
+
+
+class Paused(set[str]):
+    """The subscriptions whose quota of reads is used up: they are asked nothing more in this sweep."""
+
+    def note(self, subscription: str, throttled: errors.Throttled) -> None:
+        if subscription not in self:
+            self.add(subscription)
+            log_used_up(throttled, subscription=subscription)
+
+
+def log_used_up(throttled: errors.Throttled, **place: str) -> None:
+    """One line of information about a 429: where it came, and for how long. It is no failure of anybody."""
+    wait = timedelta(seconds=throttled.retry_after_seconds)
+    journal.write("quota.used_up", **place, problem=throttled, wait_seconds=wait)
 
 
 def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy: str = "") -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from functions import journal
-from functions.cloud.errors import CloudError
+from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, place_of
@@ -28,12 +28,14 @@ from functions.steps import report, track
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
+    Paused,
     Refused,
     Seen,
     Throttled,
     Unreadable,
     decide,
     log_unreadable,
+    log_used_up,
     observe,
     observe_group,
     with_named_patches,
@@ -58,6 +60,7 @@ class Sweep:
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
     own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
     failed: list[str] = field(default_factory=list)
+    paused: Paused = field(default_factory=Paused)
 
     @property
     def rows(self) -> Mapping[MachineId, Stored]:
@@ -68,7 +71,11 @@ class Sweep:
         if self.lease:
             await self.lease.stay(self.services.clock())
 
-    def fail(self, stage: str, error: CloudError | BadInput) -> None:
+    def fail(self, stage: str, error: errors.CloudError | BadInput) -> None:
+        """A stage got no answer. A used-up quota is no failure: the next sweep goes on."""
+        if isinstance(error, errors.Throttled):
+            log_used_up(error, stage=stage)
+            return
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
 
@@ -104,11 +111,10 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         journal.write("ledger.newer", problem=left_alone)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to track
-            paused = track.Paused()
-            await track.operations(services, list(sweep.rows.values()), paused, pause=sweep.stay)
-            await track.confirm(services, list(sweep.rows.values()), paused, pause=sweep.stay)
+            await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
+            await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
-    except (CloudError, BadInput) as error:
+    except (errors.CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
     plan = await make_sweep_plan(sweep, candidates)
@@ -136,7 +142,7 @@ async def _report(sweep: Sweep, plan: Plan) -> None:
     for stage, tell in stages.items():
         try:
             await tell()
-        except CloudError as error:
+        except errors.CloudError as error:
             sweep.fail(stage, error)
 
 
@@ -154,7 +160,7 @@ async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
     async for machine in _with_named_patches(sweep, await with_schedules(services, list(due.values()))):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
-            groups[machine.id.group_id] = await _group_not_in_graph(services, machine)
+            groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)
         if (group := groups[machine.id.group_id]) is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
         if candidate := await _candidate(sweep, machine.in_group(group)):
@@ -206,17 +212,19 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
         found[machine.id] = machine
     for stored in held:
         await sweep.stay()
-        if stored.record.machine not in found and (seen := await _not_in_graph(services, stored)):
+        if stored.record.machine not in found and (seen := await _not_in_graph(sweep, stored)):
             found[seen.id] = seen
     return found
 
 
-async def _not_in_graph(services: Services, stored: Stored) -> Machine | None:
+async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
     """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
-    machine_id = stored.record.machine
+    services, machine_id = sweep.services, stored.record.machine
+    if machine_id.subscription in sweep.paused:
+        return None
     try:
         seen = await observe(services, machine_id)
-    except CloudError as error:
+    except errors.CloudError as error:
         log_unreadable(machine_id, "ARM", error)
         return None
     match seen:
@@ -224,23 +232,31 @@ async def _not_in_graph(services: Services, stored: Stored) -> Machine | None:
             return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
         case Gone():
             await forget(services, stored)
-        case Unreadable(problem) | Refused(problem) | Throttled(problem):
+        case Throttled(throttled):
+            sweep.paused.note(machine_id.subscription, throttled)
+        case Unreadable(problem) | Refused(problem):
             log_unreadable(machine_id, "ARM", problem)
     return None
 
 
-async def _group_not_in_graph(services: Services, machine: Machine) -> Group | None:
+async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
     """Graph does not show the resource group (yet, or to this identity): ARM is asked."""
-    remedy = "Give the app's identity the right to read the resource group."
+    if machine.id.subscription in sweep.paused:
+        return None
     try:
-        seen = await observe_group(services, machine)
-    except CloudError as error:
-        log_unreadable(machine.id, "resource group", error, remedy=remedy)
+        seen = await observe_group(sweep.services, machine)
+    except errors.CloudError as error:
+        log_unreadable(machine.id, "resource group", error)
         return None
     match seen:
         case Seen(known) if known.group:
             return known.group
-        case Gone(problem) | Unreadable(problem) | Refused(problem) | Throttled(problem):
+        case Throttled(throttled):
+            sweep.paused.note(machine.id.subscription, throttled)
+        case Unreadable(unreadable):
+            log_unreadable(machine.id, "resource group", unreadable)
+        case Gone(problem) | Refused(problem):
+            remedy = "Give the app's identity the right to read the resource group."
             log_unreadable(machine.id, "resource group", problem, remedy=remedy)
     return None
 
@@ -272,7 +288,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
             item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images
         ]
         troubled = await _troubled_groups(sweep, candidates)
-    except (CloudError, BadInput) as error:
+    except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
         return nothing
     plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, now=services.clock())
@@ -352,7 +368,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
         batch = dispatches[start : start + BATCH]
         results = await asyncio.gather(*(_send(sweep, item) for item in batch), return_exceptions=True)
         for result in results:
-            if isinstance(result, CloudError):
+            if isinstance(result, errors.CloudError):
                 sweep.fail("dispatch", result)
             elif isinstance(result, BaseException):
                 raise result

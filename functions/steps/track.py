@@ -58,7 +58,7 @@ from functions.model.state import OperationKind, Phase, State, Wait
 from functions.model.text import BadInput
 from functions.services import Services
 from functions.steps.holds import OWNER_RETRY, forget, hold_for
-from functions.steps.observe import Gone, Refused, Seen, Throttled, Unreadable, observe
+from functions.steps.observe import Gone, Paused, Refused, Seen, Throttled, Unreadable, observe
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
@@ -66,10 +66,6 @@ SLOW_REBOOT = timedelta(hours=1)
 READS_AT_ONCE = 200
 READS_A_SECOND = 20
 READING_TIME = timedelta(seconds=30)  # of one sweep
-
-
-class Paused(set[str]):
-    """The subscriptions whose quota of reads is used up: they are asked nothing more in this sweep."""
 
 
 Pause = Callable[[], Awaitable[None]]
@@ -136,10 +132,7 @@ async def _isolated(
     except errors.Gone:
         await forget(services, stored)
     except errors.Throttled as throttled:
-        if subscription not in paused:
-            paused.add(subscription)
-            wait = timedelta(seconds=throttled.retry_after_seconds)
-            journal.write("tracking.paused", subscription=subscription, wait_seconds=wait)
+        paused.note(subscription, throttled)
     except (errors.CloudError, BadInput, LeftAlone) as error:
         journal.write("sweep.failed", stage="track", machine=stored.record.machine, problem=error)
         await _give_up(services, stored, str(error))

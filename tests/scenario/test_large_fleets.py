@@ -19,6 +19,7 @@ from functions.model.machine import Machine
 from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.steps import report, track
+from functions.steps.observe import Paused
 from functions.steps.reconcile import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS, a_record
@@ -69,7 +70,7 @@ async def running(world: World, number: int) -> list[Record]:
 
 async def tracked(world: World, compute: Any) -> None:
     sweep = await read_ledger(replace(world.services, compute=compute))
-    await track.operations(sweep.services, list(sweep.rows.values()), track.Paused(), pause=nothing)
+    await track.operations(sweep.services, list(sweep.rows.values()), Paused(), pause=nothing)
 
 
 async def test_a_quota_of_reads_that_is_used_up_is_one_line_of_information(caplog: pytest.LogCaptureFixture) -> None:
@@ -79,7 +80,7 @@ async def test_a_quota_of_reads_that_is_used_up_is_one_line_of_information(caplo
     compute = CountedReads(world, left=30)  # others have used it
     await tracked(world, compute)
     lines = [(record.levelname, json.loads(record.message)["event"]) for record in caplog.records]
-    assert lines == [("INFO", "tracking.paused")]
+    assert lines == [("INFO", "quota.used_up")]
     assert compute.refused <= track.READS_AT_ONCE, "then it is left in peace"
 
 
