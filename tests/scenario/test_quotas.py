@@ -118,7 +118,7 @@ async def test_a_quota_of_the_ledger_is_no_failure_either(
         raise Throttled("reading the ledger: the quota is used up", 7)
 
     world.services.ledger.read = refused  # type: ignore[method-assign]
-    world.services.ledger.take_sweep = refused  # type: ignore[assignment]
+    world.services.ledger.take_sweep = refused  # type: ignore[method-assign]
     await triggered(world, trigger)
     assert [line[0] for line in told(caplog)] == ["INFO"]
 
@@ -154,8 +154,8 @@ async def test_resource_groups_that_graph_does_not_show_are_asked_for_until_the_
     async def no_groups(_: Any) -> dict[str, Any]:
         return {}
 
-    world.services.graph.due_machines = machines  # type: ignore[method-assign]
-    world.services.graph.groups = no_groups  # type: ignore[method-assign]
+    world.services.graph.due_machines = machines  # type: ignore[assignment]
+    world.services.graph.groups = no_groups  # type: ignore[assignment]
     refuse(world, "GET", GROUPS)
     sweep = await reconcile.read_ledger(world.services)
     assert [candidate async for candidate in reconcile.find(sweep)] == []
