@@ -77,7 +77,6 @@ class ResourceGraph:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._client: ResourceGraphClient | None = None
-        self._rows_per_page = ROWS_PER_PAGE
         self._reported: set[str] = set()  # support states that this app does not know
 
     async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
@@ -206,7 +205,7 @@ class ResourceGraph:
 
         At most COUNTS_SHOWN, and whether there are more: Resource Graph gives one page of a summarize.
         """
-        page = await self._page(queries.fill("fleet_counts"), None)
+        page, _ = await self._page(queries.fill("fleet_counts"), None)
         rows = [row for row in page.rows if isinstance(row, Mapping)]
         return rows[:COUNTS_SHOWN], page.cut_short or len(page.rows) > COUNTS_SHOWN
 
@@ -246,8 +245,10 @@ class ResourceGraph:
         """The rows of every page. One that is no JSON object comes as an empty one, which no reader can read."""
         token: str | None = None
         tokens: set[str] = set()
+        size = ROWS_PER_PAGE
         while True:
-            page = await self._page(query, token)
+            page, size = await self._page(query, token, size)
+            size = min(2 * size, ROWS_PER_PAGE)
             for row in page.rows:
                 yield row if isinstance(row, Mapping) else {}
             token = page.next_token
@@ -259,10 +260,11 @@ class ResourceGraph:
                 raise Unavailable("querying Resource Graph: a page repeats the token of an earlier one")
             tokens.add(token)
 
-    async def _page(self, query: str, token: str | None) -> _Page:
+    async def _page(self, query: str, token: str | None, size: int = ROWS_PER_PAGE) -> tuple[_Page, int]:
         """One page. Waits out short throttling: 15 queries in 5 s are allowed, and a page is worth a few seconds.
 
-        An answer over Resource Graph's limit of 16 MiB is asked for again in smaller pages, and so are those after it.
+        An answer over Resource Graph's limit of 16 MiB is asked for again in smaller pages. Returns how many rows were
+        asked for, too: the next page of the query asks for twice as many again.
         """
         from azure.mgmt.resourcegraph.models import QueryRequest, QueryRequestOptions
 
@@ -273,19 +275,19 @@ class ResourceGraph:
                 query=query,
                 subscriptions=list(settings.scope.subscriptions) or None,
                 management_groups=list(settings.scope.management_groups) or None,
-                options=QueryRequestOptions(top=self._rows_per_page, skip_token=token),
+                options=QueryRequestOptions(top=size, skip_token=token),
             )
             try:
-                return await self._send(request)
+                return await self._send(request), size
             except Throttled as throttled:
                 pauses += 1
                 if pauses > MAX_PAUSES_PER_PAGE or throttled.retry_after_seconds > MAX_PAUSE_SECONDS:
                     raise
                 await self._session.sleep(max(throttled.retry_after_seconds, 1.0))
             except Refused as refused:
-                if _TOO_LARGE not in refused.codes or self._rows_per_page == 1:
+                if _TOO_LARGE not in refused.codes or size == 1:
                     raise
-                self._rows_per_page //= 2
+                size //= 2
 
     async def _send(self, request: QueryRequest) -> _Page:
         headers: dict[str, str] = {}

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from functions.cloud import resource_graph
 from functions.cloud.arm import Outcome
-from functions.cloud.errors import Throttled
+from functions.cloud.errors import Refused, Throttled
 from functions.cloud.resource_graph import COUNTS_SHOWN
 from functions.model.machine import Machine
 from functions.model.record import Record
@@ -124,6 +125,25 @@ async def test_an_answer_over_the_size_limit_is_asked_for_in_smaller_pages() -> 
     world.azure.faults.add(fault)
     found = [machine.id.name async for machine in world.services.graph.census()]
     assert (found, fault.hits) == (["vm-01"], 3)
+
+
+async def test_pages_grow_again_after_one_that_was_too_large() -> None:
+    """Each page that comes doubles the next one, up to the most; the next query starts with the most."""
+    world = World(timings=QUICK)
+    graph, asked = world.services.graph, list[int]()
+    codes = [TOO_LARGE["code"], *(detail["code"] for detail in TOO_LARGE["details"])]
+
+    async def send(request: Any) -> resource_graph._Page:
+        asked.append(request.options.top)
+        if len(asked) <= 2:
+            raise Refused("querying Resource Graph", status=400, codes=codes, message="")
+        token = f"page {len(asked)}" if len(asked) < 6 else None
+        return resource_graph._Page([], token, cut_short=False)
+
+    graph._send = send  # type: ignore[method-assign]
+    for _ in range(2):
+        assert await graph.groups(["a"]) == {}
+    assert asked == [1000, 500, 250, 500, 1000, 1000, 1000]
 
 
 @pytest.mark.parametrize(
