@@ -457,10 +457,12 @@ def _meaning_of_fields(status: str, result: Mapping[str, Any], vague: Meaning | 
         return _REBOOT
     if vague is _TIME:
         return vague
-    if _all_installed(result):
-        return _REPORT_FAILED if vague is _INSIDE_FAILED else _RETRIED_WELL
+    if _all_installed(result) and vague is _INSIDE_FAILED:
+        return _REPORT_FAILED
     if status.lower() == "canceled":
         return _STOPPED
+    if _all_installed(result):
+        return _RETRIED_WELL
     return vague or Meaning(Cause.TRANSIENT, f"it ended {status}", "Read the patch extension's log on the machine.")
 
 

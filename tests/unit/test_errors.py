@@ -479,6 +479,12 @@ FIELDS: dict[str, tuple[str, dict[str, Any], str, bool]] = {
     "failed, of an operation whose answer is gone": ("Failed", {}, "it ended Failed", False),
     "no verdict": ("Unknown", {"failedPatchCount": 0}, "it ended Unknown", False),
     "canceled": ("Canceled", {}, "it was canceled by a person", False),
+    "canceled after everything was in": (
+        "Canceled",
+        {"installedPatchCount": 3, "failedPatchCount": 0, "pendingPatchCount": 0},
+        "it was canceled by a person",
+        False,
+    ),
     "installed, a reboot is required": ("Succeeded", {"rebootStatus": "Required"}, "", False),
     "installed, the reboot is on its way": ("Succeeded", {"rebootStatus": "Started"}, "", False),
     "installed, nothing to reboot for": ("Succeeded", {"rebootStatus": "NotNeeded"}, "", False),
