@@ -35,15 +35,7 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
             step = replace(step, cause=Cause.OWNER)
     else:
         until = min(until, _assessed_until(services, record))
-    journal.write(
-        "machine.waiting",
-        machine=record.machine,
-        verb=step.verb,
-        state=step.state,
-        reason=step.reason,
-        remedy=step.remedy,
-        until=until,
-    )
+    journal.write("machine.waiting", machine=record.machine, verb=step.verb, **_fields(step, until))
     await services.ledger.replace(stored, hold(record, step, until))
 
 
@@ -65,17 +57,14 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
         remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record, until = _next_try(services, stored.record, step.cause)
-    journal.write(
-        "machine.held",
-        **record.log_fields(),
-        cause=step.cause,
-        state=step.state,
-        reason=step.reason,
-        remedy=step.remedy,
-        attempts=record.attempts,
-        until=until,
-    )
+    said = _fields(step, until)
+    journal.write("machine.held", **record.log_fields(), **said, cause=step.cause, attempts=record.attempts)
     await services.ledger.replace(stored, hold(record, step, until))
+
+
+def _fields(step: Step, until: datetime) -> dict[str, journal.Field]:
+    """What a line says of a hold: the step's own words, and until when it lasts."""
+    return {"state": step.state, "reason": step.reason, "remedy": step.remedy, "until": until}
 
 
 def _next_try(services: Services, record: Record, cause: Cause) -> tuple[Record, datetime]:
