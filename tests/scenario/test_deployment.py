@@ -18,7 +18,7 @@ import pytest_asyncio
 from functions.cloud import event_grid as app_events
 from simulator import identity
 from simulator.arm import shapes
-from simulator.azure import Behaviour, Limits, Timings
+from simulator.azure import Behaviour, Limits
 from simulator.demo import fleet, stage
 from simulator.demo.report import open_report
 from simulator.demo.stage import HOST_SCALE, SETTINGS, SPEED, Stage
@@ -30,21 +30,10 @@ from simulator.functions_host import FunctionsHost
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from simulator.wire import Json
+from tests.support.world import REAL_TIME
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"critical": 1, "security": 4})
 PATCHED_ONCE = ["assess", "install", "assess"]
-# An assessment takes 0.2 s, an installation 0.4 s; a machine is ready with its creation.
-QUICK = Timings(
-    create_seconds=0,
-    agent_ready_seconds=0,
-    extensions_seconds=0,
-    start_seconds=0,
-    deallocate_seconds=0,
-    assess_seconds=0.2,
-    install_seconds=0.4,
-    reboot_seconds=0,
-    graph_lag_seconds=0,
-)
 # Mode, window and shorter times, as the demo sets them. The schedule is the deployment's: sweeps are called by name.
 CHANGES = {name: value for name, value in SETTINGS.items() if name != "RECONCILE_SCHEDULE"} | {
     "PATCH_MIN_AGE_MINUTES": "0",
@@ -147,7 +136,7 @@ def _logged(embedded: Embedded, name: str) -> bool:
 
 def embed(tls: Tls, azurite: Azurite, deployment: Snapshots | str = "default", **more: Any) -> Embedded:
     limits = Limits().scaled(100)
-    return Embedded(deployment=deployment, timings=QUICK, limits=limits, tls=tls, azurite=azurite, **more)
+    return Embedded(deployment=deployment, timings=REAL_TIME, limits=limits, tls=tls, azurite=azurite, **more)
 
 
 def said_by_the_app(usage: Usage) -> list[str]:

@@ -33,7 +33,7 @@ from functions.services import Services
 from functions.steps import reconcile, track
 from simulator import identity
 from simulator.arm import shapes
-from simulator.azure import Behaviour, Fault, Limits, Operation, Request, Response, Timings, overlaps
+from simulator.azure import Behaviour, Fault, Limits, Operation, Request, Response, overlaps
 from simulator.embedded import Embedded
 from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.subscriptions import Schema
@@ -41,6 +41,7 @@ from simulator.functions_host import FunctionsHost
 from simulator.functions_host.host import LONGEST_WAIT_SECONDS
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
+from tests.support.world import REAL_TIME
 
 PAYLOADS = Path(__file__).parents[1] / "recordings"
 HOST_JSON = json.loads((Path(__file__).parents[2] / "host.json").read_text())
@@ -54,16 +55,6 @@ FUNCTIONS = {
 }
 PATCHED_ONCE = ["assess", "install", "assess"]
 SUPPORTED = Behaviour(support_state="Supported", pending={"critical": 1, "security": 4})
-# An assessment takes 0.3 s, an installation 0.6 s; a machine is ready with its creation.
-QUICK = Timings(
-    create_seconds=0,
-    agent_ready_seconds=0,
-    extensions_seconds=0,
-    assess_seconds=0.3,
-    install_seconds=0.6,
-    reboot_seconds=0,
-    graph_lag_seconds=0,
-)
 INSTALL = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
@@ -182,7 +173,7 @@ async def chain(tls: Tls, azurite: Azurite) -> AsyncIterator[Chain]:
 async def started(tls: Tls, azurite: Azurite) -> AsyncIterator[Chain]:
     async with AsyncExitStack() as stack:
         # The quotas of Azure, refilled faster: everything else here is faster too.
-        embedded = Embedded(timings=QUICK, limits=Limits().scaled(100), tls=tls, azurite=azurite)
+        embedded = Embedded(timings=REAL_TIME, limits=Limits().scaled(100), tls=tls, azurite=azurite)
         await stack.enter_async_context(embedded)
         connector = aiohttp.TCPConnector(ssl=tls.client_context())
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))

@@ -6,6 +6,7 @@ Times are simulated; nothing sleeps. `world.pass_time(minutes=…)` delivers eve
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,6 +53,16 @@ SETTINGS = {
 }
 # A machine that can be patched as soon as it is there.
 QUICK = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0)
+# The same under a real clock, where an operation takes less than a second.
+REAL_TIME = replace(
+    QUICK,
+    start_seconds=0,
+    deallocate_seconds=0,
+    assess_seconds=0.3,
+    install_seconds=0.6,
+    reboot_seconds=0,
+    graph_lag_seconds=0,
+)
 # A second operation kills the first instead of being refused: only so does a test see that the app never starts one.
 SUPERSEDE = Limits(conflict="supersede")
 # As in host.json.
