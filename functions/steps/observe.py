@@ -97,7 +97,7 @@ class Paused(set[str]):
 def log_used_up(throttled: errors.Throttled, **place: str) -> None:
     """One line of information about a 429: where it came, and for how long. It is no failure of anybody."""
     wait = timedelta(seconds=throttled.retry_after_seconds)
-    journal.write("quota.used_up", **place, problem=throttled, wait_seconds=wait)
+    journal.write("quota.exhausted", **place, problem=throttled, wait_seconds=wait)
 
 
 def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy: str = "") -> None:

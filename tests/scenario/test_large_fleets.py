@@ -81,7 +81,7 @@ async def test_a_quota_of_reads_that_is_used_up_is_one_line_of_information(caplo
     compute = CountedReads(world, left=30)  # others have used it
     await tracked(world, compute)
     lines = [(record.levelname, json.loads(record.message)["event"]) for record in caplog.records]
-    assert lines == [("INFO", "quota.used_up")]
+    assert lines == [("INFO", "quota.exhausted")]
     assert compute.refused <= track.READS_AT_ONCE, "then it is left in peace"
 
 

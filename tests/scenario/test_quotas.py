@@ -30,7 +30,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str, float]]:
     """The lines about quotas: level, what was asked, where, for how long. No other line may tell of a failure."""
     lines = [(record.levelno, json_of(record)) for record in caplog.records if record.name == "journal"]
     assert [line["event"] for level, line in lines if level > logging.INFO] == []
-    found = [(level, line) for level, line in lines if line["event"] == "quota.used_up"]
+    found = [(level, line) for level, line in lines if line["event"] == "quota.exhausted"]
     where = ("function", "stage", "subscription")
     return [
         (
