@@ -46,7 +46,7 @@ EVENTS = {
     "installation.seen": "Resource Graph shows the installation",
     "operation.refused": "Azure refused to start an operation",
     "operation.throttled": "the quota is used up; the machine is postponed",
-    "quota.exhausted": "a quota of Azure is used up; what was asked there (subscription, stage, function) is asked later",
+    "quota.exhausted": "a quota of Azure is used up; what a subscription, stage or function asked is asked later",
     "operation.abandoned": "a POST was not sent in time; the claim is released",
     "operation.unknown": "a POST got no answer; whether the operation runs is not known yet",
     "operation.adopted": "an operation without a recorded answer was found on the machine",
