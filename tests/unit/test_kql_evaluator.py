@@ -462,6 +462,22 @@ def test_texts_that_differ_in_times_alone_keep_their_own() -> None:
         ask("machines | extend a = datetime(2026-11-22T10:00:00Z) == nam")
 
 
+def test_texts_that_differ_in_the_strings_of_a_list_keep_their_own() -> None:
+    private = "\ue0000"  # the character that stands for the strings while a text is parsed
+
+    def listed(name: str) -> str:
+        return f"machines | where name in ('{name}', '', 'x') or name == 'in (\\'a\\')' // in ('b')"
+
+    def names(query: str) -> list[str]:
+        return [row["name"] for row in ask(query, [{"name": name} for name in ("web-1", "web-2", private, "", "a")])]
+
+    assert [names(listed(name)) for name in ("web-1", "web-2", private)] == [
+        ["web-1", ""],
+        ["web-2", ""],
+        [private, ""],
+    ]
+
+
 def test_the_packaged_schema_is_the_default() -> None:
     assert evaluate("ResourceContainers | project id", {"resourcecontainers": [{"id": "/s"}]}, NOW).rows == [
         {"id": "/s"}

@@ -1,11 +1,12 @@
 """From query text to the tree of syntax.py, by the grammar of grammar.lark.
 
 Parsing costs more than evaluating over a small fleet, and a simulator receives the same few queries again and again
-with other times in them. So a tree is cached by the text without its times, which are filled in afterwards.
+with other times and names in them. So a tree is cached by the text without its times and lists of strings, which are
+filled in afterwards.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import lru_cache, reduce
 from importlib import resources
@@ -48,41 +49,58 @@ from simulator.resource_graph.kql.syntax import (
     Where,
 )
 
+_Fill = Callable[[Sequence[str]], Any]
+
 
 def parse(text: str) -> Query:
     """The tree of a query. Raises Unsupported for syntax outside the grammar."""
-    times: list[str] = []
+    values: list[str] = []
 
     def hole(match: re.Match[str]) -> str:
         """Its number in place of a time, in as many characters: what follows keeps its place."""
-        if match["time"] is None:
-            return match[0]
-        times.append(match["time"])
-        return f"datetime({_HOLE}{len(times) - 1:<{len(match['time']) - 1}})"
+        if match["time"]:
+            return f"datetime({numbered(match['time'])})"
+        return _ELEMENT.sub(lambda text: f"'{numbered(text[1])}'", match[0]) if match["list"] else match[0]
 
-    tree = _parsed(_TIME.sub(hole, text))
-    return cast(Query, _filled(tree, times)) if times else tree
+    def numbered(value: str) -> str:
+        number = str(len(values))
+        if len(number) >= len(value):
+            return value
+        values.append(value)
+        return f"{_HOLE}{number:<{len(value) - 1}}"
+
+    tree, fill = _parsed(text if _HOLE in text else _VALUES.sub(hole, text))
+    return cast(Query, fill(values)) if fill and values else tree
 
 
-def _filled(node: Any, times: Sequence[str]) -> Any:
-    """The same part of a tree with its times."""
-    if isinstance(node, tuple):
-        return tuple(_filled(each, times) for each in node)
+def _filler(node: Any) -> _Fill | None:
+    """Gives this part of a tree with its values; None for a part that has no holes."""
     if isinstance(node, Literal):
-        is_hole = node.type == "datetime" and node.text.startswith(_HOLE)
-        return replace(node, text=times[int(node.text[1:])]) if is_hole else node
+        found = _NUMBERED.fullmatch(node.text)
+        return (lambda values: replace(node, text=values[int(found[1])])) if found else None
+    if isinstance(node, tuple):
+        return _with_parts(node, tuple)
     if not is_dataclass(node) or isinstance(node, Place | type):
-        return node
-    return type(node)(*(_filled(getattr(node, part.name), times) for part in fields(node)))
+        return None
+    return _with_parts([getattr(node, part.name) for part in fields(node)], lambda parts: type(node)(*parts))
+
+
+def _with_parts(parts: Sequence[Any], made_of: Callable[[Iterable[Any]], Any]) -> _Fill | None:
+    fills = [_filler(part) for part in parts]
+    if not any(fills):
+        return None
+    pairs = list(zip(parts, fills, strict=True))
+    return lambda values: made_of(fill(values) if fill else part for part, fill in pairs)
 
 
 @lru_cache(maxsize=256)
-def _parsed(text: str) -> Query:
+def _parsed(text: str) -> tuple[Query, _Fill | None]:
     try:
-        return cast(Query, _PARSER.parse(text))  # the transformer makes a Query of lark's tree
+        tree = cast(Query, _PARSER.parse(text))  # the transformer makes a Query of lark's tree
     except lark.exceptions.UnexpectedInput as error:
         at_end = isinstance(error, lark.UnexpectedToken) and error.token.type == "$END"
         raise Unsupported(_construct_at(text, len(text) if at_end else error.pos_in_stream or 0)) from None
+    return tree, _filler(tree)
 
 
 def _construct_at(text: str, position: int) -> str:
@@ -96,11 +114,16 @@ def _construct_at(text: str, position: int) -> str:
     return f"'{word[0]}' at {place}" if word else f"the end of the query at {place}"
 
 
-_HOLE = "#"
-# Strings and comments are matched first, and kept.
-_TIME = re.compile(
-    r"@'[^'\n]*'|@\"[^\"\n]*\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|//[^\n]*|datetime\((?P<time>\d{4}-[^()\s]+)\)"
+_HOLE = "\ue000"  # for private use: no query needs it
+_NUMBERED = re.compile(rf"{_HOLE}(\d+) *")
+# Strings and comments are matched first, and kept; but those in a list after `in`.
+_STRING = r"'[^'\\\n]*'"
+_VALUES = re.compile(
+    rf"\bin~?\s*(?P<list>\({_STRING}(?:,\s*{_STRING})*\))"
+    r"|@'[^'\n]*'|@\"[^\"\n]*\"|'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\"|//[^\n]*"
+    r"|datetime\((?P<time>\d{4}-[^()\s]+)\)"
 )
+_ELEMENT = re.compile(r"'([^'\\\n]*)'")
 _COMMENT = re.compile(r"//[^\n]*")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _CONSTRUCT = re.compile(r"!?[A-Za-z_][\w-]*~?|\w+|\S")
