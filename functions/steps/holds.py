@@ -35,7 +35,7 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
             step = replace(step, cause=Cause.OWNER)
     else:
         until = min(until, _assessed_until(services, record))
-    journal.write("machine.waiting", machine=record.machine, verb=step.verb, **_fields(step, until))
+    journal.write("machine.waiting", machine=record.machine, verb=step.verb, **_said(step), until=until)
     await services.ledger.replace(stored, hold(record, step, until))
 
 
@@ -57,14 +57,14 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
         remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record, until = _next_try(services, stored.record, step.cause)
-    said = _fields(step, until)
-    journal.write("machine.held", **record.log_fields(), **said, cause=step.cause, attempts=record.attempts)
+    said = _said(step) | {"cause": step.cause, "attempts": record.attempts}
+    journal.write("machine.held", **record.log_fields(), **said, until=until)
     await services.ledger.replace(stored, hold(record, step, until))
 
 
-def _fields(step: Step, until: datetime) -> dict[str, journal.Field]:
-    """What a line says of a hold: the step's own words, and until when it lasts."""
-    return {"state": step.state, "reason": step.reason, "remedy": step.remedy, "until": until}
+def _said(step: Step) -> dict[str, journal.Field]:
+    """The step's own words, in a line about its hold."""
+    return {"state": step.state, "reason": step.reason, "remedy": step.remedy}
 
 
 def _next_try(services: Services, record: Record, cause: Cause) -> tuple[Record, datetime]:
