@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from functions.model.machine import MachineId
-from functions.model.text import quoted, redacted
+from functions.model.text import quoted, redacted, writable
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
 _MAX_FIELD = 2_000  # characters
@@ -112,7 +112,7 @@ def _plain(value: object) -> str | float:
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
     text = redacted(str(value))  # a guest's message may quote the address of its package source
-    text = text.encode("utf-8", "replace").decode()  # half of a surrogate pair would fail the log's own encoding
+    text = writable(text)
     return text if len(text) <= _MAX_FIELD else text[: _MAX_FIELD - 1] + "…"
 
 

@@ -25,10 +25,15 @@ from functions.model.machine import (
     ScopeFilter,
     SupportState,
     is_count,
+    lowered_id,
 )
 from functions.model.text import BadInput, Json, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
+# What Azure's resource naming rules allow in an image id: a resource group has letters and digits of any script, and
+# ()-._; galleries and images have fewer. The key of an image reaches queries of people, the ledger and the workbook.
+_IMAGE_ID = re.compile(r"[\w./()-]{1,2048}")
+_IMAGE_NAME = re.compile(r"[\w.+-]{1,256}", re.ASCII)  # publisher, offer, sku or version
 _SUPPORT_STATES = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
 _NO_VERSION = ("", "latest")
 _RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
@@ -145,24 +150,36 @@ def image_of(reference: Json, *, has_profile: bool, created: datetime | None = N
     The portal's rule: publisher, offer and sku together mean a marketplace image; every other image is customized. A
     gallery image without osProfile is specialized (inferred: no public statement ties the two). Where no version is
     known, the day of the machine's creation stands in for it: one of another day may be of another version.
+
+    Raises BadInput for an id or name with other characters than Azure allows.
     """
-    exact_version = _text(reference.get("exactVersion")).lower()
+    exact_version = _image_part(reference, "exactVersion", _IMAGE_NAME)
     day = f" of {created.date().isoformat()}" if created else ""
     if all(reference.get(name) for name in ("publisher", "offer", "sku")):
-        name = ":".join(_text(reference.get(part)) for part in ("publisher", "offer", "sku")).lower()
-        version = exact_version or _text(reference.get("version")).lower()
+        name = ":".join(_image_part(reference, part, _IMAGE_NAME) for part in ("publisher", "offer", "sku"))
+        version = exact_version or _image_part(reference, "version", _IMAGE_NAME)
         return Image(ImageKind.MARKETPLACE, f"{name}:{version}" if version not in _NO_VERSION else name + day)
-    if shared := _text(reference.get("sharedGalleryImageId")).lower():
+    if shared := _image_part(reference, "sharedGalleryImageId", _IMAGE_ID):
         return Image(ImageKind.SHARED_GALLERY, _versioned(shared, exact_version, day))
-    if community := _text(reference.get("communityGalleryImageId")).lower():
+    if community := _image_part(reference, "communityGalleryImageId", _IMAGE_ID):
         return Image(ImageKind.COMMUNITY_GALLERY, _versioned(community, exact_version, day))
-    own = _text(reference.get("id")).lower()
+    own = _image_part(reference, "id", _IMAGE_ID)
     if not own:
         return Image(ImageKind.NONE)
     if _MANAGED_IMAGE.fullmatch(own):
         return Image(ImageKind.MANAGED_IMAGE, own)
     kind = ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED
     return Image(kind, _versioned(own, exact_version, day))
+
+
+def _image_part(reference: Json, name: str, form: re.Pattern[str]) -> str:
+    """One part of an imageReference, lower-cased; "" where there is none. Raises BadInput."""
+    value = reference.get(name)
+    if value is None or value == "":
+        return ""
+    if form.fullmatch(lowered := lowered_id(value)):
+        return lowered
+    raise BadInput(f"imageReference.{name} is {quoted(value)}; it should have the characters of an image's name or id")
 
 
 def time_or_none(value: object) -> datetime | None:

@@ -24,7 +24,16 @@ from functions.cloud.models import (
     unknown_support_state,
 )
 from functions.cloud.session import Session
-from functions.model.machine import CLASSIFICATIONS, Assignment, Group, Machine, MachineId, WaitingPatch, group_id
+from functions.model.machine import (
+    CLASSIFICATIONS,
+    Assignment,
+    Group,
+    Machine,
+    MachineId,
+    WaitingPatch,
+    group_id,
+    subscription_in,
+)
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode
@@ -57,11 +66,12 @@ class SeenInstallation:
 
 @dataclass(frozen=True)
 class Member:
-    """One machine of a patch-group. One that cannot be read may be off, and in any subscription."""
+    """One machine of a patch-group. One that cannot be read may be off."""
 
     machine: MachineId | None
     group: str
     running: bool
+    subscription: str  # "" where its id does not say: it may be of any
 
 
 @dataclass(frozen=True)
@@ -332,7 +342,8 @@ def _group_of(row: Json, tagged: Mapping[str, str]) -> str:
 def _unreadable_members(row: Json, group: str, asked: Iterable[str], *, error: BadInput) -> list[Member]:
     """A member that cannot be read, of its patch-group; of each that was asked for where it does not say which."""
     _report_unreadable(row, error)
-    return [Member(None, name, running=False) for name in ([group] if group else asked)]
+    subscription = subscription_in(row.get("id"))
+    return [Member(None, name, running=False, subscription=subscription) for name in ([group] if group else asked)]
 
 
 def _report_unreadable(row: Json, error: BadInput) -> None:
@@ -345,7 +356,8 @@ def _member(row: Json, tagged: Mapping[str, str]) -> Member:
     if not group:
         raise BadInput(f"a member of a patch-group names no group, and its own is {quoted(row.get('group_id'))}")
     running = str(row.get("power_code")).lower() == "powerstate/running"
-    return Member(MachineId.parse(row.get("id")), group, running)
+    machine = MachineId.parse(row.get("id"))
+    return Member(machine, group, running, machine.subscription)
 
 
 def _installation(row: Json) -> tuple[str, SeenInstallation]:

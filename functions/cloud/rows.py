@@ -18,7 +18,7 @@ from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState, is_count
 from functions.model.record import UNKNOWN_DURATION, Ending, Flight, Record
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
-from functions.model.text import quoted
+from functions.model.text import quoted, writable
 
 VERSION = 1
 _MAX_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole write
@@ -88,7 +88,7 @@ def _written(part: Record | Flight | Ending | Wait) -> dict[str, Any]:
 
 def _to_column(value: object) -> Any:
     if isinstance(value, str | MachineId):  # enumerations too
-        return str(value)[:_MAX_TEXT]
+        return writable(str(value)[:_MAX_TEXT])
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):

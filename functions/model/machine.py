@@ -15,6 +15,9 @@ from functions.model.text import GUID, BadInput, Json, quoted
 _GROUP = rf"/subscriptions/(?P<subscription>{GUID.pattern})/resourcegroups/(?P<group>[\w().-]{{0,89}}[\w()-])"
 
 
+_SUBSCRIPTION = re.compile(rf"/subscriptions/(?P<subscription>{GUID.pattern})/")
+
+
 _GROUP_ID = re.compile(_GROUP)
 
 
@@ -124,7 +127,7 @@ class MachineId:
     @classmethod
     def parse(cls, text: object) -> "MachineId":
         """Reads an id and nothing but an id. Raises BadInput."""
-        if match := _MACHINE_ID.fullmatch(_lowered(text)):
+        if match := _MACHINE_ID.fullmatch(lowered_id(text)):
             return cls(match["subscription"], match["group"], match["name"])
         raise BadInput(
             f"{quoted(text)} is not a virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
@@ -322,9 +325,15 @@ class Machine:
 
 def group_id(text: object) -> str:
     """The lower-cased id of a resource group. Raises BadInput."""
-    if _GROUP_ID.fullmatch(lowered := _lowered(text)):
+    if _GROUP_ID.fullmatch(lowered := lowered_id(text)):
         return lowered
     raise BadInput(f"{quoted(text)} is not a resource group id")
+
+
+def subscription_in(text: object) -> str:
+    """The subscription that an id begins with, whatever follows; "" where it names none."""
+    match = _SUBSCRIPTION.match(text.lower()) if isinstance(text, str) else None
+    return match["subscription"] if match else ""
 
 
 def in_progress(status: str) -> bool:
@@ -361,7 +370,7 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PATCHES
 
 
-def _lowered(text: object) -> str:
+def lowered_id(text: object) -> str:
     """An id in lower case; "" for what can be none.
 
     Python lowers two letters of group names otherwise than Azure's services: I with a dot becomes two characters, and a

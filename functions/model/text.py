@@ -54,6 +54,11 @@ def redacted(text: str) -> str:
     return text
 
 
+def writable(text: str) -> str:
+    """The text without halves of surrogate pairs: JSON can name one, and none can be stored or sent."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def format_utc(moment: datetime | None) -> str:
     """A time for a reason: minutes and UTC."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if moment else "at an unknown time"

@@ -176,9 +176,9 @@ def ncrontab(text: str) -> str:
     return text
 
 
-@reader("a name of letters, digits, . and -")
+@reader("a name of the letters a to z, digits, . _ and -")
 def group_name(text: str) -> str:
-    if not re.fullmatch(r"[\w.-]{1,64}", text):
+    if not re.fullmatch(r"[\w.-]{1,64}", text, re.ASCII):  # a query asks for it; only ASCII lowers alike everywhere
         raise ValueError
     return text.lower()
 

@@ -68,6 +68,8 @@ class Scope(NamedTuple):
 @reader("subscription ids, or management groups as mg:name, separated by commas")
 def subscriptions_or_management_groups(text: str) -> Scope:
     """A GUID is a subscription, unless `mg:` says otherwise: the root management group's name is the tenant's GUID."""
+    if not text.isascii():  # lowered, the Kelvin sign would be another name's k
+        raise ValueError
     items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
     names = tuple(item.removeprefix("mg:") for item in items)
     if not all(re.fullmatch(r"[\w().-]{1,90}", name, re.ASCII) for name in names):

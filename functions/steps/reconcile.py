@@ -20,7 +20,7 @@ from functions.decisions.rollout import current
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
 from functions.model.record import Record, requeue
-from functions.model.state import Assess, Install, Leave, OperationKind, State, Step, Wait
+from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.services import Services
@@ -44,6 +44,11 @@ from functions.steps.observe import (
 from functions.steps.start import new_claim, send, why_stopped
 
 BATCH = 100  # dispatches between two renewals of the lease
+_UNKNOWN_GROUP = Wait(
+    State.WAITING_FOR_GROUP,
+    "whether another member of its patch-group is off or unhealthy is not known: Resource Graph did not answer",
+    cause=Cause.TRANSIENT,
+)
 TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 
 
@@ -270,9 +275,8 @@ async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
 
 
 async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
-    """What goes now. A pause, or an answer that is missing, plans nothing."""
+    """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
     services = sweep.services
-    nothing = Plan((), {}, {})
     if services.settings.mode is not Mode.PLAN and (reason := await why_stopped(services)):
         journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
@@ -284,13 +288,18 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         images = await _images(
             sweep, {item.machine.image.key for item in candidates if item.kind is OperationKind.INSTALL}
         )
-        candidates = [
-            item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images
-        ]
+    except (CloudError, BadInput) as error:
+        sweep.fail("plan", error)
+        images = {}
+    candidates = [item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images]
+    try:
         troubled = await _troubled_groups(sweep, candidates)
     except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
-        return nothing
+        troubled = {}
+        unknown = [item for item in candidates if item.kind is OperationKind.INSTALL and item.overrides.group]
+        left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
+        candidates = [item for item in candidates if item.machine.id not in left]
     plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left})
 
@@ -328,14 +337,14 @@ async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
     """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is.
 
-    The subscription is "" where the member cannot be read: it may be of any.
+    The subscription is "" where a member's id does not say it: it may be of any.
     """
     services = sweep.services
     wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
     troubled: dict[tuple[str, str], str] = {}
     async for member in services.graph.group_members(wanted):
         if member.machine is None:
-            troubled["", member.group] = "a machine that cannot be read"
+            troubled[member.subscription, member.group] = "a machine that cannot be read"
             continue
         stored = sweep.rows.get(member.machine)
         if not member.running or (stored and _unwell(stored.record, services.clock())):

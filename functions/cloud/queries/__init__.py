@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
+from functions.model.text import BadInput
+
 FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r"^// include (\w+\.kql)$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -38,7 +40,7 @@ def placeholders(name: str) -> set[str]:
 
 
 def fill(name: str, **values: Value) -> str:
-    """The query ready to send. Raises KeyError for a missing value, ValueError for text with other characters."""
+    """The query ready to send. Raises KeyError for a missing value, BadInput for text with other characters."""
     return _PLACEHOLDER.sub(lambda match: _literal(values[match[1]]), template(name))
 
 
@@ -49,11 +51,11 @@ def _literal(value: Value) -> str:
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     texts = [] if isinstance(value, str) else list(value)
     if not texts:
-        raise ValueError("a query needs a list of at least one id")
+        raise BadInput("a query needs a list of at least one id")
     return ", ".join(f"'{_safe(text)}'" for text in texts)
 
 
 def _safe(text: str) -> str:
     if not _SAFE_TEXT.fullmatch(text):
-        raise ValueError("an id in a query may hold letters, digits and ./()@ -_ only")
+        raise BadInput("an id in a query may hold letters, digits and ./()@ -_ only")
     return text
