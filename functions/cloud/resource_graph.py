@@ -48,6 +48,7 @@ ROWS_PER_PAGE = 1000  # the most that Resource Graph returns
 MAX_PAUSES_PER_PAGE = 5
 MAX_PAUSE_SECONDS = 10.0
 IDS_PER_QUERY = 250  # Resource Graph allows fewer than 300
+_ID_SHOWN = 400  # characters of an id that cannot be read: its name comes last
 CENSUS_SHARES = 256  # by the first two digits of the machines' VM ids
 COUNTS_SHOWN = ROWS_PER_PAGE - 1  # one row more is asked for: it says that there are more
 RowValue = TypeVar("RowValue")
@@ -347,7 +348,8 @@ def _unreadable_members(row: Json, group: str, asked: Iterable[str], *, error: B
 
 
 def _report_unreadable(row: Json, error: BadInput) -> None:
-    journal.write("machine.unreadable", where="Resource Graph", machine=quoted(row.get("id")), problem=error)
+    name = quoted(row.get("id"), limit=_ID_SHOWN)
+    journal.write("machine.unreadable", where="Resource Graph", machine=name, problem=error)
 
 
 def _member(row: Json, tagged: Mapping[str, str]) -> Member:

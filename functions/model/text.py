@@ -39,12 +39,12 @@ _KINDS: dict[type, str] = {
 }
 
 
-def quoted(value: object) -> str:
-    """A value from outside for an error line: short, on one line, and never a URL's query, a key or a password."""
+def quoted(value: object, *, limit: int = 120) -> str:
+    """A value from outside for an error line: of `limit` characters, on one line, without what may be secret."""
     if not isinstance(value, str):
         return _KINDS.get(type(value), f"a value of type {type(value).__name__}")
     text = redacted("".join(char if char.isprintable() else "?" for char in value.split("?")[0]))
-    return f"'{text[:120]}{'…' if len(text) > 120 else ''}'"
+    return f"'{text[:limit]}{'…' if len(text) > limit else ''}'"
 
 
 def redacted(text: str) -> str:

@@ -33,7 +33,7 @@ def _pattern(name: str) -> re.Pattern[str]:
     text = queries.template(name)
     for hole in _HOLE.finditer(text):
         parts.append(re.escape(text[last : hole.start()]))
-        parts.append(f"(?P={hole[1]})" if hole[1] in seen else f"(?P<{hole[1]}>[^)]*?)")
+        parts.append(f"(?P={hole[1]})" if hole[1] in seen else f"(?P<{hole[1]}>(?:'[^']*'|[^)'])*?)")
         seen.add(hole[1])
         last = hole.end()
     return re.compile("".join(parts) + re.escape(text[last:]), re.DOTALL)
