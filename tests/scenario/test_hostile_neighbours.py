@@ -113,9 +113,10 @@ async def test_a_failed_look_up_of_patch_groups_holds_their_machines_alone(
     world = a_world()
 
     async def members(names: list[str]) -> AsyncIterator[object]:
-        if names:
-            raise error
-        yield None
+        for name in names:
+            if name:
+                raise error
+            yield name
 
     monkeypatch.setattr(world.services.graph, "group_members", members)
     await world.pass_time(hours=3)

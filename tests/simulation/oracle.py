@@ -22,9 +22,35 @@ WINDOWS: Mapping[str, Callable[[datetime], bool]] = {
     "Mon-Sun 20:00-23:30 UTC": lambda at: (20, 0) <= (at.hour, at.minute) < (23, 30),
     "Wed 08:00-20:00 UTC; Fri 08:00-20:00 UTC": lambda at: at.weekday() in (2, 4) and 8 <= at.hour < 20,
 }
+# What a neighbour may have that nobody can read: the end of its name, its resource group, its tags, and its image ("":
+# one of the fleet's).
+HOSTILE: Mapping[str, tuple[str, str, Mapping[str, str], str]] = {
+    "a group of one letter that lowers to two": ("", "rg-web", {"patch-group": "\u0130"}, ""),
+    "a group that lowers to another": ("", "rg-web", {"patch-group": "\u212aorum-0"}, ""),
+    "a group in other digits": ("", "rg-web", {"patch-group": "quorum-\uff10"}, ""),
+    "a group with a quote": ("", "rg-web", {"patch-group": "quorum-0'"}, ""),
+    "a group over lines": ("", "rg-web", {"patch-group": "quorum-0\u2028x"}, ""),
+    "a window of no kind": ("", "rg-\u0130zmir", {"patch-window": "any\u202e"}, ""),
+    "a mode in other letters": ("", "rg-web", {"patch-mode": "\u043eff", "patch-group": "quorum-0"}, ""),
+    "a name beyond all limits": ("x" * 90, "rg-web", {"patch-group": "theirs"}, ""),
+    "a resource group that names another": ("", "rg-wee\u212a", {"patch-group": "theirs"}, ""),
+    "an image with a quote": ("", "rg-web", {}, "/images/it's"),
+    "an image with half a letter": ("", "rg-web", {}, "/images/\ud800"),
+}
+HOSTILE_NAME = "evil-"
 FIRST_HOURS = timedelta(hours=24)
 WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
 PATCHED = ("Succeeded", "CompletedWithWarnings")
+
+
+def hostile(machine: Machine) -> bool:
+    return machine.name.startswith(HOSTILE_NAME)
+
+
+def unreadable(machine: Machine) -> bool:
+    """Whether even its id or its image cannot be read: then it has no state, but a line."""
+    image = image_of(machine, machine.created)
+    return hostile(machine) and (len(machine.name) > 80 or "\u212a" in machine.group or image.startswith("/images/"))
 
 
 def tags_of(world: SeededWorld, machine: Machine, when: datetime) -> dict[str, str]:
@@ -69,6 +95,9 @@ def against_installing(
 
     The settings are those of the step's process, which may have had others since the step has `begun`.
     """
+    if hostile(machine):
+        yield "its tags cannot be read"
+        return
     settings_since = min(begun, at - timedelta(minutes=5))
     tags = tags_of(world, machine, read)
     if machine.subscription not in world.covered:
@@ -117,6 +146,8 @@ def _window_closed(
 
 def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     """The states that a machine may be in when all faults are over, its windows open and time has passed."""
+    if hostile(machine):
+        return {"bad-tag"}
     tags = tags_of(world, machine, now)
     behaviour = world.azure.world.behaviour(machine)
     if marketplace(machine, now):

@@ -81,6 +81,7 @@ async def _run(seed: int, without: Without) -> Result:
     days = workload.days()
     names = workload.schedule_fleet(world, size, days)
     workload.schedule_events(world, names, size, days)
+    names += workload.schedule_hostile(world, days)
     idle = rng.choice((1800, 3600, 7200))
     ticking = asyncio.ensure_future(world.sweeps(lambda: idle * (0.5 + world.rng.random())))
     await _pass(world, timedelta(days=days))
@@ -164,13 +165,17 @@ class _Liveness:
         world = self.world
         STEP.set(StepRun("the oracle", world.now))
         seen = await reconcile.fleet_states(world.hosts[0].services)
-        steps = {str(machine.id): step for machine, step in seen}
+        steps = {str(machine.id).lower(): step for machine, step in seen}
         if len(steps) != len(seen):
             world.invariants.violated(7, "a machine has two states")
         for machine in world.azure.world.machines.values():
             if machine.subscription not in world.covered:
                 continue
             step = steps.get(machine.id.lower())
+            if oracle.unreadable(machine):
+                if not any("machine.unreadable" in line and machine.name in line for line in world.lines):
+                    yield machine.id, f"{machine.name} cannot be read, and no line says so"
+                continue
             if step is None:
                 yield machine.id, f"{machine.name} is not seen at all"
                 continue

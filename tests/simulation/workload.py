@@ -28,6 +28,7 @@ IMAGES = tuple(
     for name in ("web", "db", "batch")
 )
 MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
+HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
 REGIONS = ("westeurope", "northeurope")
 
 
@@ -43,14 +44,12 @@ class Without:
 NOTHING_LEFT_OUT = Without()
 
 
-NOTHING_LEFT_OUT = Without()
-
-
 class Workload:
     """Draws what a run is about. Every method draws as much whatever is left out, so that the rest stays the same."""
 
     def __init__(self, seed: int, without: Without = NOTHING_LEFT_OUT) -> None:
         self.rng, self.without = random.Random(seed), without
+        self.hostile_rng = random.Random(f"hostile {seed}")  # of their own, so that a seed's fleet stays as it was
         self.size = 0  # machines
         self.events = 0
 
@@ -102,6 +101,22 @@ class Workload:
             world.at(world.now + timedelta(seconds=late), partial(create, world, machine, behaviour, body))
             world.known[name] = machine
         return [name for name in names if name not in self.without.machines]
+
+    def schedule_hostile(self, world: SeededWorld, days: float) -> list[str]:
+        """Machines with tags, names and images that no release can read, now or later. They stop nobody."""
+        rng, names = self.hostile_rng, []
+        count = rng.randint(1, 4) if rng.random() < HOSTILE_SEEDS else 0
+        for number in range(count):
+            kind = rng.choice(tuple(oracle.HOSTILE))
+            name, group, tags, image = oracle.HOSTILE[kind]
+            name = f"{oracle.HOSTILE_NAME}{number}{name}"
+            body = vm_body(image={"id": image or rng.choice(IMAGES)}, tags=tags, location=rng.choice(REGIONS))
+            machine = MachineId(rng.choice(SUBSCRIPTIONS), group, name)
+            late = 0.0 if rng.random() < 0.6 else rng.random() * days * 86400 / 2
+            if name not in self.without.machines:
+                names.append(name)
+                world.at(world.now + timedelta(seconds=late), partial(create, world, machine, Behaviour(), body))
+        return names
 
     def _behaviour(self) -> Behaviour:
         rng = self.rng

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from functions import journal
 from functions.cloud import event_grid
 from functions.cloud.errors import CloudError
 from functions.cloud.ledger import APP
@@ -292,7 +293,11 @@ class SeededWorld(World):
     # -- events
 
     def _on_event(self, body: dict[str, Any]) -> None:
-        machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
+        try:
+            machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
+        except BadInput as problem:
+            journal.write("event.malformed", problem=problem)  # as function_app.py does
+            return
         if machine is None:
             return
         strikes, rng = self.faults.strikes, self.rng
