@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from functions.model.machine import MachineId
-from functions.model.text import quoted, redacted, writable
+from functions.model.text import quoted, redacted
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
 _MAX_FIELD = 2_000  # characters
+_ADDRESSED = {"owner"}  # fields that name a person on purpose: PATCH_OWNER_TAG
 _MAX_NUMBER = 2**53  # JSON readers round larger integers, and one of thousands of digits would not fit a line
 _log = logging.getLogger("journal")
 
@@ -94,13 +95,16 @@ def write(event: str, **fields: Field) -> None:
     line: dict[str, str | float] = {"event": event}
     for name, value in fields.items():
         if value is not None and value != "":
-            line[name] = _plain(value)
+            line[name] = _plain(value, addresses=name in _ADDRESSED)
     text = json.dumps(line, ensure_ascii=False)
     _log.log(_LEVELS.get(event, logging.INFO), "%s", text if _length(text) <= MAX_LINE else _shortened(line))
 
 
-def _plain(value: object) -> str | float:
-    """A field as JSON writes it. Takes any object: what comes from Azure's JSON is checked by no type."""
+def _plain(value: object, *, addresses: bool) -> str | float:
+    """A field as JSON writes it. Takes any object: what comes from Azure's JSON is checked by no type.
+
+    `addresses`: an e-mail address stays.
+    """
     if isinstance(value, Enum):
         return str(value.value) if isinstance(value.value, str) else value.name.lower()
     if isinstance(value, int | float):
@@ -111,8 +115,7 @@ def _plain(value: object) -> str | float:
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
-    text = redacted(str(value))  # a guest's message may quote the address of its package source
-    text = writable(text)
+    text = redacted(str(value), addresses=addresses)  # a guest's message may quote its package source's address
     return text if len(text) <= _MAX_FIELD else text[: _MAX_FIELD - 1] + "…"
 
 

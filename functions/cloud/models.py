@@ -27,7 +27,7 @@ from functions.model.machine import (
     is_count,
     lowered_id,
 )
-from functions.model.text import BadInput, Json, quoted
+from functions.model.text import BadInput, Json, on_one_line, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
 # What Azure's resource naming rules allow in an image id: a resource group has letters and digits of any script, and
@@ -325,7 +325,7 @@ def _location(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) and len(value) <= _MAX_TEXT else ""
+    return on_one_line(value) if isinstance(value, str) and len(value) <= _MAX_TEXT else ""
 
 
 def _tags(value: object) -> dict[str, str]:

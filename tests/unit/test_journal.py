@@ -133,7 +133,8 @@ FIELDS: dict[str, tuple[Any, Any]] = {
     "enum of numbers": (Mode.INSTALL, "install"),
     "an exception": (ValueError("what went wrong"), "what went wrong"),
     "an id": (machine_id(), str(machine_id())),
-    "lines": ("one\ntwo", "one\ntwo"),
+    "lines": ("one\ntwo", "one two"),
+    "what turns the writing around": ("a\u202eb\x1b[2Jc", "a?b?[2Jc"),
     "half a character": ("\ud800x", "?x"),
 }
 
