@@ -24,6 +24,7 @@ MOST_CHARACTERS = 70
 _ONE = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-office/providers/microsoft.compute/virtualmachines/apt-broken"
 _BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight|on a bad day))? -->\n).*?(<!-- end -->)", re.DOTALL)
 # Long ids without use on this page; the name is in the same row.
+_MARKS = re.compile(r"[\\`*\[\]<>|~]")  # what Markdown or HTML would take for its own
 _LEFT_OUT = {"machine", "portal", "operation", "row_key"}
 
 
@@ -59,10 +60,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.1f}"
-    text = "" if value is None else str(value).replace("|", "\\|")
+    text = "" if value is None else " ".join(str(value).split())
     if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", text):
         return text[:19].replace("T", " ")
-    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+    text = text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+    return _MARKS.sub(r"\\\g<0>", text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """docs/results.md: its rows are those of the recorded run, and its words about the alerts are the alerts' own."""
 
+from typing import Any
+
+import pytest
+
 from infra.results import build
 from scripts import results_page
 
@@ -10,6 +14,21 @@ TILES = {"late", "needs-a-person", "machines"}
 
 def test_the_rows_are_up_to_date() -> None:
     assert results_page.filled(PAGE) == PAGE, "run python -m scripts.results_page"
+
+
+CELLS: dict[str, tuple[Any, str]] = {
+    "a tag of HTML": ("<img src=x>", "\\<img src=x\\>"),
+    "a link": ("[here](https://evil.example)", "\\[here\\](https://evil.example)"),
+    "an end of the cell": ("a|b\\|c", "a\\|b\\\\\\|c"),
+    "an end of the row": ("a\n| b", "a \\| b"),
+    "code": ("`rm`", "\\`rm\\`"),
+    "a name": ("PATCH_MODE", "PATCH_MODE"),
+}
+
+
+@pytest.mark.parametrize(("value", "shown"), CELLS.values(), ids=CELLS)
+def test_no_text_of_a_guest_breaks_the_page(value: Any, shown: str) -> None:
+    assert results_page._cell(value) == shown
 
 
 def test_every_panel_has_its_question() -> None:

@@ -285,6 +285,15 @@ def test_the_image_filter_leaves_the_others_out(name: str) -> None:
     assert len(workspace.ask(query, image, "/no/such/image")) <= len(workspace.ask(query))
 
 
+@pytest.mark.parametrize("image", ["/i/it's", "/i/a\\", "/i/') or true //", "/i/\\') | take 1 //", "/i/web"])
+def test_the_image_filter_is_one_text_whatever_an_image_is_called(image: str) -> None:
+    line = {"machine": "/subscriptions/s/a", "patchers": "us", "state": "due", "compliance": "within"}
+    one, other = (lines(("machine.counted", {**line, "image": each})) for each in (image, "/i/other"))
+    [chosen] = logs.Workspace.after(one).ask(build.text_of("panels", "_images"))
+    assert logs.Workspace.after(one).ask(build.text_of("panels", "machines"), chosen["value"])[0]["machines"] == 1
+    assert logs.Workspace.after(other).ask(build.text_of("panels", "machines"), chosen["value"])[0]["machines"] == 0
+
+
 def test_machines_deleted_before_the_newest_census_are_not_counted_for_ever() -> None:
     line = {"image": "/i", "patchers": "nobody", "state": "patched-by-nobody", "compliance": "unknown"}
     old = lines(("machine.counted", {"machine": "/subscriptions/s/a", **line}))

@@ -156,8 +156,8 @@ def test_no_pattern_is_given_more_than_the_cut(line: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(text, "_SECRETS", patterns)
     monkeypatch.setattr(text, "_WEB_ADDRESS", Recorded(text._WEB_ADDRESS, given))
     monkeypatch.setattr(text, "_MAIL", Recorded(text._MAIL, given))
-    redacted(line)
-    quoted(line)
+    redacted(f"key= @ {line}")
+    quoted(f"key= @ {line}")
     assert len(given) == 2 * (len(text._SECRETS) + 2)
     assert max(given) <= FOREIGN + len("…")
 
