@@ -138,7 +138,12 @@ class Embedded:
 
     def platform_settings(self) -> dict[str, str]:
         """What is added to the settings of the deployment (deployment.PLATFORM says why)."""
-        return {**self._identity_settings, **self.tls.settings(), "ARM_ENDPOINT": self.endpoint}
+        return {
+            **self._identity_settings,
+            **self.tls.settings(),
+            "ARM_ENDPOINT": self.endpoint,
+            "ARM_ENDPOINT_ALLOW": "custom",
+        }
 
     def settings(self, **changes: str) -> dict[str, str]:
         """The app settings: those of the deployment, of the platform, and `changes`. Others have the app's default."""

@@ -58,6 +58,14 @@ MODES = choice({mode.name.lower(): mode for mode in Mode})
 REBOOTS = choice({reboot.wire: reboot for reboot in Reboot})
 
 
+# Resource Manager's addresses: public, US Government and China (azure-mgmt-core, tools.get_arm_endpoints).
+ARM_ENDPOINTS = (
+    "https://management.azure.com",
+    "https://management.usgovcloudapi.net",
+    "https://management.chinacloudapi.cn",
+)
+
+
 class Scope(NamedTuple):
     """Where to look, by subscriptions or by management groups. Neither: wherever the app's identity may read."""
 
@@ -273,6 +281,12 @@ class Settings:
         grammar.https_host,
         "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
     )
+    any_arm_endpoint: bool = setting(
+        "ARM_ENDPOINT_ALLOW",
+        "known",
+        grammar.choice({"known": False, "custom": True}),
+        "The app's token goes to ARM_ENDPOINT: known takes only Azure's own clouds, custom any other address, too.",
+    )
     use_proxy: bool = setting(
         "PATCH_USE_PROXY",
         "off",
@@ -351,6 +365,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("PATCH_WINDOW", "not set", allowed))
     if values.get("bake", timedelta(0)) >= values.get("rollout_length", timedelta.max):
         problems.append(Problem("PATCH_BAKE_MINUTES", "as long as a rollout or longer", "less than PATCH_ROLLOUT_DAYS"))
+    arm = values.get("arm_endpoint", ARM_ENDPOINTS[0])
+    if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
+        allowed = f"{', '.join(ARM_ENDPOINTS)}; any other with ARM_ENDPOINT_ALLOW=custom"
+        problems.append(Problem("ARM_ENDPOINT", quoted(arm), allowed))
     return problems
 
 

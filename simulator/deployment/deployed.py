@@ -37,6 +37,7 @@ PLATFORM: Mapping[str, str] = {
     "IDENTITY_HEADER": "the same",
     "SSL_CERT_FILE": "the simulator's certificates; a real machine already trusts Azure's",
     "ARM_ENDPOINT": "the simulator is not management.azure.com",
+    "ARM_ENDPOINT_ALLOW": "nor any other of Azure's clouds",
 }
 
 Use = tuple[str, str, str]

@@ -96,6 +96,7 @@ RIGHT = {
     "PATCH_READY_MINUTES": "2",
     "PATCH_SLA_DAYS": "30",
     "ARM_ENDPOINT": "https://management.azure.com",
+    "ARM_ENDPOINT_ALLOW": "known",
     "PATCH_USE_PROXY": "on",
     "RECONCILE_SCHEDULE": "0 */5 * * * *",
 }

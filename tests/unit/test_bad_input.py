@@ -375,7 +375,7 @@ def test_operation_urls_that_are_right(url: str) -> None:
 
 
 def test_the_host_is_the_one_of_the_setting() -> None:
-    arm = resource_manager(ARM_ENDPOINT="https://localhost:8443")
+    arm = resource_manager(ARM_ENDPOINT="https://localhost:8443", ARM_ENDPOINT_ALLOW="custom")
     assert arm.operation_id(f"https://localhost:8443{PATH}") == OPERATION
     refusal(lambda: arm.operation_id(f"{HOST}{PATH}"))
 

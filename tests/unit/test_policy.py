@@ -52,6 +52,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_SLA_DAYS": ("sla", timedelta(days=30)),
     "PATCH_OWNER_TAG": ("owner_tag", "owner"),
     "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
+    "ARM_ENDPOINT_ALLOW": ("any_arm_endpoint", False),
     "PATCH_USE_PROXY": ("use_proxy", False),
     "RECONCILE_SCHEDULE": ("schedule", REQUIRED["RECONCILE_SCHEDULE"]),
 }
@@ -108,8 +109,10 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_OWNER_TAG": [("Cost-Centre", "cost-centre"), ("team name", "team name")],
     "ARM_ENDPOINT": [
         ("https://management.chinacloudapi.cn/", "https://management.chinacloudapi.cn"),
-        ("https://LOCALHOST:8443", "https://localhost:8443"),
+        ("https://management.usgovcloudapi.net", "https://management.usgovcloudapi.net"),
+        ("https://MANAGEMENT.azure.com/", "https://management.azure.com"),
     ],
+    "ARM_ENDPOINT_ALLOW": [("custom", True), ("Known", False)],
     "PATCH_USE_PROXY": [("on", True), ("Off", False)],
     "RECONCILE_SCHEDULE": [
         ("0 */5 * * * *", "0 */5 * * * *"),
@@ -176,6 +179,7 @@ BAD: dict[str, list[str]] = {
         "https://management.azure.com?x=1",
         "https://",
     ],
+    "ARM_ENDPOINT_ALLOW": ["any", "*", "https://localhost:8443"],
     "PATCH_USE_PROXY": ["true", "1", "http://proxy:8080"],
     "RECONCILE_SCHEDULE": [
         "every 5 minutes",
@@ -238,6 +242,27 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     rest = line.partition(f"; allowed: {grammar}")[2]
     assert not rest or (rest.startswith(" (") and name in ("PATCH_WINDOW", "PATCH_BLACKOUT"))  # what exactly is wrong
     assert line.isprintable()
+
+
+OTHER_ADDRESSES = {
+    "an address of digits": "https://10.0.0.4",
+    "the simulator": "https://localhost:8443",
+    "another port of Azure's": "https://management.azure.com:8443",
+    "a host below Azure's": "https://evil.management.azure.com",
+    "a host that begins as Azure's": "https://management.azure.com.evil.example",
+    "a cloud that was closed": "https://management.microsoftazure.de",
+}
+
+
+@pytest.mark.parametrize("address", OTHER_ADDRESSES.values(), ids=OTHER_ADDRESSES)
+def test_the_token_goes_to_another_address_only_where_that_is_allowed(address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, "ARM_ENDPOINT": address})
+    [problem] = caught.value.problems
+    assert (problem.name, problem.value) == ("ARM_ENDPOINT", f"'{address}'")
+    assert "ARM_ENDPOINT_ALLOW=custom" in problem.allowed
+    allowed = {**REQUIRED, "ARM_ENDPOINT": address, "ARM_ENDPOINT_ALLOW": "custom"}
+    assert read_settings(allowed).arm_endpoint == address
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:

@@ -88,6 +88,7 @@ def right_settings() -> dict[str, str]:
         "AzureWebJobsStorage__tableServiceUri": f"https://{nowhere}/account",
         "RECONCILE_SCHEDULE": "0 */5 * * * *",
         "ARM_ENDPOINT": f"https://{nowhere}",
+        "ARM_ENDPOINT_ALLOW": "custom",
     }
 
 
