@@ -31,6 +31,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PowerState,
     SupportState,
+    subscription_in,
 )
 from functions.model.state import Assess, Cause, Install, Leave, Step, Wait
 from functions.model.text import BadInput
@@ -158,6 +159,53 @@ def test_image_kinds(reference: dict[str, Any], has_profile: bool, kind: ImageKi
     image = image_of(reference, has_profile=has_profile)
     assert (image.kind, image.key) == (kind, key)
     assert image.customized is (kind is not ImageKind.MARKETPLACE)
+
+
+# By Azure's naming rules for resource groups, galleries, images and their versions.
+ODD_IMAGES: dict[str, dict[str, Any]] = {
+    "a quote": {"id": f"{DEFINITION}'"},
+    "a quote and a query": {"id": f"{DEFINITION}') or true //"},
+    "a backslash": {"id": f"{DEFINITION}\\"},
+    "a space": {"id": f"{DEFINITION} x"},
+    "a line break": {"id": f"{DEFINITION}\n"},
+    "a mark of direction": {"id": f"{DEFINITION}\u202e"},
+    "half a surrogate pair": {"id": f"{DEFINITION}\ud800"},
+    "a letter that lowers to another's": {"id": f"{DEFINITION}\u212a"},
+    "more than an id can have": {"id": DEFINITION + "x" * 2048},
+    "no text": {"id": ["/images/i"]},
+    "a shared gallery": {"sharedGalleryImageId": "/SharedGalleries/s'/Images/i"},
+    "a community gallery": {"communityGalleryImageId": "/CommunityGalleries/c|/Images/i"},
+    "an exact version": {"id": DEFINITION, "exactVersion": "1.0.0'"},
+    "an offer": {"publisher": "p", "offer": "o;", "sku": "s"},
+    "a publisher in other letters": {"publisher": "\u0440", "offer": "o", "sku": "s"},
+    "a version": {"publisher": "p", "offer": "o", "sku": "s", "version": "1:2"},
+}
+
+
+@pytest.mark.parametrize("reference", ODD_IMAGES.values(), ids=ODD_IMAGES)
+def test_an_image_with_other_characters_than_azure_allows_is_refused(reference: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="imageReference"):
+        image_of(reference, has_profile=True)
+
+
+@pytest.mark.parametrize("group", ["rg", "İZMİR-web", "Straße_(1)", "東京.x"])
+def test_an_image_may_be_in_any_resource_group(group: str) -> None:
+    image = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/Microsoft.Compute/galleries/g/images/i"
+    assert image_of({"id": image}, has_profile=True) == image_of({"id": image.lower()}, has_profile=True)
+
+
+SUBSCRIPTIONS_IN: dict[str, tuple[object, str]] = {
+    "a machine's id": (VERSION, SUBSCRIPTION),
+    "an id that cannot be read": (f"/SUBSCRIPTIONS/{SUBSCRIPTION}/resourceGroups/\u212a'", SUBSCRIPTION),
+    "another's inside": (f"/x/subscriptions/{SUBSCRIPTION}/resourceGroups/rg", ""),
+    "no GUID": ("/subscriptions/mine/resourceGroups/rg", ""),
+    "no text": (None, ""),
+}
+
+
+@pytest.mark.parametrize(("text", "subscription"), SUBSCRIPTIONS_IN.values(), ids=SUBSCRIPTIONS_IN)
+def test_the_subscription_in_an_id(text: object, subscription: str) -> None:
+    assert subscription_in(text) == subscription
 
 
 UNVERSIONED: dict[str, dict[str, Any]] = {

@@ -134,6 +134,8 @@ BAD: dict[str, list[str]] = {
         "mg:",
         "x" * 91,
         "'; drop",
+        "wee\u212a",
+        "mg:\u0130",
     ],
     "PATCH_MODE": ["on", "installl", "2", "assess,install"],
     "PATCH_IMAGES": ["custom,all", "marketplace", "true"],
@@ -459,6 +461,11 @@ BAD_TAGS = [
     ("patch-ring", "100"),
     ("patch-group", "a b"),
     ("patch-group", ""),
+    ("patch-group", "\u0130"),
+    ("patch-group", "wee\u212a"),
+    ("patch-group", "größe"),
+    ("patch-group", "quorum\n"),
+    ("patch-group", "x" * 65),
 ]
 
 

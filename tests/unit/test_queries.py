@@ -34,6 +34,7 @@ from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
 from functions.model.machine import CLASSIFICATIONS, Group
 from functions.model.state import Assess, Install, State, Step
+from functions.model.text import BadInput
 from functions.policy.settings import Settings
 from simulator.identity import StaticCredential
 from simulator.resource_graph.kql import KqlError, Unsupported, evaluate, syntax
@@ -1201,7 +1202,7 @@ def test_can_page(name: str) -> None:
 )
 @pytest.mark.parametrize("name", ["groups_named", "installations_of", "named_machines"])
 def test_fill_refuses_text_that_is_no_id(name: str, text: str) -> None:
-    with pytest.raises(ValueError, match="an id in a query"):
+    with pytest.raises(BadInput, match="an id in a query"):
         queries.fill(name, ids=[GROUP, text])
 
 
