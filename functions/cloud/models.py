@@ -64,7 +64,7 @@ def machine_from_arm(vm: Json) -> Machine:
         tags=_tags(vm.get("tags")),
         managed_by=_text(vm.get("managedBy")),
         scale_set=_text(_object(properties.get("virtualMachineScaleSet")).get("id")),
-        availability_set=_text(_object(properties.get("availabilitySet")).get("id")).lower(),
+        availability_set=_id(_object(properties.get("availabilitySet")).get("id")),
         third_party_plan=bool(_object(vm.get("plan")).get("name")),
         extensions_allowed=profile.get("allowExtensionOperations") is not False,
         patchers=_orchestration(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
@@ -97,7 +97,7 @@ def machine_from_graph(row: Json) -> Machine:
         tags=_tags(row.get("tags")),
         managed_by=_text(row.get("managedBy")),
         scale_set=_text(row.get("scale_set")),
-        availability_set=_text(row.get("availability_set")).lower(),
+        availability_set=_id(row.get("availability_set")),
         third_party_plan=bool(_object(row.get("plan")).get("name")),
         extensions_allowed=row.get("allow_extensions") is not False,
         patchers=_orchestration(image, row.get("windows"), row.get("linux")),
@@ -112,7 +112,7 @@ def group_from_json(body: Json) -> Group:
 
 def assignment_from_graph(row: Json) -> Assignment:
     """An assignment of a maintenance configuration. A filter that cannot be read may select any machine."""
-    scopes = frozenset(_text(row.get(name)) for name in ("owner", "resource")) - {""}
+    scopes = frozenset(_id(row.get(name)) for name in ("owner", "resource")) - {""}
     try:
         return Assignment(scopes, _scope_filter(row.get("filter")))
     except BadInput:
@@ -127,7 +127,7 @@ def _scope_filter(value: object) -> ScopeFilter:
     settings = _object(content.get("tagSettings"))
     return ScopeFilter(
         resource_types=_names(content.get("resourceTypes")),
-        resource_groups=frozenset(name.rpartition("/")[2] for name in _names(content.get("resourceGroups"))),
+        resource_groups=frozenset(_id(name.rpartition("/")[2]) for name in _names(content.get("resourceGroups"))),
         os_types=_names(content.get("osTypes")),
         locations=frozenset(name.replace(" ", "") for name in _names(content.get("locations"))),
         tags={str(name).lower(): _names(values) for name, values in _object(settings.get("tags")).items()},
@@ -322,6 +322,12 @@ def _objects(value: object) -> Sequence[Json]:
 def _location(value: object) -> str:
     """A region's name: Azure writes "westeurope" and "West Europe"."""
     return _text(value).lower().replace(" ", "")
+
+
+def _id(value: object) -> str:
+    """An id, in the one spelling that ids of both sources have; one that no machine could have is lower-cased only."""
+    text = _text(value)
+    return lowered_id(text) or text.lower()
 
 
 def _text(value: object) -> str:

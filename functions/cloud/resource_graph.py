@@ -198,9 +198,9 @@ class ResourceGraph:
     async def schedule_runs(self, ids: Iterable[str]) -> set[str]:
         """Those of these machines, lower-cased ids, that a maintenance configuration installed in the last 30 days."""
         return {
-            str(row.get("machine"))
+            machine
             for batch in batches(ids)
-            async for row in self._rows(queries.fill("schedule_runs_of", ids=batch))
+            async for machine in self._readable(queries.fill("schedule_runs_of", ids=batch), _machine_of)
         }
 
     async def patches_of(self, ids: Iterable[str]) -> dict[str, list[WaitingPatch]]:
@@ -325,8 +325,12 @@ class ResourceGraph:
         return self._client
 
 
+def _machine_of(row: Json) -> str:
+    return str(MachineId.parse(row.get("machine")))
+
+
 def _machine_time(row: Json) -> tuple[str, datetime | None]:
-    return str(MachineId.parse(row.get("machine"))), time_or_none(row.get("at"))
+    return _machine_of(row), time_or_none(row.get("at"))
 
 
 def _group(row: Json) -> tuple[str, Group]:
@@ -365,14 +369,14 @@ def _member(row: Json, tagged: Mapping[str, str]) -> Member:
 def _installation(row: Json) -> tuple[str, SeenInstallation]:
     operation_id, status = str(row.get("operation_id") or "").lower(), str(row.get("status") or "")
     seen = SeenInstallation(operation_id, status, time_or_none(row.get("started")))
-    return str(MachineId.parse(row.get("machine"))), seen
+    return _machine_of(row), seen
 
 
 def _patch(row: Json) -> tuple[str, WaitingPatch]:
     listed = row.get("classes")
     classes = tuple(str(each).lower() for each in (listed if isinstance(listed, list) else [listed]))
     name, kb, version = (str(row.get(part) or "") for part in ("name", "kb", "version"))
-    return str(MachineId.parse(row.get("machine"))), WaitingPatch(name, kb, version, classes)
+    return _machine_of(row), WaitingPatch(name, kb, version, classes)
 
 
 def _assessed(machine: Machine) -> str:

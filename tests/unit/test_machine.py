@@ -547,3 +547,16 @@ def test_what_follows_for_an_odd_machine(odd: dict[str, Any]) -> None:
 def test_an_odd_machine_that_cannot_be_read_is_reported(name: str) -> None:
     with pytest.raises(BadInput, match="osType"):
         machine_from_arm(ODD[name]["vm"])
+
+
+@pytest.mark.parametrize("group", ["rg-Web", "ΑΘΗΝΑΣ", "İZMİR-web"])
+def test_an_availability_set_has_one_spelling_in_arm_and_graph(group: str) -> None:
+    written = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{group}/providers/Microsoft.Compute/availabilitySets/S"
+    lowered = written.lower().replace("i\u0307", "İ").replace("ς", "σ")  # as Resource Graph's tolower gives it
+    vm = an_arm_machine()
+    vm["properties"]["availabilitySet"] = {"id": written}
+    assert machine_from_arm(vm).availability_set
+    assert (
+        machine_from_arm(vm).availability_set
+        == machine_from_graph(a_graph_row(availability_set=lowered)).availability_set
+    )

@@ -464,7 +464,7 @@ BAD_TAGS = [
     ("patch-group", "\u0130"),
     ("patch-group", "wee\u212a"),
     ("patch-group", "größe"),
-    ("patch-group", "quorum\n"),
+    ("patch-group", "quorum|x"),
     ("patch-group", "x" * 65),
 ]
 

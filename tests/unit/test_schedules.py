@@ -70,3 +70,13 @@ def test_what_covers_a_machine(found: list[Json], expected: bool | None) -> None
 def test_without_the_right_to_read_them_no_row_is_no_answer(found: list[Json], expected: bool | None) -> None:
     seen = covered(machine(), map(assignment_from_graph, found), readable=False)
     assert seen is (True if expected else None)
+
+
+@pytest.mark.parametrize("group", ["ΑΘΗΝΑΣ", "İZMİR-web"])
+@pytest.mark.parametrize("lowered", ["as people write it", "as Azure lowers it", "as Python lowers it"])
+def test_a_group_is_the_same_in_every_spelling(group: str, lowered: str) -> None:
+    azure = group.replace("Σ", "σ").translate(str.maketrans("ΑΘΗΝZMR", "αθηνzmr"))
+    text = {"as people write it": group, "as Azure lowers it": azure, "as Python lowers it": group.lower()}[lowered]
+    machine = a_machine(id=MachineId.parse(str(WEB).replace("rg-web", group)), os_type=OsType.LINUX)
+    for found in (row(SUBSCRIPTION, {"resourceGroups": [text]}), row(f"{SUBSCRIPTION}/resourcegroups/{text}")):
+        assert covered(machine, [assignment_from_graph(found)], readable=True)
