@@ -145,6 +145,13 @@ def test_fields(value: Any, shown: Any, caplog: pytest.LogCaptureFixture) -> Non
     assert type(written(caplog, field=value)["field"]) is type(shown)
 
 
+def test_only_who_owns_a_machine_is_named_by_an_address(caplog: pytest.LogCaptureFixture) -> None:
+    """PATCH_OWNER_TAG names a person on purpose; a guest's words do not."""
+    fields = {"owner": "jane@contoso.example", "reason": "jane@contoso.example asked"}
+    assert written(caplog, **fields) == {"event": EXAMPLE, "owner": "jane@contoso.example", "reason": "… asked"}
+    assert written(caplog, owner="password=x") == {"event": EXAMPLE, "owner": "password=…"}
+
+
 def test_empty_fields_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert written(caplog, none=None, empty="", nought=0, no=False) == {"event": EXAMPLE, "nought": 0, "no": False}
 
