@@ -288,7 +288,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         images = await _images(
             sweep, {item.machine.image.key for item in candidates if item.kind is OperationKind.INSTALL}
         )
-    except (CloudError, BadInput) as error:
+    except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
         images = {}
     candidates = [item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images]
