@@ -6,22 +6,27 @@ and refuses others. The bytecode is marked `unchecked-hash` (PEP 552): Python ch
 loads the bytecode, and unpacking, which changes times, cannot make it stale. So code and bytecode are always shipped
 together.
 
+It packs the commit and not the work tree, so what ran in the tree before cannot change a release. It refuses a tree
+that differs from its commit, because nobody would expect the older text in the zip.
+
 The same commit produces the same bytes: times, modes and order are fixed, hashes are unseeded, and nothing is
 compressed, because zlib's output differs between versions and the whole zip is under a megabyte.
 
-The SBOM (CycloneDX 1.6, JSON) is read from what pip installs for this Python: exactly the locked versions, each checked
-against its hashes. It is written here, because a generator would bring some twenty packages into the one place that
-must stay easy to audit.
+The zip holds requirements.txt and not the packages: Azure's build installs them, and pip takes only files whose hashes
+stand there. The SBOM (CycloneDX 1.6, JSON) is read from what pip installs for this Python in the same way. It is
+written here, because a generator would bring some twenty packages into the one place that must stay easy to audit.
 """
 
 import argparse
 import fnmatch
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 import zipfile
@@ -40,6 +45,18 @@ class Refused(Exception):
 
 
 # -- contents
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=root, check=True, stdout=subprocess.PIPE).stdout
+
+
+def unpack_commit(root: Path, folder: Path) -> None:
+    """Unpacks the files of the commit that is checked out. Raises Refused if the work tree differs from it."""
+    if changes := _git(root, "status", "--porcelain", "--untracked-files=all").decode().rstrip():
+        raise Refused(f"the work tree is not its commit; commit or remove these first:\n{changes}")
+    with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", "HEAD"))) as archive:
+        archive.extractall(folder, filter="data")
 
 
 def deployed_files(root: Path) -> Iterator[Path]:
@@ -183,10 +200,12 @@ def main(arguments: list[str]) -> int:
         if sys.version_info[:2] != DEPLOYED_PYTHON:
             wanted, found = (".".join(map(str, pair)) for pair in (DEPLOYED_PYTHON, sys.version_info[:2]))
             raise Refused(f"the app runs on Python {wanted}; bytecode of {found} would never be read there")
-        if options.release:
-            check_release(REPOSITORY, options.release)
-        for path in build(REPOSITORY, options.out):
-            sys.stdout.write(f"{path}  {path.stat().st_size:,} bytes\n")
+        with tempfile.TemporaryDirectory() as folder:
+            unpack_commit(REPOSITORY, Path(folder))
+            if options.release:
+                check_release(Path(folder), options.release)
+            for path in build(Path(folder), options.out):
+                sys.stdout.write(f"{path}  {path.stat().st_size:,} bytes\n")
     except (Refused, subprocess.CalledProcessError) as problem:
         sys.stderr.write(f"error: {problem}\n")
         return 1

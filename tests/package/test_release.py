@@ -219,7 +219,7 @@ def wheel(folder: Path, name: str, version: str, licence: str) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with one requirement: a wheel on this disk, which pip really installs."""
+    """A checkout, committed, with one requirement: a wheel on this disk, which pip really installs."""
     folder = tmp_path / "checkout"
     (folder / "scripts").mkdir(parents=True)
     source = (REPOSITORY / "scripts" / "package.py").read_text(encoding="utf-8")
@@ -230,6 +230,19 @@ def checkout(tmp_path: Path) -> Path:
     (folder / "function_app.py").write_text("app = 1\n")
     digest = hashlib.sha256(wheel(tmp_path, "Some_Thing", "7.1", "MIT").read_bytes()).hexdigest()
     (folder / "requirements.txt").write_text(f"some-thing==7.1 \\\n    --hash=sha256:{digest}\n")
+    (folder / ".gitignore").write_text("dist\n*.log\n__pycache__\n")
+    git(folder, "init", "--quiet")
+    return commit(folder)
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, *arguments], cwd=folder, check=True)
+
+
+def commit(folder: Path) -> Path:
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "--message", "x")
     return folder
 
 
@@ -254,10 +267,44 @@ def release(checkout: Path) -> subprocess.CompletedProcess[str]:
 )
 def test_what_the_lock_file_does_not_know_is_not_released(checkout: Path, requirement: str, refusal: str) -> None:
     (checkout / "requirements.txt").write_text(f"{requirement}\n")
-    ended = release(checkout)
+    ended = release(commit(checkout))
     assert ended.returncode == 1
     assert refusal in ended.stderr
     assert not list((checkout / "dist").glob("*.cdx.json"))
+
+
+CHANGED = {
+    "a file that is not committed": "planted.py",
+    "a committed file that was changed": "function_app.py",
+    "a change that is never deployed": "scripts/package.py",
+}
+
+
+@pytest.mark.parametrize("name", CHANGED.values(), ids=CHANGED)
+def test_a_used_tree_is_not_released(checkout: Path, name: str) -> None:
+    with (checkout / name).open("a", encoding="utf-8") as file:
+        file.write("\nPLANTED = 1\n")
+    ended = release(checkout)
+    assert ended.returncode == 1
+    assert re.search(rf"not its commit.*\n.*{name}", ended.stderr), ended.stderr
+    assert not (checkout / "dist").exists()
+
+
+def test_what_git_ignores_is_not_released(checkout: Path) -> None:
+    """Such a file does not make the tree differ, and .funcignore would let it through."""
+    (checkout / "planted.log").write_text("x")
+    assert release(checkout).returncode == 0
+    with zipfile.ZipFile(checkout / "dist" / "image-patcher-1.2.0.zip") as archive:
+        assert "planted.log" not in archive.namelist()
+        assert "function_app.py" in archive.namelist()
+
+
+def test_the_same_commit_is_released_as_the_same_bytes(checkout: Path) -> None:
+    def bytes_of() -> dict[str, bytes]:
+        assert release(checkout).returncode == 0
+        return {path.name: path.read_bytes() for path in (checkout / "dist").iterdir()}
+
+    assert bytes_of() == bytes_of()
 
 
 def test_the_whole_release_from_the_command_line(checkout: Path) -> None:
