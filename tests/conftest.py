@@ -6,6 +6,7 @@ Tests share the Azurite and not its data: each takes an account of its own (`azu
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from tests.support import examples
 TESTS = Path(__file__).parent
 
 # aiohttp reads SSL_CERT_FILE while it is imported, so the authority has to exist before any test module is.
-_TLS = Tls.create()
+_KEYS = tempfile.TemporaryDirectory(prefix="simulator-tls-")  # gone with this process, and the keys with it
+_TLS = Tls.create(Path(_KEYS.name))
 _TLS.trust_in_this_process()
 
 examples.load_profile()  # before any test module asks for its share of the examples
