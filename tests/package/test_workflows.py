@@ -1,7 +1,9 @@
 """The GitHub workflows and Dependabot: few rights, pinned actions, no secrets, and every name exists here."""
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ import yaml
 from tests.package.deployed import REPOSITORY
 
 FOLDER = REPOSITORY / ".github" / "workflows"
-NAMES = ("ci", "deploy", "release")
+NAMES = ("ci", "deploy", "release", "security")
 WRITES = {
     ("deploy", "plan"): {"id-token"},
     ("deploy", "deploy"): {"id-token"},
     ("release", "release"): {"contents", "id-token", "attestations"},
+    ("security", "code"): {"security-events"},
+    ("security", "workflows"): {"security-events"},
+    ("security", "practices"): {"security-events"},
 }
 FOUND_LATER = {"dist", "notes.md", "outputs.json", "again"}  # files that a step makes
 
@@ -95,6 +100,61 @@ def test_azure_is_reached_by_the_tokens_of_protected_environments_only() -> None
     assert list(workflow("deploy")[True]) == ["workflow_dispatch"]  # YAML 1.1 reads `on` as true
 
 
+def steps_of(name: str, job: str) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = workflow(name)["jobs"][job]["steps"]
+    return steps
+
+
+def test_the_plan_asks_for_no_right_to_write() -> None:
+    (command,) = re.findall(r"az deployment sub what-if.*", text_of("deploy"))
+    assert "--validation-level ProviderNoRbac" in command
+
+
+# what azure-plan and azure say of AZURE_CLIENT_ID, whether the deployment goes on
+IDENTITIES = {
+    "two": ("11111111-1111-1111-1111-111111111111", "22222222-2222-2222-2222-222222222222", True),
+    "one for both": ("11111111-1111-1111-1111-111111111111", "11111111-1111-1111-1111-111111111111", False),
+    "none": ("", "", False),
+    "none to deploy with": ("11111111-1111-1111-1111-111111111111", "", False),
+}
+
+
+@pytest.mark.parametrize(("plans", "deploys", "goes_on"), IDENTITIES.values(), ids=IDENTITIES)
+def test_the_identity_that_plans_is_not_the_one_that_deploys(plans: str, deploys: str, goes_on: bool) -> None:
+    assert workflow("deploy")["jobs"]["plan"]["outputs"] == {"client": "${{ vars.AZURE_CLIENT_ID }}"}
+    first = steps_of("deploy", "deploy")[0]  # before any login
+    assert first["env"] == {"PLANS": "${{ needs.plan.outputs.client }}", "DEPLOYS": "${{ vars.AZURE_CLIENT_ID }}"}
+    ended = subprocess.run(
+        ["bash", "-e", "-c", first["run"]],
+        env={"PATH": os.environ["PATH"], "PLANS": plans, "DEPLOYS": deploys},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode == 0) is goes_on
+    assert len(ended.stdout.splitlines()) == (0 if goes_on else 1)
+
+
+def test_a_release_is_packed_where_no_package_of_the_tests_ever_was() -> None:
+    jobs = workflow("release")["jobs"]
+    assert set(jobs["release"]["needs"]) == {"test", "package"}
+    assert jobs["release"]["environment"] == "release"
+    assert not [step for step in steps_of("release", "package") if re.search(r"make|pip|npm", step.get("run", ""))]
+    (attested,) = (step for step in steps_of("release", "release") if "attest" in step.get("uses", ""))
+    assert attested["with"]["subject-path"].split() == ["dist/*.zip", "dist/*.cdx.json"]
+
+
+def test_the_compiler_is_the_same_wherever_templates_are_compiled() -> None:
+    versions = [re.findall(r"az bicep install(.*)", script) for script in scripts()]
+    assert {version for found in versions for version in found} == {" --version v0.49.2"}
+    for _, _, job in jobs():
+        before = ""
+        for script in (step.get("run", "") for step in job["steps"]):
+            before += script
+            if re.search(r"az deployment|az bicep build", script):
+                assert "az bicep install" in before
+
+
 def test_the_pythons_are_those_that_the_project_supports() -> None:
     matrix = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"]
     oldest, newest = re.search(r"runs on Python (3\.\d+) to (3\.\d+)", text("README.md")).groups()  # type: ignore[union-attr]
@@ -137,7 +197,7 @@ def test_every_make_target_exists() -> None:
 
 def test_every_file_exists() -> None:
     named = {
-        name for script in scripts() for name in re.findall(r"(?:scripts|infra)/[\w/.-]+\w|\b\w+\.(?:py|md)\b", script)
+        name for script in scripts() for name in re.findall(r"(?:scripts|infra|docs)/[\w/.-]+\w|\b\w+\.(?:py|md)\b", script)
     }
     assert {"scripts/package.py", "infra/events.bicep", "function_app.py"} <= named
     for name in named - FOUND_LATER:
