@@ -109,6 +109,9 @@ param endpointSubnetId string = ''
 @description('Existing private DNS zones for these endpoints.')
 param dnsZoneIds dnsZoneIdsType = {}
 
+@description('Address ranges (CIDR) that may publish code to an app with a subnet. Empty: none may, until you name one. Without a subnet every address may, by identity.')
+param publishFrom string[] = []
+
 @description('Resource ids of existing system topics of watched subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
 
@@ -130,10 +133,10 @@ param actionGroupIds string[] = []
 
 // -- access
 
-@description('Diagnostic settings of the storage account, the app and the system topics.')
+@description('Diagnostic settings of the storage account, the app and the system topics. Empty: who changes data of the storage account, or reads its blobs, is logged in the workspace.')
 param diagnosticSettings diagnosticSettingType[] = []
 
-@description('Principals that may read the storage account, pause the app and close a breaker. It has no default; [] for none.')
+@description('Principals that may read dead letters and messages, pause the app and close a breaker. It has no default; [] for none.')
 param operators operatorType[]
 
 @description('Whether to assign roles. That requires Owner, or Contributor with User Access Administrator. Without that right deploy with false; an administrator then deploys the same with true.')
@@ -151,7 +154,7 @@ param lock string = 'None'
 
 @minValue(1)
 @maxValue(365)
-@description('Retention of dead letters in days. They contain names and addresses of people.')
+@description('Retention of dead letters in days, to which a week of soft deletion is added. They contain names and addresses of people.')
 param deadLetterDays int = 30
 
 // The app refuses this too. The check here fails before any resource is created.
@@ -245,6 +248,7 @@ module storage 'modules/storage.bicep' = {
     deadLetterDays: deadLetterDays
     packageContainerName: packageContainer
     deadLetterContainerName: deadLetterContainer
+    auditWorkspaceId: monitoring.outputs.workspaceId
     diagnosticSettings: diagnosticSettings
   }
 }
@@ -321,6 +325,7 @@ module app 'modules/function-app.bicep' = {
     packageContainerName: packageContainer
     insightsConnectionString: monitoring.outputs.connectionString
     subnetId: privateNetwork.?outputs.appSubnetId ?? appSubnetId
+    publishFrom: publishFrom
     settings: appSettings
   }
   dependsOn: [

@@ -88,7 +88,7 @@ type diagnosticSettingType = {
 }
 
 @export()
-@description('A principal that may read the storage account, pause the app and close a breaker (docs/stop.md).')
+@description('A principal that may read dead letters and messages, pause the app and close a breaker (docs/stop.md).')
 type operatorType = {
   @description('Object id.')
   principalId: string

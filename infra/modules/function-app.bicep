@@ -49,6 +49,9 @@ param insightsConnectionString string
 @description('Subnet of the app. Empty: no subnet, and the event endpoint, which requires a key, is reachable from every address.')
 param subnetId string
 
+@description('Address ranges that may publish code, if the app has a subnet.')
+param publishFrom string[]
+
 @description('The settings of the app itself, by name.')
 param settings { *: string }
 
@@ -110,6 +113,13 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
           ]
         : []
       scmIpSecurityRestrictionsUseMain: false
+      scmIpSecurityRestrictionsDefaultAction: isPrivate ? 'Deny' : 'Allow'
+      scmIpSecurityRestrictions: map(isPrivate ? publishFrom : [], (range, index) => {
+        name: 'publish-${index}'
+        priority: 100 + index
+        action: 'Allow'
+        ipAddress: range
+      })
     }
     #disable-next-line BCP037 // the compiler's types do not know siteUpdateStrategy yet
     functionAppConfig: {

@@ -193,5 +193,8 @@ output connectionString string = insights.properties.ConnectionString
 @description('Resource ids of the action groups that alerts notify.')
 output actionGroupIds string[] = groups
 
+@description('Resource id of the workspace.')
+output workspaceId string = workspaceResourceId
+
 @description('Name of the workspace.')
 output workspaceName string = last(workspaceParts)

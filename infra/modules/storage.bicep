@@ -20,7 +20,7 @@ param skuName string
 @description('Object id of the identity of the app.')
 param principalId string
 
-@description('Principals that may read the account, pause the app and close a breaker.')
+@description('Principals that may read dead letters and messages, pause the app and close a breaker.')
 param operators operatorType[]
 
 @description('Whether to assign roles.')
@@ -45,6 +45,9 @@ param packageContainerName string
 @description('Name of the container for dead letters.')
 param deadLetterContainerName string
 
+@description('Resource id of the workspace that keeps who changed what in the account, and who read its blobs. diagnosticSettings replace it.')
+param auditWorkspaceId string
+
 @description('Diagnostic settings of the blob, queue and table services.')
 param diagnosticSettings diagnosticSettingType[]
 
@@ -61,16 +64,14 @@ var roles = {
   queueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'
   tableDataContributor: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 }
-// To pause the app, an operator writes a row of the ledger. Operators only read blobs and messages.
-var operatorRoles = {
-  blobDataReader: '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
-  queueDataReader: '19e7f393-937e-4f77-808e-94535e297925'
-  tableDataContributor: roles.tableDataContributor
+var blobDataReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+var queueDataReader = '19e7f393-937e-4f77-808e-94535e297925'
+// Empty polls and reads of the ledger would be most lines, and tell nothing.
+var audited = {
+  blob: ['StorageRead', 'StorageWrite', 'StorageDelete']
+  other: ['StorageWrite', 'StorageDelete']
 }
-var operatorAssignments = flatten(map(
-  operators,
-  who => map(items(operatorRoles), role => { who: who, roleId: role.value })
-))
+var audits = empty(diagnosticSettings)
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
   name: name
@@ -115,6 +116,8 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2026-04-01' = {
       enabled: true
       days: 7
     }
+    // A package that was overwritten can be compared and restored.
+    isVersioningEnabled: true
   }
 }
 
@@ -151,6 +154,35 @@ resource deletion 'Microsoft.Storage/storageAccounts/managementPolicies@2026-04-
               baseBlob: {
                 delete: {
                   daysAfterCreationGreaterThan: deadLetterDays
+                }
+              }
+              // What is deleted becomes a version of its own first.
+              version: {
+                delete: {
+                  daysAfterCreationGreaterThan: deadLetterDays
+                }
+              }
+            }
+          }
+        }
+        {
+          name: 'old-versions'
+          enabled: true
+          type: 'Lifecycle'
+          definition: {
+            filters: {
+              blobTypes: [
+                'blockBlob'
+              ]
+              prefixMatch: [
+                '${packageContainerName}/'
+                'azure-webjobs-'
+              ]
+            }
+            actions: {
+              version: {
+                delete: {
+                  daysAfterCreationGreaterThan: 90
                 }
               }
             }
@@ -193,14 +225,41 @@ resource appRoles 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   }
 ]
 
-resource operatorAccess 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
-  for each in operatorAssignments: if (assignRoles) {
-    name: guid(account.id, each.who.principalId, each.roleId)
+// An operator pauses the app with a row of the ledger.
+resource operatorOfLedger 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for who in operators: if (assignRoles) {
+    name: guid(tableService::ledger.id, who.principalId, roles.tableDataContributor)
+    scope: tableService::ledger
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', roles.tableDataContributor)
+      principalId: who.principalId
+      principalType: who.principalType
+      description: 'Operator of Image Patcher'
+    }
+  }
+]
+
+resource operatorOfDeadLetters 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for who in operators: if (assignRoles) {
+    name: guid(containers[1].id, who.principalId, blobDataReader)
+    scope: containers[1]
+    properties: {
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', blobDataReader)
+      principalId: who.principalId
+      principalType: who.principalType
+      description: 'Operator of Image Patcher'
+    }
+  }
+]
+
+resource operatorOfQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
+  for who in operators: if (assignRoles) {
+    name: guid(account.id, who.principalId, queueDataReader)
     scope: account
     properties: {
-      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', each.roleId)
-      principalId: each.who.principalId
-      principalType: each.who.principalType
+      roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', queueDataReader)
+      principalId: who.principalId
+      principalType: who.principalType
       description: 'Operator of Image Patcher'
     }
   }
@@ -273,3 +332,33 @@ resource tableServiceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-
     properties: diagnosticProperties(setting)
   }
 ]
+
+#disable-next-line use-recent-api-versions // the version of the settings above
+resource blobsAudit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audits) {
+  name: 'image-patcher-audit'
+  scope: blobs
+  properties: {
+    workspaceId: auditWorkspaceId
+    logs: map(audited.blob, category => { category: category, enabled: true })
+  }
+}
+
+#disable-next-line use-recent-api-versions // the version of the settings above
+resource queueServiceAudit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audits) {
+  name: 'image-patcher-audit'
+  scope: queueService
+  properties: {
+    workspaceId: auditWorkspaceId
+    logs: map(audited.other, category => { category: category, enabled: true })
+  }
+}
+
+#disable-next-line use-recent-api-versions // the version of the settings above
+resource tableServiceAudit 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if (audits) {
+  name: 'image-patcher-audit'
+  scope: tableService
+  properties: {
+    workspaceId: auditWorkspaceId
+    logs: map(audited.other, category => { category: category, enabled: true })
+  }
+}

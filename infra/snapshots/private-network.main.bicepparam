@@ -20,6 +20,9 @@ param network = {
   appSubnetPrefix: '10.20.0.0/26'
   endpointSubnetPrefix: '10.20.0.64/27'
 }
+param publishFrom = [
+  '203.0.113.10/32'
+]
 param storageSuffix = 'core.windows.net'
 param retentionInDays = 400
 param alertEmail = 'patching@example.com'

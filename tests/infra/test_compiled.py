@@ -187,6 +187,17 @@ def assigned(resources: list[Json]) -> list[str]:
     return sorted(next((kind for kind in kinds if kind in each), each) for each in who)
 
 
+def where(resources: list[Json], who: str) -> list[str]:
+    """Where this principal has roles: the path below its account, or the account itself."""
+    roles = of(resources, "Microsoft.Authorization/roleAssignments")
+    scopes = [
+        each["id"].partition("/providers/Microsoft.Authorization/")[0].partition("/storageAccounts/")[2]
+        for each in roles
+        if each["properties"]["principalId"] == who
+    ]
+    return [scope.partition("/")[2] or "storageAccounts" for scope in scopes]
+
+
 ROLE = "33333333-3333-3333-3333-333333333333"
 DEFINITION = "providers/Microsoft.Authorization/roleDefinitions"
 
@@ -232,10 +243,10 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         ),
         ([], [f"{SUBNET}app"]),
     ),
-    "an operator: three roles": (
+    "an operator: each role where it is needed": (
         f"param operators = [{{ principalId: '{OTHER}', principalType: 'Group' }}]",
-        lambda found: assigned(found).count(OTHER),
-        3,
+        lambda found: sorted(where(found, OTHER)),
+        ["blobServices/default/containers/dead-letters", "storageAccounts", "tableServices/default/tables/ledger"],
     ),
     "a group that is told of alerts, and no mail": (
         "param actionGroupIds = ['/subscriptions/x/resourceGroups/y/providers/Microsoft.Insights/actionGroups/z']",

@@ -31,6 +31,30 @@ def operations(pattern: str, kind: str) -> set[str]:
     return {each for each in provider.get(kind, ()) if fnmatchcase(each.lower(), pattern.lower())}
 
 
+# The roles that the templates assign. The app's own role on machines is beside them: its id is known when it exists.
+ASSIGNED = {guid for path in INFRA.rglob("*.bicep") for guid in GUID.findall(path.read_text(encoding="utf-8"))}
+CONDITION = (INFRA / "deployer-condition.txt").read_text(encoding="utf-8")
+RIGHT = re.compile(
+    r"!\(ActionMatches\{'Microsoft\.Authorization/roleAssignments/(\w+)'\}\)\s*\)\s*OR\s*\(\s*"
+    r"@(\w+)\[Microsoft\.Authorization/roleAssignments:RoleDefinitionId\] ForAnyOfAnyValues:GuidEquals \{([^}]*)\}"
+)
+
+
+def test_the_deployer_may_assign_and_remove_exactly_the_roles_that_the_templates_assign() -> None:
+    assert {BUILT_IN[guid]["name"] for guid in ASSIGNED}.isdisjoint(
+        {"Owner", "Contributor", "User Access Administrator", "Role Based Access Control Administrator"}
+    )
+    allowed = {
+        action: (source, set(re.split(r",\s*", guids.strip()))) for action, source, guids in RIGHT.findall(CONDITION)
+    }
+    roles = ASSIGNED | {"PATCH_ROLE_ID"}
+    assert allowed == {"write": ("Request", roles), "delete": ("Resource", roles)}
+    assert CONDITION.count("ActionMatches") == len(allowed)
+    assert CONDITION.count("OR") == len(allowed)
+    assert CONDITION.count("AND") == 1
+    assert CONDITION.count("(") == CONDITION.count(")")
+
+
 def permissions() -> Iterator[Json]:
     for path in PATHS:
         for each in json.loads(path.read_text(encoding="utf-8"))["predictedResources"]:

@@ -335,8 +335,57 @@ def test_diagnostics_and_the_lock_are_there_where_they_are_asked_for() -> None:
     lock = one("landing-zone.main", "Microsoft.Authorization/locks")
     assert lock["id"].startswith("/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-app-patching/")
     assert lock["properties"]["level"] == "CanNotDelete"
-    kinds = ("Microsoft.Insights/diagnosticSettings", "Microsoft.Authorization/locks")
-    assert [each for kind in kinds for each in resources("default.main", kind)] == []
+    assert resources("default.main", "Microsoft.Authorization/locks") == []
+
+
+AUDITED = {
+    "blobServices": ["StorageRead", "StorageWrite", "StorageDelete"],
+    "queueServices": ["StorageWrite", "StorageDelete"],
+    "tableServices": ["StorageWrite", "StorageDelete"],
+}
+
+
+@pytest.mark.parametrize("deployment", ["default.main", "private-network.main", "management-group.main"])
+def test_who_changes_data_or_reads_blobs_is_logged_where_nothing_else_is_asked_for(deployment: str) -> None:
+    settings = resources(deployment, "Microsoft.Insights/diagnosticSettings")
+    found = {each["id"].split("/")[-6]: [log["category"] for log in each["properties"]["logs"]] for each in settings}
+    assert found == AUDITED
+    workspace = one(deployment, WORKSPACE)["id"]
+    assert {each["properties"]["workspaceId"] for each in settings} == {workspace}
+
+
+def test_what_is_deleted_or_overwritten_does_not_stay_for_ever() -> None:
+    """With versions, a deletion alone only makes a version."""
+    assert at(one("default.main", f"{STORAGE}/blobServices"), "properties.isVersioningEnabled") is True
+    rules = at(one("default.main", f"{STORAGE}/managementPolicies"), "properties.policy.rules")
+    days = {
+        tuple(at(rule, "definition.filters.prefixMatch")): {
+            what: list(does["delete"].values()) for what, does in at(rule, "definition.actions").items()
+        }
+        for rule in rules
+    }
+    assert days == {
+        ("dead-letters/",): {"baseBlob": [30], "version": [30]},
+        ("app-package/", "azure-webjobs-"): {"version": [90]},
+    }
+
+
+# Deployment, what becomes of a call to the site that takes the code, and the addresses that are let in.
+PUBLISHING = {
+    "default.main": ("Allow", []),
+    "private-network.main": ("Deny", ["203.0.113.10/32"]),
+    "landing-zone.main": ("Deny", []),
+}
+
+
+@pytest.mark.parametrize("deployment", PUBLISHING)
+def test_a_private_app_takes_code_from_named_addresses_only(deployment: str) -> None:
+    config = at(one(deployment, "Microsoft.Web/sites"), "properties.siteConfig")
+    rules = config["scmIpSecurityRestrictions"]
+    assert {rule["action"] for rule in rules} <= {"Allow"}
+    found = (config["scmIpSecurityRestrictionsDefaultAction"], [rule["ipAddress"] for rule in rules])
+    assert found == PUBLISHING[deployment]
+    assert config["scmIpSecurityRestrictionsUseMain"] is False
 
 
 def test_each_subnet_has_a_security_group() -> None:

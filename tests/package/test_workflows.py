@@ -196,9 +196,8 @@ def test_every_make_target_exists() -> None:
 
 
 def test_every_file_exists() -> None:
-    named = {
-        name for script in scripts() for name in re.findall(r"(?:scripts|infra|docs)/[\w/.-]+\w|\b\w+\.(?:py|md)\b", script)
-    }
+    pattern = re.compile(r"(?:scripts|infra|docs)/[\w/.-]+\w|\b\w+\.(?:py|md)\b")
+    named = {name for script in scripts() for name in pattern.findall(script)}
     assert {"scripts/package.py", "infra/events.bicep", "function_app.py"} <= named
     for name in named - FOUND_LATER:
         assert (REPOSITORY / name).exists(), name
