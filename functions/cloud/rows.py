@@ -94,7 +94,7 @@ def _to_column(value: object) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(_to_column, value))
     if isinstance(value, PatchAssessment):
         return json.dumps(
             {
@@ -124,6 +124,7 @@ def record_of_row(row: Row) -> Record:
 
 def _record(row: Row) -> Record:
     read = _Columns(row.columns)
+    kind = OperationKind(row.columns["kind"])
     machine = MachineId.parse(row.columns["machine"])
     if (row.partition, row.key) != place_of(machine):  # else the claim of one machine could reach another
         raise LeftAlone(Why.FOREIGN, f"a ledger row is of another machine ({_place(row)}); delete it")
@@ -132,7 +133,7 @@ def _record(row: Row) -> Record:
     return Record(
         machine=machine,
         phase=phase,
-        kind=OperationKind(row.columns["kind"]),
+        kind=kind,
         token=read.text("token"),
         vm_id=read.text("vm_id"),
         image=read.text("image"),
@@ -147,6 +148,9 @@ def _record(row: Row) -> Record:
         verdict=_assessment(row.columns.get("verdict")),
         unanswered=read.number("unanswered"),
         attempts=read.number("attempts"),
+        failures=read.number("failures" if "failures" in row.columns or kind is OperationKind.ASSESS else "attempts"),
+        failure=read.text("failure"),
+        tries=read.times("tries"),
         flight=_flight(read),
         ending=_ending(read, wait if phase is Phase.ENDED and wait.reason else None),
         hold=wait if phase is Phase.HELD else None,
@@ -286,6 +290,9 @@ class _Columns:
 
     def texts(self, name: str) -> tuple[str, ...]:
         return tuple(part for part in self.text(name).split(",") if part)
+
+    def times(self, name: str) -> tuple[datetime, ...]:
+        return tuple(map(_moment, self.texts(name)))
 
     def number(self, name: str) -> int:
         return _number(self.columns.get(name, 0))

@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from functions.decisions.question import Question, least_minutes, stale, too_new, wanted_count
-from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT
-from functions.model.machine import Machine, PatchAssessment, PatchOrchestration, SupportState
+from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, after_failures
+from functions.model.machine import START_MARGIN, Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import Mode
@@ -104,7 +104,23 @@ def _may_install(question: Question) -> Step | None:
         return Wait(
             State.RECENTLY_PATCHED, f"last installed {format_utc(last.started)}", when=again, cause=Cause.TRANSIENT
         )
+    failure = question.record.failure if question.record else ""
+    alone = not machine.image.key
+    if step := after_failures(_tries(question), failure, alone=alone, settings=settings, now=question.now):
+        return step
     return _in_window(question)
+
+
+def _tries(question: Question) -> tuple[datetime, ...]:
+    """When the installations since the last good one began: what the row remembers, and what the machine shows."""
+    tries = question.record.tries if question.record else ()
+    last = question.machine.installation
+    if question.machine.installed_well_since(tries):
+        return ()
+    if last is None or last.started is None or last.succeeded or last.in_progress:
+        return tries
+    known = bool(tries) and last.started < tries[-1] + START_MARGIN
+    return tries if known else (*tries, last.started)
 
 
 def _left_to_a_schedule(machine: Machine) -> Step:

@@ -5,9 +5,9 @@ rows against ARM ids), so one spelling is kept everywhere.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from functions.model.text import GUID, BadInput, Json, quoted
@@ -166,6 +166,10 @@ class Image:
         return self.key.rpartition(":")[2] if self.key.count(":") == _MARKETPLACE_PARTS else ""
 
 
+# Azure gives an operation the time at which the guest began it, the app the time at which Azure took it.
+START_MARGIN = timedelta(minutes=15)
+
+
 @dataclass(frozen=True)
 class PatchStatus:
     """The newest assessment or installation as the instance view shows it (`patchStatus`), ours or another's."""
@@ -293,6 +297,11 @@ class Machine:
     @property
     def summaries(self) -> tuple[PatchStatus, ...]:
         return tuple(summary for summary in (self.assessment, self.installation) if summary)
+
+    def installed_well_since(self, tries: Sequence[datetime]) -> bool:
+        """Whether the last of these tries, or a later installation, succeeded, as far as the machine shows."""
+        last = self.installation
+        return bool(tries and last and last.succeeded and last.started and last.started > tries[-1] - START_MARGIN)
 
     @property
     def assessment_alone(self) -> PatchStatus | None:

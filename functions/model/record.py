@@ -4,7 +4,8 @@
                 └──────────┴─────────┴───────┴→ held → queued …
 
 Each transition takes a Record and returns the next one; none stores anything. cloud/ledger.py stores them under an
-ETag, so the first of two concurrent writers wins. A machine at rest has no record.
+ETag, so the first of two concurrent writers wins. A machine at rest has no record, unless its last installation failed:
+its tries are remembered until one succeeds.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ UNKNOWN_DURATION = timedelta(hours=4)
 GRAPH_PATIENCE = timedelta(hours=24)
 # An operation in progress that has not changed for this long is treated as abandoned.
 STALE_SUMMARY = timedelta(hours=24)
+TRIES_KEPT = 20  # far more than an interval allows; the waits have stopped growing long before
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,10 @@ class Record:
     checks: int = 0  # how often the machine was found not ready yet
     verdict: PatchAssessment | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
     unanswered: int = 0  # assessments that ended without a verdict, in a row
-    attempts: int = 0  # failures in a row
+    attempts: int = 0  # failures in a row of this kind of operation
+    failures: int = 0  # of installations in a row, refused ones included; an assessment in between leaves it as it is
+    failure: str = ""  # what was wrong with the last of these installations
+    tries: tuple[datetime, ...] = ()  # when the installations that Azure ran since the last good one began
     flight: Flight | None = None  # from starting on
     ending: Ending | None = None  # from ended on
     hold: Wait | None = None  # held: why, and until `when`
@@ -117,6 +122,11 @@ class Record:
     def ordered_status(self, machine: Machine) -> PatchStatus | None:
         """What the machine shows of the kind of operation that was ordered; None while it shows none."""
         return machine.assessment_alone if self.kind is OperationKind.ASSESS else machine.installation
+
+    @property
+    def installs_badly(self) -> bool:
+        """Whether its last installation was not a good one."""
+        return bool(self.failures or self.tries)
 
     def younger_than(self, machine: Machine) -> bool:
         """Whether this row is about a machine created after this one."""
@@ -162,6 +172,9 @@ def claim(
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
     same = previous if previous and previous.same_machine(machine) else None
+    attempts = 0
+    if same:
+        attempts = same.failures if kind is OperationKind.INSTALL else same.attempts if same.kind is kind else 0
     return Record(
         machine=machine.id,
         phase=Phase.QUEUED,
@@ -179,7 +192,10 @@ def claim(
         created=machine.created,
         checks=same.checks if same else 0,
         unanswered=same.unanswered if same else 0,
-        attempts=same.attempts if same else 0,
+        attempts=attempts,
+        failures=same.failures if same else 0,
+        failure=same.failure if same else "",
+        tries=same.tries if same else (),
     )
 
 
@@ -195,16 +211,39 @@ def begin(
         agent=machine.agent_version,
         reboot_forbidden=reboot_forbidden,
     )
+    if machine.installed_well_since(record.tries):
+        record = installed_well(record)
     return replace(
         record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None, checks=0
     )
+
+
+def installed_well(record: Record) -> Record:
+    """A good installation, the app's or another's, ends what failed before it."""
+    attempts = 0 if record.kind is OperationKind.INSTALL else record.attempts
+    return replace(record, attempts=attempts, failures=0, failure="", tries=())
 
 
 def accepted(record: Record, operation_id: str, url: str, *, started_at: datetime) -> Record:
     """Azure has the operation."""
     flight = record.flight or Flight(begun_at=started_at)
     flight = replace(flight, operation_id=operation_id, operation_url=url, started_at=started_at)
-    return replace(record, phase=Phase.RUNNING, flight=flight, hold=None)
+    tried = (started_at,) if record.kind is OperationKind.INSTALL else ()
+    tries = (*record.tries, *tried)[-TRIES_KEPT:]
+    return replace(record, phase=Phase.RUNNING, flight=flight, hold=None, tries=tries)
+
+
+def never_ran(record: Record) -> Record:
+    """The accepted installation did nothing: another operation took its place."""
+    return replace(record, tries=record.tries[:-1]) if record.kind is OperationKind.INSTALL else record
+
+
+def failed_again(record: Record, reason: str) -> Record:
+    """One more failure in a row."""
+    record = replace(record, attempts=record.attempts + 1)
+    if record.kind is OperationKind.INSTALL:
+        record = replace(record, failures=record.attempts, failure=reason)
+    return record
 
 
 def requeue(record: Record, token: str, due_at: datetime, *, sent: bool, checks: int = 0) -> Record:

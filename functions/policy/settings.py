@@ -207,7 +207,7 @@ class Settings:
         "PATCH_MIN_INTERVAL_HOURS",
         "144",
         duration("hours", 0.01, 160),
-        "At most one installation, and at least one assessment, of a machine in this time.",
+        "At least one assessment of a machine in this time, and at most one installation; while they fail, two more.",
     )
     max_in_flight: int = setting(
         "PATCH_MAX_IN_FLIGHT", "10", number(0, 10_000), "Installations under way at once in the fleet."

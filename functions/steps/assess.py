@@ -13,7 +13,7 @@ from functions.model.record import Record, release
 from functions.model.state import Assess, Cause, Install, OperationKind, State, Step
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps.holds import forget, hold_step
+from functions.steps.holds import forget, hold_step, rest
 from functions.steps.observe import (
     Gone,
     Refused,
@@ -65,7 +65,7 @@ async def on_message(services: Services, message: Message) -> None:
     if isinstance(step, Assess):
         await start_operation(services, stored, stored.record, machine=machine)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
-        await services.ledger.delete(stored)
+        await rest(services, stored)
     elif step.state in NOT_READY:
         await retry_when_ready(services, stored, stored.record, step=step)
     else:

@@ -8,7 +8,7 @@ from functions.cloud.errors import Refused, Throttled
 from functions.cloud.ledger import Stored
 from functions.decisions.diagnosis import UNMATCHED, meaning_of_refusal
 from functions.decisions.retry import A_WEEK, backoff
-from functions.model.record import Record, hold, requeue
+from functions.model.record import Record, failed_again, hold, release, requeue
 from functions.model.state import Cause, State, Step, Wait
 from functions.services import Services
 
@@ -56,7 +56,8 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
     if step.cause is Cause.TRANSIENT and tries is not None and stored.record.attempts >= tries:
         remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
-    record, until = _next_try(services, stored.record, step.cause)
+    record = failed_again(stored.record, step.reason)
+    until = services.clock() + _wait(services, step.cause, record.attempts)
     said = _said(step) | {"cause": step.cause, "attempts": record.attempts}
     journal.write("machine.held", **record.log_fields(), **said, until=until)
     await services.ledger.replace(stored, hold(record, step, until))
@@ -65,12 +66,6 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
 def _said(step: Step) -> dict[str, journal.Field]:
     """The step's own words, in a line about its hold."""
     return {"state": step.state, "reason": step.reason, "remedy": step.remedy}
-
-
-def _next_try(services: Services, record: Record, cause: Cause) -> tuple[Record, datetime]:
-    """One more attempt, and when the next may be."""
-    record = replace(record, attempts=record.attempts + 1)
-    return record, services.clock() + _wait(services, cause, record.attempts)
 
 
 def _wait(services: Services, cause: Cause, times: int) -> timedelta:
@@ -104,6 +99,14 @@ async def postpone(services: Services, stored: Stored, throttled: Throttled) -> 
     record, wait = stored.record, timedelta(seconds=throttled.retry_after_seconds * (1 + services.jitter() / 5))
     journal.write("operation.throttled", **record.log_fields(), wait_seconds=wait)
     await services.ledger.replace(stored, requeue(record, services.token(), services.clock() + wait, sent=False))
+
+
+async def rest(services: Services, stored: Stored) -> None:
+    """Nothing more to do now: the row goes, unless it remembers that installations failed. The sweep then decides."""
+    if stored.record.installs_badly:
+        await services.ledger.replace(stored, release(replace(stored.record, attempts=0), services.clock()))
+    else:
+        await services.ledger.delete(stored)
 
 
 async def forget(services: Services, stored: Stored) -> None:

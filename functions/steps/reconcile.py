@@ -16,6 +16,7 @@ from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, place_of
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
+from functions.decisions.retry import tried_lately
 from functions.decisions.rollout import current
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
@@ -268,7 +269,7 @@ async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
 
 async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
     """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
-    if isinstance(step, Leave):
+    if isinstance(step, Leave) and not tried_lately(stored.record, sweep.services.settings, sweep.services.clock()):
         await sweep.services.ledger.delete(stored)
     else:
         await hold_step(sweep.services, stored, step)

@@ -209,11 +209,12 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]
     """The same failure on three or more machines of an image, operating system or agent: one cause to find."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for record in records:
-        if not record.hold or record.hold.state is not State.HELD or not record.attempts:
+        if not record.hold or record.hold.state is not State.HELD or not (record.attempts or record.failures):
             continue
+        reason = record.failure or record.hold.reason
         flight = record.flight
         shared = {"image": record.image, "os": flight and flight.os, "agent": flight and flight.agent}
         for what, which in shared.items():
             if which:
-                groups.setdefault((what, which, record.hold.reason), []).append(record.machine.name)
+                groups.setdefault((what, which, reason), []).append(record.machine.name)
     return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}

@@ -51,13 +51,15 @@ from functions.model.record import (
     accepted,
     end,
     hold,
+    installed_well,
     keep_asking,
+    never_ran,
     release,
 )
-from functions.model.state import OperationKind, Phase, State, Wait
+from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import BadInput
 from functions.services import Services
-from functions.steps.holds import OWNER_RETRY, forget, hold_for
+from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
 from functions.steps.observe import Gone, Paused, Refused, Seen, Throttled, Unreadable, observe
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
@@ -302,6 +304,8 @@ async def _end(
         nothing_tried=untried,
         trouble=_trouble(meaning) if meaning else None,
     )
+    if meaning and meaning.cause is Cause.CONFLICT:
+        record = never_ran(record)
     over = end(record, ending)
     if ending.trouble and not reported:
         await hold_for(services, replace(stored, record=over), ending.trouble)
@@ -383,7 +387,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)
     else:
-        await services.ledger.delete(stored)
+        await rest(services, stored)
 
 
 def _log_support_state(record: Record, machine: Machine, verdict: PatchAssessment) -> None:
@@ -446,7 +450,7 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
         await hold_for(services, stored, ending.trouble)
     else:
         # Free at once: the sweep has it assessed, since counts from before the installation are void.
-        await services.ledger.replace(stored, release(replace(record, attempts=0), services.clock()))
+        await services.ledger.replace(stored, release(installed_well(record), services.clock()))
 
 
 async def _stays_unwell(services: Services, stored: Stored, ending: Ending) -> bool:

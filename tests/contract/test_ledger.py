@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
 from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, Stored, StoredImage
-from functions.cloud.rows import VERSION, LeftAlone, image_key, row_key
+from functions.cloud.rows import VERSION, LeftAlone, columns_of, image_key, place_of, record_of_row, row_key
 from functions.cloud.session import Session
-from functions.cloud.tables import TABLE, StorageTable, Table
+from functions.cloud.tables import TABLE, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
@@ -344,6 +344,9 @@ FULL = Record(
     created=NOW - HOUR,
     unanswered=2,
     attempts=7,
+    failures=8,
+    failure="some patches failed",
+    tries=(NOW - 2 * HOUR, NOW - HOUR),
     verdict=a_verdict(state=SupportState.UNABLE_TO_DETERMINE, reboot_pending=True),
     flight=Flight(
         begun_at=NOW,
@@ -441,6 +444,9 @@ plain_record = st.builds(
     verdict=st.one_of(st.none(), verdicts),
     unanswered=small,
     attempts=small,
+    failures=small,
+    failure=words,
+    tries=st.lists(moments, max_size=3).map(tuple),
     flight=st.one_of(st.none(), flights),
 )
 any_record = st.one_of(
@@ -465,7 +471,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
-    assert known == (20, 9, 7), "a new field: give it to any_record and to FULL"
+    assert known == (23, 9, 7), "a new field: give it to any_record and to FULL"
     assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
 
 
@@ -653,3 +659,14 @@ async def test_a_token_for_another_service_is_refused_in_words_of_ours(azurite: 
     await access.close()
     assert account.table_url not in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(("kind", "failures"), [(OperationKind.INSTALL, 4), (OperationKind.ASSESS, 0)])
+async def test_a_row_that_knows_no_tries_yet_counts_its_failed_installations(
+    kind: OperationKind, failures: int
+) -> None:
+    """As a release before this one wrote it."""
+    record = a_record(phase=Phase.HELD, kind=kind, attempts=4)
+    columns = {name: value for name, value in columns_of(record).items() if name != "failures"}
+    row = Row(*place_of(record.machine), columns, "etag")
+    assert record_of_row(row) == replace(record, failures=failures)

@@ -28,13 +28,14 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
     for number in range(3):
         world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
     world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
-    await world.pass_time(hours=2)
+    await world.pass_time(hours=4)
     assert len([record for record in await world.records() if record.is_held(State.HELD)]) == 3
     caplog.clear()
     await world.services.ledger.remember("census", {})
     await world.sweep()
     grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
     assert {line["shared"] for line in grouped} == {"os", "agent"}
+    assert {line["reason"] for line in grouped} == {"some patches failed"}
     assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
 
 

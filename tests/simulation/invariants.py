@@ -87,6 +87,7 @@ class Invariants:
         self.ours.append(operation)
         if operation.kind == "install":
             self._few_at_once(operation, machine)
+            self._few_times(operation, machine)
 
     def _beside_nothing(self, new: Operation, machine: Machine, step: StepRun) -> None:
         """2. Nothing is started while an operation is known to run."""
@@ -152,6 +153,18 @@ class Invariants:
         if group[1] and others:
             names = ", ".join(each.machine.rsplit("/", 1)[-1] for each in others)
             self.violated(8, f"{machine.name} installed while {names} of patch-group {group[1]} is installed")
+
+    def _few_times(self, operation: Operation, machine: Machine) -> None:
+        """8. One machine is installed, and reboots, a few times within the interval, however often it fails."""
+        world = self.world
+        if world.rows_were_newer:
+            return
+        lately = oracle.within(self.ours, machine, operation.started, world.interval_hours)
+        if len(lately) > oracle.TRIES:
+            times = ", ".join(f"{each.started:%m-%d %H:%M}" for each in lately)
+            self.violated(8, f"{machine.name} installed {len(lately)} times in {world.interval_hours} hours: {times}")
+        if (number := oracle.reboots(lately)) > oracle.TRIES:
+            self.violated(8, f"{machine.name} rebooted {number} times in {world.interval_hours} hours")
 
     def quota_used_up(self, path: str) -> None:
         """5. Azure itself, not the faults, answered 429: the pace was too fast."""

@@ -96,6 +96,10 @@ def _breaker() -> Iterator[Any]:
     yield patch.object(ImageRecord, "breaker_open", property(lambda self: False))
 
 
+def _tries() -> Iterator[Any]:
+    yield patch.object(support_state, "after_failures", lambda tries, failure, **given: None)
+
+
 def _pause() -> Iterator[Any]:
     async def never(self: Ledger) -> str:
         return ""
@@ -154,6 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("cap", _cap, (8,), 1),
     Mutant("group", _group, (8,), 125),
     Mutant("breaker", _breaker, (8,), 8),
+    Mutant("tries of a failing machine", _tries, (8,), 91),
     Mutant("pause", _pause, (3,), 34),
     Mutant("adoption after a crash", _adoption, (4,), 13),
     Mutant("a 429 is no failure", _postponement, (5,), 1),

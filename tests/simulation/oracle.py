@@ -6,7 +6,7 @@ whose meaning is written here by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,8 @@ HOSTILE_NAME = "evil-"
 FIRST_HOURS = timedelta(hours=24)
 WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
 PATCHED = ("Succeeded", "CompletedWithWarnings")
+TRIES = 3  # installations of one machine within PATCH_MIN_INTERVAL_HOURS, while they fail
+FIRST_RETRY, LAST_RETRY = timedelta(minutes=15), timedelta(days=7)  # the waits between them double
 
 
 def hostile(machine: Machine) -> bool:
@@ -141,6 +143,39 @@ def _window_closed(
         yield f"the window {', '.join(sorted(texts))} is closed"
 
 
+# -- a machine that keeps failing
+
+
+def ran(operation: Operation) -> bool:
+    """Whether Azure ran the installation: none where another operation took its place."""
+    superseded = operation.ended_by is not None and operation.ended_by[0] == "NEWER_OPERATION_SUPERSEDED"
+    return operation.kind == "install" and not superseded
+
+
+def within(operations: Sequence[Operation], machine: Machine, at: datetime, hours: float) -> list[Operation]:
+    """The installations of this machine among these that began in the hours before `at`."""
+    since = at - timedelta(hours=hours) + timedelta(minutes=5)  # what the app recorded may be that much earlier
+    return [each for each in operations if each.vm_id == machine.vm_id and each.started > since and ran(each)]
+
+
+def reboots(operations: Sequence[Operation]) -> int:
+    return sum(each.output.get("rebootStatus") == "Completed" for each in operations)
+
+
+def waits_after_failures(world: SeededWorld, machine: Machine, now: datetime) -> bool:
+    """Whether its last installations failed, so many or so lately that the next one waits."""
+    failed: list[Operation] = []
+    for each in filter(ran, machine.operations):
+        failed = [] if each.final_status in PATCHED else [*failed, each]
+    if not failed:
+        return False
+    interval, number = timedelta(hours=world.interval_hours), len(failed)
+    if number >= TRIES and (not image_of(machine, now) or now < failed[-TRIES].started + interval):
+        return True
+    wait: timedelta = FIRST_RETRY * 2 ** (number - 1)
+    return now < failed[-1].started + min(wait, LAST_RETRY)
+
+
 # -- the right end
 
 
@@ -173,9 +208,11 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
         return {"assessed"}
     if not wanted_left(world, machine) or found_nothing_lately(world, machine, now):
         return {"patched", "nothing-selected", "recently-patched"}
+    failing = {"held"} if waits_after_failures(world, machine, now) else set()
     if neighbour_off(world, machine, now):
-        return {"waiting-for-group", "recently-patched", *(["waiting-for-window"] if "patch-window" in tags else [])}
-    ring = {"waiting-for-ring"} if earlier_rings_hold(world, machine, now) else set()
+        group = {"waiting-for-window"} if "patch-window" in tags else set()
+        return {"waiting-for-group", "recently-patched", *group, *failing}
+    ring = {"waiting-for-ring", *failing} if earlier_rings_hold(world, machine, now) else failing
     if "patch-window" in tags:
         return {"waiting-for-window", "recently-patched", *ring}  # the machine's own narrows the setting
     if installed_lately(machine, now, max(world.interval_hours, world.rollout_hours)):

@@ -148,8 +148,10 @@ class Workload:
         if rng.random() < 0.05:
             tags["patch-window"] = rng.choice(tuple(oracle.WINDOWS)[1:])
         image: dict[str, Any] = {"id": rng.choice(IMAGES)}
-        if rng.random() < 0.05:
+        if (drawn := rng.random()) < 0.05:
             image = MARKETPLACE
+        elif drawn < 0.1:
+            image = {}  # a disk that was attached or restored
         return vm_body(
             image=image, tags=tags, os=rng.choice(("Linux", "Linux", "Windows")), location=rng.choice(REGIONS)
         )

@@ -1672,3 +1672,54 @@ def test_the_life_of_one_machine() -> None:
     assert says(patched, None).state is State.PATCHED
     now += given_settings.min_interval
     assert isinstance(says(patched, None), Assess)
+
+
+# -- installations that failed: their number, the time since, and whether an image's breaker could stop them
+
+NO_IMAGE = Image(ImageKind.NONE, "")
+AFTER_FAILURES: dict[str, tuple[Image | None, tuple[datetime, ...], type[Step], datetime | None]] = {
+    "one, its wait over": (None, (NOW - HOUR,), Install, None),
+    "one, just now": (None, (NOW - MINUTE,), Wait, NOW + 14 * MINUTE),
+    "two, the wait doubles": (None, (NOW - HOUR, NOW - MINUTE), Wait, NOW + 29 * MINUTE),
+    "two, without an image": (NO_IMAGE, (NOW - 2 * HOUR, NOW - HOUR), Install, None),
+    "three within the interval": (None, (NOW - DAY, NOW - 20 * HOUR, NOW - 16 * HOUR), Wait, NOW + 5 * DAY),
+    "three, the first an interval ago": (None, (NOW - 6 * DAY, NOW - DAY, NOW - DAY), Install, None),
+    "three long ago": (None, (NOW - 30 * DAY, NOW - 29 * DAY, NOW - 28 * DAY), Install, None),
+    "three long ago, without an image": (NO_IMAGE, (NOW - 30 * DAY, NOW - 29 * DAY, NOW - 28 * DAY), Wait, None),
+    "eleven: a week at most": (None, tuple(NOW - number * DAY for number in range(46, 2, -4)), Wait, NOW + DAY),
+}
+
+
+@pytest.mark.parametrize(("image", "tries", "step", "when"), AFTER_FAILURES.values(), ids=AFTER_FAILURES)
+def test_a_machine_whose_installations_fail_waits_longer_each_time(
+    image: Image | None, tries: tuple[datetime, ...], step: type[Step], when: datetime | None
+) -> None:
+    machine = a_machine(**({"image": image} if image else {}))
+    record = a_record(phase=Phase.HELD, not_before=NOW, image=machine.image.key, tries=tries, failures=len(tries))
+    answer = next_step(question_of(machine, record, settings(), created_after=LONG_AGO, now=NOW))
+    assert type(answer) is step
+    assert answer.when == when
+    if step is Wait:
+        assert answer.state is State.HELD
+        assert answer.remedy
+
+
+TRIED: dict[str, tuple[dict[str, Any], bool]] = {
+    "a failure that no row knows": ({"status": "Failed", "started": NOW - MINUTE}, False),
+    "a failure that is the last try": ({"status": "Failed", "started": NOW - HOUR + MINUTE}, True),
+    "one more failure": ({"status": "Failed", "started": NOW - 40 * MINUTE}, False),
+    "a failure without a time": ({"status": "Failed", "started": None}, True),
+    "one in progress, abandoned long ago": ({"status": "InProgress", "started": NOW - 9 * DAY}, True),
+}
+
+
+@pytest.mark.parametrize(("shown", "goes"), TRIED.values(), ids=TRIED)
+def test_what_the_machine_shows_counts_as_a_try(shown: dict[str, Any], goes: bool) -> None:
+    tries = () if shown["started"] == NOW - MINUTE else (NOW - 3 * HOUR, NOW - HOUR)
+    machine = a_machine(
+        installation=a_summary(operation_id=INSTALLATION, modified=shown["started"], **shown),
+        verdict=a_verdict(assessed=NOW - MINUTE / 2),
+    )
+    record = a_record(phase=Phase.HELD, not_before=NOW, tries=tries)
+    answer = next_step(question_of(machine, record, settings(), created_after=LONG_AGO, now=NOW))
+    assert isinstance(answer, Install) is goes, answer

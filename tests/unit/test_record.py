@@ -29,6 +29,7 @@ from functions.model.record import (
     end,
     hold,
     keep_asking,
+    never_ran,
     release,
     requeue,
 )
@@ -279,3 +280,58 @@ def test_a_new_claim_has_counted_nothing() -> None:
 def test_the_wait_doubles_up_to_a_day(attempts: int, wait: timedelta) -> None:
     assert backoff(15 * MINUTE, attempts, 0) == wait
     assert backoff(15 * MINUTE, attempts, 1) == wait * 1.2
+
+
+# -- installations that failed
+
+TRIED = (NOW - 3 * HOUR, NOW - HOUR)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "attempts"),
+    [
+        (OperationKind.INSTALL, OperationKind.INSTALL, 3),
+        (OperationKind.INSTALL, OperationKind.ASSESS, 3),
+        (OperationKind.ASSESS, OperationKind.ASSESS, 2),
+        (OperationKind.ASSESS, OperationKind.INSTALL, 0),
+    ],
+)
+def test_a_claim_counts_on_from_the_failures_of_its_kind(
+    kind: OperationKind, before: OperationKind, attempts: int
+) -> None:
+    held = a_record(phase=Phase.HELD, kind=before, attempts=2, failures=3, tries=TRIED)
+    record = claim(a_machine(), kind, token="t", due_at=NOW, previous=held)
+    assert (record.attempts, record.failures, record.tries) == (attempts, 3, TRIED)
+
+
+def test_another_machine_of_the_same_name_starts_without_failures() -> None:
+    held = a_record(phase=Phase.HELD, attempts=2, failures=3, tries=TRIED)
+    record = claim(a_machine(vm_id="another"), OperationKind.INSTALL, token="t", due_at=NOW, previous=held)
+    assert not record.installs_badly
+
+
+def test_an_accepted_installation_is_a_try_unless_it_never_ran() -> None:
+    started = begin(a_record(kind=OperationKind.INSTALL, tries=TRIED), a_machine(), HOUR, now=NOW)
+    running = accepted(started, OPERATION, OPERATION_URL, started_at=NOW)
+    assert running.tries == (*TRIED, NOW)
+    assert never_ran(running).tries == TRIED
+    assert accepted(replace(started, kind=OperationKind.ASSESS), OPERATION, "", started_at=NOW).tries == TRIED
+
+
+@pytest.mark.parametrize(
+    ("status", "started", "left"),
+    [
+        ("Succeeded", NOW - 30 * MINUTE, ()),
+        ("Succeeded", NOW - HOUR - MINUTE, ()),  # the last try itself: two clocks
+        ("Succeeded", NOW - 2 * HOUR, TRIED),
+        ("Failed", NOW - 30 * MINUTE, TRIED),
+        ("Succeeded", None, TRIED),
+    ],
+)
+def test_a_good_installation_that_the_machine_shows_ends_what_failed_before_it(
+    status: str, started: datetime | None, left: tuple[datetime, ...]
+) -> None:
+    machine = a_machine(installation=a_summary(status=status, started=started))
+    record = begin(a_record(tries=TRIED, failures=2), machine, HOUR, now=NOW)
+    assert record.tries == left
+    assert record.failures == (2 if left else 0)
