@@ -5,7 +5,7 @@ PartitionKey is the subscription, RowKey a hash of the machine's id.
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from functions.cloud.rows import (
@@ -21,7 +21,7 @@ from functions.cloud.rows import (
     record_of_row,
 )
 from functions.cloud.tables import Row, Table
-from functions.model.image_record import ImageRecord
+from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Record
 
@@ -86,12 +86,17 @@ class Ledger:
                 left_alone.place = row.partition, row.key
                 yield left_alone
 
-    # -- images: one row each
+    # -- images: one row for each within each trust boundary
 
-    async def image(self, image: str) -> StoredImage:
-        """What is remembered of an image: an empty record where there is no row. Raises LeftAlone."""
-        row = await self.table.get(APP, image_key(image))
-        return StoredImage(image_of_row(row) if row else ImageRecord(image), row)
+    async def image(self, image: str, boundary: str) -> StoredImage:
+        """What is remembered of an image: an empty record where there is no row. Raises LeftAlone.
+
+        The row of the whole fleet is read with each boundary's: its open breaker holds in all of them.
+        """
+        fleet = (await self.image(image, "")).record if boundary else None
+        row = await self.table.get(APP, image_key(place(image, boundary)))
+        record = image_of_row(row) if row else ImageRecord(image, boundary)
+        return StoredImage(replace(record, fleet=fleet), row)
 
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
@@ -99,7 +104,7 @@ class Ledger:
         if stored.row:
             row = await self.table.replace(stored.row, columns)
         else:
-            row = await self.table.insert(APP, image_key(record.image), columns)
+            row = await self.table.insert(APP, image_key(record.place), columns)
         return StoredImage(record, row) if row else None
 
     # -- the app's own rows

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from functions.cloud.tables import Row
-from functions.model.image_record import ImageRecord, Tally
+from functions.model.image_record import Failure, ImageRecord, Tally, place
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState, is_count
 from functions.model.record import UNKNOWN_DURATION, Ending, Flight, Record
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
@@ -22,6 +22,7 @@ from functions.model.text import quoted, writable
 
 VERSION = 1
 _MAX_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole write
+_UNKNOWN = "?"  # a machine that a row does not name
 _MAX_NUMBER = 2**31 - 1
 _MAX_LIMIT = timedelta(days=400)
 # What reading a column raises that holds something else than this module wrote.
@@ -62,9 +63,9 @@ def place_of(machine: MachineId) -> tuple[str, str]:
     return machine.subscription, row_key(machine)
 
 
-def image_key(image: str) -> str:
-    """RowKey of an image's row."""
-    return f"image-{hashlib.sha256(image.encode()).hexdigest()[:24]}"
+def image_key(place: str) -> str:
+    """RowKey of an image's row: ImageRecord.place, which is the image itself where its boundary is the whole fleet."""
+    return f"image-{hashlib.sha256(place.encode()).hexdigest()[:24]}"
 
 
 # -- a machine's row
@@ -141,6 +142,7 @@ def _record(row: Row) -> Record:
         due_at=_moment(row.columns["due_at"]),
         ring=_number(row.columns.get("ring", LAST_RING)),
         group=read.text("group"),
+        boundary=read.text("boundary"),
         availability_set=read.text("availability_set"),
         created=read.time("created"),
         sent=read.flag("sent"),
@@ -234,11 +236,13 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
     columns = {
         "v": VERSION,
         "image": record.image,
+        "boundary": record.boundary,
         "opened": record.opened.isoformat() if record.opened else "",
         "canaries": record.canaries,
         "proved": record.proved.isoformat() if record.proved else "",
         "rings": json.dumps(rings),
-        "failures": ",".join(at.isoformat() for at in record.failures),
+        "failures": ",".join(failure.at.isoformat() for failure in record.failures),
+        "failed_machines": ",".join(failure.machine or _UNKNOWN for failure in record.failures),
         "counted": ",".join(record.counted),
         "opening": record.opening,
         "opened_because": record.opened_because,
@@ -258,22 +262,30 @@ def image_of_row(row: Row) -> ImageRecord:
 
 def _image_record(row: Row) -> ImageRecord:
     read = _Columns(row.columns)
-    image = str(row.columns["image"])
-    if row.key != image_key(image):
+    image, boundary = str(row.columns["image"]), read.text("boundary")
+    if row.key != image_key(place(image, boundary)):
         raise LeftAlone(Why.FOREIGN, f"an image's row is of another image ({_place(row)}); delete it")
     rings = json.loads(row.columns.get("rings", "{}"))
     return ImageRecord(
         image=image,
+        boundary=boundary,
         opened=read.time("opened"),
         canaries=read.number("canaries"),
         proved=read.time("proved"),
         rings={_number(ring): Tally(_number(ok), _number(bad), _time(last)) for ring, (ok, bad, last) in rings.items()},
-        failures=tuple(_moment(at) for at in read.texts("failures")),
+        failures=_failures(read.times("failures"), read.texts("failed_machines")),
         counted=read.texts("counted"),
         opening=read.text("opening"),
         opened_because=read.text("opened_because"),
         closed=read.text("closed"),
     )
+
+
+def _failures(times: tuple[datetime, ...], machines: tuple[str, ...]) -> tuple[Failure, ...]:
+    """An older app writes times alone: then each may be of another machine."""
+    if len(machines) != len(times):
+        return tuple(map(Failure, times))
+    return tuple(Failure(at, "" if name == _UNKNOWN else name) for at, name in zip(times, machines, strict=True))
 
 
 # -- columns

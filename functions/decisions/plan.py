@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from functions.decisions import rollout
 from functions.decisions.rollout import Installable
-from functions.model.image_record import ImageRecord
+from functions.model.image_record import ImageRecord, place
 from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import Cause, Install, OperationKind, Phase, State, Step, Wait
@@ -58,6 +58,10 @@ class Candidate:
     def overrides(self) -> TagOverrides:
         return tag_overrides(self.machine)
 
+    def place(self, settings: Settings) -> str:
+        """Its image within its trust boundary."""
+        return place(self.machine.image.key, rollout.boundary(self.machine, settings))
+
     @property
     def installable(self) -> Installable:
         return Installable(self.machine.id, self.overrides.ring)
@@ -77,13 +81,13 @@ class Fleet:
     """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble."""
 
     rows: Sequence[Record] = ()
-    images: Mapping[str, ImageRecord] = field(default_factory=dict)
+    images: Mapping[str, ImageRecord] = field(default_factory=dict)  # by ImageRecord.place
     troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (subscription, group) → who
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The dispatches in order, why each other due machine waits, and the rollouts that these dispatches open."""
+    """The dispatches in order, why each other due machine waits, and the rollouts, by place, that they open."""
 
     dispatches: Sequence[Dispatch]
     waits: Mapping[MachineId, Step]
@@ -112,11 +116,11 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
             limits.take(item)
         dispatches.append(Dispatch(item.machine.id, item, delay))
     handed = {
-        item.candidate.machine.image.key
+        item.candidate.place(settings)
         for item in dispatches
         if item.candidate and item.candidate.kind is OperationKind.INSTALL
     }
-    return Plan(dispatches, waits, {image: record for image, record in opened.items() if image in handed})
+    return Plan(dispatches, waits, {name: record for name, record in opened.items() if name in handed})
 
 
 def installations_in_flight(rows: Iterable[Record]) -> int:
@@ -133,7 +137,7 @@ def _admit(
     candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
 ) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
     """The installations that their images' rollouts admit now, the waits of the others, and the rollouts."""
-    by_image: dict[str, list[Candidate]] = {}
+    by_place: dict[str, list[Candidate]] = {}
     admitted: list[Candidate] = []
     waits: dict[MachineId, Step] = {}
     records: dict[str, ImageRecord] = {}
@@ -143,15 +147,21 @@ def _admit(
         if step := limits.neighbour_objection(item):  # it could not go anyway, so no ring and no canary waits for it
             waits[item.machine.id] = step
         elif item.machine.image.key:
-            by_image.setdefault(item.machine.image.key, []).append(item)
+            by_place.setdefault(item.place(settings), []).append(item)
         else:
             admitted.append(item)  # no image: a group of one, under the caps alone
-    for image, group in by_image.items():
-        record = records[image] = rollout.current(fleet.images.get(image, ImageRecord(image)), settings, now)
+    for name, group in by_place.items():
+        image, boundary = group[0].machine.image.key, rollout.boundary(group[0].machine, settings)
+        known = fleet.images.get(name, ImageRecord(image, boundary))
+        record = records[name] = rollout.current(known, settings, now)
         running = [
             Installable(row.machine, row.ring)
             for row in fleet.rows
-            if row.kind is OperationKind.INSTALL and row.image == image and row.may_be_rebooting
+            # An older app's claim names no boundary: it counts in each.
+            if row.kind is OperationKind.INSTALL
+            and row.image == image
+            and row.boundary in ("", boundary)
+            and row.may_be_rebooting
         ]
         admission = rollout.admit(record, [item.installable for item in group], running, settings=settings, now=now)
         by_id = {item.machine.id: item for item in group}

@@ -5,19 +5,23 @@ PATCH_ROLLOUT_DAYS; what was proved in an earlier rollout says nothing about thi
 failed, or left its machine unhealthy, counts as a failure in every later rollout too: enough of them, or one at the
 canary, open the breaker of the image, and it stays open until a person closes that one opening.
 
-The record is one row per image, written only by a sweep: at dispatch (the rollout) and when the result of an
-installation is recorded.
+What one team's machines show says nothing to another team: rollout, canaries, rings and breaker are those of an image
+within a trust boundary (PATCH_ROLLOUT_SCOPE). The breaker counts machines, not failures: one of them is no image's
+voice.
+
+The record is one row per image and boundary, written only by a sweep: at dispatch (the rollout) and when the result of
+an installation is recorded.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from functions.model.image_record import ImageRecord, Tally
+from functions.model.image_record import Failure, ImageRecord, Tally, mark
 from functions.model.machine import LAST_RING, Machine, MachineId
 from functions.model.state import Cause, State, Step, Wait
 from functions.model.text import format_utc
-from functions.policy.settings import Settings
+from functions.policy.settings import RolloutScope, Settings
 
 FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
 
@@ -42,6 +46,15 @@ class Result:
     ring: int
     begun: datetime
     problem: str  # what was wrong with it or its machine; "" nothing
+
+
+def boundary(machine: Machine, settings: Settings) -> str:
+    """Whose machines prove and stop each other's image; "" is the whole fleet."""
+    if settings.rollout_scope is RolloutScope.FLEET:
+        return ""
+    if settings.rollout_scope is RolloutScope.OWNER:
+        return f"owner {machine.tag(settings.owner_tag).lower()}".rstrip()
+    return f"subscription {machine.id.subscription}"
 
 
 @dataclass(frozen=True)
@@ -87,26 +100,30 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
     problem = result.problem
     record = replace(record, counted=(*record.counted[1 - COUNTED :], result.operation_id))
     in_rollout = record.opened is not None and result.begun >= record.opened
-    canary = in_rollout and record.canaries < settings.canaries
+    canary = in_rollout and record.canaries < settings.canaries and settings.may_be_canary(result.machine)
     if in_rollout:
         tally = record.rings.get(result.ring, Tally())
         tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now)
         record = replace(record, rings={**record.rings, result.ring: tally})
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
-    since = now - settings.breaker.span
-    record = replace(record, failures=(*(at for at in record.failures if at > since), now)[-FAILURES_KEPT:])
+    since, this = now - settings.breaker.span, mark(result.machine)
+    others = (each for each in record.failures if each.at > since and each.machine != this)
+    record = replace(record, failures=(*others, Failure(now, this))[-FAILURES_KEPT:])
     if record.breaker_open or not (canary or len(record.failures) >= settings.breaker.failures):
         return record
-    name = result.machine.name
-    why = f"its canary {name}: {problem}" if canary else f"{len(record.failures)} failures, last {name}"
+    name, count = result.machine.name, len(record.failures)
+    failed = f"{count} {'machine' if count == 1 else 'machines'} failed, last {name}"
+    why = f"its canary {name}: {problem}" if canary else failed
     return replace(record, opening=now.strftime("%Y%m%dT%H%M%S"), opened_because=why)
 
 
 def breaker_wait(record: ImageRecord) -> Wait:
     """The wait of every machine of an image whose breaker is open: why, and how to close this opening."""
-    reason = f"installations of this image stopped (opening {record.opening}): {record.opened_because}"
-    remedy = f"Find what failed, then close opening {record.opening} of this image (docs/stop.md)."
+    record = record.open_breaker or record
+    where = f" in {record.boundary}" if record.boundary else ""
+    reason = f"installations of this image{where} stopped (opening {record.opening}): {record.opened_because}"
+    remedy = f"Find what failed, then close opening {record.opening} of this image{where} (docs/stop.md)."
     return Wait(State.BREAKER_OPEN, reason, remedy, cause=Cause.TRANSIENT)  # closed, the next sweeps go on
 
 
@@ -131,11 +148,16 @@ def _canaries(
     record: ImageRecord, ordered: list[Installable], running: list[Installable], *, settings: Settings
 ) -> Admission:
     """As many as still have to prove the rollout, the lowest ring first. One that is gone is not in flight."""
-    free = max(settings.canaries - record.canaries - len(running), 0)
-    chosen = tuple(item.machine for item in ordered[:free])
-    names = ", ".join(machine.name for machine in (*(item.machine for item in running), *chosen)) or "none yet"
-    wait = Wait(State.WAITING_FOR_CANARY, f"the rollout's canary goes first: {names}", cause=Cause.TRANSIENT)
-    return Admission(chosen, {item.machine: wait for item in ordered[free:]})
+    under_way = [item.machine for item in running if settings.may_be_canary(item.machine)]
+    able = [item.machine for item in ordered if settings.may_be_canary(item.machine)]
+    chosen = tuple(able[: max(settings.canaries - record.canaries - len(under_way), 0)])
+    if names := ", ".join(machine.name for machine in (*under_way, *chosen)):
+        wait = Wait(State.WAITING_FOR_CANARY, f"the rollout's canary goes first: {names}", cause=Cause.TRANSIENT)
+    else:
+        reason = "the rollout's canary goes first, and no machine of this image that PATCH_CANARY_MACHINES names is due"
+        remedy = "Start or repair the machine it names, or name another one of this image."
+        wait = Wait(State.WAITING_FOR_CANARY, reason, remedy, cause=Cause.TRANSIENT)
+    return Admission(chosen, {item.machine: wait for item in ordered if item.machine not in chosen})
 
 
 def _waves(

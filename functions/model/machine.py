@@ -294,6 +294,10 @@ class Machine:
     installation: PatchStatus | None = None
     verdict: PatchAssessment | None = None  # None: Graph was not asked; ABSENT: it was, and shows nothing
 
+    def tag(self, name: str) -> str:
+        """The value of its own tag, else of its resource group's; "" where neither has it."""
+        return self.tags.get(name) or (self.group.tags.get(name, "") if self.group else "")
+
     @property
     def summaries(self) -> tuple[PatchStatus, ...]:
         return tuple(summary for summary in (self.assessment, self.installation) if summary)

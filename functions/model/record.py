@@ -79,6 +79,7 @@ class Record:
     due_at: datetime  # when the claim's message is due
     ring: int = LAST_RING
     group: str = ""  # patch-group
+    boundary: str = ""  # of its image's rollout; "": the whole fleet
     availability_set: str = ""
     created: datetime | None = None  # the machine's creation
     sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
@@ -167,6 +168,7 @@ def claim(
     due_at: datetime,
     ring: int = LAST_RING,
     group: str = "",
+    boundary: str = "",
     previous: Record | None = None,
     sent: bool = True,
 ) -> Record:
@@ -187,6 +189,7 @@ def claim(
         sent=sent,
         ring=ring,
         group=group,
+        boundary=boundary,
         availability_set=machine.availability_set,
         verdict=machine.verdict,
         created=machine.created,

@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from enum import IntEnum
+from enum import Enum, IntEnum
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
+from functions.model.machine import MachineId
 from functions.model.text import GUID, BadInput, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, reader
@@ -50,6 +52,14 @@ class Reboot(IntEnum):
     def wire(self) -> str:
         """As the API spells it (`VMGuestPatchRebootSetting`)."""
         return ("Never", "IfRequired", "Always")[self]
+
+
+class RolloutScope(Enum):
+    """Whose machines prove an image for each other, and stop it."""
+
+    SUBSCRIPTION = "subscription"
+    OWNER = "owner"
+    FLEET = "fleet"
 
 
 MODES = choice({mode.name.lower(): mode for mode in Mode})
@@ -102,6 +112,16 @@ def failures_in_days(text: str) -> Breaker:
     if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
         raise ValueError
     return Breaker(int(match[1]), timedelta(days=int(match[2])))
+
+
+@reader("resource ids of machines or resource groups, or masks of machine names such as web-canary-*, by commas")
+def machines_named(text: str) -> tuple[str, ...]:
+    items = tuple(item.strip().lower().rstrip("/") for item in text.split(",") if item.strip())
+    group = rf"/subscriptions/{GUID.pattern}/resourcegroups/[\w().-]{{1,90}}"
+    machine = rf"{group}/providers/microsoft\.compute/virtualmachines/[\w.-]{{1,64}}"
+    if not all(re.fullmatch(rf"{group}|{machine}|[\w*?.-]{{1,64}}", item, re.ASCII) for item in items):
+        raise ValueError
+    return items
 
 
 class Setting(NamedTuple):
@@ -221,6 +241,19 @@ class Settings:
     canaries: int = setting(
         "PATCH_CANARIES", "1", number(0, 100), "How many machines of an image prove each rollout before the others."
     )
+    canary_machines: tuple[str, ...] = setting(
+        "PATCH_CANARY_MACHINES",
+        "",
+        machines_named,
+        "Only these may be canaries. Empty: any, the lowest patch-ring first.",
+    )
+    rollout_scope: RolloutScope = setting(
+        "PATCH_ROLLOUT_SCOPE",
+        "subscription",
+        choice({scope.value: scope for scope in RolloutScope}),
+        "Whose machines prove an image for each other, and stop it: those of one subscription, of one owner by "
+        "PATCH_OWNER_TAG, or all.",
+    )
     bake: timedelta = setting(
         "PATCH_BAKE_MINUTES",
         "1440",
@@ -234,7 +267,7 @@ class Settings:
         "PATCH_BREAKER",
         "3 in 7 days",
         failures_in_days,
-        "So many failures of one image stop its installations until a person closes the breaker.",
+        "So many machines of one image that failed stop its installations until a person closes the breaker.",
     )
     rollout_length: timedelta = setting(
         "PATCH_ROLLOUT_DAYS",
@@ -302,9 +335,20 @@ class Settings:
     table_endpoint: str
     client_id: str  # "": the system-assigned identity
 
+    def may_be_canary(self, machine: MachineId) -> bool:
+        """Whether the owner trusts this machine to prove a rollout."""
+        return not self.canary_machines or any(_names(item, machine) for item in self.canary_machines)
+
     def covers(self, subscription: str) -> bool:
         """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""
         return not self.scope.subscriptions or subscription in self.scope.subscriptions
+
+
+def _names(item: str, machine: MachineId) -> bool:
+    """Whether an item of machines_named means this machine."""
+    if item.startswith("/"):
+        return item in (str(machine), machine.group_id)
+    return fnmatchcase(machine.name, item)
 
 
 SETTINGS = tuple(Setting(each.name, *each.metadata["setting"]) for each in fields(Settings) if each.metadata)

@@ -17,13 +17,14 @@ from functions.cloud.rows import LeftAlone, place_of
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
 from functions.decisions.retry import tried_lately
+from functions.decisions.rollout import boundary as boundary_of
 from functions.decisions.rollout import current
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
 from functions.model.record import Record, requeue
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import BadInput
-from functions.policy.settings import Mode
+from functions.policy.settings import Mode, Settings
 from functions.services import Services
 from functions.steps import report, track
 from functions.steps.holds import forget, hold_step
@@ -286,13 +287,13 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
     try:
-        images = await _images(
-            sweep, {item.machine.image.key for item in candidates if item.kind is OperationKind.INSTALL}
-        )
+        images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
         images = {}
-    candidates = [item for item in candidates if item.kind is OperationKind.ASSESS or item.machine.image.key in images]
+    candidates = [
+        item for item in candidates if item.kind is OperationKind.ASSESS or item.place(services.settings) in images
+    ]
     try:
         troubled = await _troubled_groups(sweep, candidates)
     except (errors.CloudError, BadInput) as error:
@@ -323,15 +324,16 @@ def _held_by_others(sweep: Sweep) -> list[Record]:
     return [record for record in records if now < record.deadline]
 
 
-async def _images(sweep: Sweep, keys: set[str]) -> dict[str, ImageRecord]:
-    """The images' records. One of a newer version is left out, and its machines with it."""
+async def _images(sweep: Sweep, machines: list[Machine]) -> dict[str, ImageRecord]:
+    """The records of these machines' images, by place. One of a newer version is left out, its machines with it."""
     records = {}
-    for key in sorted(keys):
+    for image, boundary in sorted({(each.image.key, boundary_of(each, sweep.services.settings)) for each in machines}):
         await sweep.stay()
         try:
-            records[key] = (await sweep.services.ledger.image(key)).record if key else ImageRecord("")
+            record = (await sweep.services.ledger.image(image, boundary)).record if image else ImageRecord("", boundary)
+            records[record.place] = record
         except LeftAlone as newer:
-            journal.write("ledger.newer", image=key, problem=newer)
+            journal.write("ledger.newer", image=image, boundary=boundary, problem=newer)
     return records
 
 
@@ -370,7 +372,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
         _say(sweep, plan)
         return 0
     lost = await _open_rollouts(sweep, plan, lease)
-    dispatches = [item for item in plan.dispatches if not _of_image(item, lost)]
+    dispatches = [item for item in plan.dispatches if not _at_one_of(item, lost, services.settings)]
     for start in range(0, len(dispatches), BATCH):
         if not await lease.renew(services.clock()):
             journal.write("sweep.skipped", reason="the lease ran out", left=len(dispatches) - start)
@@ -388,24 +390,24 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
 
 
 async def _open_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
-    """Writes the rollouts that this plan opens. Returns the images whose row changed meanwhile: none of theirs goes."""
+    """Writes the rollouts that this plan opens. Returns the places whose row changed meanwhile: none of theirs goes."""
     lost = set()
     for record in plan.opened.values():
-        stored = await sweep.services.ledger.image(record.image)
+        stored = await sweep.services.ledger.image(record.image, record.boundary)
         # On the row as it is by now: a person may have closed its breaker since the plan was made.
         fresh = current(stored.record, sweep.services.settings, record.opened or sweep.services.clock())
         if fresh == stored.record:
             continue
         if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(stored, fresh):
-            lost.add(record.image)
+            lost.add(record.place)
             continue
-        journal.write("rollout.opened", image=record.image, cutoff=fresh.opened)
+        journal.write("rollout.opened", image=record.image, boundary=record.boundary, cutoff=fresh.opened)
     return lost
 
 
-def _of_image(item: Dispatch, images: set[str]) -> bool:
+def _at_one_of(item: Dispatch, places: set[str], settings: Settings) -> bool:
     candidate = item.candidate
-    return candidate is not None and candidate.kind is OperationKind.INSTALL and candidate.machine.image.key in images
+    return candidate is not None and candidate.kind is OperationKind.INSTALL and candidate.place(settings) in places
 
 
 def _say(sweep: Sweep, plan: Plan) -> None:

@@ -149,7 +149,7 @@ def _count(
         image_version=machine.image.version,
         os=machine.os_type,
         region=machine.location,
-        owner=owner_of(machine, settings.owner_tag),
+        owner=machine.tag(settings.owner_tag),
         created=machine.created,
         support_state=verdict.state if verdict else None,
         patchers=machine.patchers,
@@ -168,11 +168,6 @@ def _count(
         compliance=compliance(machine, oldest_patch, last_installed, sla=settings.sla, now=services.clock()),
         sla_days=settings.sla / A_DAY,
     )
-
-
-def owner_of(machine: Machine, tag: str) -> str:
-    """The owner by the machine's own tag, else by its resource group's."""
-    return machine.tags.get(tag) or (machine.group.tags.get(tag, "") if machine.group else "")
 
 
 async def states(

@@ -13,6 +13,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
+from functions.decisions import rollout
 from functions.model.machine import Machine, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, requeue
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
@@ -55,6 +56,7 @@ def new_claim(
         due_at=due_at or services.clock(),
         ring=tags.ring,
         group=tags.group,
+        boundary=rollout.boundary(machine, services.settings),
         previous=previous,
     )
 

@@ -477,7 +477,7 @@ async def _prove(services: Services, record: Record, ending: Ending, *, problem:
         return
     if not problem and ending.at_fault and ending.trouble:
         problem = ending.trouble.reason
-    stored = await services.ledger.image(record.image)
+    stored = await services.ledger.image(record.image, record.boundary)
     begun = record.begun_at or services.clock()
     result = rollout.Result(record.operation_id, record.machine, record.ring, begun, problem)
     image = rollout.record_result(stored.record, result, services.settings, now=services.clock())
@@ -485,7 +485,8 @@ async def _prove(services: Services, record: Record, ending: Ending, *, problem:
         journal.write(
             "breaker.opened",
             image=image.image,
-            row=image_key(image.image),
+            boundary=image.boundary,
+            row=image_key(image.place),
             opening=image.opening,
             reason=image.opened_because,
             remedy=rollout.breaker_wait(image).remedy,

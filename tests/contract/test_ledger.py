@@ -18,11 +18,20 @@ from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
 from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, Stored, StoredImage
-from functions.cloud.rows import VERSION, LeftAlone, columns_of, image_key, place_of, record_of_row, row_key
+from functions.cloud.rows import (
+    VERSION,
+    LeftAlone,
+    columns_of,
+    image_columns,
+    image_key,
+    place_of,
+    record_of_row,
+    row_key,
+)
 from functions.cloud.session import Session
 from functions.cloud.tables import TABLE, Row, StorageTable, Table
 from functions.decisions import rollout
-from functions.model.image_record import ImageRecord, Tally
+from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
 from functions.model.record import Ending, Flight, Record, begin, hold, release
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
@@ -339,6 +348,7 @@ FULL = Record(
     sent=True,
     checks=3,
     ring=4,
+    boundary="owner web",
     group="quorum",
     availability_set="/set",
     created=NOW - HOUR,
@@ -471,25 +481,26 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
-    assert known == (23, 9, 7), "a new field: give it to any_record and to FULL"
-    assert len(fields(ImageRecord)) == 10, "a new field: give it to any_image and to FULL_IMAGE"
+    assert known == (24, 9, 7), "a new field: give it to any_record and to FULL"
+    assert len(fields(ImageRecord)) == 12, "a new field: give it to any_image and to FULL_IMAGE"
 
 
 # -- an image's row
 
 FULL_IMAGE = ImageRecord(
     image=GALLERY_IMAGE,
+    boundary="owner größe",
     opened=NOW,
     canaries=2,
     proved=NOW + HOUR,
     rings={0: Tally(3, 1, NOW + HOUR), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
-    failures=(NOW, NOW + MINUTE),
+    failures=(Failure(NOW), Failure(NOW + MINUTE, "0123456789abcdef")),
     counted=(OPERATION, "operation-2"),
     opening="20261125T120000",
     opened_because="its canary größe: the package manager is broken",
     closed="20261101T080000",
 )
-OPEN_IMAGE = replace(FULL_IMAGE, closed="")
+OPEN_IMAGE = replace(FULL_IMAGE, boundary="", closed="")
 
 
 async def close_by_hand(table: Table, image: str, opening: str) -> None:
@@ -504,56 +515,57 @@ async def close_by_hand(table: Table, image: str, opening: str) -> None:
 
 
 async def test_an_image_that_nobody_knows_is_an_empty_record(ledger: Ledger) -> None:
-    stored = await ledger.image(GALLERY_IMAGE)
+    stored = await ledger.image(GALLERY_IMAGE, "")
     assert (stored.record, stored.row) == (ImageRecord(GALLERY_IMAGE), None)
     assert not stored.record.breaker_open
 
 
 async def test_an_image_comes_back_as_it_was_written(ledger: Ledger) -> None:
     plain = ImageRecord("x")
-    assert [item.name for item in fields(plain) if getattr(FULL_IMAGE, item.name) == getattr(plain, item.name)] == []
-    assert await ledger.put_image(await ledger.image(GALLERY_IMAGE), FULL_IMAGE)
-    stored = await ledger.image(GALLERY_IMAGE)
+    compared = [item.name for item in fields(plain) if item.compare]
+    assert [name for name in compared if getattr(FULL_IMAGE, name) == getattr(plain, name)] == []
+    assert await ledger.put_image(await ledger.image(GALLERY_IMAGE, FULL_IMAGE.boundary), FULL_IMAGE)
+    stored = await ledger.image(GALLERY_IMAGE, FULL_IMAGE.boundary)
     assert stored.record == FULL_IMAGE
     assert stored.row is not None
     assert stored.row.columns["opened"] == "2026-11-25T12:00:00+00:00"
     assert all(isinstance(value, str | int | bool) for value in stored.row.columns.values())
-    assert (await ledger.image("another")).record == ImageRecord("another")
+    assert (await ledger.image("another", "")).record == ImageRecord("another")
 
 
 async def test_an_images_row_is_moved_again_and_again(ledger: Ledger) -> None:
-    stored: StoredImage | None = await ledger.image(GALLERY_IMAGE)
+    stored: StoredImage | None = await ledger.image(GALLERY_IMAGE, "")
     for record in (ImageRecord(GALLERY_IMAGE, opened=NOW), OPEN_IMAGE, ImageRecord(GALLERY_IMAGE)):
         assert stored is not None
         stored = await ledger.put_image(stored, record)
-    assert (await ledger.image(GALLERY_IMAGE)).record == ImageRecord(GALLERY_IMAGE)
+    assert (await ledger.image(GALLERY_IMAGE, "")).record == ImageRecord(GALLERY_IMAGE)
 
 
 async def test_of_two_who_move_an_images_row_one_wins(ledger: Ledger) -> None:
     for record in (ImageRecord(GALLERY_IMAGE, canaries=1), ImageRecord(GALLERY_IMAGE, canaries=2)):  # new, then known
-        one, two = await ledger.image(GALLERY_IMAGE), await ledger.image(GALLERY_IMAGE)
+        one, two = await ledger.image(GALLERY_IMAGE, ""), await ledger.image(GALLERY_IMAGE, "")
         answers = await asyncio.gather(ledger.put_image(one, record), ledger.put_image(two, record))
         assert sum(answer is not None for answer in answers) == 1
 
 
 async def test_a_person_closes_the_breaker_with_one_column(ledger: Ledger) -> None:
-    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
-    assert (await ledger.image(GALLERY_IMAGE)).record.breaker_open
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE, ""), OPEN_IMAGE)
+    assert (await ledger.image(GALLERY_IMAGE, "")).record.breaker_open
     await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
-    record = (await ledger.image(GALLERY_IMAGE)).record
+    record = (await ledger.image(GALLERY_IMAGE, "")).record
     assert record == replace(OPEN_IMAGE, closed=OPEN_IMAGE.opening)
     assert not record.breaker_open
 
 
 async def test_closing_another_opening_closes_nothing(ledger: Ledger) -> None:
-    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE, ""), OPEN_IMAGE)
     await close_by_hand(ledger.table, GALLERY_IMAGE, "20261101T080000")
-    assert (await ledger.image(GALLERY_IMAGE)).record.breaker_open
+    assert (await ledger.image(GALLERY_IMAGE, "")).record.breaker_open
 
 
 async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_open_it_again(ledger: Ledger) -> None:
-    await ledger.put_image(await ledger.image(GALLERY_IMAGE), OPEN_IMAGE)
-    seen = await ledger.image(GALLERY_IMAGE)
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE, ""), OPEN_IMAGE)
+    seen = await ledger.image(GALLERY_IMAGE, "")
     await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
     result = rollout.Result("operation-3", machine_id(), 0, NOW, "")
     settled = rollout.record_result(
@@ -561,10 +573,10 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
     )  # what the sweep makes of what it read: the breaker is still open there
     assert settled.breaker_open
     assert await ledger.put_image(seen, settled) is None
-    again = await ledger.image(GALLERY_IMAGE)
+    again = await ledger.image(GALLERY_IMAGE, "")
     assert not again.record.breaker_open
     assert await ledger.put_image(again, replace(again.record, canaries=3))
-    record = (await ledger.image(GALLERY_IMAGE)).record
+    record = (await ledger.image(GALLERY_IMAGE, "")).record
     assert (record.canaries, record.closed, record.breaker_open) == (3, OPEN_IMAGE.opening, False)
 
 
@@ -572,7 +584,7 @@ async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: L
     newer = {"v": VERSION + 1, "image": GALLERY_IMAGE, "shape": "nobody knows"}
     await ledger.table.insert(APP, image_key(GALLERY_IMAGE), newer)
     with pytest.raises(LeftAlone, match=f"version {VERSION + 1}; this app knows {VERSION}"):
-        await ledger.image(GALLERY_IMAGE)
+        await ledger.image(GALLERY_IMAGE, "")
     assert await ledger.put_image(StoredImage(OPEN_IMAGE, None), OPEN_IMAGE) is None
     row = await ledger.table.get(APP, image_key(GALLERY_IMAGE))
     assert row is not None
@@ -580,7 +592,7 @@ async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: L
 
 
 async def test_images_are_no_machines(ledger: Ledger) -> None:
-    await ledger.put_image(await ledger.image(GALLERY_IMAGE), FULL_IMAGE)
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE, ""), replace(FULL_IMAGE, boundary=""))
     await ledger.table.insert(APP, "pause", {"reason": "night"})
     assert [item async for item in ledger.all()] == []
 
@@ -598,7 +610,8 @@ any_image = st.builds(
     canaries=small,
     proved=perhaps,
     rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps), max_size=5),
-    failures=st.lists(moments, max_size=5).map(tuple),
+    failures=st.lists(st.builds(Failure, moments, st.sampled_from(["", "0a1b"])), max_size=5).map(tuple),
+    boundary=words,
     counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),
     opening=words,
     opened_because=words,
@@ -611,7 +624,7 @@ def test_any_image_comes_back_as_it_was(record: ImageRecord) -> None:
     async def there_and_back() -> StoredImage:
         ledger = Ledger(MemoryTable())
         await ledger.put_image(StoredImage(record, None), record)
-        return await ledger.image(record.image)
+        return await ledger.image(record.image, record.boundary)
 
     assert asyncio.run(there_and_back()).record == record
 
@@ -670,3 +683,35 @@ async def test_a_row_that_knows_no_tries_yet_counts_its_failed_installations(
     columns = {name: value for name, value in columns_of(record).items() if name != "failures"}
     row = Row(*place_of(record.machine), columns, "etag")
     assert record_of_row(row) == replace(record, failures=failures)
+
+
+TEAM, OTHER_TEAM = "subscription one", "subscription two"
+
+
+async def test_each_boundary_has_a_row_of_its_own(ledger: Ledger) -> None:
+    await ledger.put_image(await ledger.image(GALLERY_IMAGE, TEAM), replace(OPEN_IMAGE, boundary=TEAM))
+    assert (await ledger.image(GALLERY_IMAGE, TEAM)).record.breaker_open
+    for boundary in (OTHER_TEAM, ""):
+        assert (await ledger.image(GALLERY_IMAGE, boundary)).record == ImageRecord(GALLERY_IMAGE, boundary)
+        assert not (await ledger.image(GALLERY_IMAGE, boundary)).record.breaker_open
+
+
+async def test_a_breaker_that_was_open_for_the_whole_fleet_stays_open_in_every_boundary_until_it_is_closed(
+    ledger: Ledger,
+) -> None:
+    """As a release without boundaries left it."""
+    columns = {name: value for name, value in image_columns(OPEN_IMAGE).items() if name != "failed_machines"}
+    await ledger.table.insert(APP, image_key(GALLERY_IMAGE), columns)
+    for boundary in (TEAM, OTHER_TEAM):
+        stored = await ledger.image(GALLERY_IMAGE, boundary)
+        assert rollout.breaker_wait(stored.record) == rollout.breaker_wait(OPEN_IMAGE)
+        assert await ledger.put_image(stored, replace(stored.record, canaries=1))  # does not carry the opening over
+    await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
+    for boundary in (TEAM, OTHER_TEAM):
+        assert not (await ledger.image(GALLERY_IMAGE, boundary)).record.breaker_open
+
+
+async def test_failures_of_a_row_that_tells_no_machines_apart_are_each_anothers(ledger: Ledger) -> None:
+    columns = {name: value for name, value in image_columns(OPEN_IMAGE).items() if name != "failed_machines"}
+    await ledger.table.insert(APP, image_key(GALLERY_IMAGE), columns)
+    assert (await ledger.image(GALLERY_IMAGE, "")).record.failures == (Failure(NOW), Failure(NOW + MINUTE))

@@ -343,7 +343,7 @@ def test_an_images_row_is_read_or_named_and_left_alone(columns: dict[str, Any]) 
         table = MemoryTable()
         await table.insert(APP, image_key(GALLERY_IMAGE), columns)
         try:
-            assert (await Ledger(table).image(GALLERY_IMAGE)).record.image == GALLERY_IMAGE
+            assert (await Ledger(table).image(GALLERY_IMAGE, "")).record.image == GALLERY_IMAGE
         except LeftAlone as newer:
             is_clear(str(newer))
 

@@ -12,12 +12,13 @@ import pytest
 
 from functions.cloud.queue import QUEUES, read_message
 from functions.cloud.rows import image_key
+from functions.model.image_record import place
 from functions.model.machine import MachineId
 from functions.model.state import OperationKind, Phase, State
 from functions.steps import assess, install
 from simulator.azure import Behaviour, overlaps
 from tests.support.process import Killed, Side
-from tests.support.world import GALLERY, QUICK, World, arm
+from tests.support.world import BOUNDARY, GALLERY, QUICK, World, arm
 
 GOOD = Behaviour(pending={"security": 2})
 BAD = Behaviour(pending={"security": 2}, install_status="Failed")
@@ -374,7 +375,7 @@ async def test_an_image_row_of_a_newer_app_is_left_alone_and_poisons_no_message(
     world = a_world()
     create(world, 2, GOOD)
     await world.until_queued(OperationKind.INSTALL)
-    key = ("app", image_key(GALLERY.lower()))
+    key = ("app", image_key(place(GALLERY.lower(), BOUNDARY)))
     row = world.table.rows[key]
     await world.table.replace(row, dict(row.columns) | {"v": 99})
     await world.messages()

@@ -128,7 +128,7 @@ class Invariants:
         tolerated = FRESH_LOOK + LATE_ARRIVAL
         if self.paused_since and operation.started > self.paused_since + tolerated:
             self.violated(3, f"{machine.name} installed while paused since {self.paused_since:%H:%M:%S}")
-        since = self.opened.get(image_key(oracle.image_of(machine, operation.started)))
+        since = self.opened.get(image_key(oracle.place_of(machine, operation.started)))
         if since and operation.started > since + tolerated:
             self.violated(8, f"{machine.name} installed though its image's breaker is open since {since:%H:%M:%S}")
 
@@ -144,10 +144,12 @@ class Invariants:
         alike = [each for each in running if image and oracle.image_at(world, each) == image]
         if len(alike) > world.image_cap:
             self.violated(8, f"{len(alike)} installations at once on one image, {world.image_cap} are allowed")
-        row = world.table.rows.get((APP, image_key(image)))
+        place = oracle.place_of(machine, now)
+        proving = [each for each in alike if oracle.place_of(oracle.machine_of(world, each), each.started) == place]
+        row = world.table.rows.get((APP, image_key(place)))
         proved = int(row.columns.get("canaries", 0)) if row else 0
-        if image and proved < world.canaries and len(alike) > world.canaries:
-            self.violated(8, f"{len(alike)} installations of an image that {proved} canaries have proved")
+        if image and proved < world.canaries and len(proving) > world.canaries:
+            self.violated(8, f"{len(proving)} installations of an image that {proved} canaries have proved")
         group = oracle.group_of(world, machine, now)
         others = [each for each in running if each is not operation and oracle.group_at(world, each) == group]
         if group[1] and others:

@@ -66,6 +66,11 @@ def image_of(machine: Machine, when: datetime) -> str:
     return str(reference.get("id") or "").lower()
 
 
+def place_of(machine: Machine, when: datetime) -> str:
+    """What proves and stops its image, as the ledger writes it: the machines of that image in its own subscription."""
+    return f"{image_of(machine, when)} in subscription {machine.subscription.lower()}"
+
+
 def marketplace(machine: Machine, when: datetime) -> bool:
     properties: dict[str, Any] = (machine.body.at(when) or {}).get("properties", {})
     return bool((properties.get("storageProfile", {}).get("imageReference") or {}).get("publisher"))
@@ -231,9 +236,9 @@ def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
 
 def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> bool:
     """Whether an installation on its image failed in a round that may still be open, or is watched since it ended."""
-    image, since = image_of(machine, now), now - timedelta(hours=world.rollout_hours)
+    place, since = place_of(machine, now), now - timedelta(hours=world.rollout_hours)
     known = (*world.azure.world.machines.values(), *world.azure.world.gone)
-    alike = (each for each in known if image_of(each, now) == image)
+    alike = (each for each in known if place_of(each, now) == place)
     return any(
         each.kind == "install"
         and each.started >= since

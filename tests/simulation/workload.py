@@ -297,7 +297,7 @@ def _change_settings(target: Target) -> None:
 def _close_breaker(target: Target) -> None:
     """A person closes the breaker of its image."""
     world = target.world
-    row = world.table.rows.get((APP, image_key(oracle.image_of(target.found(), world.now))))
+    row = world.table.rows.get((APP, image_key(oracle.place_of(target.found(), world.now))))
     if row and row.columns.get("opening"):
         world.later(0, lambda: world.table.replace(row, dict(row.columns) | {"closed": row.columns["opening"]}))
         world.later(0, world.invariants.look_at_breakers)

@@ -19,7 +19,7 @@ from functions.cloud.queue import QUEUES, read_message
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.rows import LeftAlone, image_key
 from functions.cloud.session import Session
-from functions.model.image_record import ImageRecord
+from functions.model.image_record import ImageRecord, place
 from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import OperationKind, Step
@@ -38,6 +38,7 @@ GALLERY = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/g/images/web"
     "/versions/1.0.0"
 )
+BOUNDARY = f"subscription {SUBSCRIPTION}"  # what the machines here prove of an image, by PATCH_ROLLOUT_SCOPE
 SETTINGS = {
     "RECONCILE_SCHEDULE": "0 */5 * * * *",
     "AzureWebJobsStorage__accountName": "storage",
@@ -146,9 +147,9 @@ class World:
         assert row is not None
         await self.table.delete(row)
 
-    async def close_breaker(self, opening: str, image: str = GALLERY) -> None:
+    async def close_breaker(self, opening: str, image: str = GALLERY, boundary: str = BOUNDARY) -> None:
         """Merges the column `closed` into the image's row, as docs/stop.md says."""
-        row = await self.table.get(APP, image_key(image.lower()))
+        row = await self.table.get(APP, image_key(place(image.lower(), boundary)))
         assert row is not None
         await self.table.replace(row, dict(row.columns) | {"closed": opening})
 
@@ -248,9 +249,9 @@ class World:
         self.table.outage = None
         return {machine.id.name: step for machine, step in await reconcile.fleet_states(self.services)}
 
-    async def image(self, image: str = GALLERY) -> ImageRecord:
+    async def image(self, image: str = GALLERY, boundary: str = BOUNDARY) -> ImageRecord:
         """What the ledger remembers of an image."""
-        return (await self.services.ledger.image(image.lower())).record
+        return (await self.services.ledger.image(image.lower(), boundary)).record
 
     async def machine(self, machine: MachineId) -> Machine:
         return await self.services.compute.machine(machine)

@@ -38,10 +38,16 @@ from functions.model.machine import BUCKET_CAPACITY, Image, ImageKind, Machine, 
 from functions.model.record import Flight, Record
 from functions.model.state import Assess, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
-from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id, settings
+from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id
+from tests.support import settings as settings_with
 
 REGIONS = ("westeurope", "northeurope")
 OTHER_SUBSCRIPTION = "00000000-0000-0000-0000-000000000002"
+
+
+def settings(**environ: str) -> Settings:
+    """One rollout of an image for the whole fleet: its record goes by the image's own name."""
+    return settings_with(**{"PATCH_ROLLOUT_SCOPE": "fleet", **environ})
 
 
 def a_member(

@@ -10,14 +10,26 @@ from typing import Any
 import pytest
 
 from functions.model.machine import LAST_RING
-from functions.policy.settings import SETTINGS, Breaker, Mode, Reboot, Scope, Settings, SettingsError, read_settings
+from functions.policy.settings import (
+    SETTINGS,
+    Breaker,
+    Mode,
+    Reboot,
+    RolloutScope,
+    Scope,
+    Settings,
+    SettingsError,
+    read_settings,
+)
 from functions.policy.tags import TAGS, TagOverrides, read_tags
 from functions.policy.window_grammar import read_blackouts, read_windows
 from functions.policy.windows import NO_BLACKOUTS, both
-from tests.support import DAY, REQUIRED, SUBSCRIPTION, settings
+from tests.support import DAY, REQUIRED, SUBSCRIPTION, machine_id, settings
 
 NIGHTS = "Sat 22:00-02:00 Europe/Paris"
 OTHER = "00000000-0000-0000-0000-000000000002"
+RESOURCE_GROUP = f"/subscriptions/{OTHER}/resourceGroups/rg-Web"
+A_MACHINE = f"{RESOURCE_GROUP}/providers/Microsoft.Compute/virtualMachines/Web-1"
 
 # setting → field, value when it is left out
 DEFAULTS: dict[str, tuple[str, Any]] = {
@@ -41,6 +53,8 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_MAX_IN_FLIGHT": ("max_in_flight", 10),
     "PATCH_MAX_PER_IMAGE": ("max_per_image", 5),
     "PATCH_CANARIES": ("canaries", 1),
+    "PATCH_CANARY_MACHINES": ("canary_machines", ()),
+    "PATCH_ROLLOUT_SCOPE": ("rollout_scope", RolloutScope.SUBSCRIPTION),
     "PATCH_BAKE_MINUTES": ("bake", timedelta(days=1)),
     "PATCH_SUCCESS_PERCENT": ("success_percent", 90),
     "PATCH_BREAKER": ("breaker", Breaker(3, timedelta(days=7))),
@@ -97,6 +111,12 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
     "PATCH_MAX_PER_IMAGE": [("1", 1)],
     "PATCH_CANARIES": [("0", 0), ("100", 100)],
+    "PATCH_CANARY_MACHINES": [
+        ("web-canary-*, DB-0?", ("web-canary-*", "db-0?")),
+        (f"{RESOURCE_GROUP}/", (RESOURCE_GROUP.lower(),)),
+        (A_MACHINE, (A_MACHINE.lower(),)),
+    ],
+    "PATCH_ROLLOUT_SCOPE": [("Owner", RolloutScope.OWNER), ("fleet", RolloutScope.FLEET)],
     "PATCH_BAKE_MINUTES": [("0", timedelta(0)), ("10079", timedelta(minutes=10079))],
     "PATCH_SUCCESS_PERCENT": [("0", 0), ("100", 100)],
     "PATCH_BREAKER": [("1 in 1 day", Breaker(1, timedelta(days=1))), ("100 IN 90 days", Breaker(100, 90 * DAY))],
@@ -163,6 +183,8 @@ BAD: dict[str, list[str]] = {
     "PATCH_MAX_IN_FLIGHT": ["-1", "10001", "1.5", "ten", "0x10"],
     "PATCH_MAX_PER_IMAGE": ["0", "10001"],
     "PATCH_CANARIES": ["-1", "101", "one"],
+    "PATCH_CANARY_MACHINES": ["a b", "/subscriptions/x", "[ab]", "\u0130*", f"{RESOURCE_GROUP}/providers", "a" * 65],
+    "PATCH_ROLLOUT_SCOPE": ["resource-group", "all"],
     "PATCH_BAKE_MINUTES": ["43201", "1d"],
     "PATCH_SUCCESS_PERCENT": ["101", "90%"],
     "PATCH_BREAKER": ["3", "0 in 7 days", "3 in 0 days", "101 in 7 days", "3 in 91 days", "3 per week"],
@@ -480,3 +502,21 @@ def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:
     assert {name for name, _ in BAD_TAGS} == {each.name for each in TAGS}
+
+
+CANARIES: dict[str, tuple[str, bool]] = {
+    "nothing is named": ("", True),
+    "a mask": ("web-*", True),
+    "the name": ("WEB-1", True),
+    "another name": ("web-2", False),
+    "its id": (A_MACHINE, True),
+    "its resource group": (RESOURCE_GROUP, True),
+    "the beginning of its resource group": (RESOURCE_GROUP[:-1], False),
+    "one of two": (f"db-*,{A_MACHINE}", True),
+}
+
+
+@pytest.mark.parametrize(("named", "may"), CANARIES.values(), ids=CANARIES)
+def test_who_may_be_a_canary(named: str, may: bool) -> None:
+    machine = machine_id("web-1", "rg-web", OTHER)
+    assert settings(PATCH_CANARY_MACHINES=named).may_be_canary(machine) is may

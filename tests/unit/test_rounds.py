@@ -19,16 +19,17 @@ from functions.decisions.rollout import (
     Installable,
     Result,
     admit,
+    boundary,
     breaker_wait,
     current,
     record_result,
     ring_name,
 )
-from functions.model.image_record import ImageRecord, Tally
-from functions.model.machine import LAST_RING
+from functions.model.image_record import Failure, ImageRecord, Tally, mark
+from functions.model.machine import LAST_RING, Group
 from functions.model.state import Cause, State, Step, Wait
 from functions.policy.settings import Settings
-from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, machine_id, settings
+from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, machine_id, settings
 
 SECOND = timedelta(seconds=1)
 OPENED = NOW - 2 * DAY
@@ -106,7 +107,12 @@ def test_a_round_that_holds_is_kept_as_it_is() -> None:
 
 def test_a_new_round_has_proved_nothing_and_forgives_nothing() -> None:
     old = an_image(
-        opened=NOW - 14 * DAY, failures=(NOW - DAY,), counted=("op",), opening="o", opened_because="why", closed="c"
+        opened=NOW - 14 * DAY,
+        failures=(Failure(NOW - DAY),),
+        counted=("op",),
+        opening="o",
+        opened_because="why",
+        closed="c",
     )
     assert current(old, settings(), NOW) == replace(old, opened=NOW, canaries=0, proved=None, rings={})
     assert current(old, settings(), NOW).breaker_open
@@ -279,7 +285,9 @@ def test_an_operation_is_counted_once() -> None:
     once = end(fresh(), "a", BROKEN, operation="op-1")
     assert end(once, "a", BROKEN, operation="op-1", at=NOW + HOUR) == once
     assert end(once, "a", "", operation="op-1") == once
-    assert end(once, "a", BROKEN, operation="op-2", at=NOW + HOUR).failures == (NOW, NOW + HOUR)
+    assert end(once, "a", BROKEN, operation="op-2", at=NOW + HOUR).failures == (
+        Failure(NOW + HOUR, mark(machine_id("a"))),
+    ), "of one machine its last"
 
 
 def test_as_many_operations_are_remembered_as_one_sweep_could_count_twice() -> None:
@@ -311,7 +319,12 @@ def test_what_began_before_the_round_proves_nothing_of_it(
 
 def test_what_ends_where_no_round_was_ever_opened_counts_its_failure_alone() -> None:
     record = end(ImageRecord(GALLERY_IMAGE), "a0", BROKEN)
-    assert (record.opened, record.canaries, record.rings, record.failures) == (None, 0, {}, (NOW,))
+    assert (record.opened, record.canaries, record.rings, record.failures) == (
+        None,
+        0,
+        {},
+        (Failure(NOW, mark(machine_id("a0"))),),
+    )
     assert end(ImageRecord(GALLERY_IMAGE), "a0").canaries == 0
 
 
@@ -362,7 +375,61 @@ def test_cumulative_failures_open_it(count: int, limit: str, apart: timedelta, o
     record = failing(count, limit, apart)
     assert record.breaker_open is opened
     if opened:
-        assert record.opened_because == f"{count} failures, last m{count - 1}"
+        machines = "1 machine" if count == 1 else f"{count} machines"
+        assert record.opened_because == f"{machines} failed, last m{count - 1}"
+
+
+def test_one_machine_is_not_the_voice_of_its_image() -> None:
+    record = an_image()
+    for number in range(10):
+        record = end(record, "m", BROKEN, at=NOW + number * HOUR)
+    assert not record.breaker_open
+    record = end(end(record, "n", BROKEN, at=NOW + 10 * HOUR), "o", BROKEN, at=NOW + 10 * HOUR)
+    assert record.opened_because == "3 machines failed, last o"
+
+
+NAMED = {"PATCH_CANARY_MACHINES": "b?"}
+NAMED_CANARIES: dict[str, tuple[str, str, str, str]] = {
+    # due, in flight, admitted, what the others' reason says
+    "the named one goes, whatever the rings": ("a0 b9 c", "", "b9", "goes first: b9"),
+    "the named one is in flight": ("a0 c", "b9", "", "goes first: b9"),
+    "another one is in flight: it proves nothing": ("b9 c", "a0", "b9", "goes first: b9"),
+    "the named one is not due": ("a0 c", "", "", "no machine of this image that PATCH_CANARY_MACHINES names is due"),
+}
+
+
+@pytest.mark.parametrize(("due", "running", "admitted", "says"), NAMED_CANARIES.values(), ids=NAMED_CANARIES)
+def test_only_named_machines_are_canaries(due: str, running: str, admitted: str, says: str) -> None:
+    names, waits = ask(fresh(), due, running, by=settings(**NAMED))
+    assert names == admitted
+    assert set(waits) == {*due.split()} - {*admitted.split()}
+    assert all(says in step.reason for step in waits.values())
+    assert all(bool(step.remedy) is ("no machine" in says) for step in waits.values())
+
+
+@pytest.mark.parametrize("problem", ["", BROKEN])
+def test_a_machine_that_is_not_named_proves_and_stops_nothing_as_a_canary(problem: str) -> None:
+    record = end(fresh(), "a0", problem, by=settings(**NAMED))
+    assert (record.canaries, record.breaker_open) == (0, False)
+    record = end(fresh(), "b0", problem, by=settings(**NAMED))
+    assert (record.canaries, record.breaker_open) == ((0, True) if problem else (1, False))
+
+
+TEAM = "00000000-0000-0000-0000-000000000002"
+BOUNDARIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    # PATCH_ROLLOUT_SCOPE, the machine, its boundary
+    "of a subscription": ("subscription", {"id": machine_id("a", subscription=TEAM)}, f"subscription {TEAM}"),
+    "of a subscription, whoever owns it": ("subscription", {"tags": {"owner": "x"}}, f"subscription {SUBSCRIPTION}"),
+    "of an owner": ("owner", {"tags": {"owner": "Web"}}, "owner web"),
+    "of an owner, by the resource group's tag": ("owner", {"group": Group({"owner": "Web"})}, "owner web"),
+    "of nobody": ("owner", {}, "owner"),
+    "of the fleet": ("fleet", {"tags": {"owner": "x"}}, ""),
+}
+
+
+@pytest.mark.parametrize(("scope", "changes", "expected"), BOUNDARIES.values(), ids=BOUNDARIES)
+def test_the_trust_boundary_of_a_machine(scope: str, changes: dict[str, Any], expected: str) -> None:
+    assert boundary(a_machine(**changes), settings(PATCH_ROLLOUT_SCOPE=scope)) == expected
 
 
 def test_failures_add_up_over_rounds_and_successes_between_take_none_away() -> None:
@@ -423,13 +490,13 @@ steps = st.lists(
 def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canaries: str, limit: str) -> None:
     environ = {"PATCH_CANARIES": canaries, "PATCH_BREAKER": limit}
     limits = settings(**environ)
-    record, now, failed = ImageRecord(GALLERY_IMAGE), NOW, list[datetime]()
+    record, now, failed = ImageRecord(GALLERY_IMAGE), NOW, dict[str, datetime]()
     for number, (name, problem, pause, hand) in enumerate(history):
         now += pause
         record = current(record, limits, now)
         was_open, opening = record.breaker_open, record.opening
         record = end(record, name, problem, at=now, operation=str(number), by=limits)
-        failed += [now] if problem else []
+        failed |= {name: now} if problem else {}
 
         assert record.opened is not None
         assert now < record.opened + limits.rollout_length
@@ -437,9 +504,9 @@ def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canari
         # a success never opens it, and whatever opened it stays until it is closed
         assert record.breaker_open is was_open or problem
         assert record.opening == opening or (problem and not was_open)
-        # as many failures as the limit within the span leave none unnoticed
-        recent = {at for at in failed if at > now - limits.breaker.span}
-        assert recent <= set(record.failures) <= set(failed)
+        # as many failed machines as the limit within the span leave none unnoticed
+        recent = {at for at in failed.values() if at > now - limits.breaker.span}
+        assert recent <= {each.at for each in record.failures} <= set(failed.values())
         if problem and len(recent) >= limits.breaker.failures:
             assert record.breaker_open
         # nothing goes past it; and before a canary is proved, no more than canaries go
