@@ -166,6 +166,12 @@ type settingsType = {
   @description('How many machines of an image go first in each rollout.')
   PATCH_CANARIES: int?
 
+  @description('The machines that may be canaries: resource ids of machines or resource groups, or masks of names, by commas.')
+  PATCH_CANARY_MACHINES: string?
+
+  @description('Whose machines prove and stop an image for each other.')
+  PATCH_ROLLOUT_SCOPE: ('subscription' | 'owner' | 'fleet')?
+
   @minValue(0)
   @maxValue(43200)
   @description('How long canaries, and then each ring, are watched before the next ring starts, in minutes.')
@@ -176,7 +182,7 @@ type settingsType = {
   @description('How many installations of the previous rings must have succeeded, in percent.')
   PATCH_SUCCESS_PERCENT: int?
 
-  @description('The number of failures of one image that stops its installations, such as 3 in 7 days.')
+  @description('The number of machines of one image whose failures stop its installations, such as 3 in 7 days.')
   PATCH_BREAKER: string?
 
   @minValue(1)
