@@ -161,6 +161,9 @@ type settingsType = {
   @description('Maximum number of installations in flight on machines of one image version.')
   PATCH_MAX_PER_IMAGE: int?
 
+  @description('How far a member of a patch-group that is off or unhealthy holds back the others.')
+  PATCH_GROUP_SCOPE: ('resource-group' | 'subscription')?
+
   @minValue(0)
   @maxValue(100)
   @description('How many machines of an image go first in each rollout.')
@@ -218,6 +221,9 @@ type settingsType = {
 
   @description('Address of Azure Resource Manager in a sovereign cloud, without a slash at the end.')
   ARM_ENDPOINT: string?
+
+  @description('What the app accepts as ARM_ENDPOINT: Azure\'s own clouds, or any address. Its token goes there.')
+  ARM_ENDPOINT_ALLOW: ('known' | 'custom')?
 
   @description('Whether the app uses HTTP(S)_PROXY.')
   PATCH_USE_PROXY: ('off' | 'on')?

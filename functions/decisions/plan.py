@@ -40,6 +40,9 @@ FILL_TIME = timedelta(minutes=BUCKET_CAPACITY / TOKENS_PER_MINUTE)  # an empty b
 HORIZON = timedelta(minutes=8)
 
 
+LEAVING = "docs/settings.md, patch-group"  # how a member's owner takes it out
+
+
 Bucket = tuple[str, str]
 
 
@@ -78,11 +81,14 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble."""
+    """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble.
+
+    Where a group is: Settings.group_scope; for a member that cannot be read, its subscription, or "" if that is unknown.
+    """
 
     rows: Sequence[Record] = ()
     images: Mapping[str, ImageRecord] = field(default_factory=dict)  # by ImageRecord.place
-    troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (subscription, group) → who
+    troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (where, group) → who
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,11 @@ class _Limits:
         # A neighbour that may be rebooting keeps its slot: it frees it once its outcome is recorded.
         rebooting = [row for row in installs if row.may_be_rebooting]
         self._sets = Counter(row.availability_set for row in rebooting)
-        self._groups = Counter((row.machine.subscription, row.group) for row in rebooting)
+        # One at a time in the whole subscription: that passes with the installation, whoever tagged the machine. What
+        # may last, a member that is overdue or not well, holds back its own scope alone.
+        self._groups = Counter((row.machine.subscription, row.group) for row in rebooting if row.hold is None)
+        overdue = (row for row in rebooting if row.hold)
+        self._overdue = {(settings.group_scope(row.machine), row.group): row.machine.name for row in overdue}
 
     def neighbour_objection(self, item: Candidate) -> Step | None:
         """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
@@ -200,8 +210,14 @@ class _Limits:
             return Wait(
                 State.WAITING_FOR_GROUP, f"another member of {group[1]} is being patched", cause=Cause.TRANSIENT
             )
-        if trouble := self._troubled.get(group) or self._troubled.get(("", group[1])):
-            remedy = f"Start or repair {trouble}, or take it out of the group."
+        scope = (self._settings.group_scope(machine.id), group[1])
+        if name := self._overdue.get(scope):
+            reason = f"the installation of {name} of patch-group {group[1]} is overdue"
+            return Wait(State.WAITING_FOR_GROUP, reason, f"Check {name}, or take it out of the group ({LEAVING}).")
+        unreadable = (group, ("", group[1]))  # of such a member at most the subscription is known
+        if trouble := next(filter(None, map(self._troubled.get, (scope, *unreadable))), ""):
+            name = trouble.partition(" (")[0]  # without since when
+            remedy = f"Start or repair {name}, or take it out of the group ({LEAVING})."
             return Wait(State.WAITING_FOR_GROUP, f"{trouble} of patch-group {group[1]} is off or unhealthy", remedy)
         return None
 

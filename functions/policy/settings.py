@@ -238,6 +238,12 @@ class Settings:
         number(1, 10_000),
         "Installations under way at once on machines of one image version.",
     )
+    wide_groups: bool = setting(
+        "PATCH_GROUP_SCOPE",
+        "resource-group",
+        choice({"resource-group": False, "subscription": True}),
+        "How far a member of a patch-group that is off or unhealthy holds back the others.",
+    )
     canaries: int = setting(
         "PATCH_CANARIES", "1", number(0, 100), "How many machines of an image prove each rollout before the others."
     )
@@ -334,6 +340,10 @@ class Settings:
     queue_endpoint: str
     table_endpoint: str
     client_id: str  # "": the system-assigned identity
+
+    def group_scope(self, machine: MachineId) -> str:
+        """Where the members of its patch-group wait for each other to be well: an id."""
+        return machine.subscription if self.wide_groups else machine.group_id
 
     def may_be_canary(self, machine: MachineId) -> bool:
         """Whether the owner trusts this machine to prove a rollout."""

@@ -7,13 +7,13 @@ on with what does not depend on it, and then fails, saying what it could not do.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
-from functions.cloud.rows import LeftAlone, place_of
+from functions.cloud.rows import LeftAlone, place_of, row_key
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
 from functions.decisions.retry import tried_lately
@@ -45,6 +45,8 @@ from functions.steps.observe import (
 )
 from functions.steps.start import new_claim, send, why_stopped
 
+LONG_OFF = timedelta(days=7)  # from then on the reason says since when a member of a patch-group is off
+MEMBERS_NOTED = 200  # a note of them fits a column of the table
 BATCH = 100  # dispatches between two renewals of the lease
 _UNKNOWN_GROUP = Wait(
     State.WAITING_FOR_GROUP,
@@ -338,21 +340,51 @@ async def _images(sweep: Sweep, machines: list[Machine]) -> dict[str, ImageRecor
 
 
 async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
-    """The patch-groups of due machines that have a member off or unhealthy: by (subscription, group), who it is.
+    """The patch-groups of due machines that have a member off or unhealthy: who, by (Settings.group_scope, group).
 
-    The subscription is "" where a member's id does not say it: it may be of any.
+    A member that cannot be read holds its group back in its whole subscription; "": in any, as its id does not say it.
     """
     services = sweep.services
     wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
     troubled: dict[tuple[str, str], str] = {}
+    unwell: dict[tuple[str, str], MachineId] = {}
+    running: dict[MachineId, bool] = {}
     async for member in services.graph.group_members(wanted):
         if member.machine is None:
             troubled[member.subscription, member.group] = "a machine that cannot be read"
             continue
+        running[member.machine] = member.running
         stored = sweep.rows.get(member.machine)
         if not member.running or (stored and _unwell(stored.record, services.clock())):
-            troubled[member.machine.subscription, member.group] = member.machine.name
+            key = services.settings.group_scope(member.machine), member.group
+            unwell[key] = min(unwell.get(key, member.machine), member.machine, key=str)
+    off = await _long_off(sweep, running)
+    for key, machine in unwell.items():
+        troubled[key] = f"{machine.name} (off since {off[machine]} or longer)" if machine in off else machine.name
     return troubled
+
+
+async def _long_off(sweep: Sweep, running: Mapping[MachineId, bool]) -> dict[MachineId, str]:
+    """The members of groups that have been off for LONG_OFF, and the day since when.
+
+    Azure does not say it. The app notes when it first saw a member off, and forgets it once the member runs.
+    """
+    if not running:
+        return {}
+    services = sweep.services
+    now, known = services.clock(), await services.ledger.remembered("members-off")
+    keys = {row_key(machine): machine for machine in running}
+    note = {key: at for key, at in known.items() if key not in keys}
+    note |= {key: known.get(key, _second(now)) for key, machine in keys.items() if not running[machine]}
+    note = dict(sorted(note.items(), key=lambda item: item[1])[-MEMBERS_NOTED:])
+    if note != known and sweep.lease:
+        await services.ledger.remember("members-off", note)
+    long_ago = _second(now - LONG_OFF)
+    return {keys[key]: at[:10] for key, at in note.items() if key in keys and at <= long_ago}
+
+
+def _second(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _unwell(record: Record, now: datetime) -> bool:

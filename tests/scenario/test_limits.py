@@ -19,7 +19,7 @@ from functions.model.record import claim
 from functions.model.state import OperationKind, Phase, State
 from functions.steps.track import READING_TIME
 from simulator.azure import Behaviour, Fault
-from tests.support.world import GALLERY, QUICK, World, arm
+from tests.support.world import GALLERY, QUICK, World, arm, vm_body
 
 GOOD = Behaviour(pending={"security": 2})
 SATURDAY_NIGHT = "Sat 22:00-02:00 Europe/Paris"
@@ -221,6 +221,50 @@ async def test_no_member_of_a_group_is_installed_while_another_is_off() -> None:
     await world.pass_time(hours=4)
     assert sorted(world.installed()) == ["quorum-0000", "quorum-0001"]
     assert most_at_once(world) == 1
+
+
+@pytest.mark.parametrize(("scope", "held"), [("resource-group", False), ("subscription", True)])
+async def test_another_owners_machine_holds_a_group_only_where_it_was_widened(scope: str, held: bool) -> None:
+    """In another resource group of the subscription somebody tags a machine that is off with this group's name."""
+    world = coarse(World({"PATCH_GROUP_SCOPE": scope}, timings=QUICK), 5)
+    create(world, 2, "quorum", tags={"patch-group": "quorum"})
+    foreign = world.machine_id("foreign", "rg-other")
+    world.azure.create_machine(str(foreign), vm_body(tags={"patch-group": "quorum"}))
+    world.power(foreign, "deallocate")
+    await world.pass_time(hours=6)
+    assert sorted(world.installed()) == ([] if held else ["quorum-0000", "quorum-0001"])
+
+
+async def test_members_of_a_group_in_two_resource_groups_are_never_installed_together() -> None:
+    world = coarse(World(timings=QUICK), 5)
+    create(world, 2, "quorum", tags={"patch-group": "quorum"})
+    for name in ("quorum-b1", "quorum-b2"):
+        machine = world.machine_id(name, "rg-other")
+        world.azure.behave(str(machine), GOOD)
+        world.azure.create_machine(str(machine), vm_body(tags={"patch-group": "quorum"}))
+    await world.pass_time(hours=8)
+    assert len(world.installed()) == 4
+    assert most_at_once(world, "quorum") == 1
+
+
+async def test_a_member_that_is_off_for_long_is_named_with_since_when_and_can_be_taken_out() -> None:
+    world = coarse(World(timings=QUICK), 5)
+    create(world, 1, "quorum", tags={"patch-group": "quorum"})
+    off = world.create("off", GOOD, tags={"patch-group": "quorum"})
+    world.power(off, "deallocate")
+    await world.pass_time(hours=3)
+    assert "since" not in (await world.states())["quorum-0000"].reason
+    day = f"{world.now:%Y-%m-%d}"
+    world.in_long_steps()
+    world.tick = world.sweep_every = timedelta(hours=6)
+    await world.pass_time(days=8)
+    step = (await world.states())["quorum-0000"]
+    assert f"off (off since {day} or longer) of patch-group quorum" in step.reason
+    assert step.remedy.startswith("Start or repair off, ")
+
+    await arm(world.azure, "PATCH", str(off), {"tags": {"patch-group": "out-of-service"}})
+    await world.pass_time(days=2)
+    assert world.installed() == ["quorum-0000"]
 
 
 @pytest.mark.parametrize(

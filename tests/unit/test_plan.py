@@ -46,8 +46,8 @@ OTHER_SUBSCRIPTION = "00000000-0000-0000-0000-000000000002"
 
 
 def settings(**environ: str) -> Settings:
-    """One rollout of an image for the whole fleet: its record goes by the image's own name."""
-    return settings_with(**{"PATCH_ROLLOUT_SCOPE": "fleet", **environ})
+    """One rollout of an image for the whole fleet: its record goes by its own name. Groups of whole subscriptions."""
+    return settings_with(**{"PATCH_ROLLOUT_SCOPE": "fleet", "PATCH_GROUP_SCOPE": "subscription", **environ})
 
 
 def a_member(
@@ -280,7 +280,57 @@ def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, g
     if not goes:
         step = plan.waits[machine.id]
         assert step.reason == "db-2 of patch-group quorum is off or unhealthy"
-        assert step.remedy == "Start or repair db-2, or take it out of the group."
+        assert step.remedy == "Start or repair db-2, or take it out of the group (docs/settings.md, patch-group)."
+
+
+IN_PROD = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-prod"
+ELSEWHERE = replace(a_member("r", "y", group="quorum"), id=machine_id("r", "rg-other"))
+OVERDUE = Wait(State.OVERDUE, "still open", when=NOW + DAY)
+SCOPES: dict[str, tuple[str, Fleet, bool]] = {
+    # PATCH_GROUP_SCOPE, what holds a member in rg-prod, whether it goes
+    "a member in trouble": ("resource-group", Fleet(troubled_groups={(IN_PROD, "quorum"): "db-2"}), False),
+    "one of another resource group": (
+        "resource-group",
+        Fleet(troubled_groups={(IN_PROD.replace("prod", "other"), "quorum"): "db-2"}),
+        True,
+    ),
+    "one that cannot be read": ("resource-group", Fleet(troubled_groups={("", "quorum"): "a machine"}), False),
+    "one that cannot be read, in the same subscription": (
+        "resource-group",
+        Fleet(troubled_groups={(SUBSCRIPTION, "quorum"): "a machine"}),
+        False,
+    ),
+    "one that cannot be read, in another": (
+        "resource-group",
+        Fleet(troubled_groups={(OTHER_SUBSCRIPTION, "quorum"): "a machine"}),
+        True,
+    ),
+    "one that is installed, of another resource group": ("resource-group", Fleet([at_work(ELSEWHERE)]), False),
+    "one whose installation ended there just now": (
+        "resource-group",
+        Fleet([at_work(ELSEWHERE, Phase.ENDED)]),
+        False,
+    ),
+    "one that is overdue there": (
+        "resource-group",
+        Fleet([replace(at_work(ELSEWHERE), phase=Phase.HELD, hold=OVERDUE)]),
+        True,
+    ),
+    "one that is overdue there, wide": (
+        "subscription",
+        Fleet([replace(at_work(ELSEWHERE), phase=Phase.HELD, hold=OVERDUE)]),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("scope", "fleet", "goes"), SCOPES.values(), ids=SCOPES)
+def test_how_far_a_group_reaches(scope: str, fleet: Fleet, goes: bool) -> None:
+    fleet = replace(fleet, images={"x": proved("x")})
+    plan = make_plan(
+        [to_install(a_member("m", "x", group="quorum"))], fleet, settings(PATCH_GROUP_SCOPE=scope), now=NOW
+    )
+    assert names(plan) == (["m"] if goes else [])
 
 
 def test_a_machine_that_its_neighbours_hold_is_nobodys_canary_and_keeps_no_ring_closed() -> None:

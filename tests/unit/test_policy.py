@@ -52,6 +52,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_MIN_INTERVAL_HOURS": ("min_interval", timedelta(hours=144)),
     "PATCH_MAX_IN_FLIGHT": ("max_in_flight", 10),
     "PATCH_MAX_PER_IMAGE": ("max_per_image", 5),
+    "PATCH_GROUP_SCOPE": ("wide_groups", False),
     "PATCH_CANARIES": ("canaries", 1),
     "PATCH_CANARY_MACHINES": ("canary_machines", ()),
     "PATCH_ROLLOUT_SCOPE": ("rollout_scope", RolloutScope.SUBSCRIPTION),
@@ -110,6 +111,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_MIN_INTERVAL_HOURS": [("24", timedelta(days=1))],
     "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
     "PATCH_MAX_PER_IMAGE": [("1", 1)],
+    "PATCH_GROUP_SCOPE": [("Subscription", True)],
     "PATCH_CANARIES": [("0", 0), ("100", 100)],
     "PATCH_CANARY_MACHINES": [
         ("web-canary-*, DB-0?", ("web-canary-*", "db-0?")),
@@ -182,6 +184,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_MIN_INTERVAL_HOURS": ["0", "160.1", "weekly"],
     "PATCH_MAX_IN_FLIGHT": ["-1", "10001", "1.5", "ten", "0x10"],
     "PATCH_MAX_PER_IMAGE": ["0", "10001"],
+    "PATCH_GROUP_SCOPE": ["fleet", "owner"],
     "PATCH_CANARIES": ["-1", "101", "one"],
     "PATCH_CANARY_MACHINES": ["a b", "/subscriptions/x", "[ab]", "\u0130*", f"{RESOURCE_GROUP}/providers", "a" * 65],
     "PATCH_ROLLOUT_SCOPE": ["resource-group", "all"],
