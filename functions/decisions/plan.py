@@ -83,7 +83,7 @@ class Dispatch:
 class Fleet:
     """What limits the due machines: what is in flight, the images' records, and groups with a member in trouble.
 
-    Where a group is: Settings.group_scope; for a member that cannot be read, its subscription, or "" if that is unknown.
+    Where a group is: Settings.group_scope; of a member that cannot be read its subscription, or "" if that is unknown.
     """
 
     rows: Sequence[Record] = ()
