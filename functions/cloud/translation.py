@@ -21,6 +21,8 @@ _NOT_GONE = {
     "invalidresourcenamespace",
     "noregisteredproviderfound",
 }
+# A 401 that no newer token ends: the identity, or the machine's subscription, belongs to another tenant.
+_LASTING_401 = "invalidauthenticationtokentenant"
 _CODE = re.compile(r"[\w./:-]{1,100}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 _HOURS_MINUTES_SECONDS = re.compile(r"([0-9]+):([0-9]+):([0-9]+(?:\.[0-9]+)?)")
@@ -33,7 +35,7 @@ def translate(error: Exception, what: str, *, starts_something: bool = False) ->
     """
     from azure.core import exceptions as sdk
 
-    if isinstance(error, sdk.ClientAuthenticationError):  # our configuration is wrong; the machine is not at fault
+    if isinstance(error, sdk.ClientAuthenticationError) and not _is_lasting(error):  # the machine is not at fault
         return Unavailable(f"{what}: no valid token or no right; check the app's managed identity and its roles")
     if isinstance(error, sdk.HttpResponseError) and (error.status_code or 0) >= 400:
         return _answered(error, what, starts_something=starts_something)
@@ -60,7 +62,7 @@ def _never_left(error: ServiceRequestError) -> bool:
 def _answered(error: HttpResponseError, what: str, *, starts_something: bool) -> CloudError:
     status = int(error.status_code or 0)
     codes, message = _codes(error), _message(error)
-    if status == 401:
+    if status == 401 and not _is_lasting(error):
         return Unavailable(f"{what}: the app's token was refused; check its managed identity")
     if status == 429:
         return Throttled(f"{what}: the quota is used up", retry_after_seconds(_headers(error)))
@@ -70,6 +72,11 @@ def _answered(error: HttpResponseError, what: str, *, starts_something: bool) ->
         text = f"{what}: the service answered {status} {codes[0]}".rstrip()
         return OutcomeUnknown(text) if starts_something else Unavailable(text)
     return Refused(what, status=status, codes=codes, message="" if status in (401, 403) else message)
+
+
+def _is_lasting(error: HttpResponseError) -> bool:
+    """Whether a refused token stays refused. Any other is asked again with a new one."""
+    return _LASTING_401 in (code.lower() for code in _codes(error))
 
 
 def _codes(error: HttpResponseError) -> list[str]:

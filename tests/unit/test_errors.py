@@ -136,6 +136,20 @@ def test_a_refusal_means_what_the_judge_says(record: dict[str, Any]) -> None:
         assert not known.patches
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_token_of_another_tenant_is_told_whatever_its_status(status: int) -> None:
+    """The record is sure of the code, and not of the status: Resource Manager's own 401 has the code, too."""
+    (record,) = (each for each in REFUSED.values() if each["code"] == "InvalidAuthenticationTokenTenant")
+    assert record["certain"] and not record["status_certain"]
+    for starts in (True, False):
+        found = ours(answered(status, record["body"]), starts=starts)
+        assert isinstance(found, Refused)
+        assert found.message == "", "it names the caller's tenant"
+        known = meaning(found)
+        assert known.app and known.cause in CAUSES[record["class"]]
+        assert "tenant" in known.remedy
+
+
 @pytest.mark.parametrize("record", ENDED.values(), ids=ENDED)
 def test_an_ending_means_what_the_judge_says(record: dict[str, Any]) -> None:
     """Read from the answer as the app reads it: the patch result first, then the operation's own error."""
