@@ -64,6 +64,7 @@ def machine_from_arm(vm: Json) -> Machine:
         tags=_tags(vm.get("tags")),
         managed_by=_text(vm.get("managedBy")),
         scale_set=_text(_object(properties.get("virtualMachineScaleSet")).get("id")),
+        in_standby_pool=view.get("isVMInStandbyPool") is True,
         availability_set=_id(_object(properties.get("availabilitySet")).get("id")),
         third_party_plan=bool(_object(vm.get("plan")).get("name")),
         extensions_allowed=profile.get("allowExtensionOperations") is not False,

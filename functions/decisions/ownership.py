@@ -71,6 +71,8 @@ def foreign_manager(machine: Machine) -> Manager | None:
         return Manager("another Azure resource manages the machine (managedBy)")
     if machine.scale_set:
         return Manager("a member of a scale set: not covered yet")
+    if machine.in_standby_pool:
+        return Manager("in the standby pool of a scale set: not covered yet")
     if _AKS_GALLERIES.fullmatch(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):

@@ -277,6 +277,7 @@ class Machine:
     group: Group | None = None  # None: not read yet
     managed_by: str = ""
     scale_set: str = ""
+    in_standby_pool: bool = False  # of a scale set; only the instance view says it
     availability_set: str = ""
     third_party_plan: bool = False
     extensions_allowed: bool = True

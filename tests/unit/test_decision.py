@@ -935,6 +935,7 @@ MANAGED: dict[str, tuple[dict[str, Any], str]] = {
     "managedBy": ({"managed_by": "/subscriptions/x/y"}, "managedBy"),
     "managedBy on the group": ({"group": Group(managed_by="/aks")}, "managedBy"),
     "scale set": ({"scale_set": "/scale/set"}, "scale set"),
+    "standby pool": ({"in_standby_pool": True}, "standby pool of a scale set"),
     "Karpenter with a slash": ({"tags": {"karpenter.sh/nodepool": "default"}}, "Kubernetes"),
     "AKS Ubuntu gallery": (
         {"image": Image(ImageKind.GALLERY, f"{_GALLERIES}/aksubuntu/images/2204gen2/versions/1")},

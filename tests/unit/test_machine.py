@@ -22,6 +22,7 @@ from functions.cloud.models import (
 )
 from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
+from functions.decisions.ownership import foreign_manager
 from functions.model.machine import (
     Group,
     ImageKind,
@@ -294,6 +295,15 @@ def test_who_else_patches(profile: dict[str, Any], customized: bool, patchers: P
 
 
 # -- the instance view
+
+
+@pytest.mark.parametrize("said", [True, False, None], ids=["in it", "out of it", "unsaid"])
+def test_a_machine_in_a_standby_pool_belongs_to_its_scale_set(said: bool | None) -> None:
+    """Whether such a machine names its scale set too is not published."""
+    assert RECORDED_VIEW["isVMInStandbyPool"] is False
+    vm = an_arm_machine()
+    vm["properties"]["instanceView"] = RECORDED_VIEW | {"isVMInStandbyPool": said}
+    assert (foreign_manager(machine_from_arm(vm)) is not None) == (said is True)
 
 
 def test_the_recorded_instance_view() -> None:
