@@ -140,13 +140,15 @@ def test_a_refusal_means_what_the_judge_says(record: dict[str, Any]) -> None:
 def test_the_token_of_another_tenant_is_told_whatever_its_status(status: int) -> None:
     """The record is sure of the code, and not of the status: Resource Manager's own 401 has the code, too."""
     (record,) = (each for each in REFUSED.values() if each["code"] == "InvalidAuthenticationTokenTenant")
-    assert record["certain"] and not record["status_certain"]
+    assert record["certain"]
+    assert not record["status_certain"]
     for starts in (True, False):
         found = ours(answered(status, record["body"]), starts=starts)
         assert isinstance(found, Refused)
         assert found.message == "", "it names the caller's tenant"
         known = meaning(found)
-        assert known.app and known.cause in CAUSES[record["class"]]
+        assert known.app
+        assert known.cause in CAUSES[record["class"]]
         assert "tenant" in known.remedy
 
 

@@ -21,8 +21,8 @@ from functions.cloud.models import (
     unknown_support_state,
 )
 from functions.decisions.decision import next_step
-from functions.decisions.question import question_of
 from functions.decisions.ownership import foreign_manager
+from functions.decisions.question import question_of
 from functions.model.machine import (
     Group,
     ImageKind,
