@@ -1,0 +1,205 @@
+"""The simulator's Resource Graph, held to every published record of errors, operators, joins, quota and paging.
+
+Each list of resource_graph_limits.json is a table: a record without its row here fails.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+import pytest
+
+from simulator.arm import shapes
+from simulator.azure import Azure, Grant
+from simulator.resource_graph.kql import Unsupported, parse
+from tests.contract.simulator_client import Arm, Clock, arm, payload
+
+LIMITS = payload("resource_graph_limits.json")
+OTHER = "00000000-0000-0000-0000-000000000002"
+GRAPH = "/providers/Microsoft.ResourceGraph/resources"
+LONGER = "| extend text = strcat(text, text, text, text, text, text, text, text)" * 5
+NOT_SIMULATED = "SimulatorUnsupported"
+
+
+def two_machines() -> tuple[Azure, Clock]:
+    """One in each of two subscriptions."""
+    clock = Clock()
+    azure = Azure(clock)
+    azure.create_machine(shapes.machine_id("vm-01"), shapes.machine())
+    azure.create_machine(shapes.machine_id("vm-02", subscription=OTHER), shapes.machine())
+    clock.go(300)
+    return azure, clock
+
+
+# -- errors
+
+BOTH = (shapes.SUBSCRIPTION, OTHER)
+# case → query, rights, api-version; None: the simulator does not have that many subscriptions
+ERRORS: dict[str, tuple[str, list[Grant], str] | None] = {
+    "answer over the size limit": (f"resources | project id, text = id {LONGER * 2}", [Grant()], ""),
+    "no right on any of the subscriptions listed": ("resources", [], ""),
+    "query cannot be parsed": ("where where", [Grant()], ""),
+    "right on some": ("resources | project name", [Grant(f"/subscriptions/{OTHER}")], ""),
+    "too many subscriptions under a tenant or management group": None,
+    "unknown api-version (2019-04-01 of then)": ("resources", [Grant()], "2011-11-11"),
+}
+
+
+def test_every_error_has_its_row() -> None:
+    assert ERRORS.keys() == {each["case"] for each in LIMITS["errors"]}
+
+
+@pytest.mark.parametrize(
+    "record", [each for each in LIMITS["errors"] if ERRORS[each["case"]]], ids=lambda each: each["case"]
+)
+async def test_an_error_is_the_published_one(record: dict[str, Any]) -> None:
+    query, grants, version = ERRORS[record["case"]] or ("", [], "")
+    azure, _ = two_machines()
+    azure.grants = grants
+    async with arm(azure) as client:
+        if version:
+            url = f"{GRAPH}?api-version={version}"
+            answer = await client.call("POST", url, {"query": query, "subscriptions": list(BOTH)})
+        else:
+            answer = await client.ask(query, subscriptions=BOTH)
+    body = answer.json()
+    if not record["certain"]:  # of 2019, and read as a report: another refusal of the client's is as good
+        assert 400 <= answer.status_code < 500
+        return
+    assert answer.status_code == record["http_status"]
+    if answer.status_code == 200:
+        assert [row["name"] for row in body["data"]] == ["vm-02"], record["rows"]
+    if code := record.get("code"):
+        assert body["error"]["code"] == code
+        assert body["error"]["details"][0]["code"] == record["details"][0]["code"]
+
+
+# -- operators, joins and tables
+
+# One query per operator, over two machines, and how many rows it gives.
+OPERATORS: dict[str, tuple[str, int]] = {
+    "count": ("resources | count", 1),
+    "distinct": ("resources | distinct type", 1),
+    "extend": ("resources | extend a = 1", 2),
+    "join": ("resources | join kind=inner (resources | project id) on id", 2),
+    "limit": ("resources | limit 1", 1),
+    "mv-expand": ("resources | mv-expand a = dynamic([1, 2])", 4),
+    "mvexpand": ("resources | mvexpand a = dynamic([1, 2])", 4),
+    "order": ("resources | order by id asc", 2),
+    "project": ("resources | project id", 2),
+    "project-away": ("resources | project-away tags", 2),
+    "sort": ("resources | sort by id asc", 2),
+    "summarize": ("resources | summarize count() by type", 1),
+    "take": ("resources | take 1", 1),
+    "top": ("resources | top 1 by id asc", 1),
+    "union": ("resources | union (resourcecontainers)", 2),
+    "where": ("resources | where name == 'vm-01'", 1),
+}
+
+
+def test_every_operator_has_its_row() -> None:
+    assert OPERATORS.keys() == {each["name"] for each in LIMITS["operators"]}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+async def test_an_operator_answers_or_is_said_to_be_missing_here(name: str) -> None:
+    """Never a wrong answer, and never as if Azure did not know it."""
+    query, rows = OPERATORS[name]
+    azure, _ = two_machines()
+    azure.world.groups.clear()
+    async with arm(azure) as client:
+        answer = await client.ask(query, subscriptions=BOTH)
+    if answer.status_code == 501:
+        assert answer.json()["error"]["code"] == NOT_SIMULATED
+    else:
+        assert (answer.status_code, answer.json()["count"]) == (200, rows)
+
+
+KINDS = [kind for each in LIMITS["joins"] if each["certain"] for kind in each.get("kinds", ())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_each_published_kind_of_join_gives_rows(kind: str) -> None:
+    azure, _ = two_machines()
+    async with arm(azure) as client:
+        answer = await client.ask(
+            f"resources | join kind={kind} (resources | project id) on id | project id", subscriptions=BOTH
+        )
+    assert (answer.status_code, answer.json()["count"]) == (200, 2)
+
+
+FOREIGN = {
+    "custom join strategies": "resources | join hint.strategy=broadcast kind=inner (resources | project id) on id",
+    "fuzzy union": "union isfuzzy=true (resources), (nosuchtable)",
+    "operators outside the list above": "resources | evaluate bag_unpack(tags)",
+}
+
+
+def test_everything_unsupported_has_its_row() -> None:
+    assert FOREIGN.keys() == {each["what"] for each in LIMITS["unsupported"]}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+async def test_what_azure_does_not_support_gives_no_rows(what: str) -> None:
+    azure, _ = two_machines()
+    async with arm(azure) as client:
+        assert (await client.ask(FOREIGN[what], subscriptions=BOTH)).status_code in (400, 501)
+
+
+# -- quota
+
+
+@pytest.mark.parametrize("query", ["resources | project id", "where where"], ids=["an answer", "a refused query"])
+async def test_the_quota_is_told_with_every_answer_and_a_refused_query_costs(query: str) -> None:
+    told, size = LIMITS["throttling"][0], LIMITS["throttling"][1]
+    refused = next(each for each in LIMITS["throttling"] if each.get("http_status") == 429)
+    azure, _ = two_machines()
+
+    async def asked(client: Arm) -> Any:
+        answer = await client.ask(query)
+        assert answer.headers.keys() >= set(told["headers_on_every_answer"])
+        tenant, quota, resets = (answer.headers[name] for name in sorted(told["headers_on_every_answer"]))
+        assert tenant == quota
+        assert re.fullmatch(r"\d\d:\d\d:\d\d", resets)
+        return answer
+
+    async with arm(azure) as client:
+        answers = [await asked(client) for _ in range(size["queries"])]
+        last = await asked(client)
+    left = [int(each.headers["x-ms-user-quota-remaining"]) for each in answers]
+    assert left == list(reversed(range(size["queries"])))
+    assert (last.status_code, last.json()["error"]["code"]) == (refused["http_status"], refused["code"])
+    assert last.headers["x-ms-user-quota-resets-after"] <= f"00:00:{size['seconds']:02}"
+
+
+# -- pages
+
+
+async def test_a_token_holds_how_many_rows_were_asked_for() -> None:
+    """Azure's names and its cluster's address are its own; that a token opens as base64 of JSON is the published part."""
+    record = next(each for each in LIMITS["paging"] if each.get("form"))
+    assert record["form"] == "base64 of JSON"
+    azure, _ = two_machines()
+    async with arm(azure) as client:
+        page = (await client.ask("resources | project id | order by id asc", subscriptions=BOTH, top=1)).json()
+    assert 1 in json.loads(base64.urlsafe_b64decode(page["$skipToken"])).values()
+
+
+@pytest.mark.parametrize("record", LIMITS["result_truncated"][1:], ids=lambda each: f"truncated {each['value']}")
+async def test_an_answer_is_truncated_where_no_token_leads_on(record: dict[str, Any]) -> None:
+    columns = "id" if record["skip_token"] else "name"
+    azure, _ = two_machines()
+    async with arm(azure) as client:
+        query = f"resources | project {columns} | order by {columns} asc"
+        page = (await client.ask(query, subscriptions=BOTH, top=1)).json()
+    assert (page["resultTruncated"], "$skipToken" in page) == (record["value"], record["skip_token"])
+
+
+def test_a_join_of_unknown_kind_is_not_guessed() -> None:
+    uncertain = [kind for each in LIMITS["joins"] if not each["certain"] for kind in each["kinds"]]
+    for kind in uncertain:
+        with pytest.raises(Unsupported):
+            parse(f"resources | join kind={kind} (resources | project id) on id")
