@@ -337,10 +337,11 @@ def assessment_result(
 def _available(operation: Operation, patch: Patch) -> Json:
     entry = _patch(patch, operation.windows)
     reboot = "CanRequestReboot" if operation.behaviour.needs_reboot else "NeverReboots"
+    published = {"publishedDate": "2024-11-12T00:00:00+00:00"} if operation.windows else {}  # Linux says none
     return entry | {
         "rebootBehavior": reboot,
         "activityId": operation.operation_id,
-        "publishedDate": "2024-11-12T00:00:00+00:00",
+        **published,
         "lastModifiedDateTime": time_of(operation, operation.started),
         "assessmentState": "Available",
     }

@@ -14,7 +14,8 @@ import pytest
 
 from simulator.arm import shapes
 from simulator.azure import Azure, Grant
-from simulator.resource_graph.kql import Unsupported, parse
+from simulator.resource_graph.kql import Unsupported
+from simulator.resource_graph.kql.parser import parse
 from tests.contract.simulator_client import Arm, Clock, arm, payload
 
 LIMITS = payload("resource_graph_limits.json")
@@ -179,7 +180,7 @@ async def test_the_quota_is_told_with_every_answer_and_a_refused_query_costs(que
 
 
 async def test_a_token_holds_how_many_rows_were_asked_for() -> None:
-    """Azure's names and its cluster's address are its own; that a token opens as base64 of JSON is the published part."""
+    """Azure's names in it are its own; that it opens as base64 of JSON, with the size of the page, is recorded."""
     record = next(each for each in LIMITS["paging"] if each.get("form"))
     assert record["form"] == "base64 of JSON"
     azure, _ = two_machines()
