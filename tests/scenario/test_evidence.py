@@ -81,6 +81,18 @@ async def test_a_canary_that_installed_nothing_proves_nothing() -> None:
     assert (await world.image()).canaries == 0
 
 
+async def test_a_machine_found_unwell_after_it_installed_nothing_proves_nothing() -> None:
+    """Whatever made it unwell, no patch did."""
+    world = a_world(PATCH_PACKAGES_EXCLUDE="*")
+    machine = world.create("vm-0", GOOD)
+    await until_installed(world)
+    world.azure.behave(str(machine), replace(GOOD, health="HealthState/unhealthy"))
+    await world.pass_time(hours=4)
+    assert "unhealthy" in (await world.states())["vm-0"].reason
+    image = await world.image()
+    assert (image.canaries, image.breaker_open) == (0, False)
+
+
 async def test_a_machine_without_a_power_state_at_the_first_late_look_is_looked_at_again() -> None:
     world = a_world(replace(QUICK, graph_lag_seconds=2 * 3600))
     machine = world.create("vm-0", GOOD)

@@ -156,6 +156,23 @@ async def test_an_event_does_not_release_a_machine_whose_operation_may_still_run
     assert len(world.operations(machine)) == 1
 
 
+async def test_an_overdue_operation_belongs_to_its_vm_whatever_graph_says_of_the_image() -> None:
+    """Its version may be resolved later than the row was written: the operation is open all the same."""
+    world = World()
+    machine = world.create("vm-01", replace(SUPPORTED, never_ends=True))
+    world.in_long_steps()
+    await world.pass_time(hours=9)
+    stored = await world.services.ledger.read(machine)
+    assert stored is not None
+    assert stored.record.is_held(State.OVERDUE)
+    assert await world.services.ledger.replace(stored, replace(stored.record, image="another:image")) is not None
+    await world.pass_time(hours=30)
+    record = await world.record(machine)
+    assert record is not None
+    assert record.is_held(State.OVERDUE)
+    assert len(world.operations(machine)) == 1
+
+
 async def test_an_operation_that_cannot_be_asked_does_not_keep_its_slot() -> None:
     """The role is taken away while an installation runs: past its time it is its owner's, and others may go."""
     world = World({"PATCH_MAX_IN_FLIGHT": "1"}, timings=QUICK)
