@@ -4,15 +4,21 @@ Factors: what is silent × when × for how long. What only time changes is looke
 machine, and no word against its image.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from functions.decisions.question import wanted_count
+from functions.model.machine import Machine, WaitingPatch
 from functions.model.state import Cause, OperationKind, State
+from functions.services import Services
+from functions.steps import reconcile
+from functions.steps.observe import with_named_patches
 from simulator.azure import Behaviour
-from tests.support import held
+from tests.support import a_machine, a_verdict, held
 from tests.support.world import QUICK, World
 
 MARKETPLACE = {"publisher": "canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
@@ -118,3 +124,47 @@ async def test_a_mask_that_names_nothing_makes_no_installation_due(mask: str, in
     assert bool(world.installed()) == installed
     state = (await world.states())["vm-01"].state
     assert state is (State.PATCHED if installed else State.NOTHING_SELECTED)
+
+
+# -- what waits, how many patches Graph shows of it, whether a mask's count is known then
+SHOWN = {
+    "all of them": (2, 0),
+    "one is missing": (1, None),
+    "none of them": (0, None),
+}
+
+
+@pytest.mark.parametrize(("shown", "named"), SHOWN.values(), ids=SHOWN)
+async def test_what_a_mask_names_is_unknown_where_graph_shows_fewer_patches_than_it_counts(
+    shown: int, named: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that it does not show may be the one that the mask names."""
+    world = World({"PATCH_PACKAGES_INCLUDE": "nginx*"})
+    machine = a_machine(verdict=a_verdict(counts={"other": 2}))
+
+    async def patches_of(ids: Iterable[str]) -> dict[str, list[WaitingPatch]]:
+        return {each: [WaitingPatch(f"lib{number}", "", "1", ("other",)) for number in range(shown)] for each in ids}
+
+    monkeypatch.setattr(world.services.graph, "patches_of", patches_of)
+    (seen,) = await with_named_patches(world.services, [machine])
+    assert seen.verdict is not None
+    assert seen.verdict.named == named
+    assert bool(wanted_count(seen, world.settings)) == (named is None), "the safe side is to look at it"
+
+
+async def test_a_sweep_reads_named_patches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two of them it renews its lease."""
+    monkeypatch.setattr(reconcile, "IDS_PER_QUERY", 2)
+    world = World({"PATCH_PACKAGES_INCLUDE": "libother*"}, timings=QUICK)
+    for number in range(5):
+        world.create(f"vm-{number}", Behaviour(pending={"other": 2}))
+    parts: list[int] = []
+
+    async def in_part(services: Services, machines: list[Machine]) -> list[Machine]:
+        parts.append(len(machines))
+        return await with_named_patches(services, machines)
+
+    monkeypatch.setattr(reconcile, "with_named_patches", in_part)
+    await world.pass_time(hours=2)
+    assert len(world.installed()) == 5
+    assert max(parts) == 2

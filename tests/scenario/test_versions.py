@@ -12,7 +12,7 @@ import pytest
 
 from functions.cloud.arm import api_version_for, install_order
 from functions.model.state import Cause, Phase, State
-from simulator.azure import Behaviour
+from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS
 from tests.support.world import QUICK, SUPERSEDE, World
 
@@ -102,3 +102,26 @@ async def test_an_operation_is_followed_by_whichever_header_names_it(
     await world.sweep()
     lines = [json.loads(line.message) for line in caplog.records if line.name == "journal"]
     assert [line["status"] for line in lines if line["event"] == "installation.ended"] == [status]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"status": None}, {"installedPatchCount": 2, "failedPatchCount": 0}],
+    ids=["nothing", "a status of nothing", "counts alone"],
+)
+async def test_a_bare_answer_without_a_status_ends_nothing(body: dict[str, Any]) -> None:
+    """Not how an operation ended: the machine is asked instead, which shows it running."""
+    world = World(
+        timings=replace(QUICK, install_seconds=3600), limits=replace(SUPERSEDE, accepted_headers=("location",))
+    )
+    machine = world.create("vm-01", Behaviour(pending={"security": 2}))
+    await world.until(lambda: bool(world.operations(machine, "install")), hours=2)
+    world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=200, body=body))
+    ends = world.operations(machine, "install")[0].ends
+    while world.now < ends:
+        record = await world.record(machine)
+        assert record is not None
+        assert record.phase in (Phase.STARTING, Phase.RUNNING)
+        await world.pass_time(minutes=5)
+    await world.pass_time(hours=1)
+    assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
