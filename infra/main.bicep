@@ -274,6 +274,23 @@ module monitoring 'modules/monitoring.bicep' = {
   }
 }
 
+// With diagnosticSettings the log of the storage account may be elsewhere.
+module auditAlerts 'modules/audit-alerts.bicep' = if (empty(diagnosticSettings)) {
+  name: 'patch-audit-${token}'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    workspaceId: monitoring.outputs.workspaceId
+    ownWorkspace: empty(workspaceId)
+    storageAccountName: finalNames.storageAccount
+    packageContainerName: packageContainer
+    principalId: identity.outputs.principalId
+    actionGroupIds: monitoring.outputs.actionGroupIds
+  }
+}
+
 module watchedSubscriptions 'modules/watched-subscription.bicep' = [
   for id in watched: {
     name: 'patch-watched-${uniqueString(id, token)}'
