@@ -26,7 +26,7 @@ VM = shapes.machine_id("vm-01")
 AN_HOUR = 3600.0
 PAUSE = 0.05  # seconds: 45 polls of a machine are too many in a minute
 READY_AT_ONCE = Timings(create_seconds=0, agent_ready_seconds=0, extensions_seconds=0, reboot_seconds=0)
-QUICK = replace(
+SHORT = replace(
     READY_AT_ONCE,
     start_seconds=0.2,
     deallocate_seconds=0.2,
@@ -57,7 +57,7 @@ async def test_an_update_that_takes_a_while_says_so_in_its_answer(method: str) -
 
 
 async def test_an_update_of_tags_is_over_in_its_answer() -> None:
-    azure = real(QUICK)
+    azure = real(SHORT)
     async with arm(azure) as client:
         answer = await client.call("PATCH", VM, {"tags": {"a": "b"}})
     assert (answer.status_code, answer.json()["properties"]["provisioningState"]) == (200, "Succeeded")
@@ -103,7 +103,7 @@ POLLED: dict[str, tuple[Callable[[Arm], Awaitable[Any]], str | None]] = {
 @pytest.mark.parametrize("kind", POLLED)
 async def test_the_poller_ends_with_the_operation_and_not_before(kind: str) -> None:
     act, result = POLLED[kind]
-    azure = real(QUICK)
+    azure = real(SHORT)
     async with arm(azure) as client:
         assert await act(client) == result
         done = azure.now()
@@ -121,7 +121,7 @@ class _Credential:
 
 
 async def test_the_synchronous_client_carries_a_machine_through_its_life(tls: Tls) -> None:
-    azure = Azure(lambda: datetime.now(UTC), QUICK)
+    azure = Azure(lambda: datetime.now(UTC), SHORT)
     azure.create_group(VM.split("/providers/")[0])
 
     def life(endpoint: str) -> list[Any]:

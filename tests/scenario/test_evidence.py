@@ -20,10 +20,10 @@ from tests.support.world import World, arm
 GOOD = Behaviour(pending={"security": 2})
 BAD = Behaviour(pending={"security": 2}, install_status="Failed")
 ONE_CANARY = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "0", "PATCH_BREAKER": "3 in 7 days"}
-QUICK = Timings(assess_seconds=60, install_seconds=600, reboot_seconds=60, graph_lag_seconds=60)
+MINUTES = Timings(assess_seconds=60, install_seconds=600, reboot_seconds=60, graph_lag_seconds=60)
 
 
-def a_world(timings: Timings = QUICK, **settings: str) -> World:
+def a_world(timings: Timings = MINUTES, **settings: str) -> World:
     world = World(ONE_CANARY | settings, timings=timings)
     world.tick = timedelta(minutes=5)
     return world
@@ -44,7 +44,7 @@ async def until_installed(world: World, count: int = 1) -> str:
 
 
 async def test_a_failed_canary_counts_though_its_owner_deletes_it_before_graph_shows_it() -> None:
-    world = a_world(replace(QUICK, graph_lag_seconds=1800))
+    world = a_world(replace(MINUTES, graph_lag_seconds=1800))
     for number in range(3):
         world.create(f"vm-{number}", BAD)
     canary = await until_installed(world)
@@ -57,7 +57,7 @@ async def test_a_failed_canary_counts_though_its_owner_deletes_it_before_graph_s
 
 async def test_an_installation_whose_url_is_unknown_at_once_is_not_taken_for_ended() -> None:
     """Right after the POST the operation's URL answers 404, and the machine does not show the operation yet."""
-    world = a_world(replace(QUICK, install_seconds=7200))
+    world = a_world(replace(MINUTES, install_seconds=7200))
     machine = world.create("vm-0", BAD)
     world.tick = timedelta(minutes=1)
     before = None
@@ -94,7 +94,7 @@ async def test_a_machine_found_unwell_after_it_installed_nothing_proves_nothing(
 
 
 async def test_a_machine_without_a_power_state_at_the_first_late_look_is_looked_at_again() -> None:
-    world = a_world(replace(QUICK, graph_lag_seconds=2 * 3600))
+    world = a_world(replace(MINUTES, graph_lag_seconds=2 * 3600))
     machine = world.create("vm-0", GOOD)
     await until_installed(world)
     world.azure.behave(str(machine), replace(GOOD, power_unsaid=True))
