@@ -39,7 +39,7 @@ var packageWritten = {
   window: 'PT30M' // lines of storage are some minutes late
   query: replace(
     replace(
-      replace(loadTextContent('../results/audit/package-written.kql'), '__ACCOUNT__', storageAccountName),
+      replace(loadTextContent('../audit/package-written.kql'), '__ACCOUNT__', storageAccountName),
       '__CONTAINER__',
       packageContainerName
     ),
@@ -54,7 +54,7 @@ var logGrows = {
   severity: 2
   frequency: 'PT6H'
   window: 'P1D'
-  query: loadTextContent('../results/audit/log-grows.kql')
+  query: loadTextContent('../audit/log-grows.kql')
 }
 
 resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [

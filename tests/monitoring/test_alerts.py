@@ -230,6 +230,6 @@ def test_every_alert_is_documented() -> None:
 def test_the_price_of_the_rules_counts_them() -> None:
     text = " ".join((Path(__file__).parents[2] / "docs" / "costs.md").read_text(encoding="utf-8").split())
     often = sum(alert["frequency"] == "PT5M" for alert in ALERTS)
-    audit = len(list((logs.RESULTS / "audit").glob("*.kql")))
+    audit = len(list((logs.RESULTS.parent / "audit").glob("*.kql")))
     assert f"({len(ALERTS) - often + audit} × $0.50)" in text
     assert often == 1
