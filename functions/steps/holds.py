@@ -58,8 +58,14 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record = failed_again(stored.record, step.reason)
     until = services.clock() + _wait(services, step.cause, record.attempts)
-    said = _said(step) | {"cause": step.cause, "attempts": record.attempts}
-    journal.write("machine.held", **record.log_fields(), **said, until=until)
+    journal.write(
+        "machine.held",
+        **record.log_fields(),
+        **_said(step),
+        cause=step.cause,
+        attempts=record.attempts,
+        until=until,
+    )
     await services.ledger.replace(stored, hold(record, step, until))
 
 
