@@ -100,7 +100,7 @@ def subscriptions_or_management_groups(text: str) -> Scope:
 
 @dataclass(frozen=True)
 class Breaker:
-    """So many failures within this span open the breaker of an image."""
+    """So many machines that failed within this span open the breaker of an image."""
 
     failures: int
     span: timedelta
@@ -116,6 +116,8 @@ def failures_in_days(text: str) -> Breaker:
 
 @reader("resource ids of machines or resource groups, or masks of machine names such as web-canary-*, by commas")
 def machines_named(text: str) -> tuple[str, ...]:
+    if not text.isascii():  # lowered, the Kelvin sign would be another name's k
+        raise ValueError
     items = tuple(item.strip().lower().rstrip("/") for item in text.split(",") if item.strip())
     group = rf"/subscriptions/{GUID.pattern}/resourcegroups/[\w().-]{{1,90}}"
     machine = rf"{group}/providers/microsoft\.compute/virtualmachines/[\w.-]{{1,64}}"

@@ -186,7 +186,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_MAX_PER_IMAGE": ["0", "10001"],
     "PATCH_GROUP_SCOPE": ["fleet", "owner"],
     "PATCH_CANARIES": ["-1", "101", "one"],
-    "PATCH_CANARY_MACHINES": ["a b", "/subscriptions/x", "[ab]", "\u0130*", f"{RESOURCE_GROUP}/providers", "a" * 65],
+    "PATCH_CANARY_MACHINES": ["a b", "/subscriptions/x", "[ab]", "\u0130*", "wee\u212a*", f"{RESOURCE_GROUP}/providers", "a" * 65],
     "PATCH_ROLLOUT_SCOPE": ["resource-group", "all"],
     "PATCH_BAKE_MINUTES": ["43201", "1d"],
     "PATCH_SUCCESS_PERCENT": ["101", "90%"],
