@@ -5,7 +5,7 @@ groups in trouble; images with every kind of record; one and two quota buckets; 
 much is queued already. Below the examples, random fleets: what holds in each, what a restriction never adds, and that
 in time everybody is dispatched.
 
-Who is the canary and when a ring opens is told in test_rounds.py; here it is enough that the plan heeds it.
+Who is the canary and when a ring opens is told in test_rollout.py; here it is enough that the plan heeds it.
 """
 
 from collections import Counter

@@ -97,7 +97,7 @@ ROUNDS: dict[str, tuple[ImageRecord, str, datetime | None]] = {
 
 
 @pytest.mark.parametrize(("record", "days", "opened"), ROUNDS.values(), ids=ROUNDS)
-def test_rounds(record: ImageRecord, days: str, opened: datetime) -> None:
+def test_rollouts(record: ImageRecord, days: str, opened: datetime) -> None:
     assert current(record, settings(PATCH_ROLLOUT_DAYS=days), NOW).opened == opened
 
 
