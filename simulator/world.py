@@ -134,8 +134,28 @@ SUPERSEDED = (
 )
 
 
+class _Lasting:
+    """What exists from its creation to its deletion."""
+
+    created: datetime
+    deleted: datetime | None
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.created <= when and (self.deleted is None or when < self.deleted)
+
+
+class _OfMaintenance(_Lasting):
+    """A resource of Microsoft.Maintenance. Its id says the subscription."""
+
+    id: str
+
+    @property
+    def subscription(self) -> str:
+        return self.id.split("/")[2]
+
+
 @dataclass(eq=False)
-class Machine:
+class Machine(_Lasting):
     """One virtual machine, from its PUT to its DELETE."""
 
     id: str
@@ -155,9 +175,6 @@ class Machine:
     updates: list[tuple[datetime, datetime]] = field(default_factory=list)  # those that take time, as a new size does
     deleting: datetime | None = None  # when its deletion began
     deleted: datetime | None = None  # when that ends: the machine exists until then
-
-    def exists_at(self, when: datetime) -> bool:
-        return self.created <= when and (self.deleted is None or when < self.deleted)
 
     def provisioning_at(self, when: datetime) -> str:
         if self.deleting is not None and when >= self.deleting:
@@ -198,7 +215,7 @@ class Machine:
 
 
 @dataclass(eq=False)
-class Group:
+class Group(_Lasting):
     """One resource group."""
 
     id: str
@@ -208,12 +225,9 @@ class Group:
     body: Timeline[Json] = field(default_factory=Timeline)
     deleted: datetime | None = None
 
-    def exists_at(self, when: datetime) -> bool:
-        return self.created <= when and (self.deleted is None or when < self.deleted)
-
 
 @dataclass(eq=False)
-class Assignment:
+class Assignment(_OfMaintenance):
     """A maintenance configuration assigned to a machine, or at a group or subscription to what `selection` selects."""
 
     id: str
@@ -227,29 +241,15 @@ class Assignment:
     def name(self) -> str:
         return self.id.rpartition("/")[2]
 
-    @property
-    def subscription(self) -> str:
-        return self.id.split("/")[2]
-
-    def exists_at(self, when: datetime) -> bool:
-        return self.created <= when and (self.deleted is None or when < self.deleted)
-
 
 @dataclass(eq=False)
-class Configuration:
+class Configuration(_OfMaintenance):
     """One version of a maintenance configuration. `body` is that of its PUT."""
 
     id: str
     body: Json
     created: datetime
     deleted: datetime | None = None
-
-    @property
-    def subscription(self) -> str:
-        return self.id.split("/")[2]
-
-    def exists_at(self, when: datetime) -> bool:
-        return self.created <= when and (self.deleted is None or when < self.deleted)
 
 
 @dataclass(eq=False)
