@@ -83,12 +83,17 @@ class Scope(NamedTuple):
     management_groups: tuple[str, ...] = ()
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    """The names between commas, lower-cased. Raises ValueError: lowered, the Kelvin sign would be another name's k."""
+    if not text.isascii():
+        raise ValueError
+    return tuple(item.strip().lower() for item in text.split(",") if item.strip())
+
+
 @reader("subscription ids, or management groups as mg:name, separated by commas")
 def subscriptions_or_management_groups(text: str) -> Scope:
     """A GUID is a subscription, unless `mg:` says otherwise: the root management group's name is the tenant's GUID."""
-    if not text.isascii():  # lowered, the Kelvin sign would be another name's k
-        raise ValueError
-    items = tuple(item.strip().lower() for item in text.split(",") if item.strip())
+    items = _listed(text)
     names = tuple(item.removeprefix("mg:") for item in items)
     if not all(re.fullmatch(r"[\w().-]{1,90}", name, re.ASCII) for name in names):
         raise ValueError
@@ -116,9 +121,7 @@ def failures_in_days(text: str) -> Breaker:
 
 @reader("resource ids of machines or resource groups, or masks of machine names such as web-canary-*, by commas")
 def machines_named(text: str) -> tuple[str, ...]:
-    if not text.isascii():  # lowered, the Kelvin sign would be another name's k
-        raise ValueError
-    items = tuple(item.strip().lower().rstrip("/") for item in text.split(",") if item.strip())
+    items = tuple(item.rstrip("/") for item in _listed(text))
     group = rf"/subscriptions/{GUID.pattern}/resourcegroups/[\w().-]{{1,90}}"
     machine = rf"{group}/providers/microsoft\.compute/virtualmachines/[\w.-]{{1,64}}"
     if not all(re.fullmatch(rf"{group}|{machine}|[\w*?.-]{{1,64}}", item, re.ASCII) for item in items):
