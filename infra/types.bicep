@@ -126,10 +126,16 @@ type settingsType = {
   @description('Days on which no installation runs (docs/windows.md).')
   PATCH_BLACKOUT: string?
 
+  @description('When canaries may be installed instead of in PATCH_WINDOW (docs/windows.md).')
+  PATCH_CANARY_WINDOW: string?
+
   @minValue(0)
   @maxValue(720)
   @description('The first installation on a machine of at most this age, in hours, does not wait for the window.')
   PATCH_FIRST_HOURS: int?
+
+  @description('The reboot setting of an installation outside the window, by PATCH_FIRST_HOURS.')
+  PATCH_FIRST_REBOOT: ('Never' | 'IfRequired')?
 
   @minValue(0)
   @maxValue(10080)
@@ -140,6 +146,11 @@ type settingsType = {
   @maxValue(10080)
   @description('Minimum age of a machine before an assessment, in minutes.')
   PATCH_ASSESS_AFTER_MINUTES: int?
+
+  @minValue(1)
+  @maxValue(160)
+  @description('Every machine is assessed at least this often, in hours.')
+  PATCH_ASSESS_HOURS: int?
 
   @minValue(1)
   @maxValue(160)
@@ -190,7 +201,7 @@ type settingsType = {
 
   @minValue(1)
   @maxValue(90)
-  @description('How long the results of canaries and rings are valid, in days. Then a new rollout begins.')
+  @description('How long a rollout lasts at least, in days. It ends when every ring has had its turn.')
   PATCH_ROLLOUT_DAYS: int?
 
   @description('While on, the app starts nothing new.')

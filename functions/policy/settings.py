@@ -204,14 +204,27 @@ class Settings:
         optional(grammar.windows),
         "When installations may run. PATCH_MODE=install is refused without.",
     )
+    canary_window: Windows | None = setting(  # None: canaries go in PATCH_WINDOW, too
+        "PATCH_CANARY_WINDOW",
+        "",
+        optional(grammar.windows),
+        "When canaries may be installed instead, so that the others' opening is not spent on watching. Empty: in "
+        "PATCH_WINDOW.",
+    )
     blackouts: Blackouts = setting(
         "PATCH_BLACKOUT", "", grammar.blackouts, "Days on which no installation runs, whatever the window."
     )
     first_span: timedelta = setting(
         "PATCH_FIRST_HOURS",
-        "24",
+        "0",
         duration("hours", 0, 720),
         "The first patching of a machine this young need not wait for the window; 0: it waits.",
+    )
+    first_reboot: Reboot = setting(
+        "PATCH_FIRST_REBOOT",
+        "Never",
+        choice({"Never": Reboot.NEVER, "IfRequired": Reboot.IF_REQUIRED}),
+        "The reboot setting of an installation outside the window, by PATCH_FIRST_HOURS.",
     )
     min_age: timedelta = setting(
         "PATCH_MIN_AGE_MINUTES", "60", duration("minutes", 0, 10_080), "No installation before a machine has this age."
@@ -221,6 +234,12 @@ class Settings:
         "15",
         duration("minutes", 0, 10_080),
         "No assessment before a machine has this age: extensions that a template adds after its creation go first.",
+    )
+    assess_every: timedelta = setting(
+        "PATCH_ASSESS_HOURS",
+        "24",
+        duration("hours", 1, 160),
+        "Every machine is assessed at least this often, spread over that time.",
     )
     fresh: timedelta = setting(
         "PATCH_FRESH_HOURS",
@@ -269,7 +288,7 @@ class Settings:
         "PATCH_BAKE_MINUTES",
         "1440",
         duration("minutes", 0, 43_200),
-        "How long canaries, and then each ring, are watched before the next goes; less than PATCH_ROLLOUT_DAYS.",
+        "How long canaries, and then each ring, are watched before the next goes.",
     )
     success_percent: int = setting(
         "PATCH_SUCCESS_PERCENT", "90", number(0, 100), "How many installations of the rings before must have succeeded."
@@ -282,9 +301,9 @@ class Settings:
     )
     rollout_length: timedelta = setting(
         "PATCH_ROLLOUT_DAYS",
-        "14",
+        "6",
         duration("days", 0.001, 90),
-        "How long what canaries and rings proved holds; then a new rollout begins.",
+        "How long a rollout lasts at least. It ends when every ring has had its turn; then a new one may open.",
     )
     paused: bool = setting(
         "PATCH_PAUSE", "off", grammar.switch, "No new call while on; docs/stop.md has the faster switch."
@@ -422,8 +441,6 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
     if values.get("mode") is Mode.INSTALL and values.get("window", Windows()) is None:
         allowed = f"{grammar.windows.grammar}; PATCH_MODE=install is refused without"
         problems.append(Problem("PATCH_WINDOW", "not set", allowed))
-    if values.get("bake", timedelta(0)) >= values.get("rollout_length", timedelta.max):
-        problems.append(Problem("PATCH_BAKE_MINUTES", "as long as a rollout or longer", "less than PATCH_ROLLOUT_DAYS"))
     arm = values.get("arm_endpoint", ARM_ENDPOINTS[0])
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
         allowed = f"{', '.join(ARM_ENDPOINTS)}; any other with ARM_ENDPOINT_ALLOW=custom"
