@@ -55,6 +55,8 @@ EVENTS = {
     "claim.expired": "a claim's message started nothing in time; the machine is free again",
     "ledger.newer": "a newer version wrote a row or message; it is left alone",
     "rollout.opened": "a rollout of an image opened; its canary goes first",
+    "rollout.ring": "a ring of a rollout opened: its machines may go",
+    "rollout.ended": "a rollout of an image ended: every ring had its turn, or a person ended it",
     "breaker.opened": "installations of an image stopped until a person closes this breaker",
     "fleet.limited": "due machines wait for a limit of the fleet, counted by state and reason",
     "failures.grouped": "three or more machines of an image, operating system or agent version fail alike",

@@ -233,6 +233,7 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
         str(ring): [tally.succeeded, tally.failed, tally.last.isoformat() if tally.last else ""]
         for ring, tally in record.rings.items()
     }
+    opened = {str(ring): tally.opened.isoformat() for ring, tally in record.rings.items() if tally.opened}
     columns = {
         "v": VERSION,
         "image": record.image,
@@ -241,6 +242,9 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
         "canaries": record.canaries,
         "proved": record.proved.isoformat() if record.proved else "",
         "rings": json.dumps(rings),
+        # A column of its own: an older app reads three values per ring.
+        "rings_opened": json.dumps(opened) if opened else "",
+        "ended": record.ended,
         "failures": ",".join(failure.at.isoformat() for failure in record.failures),
         "failed_machines": ",".join(failure.machine or _UNKNOWN for failure in record.failures),
         "counted": ",".join(record.counted),
@@ -266,13 +270,18 @@ def _image_record(row: Row) -> ImageRecord:
     if row.key != image_key(place(image, boundary)):
         raise LeftAlone(Why.FOREIGN, f"an image's row is of another image ({_place(row)}); delete it")
     rings = json.loads(row.columns.get("rings", "{}"))
+    rings_opened = json.loads(row.columns.get("rings_opened", "{}"))
     return ImageRecord(
         image=image,
         boundary=boundary,
         opened=read.time("opened"),
         canaries=read.number("canaries"),
         proved=read.time("proved"),
-        rings={_number(ring): Tally(_number(ok), _number(bad), _time(last)) for ring, (ok, bad, last) in rings.items()},
+        ended=read.text("ended"),
+        rings={
+            _number(ring): Tally(_number(ok), _number(bad), _time(last), _time(rings_opened.get(ring)))
+            for ring, (ok, bad, last) in rings.items()
+        },
         failures=_failures(read.times("failures"), read.texts("failed_machines")),
         counted=read.texts("counted"),
         opening=read.text("opening"),

@@ -11,13 +11,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from functions.decisions import rollout
-from functions.decisions.rollout import Installable
+from functions.decisions.rollout import LATEST, InFlight, Member
+from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.tags import TagOverrides, tag_overrides
+from functions.policy.windows import ANY, both
 
 # Azure's quota of patch calls, assessments and installations together, per subscription and region (Azure's compute
 # throttling limits). The cost of a call is inferred from one recorded answer: 598 of 600 tokens were left after it.
@@ -52,6 +54,8 @@ class Candidate:
 
     machine: Machine
     step: Step
+    installed: datetime | None = None  # when its last good installation began, as far as Graph shows
+    oldest_patch: datetime | None = None  # when its oldest missing Critical or Security patch was published
 
     @property
     def kind(self) -> OperationKind:
@@ -66,8 +70,30 @@ class Candidate:
         return place(self.machine.image.key, rollout.boundary(self.machine, settings))
 
     @property
-    def installable(self) -> Installable:
-        return Installable(self.machine.id, self.overrides.ring)
+    def need(self) -> tuple[datetime, datetime, int, str]:
+        """The longest in need first: by its oldest missing patch, then by how long ago it was installed."""
+        since = self.installed or self.machine.created or LATEST
+        return self.oldest_patch or LATEST, since, self.overrides.ring, str(self.machine.id)
+
+    def member(self, settings: Settings, now: datetime, *, held_back: bool = False) -> Member:
+        """What its image's rollout looks at."""
+        tags, step = self.overrides, self.step
+        own = both(settings.window or ANY, tags.window) if tags.window else settings.window or ANY
+        canary = both(settings.canary_window, tags.window or ANY) if settings.canary_window else own
+        due, may = isinstance(step, Install), settings.may_be_canary(self.machine.id)
+        in_canary_window = due and (settings.canary_window is None or is_open(canary, now, settings.blackouts))
+        return Member(
+            self.machine.id,
+            tags.ring,
+            oldest_patch=self.oldest_patch,
+            installed=self.installed,
+            created=self.machine.created,
+            window=own,
+            canary_window=canary,
+            due=isinstance(step, Install) and not step.only_canary,
+            canary_due=may and in_canary_window,
+            held_back=held_back,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,15 +115,16 @@ class Fleet:
     rows: Sequence[Record] = ()
     images: Mapping[str, ImageRecord] = field(default_factory=dict)  # by ImageRecord.place
     troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (where, group) → who
+    later: Sequence[Candidate] = ()  # could be installed, but for their windows: they keep their rollout open
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The dispatches in order, why each other due machine waits, and the rollouts, by place, that they open."""
+    """The dispatches in order, why each other due machine waits, and the rollouts, by place, that this changes."""
 
     dispatches: Sequence[Dispatch]
     waits: Mapping[MachineId, Step]
-    opened: Mapping[str, ImageRecord]
+    rollouts: Mapping[str, ImageRecord]
 
 
 def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> Plan:
@@ -105,7 +132,7 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     candidates = sorted(candidates, key=lambda item: _age(item.machine))
     assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
     limits = _Limits(fleet, settings)
-    installations, waits, opened = _admit(candidates, fleet, limits, settings=settings, now=now)
+    installations, waits, rollouts = _admit(candidates, fleet, limits, settings=settings, now=now)
     pace = _RateBudget(fleet.rows, settings, now)
     dispatches: list[Dispatch] = []
     for row in fleet.rows:
@@ -126,7 +153,17 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
         for item in dispatches
         if item.candidate and item.candidate.kind is OperationKind.INSTALL
     }
-    return Plan(dispatches, waits, {name: record for name, record in opened.items() if name in handed})
+    return Plan(dispatches, waits, _changed(rollouts, handed, fleet))
+
+
+def _changed(rollouts: Mapping[str, ImageRecord], handed: set[str], fleet: Fleet) -> dict[str, ImageRecord]:
+    """The rollouts that open with what is dispatched, and those of which a ring opened."""
+    return {
+        name: record
+        for name, record in rollouts.items()
+        if name in handed or (name in fleet.images and fleet.images[name].opened == record.opened)
+        if fleet.images.get(name) != record
+    }
 
 
 def installations_in_flight(rows: Iterable[Record]) -> int:
@@ -143,37 +180,55 @@ def _admit(
     candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
 ) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
     """The installations that their images' rollouts admit now, the waits of the others, and the rollouts."""
-    by_place: dict[str, list[Candidate]] = {}
+    by_place: dict[str, list[Member]] = {}
+    due: dict[str, dict[MachineId, Candidate]] = {}
+    canaries: list[Candidate] = []
     admitted: list[Candidate] = []
     waits: dict[MachineId, Step] = {}
     records: dict[str, ImageRecord] = {}
     for item in candidates:
         if item.kind is not OperationKind.INSTALL:
             continue
-        if step := limits.neighbour_objection(item):  # it could not go anyway, so no ring and no canary waits for it
+        step = limits.neighbour_objection(item)
+        if step:
             waits[item.machine.id] = step
-        elif item.machine.image.key:
-            by_place.setdefault(item.place(settings), []).append(item)
-        else:
+        if item.machine.image.key:
+            due.setdefault(item.place(settings), {})[item.machine.id] = item
+            by_place.setdefault(item.place(settings), []).append(item.member(settings, now, held_back=bool(step)))
+        elif not step:
             admitted.append(item)  # no image: a group of one, under the caps alone
-    for name, group in by_place.items():
-        image, boundary = group[0].machine.image.key, rollout.boundary(group[0].machine, settings)
-        known = fleet.images.get(name, ImageRecord(image, boundary))
-        record = records[name] = rollout.current(known, settings, now)
-        running = [
-            Installable(row.machine, row.ring)
-            for row in fleet.rows
-            # An older app's claim names no boundary: it counts in each.
-            if row.kind is OperationKind.INSTALL
-            and row.image == image
-            and row.boundary in ("", boundary)
-            and row.may_be_rebooting
-        ]
-        admission = rollout.admit(record, [item.installable for item in group], running, settings=settings, now=now)
-        by_id = {item.machine.id: item for item in group}
-        admitted += [by_id[machine] for machine in admission.admitted]
+    for item in fleet.later:
+        if members := by_place.get(item.place(settings)):
+            members.append(item.member(settings, now))
+    for name, members in by_place.items():
+        known, running = _known(next(iter(due[name].values())), fleet, settings)
+        record = rollout.current(known, members, running, settings, now)
+        admission = rollout.admit(record, members, running, settings=settings, now=now)
+        records[name] = admission.record
+        going = [due[name][machine] for machine in admission.admitted]
+        (canaries if record.canaries < settings.canaries else admitted).extend(going)
         waits |= admission.waits
-    return admitted, waits, records
+    # Canaries first: everyone else of their images waits for them.
+    return sorted(canaries, key=_need) + sorted(admitted, key=_need), waits, records
+
+
+def _need(item: Candidate) -> tuple[datetime, datetime, int, str]:
+    return item.need
+
+
+def _known(item: Candidate, fleet: Fleet, settings: Settings) -> tuple[ImageRecord, list[InFlight]]:
+    """What is remembered of a machine's image, and its installations under way."""
+    image, boundary = item.machine.image.key, rollout.boundary(item.machine, settings)
+    running = [
+        InFlight(row.machine, row.ring)
+        for row in fleet.rows
+        # An older app's claim names no boundary: it counts in each.
+        if row.kind is OperationKind.INSTALL
+        and row.image == image
+        and row.boundary in ("", boundary)
+        and row.may_be_rebooting
+    ]
+    return fleet.images.get(item.place(settings), ImageRecord(image, boundary)), running
 
 
 class _Limits:

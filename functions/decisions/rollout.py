@@ -1,9 +1,12 @@
 """Rollouts: machines of one image behave alike, so one goes first, then ring after ring. Pure.
 
-A rollout is an image version and a patch cut-off date. It opens at the first due installation and lasts
-PATCH_ROLLOUT_DAYS; what was proved in an earlier rollout says nothing about this one's patches. An installation that
-failed, or left its machine unhealthy, counts as a failure in every later rollout too: enough of them, or one at the
-canary, open the breaker of the image, and it stays open until a person closes that one opening.
+A rollout is an image version and a patch cut-off date. It opens at the first due installation. Canaries go first, then
+ring after ring, the untagged last. It ends when every ring has had its turn: no machine of it is left that could be
+installed, or it had a full opening of its window. PATCH_ROLLOUT_DAYS is the least that it lasts. What was proved in an
+earlier rollout says nothing about this one's patches.
+
+An installation that failed, or left its machine unhealthy, counts as a failure in every later rollout too: enough of
+them, or one at the canary, open the breaker of the image, and it stays open until a person closes that one opening.
 
 What one team's machines show says nothing to another team: rollout, canaries, rings and breaker are those of an image
 within a trust boundary (PATCH_ROLLOUT_SCOPE). The breaker counts machines, not failures: one of them is no image's
@@ -13,25 +16,52 @@ The record is one row per image and boundary, written only by a sweep: at dispat
 an installation is recorded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
+from functions.decisions.turns import turn_ends
 from functions.model.image_record import Failure, ImageRecord, Tally, mark
 from functions.model.machine import LAST_RING, Machine, MachineId
 from functions.model.state import Cause, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import RolloutScope, Settings
+from functions.policy.windows import ANY, Windows
 
 FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
-
-
 COUNTED = 50  # operations remembered as counted
+LATEST = datetime.max.replace(tzinfo=UTC)
+A_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Installable:
-    """A machine of the image that could be installed now, or that holds a slot already."""
+class Member:
+    """A machine of the image that can be installed, now or but for its window."""
+
+    machine: MachineId
+    ring: int
+    oldest_patch: datetime | None = None  # when its oldest missing Critical or Security patch was published
+    installed: datetime | None = None  # when its last good installation began
+    created: datetime | None = None
+    window: Windows = ANY  # its own
+    canary_window: Windows = ANY  # where it may go as a canary
+    due: bool = True  # its own window is open
+    canary_due: bool = True  # it may be a canary, and the window of canaries is open
+    held_back: bool = False  # by a neighbour: it could not go anyway, so no ring and no canary waits for it
+
+    @property
+    def order(self) -> tuple[int, datetime, datetime, str]:
+        """By ring, and inside a ring by need: nobody starves at the end of the alphabet."""
+        return self.ring, self.oldest_patch or LATEST, self.installed or self.created or LATEST, str(self.machine)
+
+    def is_done(self, record: ImageRecord) -> bool:
+        """Whether it was installed well in this rollout."""
+        return record.opened is not None and self.installed is not None and self.installed >= record.opened
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """An installation under way, or ended and not confirmed."""
 
     machine: MachineId
     ring: int
@@ -59,35 +89,70 @@ def boundary(machine: Machine, settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Admission:
-    """Who may go now, in order, and why each of the others waits."""
+    """Who may go now, in order, why each other due machine waits, and the rollout with the rings that are open."""
 
     admitted: tuple[MachineId, ...]
     waits: Mapping[MachineId, Step]
+    record: ImageRecord
 
 
-def current(record: ImageRecord, settings: Settings, now: datetime) -> ImageRecord:
+def current(
+    record: ImageRecord, members: Sequence[Member], in_flight: Iterable[InFlight], settings: Settings, now: datetime
+) -> ImageRecord:
     """The record with a rollout that is open now: the one it has, or a new one. Failures and the breaker carry over."""
-    if record.opened is not None and now < record.opened + settings.rollout_length:
+    if record.opened is not None and not _is_over(record, members, list(in_flight), settings=settings, now=now):
         return record
     return replace(record, opened=now, canaries=0, proved=None, rings={})
 
 
+def written_on(stored: ImageRecord, planned: ImageRecord) -> ImageRecord:
+    """The row as it is by now, with the rollout as planned: a person may have closed its breaker meanwhile."""
+    return replace(stored, opened=planned.opened, canaries=planned.canaries, proved=planned.proved, rings=planned.rings)
+
+
+def _is_over(
+    record: ImageRecord, members: Sequence[Member], in_flight: list[InFlight], *, settings: Settings, now: datetime
+) -> bool:
+    """Whether every ring has had its turn, after PATCH_ROLLOUT_DAYS; or a person ended this rollout."""
+    if record.opened is None or record.ended == record.rollout:
+        return True
+    if in_flight or now < record.opened + settings.rollout_length:
+        return False
+    left = [item for item in members if not item.is_done(record)]
+    if record.canaries < settings.canaries:
+        return not left or not record.canaries  # of one that has proved nothing the cut-off date may as well be new
+    return all(
+        _below_bar(record, item.ring, settings) or _had_turn(record, item, settings=settings, now=now) for item in left
+    )
+
+
+def _had_turn(record: ImageRecord, item: Member, *, settings: Settings, now: datetime) -> bool:
+    opened = record.rings.get(item.ring, Tally()).opened
+    ends = turn_ends(item.window, opened, settings.blackouts) if opened else None
+    return ends is not None and ends <= now
+
+
 def admit(
     record: ImageRecord,
-    candidates: Iterable[Installable],
-    in_flight: Iterable[Installable],
+    members: Iterable[Member],
+    in_flight: Iterable[InFlight],
     *,
     settings: Settings,
     now: datetime,
 ) -> Admission:
-    """Which of the installable machines of one image may go now. `record` is of the current rollout."""
-    ordered = sorted(candidates, key=lambda item: (item.ring, str(item.machine)))
+    """Which of the members of one image may go now. `record` is of the current rollout."""
+    ordered = sorted(members, key=lambda item: item.order)
+    due = [item for item in ordered if (item.due or item.canary_due) and not item.held_back]
     running = list(in_flight)
     if record.breaker_open:
-        return Admission((), {item.machine: breaker_wait(record) for item in ordered})
+        return Admission((), {item.machine: breaker_wait(record) for item in due}, record)
+    done = {item.machine: _installed_already(record, settings, now=now) for item in due if item.is_done(record)}
+    left = [item for item in ordered if not item.is_done(record)]
     if record.canaries < settings.canaries:
-        return _canaries(record, ordered, running, settings=settings)
-    return _waves(record, ordered, running, settings=settings, now=now)
+        admission = _canaries(record, left, running, settings=settings, now=now)
+    else:
+        admission = _waves(record, left, running, settings=settings, now=now)
+    return replace(admission, waits={**admission.waits, **done})
 
 
 def record_result(record: ImageRecord, result: Result, settings: Settings, *, now: datetime) -> ImageRecord:
@@ -103,7 +168,7 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
     canary = in_rollout and record.canaries < settings.canaries and settings.may_be_canary(result.machine)
     if in_rollout:
         tally = record.rings.get(result.ring, Tally())
-        tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now)
+        tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now, tally.opened)
         record = replace(record, rings={**record.rings, result.ring: tally})
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
@@ -127,70 +192,116 @@ def breaker_wait(record: ImageRecord) -> Wait:
     return Wait(State.BREAKER_OPEN, reason, remedy, cause=Cause.TRANSIENT)  # closed, the next sweeps go on
 
 
-def objection(machine: Machine, record: ImageRecord, settings: Settings) -> Wait | None:
+def objection(machine: Machine, record: ImageRecord, settings: Settings, *, now: datetime) -> Wait | None:
     """Why the image forbids an installation of this machine now; None when it does not."""
-    return breaker_wait(record) if record.breaker_open else installed_in_rollout(machine, record, settings)
-
-
-def installed_in_rollout(machine: Machine, record: ImageRecord, settings: Settings) -> Wait | None:
-    """A machine is installed well once per rollout: the next rollout's canary proves newer patches first."""
+    if record.breaker_open:
+        return breaker_wait(record)
     last = machine.installation
     if record.opened is None or not last or not last.succeeded or not last.started or last.started < record.opened:
         return None
-    ends = record.opened + settings.rollout_length
+    return _installed_already(record, settings, now=now)
+
+
+def _installed_already(record: ImageRecord, settings: Settings, *, now: datetime) -> Wait:
+    """A machine is installed well once per rollout: the next rollout's canary proves newer patches first."""
+    opened = record.opened or now
+    earliest = opened + settings.rollout_length
     reason = (
-        f"installed in this rollout already ({format_utc(last.started)}); the next one opens after {format_utc(ends)}"
+        f"installed in the rollout of {format_utc(opened)} already; the next one opens when every ring has had its "
+        f"turn, not before {format_utc(earliest)}"
     )
-    return Wait(State.RECENTLY_PATCHED, reason, when=ends, cause=Cause.TRANSIENT)
+    return Wait(State.RECENTLY_PATCHED, reason, when=max(earliest, now + A_DAY), cause=Cause.TRANSIENT)
 
 
 def _canaries(
-    record: ImageRecord, ordered: list[Installable], running: list[Installable], *, settings: Settings
+    record: ImageRecord, left: list[Member], running: list[InFlight], *, settings: Settings, now: datetime
 ) -> Admission:
     """As many as still have to prove the rollout, the lowest ring first. One that is gone is not in flight."""
     under_way = [item.machine for item in running if settings.may_be_canary(item.machine)]
-    able = [item.machine for item in ordered if settings.may_be_canary(item.machine)]
+    able = [item.machine for item in left if item.canary_due and not item.held_back]
     chosen = tuple(able[: max(settings.canaries - record.canaries - len(under_way), 0)])
     if names := ", ".join(machine.name for machine in (*under_way, *chosen)):
         wait = Wait(State.WAITING_FOR_CANARY, f"the rollout's canary goes first: {names}", cause=Cause.TRANSIENT)
     else:
-        reason = "the rollout's canary goes first, and no machine of this image that PATCH_CANARY_MACHINES names is due"
-        remedy = "Start or repair the machine it names, or name another one of this image."
-        wait = Wait(State.WAITING_FOR_CANARY, reason, remedy, cause=Cause.TRANSIENT)
-    return Admission(chosen, {item.machine: wait for item in ordered if item.machine not in chosen})
+        wait = _canary_to_come(left, settings, now=now)
+    due = (item.machine for item in left if (item.due or item.canary_due) and not item.held_back)
+    return Admission(chosen, {machine: wait for machine in due if machine not in chosen}, record)
+
+
+def _canary_to_come(left: list[Member], settings: Settings, *, now: datetime) -> Wait:
+    """Nobody who may be a canary can go now: who will, and when."""
+    able = [item for item in left if settings.may_be_canary(item.machine)]
+    opens = {window: window.opens(now, settings.blackouts) for window in {item.canary_window for item in able}}
+    if when := min(filter(None, opens.values()), default=None):
+        first = min((item for item in able if opens[item.canary_window] == when), key=lambda item: item.order)
+        reason = f"the rollout's canary goes first: {first.machine.name}, whose window opens {format_utc(when)}"
+        return Wait(State.WAITING_FOR_CANARY, reason, when=when, cause=Cause.TRANSIENT)
+    reason = "the rollout's canary goes first, and no machine of this image that PATCH_CANARY_MACHINES names is due"
+    remedy = "Start or repair the machine it names, or name another one of this image."
+    return Wait(State.WAITING_FOR_CANARY, reason, remedy, cause=Cause.TRANSIENT)
 
 
 def _waves(
+    record: ImageRecord, left: list[Member], running: list[InFlight], *, settings: Settings, now: datetime
+) -> Admission:
+    """A ring opens when the rings before it are recorded, above the success bar, and baked, or had their turn."""
+    admitted: list[MachineId] = []
+    waits: dict[MachineId, Step] = {}
+    by_ring: dict[int, list[Member]] = {}
+    for item in left:
+        if not item.held_back:
+            by_ring.setdefault(item.ring, []).append(item)
+    for ring, members in by_ring.items():
+        step = _before(record, ring, by_ring, running, settings=settings, now=now)
+        step = step or _ring_wait(record, ring, settings=settings, now=now)
+        tally = record.rings.get(ring, Tally())
+        if step is None and tally.opened is None:
+            record = replace(record, rings={**record.rings, ring: replace(tally, opened=now)})
+        for item in members:
+            if item.due and step is None:
+                admitted.append(item.machine)
+            elif item.due and step:
+                waits[item.machine] = step
+            elif item.canary_due:
+                waits[item.machine] = _own_window(item, settings, now=now)
+    return Admission(tuple(admitted), waits, record)
+
+
+def _own_window(item: Member, settings: Settings, *, now: datetime) -> Wait:
+    opens = item.window.opens(now, settings.blackouts)
+    at = f", which opens {format_utc(opens)}" if opens else ""
+    reason = f"only canaries go in PATCH_CANARY_WINDOW, and they have gone: it waits for its own window{at}"
+    return Wait(State.WAITING_FOR_WINDOW, reason, when=opens, cause=Cause.TRANSIENT)
+
+
+def _before(
     record: ImageRecord,
-    ordered: list[Installable],
-    running: list[Installable],
+    ring: int,
+    left: Mapping[int, Sequence[Member]],
+    running: list[InFlight],
     *,
     settings: Settings,
     now: datetime,
-) -> Admission:
-    """A ring opens when the results of all before it are recorded, above the success bar, and baked."""
-    admitted: list[MachineId] = []
-    waits: dict[MachineId, Step] = {}
-    open_rings = sorted({item.ring for item in (*ordered, *running)})
-    for item in ordered:
-        before = [ring for ring in open_rings if ring < item.ring]
-        if step := _ring_wait(record, item.ring, before, settings=settings, now=now):
-            waits[item.machine] = step
-        else:
-            admitted.append(item.machine)
-    return Admission(tuple(admitted), waits)
-
-
-def _ring_wait(
-    record: ImageRecord, ring: int, open_before: list[int], *, settings: Settings, now: datetime
 ) -> Step | None:
-    if open_before:
-        return Wait(State.WAITING_FOR_RING, f"ring {ring_name(open_before[0])} goes first", cause=Cause.TRANSIENT)
+    """The wait for an earlier ring: at work, or with machines left that have not had their turn."""
+    at_work = [item.ring for item in running if item.ring < ring]
+    to_come = [
+        earlier
+        for earlier, members in left.items()
+        if earlier < ring and not all(_had_turn(record, item, settings=settings, now=now) for item in members)
+    ]
+    if not at_work and not to_come:
+        return None
+    first = min(*at_work, *to_come, ring)
+    return Wait(State.WAITING_FOR_RING, f"ring {ring_name(first)} goes first", cause=Cause.TRANSIENT)
+
+
+def _ring_wait(record: ImageRecord, ring: int, *, settings: Settings, now: datetime) -> Step | None:
     lower = [tally for number, tally in record.rings.items() if number < ring]
-    succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
-    if failed and 100 * succeeded < settings.success_percent * (succeeded + failed):
+    if _below_bar(record, ring, settings):
+        succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
         reason = f"only {succeeded} of {succeeded + failed} installations before its ring succeeded"
-        remedy = "Find what failed; a new rollout opens when this one ends."
+        remedy = "Find what failed; a new rollout opens after PATCH_ROLLOUT_DAYS."
         return Wait(State.WAITING_FOR_RING, reason, remedy)
     proof = max(filter(None, [record.proved, *(tally.last for tally in lower)]), default=None)
     if proof is not None and now < proof + settings.bake:
@@ -198,6 +309,13 @@ def _ring_wait(
         reason = f"what went before it is watched until {format_utc(until)}"
         return Wait(State.WAITING_FOR_RING, reason, when=until, cause=Cause.TRANSIENT)
     return None
+
+
+def _below_bar(record: ImageRecord, ring: int, settings: Settings) -> bool:
+    """Whether too many installations of the rings before failed."""
+    lower = [tally for number, tally in record.rings.items() if number < ring]
+    succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
+    return failed > 0 and 100 * succeeded < settings.success_percent * (succeeded + failed)
 
 
 def ring_name(ring: int) -> str:

@@ -6,7 +6,7 @@ What follows from it: decisions/rollout.py.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from functions.model.machine import MachineId
@@ -19,6 +19,7 @@ class Tally:
     succeeded: int = 0
     failed: int = 0
     last: datetime | None = None  # when the last result was recorded
+    opened: datetime | None = None  # since when its machines may go
 
 
 class Failure(NamedTuple):
@@ -42,12 +43,13 @@ def place(image: str, boundary: str) -> str:
 class ImageRecord:
     """What is remembered of an image within a trust boundary (decisions/rollout.py).
 
-    `opened`: the rollout's start and patch cut-off; None before the first.
+    `opened`: the rollout's start and patch cut-off; None before the first. `ended`: the rollout that a person ended.
     """
 
     image: str
     boundary: str = ""  # "": the whole fleet
     opened: datetime | None = None
+    ended: str = ""
     canaries: int = 0  # that succeeded and stayed healthy in this rollout
     proved: datetime | None = None  # when the last of their results was recorded
     rings: Mapping[int, Tally] = field(default_factory=dict)  # of this rollout
@@ -60,6 +62,11 @@ class ImageRecord:
     fleet: "ImageRecord | None" = field(
         default=None, compare=False
     )  # the record of the whole fleet, in a boundary's one: never written with it
+
+    @property
+    def rollout(self) -> str:
+        """The id of its rollout, which a person names to end it; "" before the first."""
+        return self.opened.astimezone(UTC).strftime("%Y%m%dT%H%M%S") if self.opened else ""
 
     @property
     def place(self) -> str:

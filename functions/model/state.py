@@ -107,7 +107,9 @@ class Assess(Step):
     verb = "assess"
 
 
+@dataclass(frozen=True)
 class Install(Step):
+    only_canary: bool = False  # its own window is closed, that of canaries is open
     verb = "install"
 
 

@@ -35,7 +35,7 @@ async def on_message(services: Services, message: Message) -> None:
 async def _install(services: Services, stored: Stored, machine: Machine) -> None:
     """The image has the last word: its breaker, and its rollout."""
     image = (await services.ledger.image(machine.image.key, stored.record.boundary)).record
-    if wait := rollout.objection(machine, image, services.settings):
+    if wait := rollout.objection(machine, image, services.settings, now=services.clock()):
         await hold_step(services, stored, wait)
         return
     question = await ask(services, machine, stored.record)

@@ -18,9 +18,9 @@ from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
 from functions.decisions.retry import tried_lately
 from functions.decisions.rollout import boundary as boundary_of
-from functions.decisions.rollout import current
-from functions.model.image_record import ImageRecord
-from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
+from functions.decisions.rollout import ring_name, written_on
+from functions.model.image_record import ImageRecord, Tally
+from functions.model.machine import Group, Machine, MachineId, OsType, PatchAssessment, SupportState
 from functions.model.record import Record, requeue
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import BadInput
@@ -67,7 +67,8 @@ class Sweep:
     services: Services
     view: LedgerView
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
-    own_waits: dict[MachineId, Step] = field(default_factory=dict)  # PATCH_MODE=plan: what keeps a machine itself
+    own_waits: dict[MachineId, Step] = field(default_factory=dict)  # what keeps a machine itself
+    later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     failed: list[str] = field(default_factory=list)
     paused: Paused = field(default_factory=Paused)
 
@@ -123,6 +124,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
             await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
             await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
+        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
     except (errors.CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
@@ -184,6 +186,26 @@ async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIte
         await sweep.stay()
 
 
+async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
+    """Those that are to be installed, with their last installation and, if not all can go, their oldest patch."""
+    graph = sweep.services.graph
+    installs = {str(item.machine.id): item.machine for item in candidates if not isinstance(item.step, Assess)}
+    installed: dict[str, datetime] = {}
+    oldest: dict[str, datetime] = {}
+    for ids in batches(installs):
+        installed |= await graph.last_installations(ids)
+        await sweep.stay()
+    if len(installs) > sweep.services.settings.max_in_flight:
+        for ids in batches(name for name, machine in installs.items() if machine.os_type is OsType.WINDOWS):
+            oldest |= await graph.oldest_patches(ids)
+            await sweep.stay()
+    return [
+        replace(item, installed=installed.get(name), oldest_patch=oldest.get(name))
+        for item in candidates
+        for name in [str(item.machine.id)]
+    ]
+
+
 def _is_another(record: Record, machine: Machine) -> bool:
     """Whether a held row is about a machine that is gone. An open operation belongs to the VM, whatever its image."""
     if record.is_held(State.OVERDUE):
@@ -205,9 +227,11 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     step = await decide(services, machine, record)
     if isinstance(step, Assess | Install):
         return Candidate(machine, step)
-    if services.settings.mode is Mode.PLAN and isinstance(step, Wait):
+    if isinstance(step, Wait):
         sweep.own_waits[machine.id] = step
-    elif stored:
+    if step.state is State.WAITING_FOR_WINDOW and step.when:
+        sweep.later.append(Candidate(machine, step))
+    if stored:
         await _still_waits(sweep, stored, step)
     return None
 
@@ -304,7 +328,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         unknown = [item for item in candidates if item.kind is OperationKind.INSTALL and item.overrides.group]
         left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
         candidates = [item for item in candidates if item.machine.id not in left]
-    plan = make_plan(candidates, Fleet(rows, images, troubled), services.settings, now=services.clock())
+    plan = make_plan(candidates, Fleet(rows, images, troubled, sweep.later), services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left})
 
 
@@ -403,7 +427,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     if services.settings.mode is Mode.PLAN:
         _say(sweep, plan)
         return 0
-    lost = await _open_rollouts(sweep, plan, lease)
+    lost = await _write_rollouts(sweep, plan, lease)
     dispatches = [item for item in plan.dispatches if not _at_one_of(item, lost, services.settings)]
     for start in range(0, len(dispatches), BATCH):
         if not await lease.renew(services.clock()):
@@ -421,20 +445,39 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     return done
 
 
-async def _open_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
-    """Writes the rollouts that this plan opens. Returns the places whose row changed meanwhile: none of theirs goes."""
+async def _write_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
+    """Writes the rollouts that this plan changes. Returns the places whose row changed meanwhile: nobody there goes."""
     lost = set()
-    for record in plan.opened.values():
+    for record in plan.rollouts.values():
         stored = await sweep.services.ledger.image(record.image, record.boundary)
-        # On the row as it is by now: a person may have closed its breaker since the plan was made.
-        fresh = current(stored.record, sweep.services.settings, record.opened or sweep.services.clock())
+        fresh = written_on(stored.record, record)
         if fresh == stored.record:
             continue
         if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(stored, fresh):
             lost.add(record.place)
             continue
-        journal.write("rollout.opened", image=record.image, boundary=record.boundary, cutoff=fresh.opened)
+        _tell_rollout(stored.record, fresh)
     return lost
+
+
+def _tell_rollout(before: ImageRecord, now: ImageRecord) -> None:
+    """The rollout that opened, the one that ended with it, and the rings that opened."""
+    if before.opened != now.opened:
+        if before.opened:
+            tallies = before.rings.values()
+            journal.write(
+                "rollout.ended",
+                image=before.image,
+                boundary=before.boundary,
+                cutoff=before.opened,
+                succeeded=sum(tally.succeeded for tally in tallies),
+                failed=sum(tally.failed for tally in tallies),
+                by_hand=before.ended == before.rollout,
+            )
+        journal.write("rollout.opened", image=now.image, boundary=now.boundary, cutoff=now.opened, rollout=now.rollout)
+    for ring, tally in now.rings.items():
+        if tally.opened and (before.opened != now.opened or before.rings.get(ring, Tally()).opened is None):
+            journal.write("rollout.ring", image=now.image, boundary=now.boundary, ring=ring_name(ring))
 
 
 def _at_one_of(item: Dispatch, places: set[str], settings: Settings) -> bool:

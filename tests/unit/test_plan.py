@@ -34,7 +34,7 @@ from functions.decisions.plan import (
     with_eta,
 )
 from functions.model.image_record import ImageRecord, Tally
-from functions.model.machine import BUCKET_CAPACITY, Image, ImageKind, Machine, MachineId
+from functions.model.machine import BUCKET_CAPACITY, LAST_RING, Image, ImageKind, Machine, MachineId
 from functions.model.record import Flight, Record
 from functions.model.state import Assess, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
@@ -350,7 +350,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
         TROUBLE,
     )
     plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW)
-    assert (names(plan), plan.waits, plan.opened) == (["a"], {}, {})
+    assert (names(plan), plan.waits, plan.rollouts) == (["a"], {}, {})
 
 
 # -- rounds, as far as the plan is concerned
@@ -360,7 +360,7 @@ def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
     plan = make_plan([to_install(machine) for machine in [*of(2, "p"), *of(2, "q")]], Fleet(), settings(), now=NOW)
     assert names(plan) == ["p0", "q0"]
     assert states(plan) == {"p1": CANARY, "q1": CANARY}
-    assert plan.opened == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
+    assert plan.rollouts == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
 
 
 def test_a_canary_that_ended_and_is_not_settled_yet_is_still_the_canary() -> None:
@@ -376,15 +376,19 @@ def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None
     assert names(plan) == (["p1"] if replaced else [])
 
 
-def test_a_round_opens_only_where_somebody_goes() -> None:
-    known = {"p": replace(proved("p"), opened=NOW - 15 * DAY)}
+def test_a_rollout_opens_only_where_somebody_goes() -> None:
+    over = replace(proved("p"), opened=NOW - 15 * DAY, rings={LAST_RING: Tally(1, 0, NOW - 9 * DAY, NOW - 9 * DAY)})
     due = [to_install(a_member("p0", "p"))]
-    assert make_plan(due, Fleet((), known), settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW).opened == {}
-    opened = make_plan(due, Fleet((), known), settings(), now=NOW).opened
-    assert opened == {"p": ImageRecord("p", opened=NOW)}
-    assert make_plan(due, Fleet((), {"p": proved("p")}), settings(), now=NOW).opened == {
-        "p": proved("p")
-    }  # the one that holds
+    assert make_plan(due, Fleet((), {"p": over}), settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW).rollouts == {}
+    plan = make_plan(due, Fleet((), {"p": over}), settings(), now=NOW)
+    assert (names(plan), plan.rollouts) == (["p0"], {"p": replace(over, opened=NOW, canaries=0, proved=None, rings={})})
+
+
+def test_a_rollout_goes_on_until_its_machines_had_their_turn() -> None:
+    old = replace(proved("p"), opened=NOW - 15 * DAY)
+    plan = make_plan([to_install(a_member("p0", "p"))], Fleet((), {"p": old}), settings(), now=NOW)
+    assert names(plan) == ["p0"]
+    assert plan.rollouts == {"p": replace(old, rings={LAST_RING: Tally(opened=NOW)})}, "its ring is open from now on"
 
 
 def test_an_open_breaker_stops_its_image_and_no_other() -> None:
@@ -394,12 +398,12 @@ def test_an_open_breaker_stops_its_image_and_no_other() -> None:
     assert names(plan) == ["y0"]
     assert states(plan) == {"x0": State.BREAKER_OPEN, "x1": State.BREAKER_OPEN}
     assert set(plan.waits.values()) == {rollout.breaker_wait(bad)}
-    assert "x" not in plan.opened
+    assert "x" not in plan.rollouts
 
 
 def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
     plan = make_plan([to_install(machine) for machine in of(2, "")], Fleet(), settings(), now=NOW)
-    assert (names(plan), plan.opened) == (["0", "1"], {})
+    assert (names(plan), plan.rollouts) == (["0", "1"], {})
 
 
 # -- claims that wait to be sent
@@ -667,15 +671,16 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
 
     # each image's round: no open breaker is passed, canaries before the crowd, ring after ring
     for image in {item.machine.image.key for item in chosen} - {""}:
-        record = rollout.current(fleet.images.get(image, ImageRecord(image)), limits, NOW)
+        record = plan.rollouts.get(image) or fleet.images[image]
+        assert record.opened
         mine = [item for item in chosen if item.machine.image.key == image]
         assert not record.breaker_open
         if record.canaries < limits.canaries:
             assert record.canaries + len(not_settled(fleet.rows, image)) + len(mine) <= limits.canaries
         else:
             _assert_ring_after_ring(due, plan, mine, not_settled(fleet.rows, image))
-        assert plan.opened[image] == record
-    assert set(plan.opened) == {item.machine.image.key for item in chosen} - {""}
+    opened = {image for image, record in plan.rollouts.items() if record.opened == NOW}
+    assert opened <= {item.machine.image.key for item in chosen} - {""}
 
     # the order: unsent claims, assessments, installations
     order = [
@@ -748,7 +753,7 @@ def test_a_restriction_never_makes_more_installations(
     environ = environ | {"PATCH_PACE_PERCENT": "100"}
     free = make_plan(due, Fleet(rows, known), settings(**environ), now=NOW)
     if restriction == "breaker":
-        bad = replace(rollout.current(known.get("p", ImageRecord("p")), settings(), NOW), opening="new", closed="")
+        bad = replace(known.get("p", ImageRecord("p")), opening="new", closed="")
         bound = make_plan(due, Fleet(rows, {**known, "p": bad}), settings(**environ), now=NOW)
         assert not [item for item in installed(bound) if item.machine.image.key == "p"]
     elif restriction == "image cap":
@@ -801,13 +806,14 @@ class Life:
                 self.rows[row.machine] = replace(row, checks=row.checks + 1)
         plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, now=self.now)
         assert all(step.reason for step in plan.waits.values())
+        self.images |= plan.rollouts
         for item in installed(plan):
-            self._begin(item, plan)
+            self._begin(item)
 
-    def _begin(self, item: Candidate, plan: Plan) -> None:
+    def _begin(self, item: Candidate) -> None:
         image = item.machine.image.key
         if image:
-            record = self.images[image] = plan.opened[image]
+            record = self.images[image]
             unsettled = not_settled(self.rows.values(), image)
             assert record.canaries >= self.limits.canaries or (
                 record.canaries + len(unsettled) < self.limits.canaries  # it is one of the canaries itself

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from functions.decisions.rollout import (
     COUNTED,
     Admission,
-    Installable,
+    InFlight,
+    Member,
     Result,
     admit,
     boundary,
@@ -50,18 +51,29 @@ def fresh(**changes: Any) -> ImageRecord:
     return replace(ImageRecord(GALLERY_IMAGE, opened=NOW - HOUR), **changes)
 
 
-def machines(*names: str) -> list[Installable]:
+def ring_of(name: str) -> int:
     """`a0` is machine a0 of ring 0, `b` one without a ring."""
-    return [Installable(machine_id(name), int(name[1:]) if name[1:] else LAST_RING) for name in names]
+    return int(name[1:]) if name[1:] else LAST_RING
+
+
+def members(*names: str, by: Settings) -> list[Member]:
+    return [Member(machine_id(name), ring_of(name), canary_due=by.may_be_canary(machine_id(name))) for name in names]
+
+
+def at_work(*names: str) -> list[InFlight]:
+    return [InFlight(machine_id(name), ring_of(name)) for name in names]
+
+
+def next_rollout(record: ImageRecord, by: Settings, now: datetime, due: str = "") -> ImageRecord:
+    return current(record, members(*due.split(), by=by), [], by, now)
 
 
 def ask(
     record: ImageRecord, due: str, running: str = "", now: datetime = NOW, by: Settings | None = None
 ) -> tuple[str, dict[str, Step]]:
     """The names admitted, in order, and the waits by name."""
-    found: Admission = admit(
-        record, machines(*due.split()), machines(*running.split()), settings=by or settings(), now=now
-    )
+    by = by or settings()
+    found: Admission = admit(record, members(*due.split(), by=by), at_work(*running.split()), settings=by, now=now)
     return " ".join(machine.name for machine in found.admitted), {
         machine.name: step for machine, step in found.waits.items()
     }
@@ -78,8 +90,8 @@ def end(
     by: Settings | None = None,
 ) -> ImageRecord:
     """An installation of this machine is settled; it began half an hour before, if nothing else is said."""
-    [one] = machines(name)
-    result = Result(operation or f"{name} {at}", one.machine, one.ring, begun or at - 30 * MINUTE, problem)
+    machine = machine_id(name)
+    result = Result(operation or f"{name} {at}", machine, ring_of(name), begun or at - 30 * MINUTE, problem)
     return record_result(record, result, by or settings(), now=at)
 
 
@@ -98,11 +110,11 @@ ROUNDS: dict[str, tuple[ImageRecord, str, datetime | None]] = {
 
 @pytest.mark.parametrize(("record", "days", "opened"), ROUNDS.values(), ids=ROUNDS)
 def test_rollouts(record: ImageRecord, days: str, opened: datetime) -> None:
-    assert current(record, settings(PATCH_ROLLOUT_DAYS=days), NOW).opened == opened
+    assert next_rollout(record, settings(PATCH_ROLLOUT_DAYS=days), NOW).opened == opened
 
 
 def test_a_round_that_holds_is_kept_as_it_is() -> None:
-    assert current(an_image(), settings(), NOW) == an_image()
+    assert next_rollout(an_image(), settings(), NOW) == an_image()
 
 
 def test_a_new_round_has_proved_nothing_and_forgives_nothing() -> None:
@@ -114,8 +126,8 @@ def test_a_new_round_has_proved_nothing_and_forgives_nothing() -> None:
         opened_because="why",
         closed="c",
     )
-    assert current(old, settings(), NOW) == replace(old, opened=NOW, canaries=0, proved=None, rings={})
-    assert current(old, settings(), NOW).breaker_open
+    assert next_rollout(old, settings(), NOW) == replace(old, opened=NOW, canaries=0, proved=None, rings={})
+    assert next_rollout(old, settings(), NOW).breaker_open
 
 
 # -- who may go: `due` in any order, what is admitted in order, and the state of each that waits
@@ -435,7 +447,7 @@ def test_the_trust_boundary_of_a_machine(scope: str, changes: dict[str, Any], ex
 def test_failures_add_up_over_rounds_and_successes_between_take_none_away() -> None:
     record = end(an_image(), "a", BROKEN, at=NOW)
     record = end(record, "b", at=NOW + HOUR)
-    record = current(record, settings(PATCH_BAKE_MINUTES="0", PATCH_ROLLOUT_DAYS="1"), NOW + DAY)
+    record = next_rollout(record, settings(PATCH_BAKE_MINUTES="0", PATCH_ROLLOUT_DAYS="1"), NOW + DAY)
     record = end(record, "c", at=NOW + DAY + HOUR)  # the new round's canary
     record = end(record, "d", BROKEN, at=NOW + 2 * DAY)
     assert not record.breaker_open
@@ -447,7 +459,7 @@ def test_it_stays_open_whatever_happens_until_that_one_opening_is_closed() -> No
     opening = record.opening
     for number in range(1, 6):  # the rest in flight ends well, ends badly, and rounds pass
         record = end(record, f"m{number}", BROKEN if number % 2 else "", at=NOW + number * DAY)
-        record = current(record, settings(), NOW + number * 8 * DAY)
+        record = next_rollout(record, settings(), NOW + number * 8 * DAY)
         assert record.breaker_open
         assert (record.opening, record.opened_because) == (opening, f"its canary a0: {BROKEN}")
         assert ask(record, "x0", now=NOW + number * 8 * DAY)[0] == ""
@@ -493,7 +505,7 @@ def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canari
     record, now, failed = ImageRecord(GALLERY_IMAGE), NOW, dict[str, datetime]()
     for number, (name, problem, pause, hand) in enumerate(history):
         now += pause
-        record = current(record, limits, now)
+        record = next_rollout(record, limits, now)
         was_open, opening = record.breaker_open, record.opening
         record = end(record, name, problem, at=now, operation=str(number), by=limits)
         failed |= {name: now} if problem else {}

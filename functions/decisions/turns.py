@@ -1,0 +1,43 @@
+"""When a machine has had its turn: an opening of its window that it could have used. Pure."""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from functions.policy.windows import Blackouts, Windows
+
+A_DAY = timedelta(days=1)
+MISSED = 0.25  # of an opening that had begun: what is left is still a full one
+
+
+@lru_cache(maxsize=4096)  # a fleet has few windows, and each sweep asks about every machine
+def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetime | None:
+    """The end of the first full opening from `since` on; None where it does not open within 400 days.
+
+    Full is an opening of which three quarters are left. One that lasts longer than a day is over after a day.
+    """
+    closes = window.closes(since, blackouts)
+    if closes is not None and closes - since >= A_DAY:
+        return since + A_DAY
+    if closes is not None:
+        began = _start(window, since, closes, blackouts)
+        if since - began <= MISSED * (closes - began):
+            return closes
+    opens = window.opens(since, blackouts)
+    closes = opens and window.closes(opens, blackouts)
+    return min(closes, opens + A_DAY) if opens and closes else None
+
+
+@lru_cache(maxsize=4096)
+def is_open(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
+    return window.closes(now, blackouts) is not None
+
+
+def _start(window: Windows, moment: datetime, closes: datetime, blackouts: Blackouts) -> datetime:
+    """When the opening that holds `moment` began; a day before it, where it began still earlier."""
+    earlier = moment - A_DAY
+    if window.closes(earlier, blackouts) == closes:
+        return earlier
+    start = earlier
+    while (opens := window.opens(start, blackouts)) and opens <= moment:
+        start = opens
+    return start
