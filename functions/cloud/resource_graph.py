@@ -36,7 +36,8 @@ from functions.model.machine import (
 )
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.grammar import ALWAYS
-from functions.policy.settings import Mode
+from functions.policy.settings import Mode, Settings
+from functions.policy.windows import ANY
 
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineResponse
@@ -100,9 +101,7 @@ class ResourceGraph:
             any_age=created_after <= ALWAYS,
             reassess_before=now - settings.min_interval,
             # A plan also names the machines that wait for their window.
-            window_open=settings.mode is Mode.PLAN
-            or settings.window is None
-            or settings.window.closes(now, settings.blackouts) is not None,
+            window_open=settings.mode is Mode.PLAN or _any_window_open(settings, now),
             young_after=now - settings.first_span,
             all_images=settings.all_images,
             installs=settings.mode in (Mode.INSTALL, Mode.PLAN),
@@ -323,6 +322,12 @@ class ResourceGraph:
 
             self._client = ResourceGraphClient(self._session.credential, **self._session.arm_options())
         return self._client
+
+
+def _any_window_open(settings: Settings, now: datetime) -> bool:
+    """Whether a machine could be in a window now, that of canaries included. Tags only narrow them."""
+    windows = [settings.window or ANY, *filter(None, [settings.canary_window])]
+    return any(each.closes(now, settings.blackouts) for each in windows)
 
 
 def _machine_of(row: Json) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from fnmatch import fnmatchcase
 
 from functions.model.machine import (
@@ -19,6 +20,14 @@ from functions.model.state import Cause, State, Step, Wait
 from functions.policy.settings import Mode, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, Windows, both
+
+
+class Way(Enum):
+    """The rule that lets an installation go now."""
+
+    WINDOW = auto()
+    CANARY_WINDOW = auto()  # as a canary only
+    FIRST_HOURS = auto()  # outside its window
 
 
 @dataclass(frozen=True)
@@ -43,20 +52,64 @@ class Question:
 
     @property
     def window(self) -> Windows:
-        """When this machine may be installed. A tag narrows the setting; a machine this young need not wait for it."""
-        setting = self.settings.window or ANY  # only PATCH_MODE=plan gets here without one
-        if self.overrides.window:
-            return both(setting, self.overrides.window)
-        created = self.machine.created
+        """When this machine may be installed, whatever its place in a rollout. A tag narrows the setting."""
+        return self._narrowed(self.settings.window or ANY)  # only PATCH_MODE=plan gets here without one
+
+    @property
+    def canary_window(self) -> Windows | None:
+        """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
+        setting = self.settings.canary_window
+        proves = self.settings.canaries and self.machine.image.key and self.settings.may_be_canary(self.machine.id)
+        return self._narrowed(setting) if setting and proves else None
+
+    @property
+    def in_own_window(self) -> bool:
+        """Whether its window is open for long enough."""
+        return self._is_enough(self._minutes_in(self.window))
+
+    @property
+    def in_canary_window(self) -> bool:
+        """Whether it has a window as a canary, which is open for long enough."""
+        return self._is_enough(self._minutes_in(self.canary_window))
+
+    @property
+    def in_first_hours(self) -> bool:
+        """Whether its first patching need not wait for the window. One with a window of its own waits."""
+        machine, created = self.machine, self.machine.created
         young = created is not None and self.now < created + self.settings.first_span
-        return ANY if young and self.machine.installation is None else setting
+        return young and machine.installation is None and self.overrides.window is None
+
+    @property
+    def way(self) -> Way | None:
+        """The rule that lets an installation go now; None: it waits for its window."""
+        if self.in_own_window:
+            return Way.WINDOW
+        if self.in_canary_window:
+            return Way.CANARY_WINDOW
+        return Way.FIRST_HOURS if self.in_first_hours and self._is_enough(self._minutes_in(ANY)) else None
+
+    @property
+    def open_window(self) -> Windows:
+        """The window that counts now: the one that lets it go, else its own."""
+        if self.way is Way.FIRST_HOURS:
+            return ANY
+        return self.canary_window or ANY if self.way is Way.CANARY_WINDOW else self.window
 
     @property
     def minutes_left(self) -> int:
         """How long an installation may take from now: the setting, or less where the window closes; 0 when closed."""
-        closes = self.window.closes(self.now, self.settings.blackouts)
+        return self._minutes_in(self.open_window)
+
+    def _narrowed(self, setting: Windows) -> Windows:
+        return both(setting, self.overrides.window) if self.overrides.window else setting
+
+    def _minutes_in(self, windows: Windows | None) -> int:
+        closes = windows.closes(self.now, self.settings.blackouts) if windows else None
         left = int((closes - self.now).total_seconds() // 60) if closes else 0
         return min(self.settings.max_duration_minutes, left)
+
+    def _is_enough(self, minutes: int) -> bool:
+        return minutes >= least_minutes(self.machine, self.settings)
 
     @property
     def verdict(self) -> PatchAssessment:

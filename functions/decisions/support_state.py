@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from functions.decisions.question import Question, least_minutes, stale, too_new, wanted_count
+from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, after_failures
 from functions.model.machine import START_MARGIN, Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
@@ -83,7 +83,8 @@ def _supported(question: Question) -> Step:
         return step  # before its freshness: what may not be installed now need not be assessed for it either
     if stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
-    return Install(State.DUE, f"Supported, {wanted} patches wait")
+    only_canary = question.way is Way.CANARY_WINDOW
+    return Install(State.DUE, f"Supported, {wanted} patches wait", only_canary=only_canary)
 
 
 def _may_install(question: Question) -> Step | None:
@@ -108,7 +109,7 @@ def _may_install(question: Question) -> Step | None:
     alone = not machine.image.key
     if step := after_failures(_tries(question), failure, alone=alone, settings=settings, now=question.now):
         return step
-    return _in_window(question)
+    return None if question.way else window_wait(question)
 
 
 def _tries(question: Question) -> tuple[datetime, ...]:
@@ -141,15 +142,19 @@ def _left_to_a_schedule(machine: Machine) -> Step:
     return Leave(State.SCHEDULED_ELSEWHERE, reason, f"{remedy}; or {here}")
 
 
-def _in_window(question: Question) -> Step | None:
-    minutes = question.minutes_left
-    if minutes >= least_minutes(question.machine, question.settings):
-        return None
-    opens = question.window.opens(question.now, question.settings.blackouts)
+def window_wait(question: Question) -> Wait:
+    """The wait for the next opening of its window, or of that of canaries where it may be one."""
+    now, blackouts, minutes = question.now, question.settings.blackouts, question.minutes_left
+    opens = question.window.opens(now, blackouts)
+    as_canary = question.canary_window.opens(now, blackouts) if question.canary_window else None
     next_one = f"opens {format_utc(opens)}" if opens else "it does not open within 400 days"
     reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
+    reason = f"{reason} ({question.window.text})"
+    if as_canary and (opens is None or as_canary < opens):
+        reason = f"{reason}; as a canary it may go from {format_utc(as_canary)} (PATCH_CANARY_WINDOW)"
     remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
-    return Wait(State.WAITING_FOR_WINDOW, f"{reason} ({question.window.text})", remedy, opens, Cause.TRANSIENT)
+    first = min(filter(None, (opens, as_canary)), default=None)
+    return Wait(State.WAITING_FOR_WINDOW, reason, remedy, first, Cause.TRANSIENT)
 
 
 def _assessed(question: Question, wanted: int, total: int) -> Step:

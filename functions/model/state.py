@@ -109,8 +109,8 @@ class Assess(Step):
 
 @dataclass(frozen=True)
 class Install(Step):
-    only_canary: bool = False  # its own window is closed, that of canaries is open
     verb = "install"
+    only_canary: bool = False  # its own window is closed: it may go as a canary of its image, and not otherwise
 
 
 class Wait(Step):

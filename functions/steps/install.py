@@ -7,6 +7,7 @@ from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
 from functions.decisions import rollout
 from functions.decisions.question import Question, wanted_classifications
+from functions.decisions.support_state import window_wait
 from functions.model.machine import Machine, OsType
 from functions.model.state import Assess, Install, OperationKind
 from functions.model.text import Json
@@ -24,7 +25,7 @@ async def on_message(services: Services, message: Message) -> None:
         return
     machine, step = seen
     if isinstance(step, Install):
-        await _install(services, stored, machine)
+        await _install(services, stored, machine, step)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
         again = new_claim(services, machine, OperationKind.ASSESS, previous=stored.record)
         await send(services, stored, again, delay=timedelta(0))
@@ -32,13 +33,16 @@ async def on_message(services: Services, message: Message) -> None:
         await hold_step(services, stored, step)
 
 
-async def _install(services: Services, stored: Stored, machine: Machine) -> None:
+async def _install(services: Services, stored: Stored, machine: Machine, step: Install) -> None:
     """The image has the last word: its breaker, and its rollout."""
     image = (await services.ledger.image(machine.image.key, stored.record.boundary)).record
-    if wait := rollout.objection(machine, image, services.settings, now=services.clock()):
+    question = await ask(services, machine, stored.record)
+    wait = rollout.objection(machine, image, services.settings, now=services.clock())
+    if wait is None and step.only_canary and image.canaries >= services.settings.canaries:
+        wait = window_wait(question)  # its rollout is proved: a canary is no longer wanted
+    if wait:
         await hold_step(services, stored, wait)
         return
-    question = await ask(services, machine, stored.record)
     await start_operation(
         services,
         stored,

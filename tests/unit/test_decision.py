@@ -646,6 +646,7 @@ def test_a_hold_says_when_it_ends() -> None:
 # -- 5b. windows and black-outs: NOW is a Wednesday, 12:00 UTC
 
 YOUNG = {"created": NOW - 2 * HOUR}
+FIRST_DAY = {"PATCH_FIRST_HOURS": "24"}
 WINDOWS: dict[str, Row] = {
     "open": ({}, {"PATCH_WINDOW": "Wed 11:00-14:00"}, Install, State.DUE, ""),
     "opens at this moment": ({}, {"PATCH_WINDOW": "Wed 12:00-14:00"}, Install, State.DUE, ""),
@@ -744,31 +745,31 @@ WINDOWS: dict[str, Row] = {
         "2026-11-28 22:00 UTC",
     ),
     "black-out": ({}, {"PATCH_BLACKOUT": "2026-11-25"}, Wait, State.WAITING_FOR_WINDOW, "2026-11-26 00:00 UTC"),
-    "a first patching need not wait": (YOUNG, {"PATCH_WINDOW": NIGHTS}, Install, State.DUE, ""),
-    "a first patching, told to wait": (
+    "a first patching need not wait": (YOUNG, {"PATCH_WINDOW": NIGHTS} | FIRST_DAY, Install, State.DUE, ""),
+    "a first patching waits by default": (
         YOUNG,
-        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_HOURS": "0"},
+        {"PATCH_WINDOW": NIGHTS},
         Wait,
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
     ),
     "a first patching heeds its owner's tag": (
         {**YOUNG, "tags": {"patch-window": NIGHTS}},
-        {},
+        FIRST_DAY,
         Wait,
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
     ),
     "a first patching heeds a black-out": (
         YOUNG,
-        {"PATCH_WINDOW": NIGHTS, "PATCH_BLACKOUT": "2026-11-25"},
+        {"PATCH_WINDOW": NIGHTS, "PATCH_BLACKOUT": "2026-11-25"} | FIRST_DAY,
         Wait,
         State.WAITING_FOR_WINDOW,
-        "2026-11-26 00:00 UTC",
+        "2026-11-28 22:00 UTC",
     ),
     "a second patching waits": (
         {**YOUNG, "installation": a_summary(status="Failed", started=NOW - 2 * HOUR, modified=NOW - 100 * MINUTE)},
-        {"PATCH_WINDOW": NIGHTS},
+        {"PATCH_WINDOW": NIGHTS} | FIRST_DAY,
         Wait,
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
@@ -820,11 +821,75 @@ def test_windows(
     ],
 )
 def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: str, minutes: int) -> None:
-    machine = a_machine(**changes)
-    assert (
-        question_of(machine, None, settings(PATCH_WINDOW=window), created_after=LONG_AGO, now=NOW).minutes_left
-        == minutes
-    )
+    limits = settings(PATCH_WINDOW=window, **FIRST_DAY)
+    asked = question_of(a_machine(**changes), None, limits, created_after=LONG_AGO, now=NOW)
+    assert asked.minutes_left == minutes
+
+
+OPEN_NOW, NEXT_WEEK = "Wed 11:00-14:00", "Wed 10:00-11:00"
+SHORT_NOW = "Wed 11:00-12:10"  # too short for any installation
+# The machine, PATCH_WINDOW, more settings → the step, whether it may go as a canary alone, (in its own window, in the
+# canaries'), minutes left, and the first time that is named.
+CANARY_WINDOWS: dict[str, tuple[dict[str, Any], str, dict[str, str], type[Step], bool, tuple[bool, bool], int, str]] = {
+    "only the canaries' is open": ({}, NIGHTS, {}, Install, True, (False, True), 90, ""),
+    "both are open": ({}, OPEN_NOW, {}, Install, False, (True, True), 120, ""),
+    "its own is open for too short a time": ({}, SHORT_NOW, {}, Install, True, (False, True), 90, ""),
+    "only its own is open": (
+        {}, OPEN_NOW, {"PATCH_CANARY_WINDOW": NIGHTS}, Install, False, (True, False), 120, ""
+    ),
+    "none is open, the canaries' is next": (
+        {}, NIGHTS, {"PATCH_CANARY_WINDOW": "Thu 10:00-14:00"}, Wait, False, (False, False), 0, "2026-11-26 10:00",
+    ),
+    "none is open, its own is next": (
+        {}, NIGHTS, {"PATCH_CANARY_WINDOW": NEXT_WEEK}, Wait, False, (False, False), 0, "2026-11-28 22:00",
+    ),
+    "no window of canaries": ({}, NIGHTS, {"PATCH_CANARY_WINDOW": ""}, Wait, False, (False, False), 0, "2026-11-28"),
+    "it is not named as a canary": (
+        {}, NIGHTS, {"PATCH_CANARY_MACHINES": "other-*"}, Wait, False, (False, False), 0, "2026-11-28 22:00",
+    ),
+    "it is named as a canary": (
+        {}, NIGHTS, {"PATCH_CANARY_MACHINES": "vm-*"}, Install, True, (False, True), 90, ""
+    ),
+    "no canary is wanted": ({}, NIGHTS, {"PATCH_CANARIES": "0"}, Wait, False, (False, False), 0, "2026-11-28 22:00"),
+    "a machine of no image proves nothing": (
+        {"image": Image(ImageKind.NONE, "")}, NIGHTS, {}, Wait, False, (False, False), 0, "2026-11-28 22:00",
+    ),
+    "its tag narrows the canaries' window, too": (
+        {"tags": {"patch-window": "Wed 12:00-13:00"}}, NIGHTS, {}, Install, True, (False, True), 60, "",
+    ),
+    "its tag closes the canaries' window, too": (
+        {"tags": {"patch-window": "Sat 20:00-23:00"}}, NIGHTS, {}, Wait, False, (False, False), 0, "2026-11-28 22:00",
+    ),
+    "a black-out closes the canaries' window, too": (
+        {}, NIGHTS, {"PATCH_BLACKOUT": "2026-11-25"}, Wait, False, (False, False), 0, "2026-11-28 22:00",
+    ),
+    "before its first hours": ({**YOUNG}, NIGHTS, FIRST_DAY, Install, True, (False, True), 90, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "window", "environ", "verb", "only_canary", "windows", "minutes", "opens"),
+    CANARY_WINDOWS.values(),
+    ids=CANARY_WINDOWS,
+)
+def test_canaries_may_have_a_window_of_their_own(
+    changes: dict[str, Any],
+    window: str,
+    environ: dict[str, str],
+    verb: type[Step],
+    only_canary: bool,
+    windows: tuple[bool, bool],
+    minutes: int,
+    opens: str,
+) -> None:
+    given = settings(PATCH_WINDOW=window, **{"PATCH_CANARY_WINDOW": "Wed 11:30-13:30"} | environ)
+    asked = question_of(a_machine(**changes), None, given, created_after=LONG_AGO, now=NOW)
+    step = next_step(asked)
+    assert type(step) is verb
+    assert (isinstance(step, Install) and step.only_canary) == only_canary
+    assert (asked.in_own_window, asked.in_canary_window) == windows
+    assert asked.minutes_left == minutes
+    assert not opens or (step.when and opens in step.reason and f"{step.when:%Y-%m-%d %H:%M}".startswith(opens))
 
 
 def test_an_installation_ends_before_a_black_out() -> None:

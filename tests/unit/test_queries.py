@@ -763,6 +763,7 @@ environs = st.fixed_dictionaries(
     {"PATCH_MODE": st.sampled_from(["install", "install", "assess", "plan"])},
     optional={
         "PATCH_WINDOW": st.sampled_from([CLOSED, CLOSED, OPEN, SHORT]),
+        "PATCH_CANARY_WINDOW": st.sampled_from([CLOSED, OPEN, SHORT]),
         "PATCH_BLACKOUT": st.sampled_from(["2026-11-22", "2026-12-24..2026-12-26"]),
         "PATCH_FIRST_HOURS": st.sampled_from(["0", "48"]),
         "PATCH_IMAGES": st.just("all"),
@@ -803,17 +804,25 @@ def test_what_the_decision_would_do_is_always_returned(raw: list[tuple[Row, Row 
         name: step for name, step in decided.items() if isinstance(step, Assess | Install) and name not in returned
     }
     assert not missed
-    if environ.get("PATCH_WINDOW") == CLOSED and environ.get("PATCH_FIRST_HOURS") == "0":
-        assert not [step for step in decided.values() if isinstance(step, Install)]
+    if environ.get("PATCH_WINDOW") == CLOSED and environ.get("PATCH_FIRST_HOURS", "0") == "0":
+        installs = [step for step in decided.values() if isinstance(step, Install)]
+        assert all(step.only_canary for step in installs)
+        assert not installs or environ.get("PATCH_CANARY_WINDOW") == OPEN
 
 
-@pytest.mark.parametrize("window", [CLOSED, OPEN])
-async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returned(window: str) -> None:
+@pytest.mark.parametrize(
+    ("window", "of_canaries", "due"),
+    [(CLOSED, "", False), (CLOSED, CLOSED, False), (OPEN, "", True), (OPEN, CLOSED, True), (CLOSED, OPEN, True)],
+)
+async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returned(
+    window: str, of_canaries: str, due: bool
+) -> None:
     """The other way round: what the narrowing saves. A grown machine with patches that wait, assessed an hour ago."""
     waiting = (machine(created=before(100)), assessed("Supported", before(1), counts={"security": 1}))
-    returned, decided = await found_and_decided([waiting], settings(PATCH_WINDOW=window))
-    assert returned == ({"vm-0"} if window == OPEN else set())
-    assert decided["vm-0"].state is (State.DUE if window == OPEN else State.WAITING_FOR_WINDOW)
+    limits = settings(PATCH_WINDOW=window, PATCH_CANARY_WINDOW=of_canaries)
+    returned, decided = await found_and_decided([waiting], limits)
+    assert returned == ({"vm-0"} if due else set())
+    assert decided["vm-0"].state is (State.DUE if due else State.WAITING_FOR_WINDOW)
 
 
 # What cannot be read of a patch-group's member → the groups that have to wait for it.
