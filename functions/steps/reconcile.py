@@ -229,7 +229,7 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
         return Candidate(machine, step)
     if isinstance(step, Wait):
         sweep.own_waits[machine.id] = step
-    if step.state is State.WAITING_FOR_WINDOW and step.when:
+    if waits_for_its_window(step):
         sweep.later.append(Candidate(machine, step))
     if stored:
         await _still_waits(sweep, stored, step)
@@ -535,5 +535,12 @@ async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
     sweep = await read_ledger(services)
     seen = [item async for item in report.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
+    later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
+    due, sweep.later = await _with_history(sweep, due), await _with_history(sweep, later)
     waits = (await make_sweep_plan(sweep, due)).waits
     return [(machine, waits.get(machine.id, step)) for machine, step in seen]
+
+
+def waits_for_its_window(step: Step) -> bool:
+    """Whether nothing but its window keeps a machine from an installation."""
+    return step.state is State.WAITING_FOR_WINDOW and step.when is not None

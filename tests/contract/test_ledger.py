@@ -482,7 +482,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
     assert known == (24, 9, 7), "a new field: give it to any_record and to FULL"
-    assert len(fields(ImageRecord)) == 12, "a new field: give it to any_image and to FULL_IMAGE"
+    assert len(fields(ImageRecord)) == 13, "a new field: give it to any_image and to FULL_IMAGE"
 
 
 # -- an image's row
@@ -493,7 +493,8 @@ FULL_IMAGE = ImageRecord(
     opened=NOW,
     canaries=2,
     proved=NOW + HOUR,
-    rings={0: Tally(3, 1, NOW + HOUR), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
+    ended="20261124T120000",
+    rings={0: Tally(3, 1, NOW + HOUR, NOW), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
     failures=(Failure(NOW), Failure(NOW + MINUTE, "0123456789abcdef")),
     counted=(OPERATION, "operation-2"),
     opening="20261125T120000",
@@ -607,9 +608,10 @@ any_image = st.builds(
     ImageRecord,
     image=words.filter(bool),
     opened=perhaps,
+    ended=words,
     canaries=small,
     proved=perhaps,
-    rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps), max_size=5),
+    rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps, perhaps), max_size=5),
     failures=st.lists(st.builds(Failure, moments, st.sampled_from(["", "0a1b"])), max_size=5).map(tuple),
     boundary=words,
     counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),

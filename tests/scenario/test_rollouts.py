@@ -109,7 +109,7 @@ async def test_every_ring_of_a_rollout_gets_the_patches_of_its_canary() -> None:
 
 async def test_an_unproved_patch_reaches_no_machine_twice_in_a_rollout() -> None:
     """Between the interval (6 days) and the rollout (14) new patches come out: they wait for the next canary."""
-    world = World(timings=QUICK)
+    world = World({"PATCH_ROLLOUT_DAYS": "14"}, timings=QUICK)
     machine = world.create("vm-01", GOOD)
     await world.pass_time(hours=3)
     world.in_long_steps()
