@@ -17,7 +17,7 @@ from functions.model.machine import (
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.state import Cause, State, Step, Wait
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, Windows, both
 
@@ -99,6 +99,12 @@ class Question:
     def minutes_left(self) -> int:
         """How long an installation may take from now: the setting, or less where the window closes; 0 when closed."""
         return self._minutes_in(self.open_window)
+
+    @property
+    def reboot(self) -> Reboot:
+        """The least reboot setting that applies to an installation now."""
+        least = min(self.settings.reboot, self.overrides.reboot)
+        return min(least, self.settings.first_reboot) if self.way is Way.FIRST_HOURS else least
 
     def _narrowed(self, setting: Windows) -> Windows:
         return both(setting, self.overrides.window) if self.overrides.window else setting

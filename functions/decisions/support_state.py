@@ -1,13 +1,14 @@
 """What follows from the support state of a machine that no other rule keeps: assess, install, wait or leave."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, after_failures
 from functions.model.machine import START_MARGIN, Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
-from functions.policy.settings import Mode
+from functions.policy.settings import Mode, Reboot
+from functions.policy.windows import HORIZON
 
 
 def by_support_state(question: Question) -> Step:
@@ -71,20 +72,45 @@ def _supported(question: Question) -> Step:
     if question.mode < Mode.INSTALL:
         return _assessed(question, wanted, total)
     if verdict.reboot_pending and installed and not stale(installed.started, question.now, settings.min_interval):
-        remedy = "Restart the machine in a suitable window."
-        return Wait(
-            State.REBOOT_PENDING,
-            f"a reboot is pending since {format_utc(installed.started)}; {wanted} patches wait",
-            remedy,
-        )
+        return _reboot_pending(question, wanted, installed.started)
     if not wanted:
         return _nothing_wanted(question, total)
     if step := _may_install(question):
         return step  # before its freshness: what may not be installed now need not be assessed for it either
     if stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
-    only_canary = question.way is Way.CANARY_WINDOW
-    return Install(State.DUE, f"Supported, {wanted} patches wait", only_canary=only_canary)
+    reason = f"Supported, {_patches(wanted)}; {_why_now(question)}"
+    return Install(State.DUE, reason, only_canary=question.way is Way.CANARY_WINDOW)
+
+
+def _patches(count: int) -> str:
+    return "1 patch waits" if count == 1 else f"{count} patches wait"
+
+
+def _reboot_pending(question: Question, wanted: int, installed: datetime | None = None) -> Wait:
+    """Says who will reboot it. Only an installation does here, and none is ordered for the reboot alone."""
+    reason = "a reboot is pending" + (f" since {format_utc(installed)}" if installed else "")
+    if min(question.settings.reboot, question.overrides.reboot) is Reboot.NEVER:
+        who = "the app may not reboot it (PATCH_REBOOT or the tag patch-reboot is Never)"
+    elif wanted and installed:
+        again = question.window.shown(installed + question.settings.min_interval)
+        who = f"{_patches(wanted)}; the app reboots it with its next installation, not before {again}"
+    else:
+        who = "the app reboots a machine only at the end of an installation, and none is due"
+    return Wait(State.REBOOT_PENDING, f"{reason}; {who}", "Restart the machine in a suitable window.")
+
+
+def _why_now(question: Question) -> str:
+    """The rule that lets the machine go, and until when."""
+    if question.way is Way.FIRST_HOURS:
+        hours, reboot = question.settings.first_span / timedelta(hours=1), question.reboot.wire
+        return f"outside its window: first {hours:g} hours (PATCH_FIRST_HOURS), reboot {reboot}"
+    window = question.open_window
+    closes = window.closes(question.now, question.settings.blackouts)
+    until = f" until {window.shown(closes)}" if closes and closes < question.now + HORIZON else ""
+    if question.way is Way.CANARY_WINDOW:
+        return f"outside its window, as a canary only: PATCH_CANARY_WINDOW is open{until} ({window.text})"
+    return f"its window is open{until} ({window.text})"
 
 
 def _may_install(question: Question) -> Step | None:
@@ -101,10 +127,9 @@ def _may_install(question: Question) -> Step | None:
         return step
     last = machine.installation
     if last and last.succeeded and last.started and not stale(last.started, question.now, settings.min_interval):
-        again = last.started + settings.min_interval
-        return Wait(
-            State.RECENTLY_PATCHED, f"last installed {format_utc(last.started)}", when=again, cause=Cause.TRANSIENT
-        )
+        again, reason = last.started + settings.min_interval, f"last installed {format_utc(last.started)}"
+        remedy = "To patch it sooner, lower PATCH_MIN_INTERVAL_HOURS, or run a one-time update in Azure Update Manager."
+        return Wait(State.RECENTLY_PATCHED, reason, remedy, again, Cause.TRANSIENT)
     failure = question.record.failure if question.record else ""
     alone = not machine.image.key
     if step := after_failures(_tries(question), failure, alone=alone, settings=settings, now=question.now):
@@ -145,13 +170,13 @@ def _left_to_a_schedule(machine: Machine) -> Step:
 def window_wait(question: Question) -> Wait:
     """The wait for the next opening of its window, or of that of canaries where it may be one."""
     now, blackouts, minutes = question.now, question.settings.blackouts, question.minutes_left
-    opens = question.window.opens(now, blackouts)
-    as_canary = question.canary_window.opens(now, blackouts) if question.canary_window else None
-    next_one = f"opens {format_utc(opens)}" if opens else "it does not open within 400 days"
+    opens, canaries = question.window.opens(now, blackouts), question.canary_window
+    as_canary = canaries.opens(now, blackouts) if canaries else None
+    next_one = f"opens {question.window.shown(opens)}" if opens else "it does not open within 400 days"
     reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
     reason = f"{reason} ({question.window.text})"
-    if as_canary and (opens is None or as_canary < opens):
-        reason = f"{reason}; as a canary it may go from {format_utc(as_canary)} (PATCH_CANARY_WINDOW)"
+    if canaries and as_canary and (opens is None or as_canary < opens):
+        reason = f"{reason}; as a canary it may go from {canaries.shown(as_canary)} (PATCH_CANARY_WINDOW)"
     remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
     first = min(filter(None, (opens, as_canary)), default=None)
     return Wait(State.WAITING_FOR_WINDOW, reason, remedy, first, Cause.TRANSIENT)
@@ -171,9 +196,10 @@ def _assessed(question: Question, wanted: int, total: int) -> Step:
 def _nothing_wanted(question: Question, total: int) -> Step:
     if total:
         reason = f"none of the {total} waiting patches is of a wanted classification"
-        return Leave(State.NOTHING_SELECTED, reason, "Widen PATCH_CLASSIFICATIONS to install them.")
+        remedy = "Widen PATCH_CLASSIFICATIONS, or name them in PATCH_PACKAGES_INCLUDE, to install them."
+        return Leave(State.NOTHING_SELECTED, reason, remedy)
     if question.verdict.reboot_pending:
-        return Wait(State.REBOOT_PENDING, "a reboot is pending", "Restart the machine in a suitable window.")
+        return _reboot_pending(question, wanted=0)
     return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(question.verdict.assessed)}")
 
 

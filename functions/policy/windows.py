@@ -154,6 +154,17 @@ class Windows:
         """In one spelling, each zone named. Of both() it is for people: 'and' is not part of the grammar."""
         return " and ".join("; ".join(map(str, group)) for group in self.groups) or "any"
 
+    def shown(self, moment: datetime) -> str:
+        """An instant for people: what a clock in the zone of the first window shows, and UTC."""
+        utc = _instant(moment)
+        zone = next((window.zone for group in self.groups for window in group), "UTC")
+        local = without_zone(utc + next(clocks(zone, utc, utc + DAY)).offset)
+        said = f"{_date_text(local)} {local:%H:%M} {zone}"
+        if zone == "UTC":
+            return said
+        day = "" if utc.date() == local.date() else f"{WEEKDAYS[utc.weekday()]} "
+        return f"{said}, {day}{utc:%H:%M} UTC"
+
     def closes(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The end of the open stretch that holds `now`, at most now + HORIZON; None when closed at `now`."""
         now = _instant(now)
@@ -232,6 +243,10 @@ def _instant(now: datetime) -> datetime:
 
 def _run_text(names: list[str]) -> str:
     return f"{names[0]}-{names[-1]}" if len(names) > 2 else ",".join(names)
+
+
+def _date_text(moment: datetime) -> str:
+    return f"{WEEKDAYS[moment.weekday()]} {moment:%Y-%m-%d}"
 
 
 def _time_text(after_midnight: timedelta) -> str:

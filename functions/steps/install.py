@@ -56,6 +56,8 @@ async def _install(services: Services, stored: Stored, machine: Machine, step: I
 def order_for(question: Question, cutoff: datetime | None) -> Json:
     """The body of the call: settings, narrowed by the machine's tags and by what is left of its window.
 
+    Outside its window a machine's first hours order no reboot, unless PATCH_FIRST_REBOOT says so.
+
     `cutoff` is the rollout's: on Windows every ring gets the patches that its canary got. Linux has no such limit.
     """
     machine, settings = question.machine, question.settings
@@ -64,7 +66,7 @@ def order_for(question: Question, cutoff: datetime | None) -> Json:
         classifications=wanted_classifications(machine, settings),
         include=settings.packages_include,
         exclude=settings.packages_exclude,
-        reboot=min(settings.reboot, question.overrides.reboot).wire,
+        reboot=question.reboot.wire,
         minutes=question.minutes_left,
         published_before=cutoff,
     )

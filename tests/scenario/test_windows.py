@@ -5,6 +5,7 @@ What is asserted is the world: which installations Azure saw, when, and with whi
 
 from datetime import UTC, datetime, timedelta
 
+from functions.model.state import State
 from functions.policy.grammar import iso_duration_minutes
 from simulator.azure import Behaviour
 from tests.support.world import QUICK, World
@@ -57,3 +58,52 @@ async def test_a_canary_is_given_no_more_than_is_left_of_the_canaries_window() -
     (installation,) = world.operations(kind="install")
     given = timedelta(minutes=iso_duration_minutes.read(installation.order["maximumDuration"]))
     assert installation.started + given <= datetime(2026, 11, 25, 16, 0, tzinfo=UTC)
+
+
+# -- first hours
+
+FIRST_DAY = {"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "24"}
+
+
+def reboots(world: World) -> list[tuple[str, str]]:
+    """What each installation ordered and what came of it."""
+    orders = world.operations(kind="install")
+    return [(each.order["rebootSetting"], each.output["rebootStatus"]) for each in orders]
+
+
+async def test_by_default_a_new_machine_waits_for_its_window() -> None:
+    world = a_world(PATCH_WINDOW=SATURDAY_NIGHT)
+    world.create("vm-0", PENDING)
+    await world.pass_time(days=3)
+    assert world.installed() == []
+    assert (await world.states())["vm-0"].state is State.WAITING_FOR_WINDOW
+    await world.pass_time(days=1)
+    assert starts(world)["vm-0"].startswith("Sat 22:")
+
+
+async def test_a_new_machine_that_need_not_wait_is_not_rebooted_before_its_window() -> None:
+    """It says that a reboot is pending and who makes it: a person, here, or the next installation, in its window."""
+    world = a_world(**FIRST_DAY)
+    for name in ("one", "left"):
+        world.create(name, PENDING)
+    await world.pass_time(hours=6)
+    assert reboots(world) == [("Never", "Required")] * 2
+    states = await world.states()
+    assert {step.state for step in states.values()} == {State.REBOOT_PENDING}
+    assert all("only at the end of an installation" in step.reason and step.remedy for step in states.values())
+
+    await world.pass_time(days=3)
+    assert len(world.installed()) == 2, "its window came and went: no order is given for a reboot alone"
+
+    world.in_long_steps()
+    world.azure.behave(str(world.machine_id("left")), Behaviour(pending={"security": 3}))
+    await world.pass_time(days=9)
+    assert reboots(world)[2:] == [("IfRequired", "Completed")]
+    assert (await world.states())["left"].state is State.PATCHED
+
+
+async def test_a_reboot_outside_the_window_is_a_setting_of_its_own() -> None:
+    world = a_world(**FIRST_DAY, PATCH_FIRST_REBOOT="IfRequired")
+    world.create("vm-0", PENDING)
+    await world.pass_time(hours=6)
+    assert reboots(world) == [("IfRequired", "Completed")]

@@ -38,7 +38,6 @@ HOSTILE: Mapping[str, tuple[str, str, Mapping[str, str], str]] = {
     "an image with half a letter": ("", "rg-web", {}, "/images/\ud800"),
 }
 HOSTILE_NAME = "evil-"
-FIRST_HOURS = timedelta(hours=24)
 WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
 PATCHED = ("Succeeded", "CompletedWithWarnings")
 TRIES = 3  # installations of one machine within PATCH_MIN_INTERVAL_HOURS, while they fail
@@ -117,7 +116,7 @@ def against_installing(
         yield "its owner holds it"
     if not supported(world, machine, at):
         yield "no assessment of it said Supported lately"
-    yield from _window_closed(world, machine, tags, read, at, world.windows_at(settings_since, at))
+    yield from _window_closed(tags, at, world.windows_at(settings_since, at))
     if world.modes_at(settings_since, at).isdisjoint({"install"}):
         yield "PATCH_MODE is not install"
 
@@ -134,16 +133,11 @@ def supported(world: SeededWorld, machine: Machine, at: datetime) -> bool:
     )
 
 
-def _window_closed(
-    world: SeededWorld, machine: Machine, tags: Mapping[str, str], read: datetime, at: datetime, texts: set[str]
-) -> Iterator[str]:
-    """A tag narrows the setting; the first patching of a young machine need not wait for the setting's."""
+def _window_closed(tags: Mapping[str, str], at: datetime, texts: set[str]) -> Iterator[str]:
+    """A tag narrows the setting."""
     latest, earliest = at, at - timedelta(minutes=5)
     if (text := tags.get("patch-window")) and not any(WINDOWS[text](moment) for moment in (earliest, latest)):
         yield f"its own window {text} is closed"
-    young = read < machine.created + FIRST_HOURS and not any(each.kind == "install" for each in machine.operations[:-1])
-    if young and not text:
-        return
     if not any(WINDOWS[each](moment) for each in texts for moment in (earliest, latest)):
         yield f"the window {', '.join(sorted(texts))} is closed"
 

@@ -38,6 +38,7 @@ from functions.model.machine import (
 from functions.model.record import Ending, Record, accepted, begin, claim, end, release
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Mode, Settings, read_settings
+from functions.steps.install import order_for
 from tests.support import (
     ASSESSMENT,
     DAY,
@@ -663,7 +664,7 @@ WINDOWS: dict[str, Row] = {
         {"PATCH_WINDOW": "Sat 22:00-02:00 Europe/Paris"},
         Wait,
         State.WAITING_FOR_WINDOW,
-        "2026-11-28 21:00 UTC",
+        "opens Sat 2026-11-28 22:00 Europe/Paris, 21:00 UTC (Sat 22:00-02:00 Europe/Paris)",
     ),
     "too little of it is left": (
         {},
@@ -720,7 +721,7 @@ WINDOWS: dict[str, Row] = {
         {"PATCH_WINDOW": "Wed 11:00-14:00"},
         Wait,
         State.WAITING_FOR_WINDOW,
-        "only 10 minutes of its window are left; opens 2026-12-02 11:50 UTC",
+        "only 10 minutes of its window are left; opens Wed 2026-12-02 11:50 UTC",
     ),
     "of two windows the open one counts": ({}, {"PATCH_WINDOW": f"{NIGHTS}; Wed 11:00-14:00"}, Install, State.DUE, ""),
     "of two windows the next one is named": (
@@ -824,6 +825,110 @@ def test_an_installation_ends_with_its_window(changes: dict[str, Any], window: s
     limits = settings(PATCH_WINDOW=window, **FIRST_DAY)
     asked = question_of(a_machine(**changes), None, limits, created_after=LONG_AGO, now=NOW)
     assert asked.minutes_left == minutes
+
+
+# The machine, the settings → the rule that lets it go, as its reason says it, and the reboot that is ordered.
+RULES_THAT_LET_GO: dict[str, tuple[dict[str, Any], dict[str, str], str, str]] = {
+    "always": ({}, {}, "its window is open (any)", "IfRequired"),
+    "always, up to a black-out": (
+        {},
+        {"PATCH_BLACKOUT": "2026-11-26 Europe/Paris"},
+        "its window is open until Wed 2026-11-25 23:00 UTC (any)",
+        "IfRequired",
+    ),
+    "its window": (
+        {},
+        {"PATCH_WINDOW": "Wed 11:00-14:00 Europe/Paris"},
+        "its window is open until Wed 2026-11-25 14:00 Europe/Paris, 13:00 UTC (Wed 11:00-14:00 Europe/Paris)",
+        "IfRequired",
+    ),
+    "its window, to another day of UTC": (
+        {},
+        {"PATCH_WINDOW": "Wed 20:00-24:00 Asia/Tokyo"},
+        "until Thu 2026-11-26 00:00 Asia/Tokyo, Wed 15:00 UTC",
+        "IfRequired",
+    ),
+    "the window of canaries": (
+        {},
+        {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "Wed 11:00-14:00"},
+        "outside its window, as a canary only: PATCH_CANARY_WINDOW is open until Wed 2026-11-25 14:00 UTC",
+        "IfRequired",
+    ),
+    "first hours, in its window": (YOUNG, {"PATCH_WINDOW": "Wed 11:00-14:00"} | FIRST_DAY, "is open", "IfRequired"),
+    "first hours": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS} | FIRST_DAY,
+        "outside its window: first 24 hours (PATCH_FIRST_HOURS), reboot Never",
+        "Never",
+    ),
+    "first hours, reboot allowed": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_REBOOT": "IfRequired"} | FIRST_DAY,
+        "outside its window: first 24 hours (PATCH_FIRST_HOURS), reboot IfRequired",
+        "IfRequired",
+    ),
+    "first hours, reboot allowed there alone": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_REBOOT": "IfRequired", "PATCH_REBOOT": "Never"} | FIRST_DAY,
+        "reboot Never",
+        "Never",
+    ),
+    "first hours, always a reboot": (
+        YOUNG,
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_REBOOT": "IfRequired", "PATCH_REBOOT": "Always"} | FIRST_DAY,
+        "reboot IfRequired",
+        "IfRequired",
+    ),
+    "first hours, its tag forbids a reboot": (
+        {**YOUNG, "tags": {"patch-reboot": "Never"}},
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FIRST_REBOOT": "IfRequired"} | FIRST_DAY,
+        "reboot Never",
+        "Never",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "environ", "rule", "reboot"), RULES_THAT_LET_GO.values(), ids=RULES_THAT_LET_GO)
+def test_an_installation_says_the_rule_that_let_it_go_and_reboots_by_it(
+    changes: dict[str, Any], environ: dict[str, str], rule: str, reboot: str
+) -> None:
+    asked = question_of(a_machine(**changes), None, settings(**environ), created_after=LONG_AGO, now=NOW)
+    step = next_step(asked)
+    assert isinstance(step, Install)
+    assert rule in step.reason
+    assert order_for(asked, None)["rebootSetting"] == reboot
+
+
+LAST = a_summary(operation_id=INSTALLATION, status="CompletedWithWarnings")
+AFTER_IT = {"installation": LAST, "verdict": a_verdict(assessed=NOW - 30 * MINUTE, reboot_pending=True)}
+NONE_LEFT = {"verdict": a_verdict(reboot_pending=True, counts={})}
+# A machine with a reboot pending → who reboots it.
+WHO_REBOOTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
+    "no patch is left": (NONE_LEFT, {}, "only at the end of an installation, and none is due"),
+    "no patch is left, its window is open": (
+        NONE_LEFT, {"PATCH_WINDOW": "Wed 11:00-14:00"}, "only at the end of an installation, and none is due"
+    ),
+    "patches wait": (
+        AFTER_IT,
+        {"PATCH_WINDOW": "Sat 22:00-02:00 Europe/Paris"},
+        "3 patches wait; the app reboots it with its next installation, not before Tue 2026-12-01 12:00 Europe/Paris, "
+        "11:00 UTC",
+    ),
+    "after first hours": (
+        YOUNG | AFTER_IT, {"PATCH_WINDOW": NIGHTS} | FIRST_DAY, "with its next installation, not before"
+    ),
+    "no reboot is allowed": (AFTER_IT, {"PATCH_REBOOT": "Never"}, "the app may not reboot it"),
+    "no reboot is allowed, and no patch is left": (
+        NONE_LEFT | {"tags": {"patch-reboot": "Never"}}, {}, "the app may not reboot it"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "environ", "who"), WHO_REBOOTS.values(), ids=WHO_REBOOTS)
+def test_a_pending_reboot_says_who_makes_it(changes: dict[str, Any], environ: dict[str, str], who: str) -> None:
+    step = decide(a_machine(**changes), **environ)
+    check(step, Wait, State.REBOOT_PENDING, who)
+    assert step.remedy == "Restart the machine in a suitable window."
 
 
 OPEN_NOW, NEXT_WEEK = "Wed 11:00-14:00", "Wed 10:00-11:00"

@@ -460,6 +460,41 @@ def test_black_outs_have_one_spelling(text: str, spelling: str) -> None:
     assert read_blackouts(spelling) == read_blackouts(text)
 
 
+# A window's text, an instant → what people read.
+SHOWN: dict[str, tuple[str, str, str]] = {
+    "no window": ("any", "2026-11-28 21:00", "Sat 2026-11-28 21:00 UTC"),
+    "in UTC": ("Sat 22:00-02:00", "2026-11-28 22:00", "Sat 2026-11-28 22:00 UTC"),
+    "in another zone": (
+        "Sat 22:00-02:00 Europe/Paris", "2026-11-28 21:00", "Sat 2026-11-28 22:00 Europe/Paris, 21:00 UTC"
+    ),
+    "on another day of UTC": (
+        "daily 01:00-05:00 Asia/Tokyo", "2026-11-28 16:00", "Sun 2026-11-29 01:00 Asia/Tokyo, Sat 16:00 UTC"
+    ),
+    "in the zone of the first": (
+        "Sat 22:00-02:00 America/New_York; Sun 22:00-02:00 Europe/Paris",
+        "2026-11-29 03:00",
+        "Sat 2026-11-28 22:00 America/New_York, Sun 03:00 UTC",
+    ),
+    "summer time, first pass": (
+        "Sun 02:00-03:00 Europe/Paris", "2026-10-25 00:30", "Sun 2026-10-25 02:30 Europe/Paris, 00:30 UTC"
+    ),
+    "winter time, second pass": (
+        "Sun 02:00-03:00 Europe/Paris", "2026-10-25 01:30", "Sun 2026-10-25 02:30 Europe/Paris, 01:30 UTC"
+    ),
+    "at the change itself": (
+        "Sun 01:00-05:00 Europe/Paris", "2026-03-29 01:00", "Sun 2026-03-29 03:00 Europe/Paris, 01:00 UTC"
+    ),
+    "in the first minute of a year": (
+        "daily 00:00-24:00 Asia/Kolkata", "2026-12-31 18:30", "Fri 2027-01-01 00:00 Asia/Kolkata, Thu 18:30 UTC"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "moment", "shown"), SHOWN.values(), ids=SHOWN)
+def test_a_time_is_shown_in_the_windows_zone_and_in_utc(text: str, moment: str, shown: str) -> None:
+    assert read_windows(text).shown(at(moment)) == shown
+
+
 # -- badly written: text → what is wrong; what is right
 
 NO_WINDOW = "no window is given; write 'any', or one such as Sat 22:00-02:00 Europe/Paris"
