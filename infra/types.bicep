@@ -149,7 +149,7 @@ type settingsType = {
 
   @minValue(1)
   @maxValue(160)
-  @description('Every machine is assessed at least this often, in hours.')
+  @description('Every machine is assessed at least this often, in hours; to be installed, at least daily while its window is open or opens within a day.')
   PATCH_ASSESS_HOURS: int?
 
   @minValue(1)
@@ -159,7 +159,7 @@ type settingsType = {
 
   @minValue(1)
   @maxValue(160)
-  @description('Per machine, at most one installation and at least one assessment in this time, in hours.')
+  @description('At most one installation of a machine in this time, in hours; while they fail, two more.')
   PATCH_MIN_INTERVAL_HOURS: int?
 
   @minValue(0)

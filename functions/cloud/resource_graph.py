@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +35,7 @@ from functions.model.machine import (
     subscription_in,
 )
 from functions.model.text import BadInput, Json, quoted
+from functions.policy.freshness import UNSUPPORTED_EVERY, at_least_daily, slot_length
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode, Settings
 from functions.policy.windows import ANY
@@ -95,11 +96,14 @@ class ResourceGraph:
         """The machines that may need something now: a superset of those for which decision.py starts an operation."""
         settings = self._session.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
+        every = _time_between(settings, now)
         query = queries.fill(
             "due_machines",
             created_after=created_after,
             any_age=created_after <= ALWAYS,
-            reassess_before=now - settings.min_interval,
+            assessed_before=now - every,
+            next_slot_before=now - every + slot_length(every),
+            unsupported_before=now - UNSUPPORTED_EVERY,
             # A plan also names the machines that wait for their window.
             window_open=settings.mode is Mode.PLAN or _any_window_open(settings, now),
             young_after=now - settings.first_span,
@@ -328,6 +332,14 @@ def _any_window_open(settings: Settings, now: datetime) -> bool:
     """Whether a machine could be in a window now, that of canaries included. Tags only narrow them."""
     windows = [settings.window or ANY, *filter(None, [settings.canary_window])]
     return any(each.closes(now, settings.blackouts) for each in windows)
+
+
+def _time_between(settings: Settings, now: datetime) -> timedelta:
+    """The least time between assessments of any machine, slots apart: a tag only narrows a window."""
+    if settings.mode not in (Mode.INSTALL, Mode.PLAN):
+        return settings.assess_every
+    windows = filter(None, (settings.window or ANY, settings.canary_window))
+    return at_least_daily(settings.assess_every, windows, settings.blackouts, now=now)
 
 
 def _machine_of(row: Json) -> str:

@@ -17,6 +17,7 @@ from functions.model.machine import (
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.state import Cause, State, Step, Wait
+from functions.policy.freshness import at_least_daily, time_between
 from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, Windows, both
@@ -105,6 +106,14 @@ class Question:
         """The least reboot setting that applies to an installation now."""
         least = min(self.settings.reboot, self.overrides.reboot)
         return min(least, self.settings.first_reboot) if self.way is Way.FIRST_HOURS else least
+
+    def assessment_due(self, assessed: datetime | None) -> bool:
+        """Whether a machine assessed at this time is assessed again now."""
+        every = self.settings.assess_every
+        if self.setting_mode is Mode.INSTALL:
+            windows = filter(None, (self.window, self.canary_window))
+            every = at_least_daily(every, windows, self.settings.blackouts, now=self.now)
+        return stale(assessed, self.now, time_between(every, self.machine.vm_id))
 
     def _narrowed(self, setting: Windows) -> Windows:
         return both(setting, self.overrides.window) if self.overrides.window else setting

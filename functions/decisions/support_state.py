@@ -3,10 +3,11 @@
 from datetime import datetime, timedelta
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
-from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, after_failures
+from functions.decisions.retry import UNANSWERED_LIMIT, after_failures
 from functions.model.machine import START_MARGIN, Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
+from functions.policy.freshness import UNSUPPORTED_EVERY
 from functions.policy.settings import Mode, Reboot
 from functions.policy.windows import HORIZON
 
@@ -53,7 +54,7 @@ def undetermined(unanswered: int, state: SupportState, when: datetime | None) ->
 
 
 def _unsupported(question: Question) -> Step:
-    if stale(question.verdict.assessed, question.now, A_WEEK):
+    if stale(question.verdict.assessed, question.now, UNSUPPORTED_EVERY):
         return Assess(State.DUE, "Unsupported a week ago: assessed again")
     remedy = "Patch it inside the guest, or rebuild it on an image that Azure can patch."
     return Leave(State.UNSUPPORTED, "Azure cannot patch this operating system or image", remedy, cause=Cause.NEVER)
@@ -67,7 +68,7 @@ def _supported(question: Question) -> Step:
         return Assess(State.DUE, "the last assessment failed")
     if _installed_since(question):
         return Assess(State.DUE, "the last assessment is older than the last installation")
-    if stale(verdict.assessed, question.now, settings.min_interval):
+    if question.assessment_due(verdict.assessed):
         return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
     if question.mode < Mode.INSTALL:
         return _assessed(question, wanted, total)
@@ -210,7 +211,7 @@ def is_answered_marketplace(machine: Machine, verdict: PatchAssessment) -> bool:
 
 def _with_plan(question: Question) -> Step:
     """A third-party plan: no support state is all that an assessment ever says, and it permits no installation."""
-    if stale(question.verdict.assessed, question.now, question.settings.min_interval):
+    if question.assessment_due(question.verdict.assessed):
         return Assess(State.DUE, f"last assessed {format_utc(question.verdict.assessed)}")
     reason = "a marketplace image with a third-party plan and no support state: assessed only"
     return Leave(State.ASSESSED, reason, cause=Cause.NEVER)
@@ -230,9 +231,9 @@ def _installed_since(question: Question) -> bool:
 
 
 def _assessed_lately(question: Question) -> bool:
-    """An event brings no support state; a machine assessed within the interval needs no other assessment for it."""
+    """An event brings no support state; a machine whose assessment is not due needs no other one for it."""
     seen = question.machine.assessment
-    return seen is not None and not stale(seen.modified or seen.started, question.now, question.settings.min_interval)
+    return seen is not None and not question.assessment_due(seen.modified or seen.started)
 
 
 def _graph_is_behind(question: Question) -> bool:

@@ -239,7 +239,8 @@ class Settings:
         "PATCH_ASSESS_HOURS",
         "24",
         duration("hours", 1, 160),
-        "Every machine is assessed at least this often, spread over that time.",
+        "Every machine is assessed at least this often, spread over that time; to be installed, at least daily while "
+        "its window is open or opens within a day.",
     )
     fresh: timedelta = setting(
         "PATCH_FRESH_HOURS",
@@ -251,7 +252,7 @@ class Settings:
         "PATCH_MIN_INTERVAL_HOURS",
         "144",
         duration("hours", 0.01, 160),
-        "At least one assessment of a machine in this time, and at most one installation; while they fail, two more.",
+        "At most one installation of a machine in this time; while they fail, two more.",
     )
     max_in_flight: int = setting(
         "PATCH_MAX_IN_FLIGHT", "10", number(0, 10_000), "Installations under way at once in the fleet."

@@ -40,12 +40,12 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
 
 
 def _assessed_until(services: Services, record: Record) -> datetime:
-    """When the machine's assessment is due again. A longer wait would keep the machine from it, and would outlive
-    changes of the settings."""
-    now, interval = services.clock(), services.settings.min_interval
+    """When the machine's assessment may be due again, in a day at the latest. A longer wait would keep the machine from
+    it, and would outlive changes of the settings."""
+    now, every = services.clock(), min(services.settings.assess_every, OWNER_RETRY)
     assessed = record.verdict.assessed if record.verdict else None
-    due = (assessed or now) + interval
-    return due if due > now else now + interval
+    due = (assessed or now) + every
+    return due if due > now else now + every
 
 
 async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int | None = TRANSIENT_TRIES) -> None:

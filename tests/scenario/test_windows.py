@@ -84,7 +84,7 @@ async def test_by_default_a_new_machine_waits_for_its_window() -> None:
 async def test_a_new_machine_that_need_not_wait_is_not_rebooted_before_its_window() -> None:
     """It says that a reboot is pending and who makes it: a person, here, or the next installation, in its window."""
     world = a_world(**FIRST_DAY)
-    for name in ("one", "left"):
+    for name in ("restarted", "left"):
         world.create(name, PENDING)
     await world.pass_time(hours=6)
     assert reboots(world) == [("Never", "Required")] * 2
@@ -92,6 +92,13 @@ async def test_a_new_machine_that_need_not_wait_is_not_rebooted_before_its_windo
     assert {step.state for step in states.values()} == {State.REBOOT_PENDING}
     assert all("only at the end of an installation" in step.reason and step.remedy for step in states.values())
 
+    world.power(world.machine_id("restarted"), "restart")
+    await world.pass_time(hours=30)
+    states = await world.states()
+    assert {name: step.state for name, step in states.items()} == {
+        "restarted": State.PATCHED,
+        "left": State.REBOOT_PENDING,
+    }
     await world.pass_time(days=3)
     assert len(world.installed()) == 2, "its window came and went: no order is given for a reboot alone"
 

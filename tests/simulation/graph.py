@@ -155,7 +155,8 @@ def _named(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _due(seen: _Seen, fill: Fill) -> list[Json]:
-    after, before, young = (_time(fill[name]) for name in ("created_after", "reassess_before", "young_after"))
+    times = ("created_after", "assessed_before", "next_slot_before", "unsupported_before", "young_after")
+    after, before, next_before, unsupported, young = (_time(fill[name]) for name in times)
     flags = {name: value == "true" for name, value in fill.items()}
     classes = {
         "critical": "critical",
@@ -178,9 +179,11 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         counts = {name.lower(): count for name, count in (row["counts"] or {}).items()}
         wanted = sum(counts.get(name.lower()) or 0 for name in wanted_classes)
         started = row["assessment_started"]
+        slot = next((int(letter) for letter in row["vm_id"] if letter in "0123456789"), 0)
+        limit = unsupported if state == "unsupported" else before + slot * (next_before - before)
         if (
             started is None
-            or _time(started) <= before
+            or _time(started) <= limit
             or (state and state not in ("supported", "unsupported"))
             or status == "failed"
         ):

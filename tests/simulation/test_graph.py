@@ -55,7 +55,9 @@ def _values(name: str, rng: random.Random, ids: list[str]) -> dict[str, Any]:
         "group_ids": groups[:1],
         "shares": rng.sample([f"{share:02x}" for share in range(256)], 200),
         "created_after": at - timedelta(days=rng.choice((0, 30))),
-        "reassess_before": at,
+        "assessed_before": at,
+        "next_slot_before": at + timedelta(minutes=rng.choice((0, 30))),
+        "unsupported_before": at - timedelta(hours=rng.choice((0, 8))),
         "young_after": at,
     }
     return {each: choices.get(each, rng.random() < 0.5) for each in queries.placeholders(name)}

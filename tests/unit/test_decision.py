@@ -12,6 +12,7 @@ hypothesis, for what must hold in every combination.
 import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,6 +38,7 @@ from functions.model.machine import (
 )
 from functions.model.record import Ending, Record, accepted, begin, claim, end, release
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.policy.freshness import time_between
 from functions.policy.settings import Mode, Settings, read_settings
 from functions.steps.install import order_for
 from tests.support import (
@@ -256,28 +258,28 @@ SUPPORTED: dict[str, Row] = {
         State.DUE,
         "4 patches",
     ),
-    "the state is older than two days": (
-        {"verdict": a_verdict(assessed=NOW - 49 * HOUR)},
-        {},
+    "the state is older than it may be to install on": (
+        {"verdict": a_verdict(assessed=NOW - 12 * HOUR)},
+        {"PATCH_FRESH_HOURS": "12"},
         Assess,
         State.DUE,
         "too old to install on",
     ),
     "the state is just young enough": (
-        {"verdict": a_verdict(assessed=NOW - 48 * HOUR + MINUTE)},
-        {},
+        {"verdict": a_verdict(assessed=NOW - 12 * HOUR + MINUTE)},
+        {"PATCH_FRESH_HOURS": "12"},
         Install,
         State.DUE,
         "Supported",
     ),
-    "older than a day, nothing wanted": (
-        {"verdict": a_verdict(counts={}, assessed=NOW - 25 * HOUR)},
-        {},
+    "older than it may be to install on, nothing wanted": (
+        {"verdict": a_verdict(counts={}, assessed=NOW - 23 * HOUR)},
+        {"PATCH_FRESH_HOURS": "12"},
         Leave,
         State.PATCHED,
-        "assessed 2026-11-24 11:00 UTC",
+        "assessed 2026-11-24 13:00 UTC",
     ),
-    "not assessed for the interval": (
+    "not assessed for a week": (
         {"verdict": WEEK_OLD},
         {},
         Assess,
@@ -520,8 +522,8 @@ MODES: dict[str, Row] = {
         "absent",
     ),
     "setting assess, an old assessment": ({"verdict": WEEK_OLD}, {"PATCH_MODE": "assess"}, Assess, State.DUE, "last"),
-    "setting assess, a day-old state is young enough": (
-        {"verdict": a_verdict(assessed=NOW - 25 * HOUR)},
+    "setting assess, a state of the day is young enough": (
+        {"verdict": a_verdict(assessed=NOW - 23 * HOUR)},
         {"PATCH_MODE": "assess"},
         Leave,
         State.ASSESSED,
@@ -642,6 +644,62 @@ def test_a_hold_says_when_it_ends() -> None:
     step = decide(a_machine(tags={"patch-hold-until": "2027-01-15"}))
     assert step.when is not None
     assert step.when.date() == date(2027, 1, 15)
+
+
+# -- 5a. how often it is assessed
+
+EIGHT = {"vm_id": "8000"}  # the slot of an eighth digit: 24 hours less 8 × 36 minutes
+LAST = {"vm_id": "f9f1"}
+RARELY = {"PATCH_ASSESS_HOURS": "100"}
+# The machine, the settings → how old its assessment may become, in hours.
+HOW_OFTEN: dict[str, tuple[dict[str, Any], dict[str, str], float]] = {
+    "daily by default": ({}, {}, 24),
+    "in another slot": (EIGHT, {}, 24 - 8 * 0.6),
+    "in the last slot, not quite a quarter sooner": (LAST, {}, 24 - 9 * 0.6),
+    "a VM id without a digit": ({"vm_id": "ffff"}, {}, 24),
+    "as the setting says": ({}, {"PATCH_ASSESS_HOURS": "6"}, 6),
+    "as the setting says, in the last slot": (LAST, {"PATCH_ASSESS_HOURS": "6"}, 4.65),
+    "whatever the interval of installations": ({}, {"PATCH_MIN_INTERVAL_HOURS": "1"}, 24),
+    "rarely, in mode assess": ({}, RARELY | {"PATCH_MODE": "assess"}, 100),
+    "rarely, in mode assess, in the last slot": (LAST, RARELY | {"PATCH_MODE": "assess"}, 100 - 9 * 2.5),
+    "rarely, its window opens in days": ({}, RARELY | {"PATCH_WINDOW": NIGHTS}, 100),
+    "rarely, its window opens in a day": ({}, RARELY | {"PATCH_WINDOW": "Thu 12:00-14:00"}, 24),
+    "rarely, its window opens in more than a day": ({}, RARELY | {"PATCH_WINDOW": "Thu 12:01-14:00"}, 100),
+    "rarely, its window is open": ({}, RARELY | {"PATCH_WINDOW": "Wed 11:00-14:00"}, 24),
+    "rarely, its window is open, in another slot": (EIGHT, RARELY | {"PATCH_WINDOW": "any"}, 24 - 8 * 0.6),
+    "rarely, in mode plan": ({}, RARELY | {"PATCH_MODE": "plan", "PATCH_WINDOW": "any"}, 24),
+    "rarely, the canaries' window opens in a day": (
+        {}, RARELY | {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "Thu 10:00-14:00"}, 24
+    ),
+    "rarely, it is no canary": (
+        {},
+        RARELY
+        | {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "Thu 10:00-14:00", "PATCH_CANARY_MACHINES": "other-*"},
+        100,
+    ),
+    "rarely, a black-out is on": ({}, RARELY | {"PATCH_BLACKOUT": "2026-11-25..2026-11-30"}, 100),
+    "rarely, a black-out ends in a day": ({}, RARELY | {"PATCH_BLACKOUT": "2026-11-25"}, 24),
+    "rarely, its tag's window opens in days": ({"tags": {"patch-window": NIGHTS}}, RARELY, 100),
+    "Unsupported": ({"verdict": a_verdict(state=SupportState.UNSUPPORTED)}, {}, 168),
+    "Unsupported, in the last slot": (LAST | {"verdict": a_verdict(state=SupportState.UNSUPPORTED)}, {}, 168),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "environ", "hours"), HOW_OFTEN.values(), ids=HOW_OFTEN)
+def test_a_machine_is_assessed_again_after(changes: dict[str, Any], environ: dict[str, str], hours: float) -> None:
+    """Up to then whatever else follows, and from then on an assessment."""
+    verdict = changes.get("verdict", a_verdict())
+    for age, due in ((hours * HOUR - MINUTE, False), (hours * HOUR, True)):
+        given = {"PATCH_FRESH_HOURS": "160"} | environ
+        step = decide(a_machine(**changes | {"verdict": replace(verdict, assessed=NOW - age)}), **given)
+        assert isinstance(step, Assess) is due, (age, step)
+
+
+def test_machines_that_were_assessed_together_do_not_stay_together() -> None:
+    ids = [f"{digit}0000000-0000-4000-8000-000000000000" for digit in range(10)]
+    ages = sorted(time_between(24 * HOUR, vm_id) for vm_id in ids)
+    assert 18 * HOUR < ages[0] < ages[-1] <= 24 * HOUR
+    assert {later - earlier for earlier, later in pairwise(ages)} == {36 * MINUTE}
 
 
 # -- 5b. windows and black-outs: NOW is a Wednesday, 12:00 UTC
@@ -776,15 +834,15 @@ WINDOWS: dict[str, Row] = {
         "2026-11-28",
     ),
     "closed, and the support state is too old to install on": (
-        {"verdict": a_verdict(assessed=NOW - 30 * HOUR)},
-        {"PATCH_WINDOW": NIGHTS},
+        {"verdict": a_verdict(assessed=NOW - 20 * HOUR)},
+        {"PATCH_WINDOW": NIGHTS, "PATCH_FRESH_HOURS": "12"},
         Wait,
         State.WAITING_FOR_WINDOW,
         "2026-11-28 22:00 UTC",
     ),
     "open, and the support state is too old to install on": (
-        {"verdict": a_verdict(assessed=NOW - 50 * HOUR)},
-        {"PATCH_WINDOW": "Wed 11:00-14:00"},
+        {"verdict": a_verdict(assessed=NOW - 20 * HOUR)},
+        {"PATCH_WINDOW": "Wed 11:00-14:00", "PATCH_FRESH_HOURS": "12"},
         Assess,
         State.DUE,
         "too old to install on",
@@ -899,8 +957,8 @@ def test_an_installation_says_the_rule_that_let_it_go_and_reboots_by_it(
     assert order_for(asked, None)["rebootSetting"] == reboot
 
 
-LAST = a_summary(operation_id=INSTALLATION, status="CompletedWithWarnings")
-AFTER_IT = {"installation": LAST, "verdict": a_verdict(assessed=NOW - 30 * MINUTE, reboot_pending=True)}
+WITH_WARNINGS = a_summary(operation_id=INSTALLATION, status="CompletedWithWarnings")
+AFTER_IT = {"installation": WITH_WARNINGS, "verdict": a_verdict(assessed=NOW - 30 * MINUTE, reboot_pending=True)}
 NONE_LEFT = {"verdict": a_verdict(reboot_pending=True, counts={})}
 # A machine with a reboot pending → who reboots it.
 WHO_REBOOTS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {

@@ -384,7 +384,9 @@ def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **c
     """Values for due_machines: mode install, customized images, assessments good for a week."""
     return {
         "created_after": datetime(2026, 10, 1, tzinfo=UTC),
-        "reassess_before": datetime(2026, 11, 15, tzinfo=UTC),
+        "assessed_before": datetime(2026, 11, 15, tzinfo=UTC),
+        "next_slot_before": datetime(2026, 11, 15, 1, tzinfo=UTC),
+        "unsupported_before": datetime(2026, 11, 14, tzinfo=UTC),
         "installs": True,
         "window_open": True,
         "young_after": datetime(2026, 11, 21, tzinfo=UTC),
@@ -567,6 +569,13 @@ def due(machines: Sequence[Row], assessments: Sequence[Row], values: Row) -> lis
     return [row["id"].rsplit("/", 1)[1].lower() for row in rows]
 
 
+def of(vm_id: str) -> Row:
+    """A machine with this VM id."""
+    vm = machine()
+    vm["properties"]["vmId"] = vm_id
+    return vm
+
+
 def row(id: str, expected: bool, assessment: Row | None, vm: Row | None = None, **values: Any) -> Any:
     return pytest.param(vm or machine(), assessment, due_values(**values), expected, id=id)
 
@@ -617,7 +626,17 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
         row("supported, just younger", False, assessed("Supported", "2026-11-15T00:00:00.000001Z")),
         row("supported, at an unknown time", True, assessed("Supported", None), installs=False),
         row("unsupported, fresh", False, assessed("Unsupported", counts={"security": 5})),
-        row("unsupported, old", True, assessed("Unsupported", OLD)),
+        row("unsupported, old for others", False, assessed("Unsupported", OLD)),
+        row("unsupported, exactly at its own limit", True, assessed("unsupported", "2026-11-14T00:00:00Z")),
+        row("unsupported, just younger", False, assessed("Unsupported", "2026-11-14T00:00:00.000001Z")),
+        *[
+            row(f"supported, VM id '{vm_id}', {what}", found, assessed("Supported", started), of(vm_id))
+            for vm_id, hour in [("0a1", "00"), ("a1", "01"), ("F-9", "09"), ("a", "00"), ("", "00"), ("\u0663", "00")]
+            for what, found, started in [
+                ("at the limit of its slot", True, f"2026-11-15T{hour}:00:00Z"),
+                ("just younger", False, f"2026-11-15T{hour}:00:00.000001Z"),
+            ]
+        ],
         # No verdict yet: asked for again, however fresh.
         row("unknown", True, assessed("Unknown")),
         row("unknown in other letter case", True, assessed("unknown")),
@@ -713,7 +732,11 @@ def before(hours: float, microseconds: int = 0) -> str:
 
 
 # Ages on both sides of every limit below, and on it: settling, freshness, first patching, interval, a week, the scope.
-AGES = [before(hours, more) for hours in (1, 24, 48, 100, 144, 168, 2000) for more in (-1, 0, 1)]
+AGES = [
+    before(hours, more)
+    for hours in (1, 24, 24 - 0.6, 24 - 9 * 0.6, 48, 48 - 1.2, 100, 144, 168, 2000)
+    for more in (-1, 0, 1)
+]
 COUNTS = ["critical", "security", "updateRollup", "featurePack", "servicePack", "definition", "tools", "other", "Other"]
 PATCH_SETTINGS: list[Row] = [
     {"patchMode": "ImageDefault"},
@@ -739,6 +762,7 @@ def raw_machines(draw: st.DrawFn) -> tuple[Row, Row | None]:
         power=draw(mostly("PowerState/running", ["powerstate/Running", "PowerState/stopped", ""])),
         created=draw(st.sampled_from([before(12), before(90), *AGES, ""])),
     )
+    vm["properties"]["vmId"] = draw(st.sampled_from(["0f", "1f", "f1", "9", "A", "f"]))
     vm["properties"]["provisioningState"] = draw(mostly("Succeeded", ["Creating"]))
     vm["properties"]["storageProfile"]["osDisk"]["osType"] = draw(st.sampled_from(["Linux", "Windows"]))
     linux = vm["properties"]["osProfile"]["linuxConfiguration"]
@@ -771,6 +795,7 @@ environs = st.fixed_dictionaries(
         "PATCH_CLASSIFICATIONS": st.lists(st.sampled_from(CLASSIFICATIONS), min_size=1, max_size=3).map(",".join),
         "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
         "PATCH_MIN_INTERVAL_HOURS": st.sampled_from(["24", "100"]),
+        "PATCH_ASSESS_HOURS": st.sampled_from(["1", "48", "48", "100", "160"]),
         "PATCH_FRESH_HOURS": st.sampled_from(["1", "100", "160"]),
         "PATCH_MIN_AGE_MINUTES": st.just("0"),
         "PATCH_ASSESS_AFTER_MINUTES": st.just("60"),

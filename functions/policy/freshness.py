@@ -1,0 +1,45 @@
+"""How often a machine is assessed: PATCH_ASSESS_HOURS, spread, and daily where it could be installed within a day.
+
+Each machine has its own slot of the last quarter of that time, by its VM id: machines that were assessed together do
+not stay together. Resource Graph narrows by the same slots (cloud/queries/due_machines.kql).
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from functions.policy.windows import Blackouts, Windows
+
+SLOTS = 10  # by the first decimal digit in the VM id, which is random
+A_DAY = timedelta(days=1)
+UNSUPPORTED_EVERY = timedelta(days=7)  # an image that Azure cannot patch changes rarely
+
+
+def slot_of(vm_id: str) -> int:
+    """From 0, the whole time, to 9, not quite a quarter less."""
+    digit = re.search("[0-9]", vm_id)
+    return int(digit[0]) if digit else 0
+
+
+def slot_length(every: timedelta) -> timedelta:
+    """How much sooner each slot is assessed again than the one before."""
+    return every / (4 * SLOTS)
+
+
+def time_between(every: timedelta, vm_id: str) -> timedelta:
+    """How old the assessment of this machine may become."""
+    return every - slot_of(vm_id) * slot_length(every)
+
+
+def at_least_daily(every: timedelta, windows: Iterable[Windows], blackouts: Blackouts, *, now: datetime) -> timedelta:
+    """The time between assessments of a machine with these windows: a day while one is open, or opens within a day."""
+    if every <= A_DAY or not any(_usable(each, blackouts, now=now) for each in windows):
+        return every
+    return A_DAY
+
+
+def _usable(windows: Windows, blackouts: Blackouts, *, now: datetime) -> bool:
+    if windows.closes(now, blackouts):
+        return True
+    opens = windows.opens(now, blackouts)
+    return opens is not None and opens <= now + A_DAY
