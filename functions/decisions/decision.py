@@ -109,7 +109,7 @@ def _tags_allow(question: Question) -> Step | None:
         return Leave(State.BAD_TAG, overrides.problem, "Correct the tag on the machine or its resource group.")
     if overrides.mode is Mode.OFF:
         return Leave(State.OPTED_OUT, "tag patch-mode=off", "Remove the tag patch-mode to take the machine back in.")
-    if overrides.mode is Mode.PLAN and question.settings.mode is not Mode.PLAN:
+    if overrides.mode is Mode.PLAN:
         return Leave(State.OPTED_OUT, "tag patch-mode=plan: nothing is called", "Remove the tag patch-mode.")
     if overrides.hold_until and question.now.date() < overrides.hold_until:
         until = datetime.combine(overrides.hold_until, datetime.min.time(), UTC)

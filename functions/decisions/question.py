@@ -44,7 +44,7 @@ class Question:
 
     @property
     def mode(self) -> Mode:
-        """What may be done to this machine. In plan mode this is INSTALL; the caller must not start anything."""
+        """What may be done to this machine. In plan mode this is INSTALL; the caller must start no installation."""
         return min(self.setting_mode, self.overrides.mode)
 
     @property

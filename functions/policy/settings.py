@@ -36,7 +36,7 @@ class Mode(IntEnum):
     """How much the app may do. The smaller of setting and tag wins."""
 
     OFF = 0
-    PLAN = 1  # decide and say it, call nothing
+    PLAN = 1  # of the app: assess, and say what would be installed; of a machine, by its tag: call nothing
     ASSESS = 2
     INSTALL = 3
 
@@ -159,7 +159,7 @@ class Settings:
         "Where to look. Empty: everything the app's identity may read.",
     )
     mode: Mode = setting(
-        "PATCH_MODE", "assess", MODES, "How much the app may do; plan decides and says it, and calls nothing."
+        "PATCH_MODE", "assess", MODES, "How much the app may do; plan assesses, and says what install would do."
     )
     all_images: bool = setting(
         "PATCH_IMAGES",

@@ -115,9 +115,6 @@ def _needs_claim(step: Step) -> bool:
 async def _claim(
     services: Services, stored: Stored | None, machine: Machine, *, previous: Record | None, step: Step
 ) -> None:
-    if services.settings.mode is Mode.PLAN:
-        journal.write("machine.planned", machine=machine.id, verb=step.verb, reason=step.reason)
-        return
     record = replace(new_claim(services, machine, OperationKind.ASSESS, previous=previous), checks=0)
     if not isinstance(step, Assess):
         await retry_when_ready(services, stored, record, step=step)

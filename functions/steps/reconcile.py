@@ -305,7 +305,7 @@ async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
 async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
     services = sweep.services
-    if services.settings.mode is not Mode.PLAN and (reason := await why_stopped(services)):
+    if reason := await why_stopped(services, OperationKind.ASSESS):
         journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
         return Plan((), {item.machine.id: wait for item in candidates}, {})
@@ -426,7 +426,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     services, done = sweep.services, 0
     if services.settings.mode is Mode.PLAN:
         _say(sweep, plan)
-        return 0
+        plan = _without_installations(sweep, plan)
     lost = await _write_rollouts(sweep, plan, lease)
     dispatches = [item for item in plan.dispatches if not _at_one_of(item, lost, services.settings)]
     for start in range(0, len(dispatches), BATCH):
@@ -483,6 +483,15 @@ def _tell_rollout(before: ImageRecord, now: ImageRecord) -> None:
 def _at_one_of(item: Dispatch, places: set[str], settings: Settings) -> bool:
     candidate = item.candidate
     return candidate is not None and candidate.kind is OperationKind.INSTALL and candidate.place(settings) in places
+
+
+def _without_installations(sweep: Sweep, plan: Plan) -> Plan:
+    """What is sent of a plan in PATCH_MODE=plan: the assessments. No rollout opens."""
+    rows = sweep.rows
+    kinds = {each.machine: each.candidate.kind if each.candidate else None for each in plan.dispatches}
+    kinds |= {machine: rows[machine].record.kind for machine, kind in kinds.items() if not kind and machine in rows}
+    sent = [each for each in plan.dispatches if kinds[each.machine] is OperationKind.ASSESS]
+    return Plan(sent, plan.waits, {})
 
 
 def _say(sweep: Sweep, plan: Plan) -> None:

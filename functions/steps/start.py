@@ -116,7 +116,7 @@ async def start_operation(
 ) -> None:
     """Begin, POST, record. `stored` is None for an event: its row is inserted in `starting`."""
     now = services.clock()
-    if reason := await why_stopped(services):
+    if reason := await why_stopped(services, record.kind):
         journal.write("app.paused", **record.log_fields(), reason=reason)
         await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
         return
@@ -144,14 +144,19 @@ async def start_operation(
     await _after_begin(services.ledger.replace(begun, running))
 
 
-async def why_stopped(services: Services) -> str:
-    """Why nothing may be started now; "" when it may. A person's pause, or a mode that calls nothing."""
+async def why_stopped(services: Services, kind: OperationKind) -> str:
+    """Why no operation of this kind may be started now; "" when it may. A person's pause, or the mode."""
     settings = services.settings
-    if settings.mode in (Mode.OFF, Mode.PLAN):
+    if not mode_allows(settings.mode, kind):
         return f"PATCH_MODE is {settings.mode.name.lower()}"
     if settings.paused:
         return "PATCH_PAUSE is on"
     return await services.ledger.paused()
+
+
+def mode_allows(mode: Mode, kind: OperationKind) -> bool:
+    """Whether calls of this kind may leave. In mode plan the app assesses, and says what it would install."""
+    return mode > Mode.PLAN or (mode is Mode.PLAN and kind is OperationKind.ASSESS)
 
 
 async def retry_when_ready(services: Services, stored: Stored | None, record: Record, *, step: Step) -> None:

@@ -436,27 +436,28 @@ def planned(lines: list[str], since: int = 0) -> dict[str, dict[str, Any]]:
     return {line["machine"].rsplit("/", 1)[-1]: line for line in written if line["event"] == "machine.planned"}
 
 
-async def test_a_plan_says_for_whom_what_when_and_why_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_plan_says_for_whom_what_when_and_why_and_installs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
     names = create(world, 3)
     create(world, 1, "later", tags={"patch-window": SATURDAY_NIGHT})
     await world.pass_time(minutes=30)
     world.set(PATCH_MODE="plan", PATCH_CANARIES="1")
-    create(world, 1, "fresh")
+    create(world, 1, "young")
+    create(world, 1, "left-alone", tags={"patch-mode": "plan"})
     calls, lines = len(world.posts()), len(caplog.messages)
     await world.pass_time(hours=1)
 
-    assert len(world.posts()) == calls
+    assert [each.machine.rsplit("/", 1)[-1] for each in world.operations()[calls:]] == ["young-0000"]
+    assert world.operations(kind="install") == []
     assert await world.records() == []
     assert (await world.image()).opened is None, "a plan opens no rollout"
     plan = planned(caplog.messages, lines)
-    assert set(plan) == {*names, "fresh-0000", "later-0000"}
+    assert set(plan) == {*names, "young-0000", "later-0000"}
     assert all(line["reason"] for line in plan.values())
-    assert (plan["fresh-0000"]["verb"], plan["fresh-0000"]["when"]) == ("assess", world.now.isoformat())
     assert (plan["vm-0000"]["verb"], plan["vm-0000"]["when"]) == ("install", world.now.isoformat())
     assert "2 patches" in plan["vm-0000"]["reason"]
-    for name in names[1:]:
+    for name in (*names[1:], "young-0000"):
         assert (plan[name]["verb"], plan[name]["state"]) == ("wait", State.WAITING_FOR_CANARY)
         assert "vm-0000" in plan[name]["reason"]
     assert (plan["later-0000"]["state"], plan["later-0000"]["when"]) == (State.WAITING_FOR_WINDOW, OPENS.isoformat())
@@ -486,8 +487,25 @@ async def test_a_plan_estimates_when_a_slot_is_free(caplog: pytest.LogCaptureFix
     assert hours == [0, 0, 1, 1, 2]
 
 
+async def test_a_plan_is_kept_fresh_as_in_mode_assess() -> None:
+    """Two days of it: each machine is assessed daily, a pause stops that, and off stops it, too."""
+    world = coarse(World({"PATCH_MODE": "plan", "PATCH_WINDOW": SATURDAY_NIGHT}, timings=QUICK), 15)
+    names = create(world, 3)
+    await world.pass_time(hours=50)
+    assessed = [each.machine.rsplit("/", 1)[-1] for each in world.operations()]
+    assert {name: 3 <= assessed.count(name) <= 4 for name in names} == dict.fromkeys(names, True)
+    assert world.operations(kind="install") == []
+    await world.pause("looking")
+    await world.pass_time(hours=30)
+    assert len(world.operations()) == len(assessed)
+    await world.resume()
+    world.set(PATCH_MODE="off")
+    await world.pass_time(hours=30)
+    assert len(world.operations()) == len(assessed)
+
+
 @pytest.mark.parametrize("mode", ["plan", "off"])
-async def test_a_mode_that_calls_nothing_stops_queued_messages_too(mode: str) -> None:
+async def test_a_mode_that_installs_nothing_stops_queued_messages_too(mode: str) -> None:
     world = World(timings=QUICK)
     world.create("vm-01", GOOD)
     await world.until_queued(OperationKind.INSTALL)

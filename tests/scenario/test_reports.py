@@ -53,13 +53,14 @@ async def test_a_guests_message_is_journaled_without_the_secrets_in_it(caplog: p
     assert "SECRET" not in caplog.messages[-1]
 
 
-async def test_plan_mode_says_what_it_would_do_and_calls_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_plan_mode_assesses_and_says_what_it_would_install(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MODE": "plan"}, timings=QUICK)
     world.create("vm-01", SUPPORTED)
     await world.pass_time(hours=1)
-    assert world.posts() == []
-    assert any('"machine.planned"' in line for line in caplog.messages)
+    assert [each.kind for each in world.operations()] == ["assess"]
+    planned = [json.loads(line) for line in caplog.messages if '"machine.planned"' in line]
+    assert planned[-1]["verb"] == "install"
 
 
 async def counted(world: World, lines: pytest.LogCaptureFixture, hours: float) -> dict[str, list[datetime]]:

@@ -550,8 +550,8 @@ MODES: dict[str, Row] = {
         {"tags": {"patch-mode": "plan"}},
         {"PATCH_MODE": "plan"},
         Leave,
-        State.ASSESSED,
-        "tag patch-mode=plan",
+        State.OPTED_OUT,
+        "tag patch-mode=plan: nothing is called",
     ),
     "tag assess": ({"tags": {"patch-mode": "assess"}}, {}, Leave, State.ASSESSED, "tag patch-mode=assess"),
     "tag assess under setting plan": (

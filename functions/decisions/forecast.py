@@ -1,0 +1,247 @@
+"""When each waiting machine will be installed, and who fits into each opening. Pure.
+
+The forecast is the plan itself in time to come: make_plan() is asked at every moment at which something changes, each
+installation takes as long as those of its image took, and succeeds. So it says what the sweeps will do as long as
+nothing fails and no patch is published; it is exact for a fleet at rest.
+
+Only the first machines of each kind are put before the plan: those behind them cannot go before them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import islice
+
+from functions.decisions import rollout
+from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
+from functions.decisions.question import least_minutes
+from functions.decisions.turns import opening_of, turn_ends
+from functions.model.image_record import ImageRecord
+from functions.model.machine import MachineId
+from functions.model.record import Flight, Record, claim
+from functions.model.state import Install, OperationKind, Phase, State, Wait
+from functions.policy.settings import Settings
+from functions.policy.windows import Windows
+
+SWEEP = timedelta(minutes=5)  # as RECONCILE_SCHEDULE has it by default
+USUAL = timedelta(minutes=30)  # an installation of an image of which none has been seen
+HORIZON = timedelta(days=400)
+STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
+
+
+@dataclass(frozen=True)
+class Turn:
+    """When a machine's installation is expected to begin, and as what."""
+
+    at: datetime
+    canary: bool
+    ring: int
+
+
+@dataclass(frozen=True)
+class Opening:
+    """One opening of a window: how many of those that wait for it go as canaries, and how many go after them."""
+
+    starts: datetime
+    ends: datetime
+    window: Windows
+    waiting: int
+    canaries: int
+    fit: int
+
+    @property
+    def left(self) -> int:
+        return self.waiting - self.canaries - self.fit
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """`turns` lacks the machines whose turn does not come within HORIZON, or not within STEPS."""
+
+    turns: Mapping[MachineId, Turn]
+    openings: Sequence[Opening]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Machines that no rule but their need, their group and their availability set tells apart."""
+
+    place: str
+    ring: int
+    window: Windows
+    canary_window: Windows | None
+    minutes: int  # the least that an installation needs
+
+
+def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> Forecast:
+    """What becomes of the machines that can be installed, now or but for their windows. No order is needed."""
+    future = _Future(fleet, settings, now)
+    future.add(waiting)
+    for _ in range(STEPS):
+        if not future.step():
+            break
+    return Forecast(future.turns, future.openings())
+
+
+@dataclass
+class _Future:
+    """The fleet at a moment to come."""
+
+    fleet: Fleet
+    settings: Settings
+    now: datetime
+    turns: dict[MachineId, Turn] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.begun = self.now
+        self.images = dict(self.fleet.images)
+        # What is in flight now ends as it was ordered; what ended stays until its result is recorded.
+        self.rows = {row.machine: row for row in self.fleet.rows if row.kind is OperationKind.INSTALL}
+        self.ends = {name: self._end_of(row) for name, row in self.rows.items() if row.may_be_rebooting}
+        self.queues: dict[_Kind, dict[MachineId, Candidate]] = {}
+        self.places: dict[MachineId, str] = {}
+        self.sizes: dict[tuple[datetime, datetime, Windows], int] = {}
+
+    def add(self, waiting: Iterable[Candidate]) -> None:
+        for item in sorted(waiting, key=lambda each: each.need):
+            self.queues.setdefault(self._kind(item), {})[item.machine.id] = item
+
+    def step(self) -> bool:
+        """One sweep, and on to the next moment at which something changes. False: nothing will."""
+        self._end_what_is_over()
+        plan = self._plan()
+        self.images |= plan.rollouts
+        for item in plan.dispatches:
+            if item.candidate:
+                self._begin(item.candidate, self.now + item.delay)
+        if not any(self.queues.values()):
+            return False
+        moment = self._next()
+        if moment is None or moment > self.begun + HORIZON:
+            return False
+        self.now = moment
+        return True
+
+    # -- one moment
+
+    def _end_what_is_over(self) -> None:
+        for name in [name for name, at in self.ends.items() if at <= self.now]:
+            row = self.rows.pop(name)
+            del self.ends[name]
+            if place := self.places.get(name):
+                result = rollout.Result(str(name), name, row.ring, row.begun_at or self.now, "")
+                self.images[place] = rollout.record_result(self.images[place], result, self.settings, now=self.now)
+
+    def _plan(self) -> Plan:
+        due: list[Candidate] = []
+        later: list[Candidate] = []
+        taken = self._neighbours()
+        for kind, queue in self.queues.items():
+            install = self._way(kind)
+            first = islice(queue.values(), 1)
+            if install is None:
+                later += first
+                continue
+            heads = self._heads(queue, set(taken))
+            due += [replace(item, step=install) for item in heads]
+        fleet = replace(self.fleet, rows=list(self.rows.values()), images=self.images, later=later)
+        return make_plan(due, fleet, self.settings, now=self.now)
+
+    def _way(self, kind: _Kind) -> Install | None:
+        """The step of machines of this kind now; None while no window of theirs is open for long enough."""
+        if self._is_open(kind.window, kind.minutes):
+            return Install(State.DUE, "")
+        if kind.canary_window and self._is_open(kind.canary_window, kind.minutes):
+            return Install(State.DUE, "", only_canary=True)
+        return None
+
+    def _is_open(self, window: Windows, minutes: int) -> bool:
+        closes = window.closes(self.now, self.settings.blackouts)
+        return closes is not None and closes - self.now >= timedelta(minutes=minutes)
+
+    def _neighbours(self) -> set[tuple[str, str]]:
+        """The availability sets and groups of which a machine is being installed."""
+        return {key for row in self.rows.values() for key in (("set", row.availability_set), ("group", row.group)) if key[1]}
+
+    def _heads(self, queue: Mapping[MachineId, Candidate], taken: set[tuple[str, str]]) -> Iterator[Candidate]:
+        """As many of the first as could go at once. Of a group one goes, and the first stands for those that wait."""
+        room = self.settings.max_in_flight + 1
+        for number, item in enumerate(queue.values()):
+            keys = {("set", item.machine.availability_set), ("group", item.overrides.group)}
+            keys = {key for key in keys if key[1]}
+            if number and keys & taken:
+                continue
+            taken |= keys
+            yield item
+            room -= 1
+            if not room:
+                return
+
+    def _begin(self, item: Candidate, at: datetime) -> None:
+        machine, place = item.machine, item.place(self.settings)
+        record = self.images.get(place)
+        canary = record is not None and record.canaries < self.settings.canaries
+        for key in self._windows_open(item, canary=canary):
+            self.sizes.setdefault(key, self._waiting_for(key[2]))
+        self.turns[machine.id] = Turn(at, canary, item.overrides.ring)
+        del self.queues[self._kind(item)][machine.id]
+        row = claim(
+            machine,
+            OperationKind.INSTALL,
+            token="",
+            due_at=at,
+            ring=item.overrides.ring,
+            group=item.overrides.group,
+            boundary=rollout.boundary(machine, self.settings),
+        )
+        self.rows[machine.id] = replace(row, phase=Phase.RUNNING, flight=Flight(begun_at=at))
+        self.ends[machine.id] = at + (record.usual if record and record.usual else USUAL)
+        if record:
+            self.places[machine.id] = place
+
+    # -- the next one
+
+    def _next(self) -> datetime | None:
+        blackouts = self.settings.blackouts
+        kinds = [kind for kind, queue in self.queues.items() if queue]
+        windows = {window for kind in kinds for window in (kind.window, kind.canary_window) if window}
+        moments = [*self.ends.values(), *(window.opens(self.now, blackouts) for window in windows)]
+        places = {kind.place for kind in kinds}
+        for record in (self.images[place] for place in places if place in self.images):
+            moments += self._changes_of(record, [kind.window for kind in kinds if kind.place == record.place])
+        after = min((moment for moment in moments if moment and moment > self.now), default=None)
+        return after and self.now + -((self.now - after) // SWEEP) * SWEEP  # the sweep that sees it
+
+    def _changes_of(self, record: ImageRecord, windows: Iterable[Windows]) -> Iterator[datetime | None]:
+        """When a ring may open or the rollout end."""
+        proofs = [record.proved, *(tally.last for tally in record.rings.values())]
+        yield from (proof + self.settings.bake for proof in proofs if proof)
+        if record.opened:
+            yield record.opened + self.settings.rollout_length
+        for tally in record.rings.values():
+            if tally.opened:
+                yield from (turn_ends(window, tally.opened, self.settings.blackouts) for window in windows)
+
+    # -- what is known of a machine and of an opening
+
+    def _kind(self, item: Candidate) -> _Kind:
+        member = item.member(self.settings, self.begun)
+        place = item.place(self.settings) if item.machine.image.key else ""
+        canary = member.canary_window if self.settings.canary_window and item.may_be_canary(self.settings) else None
+        return _Kind(place, member.ring, member.window, canary, least_minutes(item.machine, self.settings))
+
+    def _end_of(self, row: Record) -> datetime:
+        begun = row.begun_at or row.due_at
+        return max(begun + USUAL, self.now)
+
+    def _windows_open(self, item: Candidate, *, canary: bool) -> Iterator[tuple[datetime, datetime, Windows]]:
+        kind = self._kind(item)
+        window = kind.canary_window if canary and kind.canary_window else kind.window
+        if opening := opening_of(window, self.now, self.settings.blackouts):
+            yield (*opening, window)
+
+    def _waiting_for(self, window: Windows) -> int:
+        return sum(len(queue) for kind, queue in self.queues.items() if window in (kind.window, kind.canary_window))
+
+    def openings(self) -> list[Opening]:
+        return []
