@@ -225,7 +225,7 @@ type settingsType = {
   @minValue(1)
   @maxValue(3650)
   @description('Within how many days a Critical or Security patch should be installed, for the compliance report.')
-  PATCH_SLA_DAYS: int?
+  PATCH_SLA_DAYS: string?
 
   @description('The tag that names the owner of a machine, for the compliance report.')
   PATCH_OWNER_TAG: string?

@@ -30,6 +30,7 @@ from functions.model.machine import (
     Group,
     Machine,
     MachineId,
+    OldestPatches,
     WaitingPatch,
     group_id,
     subscription_in,
@@ -127,26 +128,27 @@ class ResourceGraph:
             async for machine in self._machines(queries.fill("census", shares=batch)):
                 yield machine
 
-    async def oldest_patches(self, ids: Iterable[str]) -> dict[str, datetime]:
-        """When the oldest pending Critical or Security patch was published, by lower-cased machine id.
+    async def oldest_patches(self, ids: Iterable[str]) -> dict[str, OldestPatches]:
+        """When the oldest pending Critical and Security patches were published, by lower-cased machine id.
 
         Linux package managers publish no such time: their machines are missing.
         """
-        return await self._times("oldest_patches", ids, min)
+        oldest: dict[str, OldestPatches] = {}
+        for batch in batches(ids):
+            async for machine, at in self._readable(queries.fill("oldest_patches", ids=batch), _published):
+                oldest[machine] = oldest.get(machine, OldestPatches()).with_older(at)
+        return oldest
 
     async def last_installations(self, ids: Iterable[str]) -> dict[str, datetime]:
-        """When the newest installation that did not fail began, by lower-cased machine id. Graph keeps them 30 days."""
-        return await self._times("last_installations", ids, max)
+        """When the newest installation that did not fail began, by lower-cased machine id. Graph keeps them 30 days.
 
-    async def _times(
-        self, name: str, ids: Iterable[str], pick: Callable[[datetime, datetime], datetime]
-    ) -> dict[str, datetime]:
-        """One time per machine. It is picked here because Resource Graph does not page a summarize."""
+        It is picked here because Resource Graph does not page a summarize.
+        """
         times: dict[str, datetime] = {}
         for batch in batches(ids):
-            async for machine, at in self._readable(queries.fill(name, ids=batch), _machine_time):
+            async for machine, at in self._readable(queries.fill("last_installations", ids=batch), _machine_time):
                 if at:
-                    times[machine] = pick(times.get(machine, at), at)
+                    times[machine] = max(times.get(machine, at), at)
         return times
 
     async def group_members(self, names: Collection[str]) -> AsyncIterator[Member]:
@@ -348,6 +350,11 @@ def _machine_of(row: Json) -> str:
 
 def _machine_time(row: Json) -> tuple[str, datetime | None]:
     return _machine_of(row), time_or_none(row.get("at"))
+
+
+def _published(row: Json) -> tuple[str, OldestPatches]:
+    at = time_or_none(row.get("at"))
+    return _machine_of(row), OldestPatches(critical=at) if row.get("critical") is True else OldestPatches(security=at)
 
 
 def _group(row: Json) -> tuple[str, Group]:

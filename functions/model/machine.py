@@ -221,6 +221,24 @@ class PatchAssessment:
 
 
 @dataclass(frozen=True)
+class OldestPatches:
+    """When the oldest patches that wait on a machine were published; None where Azure does not say it."""
+
+    critical: datetime | None = None
+    security: datetime | None = None  # of those that are not Critical, too
+
+    @property
+    def first(self) -> datetime | None:
+        return min((at for at in (self.critical, self.security) if at), default=None)
+
+    def with_older(self, other: "OldestPatches") -> "OldestPatches":
+        """The older ones of both."""
+        critical = min((at for at in (self.critical, other.critical) if at), default=None)
+        security = min((at for at in (self.security, other.security) if at), default=None)
+        return OldestPatches(critical, security)
+
+
+@dataclass(frozen=True)
 class Pending:
     """How many patches wait on a machine, by what people ask for first."""
 

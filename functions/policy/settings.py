@@ -129,6 +129,25 @@ def machines_named(text: str) -> tuple[str, ...]:
     return items
 
 
+class Sla(NamedTuple):
+    """How soon a patch should be in, by its severity."""
+
+    critical: timedelta
+    security: timedelta
+
+
+@reader("days, up to 3650, or by severity such as Critical 7, Security 30")
+def days_by_severity(text: str) -> Sla:
+    """One number for both, or both by name."""
+    limit = duration("days", 0.001, 3_650)
+    if not text[:1].isalpha():
+        return Sla(limit.read(text), limit.read(text))
+    named = dict(item.split() for item in text.lower().split(","))  # ValueError where one has not two words
+    if not text.isascii() or named.keys() != {"critical", "security"} or len(named) != text.count(",") + 1:
+        raise ValueError
+    return Sla(limit.read(named["critical"]), limit.read(named["security"]))
+
+
 class Setting(NamedTuple):
     """One app setting, as a field of Settings declares it."""
 
@@ -327,10 +346,10 @@ class Settings:
         duration("minutes", 0.01, 60),
         "The first wait for a machine that is still being built; it doubles, four times.",
     )
-    sla: timedelta = setting(
+    sla: Sla = setting(
         "PATCH_SLA_DAYS",
         "30",
-        duration("days", 0.001, 3_650),
+        days_by_severity,
         "How soon a Critical or Security patch should be in; the census says who is late.",
     )
     owner_tag: str = setting(  # "": no owner is named

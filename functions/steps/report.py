@@ -12,7 +12,7 @@ from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import CENSUS_SHARES
 from functions.decisions.compliance import compliance
 from functions.decisions.decision import displayed_step
-from functions.model.machine import Machine, MachineId, OsType
+from functions.model.machine import Machine, MachineId, OldestPatches, OsType
 from functions.model.record import Record
 from functions.model.state import Assess, Install, Phase, State, Step
 from functions.services import Services
@@ -126,7 +126,7 @@ async def _count_all(services: Services, batch: list[tuple[Machine, Step]]) -> N
     oldest, installed = await services.graph.oldest_patches(windows), await services.graph.last_installations(ids)
     for machine, step in batch:
         name = str(machine.id)
-        _count(services, machine, step, oldest_patch=oldest.get(name), last_installed=installed.get(name))
+        _count(services, machine, step, oldest=oldest.get(name, OldestPatches()), last_installed=installed.get(name))
 
 
 def _report_groups(rows: Rows) -> None:
@@ -137,7 +137,7 @@ def _report_groups(rows: Rows) -> None:
 
 
 def _count(
-    services: Services, machine: Machine, step: Step, *, oldest_patch: datetime | None, last_installed: datetime | None
+    services: Services, machine: Machine, step: Step, *, oldest: OldestPatches, last_installed: datetime | None
 ) -> None:
     settings, verdict, pending = services.settings, machine.verdict, machine.pending
     counted = verdict is not None and bool(verdict.counts)
@@ -162,11 +162,11 @@ def _count(
         pending_security=pending.security if counted else None,
         pending_other=pending.other if counted else None,
         reboot_pending=verdict.reboot_pending if verdict else None,
-        oldest_security=oldest_patch,
+        oldest_security=oldest.first,
         last_assessed=verdict.assessed if verdict else None,
         last_installed=last_installed,
-        compliance=compliance(machine, oldest_patch, last_installed, sla=settings.sla, now=services.clock()),
-        sla_days=settings.sla / A_DAY,
+        compliance=compliance(machine, step, oldest, last_installed, sla=settings.sla, now=services.clock()),
+        sla_days=max(settings.sla) / A_DAY,
     )
 
 

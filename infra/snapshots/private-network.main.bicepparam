@@ -13,7 +13,7 @@ param settings = {
   PATCH_BLACKOUT: '2026-12-20..2027-01-05 Europe/Paris'
   PATCH_MAX_IN_FLIGHT: 20
   PATCH_REBOOT: 'IfRequired'
-  PATCH_SLA_DAYS: 30
+  PATCH_SLA_DAYS: 'Critical 7, Security 30'
 }
 param network = {
   addressPrefix: '10.20.0.0/24'

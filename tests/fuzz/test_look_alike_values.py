@@ -100,7 +100,7 @@ RIGHT = {
     "PATCH_PACE_PERCENT": "75",
     "PATCH_RETRY_MINUTES": "15",
     "PATCH_READY_MINUTES": "2",
-    "PATCH_SLA_DAYS": "30",
+    "PATCH_SLA_DAYS": "Critical 7, Security 30",
     "ARM_ENDPOINT": "https://management.azure.com",
     "ARM_ENDPOINT_ALLOW": "known",
     "PATCH_USE_PROXY": "on",

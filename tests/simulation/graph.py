@@ -305,10 +305,11 @@ def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
         properties = row["properties"]
         if row["type"] != kind or properties["publishedDateTime"] is None:
             continue
-        if {each.lower() for each in properties["classifications"][:2]} & {"critical", "security"}:
-            machine = row["id"].lower().split("/patchassessmentresults/")[0]
-            if machine in ids:
-                rows.append({"id": row["id"], "machine": machine, "at": properties["publishedDateTime"]})
+        classes = {each.lower() for each in properties["classifications"][:2]}
+        machine = row["id"].lower().split("/patchassessmentresults/")[0]
+        if classes & {"critical", "security"} and machine in ids:
+            at = properties["publishedDateTime"]
+            rows.append({"id": row["id"], "machine": machine, "critical": "critical" in classes, "at": at})
     return _ordered(rows)
 
 

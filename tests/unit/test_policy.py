@@ -19,6 +19,7 @@ from functions.policy.settings import (
     Scope,
     Settings,
     SettingsError,
+    Sla,
     read_settings,
 )
 from functions.policy.tags import TAGS, TagOverrides, read_tags
@@ -67,7 +68,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
     "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
-    "PATCH_SLA_DAYS": ("sla", timedelta(days=30)),
+    "PATCH_SLA_DAYS": ("sla", Sla(timedelta(days=30), timedelta(days=30))),
     "PATCH_OWNER_TAG": ("owner_tag", "owner"),
     "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
     "ARM_ENDPOINT_ALLOW": ("any_arm_endpoint", False),
@@ -133,7 +134,11 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_PACE_PERCENT": [("1", 1), ("100", 100)],
     "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1))],
     "PATCH_READY_MINUTES": [("60", timedelta(hours=1))],
-    "PATCH_SLA_DAYS": [("7.5", timedelta(days=7.5))],
+    "PATCH_SLA_DAYS": [
+        ("7.5", Sla(timedelta(days=7.5), timedelta(days=7.5))),
+        ("Critical 7, Security 30", Sla(timedelta(days=7), timedelta(days=30))),
+        ("security 30,critical 0.5", Sla(timedelta(days=0.5), timedelta(days=30))),
+    ],
     "PATCH_OWNER_TAG": [("Cost-Centre", "cost-centre"), ("team name", "team name")],
     "ARM_ENDPOINT": [
         ("https://management.chinacloudapi.cn/", "https://management.chinacloudapi.cn"),
@@ -213,7 +218,19 @@ BAD: dict[str, list[str]] = {
     "PATCH_PACE_PERCENT": ["0", "101", "75%", "1_0"],
     "PATCH_RETRY_MINUTES": ["0", "1441"],
     "PATCH_READY_MINUTES": ["0", "61"],
-    "PATCH_SLA_DAYS": ["0", "3651", "monthly"],
+    "PATCH_SLA_DAYS": [
+        "0",
+        "3651",
+        "monthly",
+        "Critical 7",
+        "Critical 7, Security",
+        "Critical 7, Security 0",
+        "Critical 7, Security 30, Other 90",
+        "Critical 7, Critical 7, Security 30",
+        "Critical 7 Security 30",
+        "7, 30",
+        "Critical 7 days, Security 30 days",
+    ],
     "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513],
     "ARM_ENDPOINT": [
         "http://management.azure.com",

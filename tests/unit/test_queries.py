@@ -497,11 +497,13 @@ EXPECTED: Mapping[str, list[Row]] = {
         {
             "id": f"{CHILDREN}/MARKET-03/patchAssessmentResults/latest/softwarePatches/kb-3",
             "machine": f"{MACHINES}/market-03".lower(),
+            "critical": True,
             "at": "2026-10-20T00:00:00.0000000Z",
         },
         {
             "id": f"{CHILDREN}/market-03/patchAssessmentResults/latest/softwarePatches/kb-2",
             "machine": f"{MACHINES}/market-03".lower(),
+            "critical": False,
             "at": "2026-10-14T00:00:00.0000000Z",
         },
     ],
