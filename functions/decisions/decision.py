@@ -56,6 +56,8 @@ def displayed_step(question: Question) -> Step:
     if pending is None or record is None or record.hold is None or record.is_held(State.OVERDUE):
         return pending or next_step(question)
     fresh = next_step(question)
+    if (fresh.state, fresh.reason) == (pending.state, pending.reason):
+        return fresh  # its hold ends at the next assessment at the latest; what it waits for may be further away
     unwanted = record.kind is OperationKind.INSTALL and fresh.state in (State.ASSESSED, State.PATCHED_BY_NOBODY)
     return fresh if unwanted or fresh.state in POLICY_STATES else pending
 

@@ -61,15 +61,24 @@ def _unsupported(question: Question) -> Step:
 
 
 def _supported(question: Question) -> Step:
-    machine, settings, verdict = question.machine, question.settings, question.verdict
-    wanted, total = wanted_count(machine, settings), sum(verdict.counts.values())
-    installed = machine.installation
+    verdict, total = question.verdict, sum(question.verdict.counts.values())
+    wanted = wanted_count(question.machine, question.settings)
     if verdict.status.lower() == "failed":  # its empty counts are ignored: they do not mean that the machine is patched
         return Assess(State.DUE, "the last assessment failed")
     if _installed_since(question):
         return Assess(State.DUE, "the last assessment is older than the last installation")
-    if question.assessment_due(verdict.assessed):
+    step = _by_counts(question, wanted, total)
+    # What may go now is not delayed: its counts are fresh enough, and new ones come with the installation. Otherwise a
+    # machine whose assessments reach Resource Graph late would never be installed.
+    if question.assessment_due(verdict.assessed) and not isinstance(step, Install):
         return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
+    return step
+
+
+def _by_counts(question: Question, wanted: int, total: int) -> Step:
+    """What follows from an assessment that counts."""
+    machine, settings, verdict = question.machine, question.settings, question.verdict
+    installed = machine.installation
     if question.mode < Mode.INSTALL:
         return _assessed(question, wanted, total)
     if verdict.reboot_pending and installed and not stale(installed.started, question.now, settings.min_interval):

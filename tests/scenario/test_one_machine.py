@@ -53,7 +53,9 @@ async def test_a_machine_at_rest_is_patched_again_in_the_next_rollout() -> None:
     await world.pass_time(days=7)
 
     kinds = [operation.kind for operation in world.operations(machine)]
-    assert kinds == ["assess", "install", "assess", "assess", "install", "assess"]
+    assert kinds[:3] == ["assess", "install", "assess"]
+    assert kinds.count("install") == 2
+    assert 7 <= kinds.count("assess") <= 12, "daily, and after each installation"
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,9 @@ UNDECIDED: dict[str, tuple[Behaviour, int]] = {
     "unknown": (Behaviour(support_state="Unknown", pending={}), 3),
     "none, and the list of patches was cut": (
         Behaviour(support_state=None, assess_status="CompletedWithWarnings", pending={}),
-        1,
+        2,
     ),
-    "none": (Behaviour(support_state=None, pending={}), 1),
+    "none": (Behaviour(support_state=None, pending={}), 2),
 }
 
 

@@ -687,12 +687,30 @@ HOW_OFTEN: dict[str, tuple[dict[str, Any], dict[str, str], float]] = {
 
 @pytest.mark.parametrize(("changes", "environ", "hours"), HOW_OFTEN.values(), ids=HOW_OFTEN)
 def test_a_machine_is_assessed_again_after(changes: dict[str, Any], environ: dict[str, str], hours: float) -> None:
-    """Up to then whatever else follows, and from then on an assessment."""
-    verdict = changes.get("verdict", a_verdict())
+    """A machine on which nothing waits: up to then it is at rest, and from then on it is to be assessed."""
+    verdict = changes.get("verdict", a_verdict(counts={}))
     for age, due in ((hours * HOUR - MINUTE, False), (hours * HOUR, True)):
-        given = {"PATCH_FRESH_HOURS": "160"} | environ
-        step = decide(a_machine(**changes | {"verdict": replace(verdict, assessed=NOW - age)}), **given)
+        step = decide(a_machine(**changes | {"verdict": replace(verdict, assessed=NOW - age)}), **environ)
         assert isinstance(step, Assess) is due, (age, step)
+
+
+# The age of an assessment in hours, settings beside a PATCH_FRESH_HOURS of 48 → what follows where patches wait.
+PATCHES_WAIT: dict[str, tuple[float, dict[str, str], type[Step]]] = {
+    "it may go now": (25, {}, Install),
+    "it may go now, and is fresh enough": (48 - 1 / 60, {}, Install),
+    "it may go now, and is not fresh enough": (48, {}, Assess),
+    "its window is closed": (25, {"PATCH_WINDOW": NIGHTS}, Assess),
+    "its window is closed, assessed lately": (23, {"PATCH_WINDOW": NIGHTS}, Wait),
+    "it is only assessed": (25, {"PATCH_MODE": "assess"}, Assess),
+}
+
+
+@pytest.mark.parametrize(("hours", "environ", "verb"), PATCHES_WAIT.values(), ids=PATCHES_WAIT)
+def test_an_installation_that_may_go_now_is_not_delayed_by_an_assessment(
+    hours: float, environ: dict[str, str], verb: type[Step]
+) -> None:
+    step = decide(a_machine(verdict=a_verdict(assessed=NOW - hours * HOUR)), **environ)
+    assert type(step) is verb, step
 
 
 def test_machines_that_were_assessed_together_do_not_stay_together() -> None:
