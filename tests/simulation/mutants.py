@@ -21,7 +21,7 @@ from functions.cloud.ledger import Ledger, Stored, SweepLease
 from functions.cloud.queue import Message
 from functions.cloud.rows import LeftAlone
 from functions.decisions import decision, plan, support_state
-from functions.decisions.question import Question
+from functions.decisions.question import Question, Way
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
@@ -80,7 +80,7 @@ def _support_state() -> Iterator[Any]:
 
 
 def _window() -> Iterator[Any]:
-    yield patch.object(support_state, "_in_window", lambda asked: None)
+    yield patch.object(Question, "way", Way.WINDOW)
     yield patch.object(Question, "minutes_left", property(lambda asked: asked.settings.max_duration_minutes))
 
 
