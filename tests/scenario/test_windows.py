@@ -5,12 +5,16 @@ What is asserted is the world: which installations Azure saw, when, and with whi
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from functions.model.state import State
 from functions.policy.grammar import iso_duration_minutes
 from simulator.azure import Behaviour
 from tests.support.world import QUICK, World
 
 PENDING = Behaviour(pending={"security": 2})
+DAY = timedelta(days=1)
+OPENS = datetime(2026, 11, 28, 22, 0, tzinfo=UTC)  # the first Saturday night
 SATURDAY_NIGHT = "Sat 22:00-02:00"
 WEDNESDAY_NOON = "Wed 12:00-16:00"  # on the day of START
 CANARY_FIRST = {
@@ -114,3 +118,40 @@ async def test_a_reboot_outside_the_window_is_a_setting_of_its_own() -> None:
     world.create("vm-0", PENDING)
     await world.pass_time(hours=6)
     assert reboots(world) == [("IfRequired", "Completed")]
+
+
+# -- assessments
+
+# The settings → how often each machine is assessed from Wednesday to Friday, and in the day before its window opens:
+# the least and the most.
+ASSESSMENTS = {
+    "daily by default": ({}, (3, 4), (1, 2)),
+    "rarely, and before its window": ({"PATCH_ASSESS_HOURS": "160"}, (1, 1), (1, 2)),
+    "rarely, in mode assess": ({"PATCH_ASSESS_HOURS": "160", "PATCH_MODE": "assess"}, (1, 1), (0, 0)),
+}
+
+
+@pytest.mark.parametrize(("settings", "early", "last_day"), ASSESSMENTS.values(), ids=ASSESSMENTS)
+async def test_each_machine_is_assessed_in_the_day_before_its_window_opens(
+    settings: dict[str, str], early: tuple[int, int], last_day: tuple[int, int]
+) -> None:
+    world = a_world(PATCH_WINDOW=SATURDAY_NIGHT, **settings)
+    names = [f"vm-{number}" for number in range(6)]
+    for name in names:
+        world.create(name, PENDING)
+    await world.pass_time(days=3, hours=14)
+    assert world.now == OPENS
+    assessed = [(each.machine.rsplit("/", 1)[-1], each.started) for each in world.operations(kind="assess")]
+    for name in names:
+        before = sum(machine == name and at < OPENS - DAY for machine, at in assessed)
+        lately = sum(machine == name and at >= OPENS - DAY for machine, at in assessed)
+        assert early[0] <= before <= early[1]
+        assert last_day[0] <= lately <= last_day[1]
+
+
+async def test_an_unsupported_machine_is_assessed_weekly() -> None:
+    world = a_world()
+    machine = world.create("vm-0", Behaviour(support_state="Unsupported"))
+    world.in_long_steps()
+    await world.pass_time(days=15)
+    assert len(world.operations(machine, "assess")) == 3

@@ -159,7 +159,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("group", _group, (8,), 125),
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("tries of a failing machine", _tries, (8,), 91),
-    Mutant("pause", _pause, (3,), 34),
+    Mutant("pause", _pause, (3,), 49),
     Mutant("adoption after a crash", _adoption, (4,), 17),
     Mutant("a 429 is no failure", _postponement, (5,), 1),
     Mutant("no answer is no 404", _silence, (6,), 0),
