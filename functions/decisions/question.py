@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from functions.model.machine import (
     LINUX_CLASSIFICATIONS,
@@ -63,12 +64,12 @@ class Question:
         proves = self.settings.canaries and self.machine.image.key and self.settings.may_be_canary(self.machine.id)
         return self._narrowed(setting) if setting and proves else None
 
-    @property
+    @cached_property
     def in_own_window(self) -> bool:
         """Whether its window is open for long enough."""
         return self._is_enough(self._minutes_in(self.window))
 
-    @property
+    @cached_property
     def in_canary_window(self) -> bool:
         """Whether it has a window as a canary, which is open for long enough."""
         return self._is_enough(self._minutes_in(self.canary_window))
@@ -80,7 +81,7 @@ class Question:
         young = created is not None and self.now < created + self.settings.first_span
         return young and machine.installation is None and self.overrides.window is None
 
-    @property
+    @cached_property
     def way(self) -> Way | None:
         """The rule that lets an installation go now; None: it waits for its window."""
         if self.in_own_window:
