@@ -69,8 +69,9 @@ def _supported(question: Question) -> Step:
         return Assess(State.DUE, "the last assessment is older than the last installation")
     step = _by_counts(question, wanted, total)
     # What may go now is not delayed: its counts are fresh enough, and new ones come with the installation. Otherwise a
-    # machine whose assessments reach Resource Graph late would never be installed.
-    if question.assessment_due(verdict.assessed) and not isinstance(step, Install):
+    # machine whose assessments reach Resource Graph late would never be installed. One that was held went nowhere.
+    goes = isinstance(step, Install) and not (question.record and question.record.hold)
+    if question.assessment_due(verdict.assessed) and not goes:
         return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
     return step
 

@@ -20,6 +20,7 @@ from functions.steps.observe import (
     Seen,
     Throttled,
     Unreadable,
+    ask,
     decide,
     log_unreadable,
     observe,
@@ -62,7 +63,7 @@ async def on_message(services: Services, message: Message) -> None:
     if not stored or not seen:
         return
     machine, step = seen
-    if isinstance(step, Assess):
+    if isinstance(step, Assess) or (isinstance(step, Install) and await _due(services, stored, machine)):
         await start_operation(services, stored, stored.record, machine=machine)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
         await rest(services, stored)
@@ -70,6 +71,12 @@ async def on_message(services: Services, message: Message) -> None:
         await retry_when_ready(services, stored, stored.record, step=step)
     else:
         await hold_step(services, stored, step)
+
+
+async def _due(services: Services, stored: Stored, machine: Machine) -> bool:
+    """Whether its assessment is due all the same: it was claimed when something held the installation."""
+    question = await ask(services, machine, stored.record)
+    return question.assessment_due(question.verdict.assessed)
 
 
 async def _known_already(services: Services, stored: Stored) -> str:

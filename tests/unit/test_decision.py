@@ -713,6 +713,14 @@ def test_an_installation_that_may_go_now_is_not_delayed_by_an_assessment(
     assert type(step) is verb, step
 
 
+def test_a_machine_whose_installation_was_held_is_assessed_in_time() -> None:
+    """What holds it shows at the second check only, so that it would be tried again and again."""
+    record = a_record(phase=Phase.HELD, kind=OperationKind.INSTALL, state=State.RECENTLY_PATCHED, not_before=NOW)
+    for hours, verb in ((23, Install), (25, Assess)):
+        machine = a_machine(verdict=a_verdict(assessed=NOW - hours * HOUR))
+        assert type(next_step(question_of(machine, record, settings(), created_after=LONG_AGO, now=NOW))) is verb
+
+
 def test_machines_that_were_assessed_together_do_not_stay_together() -> None:
     ids = [f"{digit}0000000-0000-4000-8000-000000000000" for digit in range(10)]
     ages = sorted(time_between(24 * HOUR, vm_id) for vm_id in ids)
