@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import cached_property
@@ -75,16 +75,21 @@ class Response:
     def content(self) -> bytes:
         return b"" if self.body is None else json.dumps(self.body, separators=(",", ":")).encode()
 
+    def with_headers(self, headers: Mapping[str, str]) -> Response:
+        """The same answer with these headers; its body is written once."""
+        other = replace(self, headers=headers)
+        vars(other)["content"] = self.content
+        return other
+
 
 def with_standard_headers(response: Response, request: Request, now: datetime, guid: Callable[[], str]) -> Response:
     """The response with the headers that every answer carries; its own win. `guid` gives a new id at every call."""
     headers = {**_STANDARD_HEADERS, "date": format_datetime(now.astimezone(UTC), usegmt=True)}
     headers |= _correlation(request, now, guid)
-    body = None if request.method == "HEAD" else response.body
-    answer = Response(response.status, body, {**headers, **response.headers})
+    answer = replace(response, body=None) if request.method == "HEAD" else response
     length = {"content-length": str(len(answer.content))}
     kind = {"content-type": "application/json; charset=utf-8"} if answer.content else {}
-    return Response(answer.status, body, {**length, **kind, **answer.headers})
+    return answer.with_headers({**length, **kind, **headers, **response.headers})
 
 
 def _correlation(request: Request, now: datetime, guid: Callable[[], str]) -> dict[str, str]:

@@ -197,4 +197,4 @@ def run(context: Context, steps: Sequence[Step], handle: Callable[[Context], Res
         response = handle(context)
     except Refused as refusal:
         response = refusal.response()
-    return Response(response.status, response.body, {**context.headers, **response.headers})
+    return response.with_headers({**context.headers, **response.headers})

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import count
 from typing import Any, assert_never
 
@@ -10,6 +10,7 @@ from simulator.resource_graph.kql import combining, functions, names, parsing, s
 from simulator.resource_graph.kql.aggregates import compile_aggregate
 from simulator.resource_graph.kql.compiled import SORTABLE, Compiled, Evaluate, Row, unknown, wrong
 from simulator.resource_graph.kql.errors import Unsupported
+from simulator.resource_graph.kql.functions_of_time import OF_NOW
 from simulator.resource_graph.kql.scalars import Scope, Shape, compile_expression, compile_predicate
 
 # Table name (lower case) to its columns and their types.
@@ -67,37 +68,13 @@ class Planner:
         return Plan(Shape(tuple(self.schema[table].items())), (lambda _, tables: tables[table],))
 
     def _extended(self, plan: Plan, node: syntax.Operator) -> Plan:
-        scope = Scope(plan.shape, self.now_ticks, self.nameless)
         match node:
-            case syntax.Where():
-                return plan.then(plan.shape, _where(node, scope))
-            case syntax.Extend():
-                return plan.then(*_extend(node, scope))
-            case syntax.Project():
-                return plan.then(*_project(node, scope))
-            case syntax.Select():
-                return plan.then(*_select(node, plan.shape))
-            case syntax.Rename():
-                return plan.then(_rename(node, plan.shape), lambda rows, _: rows)
-            case syntax.Expand():
-                return plan.then(*_expand(node, scope))
-            case syntax.Parse():
-                return plan.then(*_parse(node, scope))
             case syntax.Join():
                 return plan.then(*self._join(node, plan.shape))
             case syntax.Union():
                 return plan.then(*self._union(node, plan.shape, node.legs))
-            case syntax.Summarize():
-                return plan.then(*_summarize(node, scope))
-            case syntax.Distinct():
-                return plan.then(*_distinct(node, scope))
-            case syntax.Sort():
-                return plan.then(plan.shape, _sort(node, scope))
-            case syntax.Take(rows=most):
-                return plan.then(plan.shape, lambda rows, _: rows[:most])
-            case syntax.Count():
-                return plan.then(Shape((("Count", "long"),)), lambda rows, _: [[len(rows)]])
-        assert_never(node)
+        kept = _kept(node, plan.shape)
+        return plan.then(*(kept or _compiled(node, Scope(plan.shape, self.now_ticks, self.nameless))))
 
     def _join(self, node: syntax.Join, left: Shape) -> tuple[Shape, Step]:
         right = self.plan(node.right)
@@ -108,6 +85,58 @@ class Planner:
         plans = [self.plan(leg) for leg in legs]
         shape, union = combining.union(node, [first, *(plan.shape for plan in plans)])
         return shape, lambda rows, tables: union([rows, *(plan.run(tables) for plan in plans)])
+
+
+@lru_cache(maxsize=1024)
+def _kept(node: syntax.OfOneTable, shape: Shape) -> tuple[Shape, Step] | None:
+    """What is compiled of an operator, for the next query that has the same one. None if it varies.
+
+    The parser gives the same operators for texts that differ elsewhere.
+    """
+    return None if _varies(node) else _compiled(node, Scope(shape, 0, iter(())))
+
+
+def _varies(node: Any) -> bool:
+    """Whether what it means depends on the query's time, or on how many columns without a name stand before it."""
+    match node:
+        case None | str() | int() | syntax.Place() | syntax.Literal() | syntax.Column():
+            return False
+        case tuple():
+            return any(map(_varies, node))
+        case syntax.Call(function=function) if function in OF_NOW:
+            return True
+        case syntax.Named(name=None, expression=expression) if not isinstance(expression, syntax.Column):
+            return True
+    return any(_varies(getattr(node, part)) for part in node.__match_args__)
+
+
+def _compiled(node: syntax.OfOneTable, scope: Scope) -> tuple[Shape, Step]:
+    match node:
+        case syntax.Where():
+            return scope.shape, _where(node, scope)
+        case syntax.Extend():
+            return _extend(node, scope)
+        case syntax.Project():
+            return _project(node, scope)
+        case syntax.Select():
+            return _select(node, scope.shape)
+        case syntax.Rename():
+            return _rename(node, scope.shape), lambda rows, _: rows
+        case syntax.Expand():
+            return _expand(node, scope)
+        case syntax.Parse():
+            return _parse(node, scope)
+        case syntax.Summarize():
+            return _summarize(node, scope)
+        case syntax.Distinct():
+            return _distinct(node, scope)
+        case syntax.Sort():
+            return scope.shape, _sort(node, scope)
+        case syntax.Take(rows=most):
+            return scope.shape, lambda rows, _: rows[:most]
+        case syntax.Count():
+            return Shape((("Count", "long"),)), lambda rows, _: [[len(rows)]]
+    assert_never(node)
 
 
 # ---- one row at a time

@@ -52,6 +52,7 @@ from simulator.resource_graph.kql.syntax import (
 _Fill = Callable[[Sequence[str]], Any]
 
 
+@lru_cache(maxsize=256)
 def parse(text: str) -> Query:
     """The tree of a query. Raises Unsupported for syntax outside the grammar."""
     values: list[str] = []

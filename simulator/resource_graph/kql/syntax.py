@@ -1,4 +1,7 @@
-"""The tree of a query: frozen nodes. Nothing here knows a table, a type or a function."""
+"""The tree of a query: frozen nodes. Nothing here knows a table, a type or a function.
+
+An operator over one table equals itself alone: what is compiled of it is kept under it.
+"""
 
 from dataclasses import dataclass
 
@@ -106,22 +109,22 @@ class SortKey:
     nulls_first: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Where:
     predicate: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Extend:
     columns: tuple[Named, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Project:
     columns: tuple[Named, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Select:
     """project-away, project-keep and project-reorder: a name may hold stars."""
 
@@ -129,7 +132,7 @@ class Select:
     columns: tuple[Column, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Rename:
     """Pairs of the new name and the column."""
 
@@ -153,13 +156,13 @@ class Union:
     at: Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Summarize:
     aggregates: tuple[Named, ...]
     keys: tuple[Named, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Distinct:
     """Without columns: all of them."""
 
@@ -167,22 +170,22 @@ class Distinct:
     at: Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sort:
     keys: tuple[SortKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Take:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Count:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expand:
     """mv-expand: one row per element. `type`: that of to typeof(); `limit`: rows per row."""
 
@@ -201,7 +204,7 @@ class Capture:
     at: Place
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parse:
     """`pattern`: texts to find, columns for what lies between them, stars for what is skipped."""
 
@@ -211,7 +214,8 @@ class Parse:
 
 
 _OfRows = Where | Extend | Project | Select | Rename | Expand | Parse
-Operator = _OfRows | Join | Union | Summarize | Distinct | Sort | Take | Count
+OfOneTable = _OfRows | Summarize | Distinct | Sort | Take | Count
+Operator = OfOneTable | Join | Union
 
 
 @dataclass(frozen=True, slots=True)
