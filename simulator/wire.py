@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 Json = dict[str, Any]
@@ -137,6 +137,7 @@ class ConnectionLost(Exception):
         self.when = when
 
 
+@lru_cache(maxsize=4096)  # a fleet is shown again and again
 def ticks(at: datetime) -> str:
     """A time as Compute writes it, with seven fraction digits.
 

@@ -19,7 +19,7 @@ limits on a query and Kusto's reserved names are checked by the official languag
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -35,6 +35,7 @@ from simulator.resource_graph.kql.parser import parse
 __all__ = ["KqlError", "Result", "Schema", "Unsupported", "evaluate", "resource_graph_schema"]
 
 JSON = Any
+_Reader = Callable[[str], object]
 Tables = Mapping[str, Sequence[Mapping[str, object]]]
 
 
@@ -88,8 +89,9 @@ class _Source(Mapping[str, list[Row]]):
 
     def __getitem__(self, table: str) -> list[Row]:
         columns = self._schema[table]
-        defaults = [(name, default_of(type_name)) for name, type_name in columns.items()]
-        return [_row(table, given, columns, defaults) for given in self._tables.get(table, ())]
+        readers = {name: (place, _READ.get(kind)) for place, (name, kind) in enumerate(columns.items())}
+        empty = [default_of(type_name) for type_name in columns.values()]
+        return [_row(table, given, readers, empty) for given in self._tables.get(table, ())]
 
     def __iter__(self) -> Any:
         return iter(self._schema)
@@ -98,23 +100,19 @@ class _Source(Mapping[str, list[Row]]):
         return len(self._schema)
 
 
-def _row(
-    table: str, given: Mapping[str, object], columns: Mapping[str, str], defaults: list[tuple[str, object]]
-) -> Row:
-    if not given.keys() <= columns.keys():
-        raise ValueError(f"columns outside the schema of {table}: {', '.join(sorted(given.keys() - columns.keys()))}")
-    return [
-        default if (value := given.get(name)) is None else _known(value, columns[name]) for name, default in defaults
-    ]
+def _row(table: str, given: Mapping[str, object], readers: Mapping[str, tuple[int, _Reader | None]], empty: Row) -> Row:
+    """A value has its column's place. Times arrive as texts, as in the services' answers, and the evaluator counts."""
+    if not given.keys() <= readers.keys():
+        raise ValueError(f"columns outside the schema of {table}: {', '.join(sorted(given.keys() - readers.keys()))}")
+    row = empty.copy()
+    for name, value in given.items():
+        if value is not None:
+            place, read = readers[name]
+            row[place] = read(value) if read and isinstance(value, str) else value
+    return row
 
 
-def _known(value: object, type_name: str) -> object:
-    """The value as the evaluator has it: times arrive as texts, as in the services' answers."""
-    read = _READ.get(type_name)
-    return read(value) if read and isinstance(value, str) else value
-
-
-_READ = {"datetime": times.ticks_of_text, "timespan": times.ticks_of_clock}
+_READ: Mapping[str, _Reader] = {"datetime": times.ticks_of_text, "timespan": times.ticks_of_clock}
 _WRITTEN = {"datetime": times.text_of_ticks, "timespan": times.text_of_timespan}
 
 
