@@ -18,8 +18,17 @@ CHECKOUT = Path(__file__).parents[2]
 INFRA = CHECKOUT / "infra"
 SUBSCRIPTION = "00000000-0000-0000-0000-000000000001"
 Json = dict[str, Any]
-_TENANT = "00000000-0000-0000-0000-00000000a11e"
+WHERE = {
+    "tenantId": "00000000-0000-0000-0000-00000000a11e",
+    "subscriptionId": SUBSCRIPTION,
+    "managementGroupId": "mg-fleet",
+    "location": "westeurope",
+}  # as in scripts/snapshots
 _LINK = re.compile(r" \[https://\S+\]$")
+
+
+class Refused(Exception):
+    """The compiler makes no snapshot of this."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,10 @@ class Compiler:
         said = "\n".join(f"{each['code']}: {each['message']}" for each in compiled["diagnostics"])
         if not compiled["success"]:
             return [], said
-        where = {"tenantId": _TENANT, "subscriptionId": SUBSCRIPTION, "location": "westeurope"}
-        answer = server.ask("getSnapshot", path=str(file), metadata=where)
-        if "error" in answer:
-            return [], answer["error"]["message"]
-        return json.loads(answer["result"]["snapshot"])["predictedResources"], said
+        try:
+            return server.snapshot(file)["predictedResources"], said
+        except Refused as refused:
+            return [], str(refused)
 
 
 class Server:
@@ -72,6 +80,16 @@ class Server:
         headers = message_from_bytes(b"".join(iter(self._process.stdout.readline, b"\r\n")))
         answer: Json = json.loads(self._process.stdout.read(int(headers["Content-Length"])))
         return answer
+
+    def snapshot(self, file: Path) -> Json:
+        """What `bicep snapshot` writes of a file of parameters. Raises Refused with what the compiler said."""
+        other = "subscriptionId" if ".fleet." in file.name else "managementGroupId"
+        where = {key: value for key, value in WHERE.items() if key != other}
+        answer = self.ask("getSnapshot", path=str(file), metadata=where)
+        if "error" in answer:
+            raise Refused(answer["error"]["message"])
+        snapshot: Json = json.loads(answer["result"]["snapshot"])
+        return snapshot
 
     def stop(self) -> None:
         with self._process:  # waits, and closes both pipes

@@ -81,19 +81,37 @@ def described(template: Json) -> list[tuple[str, Json]]:
     return [*own, *template.get("outputs", {}).items(), *types, *members]
 
 
-def test_the_committed_snapshots_are_up_to_date(bicep: Compiler) -> None:
+SNAPSHOTS = [path.name for path in sorted(INFRA.glob("snapshots/*.bicepparam"))]
+
+
+def test_each_deployment_has_a_snapshot() -> None:
+    written = {path.name.removesuffix(".snapshot.json") for path in INFRA.glob("snapshots/*.snapshot.json")}
+    assert {name.removesuffix(".bicepparam") for name in SNAPSHOTS} == written
+
+
+@pytest.mark.parametrize("name", SNAPSHOTS)
+def test_the_committed_snapshots_are_up_to_date(bicep: Compiler, server: Server, name: str) -> None:
     """Otherwise: scripts/snapshots overwrite."""
-    done = subprocess.run(
-        ["sh", "scripts/snapshots", "validate"],
-        cwd=CHECKOUT,
-        env={**os.environ, "BICEP": bicep.path},
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), "\n".join(done.stdout.splitlines()[:20])
-    files = {path.name.removesuffix(".bicepparam") for path in INFRA.glob("snapshots/*.bicepparam")}
-    assert files == {path.name.removesuffix(".snapshot.json") for path in INFRA.glob("snapshots/*.snapshot.json")}
+    file = bicep.folder / "snapshots" / name
+    committed = json.loads(file.with_suffix(".snapshot.json").read_text(encoding="utf-8"))
+    assert server.snapshot(file) == committed
+
+
+def test_the_script_asks_the_compiler_for_each_of_them_and_fails_if_one_has_changed(tmp_path: Path) -> None:
+    stub, asked = tmp_path / "bicep", tmp_path / "asked"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {asked}\ncase $2 in *private*main*) exit 1 ;; esac\n', encoding="utf-8")
+    stub.chmod(0o755)
+    command = ["sh", "scripts/snapshots", "validate"]
+    done = subprocess.run(command, cwd=CHECKOUT, env={**os.environ, "BICEP": str(stub)}, check=False)
+    assert done.returncode == 1
+    where = {key: value for key, value in compiler.WHERE.items() if key != "location"}
+    lines = asked.read_text(encoding="utf-8").splitlines()
+    assert [line.split()[1] for line in lines] == [f"infra/snapshots/{name}" for name in SNAPSHOTS]
+    for line in lines:
+        scope = "managementGroup" if ".fleet." in line else "subscription"
+        assert line.startswith("snapshot ")
+        assert "--mode validate --tenant-id {tenantId} --location westeurope".format(**where) in line
+        assert where[f"{scope}Id"] == line.split()[-1]
 
 
 # What has no default, but the mode.
