@@ -46,15 +46,12 @@ class Compiler:
             lines = [f"exit status {done.returncode}"]
         return "\n".join(sorted(set(lines)))
 
-    def lint(self, file: str) -> str:
-        return self.run("lint", "--no-restore", file)
-
     def evaluate(self, server: "Server", template: str, parameters: str) -> tuple[list[Json], str]:
         """The resources that a deployment with these parameters would make, and what the compiler said."""
         file = self.folder / "evaluated.bicepparam"
         file.write_text(f"using '{template}'\n{parameters}\n", encoding="utf-8")
         compiled = server.ask("compileParams", path=str(file), parameterOverrides={})["result"]
-        said = "\n".join(f"{each['code']}: {each['message']}" for each in compiled["diagnostics"])
+        said = _said(compiled)
         if not compiled["success"]:
             return [], said
         try:
@@ -81,6 +78,10 @@ class Server:
         answer: Json = json.loads(self._process.stdout.read(int(headers["Content-Length"])))
         return answer
 
+    def said_of(self, file: Path) -> str:
+        """What it says of a template: errors, warnings and what its linter finds."""
+        return _said(self.ask("compile", path=str(file))["result"])
+
     def snapshot(self, file: Path) -> Json:
         """What `bicep snapshot` writes of a file of parameters. Raises Refused with what the compiler said."""
         other = "subscriptionId" if ".fleet." in file.name else "managementGroupId"
@@ -94,6 +95,10 @@ class Server:
     def stop(self) -> None:
         with self._process:  # waits, and closes both pipes
             self._process.kill()
+
+
+def _said(compiled: Json) -> str:
+    return "\n".join(f"{each['code']}: {each['message']}" for each in compiled["diagnostics"])
 
 
 def find() -> str | None:
