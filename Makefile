@@ -17,8 +17,7 @@ BIN := $(VENV)/bin
 STAMP := .packages
 NODE_PACKAGES := simulator/node/node_modules/$(STAMP)
 SETUP := PYTHON="$(PYTHON)" sh scripts/setup
-# One file of tests stays in one process, so that its Azurite and its hosts are its own.
-PYTEST := -m pytest -q -n $(PYTEST_WORKERS) --dist loadgroup
+PYTEST := -m pytest -q -n $(PYTEST_WORKERS)
 
 # Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
 export NODE := $(CURDIR)/$(BIN)/node

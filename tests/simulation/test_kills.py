@@ -106,9 +106,7 @@ def test_the_path_goes_through_every_phase_and_every_kind_of_call(whole: Path) -
 SIDES: tuple[Side, ...] = ("before", "after")
 
 
-@pytest.mark.parametrize(
-    "when", [pytest.param(side, marks=pytest.mark.xdist_group(f"killed {side}")) for side in SIDES]
-)
+@pytest.mark.parametrize("when", SIDES)
 def test_killed_at_any_call_it_ends_well(whole: Path, when: Side) -> None:
     bad: dict[int, Path] = {}
     for call in range(1, len(whole.calls) + 1):

@@ -6,10 +6,9 @@ from tests.simulation.late_sweep import canaries_of_a_late_sweep
 from tests.simulation.mutants import LEASE, MUTANTS, Mutant, applied, caught_by
 
 SEEDS = 2  # from the one that noticed when this was written
-CASES = [pytest.param(each, id=each.name, marks=pytest.mark.xdist_group(f"mutant-{each.name}")) for each in MUTANTS]
 
 
-@pytest.mark.parametrize("mutant", CASES)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_seeds_notice_a_missing_guard(mutant: Mutant) -> None:
     assert caught_by(mutant, mutant.seed, SEEDS), f"no seed notices that {mutant.name} is missing"
 
