@@ -147,6 +147,7 @@ async def test_a_good_installation_ends_what_failed_before_it() -> None:
     machine = world.create("vm-01", BAD, image={})
     await world.until(lambda: len(begun(world, machine)) == 2, hours=6)
     world.azure.behave(str(machine), GOOD)
+    world.tick = world.sweep_every = timedelta(minutes=30)
     await world.pass_time(days=1.5)
     assert len(begun(world, machine)) == 3
     assert await world.records() == []
@@ -177,6 +178,7 @@ async def test_an_installation_that_never_ran_is_no_try() -> None:
         await world.until(lambda so_far=number: len(begun(world, machine)) == so_far, days=2)  # type: ignore[misc]
         await world.pass_time(minutes=5)
         world.azure.start_operation(str(machine), "assess", started_by="User")  # it supersedes the installation
+    world.tick = world.sweep_every = timedelta(minutes=30)
     await world.pass_time(days=2)
     assert len(begun(world, machine)) == N + 2
     assert (await world.states())["vm-01"].state is State.PATCHED

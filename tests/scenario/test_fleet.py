@@ -32,9 +32,9 @@ async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments
 
 
 async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_and_none_failed() -> None:
-    """700 machines at once in one region: the bucket holds 300 calls and refills 100 a minute."""
+    """450 machines at once in one region: the bucket holds 300 calls and refills 100 a minute."""
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
-    for number in range(700):
+    for number in range(450):
         world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
     access = world.services.compute._session
@@ -44,12 +44,12 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
     assert burst < 300, "the events stop before the quota is gone; the sweep owns the pace"
 
     await world.pass_time(hours=1)
-    assert len({operation.machine for operation in world.operations()}) == 700
-    assert len(world.operations()) == 700
+    assert len({operation.machine for operation in world.operations()}) == 450
+    assert len(world.operations()) == 450
     assert [record for record in await world.records() if record.attempts] == []
     assert {step.state for step in (await world.states()).values()} == {State.ASSESSED}
     throttled = [request for request in world.azure.requests if request[3] == 429]
-    assert len(throttled) <= 0.05 * 700
+    assert len(throttled) <= 0.05 * 450
 
 
 async def test_a_429_postpones_its_machine_and_says_nothing_about_it() -> None:

@@ -61,11 +61,13 @@ async def test_no_installation_starts_outside_the_window_and_none_is_given_more_
     settings = {"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "0", "PATCH_MAX_IN_FLIGHT": "1"}
     world = coarse(World(settings | {"PATCH_MAX_DURATION": "PT3H"}, timings=QUICK, start=FRIDAY))
     create(world, 20)
-    await world.pass_time(days=1, hours=12)
+    await world.pass_time(hours=2)
+    coarse(world, 60)
+    await world.pass_time(days=1, hours=10)
     assert world.installed() == []
     coarse(world, 5)
-    await world.pass_time(hours=8)
-    coarse(world, 30)
+    await world.pass_time(hours=6)
+    coarse(world, 60)
     await world.pass_time(days=1)
 
     installs = world.operations(kind="install")
@@ -111,9 +113,9 @@ def utc(text: str) -> datetime:
 async def test_on_the_night_of_a_clock_change(window: str, spans: list[tuple[str, str]]) -> None:
     opens = [(utc(start), utc(end)) for start, end in spans]
     settings = {"PATCH_WINDOW": window, "PATCH_FIRST_HOURS": "0", "PATCH_MAX_IN_FLIGHT": "2"}
-    world = coarse(World(settings, timings=QUICK, start=opens[0][0] - timedelta(hours=3)), 5)
+    world = coarse(World(settings, timings=QUICK, start=opens[0][0] - timedelta(minutes=90)), 5)
     create(world, 40)
-    await world.pass_time(hours=10)
+    await world.pass_time(hours=7)
 
     installs = world.operations(kind="install")
     for each in installs:
@@ -132,7 +134,7 @@ async def test_on_the_night_of_a_clock_change(window: str, spans: list[tuple[str
 async def test_a_black_out_shuts_the_window() -> None:
     settings = {"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "0"}
     world = coarse(
-        World(settings | {"PATCH_BLACKOUT": "2026-11-28..2026-11-29 Europe/Paris"}, timings=QUICK, start=FRIDAY)
+        World(settings | {"PATCH_BLACKOUT": "2026-11-28..2026-11-29 Europe/Paris"}, timings=QUICK, start=FRIDAY), 60
     )
     names = create(world, 3)
     await world.pass_time(days=3)
@@ -147,7 +149,7 @@ async def test_a_black_out_shuts_the_window() -> None:
 
 
 async def test_a_tag_narrows_the_window_of_one_machine() -> None:
-    world = coarse(World({"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "0"}, timings=QUICK, start=FRIDAY), 15)
+    world = coarse(World({"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "0"}, timings=QUICK, start=FRIDAY))
     create(world, 1, "plain")
     create(world, 1, "tagged", tags={"patch-window": "Sun 00:00-06:00 Europe/Paris"})
     create(world, 1, "never", tags={"patch-window": "Mon 01:00-05:00"})
@@ -177,7 +179,7 @@ async def test_while_no_window_is_open_a_sweep_asks_for_no_installation_however_
 
 async def test_the_first_patching_of_a_new_machine_does_not_wait_for_the_window() -> None:
     settings = {"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_FIRST_HOURS": "24"}
-    world = coarse(World(settings | {"PATCH_MODE": "assess"}, timings=QUICK, start=FRIDAY - timedelta(days=1)), 15)
+    world = coarse(World(settings | {"PATCH_MODE": "assess"}, timings=QUICK, start=FRIDAY - timedelta(days=1)))
     create(world, 1, "old")
     await world.pass_time(hours=30)
     world.set(PATCH_MODE="install")
@@ -406,6 +408,7 @@ async def test_a_pause_in_mid_flight_stops_every_call_within_a_minute_and_loses_
     assert State.PAUSED in {step.state for step in states.values()}
 
     await resume(world)
+    coarse(world, 10)
     await world.pass_time(hours=12)
     assert sorted(world.installed()) == sorted([*names, "new"])
     assert not any(messages for messages in world.queue.messages.values())
@@ -517,6 +520,7 @@ async def test_a_mode_that_installs_nothing_stops_queued_messages_too(mode: str)
     assert world.operations(kind="install") == []
 
     world.set(PATCH_MODE="install", PATCH_WINDOW="any")
+    coarse(world, 15)
     await world.pass_time(hours=26)
     assert len(world.operations(kind="install")) == 1, "nothing is lost"
 

@@ -6,7 +6,7 @@ machine, and no word against its image.
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -44,6 +44,7 @@ async def test_a_marketplace_machine_without_a_verdict_is_not_assessed_in_every_
 ) -> None:
     world = World({"PATCH_IMAGES": "all"}, timings=QUICK)
     machine = world.create("vm-01", behaviour, image=MARKETPLACE)
+    world.tick = world.sweep_every = timedelta(minutes=15)
     await world.pass_time(hours=24)
     assert 1 <= len(world.operations(machine, "assess")) <= most
 
