@@ -115,6 +115,11 @@ def swept(put: Put, **settings: str) -> tuple[World, list[str]]:
         return asyncio.run(run()), lines
 
 
+@cache
+def swept_with(place: str) -> tuple[World, list[str]]:
+    return swept(PLACES[place], PATCH_IMAGES="all")
+
+
 def check_goes_on(world: World, lines: list[str]) -> None:
     assert {MEMBER, NEIGHBOUR} <= set(world.installed())
     assert world.errors == []
@@ -123,7 +128,7 @@ def check_goes_on(world: World, lines: list[str]) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_no_character_in_a_name_or_tag_stops_another_machine(place: str) -> None:
-    check_goes_on(*swept(PLACES[place], PATCH_IMAGES="all"))
+    check_goes_on(*swept_with(place))
 
 
 def test_no_character_that_a_guest_reports_stops_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +156,7 @@ BUSY = Behaviour(support_state="Supported", pending={"security": 1}, extensions_
 
 
 def test_a_patch_group_that_cannot_be_read_leaves_its_machine_alone_and_says_so() -> None:
-    world, _ = swept(PLACES["a patch-group"])
+    world, _ = swept_with("a patch-group")
     states = asyncio.run(world.states())
     left = {char for number, char in enumerate(characters()) if states[f"vm-{number}"].state is State.BAD_TAG}
     assert left == {char for char in characters() if not (char.isascii() and (char.isalnum() or char in "_.-"))}
