@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.support import examples
+from tests.support import examples, processes
 
 TESTS = Path(__file__).parent
 
@@ -55,50 +54,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-# -- several processes (pytest-xdist)
-
-# Files in which a test with parameters shares nothing with the others: each of them may go to another process.
-SPREAD = ("simulation/test_seeds.py", "simulation/test_mutants.py", "simulation/test_kills.py")
-# The dearest first, so that no process is left with one at the end.
-FIRST = (
-    "scenario/test_limits.py",
-    "crash/test_crash.py",
-    "scenario/test_deployment.py",
-    "infra/test_compiled.py",
-    "simulation/",
-    "scenario/",
-    "infra/",
-    "contract/",
-    "fuzz/",
-)
-
-
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it ships no types
-    """A file stays in one process, with its hosts, its compiler and whatever else its tests share.
-
-    Not `--dist loadgroup`: pytest-xdist 3.8 writes the groups where pytest 9.2 no longer reads them, so each test went
-    its own way, and each process set up what each file shares.
-    """
-
-    def __init__(self, config: pytest.Config, log: Any) -> None:
-        super().__init__(config, log)
-        config.option.loadscopereorder = False  # it would put files of many tests first, and those are cheap
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return nodeid if nodeid.endswith("]") and file.endswith(SPREAD) else file
-
-
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
-    return ByFile(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> processes.ByFile:
+    return processes.ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
-        items.sort(key=_place)
-
-
-def _place(item: pytest.Item) -> int:
-    file = item.path.relative_to(TESTS).as_posix()
-    return next((place for place, start in enumerate(FIRST) if file.startswith(start)), len(FIRST))
+        items.sort(key=lambda item: processes.place(item.path.relative_to(TESTS).as_posix()))
