@@ -22,6 +22,7 @@ BAD = Behaviour(pending={"security": 2}, install_status="Failed")
 GOOD = Behaviour(pending={"security": 2})
 SATURDAY = datetime(2026, 11, 28, 21, 0, tzinfo=UTC)
 NO_BREAKER = {"PATCH_BREAKER": "100 in 1 day"}
+BY_WINDOW = {"PATCH_WINDOW": "Sat 22:00-02:00 UTC", "PATCH_FIRST_HOURS": "0"}
 ALL_IMAGES = {"id": GALLERY}
 
 
@@ -34,12 +35,13 @@ class Case:
     at_most: int
     at_least: int
     settings: dict[str, str] = field(default_factory=dict)
+    minutes: int = 20  # between two sweeps of the first day
 
 
 FAILING = {
     "no image, a day": Case({}, 1, 3, 3),
     "no image, ten days: its own breaker": Case({}, 10, 3, 3),
-    "no image, by window": Case({}, 1, 3, 3, {"PATCH_WINDOW": "Sat 22:00-02:00 UTC", "PATCH_FIRST_HOURS": "0"}),
+    "no image, by window": Case({}, 1, 3, 3, BY_WINDOW, minutes=10),
     "an image, a day, two-hour rollouts": Case(
         ALL_IMAGES, 1, 3, 3, NO_BREAKER | {"PATCH_ROLLOUT_DAYS": "0.1", "PATCH_BAKE_MINUTES": "0"}
     ),
@@ -47,15 +49,13 @@ FAILING = {
     "an image, an interval of six hours, four days: the waits grow": Case(
         ALL_IMAGES, 4, 9, 5, NO_BREAKER | {"PATCH_MIN_INTERVAL_HOURS": "6"}
     ),
-    "an image, by window, three Saturdays": Case(
-        ALL_IMAGES, 15, 9, 5, NO_BREAKER | {"PATCH_WINDOW": "Sat 22:00-02:00 UTC", "PATCH_FIRST_HOURS": "0"}
-    ),
+    "an image, by window, three Saturdays": Case(ALL_IMAGES, 15, 9, 5, NO_BREAKER | BY_WINDOW, minutes=10),
 }
 
 
-def a_world(**settings: str) -> World:
+def a_world(minutes: int = 20, **settings: str) -> World:
     world = World(settings, timings=QUICK, start=SATURDAY)
-    world.tick = world.sweep_every = timedelta(minutes=10)
+    world.tick = world.sweep_every = timedelta(minutes=minutes)
     return world
 
 
@@ -70,7 +70,7 @@ def most_in(span: timedelta, times: Sequence[datetime]) -> int:
 
 @pytest.mark.parametrize("case", FAILING.values(), ids=FAILING)
 async def test_a_machine_that_keeps_failing_is_installed_a_few_times_and_no_more(case: Case) -> None:
-    world = a_world(**case.settings)
+    world = a_world(case.minutes, **case.settings)
     machine = world.create("vm-01", BAD, image=case.image)
     await world.pass_time(days=min(case.days, 1.25))
     world.tick = world.sweep_every = timedelta(hours=1)  # the rest is slow
@@ -158,7 +158,7 @@ async def test_a_good_installation_ends_what_failed_before_it() -> None:
 
 async def test_a_guest_that_alternates_between_nothing_and_new_patches_wins_no_tries() -> None:
     """Between two failures its assessment finds nothing: the machine is at rest, and its tries are remembered."""
-    world = a_world(**NO_BREAKER)
+    world = a_world(10, **NO_BREAKER)
     machine = world.create("vm-01", BAD, image=ALL_IMAGES)
     for number in range(40):
         pending = {"security": 2} if number % 2 else {}
