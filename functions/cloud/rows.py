@@ -247,6 +247,7 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
         "ended": record.ended,
         "failures": ",".join(failure.at.isoformat() for failure in record.failures),
         "failed_machines": ",".join(failure.machine or _UNKNOWN for failure in record.failures),
+        "took": ",".join(map(str, record.took)),
         "counted": ",".join(record.counted),
         "opening": record.opening,
         "opened_because": record.opened_because,
@@ -283,6 +284,7 @@ def _image_record(row: Row) -> ImageRecord:
             for ring, (ok, bad, last) in rings.items()
         },
         failures=_failures(read.times("failures"), read.texts("failed_machines")),
+        took=tuple(map(_number, read.texts("took"))),
         counted=read.texts("counted"),
         opening=read.text("opening"),
         opened_because=read.text("opened_because"),

@@ -15,11 +15,11 @@ from itertools import islice
 from functions.decisions import rollout
 from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
 from functions.decisions.question import least_minutes
-from functions.decisions.turns import opening_of, turn_ends
-from functions.model.image_record import ImageRecord
+from functions.decisions.turns import ever_opens, opening_of, turn_ends
+from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Flight, Record, claim
-from functions.model.state import Install, OperationKind, Phase, State, Wait
+from functions.model.state import Install, OperationKind, Phase, State
 from functions.policy.settings import Settings
 from functions.policy.windows import Windows
 
@@ -45,13 +45,13 @@ class Opening:
     starts: datetime
     ends: datetime
     window: Windows
-    waiting: int
+    waiting: int  # for this window, at its beginning
     canaries: int
     fit: int
 
     @property
     def left(self) -> int:
-        return self.waiting - self.canaries - self.fit
+        return max(self.waiting - self.canaries - self.fit, 0)
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,13 @@ class _Future:
         self.rows = {row.machine: row for row in self.fleet.rows if row.kind is OperationKind.INSTALL}
         self.ends = {name: self._end_of(row) for name, row in self.rows.items() if row.may_be_rebooting}
         self.queues: dict[_Kind, dict[MachineId, Candidate]] = {}
-        self.places: dict[MachineId, str] = {}
-        self.sizes: dict[tuple[datetime, datetime, Windows], int] = {}
+        self.places = {name: place(row.image, row.boundary) for name, row in self.rows.items() if row.image}
+        self.seen: dict[tuple[datetime, Windows], Opening] = {}
 
     def add(self, waiting: Iterable[Candidate]) -> None:
         for item in sorted(waiting, key=lambda each: each.need):
             self.queues.setdefault(self._kind(item), {})[item.machine.id] = item
+        self.queues = {kind: queue for kind, queue in self.queues.items() if self._ever_opens(kind)}
 
     def step(self) -> bool:
         """One sweep, and on to the next moment at which something changes. False: nothing will."""
@@ -116,7 +117,8 @@ class _Future:
                 self._begin(item.candidate, self.now + item.delay)
         if not any(self.queues.values()):
             return False
-        moment = self._next()
+        # What begins or opens may let others go: the next sweep sees it.
+        moment = self.now + SWEEP if plan.rollouts or plan.dispatches else self._next()
         if moment is None or moment > self.begun + HORIZON:
             return False
         self.now = moment
@@ -128,9 +130,10 @@ class _Future:
         for name in [name for name, at in self.ends.items() if at <= self.now]:
             row = self.rows.pop(name)
             del self.ends[name]
-            if place := self.places.get(name):
+            where = self.places.get(name, "")
+            if record := self.images.get(where):
                 result = rollout.Result(str(name), name, row.ring, row.begun_at or self.now, "")
-                self.images[place] = rollout.record_result(self.images[place], result, self.settings, now=self.now)
+                self.images[where] = rollout.record_result(record, result, self.settings, now=self.now)
 
     def _plan(self) -> Plan:
         due: list[Candidate] = []
@@ -155,20 +158,24 @@ class _Future:
             return Install(State.DUE, "", only_canary=True)
         return None
 
+    def _ever_opens(self, kind: _Kind) -> bool:
+        windows = filter(None, (kind.window, kind.canary_window))
+        return any(ever_opens(each, self.now, self.settings.blackouts) for each in windows)
+
     def _is_open(self, window: Windows, minutes: int) -> bool:
         closes = window.closes(self.now, self.settings.blackouts)
         return closes is not None and closes - self.now >= timedelta(minutes=minutes)
 
     def _neighbours(self) -> set[tuple[str, str]]:
         """The availability sets and groups of which a machine is being installed."""
-        return {key for row in self.rows.values() for key in (("set", row.availability_set), ("group", row.group)) if key[1]}
+        rows = self.rows.values()
+        return {("set", row.availability_set) for row in rows} | {("group", row.group) for row in rows}
 
     def _heads(self, queue: Mapping[MachineId, Candidate], taken: set[tuple[str, str]]) -> Iterator[Candidate]:
         """As many of the first as could go at once. Of a group one goes, and the first stands for those that wait."""
         room = self.settings.max_in_flight + 1
         for number, item in enumerate(queue.values()):
-            keys = {("set", item.machine.availability_set), ("group", item.overrides.group)}
-            keys = {key for key in keys if key[1]}
+            keys = {key for key in (("set", item.machine.availability_set), ("group", item.overrides.group)) if key[1]}
             if number and keys & taken:
                 continue
             taken |= keys
@@ -178,11 +185,10 @@ class _Future:
                 return
 
     def _begin(self, item: Candidate, at: datetime) -> None:
-        machine, place = item.machine, item.place(self.settings)
-        record = self.images.get(place)
+        machine, where = item.machine, item.place(self.settings)
+        record = self.images.get(where)
         canary = record is not None and record.canaries < self.settings.canaries
-        for key in self._windows_open(item, canary=canary):
-            self.sizes.setdefault(key, self._waiting_for(key[2]))
+        self._count(item, canary=canary)
         self.turns[machine.id] = Turn(at, canary, item.overrides.ring)
         del self.queues[self._kind(item)][machine.id]
         row = claim(
@@ -195,9 +201,9 @@ class _Future:
             boundary=rollout.boundary(machine, self.settings),
         )
         self.rows[machine.id] = replace(row, phase=Phase.RUNNING, flight=Flight(begun_at=at))
-        self.ends[machine.id] = at + (record.usual if record and record.usual else USUAL)
+        self.ends[machine.id] = at + ((record and record.usual) or USUAL)
         if record:
-            self.places[machine.id] = place
+            self.places[machine.id] = where
 
     # -- the next one
 
@@ -206,8 +212,7 @@ class _Future:
         kinds = [kind for kind, queue in self.queues.items() if queue]
         windows = {window for kind in kinds for window in (kind.window, kind.canary_window) if window}
         moments = [*self.ends.values(), *(window.opens(self.now, blackouts) for window in windows)]
-        places = {kind.place for kind in kinds}
-        for record in (self.images[place] for place in places if place in self.images):
+        for record in (self.images[where] for where in {kind.place for kind in kinds} if where in self.images):
             moments += self._changes_of(record, [kind.window for kind in kinds if kind.place == record.place])
         after = min((moment for moment in moments if moment and moment > self.now), default=None)
         return after and self.now + -((self.now - after) // SWEEP) * SWEEP  # the sweep that sees it
@@ -225,23 +230,30 @@ class _Future:
     # -- what is known of a machine and of an opening
 
     def _kind(self, item: Candidate) -> _Kind:
-        member = item.member(self.settings, self.begun)
-        place = item.place(self.settings) if item.machine.image.key else ""
-        canary = member.canary_window if self.settings.canary_window and item.may_be_canary(self.settings) else None
-        return _Kind(place, member.ring, member.window, canary, least_minutes(item.machine, self.settings))
+        settings, machine = self.settings, item.machine
+        member, where = item.member(settings, self.begun), item.place(settings) if machine.image.key else ""
+        may = where and settings.canaries and settings.canary_window and settings.may_be_canary(machine.id)
+        canary = member.canary_window if may else None
+        return _Kind(where, member.ring, member.window, canary, least_minutes(machine, settings))
 
     def _end_of(self, row: Record) -> datetime:
         begun = row.begun_at or row.due_at
         return max(begun + USUAL, self.now)
 
-    def _windows_open(self, item: Candidate, *, canary: bool) -> Iterator[tuple[datetime, datetime, Windows]]:
+    def openings(self) -> list[Opening]:
+        """The openings in which somebody goes, in order."""
+        return sorted(self.seen.values(), key=lambda each: (each.starts, each.window.text))
+
+    def _count(self, item: Candidate, *, canary: bool) -> None:
+        """Counts a machine that begins now in the opening that it uses."""
         kind = self._kind(item)
         window = kind.canary_window if canary and kind.canary_window else kind.window
-        if opening := opening_of(window, self.now, self.settings.blackouts):
-            yield (*opening, window)
+        bounds = opening_of(window, self.now, self.settings.blackouts)
+        if bounds is None:
+            return
+        key = bounds[0], window
+        known = self.seen.get(key) or Opening(*bounds, window, waiting=self._waiting_for(window), canaries=0, fit=0)
+        self.seen[key] = replace(known, canaries=known.canaries + canary, fit=known.fit + (not canary))
 
     def _waiting_for(self, window: Windows) -> int:
-        return sum(len(queue) for kind, queue in self.queues.items() if window in (kind.window, kind.canary_window))
-
-    def openings(self) -> list[Opening]:
-        return []
+        return sum(len(queue) for kind, queue in self.queues.items() if kind.window == window)

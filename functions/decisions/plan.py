@@ -91,6 +91,7 @@ class Candidate:
             window=own,
             canary_window=canary,
             due=isinstance(step, Install) and not step.only_canary,
+            may_be_canary=may,
             canary_due=may and in_canary_window,
             held_back=held_back,
         )
@@ -206,7 +207,7 @@ def _admit(
         admission = rollout.admit(record, members, running, settings=settings, now=now)
         records[name] = admission.record
         going = [due[name][machine] for machine in admission.admitted]
-        (canaries if record.canaries < settings.canaries else admitted).extend(going)
+        (canaries if admission.canaries else admitted).extend(going)
         waits |= admission.waits
     # Canaries first: everyone else of their images waits for them.
     return sorted(canaries, key=_need) + sorted(admitted, key=_need), waits, records

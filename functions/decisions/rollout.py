@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from functions.decisions.turns import turn_ends
+from functions.decisions.turns import ever_opens, turn_ends
 from functions.model.image_record import Failure, ImageRecord, Tally, mark
 from functions.model.machine import LAST_RING, Machine, MachineId
 from functions.model.state import Cause, State, Step, Wait
@@ -29,9 +29,11 @@ from functions.policy.settings import RolloutScope, Settings
 from functions.policy.windows import ANY, Windows
 
 FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
+TIMES_KEPT = 9  # the median of so many is how long an installation of the image takes
 COUNTED = 50  # operations remembered as counted
 LATEST = datetime.max.replace(tzinfo=UTC)
 A_DAY = timedelta(days=1)
+A_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Member:
     window: Windows = ANY  # its own
     canary_window: Windows = ANY  # where it may go as a canary
     due: bool = True  # its own window is open
+    may_be_canary: bool = True
     canary_due: bool = True  # it may be a canary, and the window of canaries is open
     held_back: bool = False  # by a neighbour: it could not go anyway, so no ring and no canary waits for it
 
@@ -76,6 +79,7 @@ class Result:
     ring: int
     begun: datetime
     problem: str  # what was wrong with it or its machine; "" nothing
+    took: timedelta | None = None  # from its beginning to its end
 
 
 def boundary(machine: Machine, settings: Settings) -> str:
@@ -94,6 +98,7 @@ class Admission:
     admitted: tuple[MachineId, ...]
     waits: Mapping[MachineId, Step]
     record: ImageRecord
+    canaries: bool = False  # those admitted are
 
 
 def current(
@@ -119,7 +124,7 @@ def _is_over(
     if in_flight or now < record.opened + settings.rollout_length:
         return False
     left = [item for item in members if not item.is_done(record)]
-    if record.canaries < settings.canaries:
+    if _wants_canary(record, left, in_flight, settings):
         return not left or not record.canaries  # of one that has proved nothing the cut-off date may as well be new
     return all(
         _below_bar(record, item.ring, settings) or _had_turn(record, item, settings=settings, now=now) for item in left
@@ -148,7 +153,8 @@ def admit(
         return Admission((), {item.machine: breaker_wait(record) for item in due}, record)
     done = {item.machine: _installed_already(record, settings, now=now) for item in due if item.is_done(record)}
     left = [item for item in ordered if not item.is_done(record)]
-    if record.canaries < settings.canaries:
+    if _wants_canary(record, left, running, settings):
+        left = _with_windows_that_open(left, settings, now)
         admission = _canaries(record, left, running, settings=settings, now=now)
     else:
         admission = _waves(record, left, running, settings=settings, now=now)
@@ -170,6 +176,8 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
         tally = record.rings.get(result.ring, Tally())
         tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now, tally.opened)
         record = replace(record, rings={**record.rings, result.ring: tally})
+    if not problem and result.took:
+        record = replace(record, took=(*record.took[1 - TIMES_KEPT :], max(round(result.took / A_MINUTE), 1)))
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
     since, this = now - settings.breaker.span, mark(result.machine)
@@ -213,6 +221,24 @@ def _installed_already(record: ImageRecord, settings: Settings, *, now: datetime
     return Wait(State.RECENTLY_PATCHED, reason, when=max(earliest, now + A_DAY), cause=Cause.TRANSIENT)
 
 
+def _wants_canary(
+    record: ImageRecord, left: Sequence[Member], in_flight: Iterable[InFlight], settings: Settings
+) -> bool:
+    """Whether another canary goes before the others. Where there are fewer machines than canaries, those prove it."""
+    if record.canaries >= settings.canaries:
+        return False
+    to_come = any(item.may_be_canary for item in left)
+    return to_come or not record.canaries or any(settings.may_be_canary(item.machine) for item in in_flight)
+
+
+def _with_windows_that_open(left: list[Member], settings: Settings, now: datetime) -> list[Member]:
+    """Where no machine's own window ever meets that of canaries, a canary goes in its own window."""
+    windows = {item.canary_window for item in left if item.may_be_canary}
+    if any(ever_opens(window, now, settings.blackouts) for window in windows):
+        return left
+    return [replace(item, canary_window=item.window, canary_due=item.may_be_canary and item.due) for item in left]
+
+
 def _canaries(
     record: ImageRecord, left: list[Member], running: list[InFlight], *, settings: Settings, now: datetime
 ) -> Admission:
@@ -225,12 +251,12 @@ def _canaries(
     else:
         wait = _canary_to_come(left, settings, now=now)
     due = (item.machine for item in left if (item.due or item.canary_due) and not item.held_back)
-    return Admission(chosen, {machine: wait for machine in due if machine not in chosen}, record)
+    return Admission(chosen, {machine: wait for machine in due if machine not in chosen}, record, canaries=True)
 
 
 def _canary_to_come(left: list[Member], settings: Settings, *, now: datetime) -> Wait:
     """Nobody who may be a canary can go now: who will, and when."""
-    able = [item for item in left if settings.may_be_canary(item.machine)]
+    able = [item for item in left if item.may_be_canary]
     opens = {window: window.opens(now, settings.blackouts) for window in {item.canary_window for item in able}}
     if when := min(filter(None, opens.values()), default=None):
         first = min((item for item in able if opens[item.canary_window] == when), key=lambda item: item.order)

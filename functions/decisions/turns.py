@@ -29,7 +29,24 @@ def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetim
 
 @lru_cache(maxsize=4096)
 def is_open(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
+    """Whether some opening holds `now`."""
     return window.closes(now, blackouts) is not None
+
+
+def ever_opens(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
+    """Whether it is open now, or will be within 400 days."""
+    return _opens_from(window, now.replace(hour=0, minute=0, second=0, microsecond=0), blackouts)
+
+
+@lru_cache(maxsize=4096)
+def _opens_from(window: Windows, day: datetime, blackouts: Blackouts) -> bool:
+    return window.closes(day, blackouts) is not None or window.opens(day, blackouts) is not None
+
+
+def opening_of(window: Windows, moment: datetime, blackouts: Blackouts) -> tuple[datetime, datetime] | None:
+    """The beginning and end of the opening that holds `moment`, within a day of it; None when closed."""
+    closes = window.closes(moment, blackouts)
+    return (_start(window, moment, closes, blackouts), min(closes, moment + A_DAY)) if closes else None
 
 
 def _start(window: Windows, moment: datetime, closes: datetime, blackouts: Blackouts) -> datetime:

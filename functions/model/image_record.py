@@ -6,7 +6,8 @@ What follows from it: decisions/rollout.py.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import NamedTuple
 
 from functions.model.machine import MachineId
@@ -54,6 +55,7 @@ class ImageRecord:
     proved: datetime | None = None  # when the last of their results was recorded
     rings: Mapping[int, Tally] = field(default_factory=dict)  # of this rollout
     failures: tuple[Failure, ...] = ()  # over all rollouts, one per machine, as far back as the breaker looks
+    took: tuple[int, ...] = ()  # minutes of the last good installations
     counted: tuple[str, ...] = ()  # the last operations counted here: a sweep that is killed half-way counts none twice
     opening: str = ""  # the breaker's last opening: its id, which a person names to close it
     opened_because: str = ""
@@ -67,6 +69,11 @@ class ImageRecord:
     def rollout(self) -> str:
         """The id of its rollout, which a person names to end it; "" before the first."""
         return self.opened.astimezone(UTC).strftime("%Y%m%dT%H%M%S") if self.opened else ""
+
+    @property
+    def usual(self) -> timedelta | None:
+        """How long an installation takes, by the last ones; None where none is known."""
+        return timedelta(minutes=median(self.took)) if self.took else None
 
     @property
     def place(self) -> str:

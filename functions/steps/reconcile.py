@@ -197,7 +197,8 @@ async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candi
         await sweep.stay()
     if len(installs) > sweep.services.settings.max_in_flight:
         for ids in batches(name for name, machine in installs.items() if machine.os_type is OsType.WINDOWS):
-            oldest |= await graph.oldest_patches(ids)
+            found = await graph.oldest_patches(ids)
+            oldest |= {name: patches.first for name, patches in found.items() if patches.first}
             await sweep.stay()
     return [
         replace(item, installed=installed.get(name), oldest_patch=oldest.get(name))

@@ -482,7 +482,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
     assert known == (24, 9, 7), "a new field: give it to any_record and to FULL"
-    assert len(fields(ImageRecord)) == 13, "a new field: give it to any_image and to FULL_IMAGE"
+    assert len(fields(ImageRecord)) == 14, "a new field: give it to any_image and to FULL_IMAGE"
 
 
 # -- an image's row
@@ -496,6 +496,7 @@ FULL_IMAGE = ImageRecord(
     ended="20261124T120000",
     rings={0: Tally(3, 1, NOW + HOUR, NOW), LAST_RING: Tally(1, 0, NOW + 2 * HOUR), 7: Tally()},
     failures=(Failure(NOW), Failure(NOW + MINUTE, "0123456789abcdef")),
+    took=(31, 25),
     counted=(OPERATION, "operation-2"),
     opening="20261125T120000",
     opened_because="its canary größe: the package manager is broken",
@@ -614,6 +615,7 @@ any_image = st.builds(
     rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps, perhaps), max_size=5),
     failures=st.lists(st.builds(Failure, moments, st.sampled_from(["", "0a1b"])), max_size=5).map(tuple),
     boundary=words,
+    took=st.lists(small, max_size=3).map(tuple),
     counted=st.lists(st.uuids().map(str), max_size=5).map(tuple),
     opening=words,
     opened_because=words,

@@ -6,7 +6,7 @@ Below the tables, whole rounds told as stories of settlements, and what must hol
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -30,6 +30,8 @@ from functions.model.image_record import Failure, ImageRecord, Tally, mark
 from functions.model.machine import LAST_RING, Group
 from functions.model.state import Cause, State, Step, Wait
 from functions.policy.settings import Settings
+from functions.policy.window_grammar import read_windows
+from functions.policy.windows import Windows, both
 from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, machine_id, settings
 
 SECOND = timedelta(seconds=1)
@@ -57,7 +59,8 @@ def ring_of(name: str) -> int:
 
 
 def members(*names: str, by: Settings) -> list[Member]:
-    return [Member(machine_id(name), ring_of(name), canary_due=by.may_be_canary(machine_id(name))) for name in names]
+    may = {name: by.may_be_canary(machine_id(name)) for name in names}
+    return [Member(machine_id(name), ring_of(name), may_be_canary=may[name], canary_due=may[name]) for name in names]
 
 
 def at_work(*names: str) -> list[InFlight]:
@@ -532,3 +535,131 @@ def test_in_every_history(history: list[tuple[str, str, timedelta, int]], canari
         assert end(record, name, problem, at=now + SECOND, operation=str(number), by=limits) == record
         if hand == 0 and record.breaker_open:
             record = replace(record, closed=record.opening)
+
+
+# -- when a rollout ends: its windows, its rings, and what a person does
+
+WEDNESDAY = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+MONTHLY, WEEKLY = read_windows("2nd Tue 22:00-02:00 UTC"), read_windows("Sat 22:00-02:00 UTC")
+
+
+def in_window(window: Windows, ring: int = LAST_RING, **changes: Any) -> Member:
+    return Member(machine_id(f"m{ring}"), ring, window=window, due=False, canary_due=False, **changes)
+
+
+def since(opened: datetime | None, ring: int = LAST_RING) -> dict[int, Tally]:
+    return {ring: Tally(1, 0, opened, opened)}
+
+
+ENDS: dict[str, tuple[ImageRecord, list[Member], bool]] = {
+    # record (its canary was proved 20 days ago), the machines left, whether it is over
+    "nobody is left": (an_image(), [], True),
+    "the ring has not opened": (an_image(rings={}), [in_window(WEEKLY)], False),
+    "no full opening yet": (an_image(rings=since(WEDNESDAY - 3 * DAY)), [in_window(WEEKLY)], False),
+    "a full opening passed": (an_image(rings=since(WEDNESDAY - 5 * DAY)), [in_window(WEEKLY)], True),
+    "of a monthly window none passed": (an_image(rings=since(WEDNESDAY - 12 * DAY)), [in_window(MONTHLY)], False),
+    "of two windows the later counts": (
+        an_image(rings=since(WEDNESDAY - 12 * DAY)),
+        [in_window(WEEKLY), in_window(MONTHLY)],
+        False,
+    ),
+    "the window was changed meanwhile: the present one counts": (
+        an_image(rings=since(WEDNESDAY - 5 * DAY)),
+        [in_window(read_windows("Mon 22:00-02:00 UTC"))],
+        True,
+    ),
+    "one left was installed in it": (
+        an_image(rings={}),
+        [in_window(WEEKLY, installed=WEDNESDAY - DAY)],
+        True,
+    ),
+    "a machine was moved to an earlier ring, which has not opened": (
+        an_image(rings=since(WEDNESDAY - 5 * DAY)),
+        [in_window(WEEKLY, ring=0)],
+        False,
+    ),
+    "its rings fell below the bar": (
+        an_image(rings={0: Tally(1, 3, WEDNESDAY - 9 * DAY, WEDNESDAY - 9 * DAY)}),
+        [in_window(WEEKLY, ring=1)],
+        True,
+    ),
+    "it has proved nothing: the cut-off date may as well be new": (
+        an_image(canaries=0, proved=None, rings={}),
+        [in_window(WEEKLY)],
+        True,
+    ),
+    "a person ended it": (
+        an_image(rings={}, ended=(WEDNESDAY - 20 * DAY).strftime("%Y%m%dT%H%M%S")),
+        [in_window(WEEKLY)],
+        True,
+    ),
+    "a person ended an earlier one": (an_image(rings={}, ended="20260101T000000"), [in_window(WEEKLY)], False),
+}
+
+
+@pytest.mark.parametrize(("record", "left", "over"), ENDS.values(), ids=ENDS)
+def test_when_a_rollout_ends(record: ImageRecord, left: list[Member], over: bool) -> None:
+    opened = WEDNESDAY - 20 * DAY
+    record = replace(record, opened=opened, proved=record.proved and opened + HOUR)
+    after = current(record, left, [], settings(), WEDNESDAY)
+    assert (after.opened == WEDNESDAY) is over
+    busy = current(record, left, at_work("z"), settings(), WEDNESDAY)
+    assert (busy.opened == WEDNESDAY) is (record.ended == record.rollout), "what is at work is waited for"
+    young = replace(record, opened=WEDNESDAY - DAY, ended="")
+    assert current(young, left, [], settings(), WEDNESDAY) == young, "PATCH_ROLLOUT_DAYS is the least"
+
+
+def test_inside_a_ring_the_longest_in_need_goes_first() -> None:
+    def one(name: str, **changes: Any) -> Member:
+        return Member(machine_id(name), LAST_RING, **changes)
+
+    due = [
+        one("a", installed=NOW - 8 * DAY),
+        one("b", installed=NOW - 9 * DAY),
+        one("c", oldest_patch=NOW - DAY, installed=NOW - 7 * DAY),
+        one("d", created=NOW - 99 * DAY),
+        one("e", oldest_patch=NOW - 2 * DAY),
+    ]
+    found = admit(an_image(), due, [], settings=settings(), now=NOW)
+    assert [machine.name for machine in found.admitted] == ["e", "c", "d", "b", "a"]
+
+
+def test_an_earlier_ring_whose_window_is_still_to_come_goes_first() -> None:
+    later, now_due = in_window(WEEKLY, ring=0), members("x", by=settings())
+    found = admit(an_image(rings={}), [later, *now_due], [], settings=settings(), now=WEDNESDAY)
+    assert (found.admitted, [step.reason for step in found.waits.values()]) == ((), ["ring 0 goes first"])
+    passed = an_image(rings={0: Tally(0, 0, None, WEDNESDAY - 9 * DAY)})
+    found = admit(passed, [later, *now_due], [], settings=settings(), now=WEDNESDAY)
+    assert [machine.name for machine in found.admitted] == ["x"], "it had its turn"
+    assert found.record.rings[LAST_RING].opened == WEDNESDAY
+
+
+CANARY_WINDOW = {"PATCH_CANARY_WINDOW": "Wed 20:00-23:00 UTC"}
+
+
+def test_in_the_window_of_the_others_everyone_waits_for_the_canary_of_the_next() -> None:
+    by = settings(**CANARY_WINDOW)
+    window = read_windows(CANARY_WINDOW["PATCH_CANARY_WINDOW"])
+    due = [replace(each, canary_window=window, canary_due=False) for each in members("a", "b", by=by)]
+    found = admit(fresh(), due, [], settings=by, now=WEDNESDAY)
+    assert found.admitted == ()
+    assert {step.when for step in found.waits.values()} == {datetime(2026, 11, 25, 20, 0, tzinfo=UTC)}
+    assert {step.state for step in found.waits.values()} == {CANARY}
+
+
+def test_where_no_window_meets_that_of_canaries_one_goes_in_its_own() -> None:
+    never = read_windows("Wed 20:00-23:00 UTC"), read_windows("Sat 22:00-02:00 UTC")
+    due = [replace(each, canary_window=both(*never), canary_due=False) for each in members("a", "b", by=settings())]
+    found = admit(fresh(), due, [], settings=settings(**CANARY_WINDOW), now=WEDNESDAY)
+    assert [machine.name for machine in found.admitted] == ["a"]
+
+
+def test_after_its_canary_who_may_go_only_as_one_waits_for_its_own_window() -> None:
+    one = Member(machine_id("a"), LAST_RING, window=WEEKLY, due=False)
+    found = admit(an_image(), [one], [], settings=settings(**CANARY_WINDOW), now=WEDNESDAY)
+    [step] = found.waits.values()
+    assert (found.admitted, step.state, step.when) == (
+        (),
+        State.WAITING_FOR_WINDOW,
+        datetime(2026, 11, 28, 22, 0, tzinfo=UTC),
+    )
