@@ -126,9 +126,13 @@ def https_host(text: str) -> str:
     return text.rstrip("/").lower()
 
 
-@reader("the name of a tag")
+# How the app's own tags begin, and names that are meant to be one of them.
+RESERVED = ("patch-", "patch_")
+
+
+@reader("the name of a tag that does not begin patch-")
 def tag_name(text: str) -> str:
-    if not re.fullmatch(r"[^<>%&\\?/\x00-\x1f]{1,512}|", text):
+    if not re.fullmatch(r"[^<>%&\\?/\x00-\x1f]{1,512}|", text) or text.lower().startswith(RESERVED):
         raise ValueError
     return text.lower()
 

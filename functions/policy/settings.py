@@ -21,6 +21,7 @@ from functions.model.machine import MachineId
 from functions.model.text import GUID, BadInput, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, reader
+from functions.policy.names import nearest
 from functions.policy.windows import Blackouts, Windows
 
 T = TypeVar("T")
@@ -410,14 +411,14 @@ SETTINGS = tuple(Setting(each.name, *each.metadata["setting"]) for each in field
 
 @dataclass(frozen=True)
 class Problem:
-    """One wrong setting: its name, the value found (short), and what is allowed."""
+    """One wrong setting: its name, the value found (short), and what to do about it, such as `allowed: off or on`."""
 
     name: str
     value: str
-    allowed: str
+    remedy: str
 
     def __str__(self) -> str:
-        return f"{self.name} is {self.value}; allowed: {self.allowed}"
+        return f"{self.name} is {self.value}; {self.remedy}"
 
 
 class SettingsError(ValueError):
@@ -430,7 +431,7 @@ class SettingsError(ValueError):
 
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """The settings from the environment. Raises SettingsError naming every wrong one."""
-    problems = _former_names(environ)
+    problems = _wrong_names(environ)
     # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see setting()).
     values: dict[str, Any] = {}
     for each in SETTINGS:
@@ -440,7 +441,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         except ValueError as error:
             precise = f" ({error})" if isinstance(error, BadInput) else ""
             value = quoted(text) if text else "not set"
-            problems.append(Problem(each.name, value, f"{each.reader.grammar}{precise}"))
+            problems.append(Problem(each.name, value, f"allowed: {each.reader.grammar}{precise}"))
     queue_endpoint = _storage(environ, "queue", problems)
     table_endpoint = _storage(environ, "table", problems)
     client_id = _client_id(environ, problems)
@@ -450,9 +451,32 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     return Settings(**values, queue_endpoint=queue_endpoint, table_endpoint=table_endpoint, client_id=client_id)
 
 
-def _former_names(environ: Mapping[str, str]) -> list[Problem]:
-    given = {former: name for former, name in FORMER_NAMES.items() if environ.get(former, "").strip()}
-    return [Problem(former, "a former name", name) for former, name in given.items()]
+def _wrong_names(environ: Mapping[str, str]) -> list[Problem]:
+    """The names that are nearly a setting's. One without a value is left alone, as a setting without one is."""
+    known = [each.name for each in SETTINGS]
+    given = (name for name, value in environ.items() if value.strip() and name not in known)
+    return [problem for name in given if (problem := _wrong_name(name, known))]
+
+
+def _wrong_name(name: str, known: list[str]) -> Problem | None:
+    """What is wrong with a name of the environment that is no setting's; None where it is somebody else's.
+
+    Names of app settings have letters, digits, `.` and `_`, and keep their case on Linux, where `.` becomes `_`
+    (learn.microsoft.com, Configure an App Service app). A file of local settings may hold any name.
+    """
+    shown = quoted(name, limit=60)[1:-1]
+    plain = re.sub(r"[-. ]", "_", name.upper())
+    if name in FORMER_NAMES:
+        return Problem(name, "a former name", f"write {FORMER_NAMES[name]}")
+    if plain in known:
+        return Problem(shown, "no setting", f"write {plain}")
+    if plain.startswith("PATCH_"):
+        near = nearest(plain, known, prefix="PATCH_")
+        return Problem(shown, "no setting", f"did you mean {near}?" if near else "docs/settings.md lists all of them")
+    if plain.startswith(("RECONCILE", "ARM_E")):  # others' names may begin so, too
+        near = nearest(plain, known, cutoff=0.85)
+        return Problem(shown, "no setting", f"did you mean {near}?") if near else None
+    return None
 
 
 def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
@@ -460,11 +484,11 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
     problems = []
     if values.get("mode") is Mode.INSTALL and values.get("window", Windows()) is None:
         allowed = f"{grammar.windows.grammar}; PATCH_MODE=install is refused without"
-        problems.append(Problem("PATCH_WINDOW", "not set", allowed))
+        problems.append(Problem("PATCH_WINDOW", "not set", f"allowed: {allowed}"))
     arm = values.get("arm_endpoint", ARM_ENDPOINTS[0])
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
         allowed = f"{', '.join(ARM_ENDPOINTS)}; any other with ARM_ENDPOINT_ALLOW=custom"
-        problems.append(Problem("ARM_ENDPOINT", quoted(arm), allowed))
+        problems.append(Problem("ARM_ENDPOINT", quoted(arm), f"allowed: {allowed}"))
     return problems
 
 
@@ -477,9 +501,8 @@ def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) 
         return f"https://{account}.{service}.core.windows.net"
     if re.fullmatch(r"https://[\w.-]+(:\d+)?(/\w+)?/?", uri, re.ASCII):
         return uri.rstrip("/")
-    problems.append(
-        Problem(name, quoted(uri) if uri else "not set", "https://<account>.<service>.core.windows.net, without a key")
-    )
+    allowed = "allowed: https://<account>.<service>.core.windows.net, without a key"
+    problems.append(Problem(name, quoted(uri) if uri else "not set", allowed))
     return ""
 
 
@@ -488,5 +511,5 @@ def _client_id(environ: Mapping[str, str], problems: list[Problem]) -> str:
     name = next((name for name in ("AzureWebJobsStorage__clientId", "AZURE_CLIENT_ID") if environ.get(name)), "")
     text = environ.get(name, "")
     if not re.fullmatch(r"[\w-]{0,64}", text, re.ASCII):
-        problems.append(Problem(name, quoted(text), "the client id of a user-assigned identity"))
+        problems.append(Problem(name, quoted(text), "allowed: the client id of a user-assigned identity"))
     return text

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 from functions.model.machine import LAST_RING, Machine
 from functions.model.text import quoted
 from functions.policy import grammar
-from functions.policy.grammar import Reader, choice, number
+from functions.policy.grammar import RESERVED, Reader, choice, number
+from functions.policy.names import nearest
 from functions.policy.settings import MODES, REBOOTS, Mode, Reboot
 from functions.policy.windows import Windows, both
 
@@ -105,6 +106,8 @@ def _narrower(one: TagOverrides, other: TagOverrides) -> TagOverrides:
 
 def _overrides(tags: Mapping[str, str]) -> TagOverrides:
     """What one tag set asks for. Raises ValueError, saying which tag is wrong."""
+    for name in tags:
+        _check_name(name)
     # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see tag()).
     values: dict[str, Any] = {}
     for each in TAGS:
@@ -116,3 +119,13 @@ def _overrides(tags: Mapping[str, str]) -> TagOverrides:
             line = f"tag {each.name} is {quoted(tags[each.name])}; allowed: {each.reader.grammar}"
             raise ValueError(line) from None
     return TagOverrides(**values)
+
+
+def _check_name(name: str) -> None:
+    """Raises ValueError for a tag that is nearly one of ours. Azure compares tag names without case."""
+    known = [each.name for each in TAGS]
+    if not name.startswith(RESERVED) or name in known:
+        return
+    near = nearest(name, known, prefix="patch-")
+    hint = f"did you mean {near}?" if near else f"the app's tags are {', '.join(known)}"
+    raise ValueError(f"tag {quoted(name, limit=60)[1:-1]} is no tag of the app; {hint}")

@@ -4,7 +4,10 @@ Factors: each setting left out, given well, given badly; several bad at once; wh
 the narrower winning. SETTINGS itself says what exists, and every entry of it must have a row here.
 """
 
+import json
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +48,8 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_REBOOT": ("reboot", Reboot.IF_REQUIRED),
     "PATCH_MAX_DURATION": ("max_duration_minutes", 120),
     "PATCH_WINDOW": ("window", None),
-    "PATCH_BLACKOUT": ("blackouts", NO_BLACKOUTS),
     "PATCH_CANARY_WINDOW": ("canary_window", None),
+    "PATCH_BLACKOUT": ("blackouts", NO_BLACKOUTS),
     "PATCH_FIRST_HOURS": ("first_span", timedelta(0)),
     "PATCH_FIRST_REBOOT": ("first_reboot", Reboot.NEVER),
     "PATCH_MIN_AGE_MINUTES": ("min_age", timedelta(hours=1)),
@@ -231,7 +234,7 @@ BAD: dict[str, list[str]] = {
         "7, 30",
         "Critical 7 days, Security 30 days",
     ],
-    "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513],
+    "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513, "patch-owner", "Patch_Team"],
     "ARM_ENDPOINT": [
         "http://management.azure.com",
         "management.azure.com",
@@ -301,7 +304,9 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     assert line.startswith(f"{name} is '")
     assert f"; allowed: {grammar}" in line
     rest = line.partition(f"; allowed: {grammar}")[2]
-    assert not rest or (rest.startswith(" (") and name in ("PATCH_WINDOW", "PATCH_BLACKOUT"))  # what exactly is wrong
+    assert not rest or (
+        rest.startswith(" (") and name in ("PATCH_WINDOW", "PATCH_CANARY_WINDOW", "PATCH_BLACKOUT")
+    )  # what exactly is wrong
     assert line.isprintable()
 
 
@@ -321,7 +326,7 @@ def test_the_token_goes_to_another_address_only_where_that_is_allowed(address: s
         read_settings({**REQUIRED, "ARM_ENDPOINT": address})
     [problem] = caught.value.problems
     assert (problem.name, problem.value) == ("ARM_ENDPOINT", f"'{address}'")
-    assert "ARM_ENDPOINT_ALLOW=custom" in problem.allowed
+    assert "ARM_ENDPOINT_ALLOW=custom" in problem.remedy
     allowed = {**REQUIRED, "ARM_ENDPOINT": address, "ARM_ENDPOINT_ALLOW": "custom"}
     assert read_settings(allowed).arm_endpoint == address
 
@@ -378,8 +383,66 @@ def test_a_former_name_is_refused_and_the_new_one_named(former: str, name: str) 
     for environ in ({former: "5"}, {former: "5", name: "5"}):
         with pytest.raises(SettingsError) as caught:
             read_settings({**REQUIRED, **environ})
-        assert [str(problem) for problem in caught.value.problems] == [f"{former} is a former name; allowed: {name}"]
+        assert [str(problem) for problem in caught.value.problems] == [f"{former} is a former name; write {name}"]
     assert read_settings({**REQUIRED, former: " "}) == read_settings(REQUIRED)
+
+
+NO_SETTINGS = {
+    "one letter more": ("PATCH_BLACKOUTS", "did you mean PATCH_BLACKOUT?"),
+    "the plural": ("PATCH_WINDOWS", "did you mean PATCH_WINDOW?"),
+    "a letter left out": ("PATCH_PACKAGE_EXCLUDE", "did you mean PATCH_PACKAGES_EXCLUDE?"),
+    "a word left out": ("PATCH_EXCLUDE", "did you mean PATCH_PACKAGES_EXCLUDE?"),
+    "a separator left out": ("PATCH_MAX_INFLIGHT", "did you mean PATCH_MAX_IN_FLIGHT?"),
+    "two separators": ("PATCH__MODE", "did you mean PATCH_MODE?"),
+    "letters swapped": ("PATCH_PUASE", "did you mean PATCH_PAUSE?"),
+    "misspelt in another case": ("patch_blackouts", "did you mean PATCH_BLACKOUT?"),
+    "nothing near": ("PATCH_XYZZY", "docs/settings.md lists all of them"),
+    "the prefix alone": ("PATCH_", "docs/settings.md lists all of them"),
+    "small letters": ("patch_mode", "write PATCH_MODE"),
+    "capitals": ("Patch_Mode", "write PATCH_MODE"),
+    "hyphens": ("PATCH-MODE", "write PATCH_MODE"),
+    "a period": ("patch.mode", "write PATCH_MODE"),
+    "a blank": ("PATCH MODE", "write PATCH_MODE"),
+    "the schedule in small letters": ("reconcile_schedule", "write RECONCILE_SCHEDULE"),
+    "the schedule misspelt": ("RECONCILE_SHEDULE", "did you mean RECONCILE_SCHEDULE?"),
+    "the address misspelt": ("ARM_ENPOINT", "did you mean ARM_ENDPOINT?"),
+    "the address in small letters": ("Arm_Endpoint", "write ARM_ENDPOINT"),
+    "the clouds misspelt": ("ARM_ENDPOINT_ALLOWED", "did you mean ARM_ENDPOINT_ALLOW?"),
+}
+
+
+@pytest.mark.parametrize(("name", "remedy"), NO_SETTINGS.values(), ids=NO_SETTINGS)
+def test_a_misspelt_name_is_refused_and_the_nearest_one_named(name: str, remedy: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, name: "1"})
+    assert [str(problem) for problem in caught.value.problems] == [f"{name} is no setting; {remedy}"]
+    assert read_settings({**REQUIRED, name: " "}) == read_settings(REQUIRED), "a deleted value"
+
+
+def test_a_name_of_any_length_and_letters_is_shown_on_one_short_line() -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, "PATCH_\n\x00" + "x" * 5_000: "1"})
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 200
+
+
+# What Terraform and other tools read, beside what Azure Functions reads or sets.
+TOOLS = [
+    "ARM_CLIENT_ID",
+    "ARM_ENVIRONMENT",
+    "ARM_MSI_ENDPOINT",
+    "IDENTITY_ENDPOINT",
+    "MSI_ENDPOINT",
+    "PATCH",
+    "DISPATCH_X",
+]
+
+
+def test_what_the_platform_and_other_tools_set_is_no_setting_of_ours() -> None:
+    flex = json.loads((Path(__file__).parents[1] / "recordings" / "flex_consumption.json").read_text(encoding="utf-8"))
+    platform = sorted(set(re.findall(r'"name": "(\w+)"', json.dumps(flex))))
+    assert {"FUNCTIONS_WORKER_RUNTIME", "WEBSITE_TIME_ZONE"} <= {*platform}
+    assert read_settings({**REQUIRED, **dict.fromkeys([*platform, *TOOLS], "1")}) == read_settings(REQUIRED)
 
 
 def test_the_table_and_the_values_have_the_same_fields() -> None:
@@ -535,6 +598,31 @@ def test_a_wrong_tag_stops_everything_and_is_named(tag: str, text: str, on_group
     overrides = read_tags({} if on_group else tags, tags if on_group else {})
     grammar = next(each.reader.grammar for each in TAGS if each.name == tag)
     assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is '{text}'; allowed: {grammar}")
+
+
+NO_TAGS = {
+    "a letter left out": ("patch-mod", "did you mean patch-mode?"),
+    "an underscore": ("patch_mode", "did you mean patch-mode?"),
+    "a word left out": ("patch-hold", "did you mean patch-hold-until?"),
+    "the plural": ("patch-rings", "did you mean patch-ring?"),
+    "another separator": ("patch-hold_until", "did you mean patch-hold-until?"),
+    "nothing near": ("patch-xyzzy", f"the app's tags are {', '.join(each.name for each in TAGS)}"),
+}
+
+
+@pytest.mark.parametrize(("tag", "hint"), NO_TAGS.values(), ids=NO_TAGS)
+@pytest.mark.parametrize("on_group", [False, True], ids=["machine", "group"])
+def test_a_misspelt_tag_stops_everything_and_the_nearest_is_named(tag: str, hint: str, on_group: bool) -> None:
+    tags = {tag: "", "patch-owner": "image-patcher"}
+    overrides = read_tags({} if on_group else tags, tags if on_group else {})
+    assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is no tag of the app; {hint}")
+
+
+@pytest.mark.parametrize(
+    "tag", ["patch group", "patchgroup", "patch", "os-patch-mode", "patching-window", "Dispatch-x"]
+)
+def test_the_tag_of_another_tool_is_none_of_ours(tag: str) -> None:
+    assert read_tags({tag: "off"}, {tag: "off"}) == TagOverrides()
 
 
 def test_every_tag_that_can_be_wrong_has_a_row() -> None:
