@@ -93,8 +93,13 @@ class ResourceGraph:
         self._client: ResourceGraphClient | None = None
         self._reported: set[str] = set()  # support states that this app does not know
 
-    async def due_machines(self, created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
-        """The machines that may need something now: a superset of those for which decision.py starts an operation."""
+    async def due_machines(
+        self, created_after: datetime, now: datetime, *, whatever_window: bool = False
+    ) -> AsyncIterator[Machine]:
+        """The machines that may need something now: a superset of those for which decision.py starts an operation.
+
+        `whatever_window`: also those that only wait for their window.
+        """
         settings = self._session.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
         every = _time_between(settings, now)
@@ -105,8 +110,7 @@ class ResourceGraph:
             assessed_before=now - every,
             next_slot_before=now - every + slot_length(every),
             unsupported_before=now - UNSUPPORTED_EVERY,
-            # A plan also names the machines that wait for their window.
-            window_open=settings.mode is Mode.PLAN or _any_window_open(settings, now),
+            window_open=whatever_window or _any_window_open(settings, now),
             young_after=now - settings.first_span,
             all_images=settings.all_images,
             installs=settings.mode in (Mode.INSTALL, Mode.PLAN),

@@ -8,7 +8,7 @@ Only the first machines of each kind are put before the plan: those behind them 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -83,17 +83,12 @@ def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, 
     return Forecast(future.turns, future.openings())
 
 
-@dataclass
 class _Future:
     """The fleet at a moment to come."""
 
-    fleet: Fleet
-    settings: Settings
-    now: datetime
-    turns: dict[MachineId, Turn] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.begun = self.now
+    def __init__(self, fleet: Fleet, settings: Settings, now: datetime) -> None:
+        self.fleet, self.settings, self.now, self.begun = fleet, settings, now, now
+        self.turns: dict[MachineId, Turn] = {}
         self.images = dict(self.fleet.images)
         # What is in flight now ends as it was ordered; what ended stays until its result is recorded.
         self.rows = {row.machine: row for row in self.fleet.rows if row.kind is OperationKind.INSTALL}

@@ -7,7 +7,7 @@ subscription and region it dispatches at most what the quota allows until the ne
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from functions.decisions import rollout
@@ -333,11 +333,3 @@ def _spends(record: Record, now: datetime) -> bool:
 def _age(machine: Machine) -> str:
     """The longest known first."""
     return machine.created.isoformat() if machine.created else ""
-
-
-def with_eta(step: Step, place: int, settings: Settings, *, now: datetime) -> Step:
-    """For a plan: about when a machine that waits for a slot gets one, if every installation takes its whole time."""
-    if step.when is not None or step.state is not State.WAITING_FOR_SLOT or not settings.max_in_flight:
-        return step
-    turns = place // settings.max_in_flight + 1
-    return replace(step, when=now + turns * timedelta(minutes=settings.max_duration_minutes))

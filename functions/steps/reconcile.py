@@ -15,7 +15,7 @@ from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, place_of, row_key
 from functions.decisions.decision import pending_step
-from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan, with_eta
+from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan
 from functions.decisions.retry import tried_lately
 from functions.decisions.rollout import boundary as boundary_of
 from functions.decisions.rollout import ring_name, written_on
@@ -26,7 +26,7 @@ from functions.model.state import Assess, Cause, Install, Leave, OperationKind, 
 from functions.model.text import BadInput
 from functions.policy.settings import Mode, Settings
 from functions.services import Services
-from functions.steps import report, track
+from functions.steps import outlook, report, track
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
@@ -67,7 +67,6 @@ class Sweep:
     services: Services
     view: LedgerView
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
-    own_waits: dict[MachineId, Step] = field(default_factory=dict)  # what keeps a machine itself
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     failed: list[str] = field(default_factory=list)
     paused: Paused = field(default_factory=Paused)
@@ -130,7 +129,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         candidates = []
     plan = await make_sweep_plan(sweep, candidates)
     dispatched = await dispatch(sweep, plan, lease)
-    await _report(sweep, plan)
+    await _report(sweep, plan, candidates)
     journal.write(
         "sweep.finished",
         rows=len(sweep.rows),
@@ -142,13 +141,15 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     return sweep.failed
 
 
-async def _report(sweep: Sweep, plan: Plan) -> None:
+async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
+    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     report.limits(plan.waits)
     stages: dict[str, Callable[[], Awaitable[None]]] = {
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
         "census": lambda: report.census(services, sweep.rows, plan.waits),
+        "forecast": lambda: outlook.tell(services, lambda: _waiting(sweep, candidates), due=len(installs)),
     }
     for stage, tell in stages.items():
         try:
@@ -157,11 +158,15 @@ async def _report(sweep: Sweep, plan: Plan) -> None:
             sweep.fail(stage, error)
 
 
-async def find(sweep: Sweep) -> AsyncIterator[Candidate]:
-    """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all."""
+async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[Candidate]:
+    """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all.
+
+    `whatever_window`: it also looks for what waits for its window only, into sweep.later.
+    """
     services = sweep.services
     due = await _due_by_ledger(sweep)
-    async for machine in services.graph.due_machines(await services.created_after(), services.clock()):
+    created_after, now = await services.created_after(), services.clock()
+    async for machine in services.graph.due_machines(created_after, now, whatever_window=whatever_window):
         due.setdefault(machine.id, machine)
         await sweep.stay()
     groups: dict[str, Group | None] = {}
@@ -184,6 +189,18 @@ async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIte
         for machine in await with_named_patches(sweep.services, machines[first : first + IDS_PER_QUERY]):
             yield machine
         await sweep.stay()
+
+
+async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+    """Every machine that could be installed but for its window and the fleet's limits, and what limits them."""
+    if not sweep.later:  # no window is open: the sweep asked for none of them
+        candidates = await _with_history(sweep, [item async for item in find(sweep, whatever_window=True)])
+        sweep.later = await _with_history(sweep, sweep.later)
+    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
+    gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
+    waiting = [item for item in (*installs, *sweep.later) if item.machine.id not in gone]
+    images = await _images(sweep, [item.machine for item in waiting])
+    return waiting, Fleet([stored.record for stored in sweep.rows.values()], images)
 
 
 async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
@@ -228,8 +245,6 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     step = await decide(services, machine, record)
     if isinstance(step, Assess | Install):
         return Candidate(machine, step)
-    if isinstance(step, Wait):
-        sweep.own_waits[machine.id] = step
     if waits_for_its_window(step):
         sweep.later.append(Candidate(machine, step))
     if stored:
@@ -426,7 +441,6 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
     """Sends the plan's work; returns how many claims were made. Stops when the lease is lost."""
     services, done = sweep.services, 0
     if services.settings.mode is Mode.PLAN:
-        _say(sweep, plan)
         plan = _without_installations(sweep, plan)
     lost = await _write_rollouts(sweep, plan, lease)
     dispatches = [item for item in plan.dispatches if not _at_one_of(item, lost, services.settings)]
@@ -493,29 +507,6 @@ def _without_installations(sweep: Sweep, plan: Plan) -> Plan:
     kinds |= {machine: rows[machine].record.kind for machine, kind in kinds.items() if not kind and machine in rows}
     sent = [each for each in plan.dispatches if kinds[each.machine] is OperationKind.ASSESS]
     return Plan(sent, plan.waits, {})
-
-
-def _say(sweep: Sweep, plan: Plan) -> None:
-    """PATCH_MODE=plan: what would be done, for whom, when and why; the waits included."""
-    services = sweep.services
-    now = services.clock()
-    for item in plan.dispatches:
-        if item.candidate:
-            step = item.candidate.step
-            journal.write(
-                "machine.planned", machine=item.machine, verb=step.verb, reason=step.reason, when=now + item.delay
-            )
-    for place, (machine, waiting) in enumerate(plan.waits.items()):
-        step = with_eta(waiting, place, services.settings, now=now)
-        _say_wait(machine, step)
-    for machine, step in sweep.own_waits.items():
-        _say_wait(machine, step)
-
-
-def _say_wait(machine: MachineId, step: Step) -> None:
-    journal.write(
-        "machine.planned", machine=machine, verb=step.verb, state=step.state, reason=step.reason, when=step.when
-    )
 
 
 async def _send(sweep: Sweep, item: Dispatch) -> bool:

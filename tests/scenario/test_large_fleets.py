@@ -106,8 +106,8 @@ async def test_a_sweep_that_reads_for_long_keeps_its_lease_and_hands_out(seconds
     world.now += timedelta(minutes=5)
     real = world.services.graph.due_machines
 
-    async def slow(created_after: datetime, now: datetime) -> AsyncIterator[Machine]:
-        async for machine in real(created_after, now):
+    async def slow(created_after: datetime, now: datetime, *, whatever_window: bool = False) -> AsyncIterator[Machine]:
+        async for machine in real(created_after, now, whatever_window=whatever_window):
             world.now += timedelta(seconds=seconds)
             yield machine
 

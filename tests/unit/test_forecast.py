@@ -186,7 +186,7 @@ fleets = st.lists(
 )
 
 
-@effort(max_examples=15, phases=(Phase_.explicit, Phase_.reuse, Phase_.generate))  # shrinking takes minutes
+@effort(max_examples=8, phases=(Phase_.explicit, Phase_.reuse, Phase_.generate))  # shrinking takes minutes
 @given(fleets, calendars)
 def test_the_forecast_is_what_happens(fleet: list[tuple[str, str, str, str]], calendar: dict[str, str]) -> None:
     waiting = [

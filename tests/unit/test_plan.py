@@ -31,12 +31,11 @@ from functions.decisions.plan import (
     installations_in_flight,
     make_plan,
     waits_to_be_sent,
-    with_eta,
 )
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import BUCKET_CAPACITY, LAST_RING, Image, ImageKind, Machine, MachineId
 from functions.model.record import Flight, Record
-from functions.model.state import Assess, Install, OperationKind, Phase, State, Step, Wait
+from functions.model.state import Assess, Install, OperationKind, Phase, State, Wait
 from functions.policy.settings import Settings
 from tests.support import DAY, GALLERY_IMAGE, HOUR, MINUTE, NOW, SUBSCRIPTION, a_machine, a_record, machine_id
 from tests.support import settings as settings_with
@@ -507,29 +506,6 @@ def test_what_was_called_lately_makes_the_burst_smaller(row: Record, late: int) 
     assert delays == [timedelta(0)] * len(delays)
     delays = [item.delay for item in make_plan(many(burst(75) + 2), Fleet([row]), settings(), now=NOW).dispatches]
     assert sum(delay > timedelta(0) for delay in delays) == late
-
-
-# -- a plan's guess
-
-
-@pytest.mark.parametrize(
-    ("place", "when"),
-    [(0, NOW + 2 * HOUR), (9, NOW + 2 * HOUR), (10, NOW + 4 * HOUR), (25, NOW + 6 * HOUR)],
-)
-def test_when_a_slot_will_be_free(place: int, when: datetime) -> None:
-    assert with_eta(Wait(SLOT, "full"), place, settings(), now=NOW).when == when
-
-
-@pytest.mark.parametrize(
-    ("step", "cap"),
-    [
-        pytest.param(Wait(SLOT, "full"), "0", id="never: no slot at all"),
-        pytest.param(Wait(CANARY, "first"), "10", id="nobody knows"),
-        pytest.param(Wait(SLOT, "full", when=NOW + DAY), "10", id="known already"),
-    ],
-)
-def test_what_cannot_be_guessed_is_left_as_it_is(step: Step, cap: str) -> None:
-    assert with_eta(step, 3, settings(PATCH_MAX_IN_FLIGHT=cap), now=NOW) is step
 
 
 # -- random fleets

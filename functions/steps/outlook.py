@@ -1,0 +1,126 @@
+"""What is to come: who fits into the next openings, who is late, and in PATCH_MODE=plan when each machine would go.
+
+Told once a day, when a window opens or closes, and when settings change. Nothing here starts anything.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from functions import journal
+from functions.decisions.forecast import Forecast, forecast
+from functions.decisions.plan import Candidate, Fleet
+from functions.decisions.rollout import ring_name
+from functions.decisions.turns import is_open
+from functions.model.text import format_utc
+from functions.policy.settings import Mode, Settings
+from functions.services import Services
+
+OPENINGS_TOLD = 3
+WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
+
+Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
+
+
+async def tell(services: Services, waiting: Waiting, *, due: int) -> None:
+    """The outlook, where it was not told yet. `due`: how many installations are due now. Raises CloudError."""
+    settings, now = services.settings, services.clock()
+    if settings.mode not in (Mode.PLAN, Mode.INSTALL):
+        return
+    key = _key(settings, now, due)
+    if (await services.ledger.remembered("forecast")).get("key") == key:
+        return
+    candidates, fleet = await waiting()
+    found = forecast(candidates, fleet, settings, now=now)
+    _tell_openings(found, settings)
+    _tell_late(candidates, fleet, found, settings=settings, now=now)
+    if settings.mode is Mode.PLAN:
+        _tell_machines(candidates, found)
+    await services.ledger.remember("forecast", {"key": key})
+
+
+def _key(settings: Settings, now: datetime, due: int) -> str:
+    """Changes when there is something new to tell: of a plan also when a machine came or went."""
+    windows = [window for window in (settings.window, settings.canary_window) if window]
+    opened = [is_open(window, now, settings.blackouts) for window in windows]
+    written = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    return f"{now.date().isoformat()} {opened} {written} {due if settings.mode is Mode.PLAN else ''}".rstrip()
+
+
+def _tell_openings(found: Forecast, settings: Settings) -> None:
+    for opening in found.openings[:OPENINGS_TOLD]:
+        caps = f"PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
+        journal.write(
+            "opening.forecast",
+            opens=opening.starts,
+            closes=opening.ends,
+            window=opening.window.text,
+            waiting=opening.waiting,
+            canaries=opening.canaries,
+            fit=opening.fit,
+            left=opening.left,
+            reason=f"{opening.left} go later: canaries, rings and bakes go first, or caps are full ({caps})"
+            if opening.left
+            else "all fit",
+        )
+
+
+def _tell_late(
+    candidates: list[Candidate], fleet: Fleet, found: Forecast, *, settings: Settings, now: datetime
+) -> None:
+    """Who is installed later than PATCH_SLA_DAYS allows, counted from now, and what would change it."""
+    late = _late(candidates, found, settings, now)
+    if not late:
+        return
+    last = max((found.turns[item.machine.id].at for item in late if item.machine.id in found.turns), default=None)
+    never = sum(item.machine.id not in found.turns for item in late)
+    journal.write(
+        "settings.advised",
+        setting="PATCH_SLA_DAYS",
+        machines=len(late),
+        waiting=len(candidates),
+        never=never,
+        when=last,
+        reason=f"{len(late)} of {len(candidates)} waiting machines are installed later than {_limit(settings).days} "
+        f"days from now{f', the last {format_utc(last)}' if last else ''}",
+        remedy=_remedy(candidates, fleet, settings, now=now),
+    )
+
+
+def _late(candidates: Iterable[Candidate], found: Forecast, settings: Settings, now: datetime) -> list[Candidate]:
+    turns, limit = found.turns, now + _limit(settings)
+    return [item for item in candidates if item.machine.id not in turns or turns[item.machine.id].at > limit]
+
+
+def _limit(settings: Settings) -> timedelta:
+    return max(settings.sla.critical, settings.sla.security)
+
+
+def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> str:
+    """The smallest of the wider caps by which everyone is in time, found by forecasts of their own."""
+    for times in WIDER:
+        wider = replace(
+            settings, max_in_flight=settings.max_in_flight * times, max_per_image=settings.max_per_image * times
+        )
+        if not _late(candidates, forecast(candidates, fleet, wider, now=now), wider, now):
+            return (
+                f"Set PATCH_MAX_IN_FLIGHT to {wider.max_in_flight} and PATCH_MAX_PER_IMAGE to {wider.max_per_image}; "
+                "then all are in time."
+            )
+    return "Wider caps do not help: let windows open more often, or shorten PATCH_BAKE_MINUTES (docs/windows.md)."
+
+
+def _tell_machines(candidates: list[Candidate], found: Forecast) -> None:
+    for item in candidates:
+        turn = found.turns.get(item.machine.id)
+        journal.write(
+            "machine.planned",
+            machine=item.machine.id,
+            verb="install" if turn else "wait",
+            state=item.step.state,
+            reason=item.step.reason if turn else f"its turn does not come within 400 days: {item.step.reason}",
+            when=turn.at if turn else None,
+            canary=turn.canary if turn else None,
+            ring=ring_name(item.overrides.ring),
+        )
