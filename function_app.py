@@ -82,7 +82,7 @@ class StepFailed(Exception):
 @cache
 def _services() -> Services:
     """The services of this process. Raises SettingsError, which is not cached."""
-    return connect(read_settings(os.environ), lambda: datetime.now(UTC))
+    return connect(read_settings(os.environ, datetime.now(UTC)), lambda: datetime.now(UTC))
 
 
 @asynccontextmanager

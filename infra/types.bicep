@@ -162,7 +162,7 @@ type settingsType = {
   @description('At most one installation of a machine in this time, in hours; while they fail, two more.')
   PATCH_MIN_INTERVAL_HOURS: int?
 
-  @minValue(0)
+  @minValue(1)
   @maxValue(10000)
   @description('Maximum number of installations in flight in the fleet.')
   PATCH_MAX_IN_FLIGHT: int?
@@ -222,8 +222,6 @@ type settingsType = {
   @description('The first wait for a machine that is still being built, in minutes.')
   PATCH_READY_MINUTES: int?
 
-  @minValue(1)
-  @maxValue(3650)
   @description('Within how many days a Critical or Security patch should be installed, for the compliance report.')
   PATCH_SLA_DAYS: string?
 

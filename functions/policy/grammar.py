@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Generic, NamedTuple, TypeVar
 
 from functions.model.machine import CLASSIFICATIONS
+from functions.model.text import BadInput, quoted
 from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
 
 T = TypeVar("T")
@@ -93,6 +94,11 @@ def packages(text: str) -> tuple[str, ...]:
     items = tuple(item.strip() for item in text.split(",") if item.strip())
     if not all(re.fullmatch(r"[\w.+:~*?-]{1,200}", item, re.ASCII) for item in items):
         raise ValueError
+    for item in items:
+        if re.match(r"CVE-\d", item, re.IGNORECASE):
+            raise BadInput(f"{quoted(item, limit=40)} is no package; write the package or KB number that mends it")
+        if set(item) <= {"*", "?"} and "*" in item:
+            raise BadInput(f"{quoted(item, limit=40)} is every package; PATCH_CLASSIFICATIONS says which patches go in")
     return items
 
 

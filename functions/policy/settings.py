@@ -12,7 +12,7 @@ meaning. SETTINGS is the table of these declarations; `python -m scripts.setting
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from functions.model.text import GUID, BadInput, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, reader
 from functions.policy.names import nearest
-from functions.policy.windows import Blackouts, Windows
+from functions.policy.windows import HORIZON, NO_BLACKOUTS, Blackouts, Windows
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES"
 
 # The timer's first tick comes up to one schedule after the app went live; machines created meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
+
+# The shortest installation there is: a package on Linux, and the reserve for its reboot (Azure/LinuxPatchExtension).
+LEAST_INSTALLATION = timedelta(minutes=20)
+_LEAST = "20 minutes"
+_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)  # how long windows are open does not depend on the year
 
 
 class Mode(IntEnum):
@@ -82,6 +87,7 @@ class Scope(NamedTuple):
 
     subscriptions: tuple[str, ...] = ()
     management_groups: tuple[str, ...] = ()
+    unmarked: tuple[str, ...] = ()  # of the management groups: those written without mg:
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -101,7 +107,8 @@ def subscriptions_or_management_groups(text: str) -> Scope:
     subscriptions = tuple(item for item in items if GUID.fullmatch(item))
     if subscriptions and subscriptions != items:
         raise ValueError  # Resource Graph takes subscriptions or management groups, not both
-    return Scope(subscriptions) if subscriptions else Scope(management_groups=names)
+    unmarked = tuple(item for item in items if not item.startswith("mg:"))
+    return Scope(subscriptions) if subscriptions else Scope(management_groups=names, unmarked=unmarked)
 
 
 @dataclass(frozen=True)
@@ -275,7 +282,10 @@ class Settings:
         "At most one installation of a machine in this time; while they fail, two more.",
     )
     max_in_flight: int = setting(
-        "PATCH_MAX_IN_FLIGHT", "10", number(0, 10_000), "Installations under way at once in the fleet."
+        "PATCH_MAX_IN_FLIGHT",
+        "10",
+        number(1, 10_000),
+        "Installations under way at once in the fleet. To stop installations: PATCH_PAUSE=on or PATCH_MODE=assess.",
     )
     max_per_image: int = setting(
         "PATCH_MAX_PER_IMAGE",
@@ -429,8 +439,11 @@ class SettingsError(ValueError):
         super().__init__("; ".join(map(str, problems)))
 
 
-def read_settings(environ: Mapping[str, str]) -> Settings:
-    """The settings from the environment. Raises SettingsError naming every wrong one."""
+def read_settings(environ: Mapping[str, str], now: datetime | None = None) -> Settings:
+    """The settings from the environment. Raises SettingsError naming every wrong one.
+
+    Given `now`, black-outs that leave a window no opening are wrong, too.
+    """
     problems = _wrong_names(environ)
     # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see setting()).
     values: dict[str, Any] = {}
@@ -446,6 +459,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     table_endpoint = _storage(environ, "table", problems)
     client_id = _client_id(environ, problems)
     problems += _contradictions(values)
+    problems += _useless_windows(values, now)
     if problems:
         raise SettingsError(problems)
     return Settings(**values, queue_endpoint=queue_endpoint, table_endpoint=table_endpoint, client_id=client_id)
@@ -489,6 +503,22 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
         allowed = f"{', '.join(ARM_ENDPOINTS)}; any other with ARM_ENDPOINT_ALLOW=custom"
         problems.append(Problem("ARM_ENDPOINT", quoted(arm), f"allowed: {allowed}"))
+    return problems
+
+
+def _useless_windows(values: Mapping[str, Any], now: datetime | None) -> list[Problem]:
+    """The windows in which no installation fits, ever or because of the black-outs."""
+    problems = []
+    for name, windows in (("PATCH_WINDOW", values.get("window")), ("PATCH_CANARY_WINDOW", values.get("canary_window"))):
+        if not windows:
+            continue
+        if not windows.opens_for(LEAST_INSTALLATION, now or _SOME_DAY):
+            remedy = f"none of its openings lasts {_LEAST}, so nothing is ever installed"
+        elif now and not windows.opens_for(LEAST_INSTALLATION, now, values.get("blackouts", NO_BLACKOUTS)):
+            remedy = f"PATCH_BLACKOUT leaves it no opening of {_LEAST} within {HORIZON.days} days"
+        else:
+            continue
+        problems.append(Problem(name, quoted(windows.text), remedy))
     return problems
 
 

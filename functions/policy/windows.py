@@ -187,6 +187,19 @@ class Windows:
             since = blackout_end
         return None
 
+    def opens_for(self, least: timedelta, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> bool:
+        """Whether it is open for so long at one go, the rest of the stretch that holds `now` included, within HORIZON.
+
+        `least` is above nought and far below HORIZON.
+        """
+        start, until = now if self.closes(now, blackouts) else self.opens(now, blackouts), _instant(now) + HORIZON
+        while start and start < until:
+            end = self.closes(start, blackouts)
+            if end and end - start >= least:
+                return True
+            start = self.opens(start, blackouts)
+        return False
+
     def _first_open(self, since: datetime, until: datetime) -> datetime | None:
         """The first instant from `since` on at which all groups are open; None when there is none before `until`."""
         windows = [window for group in self.groups for window in group]

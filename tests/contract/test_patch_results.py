@@ -150,7 +150,7 @@ def test_a_mask_names_a_patch_by_what_people_see_of_it(record: dict[str, Any]) -
     masks += [f"{patch['name']}_{patch['version']}"] if record["os"] == "Linux" else []
     machine = a_machine(os_type=OsType(record["os"]), verdict=a_verdict())
     for mask in masks:
-        given = settings(PATCH_CLASSIFICATIONS="Security", PATCH_PACKAGES_INCLUDE="*")
+        given = settings(PATCH_CLASSIFICATIONS="Security", PATCH_PACKAGES_INCLUDE="x")
         counted = named_count(machine, _with_mask(given, mask), found)
         assert counted == len(found), mask
 

@@ -74,7 +74,7 @@ async def test_an_installation_whose_url_is_unknown_at_once_is_not_taken_for_end
 
 async def test_a_canary_that_installed_nothing_proves_nothing() -> None:
     """Its only wanted patch is excluded: whoever comes next would get patches that nobody tried."""
-    world = a_world(PATCH_PACKAGES_EXCLUDE="*")
+    world = a_world(PATCH_PACKAGES_EXCLUDE="k*,o*,l*")
     for number in range(4):
         world.create(f"vm-{number}", GOOD)
     await world.pass_time(hours=12)
@@ -83,7 +83,7 @@ async def test_a_canary_that_installed_nothing_proves_nothing() -> None:
 
 async def test_a_machine_found_unwell_after_it_installed_nothing_proves_nothing() -> None:
     """Whatever made it unwell, no patch did."""
-    world = a_world(PATCH_PACKAGES_EXCLUDE="*")
+    world = a_world(PATCH_PACKAGES_EXCLUDE="k*,o*,l*")
     machine = world.create("vm-0", GOOD)
     await until_installed(world)
     world.azure.behave(str(machine), replace(GOOD, health="HealthState/unhealthy"))

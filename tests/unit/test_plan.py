@@ -185,7 +185,6 @@ CAPS: dict[str, Case] = {
         {"x0": SLOT},
         "3 installations are under way",
     ),
-    "a cap of nought": Case(of(1), [], {"PATCH_MAX_IN_FLIGHT": "0"}, [], {"x0": SLOT}, "0 installations"),
     "assessments take no slot": Case(
         of(1), [at_work(a_member("r"), kind=OperationKind.ASSESS)], {"PATCH_MAX_IN_FLIGHT": "1"}, ["x0"], {}
     ),
@@ -348,7 +347,7 @@ def test_an_assessment_asks_for_no_limit_but_the_pace() -> None:
         {"bad": replace(proved("bad"), opening="o")},
         TROUBLE,
     )
-    plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW)
+    plan = make_plan([to_assess(member)], known, settings(PATCH_MAX_IN_FLIGHT="1"), now=NOW)
     assert (names(plan), plan.waits, plan.rollouts) == (["a"], {}, {})
 
 
@@ -378,7 +377,8 @@ def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None
 def test_a_rollout_opens_only_where_somebody_goes() -> None:
     over = replace(proved("p"), opened=NOW - 15 * DAY, rings={LAST_RING: Tally(1, 0, NOW - 9 * DAY, NOW - 9 * DAY)})
     due = [to_install(a_member("p0", "p"))]
-    assert make_plan(due, Fleet((), {"p": over}), settings(PATCH_MAX_IN_FLIGHT="0"), now=NOW).rollouts == {}
+    full = Fleet([at_work(a_member("other", "q"))], {"p": over})
+    assert make_plan(due, full, settings(PATCH_MAX_IN_FLIGHT="1"), now=NOW).rollouts == {}
     plan = make_plan(due, Fleet((), {"p": over}), settings(), now=NOW)
     assert (names(plan), plan.rollouts) == (["p0"], {"p": replace(over, opened=NOW, canaries=0, proved=None, rings={})})
 
@@ -584,7 +584,7 @@ trouble = st.sets(st.sampled_from(["g", "h"])).map(lambda found: {(SUBSCRIPTION,
 fleets = st.builds(Fleet, records(), images, trouble)
 environs = st.fixed_dictionaries(
     {
-        "PATCH_MAX_IN_FLIGHT": st.integers(0, 20).map(str),
+        "PATCH_MAX_IN_FLIGHT": st.integers(1, 20).map(str),
         "PATCH_MAX_PER_IMAGE": st.integers(1, 6).map(str),
         "PATCH_CANARIES": st.integers(0, 3).map(str),
         "PATCH_BAKE_MINUTES": st.sampled_from(["0", "1439"]),
@@ -701,7 +701,7 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
 # -- a restriction never adds an installation of what it restricts
 
 
-@given(candidates(), fleets, environs, st.integers(0, 20))
+@given(candidates(), fleets, environs, st.integers(1, 20))
 def test_a_smaller_cap_of_the_fleet_adds_nobody(
     due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
 ) -> None:
@@ -828,7 +828,6 @@ def test_nobody_starves(
     at_work_for: int,
     tick: timedelta,
 ) -> None:
-    environ = environ | {"PATCH_MAX_IN_FLIGHT": str(max(int(environ["PATCH_MAX_IN_FLIGHT"]), 1))}
     # What was proved with failures in the past holds its rings for the rest of that round, and no longer.
     limits = settings(PATCH_ROLLOUT_DAYS=days, **environ)
     life = Life([to_install(machine) for machine in machines], dict(known), limits)

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from functions.model.machine import LAST_RING
+from functions.decisions.question import least_minutes
+from functions.model.machine import LAST_RING, OsType
+from functions.policy.advice import advice
 from functions.policy.settings import (
+    LEAST_INSTALLATION,
     SETTINGS,
     Breaker,
     Mode,
@@ -28,7 +31,7 @@ from functions.policy.settings import (
 from functions.policy.tags import TAGS, TagOverrides, read_tags
 from functions.policy.window_grammar import read_blackouts, read_windows
 from functions.policy.windows import NO_BLACKOUTS, both
-from tests.support import DAY, REQUIRED, SUBSCRIPTION, machine_id, settings
+from tests.support import DAY, REQUIRED, SUBSCRIPTION, a_machine, machine_id, settings
 
 NIGHTS = "Sat 22:00-02:00 Europe/Paris"
 OTHER = "00000000-0000-0000-0000-000000000002"
@@ -84,10 +87,13 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_SCOPE": [
         (SUBSCRIPTION, Scope((SUBSCRIPTION,))),
         (f" {SUBSCRIPTION} , {OTHER},", Scope((SUBSCRIPTION, OTHER))),
-        ("platform,Landing-Zones", Scope(management_groups=("platform", "landing-zones"))),
+        (
+            "platform,Landing-Zones",
+            Scope(management_groups=("platform", "landing-zones"), unmarked=("platform", "landing-zones")),
+        ),
         ("mg:platform, MG:Landing-Zones", Scope(management_groups=("platform", "landing-zones"))),
         (f"mg:{OTHER}", Scope(management_groups=(OTHER,))),
-        (f"platform,mg:{OTHER}", Scope(management_groups=("platform", OTHER))),
+        (f"platform,mg:{OTHER}", Scope(management_groups=("platform", OTHER), unmarked=("platform",))),
         ("", Scope()),
     ],
     "PATCH_MODE": [("off", Mode.OFF), ("Plan", Mode.PLAN), ("ASSESS", Mode.ASSESS), ("  assess ", Mode.ASSESS)],
@@ -119,7 +125,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_ASSESS_AFTER_MINUTES": [("30", timedelta(minutes=30))],
     "PATCH_FRESH_HOURS": [("160", timedelta(hours=160)), ("0.01", timedelta(seconds=36))],
     "PATCH_MIN_INTERVAL_HOURS": [("24", timedelta(days=1))],
-    "PATCH_MAX_IN_FLIGHT": [("0", 0), ("10000", 10000)],
+    "PATCH_MAX_IN_FLIGHT": [("1", 1), ("10000", 10000)],
     "PATCH_MAX_PER_IMAGE": [("1", 1)],
     "PATCH_GROUP_SCOPE": [("Subscription", True)],
     "PATCH_CANARIES": [("0", 0), ("100", 100)],
@@ -185,8 +191,19 @@ BAD: dict[str, list[str]] = {
         "9999-12-31T23:59:59Z",
     ],
     "PATCH_CLASSIFICATIONS": ["Critical;Security", "Important", ",", "Critical,Securty"],
-    "PATCH_PACKAGES_INCLUDE": ["a b", "lib=1", "$(reboot)", "x" * 201, 'a"b'],
-    "PATCH_PACKAGES_EXCLUDE": ["a\nb", "a/b"],
+    "PATCH_PACKAGES_INCLUDE": [
+        "a b",
+        "lib=1",
+        "$(reboot)",
+        "x" * 201,
+        'a"b',
+        "*",
+        "openssl*,**",
+        "?*",
+        "CVE-2024-3094",
+        "cve-2024-3094",
+    ],
+    "PATCH_PACKAGES_EXCLUDE": ["a\nb", "a/b", "*", "kernel*,CVE-2024-3094"],
     "PATCH_REBOOT": ["IfNeeded", "no"],
     "PATCH_MAX_DURATION": ["2h", "PT", "PT29M", "PT3H56M", "PT4H", "P1D", "P1W", "PT2H0M0S", "-PT2H", "120"],
     "PATCH_WINDOW": ["none", "Sat 22-02", "Sat 22:00-02:00 Europe/Pariss", "Sat 25:00-26:00", "22:00-02:00 Sat"],
@@ -199,7 +216,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_ASSESS_AFTER_MINUTES": ["-0.1", "soon"],
     "PATCH_FRESH_HOURS": ["0", "161", "24h"],
     "PATCH_MIN_INTERVAL_HOURS": ["0", "160.1", "weekly"],
-    "PATCH_MAX_IN_FLIGHT": ["-1", "10001", "1.5", "ten", "0x10"],
+    "PATCH_MAX_IN_FLIGHT": ["0", "-1", "10001", "1.5", "ten", "0x10"],
     "PATCH_MAX_PER_IMAGE": ["0", "10001"],
     "PATCH_GROUP_SCOPE": ["fleet", "owner"],
     "PATCH_CANARIES": ["-1", "101", "one"],
@@ -267,6 +284,16 @@ BAD: dict[str, list[str]] = {
 }
 
 
+# Their refusals say what exactly is wrong, too.
+PRECISE = {
+    "PATCH_WINDOW",
+    "PATCH_CANARY_WINDOW",
+    "PATCH_BLACKOUT",
+    "PATCH_PACKAGES_INCLUDE",
+    "PATCH_PACKAGES_EXCLUDE",
+}
+
+
 def test_every_setting_has_rows_here() -> None:
     names = [setting.name for setting in SETTINGS]
     assert names == list(DEFAULTS)
@@ -304,9 +331,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     assert line.startswith(f"{name} is '")
     assert f"; allowed: {grammar}" in line
     rest = line.partition(f"; allowed: {grammar}")[2]
-    assert not rest or (
-        rest.startswith(" (") and name in ("PATCH_WINDOW", "PATCH_CANARY_WINDOW", "PATCH_BLACKOUT")
-    )  # what exactly is wrong
+    assert not rest or (rest.startswith(" (") and name in PRECISE)
     assert line.isprintable()
 
 
@@ -385,6 +410,100 @@ def test_a_former_name_is_refused_and_the_new_one_named(former: str, name: str) 
             read_settings({**REQUIRED, **environ})
         assert [str(problem) for problem in caught.value.problems] == [f"{former} is a former name; write {name}"]
     assert read_settings({**REQUIRED, former: " "}) == read_settings(REQUIRED)
+
+
+YEAR_OF_BLACKOUT = "2026-11-01..2027-12-31"
+# settings → the problem at NOW, whether it is one without knowing the time
+USELESS_WINDOWS = {
+    "of 19 minutes": ({"PATCH_WINDOW": "Sat 22:00-22:19"}, "PATCH_WINDOW is 'Sat 22:00-22:19 UTC'; none of its", True),
+    "two that touch": ({"PATCH_WINDOW": "Sat 22:00-22:10; Sat 22:10-22:20"}, "", False),
+    "two that do not": ({"PATCH_WINDOW": "Sat 22:00-22:10; Sat 22:11-22:20"}, "PATCH_WINDOW is ", True),
+    "of 20 minutes": ({"PATCH_WINDOW": "Sat 22:00-22:20"}, "", False),
+    "once a month": ({"PATCH_WINDOW": "2nd Tue +3d 22:00-02:00"}, "", False),
+    "of canaries": (
+        {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "1st Mon 02:00-02:10"},
+        "PATCH_CANARY_WINDOW is '1st Mon 02:00-02:10 UTC'; none of its openings lasts 20 minutes",
+        True,
+    ),
+    "blacked out for more than a year": (
+        {"PATCH_WINDOW": "any", "PATCH_BLACKOUT": YEAR_OF_BLACKOUT + ",2028-01-01..2028-12-31"},
+        "PATCH_WINDOW is 'any'; PATCH_BLACKOUT leaves it no opening of 20 minutes within 400 days",
+        False,
+    ),
+    "blacked out on its days": (
+        {"PATCH_WINDOW": "last Sun 22:00-23:00", "PATCH_BLACKOUT": YEAR_OF_BLACKOUT},
+        "PATCH_WINDOW is 'last Sun 22:00-23:00 UTC'; PATCH_BLACKOUT leaves it no opening",
+        False,
+    ),
+    "blacked out for less": ({"PATCH_WINDOW": NIGHTS, "PATCH_BLACKOUT": "2026-11-01..2027-11-01"}, "", False),
+    "a black-out without a window": ({"PATCH_BLACKOUT": YEAR_OF_BLACKOUT}, "", False),
+}
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("environ", "begins", "always"), USELESS_WINDOWS.values(), ids=USELESS_WINDOWS)
+def test_a_window_in_which_no_installation_fits_is_refused(environ: dict[str, str], begins: str, always: bool) -> None:
+    for now, refused in ((NOW, bool(begins)), (None, always)):
+        if not refused:
+            read_settings({**REQUIRED, **environ}, now)
+            continue
+        with pytest.raises(SettingsError) as caught:
+            read_settings({**REQUIRED, **environ}, now)
+        [problem] = caught.value.problems
+        assert str(problem).startswith(begins)
+
+
+def test_no_window_is_refused_that_the_shortest_installation_fits_in() -> None:
+    shortest = [
+        least_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=wanted))
+        for os_type in OsType
+        for wanted in ("Security", "ServicePack")
+    ]
+    assert timedelta(minutes=min(shortest)) == LEAST_INSTALLATION
+
+
+ADVICE: dict[str, tuple[dict[str, str], list[str]]] = {
+    "nothing to say": ({"PATCH_BLACKOUT": "2026-11-25"}, []),
+    "no black-out": ({}, []),
+    "a black-out that is over": ({"PATCH_BLACKOUT": "2025-12-20..2026-01-05, 2026-11-24"}, ["PATCH_BLACKOUT: "]),
+    "one that is over, one to come": ({"PATCH_BLACKOUT": "2025-12-24, 2026-12-24"}, []),
+    "one that ends today where it is written": ({"PATCH_BLACKOUT": "2026-11-25 Asia/Tokyo"}, []),
+    "an opening of 24 minutes": ({"PATCH_WINDOW": "Sat 22:00-22:24"}, ["PATCH_WINDOW: no opening lasts 25 minutes"]),
+    "an opening of 25 minutes": ({"PATCH_WINDOW": "Sat 22:00-22:25"}, ["PATCH_MAX_DURATION: "]),
+    "service packs in less than 30": (
+        {"PATCH_WINDOW": "Sat 22:00-22:29", "PATCH_CLASSIFICATIONS": "ServicePack"},
+        ["PATCH_WINDOW: no opening lasts 30 minutes"],
+    ),
+    "an installation that may fill its opening": ({"PATCH_WINDOW": "Sat 22:00-00:00"}, []),
+    "a longer one": ({"PATCH_WINDOW": NIGHTS, "PATCH_MAX_DURATION": "PT3H55M"}, []),
+    "one longer than the opening": ({"PATCH_WINDOW": "Sat 22:00-23:59"}, ["PATCH_MAX_DURATION: longer than every"]),
+    "one longer than that of canaries": (
+        {"PATCH_CANARY_WINDOW": "Fri 22:00-23:00"},
+        ["PATCH_MAX_DURATION: longer than every opening of PATCH_CANARY_WINDOW"],
+    ),
+    "a subscription's id": ({"PATCH_SCOPE": SUBSCRIPTION}, []),
+    "a management group": ({"PATCH_SCOPE": "mg:platform"}, []),
+    "a name": ({"PATCH_SCOPE": "My-Sub"}, ["PATCH_SCOPE: 'my-sub' is taken for a management group"]),
+}
+
+
+@pytest.mark.parametrize(("environ", "lines"), ADVICE.values(), ids=ADVICE)
+def test_what_is_hardly_meant_is_advised_against(environ: dict[str, str], lines: list[str]) -> None:
+    found = advice(settings(**environ), NOW)
+    assert len(found) == len(lines)
+    for line, begins in zip(found, lines, strict=True):
+        assert line.startswith(begins)
+        assert line.isprintable()
+        assert len(line) <= 200
+
+
+def test_advice_counts_windows_as_installations_do() -> None:
+    for wanted, minutes in (("Security", 25), ("ServicePack", 30)):
+        given = settings(PATCH_CLASSIFICATIONS=wanted, PATCH_WINDOW="Sat 22:00-22:20")
+        assert least_minutes(a_machine(os_type=OsType.WINDOWS), given) == minutes
+        assert advice(given, NOW) == [
+            f"PATCH_WINDOW: no opening lasts {minutes} minutes, so no Windows machine is installed"
+        ]
 
 
 NO_SETTINGS = {
