@@ -1,0 +1,32 @@
+"""`python -m tests.calendars`: every calendar over 180 days, and how late its patches were. Fails where one is missed.
+
+--days N    the days in which patches are published (180)
+--only TEXT the calendars with this text in their names
+"""
+
+import argparse
+import sys
+
+from tests.calendars.outcome import HEAD, outcome
+from tests.calendars.table import CALENDARS
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.calendars")
+    parser.add_argument("--days", type=int, default=180)
+    parser.add_argument("--only", default="")
+    wanted = parser.parse_args()
+    print(HEAD)
+    missed = 0
+    for calendar in CALENDARS:
+        if wanted.only in calendar.name:
+            found = outcome(calendar, days=wanted.days)
+            print(found.row(), flush=True)
+            for problem in found.problems():
+                print(f"    {problem}", flush=True)
+                missed += 1
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""Twelve operators' calendars, each with a fleet, and how late a patch may be under it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from random import Random
+
+from functions.model.machine import Image, ImageKind, MachineId, OsType
+from tests.calendars.life import START, Life, Member, Patch
+from tests.support import DAY, HOUR, a_machine, settings
+
+WEEKLY = "Sat 22:00-02:00"
+MONTHLY = "2nd Tue +8d 22:00-02:00"
+DAYS_BETWEEN = (4, 14)  # between the publications of Linux packages that the fleet lacks
+ONE = "00000000-0000-0000-0000-000000000001"
+TWO = "00000000-0000-0000-0000-000000000002"
+WEEK, MONTH = 7, 35  # days from one opening to the next at most: the 2nd Tuesdays are four or five weeks apart
+
+Tags = Callable[[int], Mapping[str, str]]
+
+
+def no_tags(_: int) -> Mapping[str, str]:
+    return {}
+
+
+def three_rings(number: int) -> Mapping[str, str]:
+    """Of each ten machines one in ring 0, three in ring 1, the others in none; each ring on its own day."""
+    if number % 10 == 0:
+        return {"patch-ring": "0", "patch-window": "Wed 22:00-02:00"}
+    if number % 10 <= 3:
+        return {"patch-ring": "1", "patch-window": "Fri 22:00-02:00"}
+    return {"patch-window": "Sun 22:00-02:00"}
+
+
+def groups_of_three(number: int) -> Mapping[str, str]:
+    return {"patch-group": f"quorum-{number // 3}"}
+
+
+def by_zone(number: int) -> Mapping[str, str]:
+    """As in subscription_of(): the even machines in Paris, the odd ones in New York."""
+    zone = "America/New_York" if number // 2 % 2 else "Europe/Paris"
+    return {"patch-window": f"{WEEKLY} {zone}"}
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """What an operator set, and for what fleet.
+
+    `worst`: days after which a patch must be on every machine that can be installed, from the calendar: the stages that
+    a patch may have to await, each an opening apart, after an opening that it just missed. `patch_tuesday`: the goal in
+    days for 95 of 100 of Windows' patches that reach the crowd. Linux packages are published on any day, also on the
+    one after the canaries' opening: no calendar is made for them, so they have the bound alone.
+    """
+
+    name: str
+    environ: Mapping[str, str]
+    worst: int
+    machines: int = 60
+    images: int = 2
+    tags: Tags = no_tags
+    patch_tuesday: float | None = None
+    two_subscriptions: bool = False
+    weekly_growth: float = 0
+    half_off_at_night: bool = False
+    bad_patch: date | None = None
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+def canary_in(window: str) -> dict[str, str]:
+    return {"PATCH_CANARY_WINDOW": window}
+
+
+# Room enough, so that the calendar alone decides, where no row is about the caps.
+ROOMY = {"PATCH_MAX_IN_FLIGHT": "200", "PATCH_MAX_PER_IMAGE": "100"}
+WITH_CANARY = {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00"), **ROOMY}
+
+# A patch that is published just after a rollout opened waits for the next one, which opens when the first has ended.
+# So the bound is: the rest of the running rollout, and the stages of the next, each of them an opening long.
+CALENDARS = (
+    # The rollout lasts 6 days, the next one's canary goes a day later at most, and the crowd the day after.
+    Calendar("daily", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=10),
+    # A rollout of a week, then Wednesday to Saturday.
+    Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, patch_tuesday=8),
+    # Two openings a rollout: its canaries', and the crowd's; a patch waits for those of two rollouts.
+    Calendar("weekly, no canary window", {"PATCH_WINDOW": WEEKLY, **ROOMY}, worst=4 * WEEK),
+    Calendar(
+        "monthly, canaries a week before",
+        {"PATCH_WINDOW": MONTHLY, **canary_in("2nd Tue +1d 22:00-02:00"), **ROOMY},
+        worst=2 * MONTH + 8,  # missed in its own month by a rollout that was open: the next one's canary, and its crowd
+        patch_tuesday=12,
+    ),
+    Calendar("monthly, no canary window", {"PATCH_WINDOW": MONTHLY, **ROOMY}, worst=4 * MONTH),
+    # Canary on the first day of ring 0, its ring a week later, and the others on the days that follow.
+    Calendar(
+        "three rings on three days", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings
+    ),
+    Calendar(
+        "two subscriptions, two zones",
+        {"PATCH_WINDOW": "any", **ROOMY},
+        worst=4 * WEEK,  # as weekly without a canary window: a subscription proves its own
+        tags=by_zone,
+        two_subscriptions=True,
+    ),
+    # Three members one after another, 40 minutes each, fit into one opening of four hours.
+    Calendar("quorum groups of three", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, tags=groups_of_three, patch_tuesday=8),
+    # Ten at once for 40 minutes: four hours hold 50 of 200 at least, so the crowd needs four openings; two rollouts.
+    Calendar(
+        "tight caps: 200 machines, 10 at once",
+        {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00")},
+        worst=2 * (1 + 4 + 1) * WEEK,
+        machines=200,
+    ),
+    # As weekly, and 17 days of black-out; the opening before it may be lost to the canaries.
+    Calendar(
+        "black-out over the holidays",
+        WITH_CANARY | {"PATCH_BLACKOUT": "2026-12-18..2027-01-03"},
+        worst=17 + 3 * WEEK,
+    ),
+    Calendar("20 images, 50 machines of each", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, machines=1000, images=20),
+    Calendar("grows 5 % a week", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, weekly_growth=0.05),
+    Calendar("half off at night", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, half_off_at_night=True),
+    # Two days until the breaker is closed, which may cost the crowd's opening, and with it the week.
+    Calendar("a bad patch in December", WITH_CANARY, worst=4 * WEEK, bad_patch=date(2026, 12, 8)),
+)
+
+
+def life(calendar: Calendar, *, days: int, machines: int | None = None, seed: int = 1) -> Life:
+    """The fleet at START; its patches are published over `days`."""
+    random = Random(f"{calendar.name}/{seed}")
+    count = min(machines or calendar.machines, calendar.machines)
+    members = [_member(calendar, number, START - 60 * DAY) for number in range(count)]
+    members += _grown(calendar, count, days)
+    environ = {"PATCH_CREATED_AFTER": "always", **calendar.environ}
+    return Life(settings(**environ), members, [*_published(calendar, days, random)], seed)
+
+
+def _member(calendar: Calendar, number: int, created: datetime) -> Member:
+    image = number % calendar.images
+    machine = a_machine(
+        id=MachineId(TWO if calendar.two_subscriptions and number // 2 % 2 else ONE, "rg-prod", f"vm-{number:04}"),
+        vm_id=f"{number % 10}0000000-0000-0000-0000-{number:012}",
+        image=Image(ImageKind.GALLERY, f"image-{image}"),
+        os_type=OsType.LINUX if image % 2 else OsType.WINDOWS,
+        tags=calendar.tags(number),
+        created=created,
+        verdict=None,
+    )
+    return Member(machine, off_at_night=calendar.half_off_at_night and number // 2 % 2 == 1)
+
+
+def _grown(calendar: Calendar, count: int, days: int) -> Iterator[Member]:
+    size, number = float(count), count
+    for week in range(1, days // 7):
+        size *= 1 + calendar.weekly_growth
+        while number < int(size):
+            yield _member(calendar, number, START + 7 * week * DAY + (number % 7) * DAY)
+            number += 1
+
+
+def _published(calendar: Calendar, days: int, random: Random) -> Iterator[Patch]:
+    """Windows on Patch Tuesday at 18:00 UTC, Linux on days by seed. All are there from the first month on."""
+    end = START + days * DAY
+    day = START.date()
+    while (at := datetime.combine(day, time(18), START.tzinfo)) < end:
+        if day.weekday() == 1 and 8 <= day.day <= 14:
+            yield Patch(f"KB {day}", OsType.WINDOWS, at, bad=day == calendar.bad_patch)
+        day += timedelta(days=1)
+    at = START
+    while (at := at + random.randint(*DAYS_BETWEEN) * DAY + random.randint(0, 23) * HOUR) < end:
+        yield Patch(f"package {at:%Y-%m-%d}", OsType.LINUX, at)
