@@ -6,8 +6,8 @@ subscription and region it dispatches at most what the quota allows until the ne
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from functions.decisions import rollout
@@ -16,7 +16,7 @@ from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
 from functions.model.record import Record
-from functions.model.state import Cause, Install, OperationKind, Phase, State, Step, Wait
+from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, both
@@ -149,6 +149,7 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
         if item.kind is OperationKind.INSTALL:
             limits.take(item)
         dispatches.append(Dispatch(item.machine.id, item, delay))
+    dispatches += _assess_meanwhile(candidates, waits, pace)
     handed = {
         item.candidate.place(settings)
         for item in dispatches
@@ -165,6 +166,18 @@ def _changed(rollouts: Mapping[str, ImageRecord], handed: set[str], fleet: Fleet
         if name in handed or (name in fleet.images and fleet.images[name].opened == record.opened)
         if fleet.images.get(name) != record
     }
+
+
+def _assess_meanwhile(
+    candidates: Iterable[Candidate], waits: dict[MachineId, Step], pace: "_RateBudget"
+) -> Iterator[Dispatch]:
+    """Those that wait for the fleet are assessed when that is due: their patches go on being known."""
+    for item in candidates:
+        due = isinstance(item.step, Install) and item.step.assess_meanwhile and item.machine.id in waits
+        if due and (delay := pace.next_delay(item.machine.quota_key)) is not None:
+            assess = replace(item, step=Assess(State.DUE, "its daily assessment, while it waits for its installation"))
+            del waits[item.machine.id]
+            yield Dispatch(item.machine.id, assess, delay)
 
 
 def installations_in_flight(rows: Iterable[Record]) -> int:

@@ -1,5 +1,6 @@
 """What follows from the support state of a machine that no other rule keeps: assess, install, wait or leave."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
@@ -70,10 +71,11 @@ def _supported(question: Question) -> Step:
     step = _by_counts(question, wanted, total)
     # What may go now is not delayed: its counts are fresh enough, and new ones come with the installation. Otherwise a
     # machine whose assessments reach Resource Graph late would never be installed. One that was held went nowhere.
-    goes = isinstance(step, Install) and not (question.record and question.record.hold)
-    if question.assessment_due(verdict.assessed) and not goes:
-        return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
-    return step
+    if not question.assessment_due(verdict.assessed):
+        return step
+    if isinstance(step, Install) and not (question.record and question.record.hold):
+        return replace(step, assess_meanwhile=True)
+    return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
 
 
 def _by_counts(question: Question, wanted: int, total: int) -> Step:

@@ -110,6 +110,7 @@ class Assess(Step):
 @dataclass(frozen=True)
 class Install(Step):
     verb = "install"
+    assess_meanwhile: bool = False  # if it has to wait: its assessment is due
     only_canary: bool = False  # its own window is closed: it may go as a canary of its image, and not otherwise
 
 

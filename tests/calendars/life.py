@@ -127,7 +127,9 @@ class Life:
 
     def moment(self) -> Moment:
         """The fleet as a sweep sees it now."""
-        return Moment(self.now, [*self._candidates(self.due), *self._candidates(self.later)], self._fleet(), self.settings)
+        return Moment(
+            self.now, [*self._candidates(self.due), *self._candidates(self.later)], self._fleet(), self.settings
+        )
 
     def unfinished(self) -> list[str]:
         """The rollouts that would go on, if a machine were due now."""
@@ -220,7 +222,9 @@ class Life:
             yield step.when
         if member.off_at_night:
             hour = self.now.replace(minute=0, second=0, microsecond=0)
-            yield next(at for at in (hour + n * HOUR for n in range(1, 25)) if member.is_off(at) != member.is_off(self.now))
+            yield next(
+                at for at in (hour + n * HOUR for n in range(1, 25)) if member.is_off(at) != member.is_off(self.now)
+            )
 
     def _wake(self, member: Member, at: datetime) -> None:
         member.wakes = max(at, self.now + SWEEP)

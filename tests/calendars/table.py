@@ -91,9 +91,7 @@ CALENDARS = (
     ),
     Calendar("monthly, no canary window", {"PATCH_WINDOW": MONTHLY, **ROOMY}, worst=4 * MONTH),
     # Canary on the first day of ring 0, its ring a week later, and the others on the days that follow.
-    Calendar(
-        "three rings on three days", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings
-    ),
+    Calendar("three rings on three days", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings),
     Calendar(
         "two subscriptions, two zones",
         {"PATCH_WINDOW": "any", **ROOMY},
