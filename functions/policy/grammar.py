@@ -52,15 +52,35 @@ def number(low: int, high: int) -> Reader[int]:
     return Reader(read, f"{low} to {high}")
 
 
+def percent(low: int, high: int) -> Reader[int]:
+    """A whole number of percent from `low` to `high`, with or without its sign."""
+    whole = number(low, high)
+    return Reader(lambda text: whole.read(text.removesuffix("%").rstrip(" ")), f"{low} to {high}, with or without %")
+
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def span(text: str, unit: str = "") -> timedelta:
+    """A number of minutes, hours or days: 90m, 1.5h, 1d. `unit` is meant where none is written. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,8}(?:\.[0-9]{1,6})?) ?([mhd]?)", text, re.IGNORECASE | re.ASCII)
+    if not match or not (match[2] or unit):
+        raise ValueError
+    return timedelta(**{_UNITS.get(match[2].lower(), unit): float(match[1])})
+
+
 def duration(unit: str, low: float, high: float) -> Reader[timedelta]:
-    """A number of days, hours or minutes from `low` to `high`."""
+    """A duration from `low` to `high`, counted in `unit`: days, hours or minutes. The text may name another unit."""
+    least, most = timedelta(**{unit: low}), timedelta(**{unit: high})
 
     def read(text: str) -> timedelta:
-        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or not low <= float(text) <= high:
+        found = span(text, unit)
+        if not least <= found <= most:
             raise ValueError
-        return timedelta(**{unit: float(text)})
+        return found
 
-    return Reader(read, f"{unit}, up to {high}" if low else f"{unit}, 0 to {high}")
+    limits = f"{unit}, up to {high}" if low else f"{unit}, 0 to {high}"
+    return Reader(read, f"{limits}, or with a unit such as 90m, 24h or 1d")
 
 
 def optional(present: Reader[T]) -> Reader[T | None]:
@@ -71,7 +91,7 @@ def optional(present: Reader[T]) -> Reader[T | None]:
 ALWAYS = datetime(2000, 1, 1, tzinfo=UTC)  # before Azure: every machine is younger, whatever its time of creation
 
 
-switch = choice({"off": False, "on": True})
+switch = choice({"off": False, "on": True, "false": False, "true": True})
 
 
 windows = Reader(read_windows, GRAMMAR)
@@ -115,12 +135,13 @@ def time_or_first_deployment(text: str) -> datetime | None:
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-@reader("PT30M to PT3H55M, hours and minutes only")
+@reader("PT30M to PT3H55M, hours and minutes only, or such as 90m or 2h")
 def iso_duration_minutes(text: str) -> int:
     """Only PT…H…M: the Linux extension reads neither days nor weeks (Azure/LinuxPatchExtension)."""
     match = re.fullmatch(r"PT(?:(\d{1,2})H)?(?:(\d{1,3})M)?", text, re.IGNORECASE | re.ASCII)
-    minutes = int(match[1] or 0) * 60 + int(match[2] or 0) if match else 0
-    if not 30 <= minutes <= 235:
+    found = timedelta(hours=int(match[1] or 0), minutes=int(match[2] or 0)) if match else span(text)
+    minutes, rest = divmod(found, timedelta(minutes=1))
+    if rest or not 30 <= minutes <= 235:
         raise ValueError
     return minutes
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from functions.model.machine import MachineId
 from functions.model.text import GUID, BadInput, quoted
 from functions.policy import grammar
-from functions.policy.grammar import Reader, choice, duration, number, optional, reader
+from functions.policy.grammar import Reader, choice, duration, number, optional, percent, reader
 from functions.policy.names import nearest
 from functions.policy.windows import HORIZON, NO_BLACKOUTS, Blackouts, Windows
 
@@ -119,9 +119,9 @@ class Breaker:
     span: timedelta
 
 
-@reader("failures in days, such as 3 in 7 days")
-def failures_in_days(text: str) -> Breaker:
-    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) days?", text, re.IGNORECASE | re.ASCII)
+@reader("machines in days, such as 3 in 7 days or 3 in 7d")
+def machines_in_days(text: str) -> Breaker:
+    match = re.fullmatch(r"(\d{1,3}) in (\d{1,3}) ?d(?:ays?)?", text, re.IGNORECASE | re.ASCII)
     if not match or not 1 <= int(match[1]) <= 100 or not 1 <= int(match[2]) <= 90:
         raise ValueError
     return Breaker(int(match[1]), timedelta(days=int(match[2])))
@@ -322,12 +322,15 @@ class Settings:
         "How long canaries, and then each ring, are watched before the next goes.",
     )
     success_percent: int = setting(
-        "PATCH_SUCCESS_PERCENT", "90", number(0, 100), "How many installations of the rings before must have succeeded."
+        "PATCH_SUCCESS_PERCENT",
+        "90",
+        percent(0, 100),
+        "How many installations of the rings before must have succeeded.",
     )
     breaker: Breaker = setting(
         "PATCH_BREAKER",
         "3 in 7 days",
-        failures_in_days,
+        machines_in_days,
         "So many machines of one image that failed stop its installations until a person closes the breaker.",
     )
     rollout_length: timedelta = setting(
@@ -342,7 +345,7 @@ class Settings:
     pace_percent: int = setting(
         "PATCH_PACE_PERCENT",
         "75",
-        number(1, 100),
+        percent(1, 100),
         "The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
     )
     first_retry: timedelta = setting(
