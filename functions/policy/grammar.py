@@ -10,7 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from functions.model.machine import CLASSIFICATIONS
 from functions.model.text import BadInput, quoted
-from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
+from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows, short
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -26,6 +26,14 @@ class Reader(NamedTuple, Generic[T_co]):
 def reader(grammar: str) -> Callable[[Callable[[str], T]], Reader[T]]:
     """Makes a Reader of the function below it."""
     return lambda read: Reader(read, grammar)
+
+
+def refusal(name: str, text: str, read_by: Reader[object], error: ValueError) -> str:
+    """Why `read_by` could not read a setting or tag: in 200 characters, what is right included."""
+    if isinstance(error, BadInput):
+        return f"{name}: {error}"
+    room = 200 - len(f"{name} is '…'; allowed: {read_by.grammar}")
+    return f"{name} is {quoted(text, limit=max(room, 20)) if text else 'not set'}; allowed: {read_by.grammar}"
 
 
 def choice(choices: Mapping[str, T]) -> Reader[T]:
@@ -116,9 +124,9 @@ def packages(text: str) -> tuple[str, ...]:
         raise ValueError
     for item in items:
         if re.match(r"CVE-\d", item, re.IGNORECASE):
-            raise BadInput(f"{quoted(item, limit=40)} is no package; write the package or KB number that mends it")
+            raise BadInput(f"{short(item)} is no package; write the package or KB number that mends it")
         if set(item) <= {"*", "?"} and "*" in item:
-            raise BadInput(f"{quoted(item, limit=40)} is every package; PATCH_CLASSIFICATIONS says which patches go in")
+            raise BadInput(f"{short(item)} is every package; PATCH_CLASSIFICATIONS says which patches go in")
     return items
 
 

@@ -18,7 +18,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
 
 from functions.model.machine import MachineId
-from functions.model.text import GUID, BadInput, quoted
+from functions.model.text import GUID, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, percent, reader
 from functions.policy.names import nearest
@@ -424,14 +424,13 @@ SETTINGS = tuple(Setting(each.name, *each.metadata["setting"]) for each in field
 
 @dataclass(frozen=True)
 class Problem:
-    """One wrong setting: its name, the value found (short), and what to do about it, such as `allowed: off or on`."""
+    """One wrong setting: its name, and a line of at most 200 characters that says what is wrong and what is right."""
 
     name: str
-    value: str
-    remedy: str
+    line: str
 
     def __str__(self) -> str:
-        return f"{self.name} is {self.value}; {self.remedy}"
+        return self.line
 
 
 class SettingsError(ValueError):
@@ -455,9 +454,7 @@ def read_settings(environ: Mapping[str, str], now: datetime | None = None) -> Se
         try:
             values[each.field] = each.reader.read(text or each.default or "")
         except ValueError as error:
-            precise = f" ({error})" if isinstance(error, BadInput) else ""
-            value = quoted(text) if text else "not set"
-            problems.append(Problem(each.name, value, f"allowed: {each.reader.grammar}{precise}"))
+            problems.append(Problem(each.name, grammar.refusal(each.name, text, each.reader, error)))
     queue_endpoint = _storage(environ, "queue", problems)
     table_endpoint = _storage(environ, "table", problems)
     client_id = _client_id(environ, problems)
@@ -484,15 +481,16 @@ def _wrong_name(name: str, known: list[str]) -> Problem | None:
     shown = quoted(name, limit=60)[1:-1]
     plain = re.sub(r"[-. ]", "_", name.upper())
     if name in FORMER_NAMES:
-        return Problem(name, "a former name", f"write {FORMER_NAMES[name]}")
+        return Problem(name, f"{name} is a former name; write {FORMER_NAMES[name]}")
     if plain in known:
-        return Problem(shown, "no setting", f"write {plain}")
+        return Problem(shown, f"{shown} is no setting; write {plain}")
     if plain.startswith("PATCH_"):
         near = nearest(plain, known, prefix="PATCH_")
-        return Problem(shown, "no setting", f"did you mean {near}?" if near else "docs/settings.md lists all of them")
+        hint = f"did you mean {near}?" if near else "docs/settings.md lists all of them"
+        return Problem(shown, f"{shown} is no setting; {hint}")
     if plain.startswith(("RECONCILE", "ARM_E")):  # others' names may begin so, too
         near = nearest(plain, known, cutoff=0.85)
-        return Problem(shown, "no setting", f"did you mean {near}?") if near else None
+        return Problem(shown, f"{shown} is no setting; did you mean {near}?") if near else None
     return None
 
 
@@ -500,12 +498,13 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
     """The settings that are wrong beside another one. `values` lacks those that could not be read."""
     problems = []
     if values.get("mode") is Mode.INSTALL and values.get("window", Windows()) is None:
-        allowed = f"{grammar.windows.grammar}; PATCH_MODE=install is refused without"
-        problems.append(Problem("PATCH_WINDOW", "not set", f"allowed: {allowed}"))
+        right = "write one such as Sat 22:00-02:00 Europe/Paris, or any (docs/windows.md)"
+        line = f"PATCH_WINDOW is not set; PATCH_MODE=install is refused without; {right}"
+        problems.append(Problem("PATCH_WINDOW", line))
     arm = values.get("arm_endpoint", ARM_ENDPOINTS[0])
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
-        allowed = f"{', '.join(ARM_ENDPOINTS)}; any other with ARM_ENDPOINT_ALLOW=custom"
-        problems.append(Problem("ARM_ENDPOINT", quoted(arm), f"allowed: {allowed}"))
+        right = "it is none of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
+        problems.append(Problem("ARM_ENDPOINT", f"ARM_ENDPOINT is {quoted(arm, limit=60)}; {right}"))
     return problems
 
 
@@ -521,7 +520,7 @@ def _useless_windows(values: Mapping[str, Any], now: datetime | None) -> list[Pr
             remedy = f"PATCH_BLACKOUT leaves it no opening of {_LEAST} within {HORIZON.days} days"
         else:
             continue
-        problems.append(Problem(name, quoted(windows.text), remedy))
+        problems.append(Problem(name, f"{name} is {quoted(windows.text, limit=60)}; {remedy}"))
     return problems
 
 
@@ -534,8 +533,10 @@ def _storage(environ: Mapping[str, str], service: str, problems: list[Problem]) 
         return f"https://{account}.{service}.core.windows.net"
     if re.fullmatch(r"https://[\w.-]+(:\d+)?(/\w+)?/?", uri, re.ASCII):
         return uri.rstrip("/")
-    allowed = "allowed: https://<account>.<service>.core.windows.net, without a key"
-    problems.append(Problem(name, quoted(uri) if uri else "not set", allowed))
+    value = quoted(uri, limit=60) if uri else "not set"
+    problems.append(
+        Problem(name, f"{name} is {value}; allowed: https://<account>.{service}.core.windows.net, without a key")
+    )
     return ""
 
 
@@ -544,5 +545,6 @@ def _client_id(environ: Mapping[str, str], problems: list[Problem]) -> str:
     name = next((name for name in ("AzureWebJobsStorage__clientId", "AZURE_CLIENT_ID") if environ.get(name)), "")
     text = environ.get(name, "")
     if not re.fullmatch(r"[\w-]{0,64}", text, re.ASCII):
-        problems.append(Problem(name, quoted(text), "allowed: the client id of a user-assigned identity"))
+        line = f"{name} is {quoted(text, limit=60)}; allowed: the client id of a user-assigned identity"
+        problems.append(Problem(name, line))
     return text

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 from functions.model.machine import LAST_RING, Machine
 from functions.model.text import quoted
 from functions.policy import grammar
-from functions.policy.grammar import RESERVED, Reader, choice, number
+from functions.policy.grammar import RESERVED, Reader, choice, number, refusal
 from functions.policy.names import nearest
 from functions.policy.settings import MODES, REBOOTS, Mode, Reboot
 from functions.policy.windows import Windows, both
@@ -115,9 +115,8 @@ def _overrides(tags: Mapping[str, str]) -> TagOverrides:
             continue
         try:
             values[each.field] = each.reader.read(tags[each.name])
-        except ValueError:
-            line = f"tag {each.name} is {quoted(tags[each.name])}; allowed: {each.reader.grammar}"
-            raise ValueError(line) from None
+        except ValueError as error:
+            raise ValueError(refusal(f"tag {each.name}", tags[each.name], each.reader, error)) from None
     return TagOverrides(**values)
 
 

@@ -56,6 +56,11 @@ _OFFSET = re.compile(r"[+-]\s*\d+\s*d$", re.ASCII | re.IGNORECASE)
 _DATES = re.compile(r"([\d-]+)(?:\s*\.\.\s*([\d-]+))?(?:\s+(\S.*))?", re.ASCII)
 
 
+def short(text: str) -> str:
+    """What a refusal shows of a text: enough to find it, so that the line says in 200 characters what is right."""
+    return quoted(text, limit=24)
+
+
 class _Part(NamedTuple):
     """One of the parts that ';' separates, and what a refusal calls it: window 2."""
 
@@ -63,7 +68,7 @@ class _Part(NamedTuple):
     label: str
 
     def refuse(self, problem: str, right: str) -> NoReturn:
-        raise BadInput(f"{self.label} {quoted(self.text)}: {problem}; write {right}")
+        raise BadInput(f"{self.label} {short(self.text)}: {problem}; write {right} (docs/windows.md)")
 
 
 def read_windows(text: str) -> Windows:
@@ -133,13 +138,13 @@ def _read_weekdays(item: str, part: _Part) -> set[int]:
     if item.lower() == "daily":
         return set(range(7))
     if _OFFSET.search(item):
-        part.refuse(f"{quoted(item)} has an offset", "one only after an nth weekday, such as 2nd Tue +3d")
+        part.refuse(f"{short(item)} has an offset", "one only after an nth weekday, such as 2nd Tue +3d")
     ends = _WEEKDAY_RANGE.fullmatch(item)
     if not ends:
         return {_read_weekday(item, part)}
     first, last = (_read_weekday(name, part) for name in ends.groups())
     if first == last:
-        part.refuse(f"{quoted(item)} begins and ends on one day", "that day alone, or daily")
+        part.refuse(f"{short(item)} begins and ends on one day", "that day alone, or daily")
     return {(first + day) % 7 for day in range((last - first) % 7 + 1)}
 
 
@@ -149,7 +154,7 @@ def _read_weekday(name: str, part: _Part) -> int:
     number = _WEEKDAY_NUMBERS.get(name.lower())
     if number is None:
         right = "daily, Sat, Mon-Fri, 2nd Tue or 2nd Tue +3d, separated by commas"
-        part.refuse(f"{quoted(name)} is not a day", right)
+        part.refuse(f"{short(name)} is not a day", right)
     return number
 
 
@@ -157,7 +162,7 @@ def _read_nth_weekday(match: re.Match[str], part: _Part) -> Monthly:
     nth = NTH.get(match[1].lower())
     if nth is None:
         right = "1st, 2nd, 3rd, 4th or last, or a comma"
-        part.refuse(f"{quoted(match[1])} before '{match[2]}' is unknown", right)
+        part.refuse(f"{short(match[1])} before {short(match[2])} is unknown", right)
     weekday = _read_weekday(match[2], part)
     if match[4] and not (len(match[4]) < 3 and 1 <= int(match[4]) <= _MAX_OFFSET_DAYS):
         right = f"1 to {_MAX_OFFSET_DAYS} days, such as +3d or -2d"
@@ -174,7 +179,9 @@ def _read_zone(text: str, part: _Part) -> str:
         part.refuse("the zone database (package tzdata) is missing", "UTC until it is installed")
     misread = text.lower() in map(str.lower, available_timezones())
     problem = "is a zone that is easily misread" if misread else "is not a zone"
-    part.refuse(f"{quoted(text)} {problem}", f"{_likely_zone(text, zones)}, or UTC")
+    if text.lower().endswith(" standard time"):
+        problem = "is a name that Windows gives a zone"
+    part.refuse(f"{short(text)} {problem}", f"{_likely_zone(text, zones)}, or UTC")
 
 
 def _likely_zone(text: str, zones: Mapping[str, str]) -> str:
@@ -214,16 +221,16 @@ def _read_dates(part: _Part) -> _Dates:
     for match in matches[:-1]:
         if match[3]:
             right = "the zone after the last day, or ';' before the next list"
-            part.refuse(f"{quoted(match[3])} comes before other days", right)
+            part.refuse(f"{short(match[3])} comes before other days", right)
     zone = matches[-1][3] or ""
     if re.search(r"\d-\d|\d:\d", zone):
-        right = "2026-12-20..2027-01-05 for a range, commas between days; black-outs are of whole days"
-        part.refuse(f"{quoted(zone)} after a day is not a zone", right)
+        right = "2026-12-20..2027-01-05 for a range, commas between days"
+        part.refuse(f"{short(zone)} after a day is not a zone", right)
     return _Dates([_read_first_and_last(match, part) for match in matches], _read_zone(zone, part))
 
 
 def _refuse_date(item: str, part: _Part) -> NoReturn:
-    problem = f"{quoted(item)} is not a day" if item else "a comma has no day beside it"
+    problem = f"{short(item)} is not a day" if item else "a comma has no day beside it"
     part.refuse(problem, "2026-12-20 or 2026-12-20..2027-01-05, and the zone after the last")
 
 
@@ -240,7 +247,7 @@ def _read_date(text: str, part: _Part) -> date:
     except ValueError:
         day = date.min
     if not 2000 <= day.year < 2200:
-        part.refuse(f"{quoted(text)} is not a day from 2000 to 2199", "year, month and day as in 2026-12-20")
+        part.refuse(f"{short(text)} is not a day from 2000 to 2199", "year, month and day as in 2026-12-20")
     return day
 
 
