@@ -12,13 +12,22 @@ function Say([string]$What, [string]$Remedy) {
     $script:missing = 1
 }
 
+# A variable that is no parameter is read by nobody, and an ignored limit is no limit.
+$parameters = Get-Content -Raw "$PSScriptRoot/../main.parameters.json"
+foreach ($name in (Get-ChildItem env:PATCH_* | Where-Object Value).Name) {
+    if ("$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" -notmatch "{$name[}=]") {
+        Say "$name is no variable of the deployment" `
+            "put app settings into PATCH_SETTINGS (docs/deploy.md), and unset it: azd env set $name ''"
+    }
+}
+
 if (-not (Get-Command az -ErrorAction SilentlyContinue)) {
     Say 'the Azure CLI (az) is missing; the hooks need it beside azd' 'install it: https://aka.ms/azure-cli'
     exit 1
 }
 if (-not $env:AZURE_SUBSCRIPTION_ID) {
     Write-Output 'No subscription is chosen yet, so rights and region are not checked.'
-    exit 0
+    exit $script:missing
 }
 az account show --subscription $env:AZURE_SUBSCRIPTION_ID --output none 2>$null
 if ($LASTEXITCODE -ne 0) {

@@ -12,13 +12,23 @@ say() { # WHAT REMEDY
     missing=1
 }
 
+# A variable that is no parameter is read by nobody, and an ignored limit is no limit.
+parameters=$(cat "${0%/*}/../main.parameters.json")
+for name in $(env | sed -n 's/^\(PATCH_[A-Za-z0-9_]*\)=..*/\1/p'); do
+    case "$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" in
+    *"{$name}"* | *"{$name="*) ;;
+    *) say "$name is no variable of the deployment" \
+        "put app settings into PATCH_SETTINGS (docs/deploy.md), and unset it: azd env set $name ''" ;;
+    esac
+done
+
 if ! command -v az >/dev/null; then
     say "the Azure CLI (az) is missing; the hooks need it beside azd" "install it: https://aka.ms/azure-cli"
     exit 1
 fi
 if [ -z "${AZURE_SUBSCRIPTION_ID:-}" ]; then
     echo "No subscription is chosen yet, so rights and region are not checked."
-    exit 0
+    exit "$missing"
 fi
 if ! az account show --subscription "$AZURE_SUBSCRIPTION_ID" --output none 2>/dev/null; then
     say "az does not see the subscription $AZURE_SUBSCRIPTION_ID; azd's login is not az's" \

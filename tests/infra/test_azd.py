@@ -203,7 +203,7 @@ def check(
             (stage.folder / name.replace("_", "-")).write_text(answer)
     tools = stage.folder / "bin"
     tools.mkdir()
-    for name in ("sh", "tr", "grep", "sort", "cat", "sed"):
+    for name in ("sh", "tr", "grep", "sort", "cat", "sed", "env"):
         (tools / name).symlink_to(next(Path(each, name) for each in ("/usr/bin", "/bin") if Path(each, name).exists()))
     if az:
         (tools / "az").write_text(ASKED_AZ)
@@ -224,6 +224,14 @@ def rights(*roles: str, subscription: str = ENVIRONMENT["AZURE_SUBSCRIPTION_ID"]
     return {f"permissions-{subscription}": "\n".join(roles)}
 
 
+# The deployment's variables that the hook does not look into.
+UNCHECKED = [
+    name
+    for name, _ in map(variable, GIVEN)
+    if name.startswith("PATCH_") and name not in (HOOKS / "preprovision.sh").read_text(encoding="utf-8")
+] + ["PATCH_SETTINGS"]
+
+
 ALL_IS_WELL = {
     "owner": (rights(OWNER), {}),
     "two roles together": (rights(CONTRIBUTOR, ACCESS), {}),
@@ -238,6 +246,10 @@ ALL_IS_WELL = {
         {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}", "{ENVIRONMENT["AZURE_SUBSCRIPTION_ID"]}"]'},
     ),
     "a list of regions that cannot be read": ({**rights(OWNER), "regions": "fails", "skus": "fails"}, {}),
+    "every variable there is": (
+        rights(OWNER),
+        {"PATCH_BLACKOUT": "", "PATCH_PARAMETERS": "my.bicepparam"} | dict.fromkeys(UNCHECKED, "x"),
+    ),
     "another redundancy": ({**rights(OWNER), "skus": "West Europe"}, {"PATCH_STORAGE_SKU": "Standard_LRS"}),
 }
 
@@ -265,6 +277,13 @@ MISSES = {
         {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}"]'},
         [f"{DEFINES} on the subscription {OTHER}"],
     ),
+    "an app setting that is no variable": (
+        rights(OWNER),
+        {"PATCH_BLACKOUT": "2026-12-24"},
+        ["PATCH_BLACKOUT is no variable of the deployment", "PATCH_SETTINGS", "azd env set PATCH_BLACKOUT ''"],
+    ),
+    "a misspelt variable": (rights(OWNER), {"PATCH_WINDO": "any"}, ["PATCH_WINDO is no variable of the deployment"]),
+    "one before a subscription is chosen": ({}, {"AZURE_SUBSCRIPTION_ID": "", "PATCH_X": "1"}, ["PATCH_X is no"]),
     "a name that is too long": (rights(OWNER), {"AZURE_ENV_NAME": "x" * 41}, ["longer than 40 characters"]),
     "no Flex Consumption": ({**rights(OWNER), "regions": "northeurope"}, {}, ["westeurope has no Flex Consumption"]),
     "no zones": (
