@@ -9,7 +9,7 @@ next moment at which a machine's step can change.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -156,17 +156,16 @@ class Life:
         if not self.due:
             return
         plan = make_plan(self._candidates(self.due), self._fleet(), self.settings, now=self.now)
-        before, self.images = self.images, {**self.images, **plan.rollouts}
+        self.images = {**self.images, **plan.rollouts}
         for item in plan.dispatches:
             if item.candidate:
                 self._begin(item.candidate, self.now + item.delay)
-        assert before.keys() <= self.images.keys()
 
     def _next_sweep(self) -> datetime:
         if self.due or self.operations:
             return self.now + SWEEP
         moments = [self.wakes[0][0]] if self.wakes else []
-        moments += [each[0].published for each in (self.to_publish,) if each]
+        moments += [patch.published for patch in self.to_publish[:1]]
         moments += [created for each in self.to_come[:1] if (created := each.machine.created)]
         moments += [since + self.repaired_after for since in self.breakers.values()]
         late = min(moments) - START
@@ -211,20 +210,22 @@ class Life:
         return question_of(member.machine, None, self.settings, created_after=LONG_AGO, now=self.now)
 
     def _changes(self, member: Member, question: Question, step: Step) -> Iterator[datetime]:
-        verdict = member.machine.verdict
-        if verdict and verdict.assessed:
-            yield verdict.assessed + time_between(self.settings.assess_every, member.machine.vm_id)
-        else:
-            yield self.now + HOUR
+        if member.off_at_night:
+            yield self._switched(member)
+        if member.is_off(self.now):
+            return
+        verdict = question.verdict
+        yield (verdict.assessed or self.now) + time_between(self.settings.assess_every, member.machine.vm_id)
         if isinstance(step, Install):
             yield self.now + max(question.minutes_left - LAST_CALL, 0) * MINUTE
         elif step.when:
             yield step.when
-        if member.off_at_night:
-            hour = self.now.replace(minute=0, second=0, microsecond=0)
-            yield next(
-                at for at in (hour + n * HOUR for n in range(1, 25)) if member.is_off(at) != member.is_off(self.now)
-            )
+
+    def _switched(self, member: Member) -> datetime:
+        """When it is next switched off or on."""
+        hour = self.now.replace(minute=0, second=0, microsecond=0)
+        hours = (hour + count * HOUR for count in range(1, 25))
+        return next(at for at in hours if member.is_off(at) != member.is_off(self.now))
 
     def _wake(self, member: Member, at: datetime) -> None:
         member.wakes = max(at, self.now + SWEEP)
@@ -325,10 +326,3 @@ def latencies(installations: Sequence[Installed], *, canary: bool, os: OsType | 
 def percentile(ordered: Sequence[float], percent: int) -> float:
     """The nearest rank; of nothing, 0."""
     return ordered[max(-(-len(ordered) * percent // 100) - 1, 0)] if ordered else 0.0
-
-
-def by_machine(installations: Sequence[Installed]) -> Mapping[MachineId, set[Patch]]:
-    found: dict[MachineId, set[Patch]] = {}
-    for each in installations:
-        found.setdefault(each.machine, set()).add(each.patch)
-    return found

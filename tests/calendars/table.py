@@ -1,4 +1,4 @@
-"""Twelve operators' calendars, each with a fleet, and how late a patch may be under it."""
+"""Operators' calendars, each with a fleet, and how late a patch may be under it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,7 +78,7 @@ WITH_CANARY = {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00"), **ROOMY}
 # So the bound is: the rest of the running rollout, and the stages of the next, each of them an opening long.
 CALENDARS = (
     # The rollout lasts 6 days, the next one's canary goes a day later at most, and the crowd the day after.
-    Calendar("daily", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=10),
+    Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=10),
     # A rollout of a week, then Wednesday to Saturday.
     Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, patch_tuesday=8),
     # Two openings a rollout: its canaries', and the crowd's; a patch waits for those of two rollouts.
@@ -91,7 +91,9 @@ CALENDARS = (
     ),
     Calendar("monthly, no canary window", {"PATCH_WINDOW": MONTHLY, **ROOMY}, worst=4 * MONTH),
     # Canary on the first day of ring 0, its ring a week later, and the others on the days that follow.
-    Calendar("three rings on three days", {"PATCH_WINDOW": "22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings),
+    Calendar(
+        "three rings on three days", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings
+    ),
     Calendar(
         "two subscriptions, two zones",
         {"PATCH_WINDOW": "any", **ROOMY},
