@@ -10,6 +10,7 @@ PYTEST_WORKERS ?= 3
 SEEDS ?= 1000
 EXAMPLES ?= 1000
 ROUNDS ?= 50
+DAYS ?= 180
 UPGRADE ?=
 
 VENV := .venv
@@ -26,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format unit worker coverage soak mutants drain fuzz crash package lock clean
+.PHONY: help demo test setup lint format unit worker coverage soak mutants calendars drain fuzz crash package lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -71,6 +72,9 @@ soak: setup ## SEEDS=1000 seeded histories of faults, on all cores
 
 mutants: setup ## takes guards away one by one: a seed must notice each
 	@$(BIN)/python -m tests.simulation.mutants
+
+calendars: setup ## operators' calendars over DAYS=180: how late patches were under each (minutes)
+	@$(BIN)/python -m tests.calendars --days $(DAYS)
 
 drain: setup ## 5,000 machines through one quota, in simulated time (minutes)
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from functions.model.machine import OsType
 from tests.calendars.life import START, Life, latencies, percentile
-from tests.calendars.table import Calendar, life
+from tests.calendars.table import WEEK, Calendar, life
 from tests.support import DAY
+
+# When nobody is left the last rollout ends: after PATCH_ROLLOUT_DAYS, or the turn of those that are off.
+LAST_ROLLOUT = 2 * WEEK * DAY
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,13 @@ def outcome(calendar: Calendar, *, days: int, machines: int | None = None) -> Ou
     lived = life(calendar, days=days, machines=machines)
     end = START + days * DAY
     lived.run(end)
-    lived.run(end + calendar.worst * DAY)
-    lacking = [member for member in lived.fleet.values() if member.lacks]
-    left = [member.machine.id.name for member in lacking if not member.off_at_night]
-    off = [member.machine.id.name for member in lacking if member.off_at_night]
-    return Outcome(calendar, lived, left, off, lived.unfinished())
+    while _left(lived, off_at_night=False) and lived.now < end + calendar.worst * DAY:
+        lived.run(lived.now + DAY)
+    lived.run(lived.now + LAST_ROLLOUT)
+    off = _left(lived, off_at_night=True)
+    return Outcome(calendar, lived, _left(lived, off_at_night=False), off, lived.unfinished())
+
+
+def _left(lived: Life, *, off_at_night: bool) -> list[str]:
+    members = (member for member in lived.fleet.values() if member.off_at_night == off_at_night)
+    return [member.machine.id.name for member in members if member.lacks]
