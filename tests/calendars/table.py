@@ -1,7 +1,7 @@
 """Operators' calendars, each with a fleet, and how late a patch may be under it."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from random import Random
 
@@ -63,7 +63,6 @@ class Calendar:
     weekly_growth: float = 0
     half_off_at_night: bool = False
     bad_patch: date | None = None
-    more: Mapping[str, str] = field(default_factory=dict)
 
 
 def canary_in(window: str) -> dict[str, str]:
@@ -75,34 +74,37 @@ ROOMY = {"PATCH_MAX_IN_FLIGHT": "200", "PATCH_MAX_PER_IMAGE": "100"}
 WITH_CANARY = {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00"), **ROOMY}
 
 # A patch that is published just after a rollout opened waits for the next one, which opens when the first has ended.
-# So the bound is: the rest of the running rollout, and the stages of the next, each of them an opening long.
+# So the bound is: from one rollout's opening to the next, and from there to the end of the crowd's opening.
 CALENDARS = (
     # The rollout lasts 6 days, the next one's canary goes a day later at most, and the crowd the day after.
-    Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=10),
-    # A rollout of a week, then Wednesday to Saturday.
-    Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, patch_tuesday=8),
-    # Two openings a rollout: its canaries', and the crowd's; a patch waits for those of two rollouts.
-    Calendar("weekly, no canary window", {"PATCH_WINDOW": WEEKLY, **ROOMY}, worst=4 * WEEK),
+    Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=4),
+    # Missed by Wednesday's canaries: a week until the next ones, then to the end of Saturday's opening.
+    Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4, patch_tuesday=8),
+    # A rollout takes two openings, the canaries' and the crowd's: missed by one, two weeks until the next, then one.
+    Calendar("weekly, no canary window", {"PATCH_WINDOW": WEEKLY, **ROOMY}, worst=3 * WEEK + 1),
     Calendar(
         "monthly, canaries a week before",
         {"PATCH_WINDOW": MONTHLY, **canary_in("2nd Tue +1d 22:00-02:00"), **ROOMY},
-        worst=2 * MONTH + 8,  # missed in its own month by a rollout that was open: the next one's canary, and its crowd
+        worst=MONTH + 8,  # missed by the canaries: a month until the next ones, then a week to the crowd's opening
         patch_tuesday=12,
     ),
-    Calendar("monthly, no canary window", {"PATCH_WINDOW": MONTHLY, **ROOMY}, worst=4 * MONTH),
-    # Canary on the first day of ring 0, its ring a week later, and the others on the days that follow.
+    Calendar("monthly, no canary window", {"PATCH_WINDOW": MONTHLY, **ROOMY}, worst=3 * MONTH + 1),
+    # Canaries on Wednesday, ring 0 a week later, the others on Friday and Sunday: missed by one, two weeks to the next.
     Calendar(
-        "three rings on three days", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=5 * WEEK, tags=three_rings
+        "three rings on three days",
+        {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY},
+        worst=3 * WEEK + 5,
+        tags=three_rings,
     ),
     Calendar(
         "two subscriptions, two zones",
         {"PATCH_WINDOW": "any", **ROOMY},
-        worst=4 * WEEK,  # as weekly without a canary window: a subscription proves its own
+        worst=3 * WEEK + 1,  # as weekly without a canary window: a subscription proves its own
         tags=by_zone,
         two_subscriptions=True,
     ),
     # Three members one after another, 40 minutes each, fit into one opening of four hours.
-    Calendar("quorum groups of three", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, tags=groups_of_three, patch_tuesday=8),
+    Calendar("quorum groups of three", WITH_CANARY, worst=WEEK + 4, tags=groups_of_three, patch_tuesday=8),
     # Ten at once for 40 minutes: four hours hold 50 of 200 at least, so the crowd needs four openings; two rollouts.
     Calendar(
         "tight caps: 200 machines, 10 at once",
@@ -110,17 +112,19 @@ CALENDARS = (
         worst=2 * (1 + 4 + 1) * WEEK,
         machines=200,
     ),
-    # As weekly, and 17 days of black-out; the opening before it may be lost to the canaries.
+    # As weekly with canaries on Wednesday, and 17 days of black-out between.
     Calendar(
         "black-out over the holidays",
         WITH_CANARY | {"PATCH_BLACKOUT": "2026-12-18..2027-01-03"},
-        worst=17 + 3 * WEEK,
+        worst=17 + WEEK + 4,
     ),
-    Calendar("20 images, 50 machines of each", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, machines=1000, images=20),
-    Calendar("grows 5 % a week", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, weekly_growth=0.05),
-    Calendar("half off at night", WITH_CANARY, worst=WEEK + 4 + 1 + WEEK, half_off_at_night=True),
-    # Two days until the breaker is closed, which may cost the crowd's opening, and with it the week.
-    Calendar("a bad patch in December", WITH_CANARY, worst=4 * WEEK, bad_patch=date(2026, 12, 8)),
+    Calendar("20 images, 50 machines of each", WITH_CANARY, worst=WEEK + 4, machines=1000, images=20),
+    # A new machine alone opens a rollout and is its canary. Until its ring had a turn its cut-off holds for the crowd too:
+    # that is a week more.
+    Calendar("grows 5 % a week", WITH_CANARY, worst=2 * WEEK + 4, weekly_growth=0.05),
+    Calendar("half off at night", WITH_CANARY, worst=WEEK + 4, half_off_at_night=True),
+    # Two days until the breaker is closed, and the canaries' opening is over: the next ones go a week later.
+    Calendar("a bad patch in December", WITH_CANARY, worst=2 * WEEK + 4, bad_patch=date(2026, 12, 8)),
 )
 
 
@@ -158,7 +162,7 @@ def _grown(calendar: Calendar, count: int, days: int) -> Iterator[Member]:
 
 
 def _published(calendar: Calendar, days: int, random: Random) -> Iterator[Patch]:
-    """Windows on Patch Tuesday at 18:00 UTC, Linux on days by seed. All are there from the first month on."""
+    """Windows on Patch Tuesday at 18:00 UTC, Linux on days by seed. All go on to the last day."""
     end = START + days * DAY
     day = START.date()
     while (at := datetime.combine(day, time(18), START.tzinfo)) < end:
