@@ -105,11 +105,11 @@ CALENDARS = (
     ),
     # Three members one after another, 40 minutes each, fit into one opening of four hours.
     Calendar("quorum groups of three", WITH_CANARY, worst=WEEK + 4, tags=groups_of_three, patch_tuesday=8),
-    # Ten at once for 40 minutes: four hours hold 50 of 200 at least, so the crowd needs four openings; two rollouts.
+    # Ten at once for 40 minutes: four hours hold 50 of 200 at least, so the crowd needs four openings.
     Calendar(
         "tight caps: 200 machines, 10 at once",
         {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00")},
-        worst=2 * (1 + 4 + 1) * WEEK,
+        worst=WEEK + 4 * WEEK + 4,
         machines=200,
     ),
     # As weekly with canaries on Wednesday, and 17 days of black-out between.
@@ -119,8 +119,8 @@ CALENDARS = (
         worst=17 + WEEK + 4,
     ),
     Calendar("20 images, 50 machines of each", WITH_CANARY, worst=WEEK + 4, machines=1000, images=20),
-    # A new machine alone opens a rollout and is its canary. Until its ring had a turn its cut-off holds for the crowd too:
-    # that is a week more.
+    # A new machine alone opens a rollout and is its canary. Until its ring had a turn its cut-off holds for the crowd
+    # too: that is a week more.
     Calendar("grows 5 % a week", WITH_CANARY, worst=2 * WEEK + 4, weekly_growth=0.05),
     Calendar("half off at night", WITH_CANARY, worst=WEEK + 4, half_off_at_night=True),
     # Two days until the breaker is closed, and the canaries' opening is over: the next ones go a week later.
