@@ -168,15 +168,16 @@ class _Future:
 
     def _heads(self, queue: Mapping[MachineId, Candidate], taken: set[tuple[str, str]]) -> Iterator[Candidate]:
         """As many of the first as could go at once. Of a group one goes, and the first stands for those that wait."""
-        room = self.settings.max_in_flight + 1
+        room = self.settings.max_in_flight - len(self.ends) + 1
+        always = max(self.settings.canaries, 1)  # canaries are chosen before their neighbours are looked at
         for number, item in enumerate(queue.values()):
             keys = {key for key in (("set", item.machine.availability_set), ("group", item.overrides.group)) if key[1]}
-            if number and keys & taken:
+            if number >= always and keys & taken:
                 continue
             taken |= keys
             yield item
             room -= 1
-            if not room:
+            if room <= 0 and number + 1 >= always:
                 return
 
     def _begin(self, item: Candidate, at: datetime) -> None:

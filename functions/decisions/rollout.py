@@ -133,6 +133,8 @@ def _is_over(
 
 def _had_turn(record: ImageRecord, item: Member, *, settings: Settings, now: datetime) -> bool:
     opened = record.rings.get(item.ring, Tally()).opened
+    if record.proved and not any(tally.opened for tally in record.rings.values()):
+        opened = record.proved + settings.bake  # nobody was left behind its canary: so no ring ever opened
     ends = turn_ends(item.window, opened, settings.blackouts) if opened else None
     return ends is not None and ends <= now
 

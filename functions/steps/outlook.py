@@ -14,10 +14,13 @@ from functions.decisions.plan import Candidate, Fleet
 from functions.decisions.rollout import ring_name
 from functions.decisions.turns import is_open
 from functions.model.text import format_utc
+from functions.policy.advice import advice
 from functions.policy.settings import Mode, Settings
 from functions.services import Services
 
 OPENINGS_TOLD = 3
+MOST = 10_000  # waiting machines: a forecast of more takes minutes of a process that has other work
+MOST_TRIED = 2_000  # for which wider caps are tried, too
 WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
@@ -31,12 +34,17 @@ async def tell(services: Services, waiting: Waiting, *, due: int) -> None:
     key = _key(settings, now, due)
     if (await services.ledger.remembered("forecast")).get("key") == key:
         return
+    for line in advice(settings, now):
+        journal.write("settings.advised", reason=line)
     candidates, fleet = await waiting()
-    found = forecast(candidates, fleet, settings, now=now)
-    _tell_openings(found, settings)
-    _tell_late(candidates, fleet, found, settings=settings, now=now)
-    if settings.mode is Mode.PLAN:
-        _tell_machines(candidates, found)
+    if len(candidates) > MOST:
+        journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
+    else:
+        found = forecast(candidates, fleet, settings, now=now)
+        _tell_openings(found, settings)
+        _tell_late(candidates, fleet, found, settings=settings, now=now)
+        if settings.mode is Mode.PLAN:
+            _tell_machines(candidates, found)
     await services.ledger.remember("forecast", {"key": key})
 
 
@@ -99,7 +107,7 @@ def _limit(settings: Settings) -> timedelta:
 
 def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> str:
     """The smallest of the wider caps by which everyone is in time, found by forecasts of their own."""
-    for times in WIDER:
+    for times in WIDER if len(candidates) <= MOST_TRIED else ():
         wider = replace(
             settings, max_in_flight=settings.max_in_flight * times, max_per_image=settings.max_per_image * times
         )
@@ -108,6 +116,8 @@ def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, no
                 f"Set PATCH_MAX_IN_FLIGHT to {wider.max_in_flight} and PATCH_MAX_PER_IMAGE to {wider.max_per_image}; "
                 "then all are in time."
             )
+    if len(candidates) > MOST_TRIED:
+        return "Raise PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE, or let windows open more often (docs/windows.md)."
     return "Wider caps do not help: let windows open more often, or shorten PATCH_BAKE_MINUTES (docs/windows.md)."
 
 

@@ -80,6 +80,13 @@ CALENDARS = (
     Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=4),
     # Missed by Wednesday's canaries: a week until the next ones, then to the end of Saturday's opening.
     Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4, patch_tuesday=8),
+    # The canaries a day before the others: whatever is published in a week is in by the next Saturday but one day.
+    Calendar(
+        "weekly, canaries on Friday",
+        {"PATCH_WINDOW": WEEKLY, **canary_in("Fri 18:00-20:00"), **ROOMY},
+        worst=WEEK + 2,
+        patch_tuesday=8,
+    ),
     # A rollout takes two openings, the canaries' and the crowd's: missed by one, two weeks until the next, then one.
     Calendar("weekly, no canary window", {"PATCH_WINDOW": WEEKLY, **ROOMY}, worst=3 * WEEK + 1),
     Calendar(
@@ -121,7 +128,7 @@ CALENDARS = (
     Calendar("20 images, 50 machines of each", WITH_CANARY, worst=WEEK + 4, machines=1000, images=20),
     # A new machine alone opens a rollout and is its canary. Until its ring had a turn its cut-off holds for the crowd
     # too: that is a week more.
-    Calendar("grows 5 % a week", WITH_CANARY, worst=2 * WEEK + 4, weekly_growth=0.05),
+    Calendar("grows 5 % a week", WITH_CANARY, worst=WEEK + 4, weekly_growth=0.05),
     Calendar("half off at night", WITH_CANARY, worst=WEEK + 4, half_off_at_night=True),
     # Two days until the breaker is closed, and the canaries' opening is over: the next ones go a week later.
     Calendar("a bad patch in December", WITH_CANARY, worst=2 * WEEK + 4, bad_patch=date(2026, 12, 8)),

@@ -554,7 +554,13 @@ def since(opened: datetime | None, ring: int = LAST_RING) -> dict[int, Tally]:
 ENDS: dict[str, tuple[ImageRecord, list[Member], bool]] = {
     # record (its canary was proved 20 days ago), the machines left, whether it is over
     "nobody is left": (an_image(), [], True),
-    "the ring has not opened": (an_image(rings={}), [in_window(WEEKLY)], False),
+    "its ring has not opened, but another": (an_image(rings=since(WEDNESDAY - 9 * DAY, 5)), [in_window(WEEKLY)], False),
+    "nobody was left behind its canary, and their opening passed": (an_image(rings={}), [in_window(WEEKLY)], True),
+    "nobody was left behind its canary, and their opening is to come": (
+        an_image(rings={}),
+        [in_window(read_windows("last Fri 22:00-02:00 UTC"))],
+        False,
+    ),
     "no full opening yet": (an_image(rings=since(WEDNESDAY - 3 * DAY)), [in_window(WEEKLY)], False),
     "a full opening passed": (an_image(rings=since(WEDNESDAY - 5 * DAY)), [in_window(WEEKLY)], True),
     "of a monthly window none passed": (an_image(rings=since(WEDNESDAY - 12 * DAY)), [in_window(MONTHLY)], False),
@@ -593,7 +599,11 @@ ENDS: dict[str, tuple[ImageRecord, list[Member], bool]] = {
         [in_window(WEEKLY)],
         True,
     ),
-    "a person ended an earlier one": (an_image(rings={}, ended="20260101T000000"), [in_window(WEEKLY)], False),
+    "a person ended an earlier one": (
+        an_image(rings=since(WEDNESDAY - 3 * DAY), ended="20260101T000000"),
+        [in_window(WEEKLY)],
+        False,
+    ),
 }
 
 

@@ -1,0 +1,54 @@
+"""What a sweep tells of what is to come, and that it comes so: openings, who is late, what would help."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from simulator.azure import Behaviour
+from tests.support.world import QUICK, World
+
+FRIDAY = datetime(2026, 11, 27, 8, 0, tzinfo=UTC)
+SATURDAY = {"PATCH_WINDOW": "Sat 22:00-02:00 UTC", "PATCH_BAKE_MINUTES": "60", "PATCH_CANARIES": "1"}
+
+
+def told(lines: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
+    written = (json.loads(line) for line in lines.messages if line.startswith("{"))
+    return [line for line in written if line["event"] == event]
+
+
+async def a_fleet(lines: pytest.LogCaptureFixture, count: int, **settings: str) -> World:
+    lines.set_level("INFO", logger="journal")
+    world = World({**SATURDAY, **settings}, timings=QUICK, start=FRIDAY)
+    world.tick = world.sweep_every = timedelta(minutes=15)
+    for number in range(count):
+        world.create(f"vm-{number:02}", Behaviour(pending={"security": 2}))
+    await world.pass_time(hours=26)
+    return world
+
+
+async def test_the_opening_told_the_day_before_is_what_happens(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_fleet(caplog, 6)
+    assert world.installed() == []
+    line = told(caplog, "opening.forecast")[-1]
+    assert (line["waiting"], line["canaries"], line["fit"], line["left"]) == (6, 1, 5, 0)
+    assert datetime.fromisoformat(line["opens"]) == datetime.fromisoformat("2026-11-28T22:00:00+00:00")
+    await world.pass_time(hours=30)
+    assert len(world.installed()) == 6
+    assert all(line["opens"] <= each.started.isoformat() < line["closes"] for each in world.operations(kind="install"))
+
+
+async def test_who_is_late_is_told_with_what_would_help(caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "0", "PATCH_SLA_DAYS": "7"}
+    await a_fleet(caplog, 12, **settings)
+    [line] = {line["reason"]: line for line in told(caplog, "settings.advised") if "machines" in line}.values()
+    assert (line["machines"], line["waiting"]) == (4, 12), "eight of half an hour fit into four hours"
+    assert line["remedy"] == "Set PATCH_MAX_IN_FLIGHT to 2 and PATCH_MAX_PER_IMAGE to 2; then all are in time."
+
+
+async def test_it_is_told_once_a_day_and_at_an_opening_not_in_every_sweep(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_fleet(caplog, 2)
+    before = len(told(caplog, "opening.forecast"))
+    await world.pass_time(hours=12)
+    assert len(told(caplog, "opening.forecast")) - before <= 2
