@@ -13,7 +13,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
-from functions.cloud.rows import LeftAlone, place_of, row_key
+from functions.cloud.rows import LeftAlone, image_key, place_of, row_key
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan
 from functions.decisions.retry import tried_lately
@@ -489,7 +489,14 @@ def _tell_rollout(before: ImageRecord, now: ImageRecord) -> None:
                 failed=sum(tally.failed for tally in tallies),
                 by_hand=before.ended == before.rollout,
             )
-        journal.write("rollout.opened", image=now.image, boundary=now.boundary, cutoff=now.opened, rollout=now.rollout)
+        journal.write(
+            "rollout.opened",
+            image=now.image,
+            boundary=now.boundary,
+            cutoff=now.opened,
+            rollout=now.rollout,
+            row=image_key(now.place),
+        )
     for ring, tally in now.rings.items():
         if tally.opened and (before.opened != now.opened or before.rings.get(ring, Tally()).opened is None):
             journal.write("rollout.ring", image=now.image, boundary=now.boundary, ring=ring_name(ring))
