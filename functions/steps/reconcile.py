@@ -67,6 +67,7 @@ class Sweep:
     services: Services
     view: LedgerView
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
+    found: bool = False  # Graph named every machine that may be due
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     failed: list[str] = field(default_factory=list)
     paused: Paused = field(default_factory=Paused)
@@ -124,6 +125,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
             await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
         candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
+        sweep.found = True
     except (errors.CloudError, BadInput) as error:
         sweep.fail("find", error)
         candidates = []
@@ -151,6 +153,8 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "census": lambda: report.census(services, sweep.rows, plan.waits),
         "forecast": lambda: outlook.tell(services, lambda: _waiting(sweep, candidates), due=len(installs)),
     }
+    if not sweep.found:  # what has no answer is not asked once more
+        del stages["forecast"]
     for stage, tell in stages.items():
         try:
             await tell()

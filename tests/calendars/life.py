@@ -158,7 +158,7 @@ class Life:
         plan = make_plan(self._candidates(self.due), self._fleet(), self.settings, now=self.now)
         self.images = {**self.images, **plan.rollouts}
         for item in plan.dispatches:
-            if item.candidate:
+            if item.candidate and item.candidate.kind is OperationKind.INSTALL:  # it is assessed by its calendar
                 self._begin(item.candidate, self.now + item.delay)
 
     def _next_sweep(self) -> datetime:

@@ -68,6 +68,7 @@ SETTINGS = {
     "PATCH_MAX_IN_FLIGHT": "1000",
     "PATCH_MAX_PER_IMAGE": "1000",
     "PATCH_RETRY_MINUTES": "5",
+    "PATCH_ASSESS_HOURS": "160",  # this clock is fast: daily, some machine would always be at it
     "PATCH_BREAKER": "1 in 90 days",  # one failed installation, and its image has no second one
     "RECONCILE_SCHEDULE": f"*/{round(300 / SPEED)} * * * * *",  # of this machine's seconds: 5 minutes
     "AzureFunctionsWebHost__hostid": HOST_ID,

@@ -147,14 +147,14 @@ async def test_resource_groups_that_graph_does_not_show_are_asked_for_until_the_
     template = await world.machine(world.machine_id(GOOD))
     due = [replace(template, id=world.machine_id("vm-01", f"rg-{number}")) for number in range(5)]
 
-    async def machines(*_: Any) -> AsyncIterator[Machine]:
+    async def machines(*_: Any, **__: Any) -> AsyncIterator[Machine]:
         for machine in due:
             yield machine
 
     async def no_groups(_: Any) -> dict[str, Any]:
         return {}
 
-    world.services.graph.due_machines = machines  # type: ignore[assignment]
+    world.services.graph.due_machines = machines  # type: ignore[method-assign]
     world.services.graph.groups = no_groups  # type: ignore[assignment]
     refuse(world, "GET", GROUPS)
     sweep = await reconcile.read_ledger(world.services)

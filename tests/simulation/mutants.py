@@ -158,7 +158,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("cap", _cap, (8,), 1),
     Mutant("group", _group, (8,), 125),
     Mutant("breaker", _breaker, (8,), 8),
-    Mutant("tries of a failing machine", _tries, (8,), 91),
+    Mutant("tries of a failing machine", _tries, (8,), 49),
     Mutant("pause", _pause, (3,), 49),
     Mutant("adoption after a crash", _adoption, (4,), 17),
     Mutant("a 429 is no failure", _postponement, (5,), 1),

@@ -615,7 +615,13 @@ TAGS: dict[str, Row] = {
     "wrong mode on the group": ({"group": Group({"patch-mode": "no"})}, {}, Leave, State.BAD_TAG, "patch-mode is"),
     "wrong reboot": ({"tags": {"patch-reboot": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-reboot is"),
     "wrong owner": ({"tags": {"patch-owner": "me"}}, {}, Leave, State.BAD_TAG, "patch-owner is 'me'"),
-    "wrong window": ({"tags": {"patch-window": "Sat 22:00"}}, {}, Leave, State.BAD_TAG, "patch-window is 'Sat 22:00'"),
+    "wrong window": (
+        {"tags": {"patch-window": "Sat 22:00"}},
+        {},
+        Leave,
+        State.BAD_TAG,
+        "patch-window: window 1 'Sat 22:00'",
+    ),
     "a window of its own": (
         {"tags": {"patch-window": NIGHTS}},
         {},

@@ -784,7 +784,7 @@ def raw_machines(draw: st.DrawFn) -> tuple[Row, Row | None]:
 
 
 # NOW is a Sunday, 00:00 UTC.
-CLOSED, OPEN, SHORT = "Sat 10:00-12:00", "Sat 22:00-04:00", "Sun 00:00-00:10"
+CLOSED, OPEN, SHORT = "Sat 10:00-12:00", "Sat 22:00-04:00", "Sat 23:00-00:10"
 environs = st.fixed_dictionaries(
     {"PATCH_MODE": st.sampled_from(["install", "install", "assess", "plan"])},
     optional={
@@ -806,7 +806,9 @@ environs = st.fixed_dictionaries(
 )
 
 
-async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) -> tuple[set[str], dict[str, Step]]:
+async def found_and_decided(
+    raw: list[tuple[Row, Row | None]], given: Settings, *, whatever_window: bool = False
+) -> tuple[set[str], dict[str, Step]]:
     """Which machines due_machines returns, and what follows for each machine of the census."""
     machines, records = [], []
     for number, (vm, record) in enumerate(raw):
@@ -815,7 +817,7 @@ async def found_and_decided(raw: list[tuple[Row, Row | None]], given: Settings) 
             records.append(record | {"id": record["id"].replace("/vm/", f"/vm-{number}/")})
     graph = GraphOfRows(given, {"resources": machines, "patchassessmentresources": records})
     since = given.created_after or NOW - timedelta(hours=1999)
-    due = {found.id.name async for found in graph.due_machines(since, NOW)}
+    due = {found.id.name async for found in graph.due_machines(since, NOW, whatever_window=whatever_window)}
     every = {found.id.name: found.in_group(Group()) async for found in graph.census()}
     return due, {
         name: next_step(question_of(found, None, given, created_after=since, now=NOW)) for name, found in every.items()
@@ -907,9 +909,11 @@ async def test_members_of_a_group_are_found_by_their_own_tag_and_by_their_resour
     assert [item async for item in GraphOfRows(settings(), tables).group_members([])] == []
 
 
-async def test_a_plan_names_those_that_wait_for_their_window_too() -> None:
+async def test_a_forecast_asks_for_those_that_wait_for_their_window_too() -> None:
     waiting = (machine(created=before(100)), assessed("Supported", before(1), counts={"security": 1}))
-    returned, decided = await found_and_decided([waiting], settings(PATCH_WINDOW=CLOSED, PATCH_MODE="plan"))
+    closed = settings(PATCH_WINDOW=CLOSED)
+    assert (await found_and_decided([waiting], closed))[0] == set()
+    returned, decided = await found_and_decided([waiting], closed, whatever_window=True)
     assert returned == {"vm-0"}
     assert decided["vm-0"].state is State.WAITING_FOR_WINDOW
 
