@@ -54,7 +54,7 @@ EVENTS = {
     "operation.overdue": "an operation still runs long after its own limit",
     "claim.expired": "a claim's message started nothing in time; the machine is free again",
     "ledger.newer": "a newer version wrote a row or message; it is left alone",
-    "settings.advised": "settings let machines be patched later than their limit; what would change it",
+    "settings.advised": "settings are allowed and hardly meant, or let machines be patched later than their limit",
     "opening.forecast": "how many machines fit into the next opening of a window",
     "rollout.opened": "a rollout of an image opened; its canary goes first",
     "rollout.ring": "a ring of a rollout opened: its machines may go",

@@ -39,7 +39,6 @@ from functions.model.text import BadInput, Json, quoted
 from functions.policy.freshness import UNSUPPORTED_EVERY, at_least_daily, slot_length
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Mode, Settings
-from functions.policy.windows import ANY
 
 if TYPE_CHECKING:
     from azure.core.pipeline import PipelineResponse
@@ -110,7 +109,7 @@ class ResourceGraph:
             assessed_before=now - every,
             next_slot_before=now - every + slot_length(every),
             unsupported_before=now - UNSUPPORTED_EVERY,
-            window_open=whatever_window or _any_window_open(settings, now),
+            window_open=whatever_window or settings.some_window_open(now),
             young_after=now - settings.first_span,
             all_images=settings.all_images,
             installs=settings.mode in (Mode.INSTALL, Mode.PLAN),
@@ -334,18 +333,11 @@ class ResourceGraph:
         return self._client
 
 
-def _any_window_open(settings: Settings, now: datetime) -> bool:
-    """Whether a machine could be in a window now, that of canaries included. Tags only narrow them."""
-    windows = [settings.window or ANY, *filter(None, [settings.canary_window])]
-    return any(each.closes(now, settings.blackouts) for each in windows)
-
-
 def _time_between(settings: Settings, now: datetime) -> timedelta:
     """The least time between assessments of any machine, slots apart: a tag only narrows a window."""
     if settings.mode not in (Mode.INSTALL, Mode.PLAN):
         return settings.assess_every
-    windows = filter(None, (settings.window or ANY, settings.canary_window))
-    return at_least_daily(settings.assess_every, windows, settings.blackouts, now=now)
+    return at_least_daily(settings.assess_every, settings.windows, settings.blackouts, now=now)
 
 
 def _machine_of(row: Json) -> str:

@@ -14,18 +14,17 @@ from itertools import islice
 
 from functions.decisions import rollout
 from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
-from functions.decisions.question import least_minutes
+from functions.decisions.question import least_minutes, window_as_canary
 from functions.decisions.turns import ever_opens, opening_of, turn_ends
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Flight, Record, claim
 from functions.model.state import Install, OperationKind, Phase, State
 from functions.policy.settings import Settings
-from functions.policy.windows import Windows
+from functions.policy.windows import HORIZON, Windows
 
 SWEEP = timedelta(minutes=5)  # as RECONCILE_SCHEDULE has it by default
 USUAL = timedelta(minutes=30)  # an installation of an image of which none has been seen
-HORIZON = timedelta(days=400)
 STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
 
 
@@ -35,7 +34,6 @@ class Turn:
 
     at: datetime
     canary: bool
-    ring: int
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class _Future:
         record = self.images.get(where)
         canary = record is not None and record.canaries < self.settings.canaries
         self._count(item, canary=canary)
-        self.turns[machine.id] = Turn(at, canary, item.overrides.ring)
+        self.turns[machine.id] = Turn(at, canary)
         del self.queues[self._kind(item)][machine.id]
         row = claim(
             machine,
@@ -228,8 +226,7 @@ class _Future:
     def _kind(self, item: Candidate) -> _Kind:
         settings, machine = self.settings, item.machine
         member, where = item.member(settings, self.begun), item.place(settings) if machine.image.key else ""
-        may = where and settings.canaries and settings.canary_window and settings.may_be_canary(machine.id)
-        canary = member.canary_window if may else None
+        canary = window_as_canary(machine, item.overrides, settings)
         return _Kind(where, member.ring, member.window, canary, least_minutes(machine, settings))
 
     def _end_of(self, row: Record) -> datetime:

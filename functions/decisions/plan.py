@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from functions.decisions import rollout
+from functions.decisions.question import narrowed, window_as_canary
 from functions.decisions.rollout import LATEST, InFlight, Member
 from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
@@ -19,7 +20,7 @@ from functions.model.record import Record
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.tags import TagOverrides, tag_overrides
-from functions.policy.windows import ANY, both
+from functions.policy.windows import ANY
 
 # Azure's quota of patch calls, assessments and installations together, per subscription and region (Azure's compute
 # throttling limits). The cost of a call is inferred from one recorded answer: 598 of 600 tokens were left after it.
@@ -78,10 +79,9 @@ class Candidate:
     def member(self, settings: Settings, now: datetime, *, held_back: bool = False) -> Member:
         """What its image's rollout looks at."""
         tags, step = self.overrides, self.step
-        own = both(settings.window or ANY, tags.window) if tags.window else settings.window or ANY
-        canary = both(settings.canary_window, tags.window or ANY) if settings.canary_window else own
+        own, canary = narrowed(settings.window or ANY, tags), window_as_canary(self.machine, tags, settings)
         due, may = isinstance(step, Install), settings.may_be_canary(self.machine.id)
-        in_canary_window = due and (settings.canary_window is None or is_open(canary, now, settings.blackouts))
+        in_canary_window = due and (canary is None or is_open(canary, now, settings.blackouts))
         return Member(
             self.machine.id,
             tags.ring,
@@ -89,7 +89,7 @@ class Candidate:
             installed=self.installed,
             created=self.machine.created,
             window=own,
-            canary_window=canary,
+            canary_window=canary or own,
             due=isinstance(step, Install) and not step.only_canary,
             may_be_canary=may,
             canary_due=may and in_canary_window,

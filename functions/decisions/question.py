@@ -55,14 +55,12 @@ class Question:
     @property
     def window(self) -> Windows:
         """When this machine may be installed, whatever its place in a rollout. A tag narrows the setting."""
-        return self._narrowed(self.settings.window or ANY)  # only PATCH_MODE=plan gets here without one
+        return narrowed(self.settings.window or ANY, self.overrides)  # only PATCH_MODE=plan gets here without one
 
     @property
     def canary_window(self) -> Windows | None:
         """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
-        setting = self.settings.canary_window
-        proves = self.settings.canaries and self.machine.image.key and self.settings.may_be_canary(self.machine.id)
-        return self._narrowed(setting) if setting and proves else None
+        return window_as_canary(self.machine, self.overrides, self.settings)
 
     @cached_property
     def in_own_window(self) -> bool:
@@ -115,9 +113,6 @@ class Question:
             windows = filter(None, (self.window, self.canary_window))
             every = at_least_daily(every, windows, self.settings.blackouts, now=self.now)
         return stale(assessed, self.now, time_between(every, self.machine.vm_id))
-
-    def _narrowed(self, setting: Windows) -> Windows:
-        return both(setting, self.overrides.window) if self.overrides.window else setting
 
     def _minutes_in(self, windows: Windows | None) -> int:
         closes = windows.closes(self.now, self.settings.blackouts) if windows else None
@@ -173,14 +168,20 @@ def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, .
 
 
 def least_minutes(machine: Machine, settings: Settings) -> int:
-    """The time an installation needs at least, or it installs nothing: a step and the reserve for its reboot.
+    """The time an installation on this machine needs at least."""
+    return settings.least_installation(on_windows=machine.os_type is not OsType.LINUX) // timedelta(minutes=1)
 
-    Windows 15 + 10, service packs 20 + 10 (Update Manager's troubleshooting page); Linux 5 for a package + 15
-    (Azure/LinuxPatchExtension).
-    """
-    if machine.os_type is OsType.LINUX:
-        return 20
-    return 30 if "ServicePack" in settings.classifications else 25
+
+def narrowed(setting: Windows, tags: TagOverrides) -> Windows:
+    """A window of the settings as the machine's tag patch-window narrows it."""
+    return both(setting, tags.window) if tags.window else setting
+
+
+def window_as_canary(machine: Machine, tags: TagOverrides, settings: Settings) -> Windows | None:
+    """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
+    setting = settings.canary_window
+    proves = settings.canaries and machine.image.key and settings.may_be_canary(machine.id)
+    return narrowed(setting, tags) if setting and proves else None
 
 
 def too_new(question: Question, age: timedelta, setting: str) -> Step | None:

@@ -27,12 +27,12 @@ from functions.model.state import Cause, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import RolloutScope, Settings
 from functions.policy.windows import ANY, Windows
+from functions.policy.zones import DAY
 
 FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
 TIMES_KEPT = 9  # the median of so many is how long an installation of the image takes
 COUNTED = 50  # operations remembered as counted
 LATEST = datetime.max.replace(tzinfo=UTC)
-A_DAY = timedelta(days=1)
 A_MINUTE = timedelta(minutes=1)
 
 
@@ -220,7 +220,7 @@ def _installed_already(record: ImageRecord, settings: Settings, *, now: datetime
         f"installed in the rollout of {format_utc(opened)} already; the next one opens when every ring has had its "
         f"turn, not before {format_utc(earliest)}"
     )
-    return Wait(State.RECENTLY_PATCHED, reason, when=max(earliest, now + A_DAY), cause=Cause.TRANSIENT)
+    return Wait(State.RECENTLY_PATCHED, reason, when=max(earliest, now + DAY), cause=Cause.TRANSIENT)
 
 
 def _wants_canary(
@@ -262,7 +262,8 @@ def _canary_to_come(left: list[Member], settings: Settings, *, now: datetime) ->
     opens = {window: window.opens(now, settings.blackouts) for window in {item.canary_window for item in able}}
     if when := min(filter(None, opens.values()), default=None):
         first = min((item for item in able if opens[item.canary_window] == when), key=lambda item: item.order)
-        reason = f"the rollout's canary goes first: {first.machine.name}, whose window opens {format_utc(when)}"
+        opening = first.canary_window.shown(when)
+        reason = f"the rollout's canary goes first: {first.machine.name}, whose window opens {opening}"
         return Wait(State.WAITING_FOR_CANARY, reason, when=when, cause=Cause.TRANSIENT)
     reason = "the rollout's canary goes first, and no machine of this image that PATCH_CANARY_MACHINES names is due"
     remedy = "Start or repair the machine it names, or name another one of this image."
@@ -297,7 +298,7 @@ def _waves(
 
 def _own_window(item: Member, settings: Settings, *, now: datetime) -> Wait:
     opens = item.window.opens(now, settings.blackouts)
-    at = f", which opens {format_utc(opens)}" if opens else ""
+    at = f", which opens {item.window.shown(opens)}" if opens else ""
     reason = f"only canaries go in PATCH_CANARY_WINDOW, and they have gone: it waits for its own window{at}"
     return Wait(State.WAITING_FOR_WINDOW, reason, when=opens, cause=Cause.TRANSIENT)
 
@@ -325,13 +326,13 @@ def _before(
 
 
 def _ring_wait(record: ImageRecord, ring: int, *, settings: Settings, now: datetime) -> Step | None:
-    lower = [tally for number, tally in record.rings.items() if number < ring]
     if _below_bar(record, ring, settings):
-        succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
+        succeeded, failed = _outcomes_before(record, ring)
         reason = f"only {succeeded} of {succeeded + failed} installations before its ring succeeded"
         remedy = "Find what failed; a new rollout opens after PATCH_ROLLOUT_DAYS."
         return Wait(State.WAITING_FOR_RING, reason, remedy)
-    proof = max(filter(None, [record.proved, *(tally.last for tally in lower)]), default=None)
+    recorded = [tally.last for number, tally in record.rings.items() if number < ring]
+    proof = max(filter(None, [record.proved, *recorded]), default=None)
     if proof is not None and now < proof + settings.bake:
         until = proof + settings.bake
         reason = f"what went before it is watched until {format_utc(until)}"
@@ -341,9 +342,14 @@ def _ring_wait(record: ImageRecord, ring: int, *, settings: Settings, now: datet
 
 def _below_bar(record: ImageRecord, ring: int, settings: Settings) -> bool:
     """Whether too many installations of the rings before failed."""
-    lower = [tally for number, tally in record.rings.items() if number < ring]
-    succeeded, failed = sum(tally.succeeded for tally in lower), sum(tally.failed for tally in lower)
+    succeeded, failed = _outcomes_before(record, ring)
     return failed > 0 and 100 * succeeded < settings.success_percent * (succeeded + failed)
+
+
+def _outcomes_before(record: ImageRecord, ring: int) -> tuple[int, int]:
+    """How many installations of the rings before succeeded and failed."""
+    before = [tally for number, tally in record.rings.items() if number < ring]
+    return sum(tally.succeeded for tally in before), sum(tally.failed for tally in before)
 
 
 def ring_name(ring: int) -> str:

@@ -1,11 +1,11 @@
 """When a machine has had its turn: an opening of its window that it could have used. Pure."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 
 from functions.policy.windows import Blackouts, Windows
+from functions.policy.zones import DAY
 
-A_DAY = timedelta(days=1)
 MISSED = 0.25  # of an opening that had begun: what is left is still a full one
 
 
@@ -16,15 +16,15 @@ def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetim
     Full is an opening of which three quarters are left. One that lasts longer than a day is over after a day.
     """
     closes = window.closes(since, blackouts)
-    if closes is not None and closes - since >= A_DAY:
-        return since + A_DAY
+    if closes is not None and closes - since >= DAY:
+        return since + DAY
     if closes is not None:
         began = _start(window, since, closes, blackouts)
         if since - began <= MISSED * (closes - began):
             return closes
     opens = window.opens(since, blackouts)
     closes = opens and window.closes(opens, blackouts)
-    return min(closes, opens + A_DAY) if opens and closes else None
+    return min(closes, opens + DAY) if opens and closes else None
 
 
 @lru_cache(maxsize=4096)
@@ -46,12 +46,12 @@ def _opens_from(window: Windows, day: datetime, blackouts: Blackouts) -> bool:
 def opening_of(window: Windows, moment: datetime, blackouts: Blackouts) -> tuple[datetime, datetime] | None:
     """The beginning and end of the opening that holds `moment`, within a day of it; None when closed."""
     closes = window.closes(moment, blackouts)
-    return (_start(window, moment, closes, blackouts), min(closes, moment + A_DAY)) if closes else None
+    return (_start(window, moment, closes, blackouts), min(closes, moment + DAY)) if closes else None
 
 
 def _start(window: Windows, moment: datetime, closes: datetime, blackouts: Blackouts) -> datetime:
     """When the opening that holds `moment` began; a day before it, where it began still earlier."""
-    earlier = moment - A_DAY
+    earlier = moment - DAY
     if window.closes(earlier, blackouts) == closes:
         return earlier
     start = earlier

@@ -8,10 +8,6 @@ from datetime import datetime, timedelta
 from functions.model.text import quoted
 from functions.policy.settings import Settings
 
-# A step and the reserve for its reboot (Update Manager's troubleshooting page).
-_LEAST_ON_WINDOWS = timedelta(minutes=25)
-_LEAST_WITH_SERVICE_PACKS = timedelta(minutes=30)
-
 
 def advice(settings: Settings, now: datetime) -> list[str]:
     """One line for each of them, beginning with the setting's name."""
@@ -25,7 +21,7 @@ def _of_blackouts(settings: Settings, now: datetime) -> list[str]:
 
 def _of_windows(settings: Settings, now: datetime) -> list[str]:
     """Of each window that no opening of the next 400 days makes long enough."""
-    least = _LEAST_WITH_SERVICE_PACKS if "ServicePack" in settings.classifications else _LEAST_ON_WINDOWS
+    least = settings.least_installation(on_windows=True)
     lines = []
     for name, windows in (("PATCH_WINDOW", settings.window), ("PATCH_CANARY_WINDOW", settings.canary_window)):
         if not windows:

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from functions.policy.windows import Blackouts, Windows
+from functions.policy.zones import DAY
 
 SLOTS = 10  # by the first decimal digit in the VM id, which is random
-A_DAY = timedelta(days=1)
 UNSUPPORTED_EVERY = timedelta(days=7)  # an image that Azure cannot patch changes rarely
 
 
@@ -33,13 +33,13 @@ def time_between(every: timedelta, vm_id: str) -> timedelta:
 
 def at_least_daily(every: timedelta, windows: Iterable[Windows], blackouts: Blackouts, *, now: datetime) -> timedelta:
     """The time between assessments of a machine with these windows: a day while one is open, or opens within a day."""
-    if every <= A_DAY or not any(_usable(each, blackouts, now=now) for each in windows):
+    if every <= DAY or not any(_usable(each, blackouts, now=now) for each in windows):
         return every
-    return A_DAY
+    return DAY
 
 
 def _usable(windows: Windows, blackouts: Blackouts, *, now: datetime) -> bool:
     if windows.closes(now, blackouts):
         return True
     opens = windows.opens(now, blackouts)
-    return opens is not None and opens <= now + A_DAY
+    return opens is not None and opens <= now + DAY

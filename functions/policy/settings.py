@@ -22,7 +22,7 @@ from functions.model.text import GUID, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, percent, reader
 from functions.policy.names import nearest
-from functions.policy.windows import HORIZON, NO_BLACKOUTS, Blackouts, Windows
+from functions.policy.windows import ANY, HORIZON, NO_BLACKOUTS, Blackouts, Windows
 
 T = TypeVar("T")
 
@@ -34,6 +34,10 @@ FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
 
 # The shortest installation there is: a package on Linux, and the reserve for its reboot (Azure/LinuxPatchExtension).
 LEAST_INSTALLATION = timedelta(minutes=20)
+# On Windows a step and the reserve for its reboot: 15 + 10 minutes, with service packs 20 + 10 (Update Manager's
+# troubleshooting page).
+_LEAST_ON_WINDOWS = timedelta(minutes=25)
+_LEAST_WITH_SERVICE_PACKS = timedelta(minutes=30)
 _LEAST = "20 minutes"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)  # how long windows are open does not depend on the year
 
@@ -406,6 +410,21 @@ class Settings:
     def may_be_canary(self, machine: MachineId) -> bool:
         """Whether the owner trusts this machine to prove a rollout."""
         return not self.canary_machines or any(_names(item, machine) for item in self.canary_machines)
+
+    def least_installation(self, *, on_windows: bool) -> timedelta:
+        """The time an installation needs at least, or it installs nothing."""
+        if not on_windows:
+            return LEAST_INSTALLATION
+        return _LEAST_WITH_SERVICE_PACKS if "ServicePack" in self.classifications else _LEAST_ON_WINDOWS
+
+    @property
+    def windows(self) -> tuple[Windows, ...]:
+        """In which some machine may be installed. Tags only narrow them."""
+        return (self.window or ANY, *filter(None, [self.canary_window]))
+
+    def some_window_open(self, now: datetime) -> bool:
+        """Whether some machine could be in a window now."""
+        return any(each.closes(now, self.blackouts) for each in self.windows)
 
     def covers(self, subscription: str) -> bool:
         """Whether a subscription may be in scope. Under management groups only Azure knows, and its events say so."""

@@ -50,8 +50,7 @@ async def tell(services: Services, waiting: Waiting, *, due: int) -> None:
 
 def _key(settings: Settings, now: datetime, due: int) -> str:
     """Changes when there is something new to tell: of a plan also when a machine came or went."""
-    windows = [window for window in (settings.window, settings.canary_window) if window]
-    opened = [is_open(window, now, settings.blackouts) for window in windows]
+    opened = [is_open(window, now, settings.blackouts) for window in settings.windows]
     written = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     return f"{now.date().isoformat()} {opened} {written} {due if settings.mode is Mode.PLAN else ''}".rstrip()
 
