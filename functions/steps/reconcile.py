@@ -124,7 +124,6 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
             await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
             await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
-        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
         sweep.found = True
     except (errors.CloudError, BadInput) as error:
         sweep.fail("find", error)
@@ -158,7 +157,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
     for stage, tell in stages.items():
         try:
             await tell()
-        except errors.CloudError as error:
+        except (errors.CloudError, BadInput) as error:
             sweep.fail(stage, error)
 
 
@@ -197,12 +196,13 @@ async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIte
 
 async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
     """Every machine that could be installed but for its window and the fleet's limits, and what limits them."""
-    if not sweep.later:  # no window is open: the sweep asked for none of them
-        candidates = await _with_history(sweep, [item async for item in find(sweep, whatever_window=True)])
-        sweep.later = await _with_history(sweep, sweep.later)
+    services = sweep.services
+    if not services.settings.some_window_open(services.clock()):  # the sweep asked for none of them
+        sweep.later.clear()
+        candidates = [item async for item in find(sweep, whatever_window=True)]
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
-    waiting = [item for item in (*installs, *sweep.later) if item.machine.id not in gone]
+    waiting = await _with_history(sweep, [item for item in (*installs, *sweep.later) if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
     return waiting, Fleet([stored.record for stored in sweep.rows.values()], images)
 
@@ -333,6 +333,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
     try:
+        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
         images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
@@ -547,8 +548,7 @@ async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
     sweep = await read_ledger(services)
     seen = [item async for item in report.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
-    later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
-    due, sweep.later = await _with_history(sweep, due), await _with_history(sweep, later)
+    sweep.later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
     waits = (await make_sweep_plan(sweep, due)).waits
     return [(machine, waits.get(machine.id, step)) for machine, step in seen]
 
