@@ -53,6 +53,10 @@ class Table(Protocol):
         """Every row whose partition is not `without`."""
         ...
 
+    def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        """The rows of one partition whose key begins with `prefix`, in one query."""
+        ...
+
 
 class _ConditionFailed(Exception):
     """The row is not as the write required it to be."""
@@ -117,7 +121,16 @@ class StorageTable:
         return True
 
     async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        pages = self._table().query_entities("PartitionKey ne @without", parameters={"without": without}).by_page()
+        async for row in self._query("PartitionKey ne @without", without=without):
+            yield row
+
+    async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        within = "PartitionKey eq @partition and RowKey ge @prefix and RowKey lt @end"
+        async for row in self._query(within, partition=partition, prefix=prefix, end=f"{prefix}~"):
+            yield row
+
+    async def _query(self, condition: str, **values: str) -> AsyncIterator[Row]:
+        pages = self._table().query_entities(condition, parameters=values).by_page()
         while True:
             async with self._session.call("reading the ledger"):
                 page = await anext(pages, None)

@@ -33,6 +33,7 @@ class Turn:
     """When a machine's installation is expected to begin, and as what."""
 
     at: datetime
+    ring: int
     canary: bool
 
 
@@ -183,7 +184,7 @@ class _Future:
         record = self.images.get(where)
         canary = record is not None and record.canaries < self.settings.canaries
         self._count(item, canary=canary)
-        self.turns[machine.id] = Turn(at, canary)
+        self.turns[machine.id] = Turn(at, item.overrides.ring, canary)
         del self.queues[self._kind(item)][machine.id]
         row = claim(
             machine,

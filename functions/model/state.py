@@ -91,6 +91,17 @@ POLICY_STATES = (
 )
 
 
+# An installation is to come, and the fleet or the calendar decides when.
+AWAIT_A_TURN = (
+    State.DUE,
+    State.WAITING_FOR_WINDOW,
+    State.WAITING_FOR_CANARY,
+    State.WAITING_FOR_RING,
+    State.WAITING_FOR_GROUP,
+    State.WAITING_FOR_SLOT,
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """What follows for a machine, and why. A Wait that a row remembers is the machine's hold."""

@@ -1,18 +1,18 @@
-"""What is to come: who fits into the next openings, who is late, and in PATCH_MODE=plan when each machine would go.
+"""What is to come: who fits into the next openings, who is late, and when each machine is expected to go.
 
 Told once a day, when a window opens or closes, and when settings change. Nothing here starts anything.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from functions import journal
-from functions.decisions.forecast import Forecast, forecast
+from functions.decisions.forecast import Forecast, Turn, forecast
 from functions.decisions.plan import Candidate, Fleet
-from functions.decisions.rollout import ring_name
 from functions.decisions.turns import is_open
+from functions.model.machine import MachineId
 from functions.model.text import format_utc
 from functions.policy.advice import advice
 from functions.policy.settings import Mode, Settings
@@ -26,26 +26,30 @@ WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
 
 
-async def tell(services: Services, waiting: Waiting, *, due: int) -> None:
-    """The outlook, where it was not told yet. `due`: how many installations are due now. Raises CloudError."""
+async def tell(services: Services, waiting: Waiting, *, due: int) -> Mapping[MachineId, Turn | None]:
+    """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
+
+    `due`: how many installations are due now. None: the machine's turn does not come.
+    """
     settings, now = services.settings, services.clock()
     if settings.mode not in (Mode.PLAN, Mode.INSTALL):
-        return
+        return {}
     key = _key(settings, now, due)
     if (await services.ledger.remembered("forecast")).get("key") == key:
-        return
+        return {}
     for line in advice(settings, now):
         journal.write("settings.advised", reason=line)
     candidates, fleet = await waiting()
+    turns: dict[MachineId, Turn | None] = {}
     if len(candidates) > MOST:
         journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
     else:
         found = forecast(candidates, fleet, settings, now=now)
         _tell_openings(found, settings)
         _tell_late(candidates, fleet, found, settings=settings, now=now)
-        if settings.mode is Mode.PLAN:
-            _tell_machines(candidates, found)
+        turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
     await services.ledger.remember("forecast", {"key": key})
+    return turns
 
 
 def _key(settings: Settings, now: datetime, due: int) -> str:
@@ -118,18 +122,3 @@ def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, no
     if len(candidates) > MOST_TRIED:
         return "Raise PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE, or let windows open more often (docs/windows.md)."
     return "Wider caps do not help: let windows open more often, or shorten PATCH_BAKE_MINUTES (docs/windows.md)."
-
-
-def _tell_machines(candidates: list[Candidate], found: Forecast) -> None:
-    for item in candidates:
-        turn = found.turns.get(item.machine.id)
-        journal.write(
-            "machine.planned",
-            machine=item.machine.id,
-            verb="install" if turn else "wait",
-            state=item.step.state,
-            reason=item.step.reason if turn else f"its turn does not come within 400 days: {item.step.reason}",
-            when=turn.at if turn else None,
-            canary=turn.canary if turn else None,
-            ring=ring_name(item.overrides.ring),
-        )

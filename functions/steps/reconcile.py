@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
+from functions.cloud.notes import NoteBook
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, image_key, place_of, row_key
 from functions.decisions.decision import pending_step
+from functions.decisions.forecast import Turn
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan
 from functions.decisions.retry import tried_lately
 from functions.decisions.rollout import boundary as boundary_of
@@ -24,9 +26,10 @@ from functions.model.machine import Group, Machine, MachineId, OsType, PatchAsse
 from functions.model.record import Record, requeue
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import BadInput
+from functions.model.told import Told
 from functions.policy.settings import Mode, Settings
 from functions.services import Services
-from functions.steps import outlook, report, track
+from functions.steps import outlook, report, states, track
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
@@ -67,10 +70,18 @@ class Sweep:
     services: Services
     view: LedgerView
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
-    found: bool = False  # Graph named every machine that may be due
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
+    forecast: Mapping[MachineId, Turn | None] = field(default_factory=dict)  # where this sweep made one
+    notes: NoteBook = field(init=False)  # what people were told of each machine
+    own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
+    had: frozenset[MachineId] = field(init=False)  # whose rows it began with
+    found: bool = False  # Graph named every machine that may be due
     failed: list[str] = field(default_factory=list)
     paused: Paused = field(default_factory=Paused)
+
+    def __post_init__(self) -> None:
+        self.notes = NoteBook(self.view.table)
+        self.had = frozenset(self.view.rows)
 
     @property
     def rows(self) -> Mapping[MachineId, Stored]:
@@ -144,13 +155,13 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
 
 async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
-    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     report.limits(plan.waits)
     stages: dict[str, Callable[[], Awaitable[None]]] = {
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
-        "census": lambda: report.census(services, sweep.rows, plan.waits),
-        "forecast": lambda: outlook.tell(services, lambda: _waiting(sweep, candidates), due=len(installs)),
+        "forecast": lambda: _look_ahead(sweep, candidates),
+        "states": lambda: _tell_states(sweep, plan, candidates),
+        "census": lambda: report.census(sweep, sweep.rows, plan.waits),
     }
     if not sweep.found:  # what has no answer is not asked once more
         del stages["forecast"]
@@ -159,6 +170,23 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
             await tell()
         except (errors.CloudError, BadInput) as error:
             sweep.fail(stage, error)
+
+
+async def _look_ahead(sweep: Sweep, candidates: list[Candidate]) -> None:
+    due = sum(item.kind is OperationKind.INSTALL for item in candidates)
+    sweep.forecast = await outlook.tell(sweep.services, lambda: _waiting(sweep, candidates), due=due)
+
+
+async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
+    services = sweep.services
+    await sweep.notes.load()
+    known = sweep.own | {item.machine.id: states.of_machine(item.machine, item.step, services) for item in candidates}
+    found = set(known)
+    if not services.settings.some_window_open(services.clock()):  # the next sweep does not ask for them
+        found -= {item.machine.id for item in sweep.later}
+    await states.tell_sweep(sweep, sweep.rows, plan, known=known, forecast=sweep.forecast, in_hand=found)
+    if sweep.found:  # else a machine that is not in hand may only not have been found
+        await states.tell_the_rest(sweep, sweep.rows, had=sweep.had, in_hand=known)
 
 
 async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[Candidate]:
@@ -249,6 +277,7 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     step = await decide(services, machine, record)
     if isinstance(step, Assess | Install):
         return Candidate(machine, step)
+    sweep.own[machine.id] = states.of_machine(machine, step, services)
     if waits_for_its_window(step):
         sweep.later.append(Candidate(machine, step))
     if stored:
@@ -546,7 +575,7 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
 async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
     """The state of every machine now, the fleet's limits included: for operators' tools and the demo."""
     sweep = await read_ledger(services)
-    seen = [item async for item in report.states(services, sweep.rows, {})]
+    seen = [item async for item in states.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     sweep.later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
     waits = (await make_sweep_plan(sweep, due)).waits

@@ -4,19 +4,19 @@ Each report stands alone: one without an answer fails by itself. Nothing here di
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from functions import journal
-from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import CENSUS_SHARES
 from functions.decisions.compliance import compliance
-from functions.decisions.decision import displayed_step
-from functions.model.machine import Machine, MachineId, OldestPatches, OsType
+from functions.model.machine import Machine, OldestPatches, OsType
 from functions.model.record import Record
-from functions.model.state import Assess, Install, Phase, State, Step
+from functions.model.state import State, Step
 from functions.services import Services
-from functions.steps.observe import ask, with_named_patches, with_schedules
+from functions.steps import states
+from functions.steps.states import Rows, Steps, Telling
 
 CENSUS_BATCH = 1000
 
@@ -34,12 +34,6 @@ A_DAY = timedelta(days=1)
 
 
 SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
-
-
-Rows = Mapping[MachineId, Stored]
-
-
-Steps = Mapping[MachineId, Step]
 
 
 async def poison(services: Services) -> None:
@@ -74,12 +68,13 @@ def limits(waits: Steps) -> None:
         journal.write("fleet.limited", state=state, reason=reason, machines=count)
 
 
-async def census(services: Services, rows: Rows, waits: Steps) -> None:
+async def census(sweep: Telling, rows: Rows, waits: Steps) -> None:
     """One line a day for every machine in scope, each at its own time of the day: a sweep counts what is due by then.
 
     What was counted is noted after its lines are written: a sweep that is killed before counts that share again. One
     that has to catch up counts a day's shares at most, and leaves what does not fit its time to the next.
     """
+    services = sweep.services
     note = await services.ledger.remembered("census")
     due = _shares_due(services.clock())
     done = max(_number(note.get("done")), due - CENSUS_SHARES)
@@ -87,8 +82,8 @@ async def census(services: Services, rows: Rows, waits: Steps) -> None:
     while done < due and services.clock() < ends:
         upto, counted = min(done + together, due), 0
         shares = [number % CENSUS_SHARES for number in range(done + 1, upto + 1)]
-        async for batch in _batches(states(services, rows, waits, shares=shares)):
-            await _count_all(services, batch)
+        async for batch in _batches(states.states(services, rows, waits, shares=shares)):
+            await _count_all(sweep, batch)
             counted += len(batch)
             if len(batch) == CENSUS_BATCH:
                 await services.sleep(CENSUS_PAUSE_SECONDS)
@@ -120,13 +115,18 @@ async def _batches(items: AsyncIterator[tuple[Machine, Step]]) -> AsyncIterator[
         yield batch
 
 
-async def _count_all(services: Services, batch: list[tuple[Machine, Step]]) -> None:
+async def _count_all(sweep: Telling, batch: list[tuple[Machine, Step]]) -> None:
+    services = sweep.services
     ids = [str(machine.id) for machine, _ in batch]
     windows = [str(machine.id) for machine, _ in batch if machine.os_type is OsType.WINDOWS]  # Linux has no such time
     oldest, installed = await services.graph.oldest_patches(windows), await services.graph.last_installations(ids)
     for machine, step in batch:
         name = str(machine.id)
-        _count(services, machine, step, oldest=oldest.get(name, OldestPatches()), last_installed=installed.get(name))
+        expected = states.expected(sweep, machine.id)
+        times = Times(oldest=oldest.get(name, OldestPatches()), last_installed=installed.get(name), expected=expected)
+        _count(services, machine, step, times)
+    told = {machine.id: states.of_machine(machine, step, services) for machine, step in batch}
+    await states.tell(sweep, told, counted=True)
 
 
 def _report_groups(rows: Rows) -> None:
@@ -136,9 +136,16 @@ def _report_groups(rows: Rows) -> None:
         )
 
 
-def _count(
-    services: Services, machine: Machine, step: Step, *, oldest: OldestPatches, last_installed: datetime | None
-) -> None:
+@dataclass(frozen=True)
+class Times:
+    """The times of a machine that neither the machine nor its step carries."""
+
+    oldest: OldestPatches
+    last_installed: datetime | None
+    expected: datetime | None
+
+
+def _count(services: Services, machine: Machine, step: Step, times: Times) -> None:
     settings, verdict, pending = services.settings, machine.verdict, machine.pending
     counted = verdict is not None and bool(verdict.counts)
     journal.write(
@@ -158,46 +165,19 @@ def _count(
         reason=step.reason,
         remedy=step.remedy,
         when=step.when,
+        expected=times.expected,
         pending_critical=pending.critical if counted else None,
         pending_security=pending.security if counted else None,
         pending_other=pending.other if counted else None,
         reboot_pending=verdict.reboot_pending if verdict else None,
-        oldest_security=oldest.first,
+        oldest_security=times.oldest.first,
         last_assessed=verdict.assessed if verdict else None,
-        last_installed=last_installed,
-        compliance=compliance(machine, step, oldest, last_installed, sla=settings.sla, now=services.clock()),
+        last_installed=times.last_installed,
+        compliance=compliance(
+            machine, step, times.oldest, times.last_installed, sla=settings.sla, now=services.clock()
+        ),
         sla_days=max(settings.sla) / A_DAY,
     )
-
-
-async def states(
-    services: Services, rows: Rows, waits: Steps, *, shares: Iterable[int] = range(CENSUS_SHARES)
-) -> AsyncIterator[tuple[Machine, Step]]:
-    """The machines in scope, each with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
-    batch: list[Machine] = []
-    async for machine in services.graph.census(shares):
-        batch.append(machine)
-        if len(batch) == CENSUS_BATCH:
-            async for item in _states_of(services, batch, rows, waits=waits):
-                yield item
-            batch = []
-    async for item in _states_of(services, batch, rows, waits=waits):
-        yield item
-
-
-async def _states_of(
-    services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
-) -> AsyncIterator[tuple[Machine, Step]]:
-    groups = await services.graph.groups(machine.id.group_id for machine in machines)
-    for machine in await with_schedules(services, await with_named_patches(services, machines)):
-        record = rows[machine.id].record if machine.id in rows else None
-        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
-        if record and record.phase is Phase.HELD and not record.same_machine(machine):
-            record = None  # a hold of the machine that had this name before, or of its former image
-        step = displayed_step(await ask(services, known, record))
-        if isinstance(step, Assess | Install):
-            step = waits.get(machine.id, step)
-        yield known, step
 
 
 def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]:

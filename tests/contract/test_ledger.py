@@ -166,6 +166,13 @@ async def test_a_scan_gives_rows_that_can_be_moved(table: Table) -> None:
     assert await table.replace(rows[0], {"v": 2}) is not None
 
 
+async def test_keys_are_the_rows_of_one_partition_that_begin_alike(table: Table) -> None:
+    for partition, key in (("p", "told-00"), ("p", "told-ff"), ("p", "tole"), ("p", "tol"), ("q", "told-00")):
+        await table.insert(partition, key, {"v": 1, "notes0": b"\x00\xff"})
+    seen = [(row.partition, row.key, row.columns["notes0"]) async for row in table.keys("p", "told-")]
+    assert sorted(seen) == [("p", "told-00", b"\x00\xff"), ("p", "told-ff", b"\x00\xff")]
+
+
 async def test_a_scan_of_nothing(table: Table) -> None:
     assert [row async for row in table.scan(without=APP)] == []
 

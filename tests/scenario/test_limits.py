@@ -461,6 +461,8 @@ async def test_a_plan_says_for_whom_what_when_and_why_and_installs_nothing(caplo
     assert await world.records() == []
     assert (await world.image()).opened is None, "a plan opens no rollout"
     plan = planned(caplog.messages, lines)
+    left_alone = plan.pop("left-alone-0000")
+    assert (left_alone["verb"], left_alone["state"]) == ("leave", State.OPTED_OUT)
     assert set(plan) == {*names, "young-0000", "later-0000"}
     assert all(line["reason"] for line in plan.values())
     assert {line["verb"] for line in plan.values()} == {"install"}

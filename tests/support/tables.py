@@ -21,7 +21,7 @@ T = TypeVar("T")
 class TableCall:
     """One operation: the columns that it writes, and the row that its caller has read."""
 
-    operation: Literal["get", "insert", "replace", "delete", "scan"]
+    operation: Literal["get", "insert", "replace", "delete", "scan", "keys"]
     columns: Entity = field(default_factory=dict)
     row: Row | None = None
 
@@ -74,6 +74,12 @@ class MemoryTable:
         found = await self._call(TableCall("scan"), lambda: list(self.rows.values()))
         for row in found:
             if row.partition != without:
+                yield row
+
+    async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        found = await self._call(TableCall("keys"), lambda: list(self.rows.values()))
+        for row in found:
+            if row.partition == partition and row.key.startswith(prefix):
                 yield row
 
     def put(self, partition: str, key: str, columns: Entity) -> Row:

@@ -1,0 +1,110 @@
+"""What people were told about each machine, in few rows of the ledger: read in one query, written where it changed.
+
+A bucket holds the machines whose ids share a checksum: one line of text for each, compressed, because ids repeat. A
+column of the table holds 64 KiB, so a bucket takes as many columns as it needs.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
+from functions.cloud.tables import Row, Table
+from functions.model.machine import MachineId
+from functions.model.told import Note
+
+PARTITION = "app"  # Ledger's own rows: a scan of the machines' rows passes it by
+PREFIX = "told-"
+BUCKETS = 256
+COLUMN_BYTES = 60_000
+WRITES_AT_ONCE = 20
+FORGOTTEN_WEEKS = 2  # the daily census names every machine, so an older note is of one that is gone
+_SEPARATOR = "\t"
+
+
+@dataclass
+class NoteBook:
+    """The notes of all machines as one sweep knows them."""
+
+    table: Table
+    notes: dict[MachineId, Note] = field(default_factory=dict)
+    _rows: dict[str, Row] = field(default_factory=dict)
+    _newer: set[str] = field(default_factory=set)
+
+    async def load(self) -> None:
+        """Reads every bucket. One that cannot be read counts as empty: its machines are told once more."""
+        async for row in self.table.keys(PARTITION, PREFIX):
+            self._rows[row.key] = row
+            try:
+                check_version("a row of notes", row.columns)
+                self.notes |= _unpacked(row.columns)
+            except LeftAlone:
+                self._newer.add(row.key)
+            except (*UNREADABLE, zlib.error):
+                continue
+
+    def knows(self, machine: MachineId) -> bool:
+        """False for a bucket that a newer release wrote: it is neither read nor written."""
+        return bucket_of(machine) not in self._newer
+
+    async def write(self, changed: Mapping[MachineId, Note | None], week: int) -> None:
+        """Writes the buckets of these machines; None forgets one. Another writer's bucket stays as that one wrote it.
+
+        `week`: this one. Notes that are FORGOTTEN_WEEKS old go with the next write of their bucket.
+        """
+        for machine, note in changed.items():
+            if note:
+                self.notes[machine] = note
+            else:
+                self.notes.pop(machine, None)
+        wanted = sorted({bucket_of(machine) for machine in changed} - self._newer)
+        kept: dict[str, dict[MachineId, Note]] = {bucket: {} for bucket in wanted}
+        for machine, note in self.notes.items():
+            if (bucket := bucket_of(machine)) in kept and note.week >= week - FORGOTTEN_WEEKS:
+                kept[bucket][machine] = note
+        for first in range(0, len(wanted), WRITES_AT_ONCE):
+            turn = wanted[first : first + WRITES_AT_ONCE]
+            await asyncio.gather(*(self._put(bucket, kept[bucket]) for bucket in turn))
+
+    async def _put(self, bucket: str, notes: Mapping[MachineId, Note]) -> None:
+        columns, row = _packed(notes), self._rows.get(bucket)
+        written = await (self.table.replace(row, columns) if row else self.table.insert(PARTITION, bucket, columns))
+        if written:
+            self._rows[bucket] = written
+
+
+def bucket_of(machine: MachineId) -> str:
+    """RowKey of the bucket that holds a machine's note."""
+    return f"{PREFIX}{zlib.crc32(str(machine).encode()) % BUCKETS:02x}"
+
+
+def _packed(notes: Mapping[MachineId, Note]) -> dict[str, object]:
+    lines = sorted(_SEPARATOR.join(_fields(machine, note)) for machine, note in notes.items())
+    data = zlib.compress("\n".join(lines).encode())
+    parts = [data[first : first + COLUMN_BYTES] for first in range(0, len(data), COLUMN_BYTES)]
+    return {"v": VERSION, "parts": len(parts)} | {f"notes{number}": part for number, part in enumerate(parts)}
+
+
+def _fields(machine: MachineId, note: Note) -> Iterable[str]:
+    expected = f"{int(note.expected.timestamp()) // 60:x}" if note.expected else ""
+    marks = "h" * note.in_hand + "n" * note.never
+    return machine.subscription, machine.group, machine.name, note.state, note.digest, str(note.week), marks, expected
+
+
+def _unpacked(columns: Mapping[str, object]) -> dict[MachineId, Note]:
+    data = b"".join(_part(columns[f"notes{number}"]) for number in range(int(str(columns["parts"]))))
+    return dict(map(_note, zlib.decompress(data).decode().splitlines()))
+
+
+def _part(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise TypeError
+
+
+def _note(line: str) -> tuple[MachineId, Note]:
+    subscription, group, name, state, digest, week, marks, expected = line.split(_SEPARATOR)
+    at = datetime.fromtimestamp(int(expected, 16) * 60, UTC) if expected else None
+    return MachineId(subscription, group, name), Note(state, digest, int(week), "h" in marks, at, "n" in marks)

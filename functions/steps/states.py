@@ -1,0 +1,221 @@
+"""The state of each machine now: what it is, and one line when it differs from what was last told.
+
+A sweep tells what it has in hand: rows of the ledger, its plan, and waits of the machines themselves. A machine that
+it had in hand and has no more is asked for by name, once. The daily census tells of all others. Lines come before
+notes: a sweep that is killed in between tells twice, and loses nothing.
+"""
+
+from collections.abc import AsyncIterator, Container, Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from functions import journal
+from functions.cloud.ledger import Stored
+from functions.cloud.notes import NoteBook
+from functions.cloud.resource_graph import CENSUS_SHARES
+from functions.decisions.decision import displayed_step, pending_step
+from functions.decisions.forecast import Turn
+from functions.decisions.plan import Plan
+from functions.decisions.rollout import ring_name
+from functions.model.machine import Machine, MachineId
+from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, Step
+from functions.model.told import Note, Told, week_of
+from functions.policy.settings import Mode
+from functions.policy.windows import HORIZON
+from functions.services import Services
+from functions.steps.observe import ask, with_named_patches, with_schedules
+
+BATCH = 1000  # machines asked about together, and lines between two pauses
+PAUSE_SECONDS = 1.0  # the host carries 290 journal lines a second without losing one
+AN_HOUR = timedelta(hours=1)  # a forecast that moves less is no news
+
+Rows = Mapping[MachineId, Stored]
+Steps = Mapping[MachineId, Step]
+
+
+class Telling(Protocol):
+    """What telling needs of a sweep."""
+
+    services: Services
+    notes: NoteBook
+
+    async def stay(self) -> None: ...
+
+
+def expected(sweep: Telling, machine: MachineId) -> datetime | None:
+    """When the machine's installation is expected, by the last forecast."""
+    note = sweep.notes.notes.get(machine)
+    return note.expected if note else None
+
+
+async def tell(
+    sweep: Telling, steps: Mapping[MachineId, Told], *, in_hand: Container[MachineId] = (), counted: bool = False
+) -> None:
+    """One line for each machine of which people were told something else, or nothing. Raises CloudError.
+
+    `in_hand`: those that the next sweep finds again unless they change. `counted`: the census has written the line of
+    each, so that a first sight needs none, and it does not know what a sweep has in hand.
+    """
+    book, now, settings = sweep.notes, sweep.services.clock(), sweep.services.settings
+    changed: dict[MachineId, Note | None] = {}
+    lines = 0
+    for machine, found in steps.items():
+        if not book.knows(machine):
+            continue
+        before = book.notes.get(machine)
+        told = _as_planned(found, before) if settings.mode is Mode.PLAN else _with_forecast(found, before)
+        note = told.note(now, in_hand=before.in_hand if counted and before else machine in in_hand)
+        if _is_news(before, note, planned=settings.mode is Mode.PLAN) and (before or not counted):
+            _write(sweep.services, machine, told, before)
+            lines += 1
+            if lines % BATCH == 0:
+                await sweep.services.sleep(PAUSE_SECONDS)
+                await sweep.stay()
+        if before is None or _worth_noting(before, note):
+            changed[machine] = note
+    await _remember(sweep, changed)
+
+
+async def tell_sweep(
+    sweep: Telling,
+    rows: Rows,
+    plan: Plan,
+    *,
+    known: Mapping[MachineId, Told],
+    forecast: Mapping[MachineId, Turn | None],
+    in_hand: Container[MachineId],
+) -> None:
+    """Tells what the sweep saw. `known`: what its own rules say. `forecast`: None if its turn never comes."""
+    steps = dict(known)
+    for machine, step in plan.waits.items():
+        steps[machine] = replace(steps[machine], step=step) if machine in steps else Told(step)
+    for machine, turn in forecast.items():
+        if machine in steps:
+            steps[machine] = _with_turn(steps[machine], turn)
+    now = sweep.services.clock()
+    for machine, stored in rows.items():
+        if pending := pending_step(stored.record, now):
+            steps[machine] = Told(pending, image=stored.record.image)
+    await tell(sweep, steps, in_hand=in_hand)
+
+
+async def tell_the_rest(sweep: Telling, rows: Rows, *, had: Iterable[MachineId], in_hand: Iterable[MachineId]) -> None:
+    """Asks for the machines that were in hand and are no more, tells what they are now, and forgets those gone.
+
+    `had`: whose rows this sweep began with. `in_hand`: what it has in hand besides `rows`.
+    """
+    noted = {machine for machine, note in sweep.notes.notes.items() if note.in_hand}
+    left = sorted((noted | set(had)) - set(in_hand) - set(rows), key=str)
+    for first in range(0, len(left), BATCH):
+        await sweep.stay()
+        names = left[first : first + BATCH]
+        machines = [each async for each in sweep.services.graph.named_machines(map(str, names))]
+        seen = [item async for item in _states_of(sweep.services, machines, rows, waits={})]
+        await tell(sweep, {machine.id: of_machine(machine, step, sweep.services) for machine, step in seen})
+        shown = {machine.id for machine, _ in seen}
+        await _remember(sweep, dict.fromkeys(each for each in names if each not in shown))
+
+
+def of_machine(machine: Machine, step: Step, services: Services) -> Told:
+    """The step with what a line says of its machine."""
+    return Told(step, image=machine.image.key, owner=machine.tag(services.settings.owner_tag))
+
+
+async def states(
+    services: Services, rows: Rows, waits: Steps, *, shares: Iterable[int] = range(CENSUS_SHARES)
+) -> AsyncIterator[tuple[Machine, Step]]:
+    """The machines in scope, each with its one state, reason and remedy. `waits`: what a plan made of the due ones."""
+    batch: list[Machine] = []
+    async for machine in services.graph.census(shares):
+        batch.append(machine)
+        if len(batch) == BATCH:
+            async for item in _states_of(services, batch, rows, waits=waits):
+                yield item
+            batch = []
+    async for item in _states_of(services, batch, rows, waits=waits):
+        yield item
+
+
+async def _states_of(
+    services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
+) -> AsyncIterator[tuple[Machine, Step]]:
+    groups = await services.graph.groups(machine.id.group_id for machine in machines)
+    for machine in await with_schedules(services, await with_named_patches(services, machines)):
+        record = rows[machine.id].record if machine.id in rows else None
+        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
+        if record and record.phase is Phase.HELD and not record.same_machine(machine):
+            record = None  # a hold of the machine that had this name before, or of its former image
+        step = displayed_step(await ask(services, known, record))
+        if isinstance(step, Assess | Install):
+            step = waits.get(machine.id, step)
+        yield known, step
+
+
+def _with_turn(told: Told, turn: Turn | None) -> Told:
+    """With what a forecast made in this sweep says of it."""
+    if turn:
+        return replace(told, expected=turn.at, ring=ring_name(turn.ring), canary=turn.canary)
+    return _as_never(told)
+
+
+def _as_never(told: Told) -> Told:
+    reason = f"its turn does not come within {HORIZON.days} days: {told.step.reason}"
+    return replace(told, step=replace(told.step, reason=reason), never=True)
+
+
+def _with_forecast(told: Told, before: Note | None) -> Told:
+    """With the last forecast, as long as the machine still waits for its turn."""
+    if told.expected or told.never or before is None or told.step.state not in AWAIT_A_TURN:
+        return told
+    return _as_never(told) if before.never else replace(told, expected=before.expected)
+
+
+def _as_planned(told: Told, before: Note | None) -> Told:
+    """PATCH_MODE=plan: what would be installed is told as that, with its time."""
+    known = _with_forecast(told, before)
+    if known.expected is None:
+        return known
+    return replace(known, step=Install(known.step.state, known.step.reason, when=known.expected))
+
+
+def _is_news(before: Note | None, after: Note, *, planned: bool) -> bool:
+    """`planned`: another time of its installation is news, too."""
+    return before is None or before.digest != after.digest or (planned and _is_later(before.expected, after.expected))
+
+
+def _worth_noting(before: Note, after: Note) -> bool:
+    if replace(before, expected=None) != replace(after, expected=None):
+        return True
+    return _is_later(before.expected, after.expected)
+
+
+def _is_later(before: datetime | None, after: datetime | None) -> bool:
+    """Whether an expected time came, went or moved by as much as people care for."""
+    if before is None or after is None:
+        return before != after
+    return abs(before - after) >= AN_HOUR
+
+
+async def _remember(sweep: Telling, changed: Mapping[MachineId, Note | None]) -> None:
+    if changed:
+        await sweep.notes.write(changed, week_of(sweep.services.clock()))
+
+
+def _write(services: Services, machine: MachineId, told: Told, before: Note | None) -> None:
+    step = told.step
+    journal.write(
+        "machine.planned" if services.settings.mode is Mode.PLAN else "machine.changed",
+        machine=machine,
+        image=told.image,
+        owner=told.owner,
+        verb=step.verb,
+        state=step.state,
+        reason=step.reason,
+        remedy=step.remedy,
+        when=step.when or told.expected,
+        expected=told.expected,
+        was=before.state if before else None,
+        ring=told.ring,
+        canary=told.canary,
+    )
