@@ -1,5 +1,5 @@
 metadata name = 'Monitoring'
-metadata description = 'The destination of the journal of the app, and what is built on it: the function PatchEvents, a workbook and alerts.'
+metadata description = 'The destination of the journal of the app, and what is built on it: the functions PatchEvents and PatchMachines, a workbook and alerts.'
 
 import { tagsType } from '../types.bicep'
 
@@ -78,12 +78,13 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = if (o
   }
 }
 
-module patchEvents 'patch-events.bicep' = {
-  name: 'patch-events-${token}'
+module savedFunctions 'saved-functions.bicep' = {
+  name: 'saved-functions-${token}'
   scope: resourceGroup(workspaceParts[2], workspaceParts[4])
   params: {
     workspaceName: last(workspaceParts)
-    query: rowsOf(onlyApp, loadTextContent('../results/PatchEvents.kql'))
+    patchEvents: rowsOf(onlyApp, loadTextContent('../results/PatchEvents.kql'))
+    patchMachines: loadTextContent('../results/PatchMachines.kql')
   }
 }
 

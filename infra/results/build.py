@@ -228,7 +228,8 @@ LABELS = {
     "support_state": "support state", "patchers": "patched by", "compliance": "SLA", "within_percent": "within SLA",
     "sla_days": "SLA (days)", "pending_critical": "critical", "pending_security": "security", "pending_other": "other",
     "oldest_security": "oldest since", "last_assessed": "last assessed", "last_installed": "last installed",
-    "due_at": "next check", "until": "next check", "not_assessed": "not assessed",
+    "due_at": "next check", "until": "next check", "expected": "expected installation",
+    "first_expected": "first expected", "last_expected": "last expected", "not_assessed": "not assessed",
     "p50_seconds": "half within", "p95_seconds": "95 % within", "machine_count": "machines",
     "failed_stages": "failed stages", "longest_seconds": "longest", "most": "maximum",
     "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
@@ -247,17 +248,18 @@ ONE_DIGIT = {"style": "decimal", "maximumFractionDigits": 1}
 AVERAGE = {"numberFormat": {"unit": 0, "options": ONE_DIGIT}}
 SECONDS: JSON = {"formatter": 0, "numberFormat": {"unit": 24, "options": ONE_DIGIT}}
 PERCENT: JSON = GREEN_BAR | {"numberFormat": {"unit": 1, "options": ONE_DIGIT}}
-SLA = {"within_percent": PERCENT, "late": RED_HEAT, "unknown": HEAT}
+SLA = {"within_percent": PERCENT, "late": RED_HEAT, "blocked": RED_HEAT, "unknown": HEAT}
 VERDICT = icons(Supported="success", Unsupported="4")
 NO_SWEEP = "No sweep finished: see the alert sweep-not-running."
 NO_CENSUS = "No machine was counted: the first sweep counts them all, then each once a day at its own time."
-MOMENTS = ("due_at", "created", "oldest_security", "last_assessed", "last_installed", "counted")
+MOMENTS = ("due_at", "expected", "created", "oldest_security", "last_assessed", "last_installed", "told")
 LIST = {"machine": RESOURCE, "name": HIDDEN}  # a hidden column still serves the filter and the export
 LINKED = {**LIST, "portal": HIDDEN}
 
 TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Fleet": (
-        "The state of the fleet. Each machine is counted once a day at its own time, so a number is a day old at most. "
+        "The state of the fleet. States are those of the last sweep that saw them change. What waits on a machine is "
+        "counted once a day at its own time. "
         "*Patched by nobody*: the guest leaves patching to Azure, and Azure does not patch machines from customized "
         "images. docs/states.md explains each state.",
         (
@@ -307,7 +309,7 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Work": (
-        "What the app does: installations and their failures, operations in flight, machines that wait for a limit.",
+        "What the app does: installations and their failures, operations in flight, and machines that wait.",
         (
             Panel("installations", "Installations by outcome", "No installation ended in this time range.",
                   "barchart", 50, chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"} | series(
@@ -317,8 +319,8 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             Panel("failures", "Failed installations, by reason and image", "No installation failed in this time range.",
                   width=50, good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
             Panel("in-flight", "In flight now", "No operation is in flight.", formats=LIST | {"started": MOMENT}),
-            Panel("limits", "Machines that wait for a limit of the fleet", "No machine waits for a limit.", width=60,
-                  formats={"newest": MOMENT, "machines": HEAT}),
+            Panel("limits", "Machines that wait now, and until when", "No machine waits.", width=60, census=True,
+                  formats=dict.fromkeys(("first_expected", "last_expected", "newest"), MOMENT) | {"machines": HEAT}),
             Panel("sweeps", "Sweeps per hour", NO_SWEEP, width=40,
                   formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
         ),
@@ -340,19 +342,20 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Machines": (
-        "Every machine as it was last counted, a day ago at most. Filter above the columns, or export the table (the "
-        "arrow at the right). Click a row to see below what happened to that machine in the time range.",
+        "Every machine: its state as the sweeps last told it, and its patches as they were last counted, a day ago at "
+        "most. Filter above the columns, or export the table (the arrow at the right). Click a row to see below what "
+        "happened to that machine in the time range.",
         (
             Panel("census", "All machines", NO_CENSUS, census=True, exports="Machine",
                   formats=LINKED | dict.fromkeys(MOMENTS, MOMENT) | {
-                      "compliance": icons(within="success", late="4"), "support_state": VERDICT,
+                      "compliance": icons(within="success", late="4", blocked="2"), "support_state": VERDICT,
                       "pending_critical": RED_HEAT, "pending_security": HEAT,
                   }),
             Panel("history", "What happened to the clicked machine", "Nothing in this time range.",
                   needs="Machine", formats={"TimeGenerated": MOMENT, "until": MOMENT, "failed": RED_HEAT}),
             Panel("proof", "For the auditor: on how many days each machine was within the SLA", NO_CENSUS,
                   formats=LIST | dict.fromkeys(("first_day", "last_day", "last_installed"), MOMENT)
-                  | {"late": RED_HEAT, "unknown": HEAT}),
+                  | {"late": RED_HEAT, "blocked": RED_HEAT, "unknown": HEAT}),
         ),
     ),
 }  # fmt: skip

@@ -5,7 +5,8 @@ which row, and what Properties holds, is checked against what the real host sent
 Left out: columns about clients and browsers, metrics, and the time that ingestion takes. Nothing is sampled: ItemCount
 is 1.
 
-A Workspace answers the queries of infra/results over such rows, with the saved function PatchEvents as a table.
+A Workspace answers the queries of infra/results over such rows, with the saved functions PatchEvents and PatchMachines
+as tables.
 """
 
 from __future__ import annotations
@@ -127,11 +128,21 @@ class Workspace:
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         return kql.evaluate((RESULTS / "PatchEvents.kql").read_text(encoding="utf-8"), self.tables, self.now, schema)
 
+    @cached_property
+    def patch_machines(self) -> kql.Result:
+        tables, schema = {"PatchEvents": self.patch_events.rows}, {"patchevents": dict(self.patch_events.columns)}
+        return kql.evaluate((RESULTS / "PatchMachines.kql").read_text(encoding="utf-8"), tables, self.now, schema)
+
     def ask(self, query: str, *images: str, machine: str = "") -> list[Row]:
         """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} to this id."""
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         schema["patchevents"] = dict(self.patch_events.columns)
-        tables = {**self.tables, "PatchEvents": self.patch_events.rows}
+        schema["patchmachines"] = dict(self.patch_machines.columns)
+        tables = {
+            **self.tables,
+            "PatchEvents": self.patch_events.rows,
+            "PatchMachines": self.patch_machines.rows,
+        }
         return kql.evaluate(with_parameters(query, *images, machine=machine), tables, self.now, schema).rows
 
 
