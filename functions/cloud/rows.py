@@ -205,7 +205,7 @@ def _state(text: str) -> State:
     """The state of a hold: none means released; one that a later app wrote is a hold like any other."""
     if not text:
         return State.DUE
-    return State(text) if text in set(State) else State.HELD
+    return State(text) if text in set(State) else State.FAILED
 
 
 def _assessment(text: Any) -> PatchAssessment | None:

@@ -48,7 +48,7 @@ def after_failures(
     what = f"{number} failed, the last of {format_utc(tries[-1])}" + (f" ({failure})" if failure else "")
     if alone and len(tries) >= TRIES_IN_INTERVAL:
         remedy = "Find what fails; then release the machine (docs/stop.md)."
-        return Wait(State.HELD, f"{what}: stopped until a person releases it", remedy)
+        return Wait(State.FAILED, f"{what}: stopped until a person releases it", remedy)
     again = tries[-1] + min(settings.first_retry * 2 ** (len(tries) - 1), A_WEEK)
     if len(tries) >= TRIES_IN_INTERVAL:
         again = max(again, tries[-TRIES_IN_INTERVAL] + settings.min_interval)
@@ -56,7 +56,7 @@ def after_failures(
         return None
     reason = f"{what}; the next may begin {format_utc(again)} (PATCH_MIN_INTERVAL_HOURS)"
     remedy = "Find what fails; to have it tried sooner, release the machine (docs/stop.md)."
-    return Wait(State.HELD, reason, remedy, again, Cause.TRANSIENT)
+    return Wait(State.FAILED, reason, remedy, again, Cause.TRANSIENT)
 
 
 UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine is reported as undetermined

@@ -75,7 +75,7 @@ class State(StrEnum):
     MARKETPLACE = "marketplace"
     OUT_OF_SCOPE = "out-of-scope"
     SWITCHED_OFF = "switched-off"
-    HELD = "held"
+    FAILED = "failed"
     OVERDUE = "overdue"
 
 

@@ -92,7 +92,7 @@ async def hold_refused(services: Services, stored: Stored, refused: Refused) -> 
         cause=meaning.cause,
         fault="app" if meaning.app else None,
     )
-    state = State.UNSUPPORTED if meaning.unsupported else State.HELD
+    state = State.UNSUPPORTED if meaning.unsupported else State.FAILED
     state = State.BUSY if meaning.cause is Cause.CONFLICT else state
     answer = f"{refused.status} {refused.code}".rstrip()
     tries = None if meaning.app else UNKNOWN_TRIES if meaning is UNMATCHED else TRANSIENT_TRIES

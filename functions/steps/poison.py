@@ -15,4 +15,4 @@ async def on_message(services: Services, message: Message, kind: OperationKind) 
     journal.write("message.poisoned", machine=message.machine, kind=kind)
     if stored := await current_claim(services, message, kind):
         reason = f"its {kind} message failed five times"
-        await hold_for(services, stored, Wait(State.HELD, reason, REMEDY, cause=Cause.TRANSIENT))
+        await hold_for(services, stored, Wait(State.FAILED, reason, REMEDY, cause=Cause.TRANSIENT))

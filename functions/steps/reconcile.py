@@ -56,7 +56,7 @@ _UNKNOWN_GROUP = Wait(
     "whether another member of its patch-group is off or unhealthy is not known: Resource Graph did not answer",
     cause=Cause.TRANSIENT,
 )
-TROUBLE = {State.HELD, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
+TROUBLE = {State.FAILED, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 
 
 class SweepFailed(Exception):
@@ -387,7 +387,7 @@ def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
     if (newer := sweep.view.left_alone.get(place_of(machine))) is None:
         return None
     remedy = "Deploy the newer release again; correct or delete a row that no release can read."
-    return Wait(State.HELD, f"left alone: {newer}", remedy)
+    return Wait(State.FAILED, f"left alone: {newer}", remedy)
 
 
 def _held_by_others(sweep: Sweep) -> list[Record]:

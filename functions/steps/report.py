@@ -184,7 +184,7 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]
     """The same failure on three or more machines of an image, operating system or agent: one cause to find."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for record in records:
-        if not record.hold or record.hold.state is not State.HELD or not (record.attempts or record.failures):
+        if not record.hold or record.hold.state is not State.FAILED or not (record.attempts or record.failures):
             continue
         reason = record.failure or record.hold.reason
         flight = record.flight

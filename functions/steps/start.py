@@ -102,7 +102,7 @@ async def _not_seen(services: Services, stored: Stored, seen: Observation) -> No
         case Unreadable(problem, what):
             log_unreadable(stored.record.machine, what, problem)
             reason = f"ARM's answer cannot be read: {problem}"
-            await hold_for(services, stored, Wait(State.HELD, reason, cause=Cause.OWNER))
+            await hold_for(services, stored, Wait(State.FAILED, reason, cause=Cause.OWNER))
 
 
 async def start_operation(

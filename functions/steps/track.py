@@ -147,7 +147,7 @@ async def _give_up(services: Services, stored: Stored, problem: str) -> None:
         await _overdue(services, stored, problem)
     elif record.phase is Phase.ENDED and record.ending and now >= record.ending.at + GRAPH_PATIENCE:
         remedy = "Give the app's identity the patch role on the machine's subscription."
-        await hold_for(services, stored, Wait(State.HELD, f"its result cannot be read: {problem}", remedy))
+        await hold_for(services, stored, Wait(State.FAILED, f"its result cannot be read: {problem}", remedy))
 
 
 async def _machine_of(services: Services, stored: Stored) -> Machine | None:
@@ -314,7 +314,7 @@ async def _end(
 
 
 def _trouble(meaning: Meaning) -> Wait:
-    state = State.UNSUPPORTED if meaning.unsupported else State.HELD
+    state = State.UNSUPPORTED if meaning.unsupported else State.FAILED
     return Wait(state, meaning.text, meaning.remedy, cause=meaning.cause)
 
 
@@ -445,7 +445,7 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
     else:
         await _prove(services, record, ending, problem=problem)
     if problem:
-        await hold_for(services, stored, Wait(State.HELD, problem, "Check the machine, then start it."))
+        await hold_for(services, stored, Wait(State.FAILED, problem, "Check the machine, then start it."))
     elif ending.trouble:
         await hold_for(services, stored, ending.trouble)
     else:
@@ -521,4 +521,4 @@ async def _not_visible_yet(services: Services, stored: Stored) -> None:
         hours = round(patience / timedelta(hours=1))
         reason = f"its {record.kind.noun} ended {ending.outcome}; Resource Graph has not shown it for {hours} hours"
         remedy = GRAPH_SILENT
-        await hold_for(services, stored, Wait(State.HELD, reason, remedy))
+        await hold_for(services, stored, Wait(State.FAILED, reason, remedy))

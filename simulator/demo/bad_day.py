@@ -34,7 +34,7 @@ _SETTINGS = {name: value for name, value in SETTINGS.items() if name != "PATCH_R
 _IMAGES = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-images/providers/Microsoft.Compute/galleries/golden/images"
 _REPORTS = {"id": f"{_IMAGES}/reports/versions/4.2.0"}
 _TILLS = {"id": f"{_IMAGES}/tills/versions/1.0.0"}
-_HELD = Expected("held", 1, 0)
+_HELD = Expected("failed", 1, 0)
 _FULL = Behaviour(
     pending=WAITING, assess_status="Failed", errors=(("PACKAGE_MANAGER_FAILURE", "No space left on device"),)
 )

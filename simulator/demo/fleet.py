@@ -252,7 +252,7 @@ _ANSWERS = (
     Part(
         "apt-broken",
         "package manager broken",
-        Expected("held", 1, 1),
+        Expected("failed", 1, 1),
         GENERALIZED_BATCH,
         act=_break_apt,
         group="rg-office",

@@ -220,7 +220,7 @@ async def test_a_stored_move_can_be_followed_by_the_next(ledger: Ledger) -> None
     stored: Stored | None = await ledger.insert(a_record())
     changes: tuple[Callable[[Record], Record], ...] = (
         lambda record: begin(record, a_machine(), HOUR, now=NOW),
-        lambda record: hold(record, Wait(State.HELD, "why", "what"), NOW + HOUR),
+        lambda record: hold(record, Wait(State.FAILED, "why", "what"), NOW + HOUR),
         lambda record: release(record, NOW),
     )
     for change in changes:

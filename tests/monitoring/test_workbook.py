@@ -163,7 +163,7 @@ def machines_now() -> list[dict[str, Any]]:
 
 # States that end only when somebody does something, and that are not somebody's own wish.
 FOR_A_PERSON = {
-    State.HELD,
+    State.FAILED,
     State.OVERDUE,
     State.UNDETERMINED,
     State.UNSUPPORTED,
@@ -224,13 +224,16 @@ def test_a_state_that_changed_since_the_census_is_the_one_shown() -> None:
     written = lines(
         ("machine.counted", {"machine": held, **counts}),
         ("machine.counted", {"machine": gone, **counts}),
-        ("machine.changed", {"machine": held, "state": "held", "reason": "disk full", "was": "patched", "image": "/i"}),
+        (
+            "machine.changed",
+            {"machine": held, "state": "failed", "reason": "disk full", "was": "patched", "image": "/i"},
+        ),
         ("machine.changed", {"machine": fresh, "state": "too-new", "reason": "young", "image": "/i"}),
         ("machine.gone", {"machine": gone}),
     )
     rows = {row["machine"]: row for row in logs.Workspace.after(written).ask(build.text_of("panels", "census"))}
     shown = {row["machine"]: (row["state"], row["reason"], row["compliance"]) for row in rows.values()}
-    assert shown == {held: ("held", "disk full", "within"), fresh: ("too-new", "young", "")}
+    assert shown == {held: ("failed", "disk full", "within"), fresh: ("too-new", "young", "")}
 
 
 def test_the_proof_counts_each_day_once_by_its_last_census() -> None:

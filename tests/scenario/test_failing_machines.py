@@ -90,7 +90,7 @@ async def test_its_state_says_what_failed_since_when_and_what_to_do() -> None:
     states = await world.states()
     last = {each.name: begun(world, each)[-1] for each in (machine, other)}
     for name, step in states.items():
-        assert step.state is State.HELD
+        assert step.state is State.FAILED
         assert f"{last[name]:%Y-%m-%d %H:%M}" in step.reason
         assert "docs/stop.md" in step.remedy
     assert "until a person releases it" in states["vm-01"].reason

@@ -132,7 +132,7 @@ async def test_machines_that_graph_does_not_show_are_asked_for_until_the_quota_i
     names = [f"vm-{number}" for number in range(5)]
     for name in names:
         await world.services.ledger.insert(
-            a_record(machine=world.machine_id(name), phase=Phase.HELD, state=State.HELD, not_before=world.now)
+            a_record(machine=world.machine_id(name), phase=Phase.HELD, state=State.FAILED, not_before=world.now)
         )
     refuse(world, "GET", MACHINES)
     await triggered(world, a_sweep)

@@ -29,7 +29,7 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
         world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
     world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
     await world.pass_time(hours=4)
-    assert len([record for record in await world.records() if record.is_held(State.HELD)]) == 3
+    assert len([record for record in await world.records() if record.is_held(State.FAILED)]) == 3
     caplog.clear()
     await world.services.ledger.remember("census", {})
     await world.sweep()

@@ -184,7 +184,7 @@ async def test_a_canary_held_for_its_own_reason_is_replaced() -> None:
     assert sorted(world.installed()) == names[1:]
     assert not (await world.image()).breaker_open
     step = (await world.states())["vm-00"]
-    assert (step.state, bool(step.reason), bool(step.remedy)) == (State.HELD, True, True)
+    assert (step.state, bool(step.reason), bool(step.remedy)) == (State.FAILED, True, True)
 
 
 async def test_a_slow_reboot_is_looked_at_again_for_an_hour_and_then_counts() -> None:
@@ -204,7 +204,7 @@ async def test_a_slow_reboot_is_looked_at_again_for_an_hour_and_then_counts() ->
     image = await world.image()
     assert (len(image.failures), image.breaker_open) == (1, True)
     assert "agent" in image.opened_because
-    assert (await world.states())[canary.name].state == State.HELD
+    assert (await world.states())[canary.name].state == State.FAILED
     assert len(world.installed()) == 1
     assert len(names) == 5
 

@@ -219,7 +219,7 @@ async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: d
     await world.pass_time(hours=4)
     assert sorted(world.installed()) == ["vm-1", "vm-2"]
     step = (await world.states())["vm-0"]
-    assert (step.state, "left alone" in step.reason, bool(step.remedy)) == (State.HELD, True, True)
+    assert (step.state, "left alone" in step.reason, bool(step.remedy)) == (State.FAILED, True, True)
 
 
 async def test_what_a_newer_release_has_in_flight_fills_the_caps_until_its_time_is_over() -> None:

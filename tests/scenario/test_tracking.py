@@ -260,5 +260,5 @@ async def test_what_a_person_canceled_is_not_started_again_in_the_same_night() -
     await world.pass_time(hours=10)
     assert len(world.operations(machine, "install")) == 1
     step = (await world.states())["vm-01"]
-    assert (step.state, step.cause) == (State.HELD, Cause.OWNER)
+    assert (step.state, step.cause) == (State.FAILED, Cause.OWNER)
     assert "canceled by a person" in step.reason

@@ -78,7 +78,7 @@ async def test_a_cloud_without_our_version_is_the_apps_fault_and_no_machines() -
     record = await world.record(machine)
     assert record is not None
     assert record.hold is not None
-    assert (record.hold.state, record.hold.cause) == (State.HELD, Cause.TRANSIENT)
+    assert (record.hold.state, record.hold.cause) == (State.FAILED, Cause.TRANSIENT)
     assert "NoRegisteredProviderFound" in record.hold.reason
     assert "no machine is at fault" in record.hold.remedy
     assert record.attempts > 5, "no number of tries makes it the machine's"

@@ -321,7 +321,7 @@ async def test_a_message_that_fails_five_times_is_recorded_and_its_machine_recov
 
     assert broken.hits == 5
     assert [line["machine"] for line in chain.journal("message.poisoned")] == [machine.lower()]
-    assert [line["state"] for line in chain.journal("machine.held")] == ["held"]
+    assert [line["state"] for line in chain.journal("machine.held")] == ["failed"]
     assert chain.kinds(machine) == PATCHED_ONCE
 
 

@@ -131,7 +131,7 @@ def _lease() -> Iterator[Any]:
 
 def _postponement() -> Iterator[Any]:
     async def fail(services: Services, stored: Stored, throttled: Throttled) -> None:
-        failure = Wait(State.HELD, "the quota is used up", cause=Cause.TRANSIENT)
+        failure = Wait(State.FAILED, "the quota is used up", cause=Cause.TRANSIENT)
         await holds.hold_for(services, stored, failure)
 
     yield patch.object(holds, "postpone", fail)

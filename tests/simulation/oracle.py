@@ -192,7 +192,7 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     if "patch-hold-until" in tags and now.date().isoformat() < tags["patch-hold-until"]:
         return {"on-hold", *endless}
     if machine.power_at(now) != "running":
-        return {"powered-off", "undetermined", "unsupported", "held"}  # a weekly hold outlives the power
+        return {"powered-off", "undetermined", "unsupported", "failed"}  # a weekly hold outlives the power
     if endless:
         return {"overdue", "busy", "assessing", "installing", "assessed", "patched", "due", "queued"}
     if behaviour.agent_never_ready:
@@ -200,14 +200,14 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     if behaviour.support_state == "Unsupported":
         return {"unsupported"}
     if behaviour.support_state != "Supported":
-        return {"undetermined", "due", "held"}
+        return {"undetermined", "due", "failed"}
     if "install" not in (world.mode, tags.get("patch-mode", "install")) or world.mode != "install":
         return {"assessed"}
     if tags.get("patch-mode") == "assess":
         return {"assessed"}
     if not wanted_left(world, machine) or found_nothing_lately(world, machine, now):
         return {"patched", "nothing-selected", "recently-patched"}
-    failing = {"held"} if waits_after_failures(world, machine, now) else set()
+    failing = {"failed"} if waits_after_failures(world, machine, now) else set()
     if neighbour_off(world, machine, now):
         group = {"waiting-for-window"} if "patch-window" in tags else set()
         return {"waiting-for-group", "recently-patched", *group, *failing}

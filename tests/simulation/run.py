@@ -27,7 +27,7 @@ from tests.simulation.world import JournalLines, SeededWorld
 LIVENESS_SWEEPS = 48  # after the last fault: then every machine has come to its right end
 BREAKERS_CLOSED = 20  # sweeps without faults after which no breaker opens any more
 PATIENCE_SWEEPS = 12  # 15 minutes apart, in which a machine may still be found at its right end
-NEEDS_A_PERSON = {"held", "overdue", "powered-off", "agent-not-ready", "unsupported", "undetermined", "breaker-open"}
+NEEDS_A_PERSON = {"failed", "overdue", "powered-off", "agent-not-ready", "unsupported", "undetermined", "breaker-open"}
 
 
 @dataclass(frozen=True)

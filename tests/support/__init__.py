@@ -136,7 +136,7 @@ def a_record(**changes: Any) -> Record:
 
 def a_wait(
     *,
-    state: State | str = State.HELD,
+    state: State | str = State.FAILED,
     reason: str = "",
     remedy: str = "",
     not_before: datetime | None = None,

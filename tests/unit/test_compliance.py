@@ -134,9 +134,9 @@ BLOCKS: dict[str, tuple[Step, bool]] = {
         (Leave, State.MARKETPLACE, OWNER, True),
         (Leave, State.OUT_OF_SCOPE, OWNER, True),
         (Leave, State.SWITCHED_OFF, OWNER, True),
-        (Wait, State.HELD, TRANSIENT, False),
-        (Wait, State.HELD, OWNER, True),
-        (Wait, State.HELD, NEVER, True),
+        (Wait, State.FAILED, TRANSIENT, False),
+        (Wait, State.FAILED, OWNER, True),
+        (Wait, State.FAILED, NEVER, True),
         (Wait, State.OVERDUE, OWNER, True),
         (Leave, State.PATCHED, OWNER, False),
     )

@@ -1509,7 +1509,7 @@ STANDING: dict[str, tuple[Record | None, State | None, str]] = {
     ),
     "held without a state": (
         a_record(phase=Phase.HELD, not_before=NOW + HOUR, reason="why"),
-        State.HELD,
+        State.FAILED,
         "why",
     ),
     "the hold is over": (a_record(phase=Phase.HELD, not_before=NOW), None, ""),
@@ -1529,7 +1529,7 @@ def test_a_hold_keeps_its_remedy_its_end_and_who_ends_it() -> None:
     record = a_record(
         phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="held"
     )
-    assert pending_step(record, NOW) == Wait(State.HELD, "why", "do", NOW + HOUR, Cause.OWNER)
+    assert pending_step(record, NOW) == Wait(State.FAILED, "why", "do", NOW + HOUR, Cause.OWNER)
 
 
 # A hold of a machine that is else to be installed, the settings and tags of now, and what people see.
@@ -1961,7 +1961,7 @@ def test_a_machine_whose_installations_fail_waits_longer_each_time(
     assert type(answer) is step
     assert answer.when == when
     if step is Wait:
-        assert answer.state is State.HELD
+        assert answer.state is State.FAILED
         assert answer.remedy
 
 

@@ -183,7 +183,7 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
         (lambda record: accepted(record, OPERATION, OPERATION_URL, started_at=NOW), Phase.RUNNING),
         (lambda record: requeue(record, "t", NOW, sent=False), Phase.QUEUED),
         (lambda record: end(record, Ending("Succeeded", NOW)), Phase.ENDED),
-        (lambda record: hold(record, Wait(State.HELD, "r", cause=Cause.NEVER), NOW), Phase.HELD),
+        (lambda record: hold(record, Wait(State.FAILED, "r", cause=Cause.NEVER), NOW), Phase.HELD),
         (lambda record: release(record, NOW), Phase.HELD),
     ],
     ids=["begin", "accepted", "requeue", "end", "hold", "release"],
