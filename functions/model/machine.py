@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 from functions.model.text import GUID, BadInput, Json, quoted
 
@@ -213,6 +214,15 @@ class PatchAssessment:
     counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
     reboot_pending: bool = False
     named: int | None = None  # of the other patches, those that PATCH_PACKAGES_INCLUDE names; None: nobody asked
+
+    @property
+    def decided(self) -> bool:
+        """Whether Azure said that it can patch the machine, or that it cannot."""
+        return self.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
+
+    def same_news(self, other: Self) -> bool:
+        """Whether both say the same of the machine."""
+        return (self.state, self.counts, self.reboot_pending) == (other.state, other.counts, other.reboot_pending)
 
     @property
     def answered(self) -> bool:

@@ -112,6 +112,12 @@ class Record:
     def begun_at(self) -> datetime | None:
         return self.flight.begun_at if self.flight else None
 
+    @property
+    def is_routine(self) -> bool:
+        """An assessment of a machine that is known and in no trouble. Only what it changes is news."""
+        known = self.verdict is not None and self.verdict.decided
+        return self.kind is OperationKind.ASSESS and known and not (self.attempts or self.unanswered)
+
     def log_fields(self) -> Mapping[str, MachineId | OperationKind]:
         """What every log line about this row names."""
         return {"machine": self.machine, "kind": self.kind}

@@ -5,6 +5,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -142,9 +143,12 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     plan = await make_sweep_plan(sweep, candidates)
     dispatched = await dispatch(sweep, plan, lease)
     await _report(sweep, plan, candidates)
+    under_way = Counter(stored.record.kind for stored in sweep.rows.values() if stored.record.in_flight)
     journal.write(
         "sweep.finished",
         rows=len(sweep.rows),
+        assessing=under_way[OperationKind.ASSESS],
+        installing=under_way[OperationKind.INSTALL],
         candidates=len(candidates),
         dispatched=dispatched,
         waiting=len(plan.waits),
@@ -155,8 +159,8 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
 
 async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
-    report.limits(plan.waits)
     stages: dict[str, Callable[[], Awaitable[None]]] = {
+        "limits": lambda: report.limits(services, plan.waits),
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
         "forecast": lambda: _look_ahead(sweep, candidates),
@@ -562,7 +566,7 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     kind, machine = item.candidate.kind, item.candidate.machine
     record = new_claim(services, machine, kind, due_at=due_at, previous=stored.record if stored else None)
     claimed = await send(services, stored, record, delay=item.delay)
-    if claimed:
+    if claimed and not record.is_routine:
         journal.write(
             f"{kind.noun}.queued",
             machine=item.machine,

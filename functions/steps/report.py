@@ -3,6 +3,7 @@
 Each report stands alone: one without an answer fails by itself. Nothing here dispatches or records an outcome.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
@@ -50,22 +51,49 @@ async def poison(services: Services) -> None:
 
 
 async def fleet(services: Services) -> None:
-    """Machines by support state and image, of the most machines where there are too many pairs."""
+    """Machines by support state and image, of the most machines where there are too many pairs.
+
+    Asked once an hour, and told when a number changed, and once a day.
+    """
+    note, hour = await services.ledger.remembered("fleet"), services.clock().strftime("%Y-%m-%d %H")
+    if note.get("hour") == hour:
+        return
     counts, cut = await services.graph.fleet_counts()
-    for row in counts:
-        journal.write(
-            "fleet.counted",
-            support_state=row.get("state_name"),
-            image=row.get("image_name"),
-            machines=row.get("machines"),
-            cut=len(counts) if cut else None,
-        )
+    told = _digest(sorted(map(repr, counts)))
+    if told != note.get("told") or _day(hour) != _day(note.get("hour", "")):
+        for row in counts:
+            journal.write(
+                "fleet.counted",
+                support_state=row.get("state_name"),
+                image=row.get("image_name"),
+                machines=row.get("machines"),
+                cut=len(counts) if cut else None,
+            )
+    await services.ledger.remember("fleet", {"hour": hour, "told": told})
 
 
-def limits(waits: Steps) -> None:
-    """How many due machines wait for a limit of the fleet, and for which: one line per reason, not per machine."""
-    for (state, reason), count in Counter((step.state, step.reason) for step in waits.values()).items():
-        journal.write("fleet.limited", state=state, reason=reason, machines=count)
+async def limits(services: Services, waits: Steps) -> None:
+    """How many due machines wait for a limit of the fleet, and for which: one line per reason, not per machine.
+
+    Told when a number changed, and once a day. Those of an open breaker come with every sweep: its alert lasts as long.
+    """
+    counts = Counter((step.state, step.reason) for step in waits.values())
+    note, day = await services.ledger.remembered("limits"), services.clock().date().isoformat()
+    told = _digest(sorted(f"{state} {count} {reason}" for (state, reason), count in counts.items()))
+    same = note == {"day": day, "told": told}
+    for (state, reason), count in counts.items():
+        if state is State.BREAKER_OPEN or not same:
+            journal.write("fleet.limited", state=state, reason=reason, machines=count)
+    if not same:
+        await services.ledger.remember("limits", {"day": day, "told": told})
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _day(hour: str) -> str:
+    return hour[:10]
 
 
 async def census(sweep: Telling, rows: Rows, waits: Steps) -> None:

@@ -133,13 +133,14 @@ async def start_operation(
     except (errors.CloudError, BadInput) as error:
         await _not_started(services, begun, error)
         return
-    journal.write(
-        f"{record.kind.noun}.started",
-        machine=machine.id,
-        operation=answer.operation_id,
-        image=machine.image.key,
-        region=record.region,
-    )
+    if not record.is_routine:
+        journal.write(
+            f"{record.kind.noun}.started",
+            machine=machine.id,
+            operation=answer.operation_id,
+            image=machine.image.key,
+            region=record.region,
+        )
     running = accepted(begun.record, answer.operation_id, answer.url, started_at=services.clock())
     await _after_begin(services.ledger.replace(begun, running))
 

@@ -55,7 +55,7 @@ async def tell(
     """One line for each machine of which people were told something else, or nothing. Raises CloudError.
 
     `in_hand`: those that the next sweep finds again unless they change. `counted`: the census has written the line of
-    each, so that a first sight needs none, and it does not know what a sweep has in hand.
+    each, and does not know what a sweep has in hand.
     """
     book, now, settings = sweep.notes, sweep.services.clock(), sweep.services.settings
     changed: dict[MachineId, Note | None] = {}
@@ -66,7 +66,7 @@ async def tell(
         before = book.notes.get(machine)
         told = _as_planned(found, before) if settings.mode is Mode.PLAN else _with_forecast(found, before)
         note = told.note(now, in_hand=before.in_hand if counted and before else machine in in_hand)
-        if _is_news(before, note, planned=settings.mode is Mode.PLAN) and (before or not counted):
+        if not counted and _is_news(before, note, planned=settings.mode is Mode.PLAN):
             _write(sweep.services, machine, told, before)
             lines += 1
             if lines % BATCH == 0:
@@ -95,7 +95,9 @@ async def tell_sweep(
             steps[machine] = _with_turn(steps[machine], turn)
     now = sweep.services.clock()
     for machine, stored in rows.items():
-        if pending := pending_step(stored.record, now):
+        if stored.record.is_routine and not stored.record.hold:
+            steps.pop(machine, None)  # only what it changes is news
+        elif pending := pending_step(stored.record, now):
             steps[machine] = Told(pending, image=stored.record.image)
     await tell(sweep, steps, in_hand=in_hand)
 

@@ -291,7 +291,8 @@ async def _end(
     """
     record = stored.record
     meaning = meaning_of_outcome(status, result.get("error"), result, inside=inside)
-    _log_end(record, status, result, meaning=meaning, ended=ended)
+    if meaning or not record.is_routine:
+        _log_end(record, status, result, meaning=meaning, ended=ended)
     at_fault = meaning is not None and meaning.patches
     reboots = not (record.flight and record.flight.reboot_forbidden)
     untried = tried_nothing(result)
@@ -379,10 +380,10 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
     ):
         await _not_visible_yet(services, stored)
         return
-    _log_support_state(record, machine, verdict)
+    if not (record.is_routine and record.verdict and verdict.same_news(record.verdict)):
+        _log_support_state(record, machine, verdict)
     trouble = record.ending.trouble if record.ending else None
-    decided = verdict.state in (SupportState.SUPPORTED, SupportState.UNSUPPORTED)
-    if not decided and (trouble or not is_answered_marketplace(machine, verdict)):
+    if not verdict.decided and (trouble or not is_answered_marketplace(machine, verdict)):
         await _no_verdict(services, stored, verdict)
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)

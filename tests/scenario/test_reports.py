@@ -1,6 +1,7 @@
 """What people are shown: the census, a plan, failures that share a cause, and no secret of a guest."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -154,3 +155,71 @@ async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
     await world.pass_time(minutes=10)
     seen = await reconcile.fleet_states(world.services)
     assert [machine.id.name for machine, _ in seen] == ["vm-01"]
+
+
+# -- what comes again and again is told when it changes
+
+
+OF_A_SWEEP = {"sweep.finished", "machine.counted", "fleet.counted"}
+
+
+def events_of(lines: list[str]) -> Counter[str]:
+    return Counter(json.loads(line)["event"] for line in lines if line.startswith("{"))
+
+
+async def a_machine_that_is_assessed_daily(lines: pytest.LogCaptureFixture, behaviour: Behaviour) -> World:
+    """Seen by its first assessment, and in mode assess."""
+    lines.set_level("INFO", logger="journal")
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    world.create("vm-01", behaviour)
+    await world.pass_time(hours=2)
+    assert {"assessment.started", "assessment.ended", "support.detected"} <= set(events_of(lines.messages))
+    lines.clear()
+    world.in_long_steps()
+    return world
+
+
+async def test_an_assessment_that_changes_nothing_writes_no_line(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_machine_that_is_assessed_daily(caplog, SUPPORTED)
+    await world.pass_time(hours=50)
+    assert len(world.operations(kind="assess")) >= 3
+    assert set(events_of(caplog.messages)) == OF_A_SWEEP
+
+
+async def test_an_assessment_that_finds_other_patches_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_machine_that_is_assessed_daily(caplog, SUPPORTED)
+    world.azure.behave(str(world.machine_id("vm-01")), replace(SUPPORTED, pending={"security": 3}))
+    await world.pass_time(hours=30)
+    [line] = [line for line in map(json.loads, caplog.messages) if line["event"] == "support.detected"]
+    assert (line["pending_security"], bool(line["operation"])) == (3, True)
+
+
+async def test_an_assessment_that_fails_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_machine_that_is_assessed_daily(caplog, SUPPORTED)
+    world.azure.behave(str(world.machine_id("vm-01")), replace(SUPPORTED, assess_status="Failed"))
+    await world.pass_time(hours=30)
+    told = events_of(caplog.messages)
+    assert told["assessment.ended"] >= 1
+    assert told["machine.held"] >= 1
+
+
+async def test_numbers_of_the_fleet_come_when_they_change_and_once_a_day(caplog: pytest.LogCaptureFixture) -> None:
+    world = await a_machine_that_is_assessed_daily(caplog, SUPPORTED)
+    await world.pass_time(hours=23)
+    assert events_of(caplog.messages)["fleet.counted"] == 1, "the first of the new day"
+    caplog.clear()
+    world.create("vm-02", SUPPORTED)
+    await world.pass_time(hours=2)
+    assert 1 <= events_of(caplog.messages)["fleet.counted"] <= 4
+
+
+async def test_a_wait_for_a_limit_is_told_when_its_number_changes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_MAX_IN_FLIGHT": "1", "PATCH_CANARIES": "0"}, timings=QUICK)
+    for number in range(4):
+        world.create(f"vm-{number}", replace(SUPPORTED, install_seconds=3600))
+    await world.pass_time(hours=2)
+    limited = [line for line in map(json.loads, caplog.messages) if line["event"] == "fleet.limited"]
+    told = [(line["reason"], line["machines"]) for line in limited]
+    assert all(one != other for one, other in pairwise(told))
+    assert len(told) >= 2
