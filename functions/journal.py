@@ -16,7 +16,7 @@ from functions.model.text import quoted, redacted
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
 _MAX_FIELD = 2_000  # characters
-_ADDRESSED = {"owner"}  # fields that name a person on purpose: PATCH_OWNER_TAG
+_ADDRESSED = {"owner", "by"}  # fields that name a person on purpose: PATCH_OWNER_TAG, who paused or closed a breaker
 _MAX_NUMBER = 2**53  # JSON readers round larger integers, and one of thousands of digits would not fit a line
 _log = logging.getLogger("journal")
 
@@ -28,6 +28,7 @@ EVENTS = {
     "message.stale": "a late or duplicate message, whose claim is no longer current, was dropped",
     "message.poisoned": "a message failed five times; its machine is held",
     "poison.found": "a poison queue holds messages",
+    "settings.changed": "an app setting has another value than at the sweep before",
     "settings.refused": "an app setting is wrong; the app calls nothing until it is corrected",
     "machine.deferred": "a machine that is not ready yet is checked again after a delay",
     "machine.waiting": "a machine must wait or be left alone according to the second check; it is held with its reason",
@@ -49,6 +50,7 @@ EVENTS = {
     "operation.refused": "Azure refused to start an operation",
     "operation.throttled": "the quota is used up; the machine is postponed",
     "quota.exhausted": "a quota of Azure is used up; what a subscription, stage or function asked is asked later",
+    "operation.postponed": "the app is paused, or its mode forbids it; the machine's claim waits until it goes on",
     "operation.abandoned": "a POST was not sent in time; the claim is released",
     "operation.unknown": "a POST got no answer; whether the operation runs is not known yet",
     "operation.adopted": "an operation without a recorded answer was found on the machine",
@@ -60,10 +62,14 @@ EVENTS = {
     "rollout.opened": "a rollout of an image opened; its canary goes first",
     "rollout.ring": "a ring of a rollout opened: its machines may go",
     "rollout.ended": "a rollout of an image ended: every ring had its turn, or a person ended it",
+    "rollout.stuck": "a rollout made no progress through two openings of a window that it could have used",
     "breaker.opened": "installations of an image stopped until a person closes this breaker",
     "fleet.limited": "due machines wait for a limit of the fleet, counted by state and reason; told on change",
+    "breaker.closed": "a person closed a breaker; installations of the image go on",
+    "breaker.not-closed": "a person named an opening that is not open, or a row that is no image's; nothing was closed",
     "failures.grouped": "three or more machines of an image, operating system or agent version fail alike",
     "app.paused": "a person paused the app; it starts nothing new",
+    "app.resumed": "a person ended the pause; the app goes on",
     "sweep.skipped": "another sweep is running",
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what depends on it was not decided",
@@ -84,9 +90,18 @@ WARNINGS = {
     "ledger.newer",
     "operation.refused",
     "app.paused",
+    "rollout.stuck",
 }
 
-ERRORS = {"breaker.opened", "failures.grouped", "settings.refused", "operation.overdue", "sweep.failed", "step.failed"}
+ERRORS = {
+    "breaker.opened",
+    "breaker.not-closed",
+    "failures.grouped",
+    "settings.refused",
+    "operation.overdue",
+    "sweep.failed",
+    "step.failed",
+}
 
 _LEVELS = dict.fromkeys(WARNINGS, logging.WARNING) | dict.fromkeys(ERRORS, logging.ERROR)
 

@@ -79,12 +79,9 @@ class Ledger:
 
     async def all(self) -> AsyncIterator[Stored | LeftAlone]:
         """Every machine's row; one that this app must not write comes as a LeftAlone."""
-        async for row in self.table.scan(without=APP):
-            try:
-                yield Stored(record_of_row(row), row)
-            except LeftAlone as left_alone:
-                left_alone.place = row.partition, row.key
-                yield left_alone
+        async for row in self.table.scan():
+            if row.partition != APP:
+                yield _machine_of(row)
 
     # -- images: one row for each within each trust boundary
 
@@ -136,12 +133,7 @@ class Ledger:
 
     async def remembered(self, name: str) -> dict[str, str]:
         """A small note of the app to itself (`census`, `poison`); empty when there is none that can be read."""
-        row = await self.table.get(APP, name)
-        try:
-            note = json.loads(row.columns["note"]) if row else {}
-            return {str(key): str(value) for key, value in note.items()}
-        except UNREADABLE:
-            return {}
+        return _note_of(await self.table.get(APP, name))
 
     async def remember(self, name: str, note: dict[str, str]) -> None:
         """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
@@ -150,25 +142,48 @@ class Ledger:
         await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
 
 
+def _note_of(row: Row | None) -> dict[str, str]:
+    try:
+        note = json.loads(row.columns["note"]) if row else {}
+        return {str(key): str(value) for key, value in note.items()}
+    except UNREADABLE:
+        return {}
+
+
+def _machine_of(row: Row) -> Stored | LeftAlone:
+    try:
+        return Stored(record_of_row(row), row)
+    except LeftAlone as left_alone:
+        left_alone.place = row.partition, row.key
+        return left_alone
+
+
 class LedgerView(Ledger):
     """The ledger as one sweep knows it: read once, then kept true by the sweep's own writes.
 
     `rows` are the machines' rows; `left_alone` those that must not be written, by PartitionKey and RowKey. A row that
-    another writer changed first is read again.
+    another writer changed first is read again. `app` are the other rows by RowKey, as they were when it was read.
     """
 
     def __init__(self, table: Table) -> None:
         super().__init__(table)
         self.rows: dict[MachineId, Stored] = {}
         self.left_alone: dict[tuple[str, str], LeftAlone] = {}
+        self.app: dict[str, Row] = {}
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
-        async for item in self.all():
-            if isinstance(item, LeftAlone):
+        async for row in self.table.scan():
+            if row.partition == APP:
+                self.app[row.key] = row
+            elif isinstance(item := _machine_of(row), LeftAlone):
                 self.left_alone[item.place] = item
             else:
                 self.rows[item.record.machine] = item
+
+    def noted(self, name: str) -> dict[str, str]:
+        """What `remembered` would have said when the ledger was read."""
+        return _note_of(self.app.get(name))
 
     async def insert(self, record: Record) -> Stored | None:
         stored = await super().insert(record)

@@ -33,9 +33,11 @@ class NoteBook:
     _rows: dict[str, Row] = field(default_factory=dict)
     _newer: set[str] = field(default_factory=set)
 
-    async def load(self) -> None:
-        """Reads every bucket. One that cannot be read counts as empty: its machines are told once more."""
-        async for row in self.table.keys(PARTITION, PREFIX):
+    def load(self, rows: Iterable[Row]) -> None:
+        """Reads the buckets among the app's rows. One that cannot be read counts as empty: it is told once more."""
+        for row in rows:
+            if not row.key.startswith(PREFIX):
+                continue
             self._rows[row.key] = row
             try:
                 check_version("a row of notes", row.columns)

@@ -252,6 +252,9 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
         "opening": record.opening,
         "opened_because": record.opened_because,
         "closed": record.closed,
+        "closed_by": record.closed_by,
+        "closed_because": record.closed_because,
+        "closed_told": record.closed_told,
     }
     return {name: value for name, value in columns.items() if value != ""}
 
@@ -289,6 +292,9 @@ def _image_record(row: Row) -> ImageRecord:
         opening=read.text("opening"),
         opened_because=read.text("opened_because"),
         closed=read.text("closed"),
+        closed_by=read.text("closed_by"),
+        closed_because=read.text("closed_because"),
+        closed_told=read.text("closed_told"),
     )
 
 

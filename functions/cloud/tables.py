@@ -49,8 +49,8 @@ class Table(Protocol):
         """Whether the row is gone now, also when another writer deleted it; False when it changed since it was read."""
         ...
 
-    def scan(self, *, without: str) -> AsyncIterator[Row]:
-        """Every row whose partition is not `without`."""
+    def scan(self) -> AsyncIterator[Row]:
+        """Every row."""
         ...
 
     def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
@@ -120,17 +120,17 @@ class StorageTable:
             return False
         return True
 
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        async for row in self._query("PartitionKey ne @without", without=without):
+    async def scan(self) -> AsyncIterator[Row]:
+        async for row in self._rows(self._table().list_entities().by_page()):
             yield row
 
     async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
         within = "PartitionKey eq @partition and RowKey ge @prefix and RowKey lt @end"
-        async for row in self._query(within, partition=partition, prefix=prefix, end=f"{prefix}~"):
+        values = {"partition": partition, "prefix": prefix, "end": f"{prefix}~"}
+        async for row in self._rows(self._table().query_entities(within, parameters=values).by_page()):
             yield row
 
-    async def _query(self, condition: str, **values: str) -> AsyncIterator[Row]:
-        pages = self._table().query_entities(condition, parameters=values).by_page()
+    async def _rows(self, pages: AsyncIterator[Any]) -> AsyncIterator[Row]:
         while True:
             async with self._session.call("reading the ledger"):
                 page = await anext(pages, None)

@@ -215,7 +215,7 @@ def _admit(
         if members := by_place.get(item.place(settings)):
             members.append(item.member(settings, now))
     for name, members in by_place.items():
-        known, running = _known(next(iter(due[name].values())), fleet, settings)
+        known, running = rollout_of(next(iter(due[name].values())), fleet, settings)
         record = rollout.current(known, members, running, settings, now)
         admission = rollout.admit(record, members, running, settings=settings, now=now)
         records[name] = admission.record
@@ -230,7 +230,7 @@ def _need(item: Candidate) -> tuple[datetime, datetime, int, str]:
     return item.need
 
 
-def _known(item: Candidate, fleet: Fleet, settings: Settings) -> tuple[ImageRecord, list[InFlight]]:
+def rollout_of(item: Candidate, fleet: Fleet, settings: Settings) -> tuple[ImageRecord, list[InFlight]]:
     """What is remembered of a machine's image, and its installations under way."""
     image, boundary = item.machine.image.key, rollout.boundary(item.machine, settings)
     running = [

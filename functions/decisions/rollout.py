@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from functions.decisions.turns import ever_opens, turn_ends
-from functions.model.image_record import Failure, ImageRecord, Tally, mark
+from functions.model.image_record import NOT_CLOSED, Failure, ImageRecord, Tally, mark
 from functions.model.machine import LAST_RING, Machine, MachineId
 from functions.model.state import Cause, State, Step, Wait
 from functions.model.text import format_utc
@@ -163,6 +163,36 @@ def admit(
     return replace(admission, waits={**admission.waits, **done})
 
 
+def next_in_turn(
+    record: ImageRecord,
+    members: Iterable[Member],
+    in_flight: Iterable[InFlight],
+    *,
+    settings: Settings,
+    now: datetime,
+) -> tuple[str, Mapping[MachineId, Windows]]:
+    """The stage that goes next, `canary` or a ring, and its machines with the window in which each may go."""
+    ordered, running = sorted(members, key=lambda item: item.order), list(in_flight)
+    record = current(record, ordered, running, settings, now)
+    left = [item for item in ordered if not item.is_done(record)]
+    if _wants_canary(record, left, running, settings):
+        able = [item for item in _with_windows_that_open(left, settings, now) if item.may_be_canary]
+        return "canary", {item.machine: item.canary_window for item in able} or {
+            each.machine: each.window for each in left
+        }
+    to_come = [item for item in left if not _had_turn(record, item, settings=settings, now=now)]
+    stage = [item for item in to_come if item.ring == to_come[0].ring]
+    return f"ring {ring_name(stage[0].ring)}" if stage else "", {item.machine: item.window for item in stage}
+
+
+def last_progress(record: ImageRecord, settings: Settings) -> datetime | None:
+    """When it last got on, the watching that follows included; None of one that never began."""
+    watched = [record.proved, *(tally.last for tally in record.rings.values())]
+    began = [record.opened, *(tally.opened for tally in record.rings.values())]
+    moments = [*(each + settings.bake for each in watched if each), *(each for each in began if each)]
+    return max(moments, default=None)
+
+
 def record_result(record: ImageRecord, result: Result, settings: Settings, *, now: datetime) -> ImageRecord:
     """The record once an installation of the image has ended.
 
@@ -190,6 +220,8 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
     name, count = result.machine.name, len(record.failures)
     failed = f"{count} {'machine' if count == 1 else 'machines'} failed, last {name}"
     why = f"its canary {name}: {problem}" if canary else failed
+    told = record.closed or NOT_CLOSED  # what closed an earlier opening says nothing about this one
+    record = replace(record, closed_by="", closed_because="", closed_told=told)
     return replace(record, opening=now.strftime("%Y%m%dT%H%M%S"), opened_because=why)
 
 

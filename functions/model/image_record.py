@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from functions.model.machine import MachineId
 
+NOT_CLOSED = "-"
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -60,6 +62,9 @@ class ImageRecord:
     opening: str = ""  # the breaker's last opening: its id, which a person names to close it
     opened_because: str = ""
     closed: str = ""  # the opening that a person closed
+    closed_by: str = ""  # who, as far as that person wrote it
+    closed_because: str = ""  # and why
+    closed_told: str = ""  # what `closed` held when the journal last told of it; NOT_CLOSED: nothing, at an opening
 
     fleet: "ImageRecord | None" = field(
         default=None, compare=False

@@ -403,6 +403,9 @@ class Settings:
     table_endpoint: str
     client_id: str  # "": the system-assigned identity
 
+    # Each setting's text by its name, given or by default: what a person is told of a change.
+    texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
     def group_scope(self, machine: MachineId) -> str:
         """Where the members of its patch-group wait for each other to be well: an id."""
         return machine.subscription if self.wide_groups else machine.group_id
@@ -468,10 +471,12 @@ def read_settings(environ: Mapping[str, str], now: datetime | None = None) -> Se
     problems = _wrong_names(environ)
     # By field. Any is sound here: each value comes from the reader that mypy compared with its field (see setting()).
     values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     for each in SETTINGS:
         text = environ.get(each.name, "").strip()
+        texts[each.name] = text or each.default or ""
         try:
-            values[each.field] = each.reader.read(text or each.default or "")
+            values[each.field] = each.reader.read(texts[each.name])
         except ValueError as error:
             problems.append(Problem(each.name, grammar.refusal(each.name, text, each.reader, error)))
     queue_endpoint = _storage(environ, "queue", problems)
@@ -481,7 +486,9 @@ def read_settings(environ: Mapping[str, str], now: datetime | None = None) -> Se
     problems += _useless_windows(values, now)
     if problems:
         raise SettingsError(problems)
-    return Settings(**values, queue_endpoint=queue_endpoint, table_endpoint=table_endpoint, client_id=client_id)
+    return Settings(
+        **values, queue_endpoint=queue_endpoint, table_endpoint=table_endpoint, client_id=client_id, texts=texts
+    )
 
 
 def _wrong_names(environ: Mapping[str, str]) -> list[Problem]:

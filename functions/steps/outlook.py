@@ -17,6 +17,8 @@ from functions.model.text import format_utc
 from functions.policy.advice import advice
 from functions.policy.settings import Mode, Settings
 from functions.services import Services
+from functions.steps import stuck
+from functions.steps.changes import Standing
 
 OPENINGS_TOLD = 3
 MOST = 10_000  # waiting machines: a forecast of more takes minutes of a process that has other work
@@ -26,10 +28,13 @@ WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
 
 
-async def tell(services: Services, waiting: Waiting, *, due: int) -> Mapping[MachineId, Turn | None]:
+async def tell(
+    services: Services, waiting: Waiting, *, due: int, standing: Standing | None
+) -> Mapping[MachineId, Turn | None]:
     """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
 
-    `due`: how many installations are due now. None: the machine's turn does not come.
+    `due`: how many installations are due now. `standing`: since when people changed nothing. None: a turn that does
+    not come.
     """
     settings, now = services.settings, services.clock()
     if settings.mode not in (Mode.PLAN, Mode.INSTALL):
@@ -41,6 +46,8 @@ async def tell(services: Services, waiting: Waiting, *, due: int) -> Mapping[Mac
         journal.write("settings.advised", reason=line)
     candidates, fleet = await waiting()
     turns: dict[MachineId, Turn | None] = {}
+    await stuck.tell(services, candidates, fleet, standing)
+    fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
     if len(candidates) > MOST:
         journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
     else:

@@ -30,7 +30,7 @@ from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.policy.settings import Mode, Settings
 from functions.services import Services
-from functions.steps import outlook, report, states, track
+from functions.steps import changes, outlook, report, states, track
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
@@ -78,6 +78,8 @@ class Sweep:
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
     found: bool = False  # Graph named every machine that may be due
     failed: list[str] = field(default_factory=list)
+    throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
+    standing: changes.Standing | None = None  # since when settings and pause are as they are
     paused: Paused = field(default_factory=Paused)
 
     def __post_init__(self) -> None:
@@ -88,6 +90,17 @@ class Sweep:
     def rows(self) -> Mapping[MachineId, Stored]:
         return self.view.rows
 
+    @property
+    def incomplete(self) -> list[str]:
+        """The stages that did not get all their answers."""
+        return [*(["track"] if self.paused else []), *self.throttled, *self.failed]
+
+    @property
+    def paused_for(self) -> timedelta | None:
+        """How long a person's pause has lasted; None while there is none."""
+        since = self.standing.paused_since if self.standing else None
+        return self.services.clock() - since if since else None
+
     async def stay(self) -> None:
         """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts."""
         if self.lease:
@@ -97,6 +110,7 @@ class Sweep:
         """A stage got no answer. A used-up quota is no failure: the next sweep goes on."""
         if isinstance(error, errors.Throttled):
             log_used_up(error, stage=stage)
+            self.throttled.append(stage)
             return
         journal.write("sweep.failed", stage=stage, problem=error)
         self.failed.append(stage)
@@ -132,6 +146,10 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     for left_alone in sweep.view.left_alone.values():
         journal.write("ledger.newer", problem=left_alone)
     try:
+        sweep.standing = await changes.tell(services, sweep.view)
+    except errors.CloudError as error:
+        sweep.fail("changes", error)
+    try:
         if sweep.rows:  # with nothing in flight there is nothing to track
             await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
             await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
@@ -153,6 +171,8 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         dispatched=dispatched,
         waiting=len(plan.waits),
         seconds=services.clock() - started,
+        paused_seconds=sweep.paused_for,
+        incomplete=", ".join(sweep.incomplete),
     )
     return sweep.failed
 
@@ -178,12 +198,14 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
 
 async def _look_ahead(sweep: Sweep, candidates: list[Candidate]) -> None:
     due = sum(item.kind is OperationKind.INSTALL for item in candidates)
-    sweep.forecast = await outlook.tell(sweep.services, lambda: _waiting(sweep, candidates), due=due)
+    sweep.forecast = await outlook.tell(
+        sweep.services, lambda: _waiting(sweep, candidates), due=due, standing=sweep.standing
+    )
 
 
 async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
-    await sweep.notes.load()
+    sweep.notes.load(sweep.view.app.values())
     known = sweep.own | {item.machine.id: states.of_machine(item.machine, item.step, services) for item in candidates}
     found = set(known)
     if not services.settings.some_window_open(services.clock()):  # the next sweep does not ask for them
@@ -236,7 +258,8 @@ async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Cand
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
     waiting = await _with_history(sweep, [item for item in (*installs, *sweep.later) if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
-    return waiting, Fleet([stored.record for stored in sweep.rows.values()], images)
+    troubled = await _troubled_groups(sweep, [replace(item, step=Install(State.DUE, "")) for item in waiting])
+    return waiting, Fleet([stored.record for stored in sweep.rows.values()], images, troubled)
 
 
 async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
@@ -359,7 +382,6 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
     services = sweep.services
     if reason := await why_stopped(services, OperationKind.ASSESS):
-        journal.write("app.paused", reason=reason, due=len(candidates))
         wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
         return Plan((), {item.machine.id: wait for item in candidates}, {})
     rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)

@@ -117,7 +117,7 @@ async def start_operation(
     """Begin, POST, record. `stored` is None for an event: its row is inserted in `starting`."""
     now = services.clock()
     if reason := await why_stopped(services, record.kind):
-        journal.write("app.paused", **record.log_fields(), reason=reason)
+        journal.write("operation.postponed", **record.log_fields(), reason=reason)
         await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
         return
     forbidden = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire

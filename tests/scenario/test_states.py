@@ -154,7 +154,7 @@ A_NOTE = Note("waiting-for-window", "0123abcd", week=105_000, in_hand=True, neve
 
 async def read_again(table: MemoryTable) -> dict[MachineId, Note]:
     book = NoteBook(table)
-    await book.load()
+    book.load(table.rows.values())
     return book.notes
 
 
@@ -162,7 +162,7 @@ async def test_notes_come_back_and_only_changed_buckets_are_written() -> None:
     table = MemoryTable()
     many = {MachineId(SUBSCRIPTION, "rg", f"vm-{number}"): A_NOTE for number in range(2000)}
     book = NoteBook(table)
-    await book.load()
+    book.load(table.rows.values())
     await book.write(many, A_NOTE.week)
     assert await read_again(table) == many
     assert len(table.rows) == BUCKETS
@@ -207,7 +207,7 @@ async def test_a_bucket_that_cannot_be_read(columns: dict[str, Any], *, told_aga
     for number in range(BUCKETS):
         table.put("app", f"{PREFIX}{number:02x}", columns)
     book = NoteBook(table)
-    await book.load()
+    book.load(table.rows.values())
     machine = MachineId(SUBSCRIPTION, "rg", "vm-0")
     assert book.knows(machine) is told_again
     await book.write({machine: A_NOTE}, A_NOTE.week)

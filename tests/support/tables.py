@@ -70,11 +70,9 @@ class MemoryTable:
 
         return await self._call(TableCall("delete", row=row), delete)
 
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        found = await self._call(TableCall("scan"), lambda: list(self.rows.values()))
-        for row in found:
-            if row.partition != without:
-                yield row
+    async def scan(self) -> AsyncIterator[Row]:
+        for row in await self._call(TableCall("scan"), lambda: list(self.rows.values())):
+            yield row
 
     async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
         found = await self._call(TableCall("keys"), lambda: list(self.rows.values()))

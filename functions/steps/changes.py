@@ -1,0 +1,126 @@
+"""What people changed since the last sweep, each told once with who and why where that is known.
+
+A sweep that is killed between a line and its note tells it again.
+"""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
+
+from functions import journal
+from functions.cloud.ledger import LedgerView, StoredImage
+from functions.cloud.rows import UNREADABLE, LeftAlone, Why, image_of_row
+from functions.cloud.tables import Row
+from functions.decisions.changes import NOT_KNOWN, Pause, changed, closing, pause, shown
+from functions.model.image_record import NOT_CLOSED
+from functions.services import Services
+
+NOTE = "last-sweep"  # what was in force at the last sweep
+
+
+class Standing(NamedTuple):
+    """What the sweeps go by: since when settings and no pause are as they are, and the pause that is in force."""
+
+    since: datetime
+    paused_since: datetime | None = None
+    pause: Pause | None = None
+    settings: Mapping[str, str] = {}
+
+
+async def tell(services: Services, view: LedgerView) -> Standing:
+    """One line per change since the last sweep. `view`: the ledger as this sweep read it. Raises CloudError."""
+    before = _standing(view.noted(NOTE))
+    now = _now(services, view.app.get("pause"), before)
+    if before:
+        _tell_pause(before, now, services.clock())
+        _tell_settings(before, now)
+    if now != before:
+        await services.ledger.remember(NOTE, _written(now))
+    for row in view.app.values():
+        if row.columns.get("closed") or row.columns.get("closed_told"):
+            await _tell_closing(view, row)
+    return now
+
+
+def _now(services: Services, pause_row: Row | None, before: Standing | None) -> Standing:
+    settings, now = services.settings, services.clock()
+    paused, texts = pause(settings, pause_row.columns if pause_row else None), shown(settings)
+    same = before is not None and before.settings == texts and (paused is not None or before.pause is None)
+    return Standing(
+        since=before.since if before and same else now,
+        paused_since=((before and before.paused_since) or now) if paused else None,
+        pause=paused,
+        settings=texts,
+    )
+
+
+def _tell_pause(before: Standing, now: Standing, moment: datetime) -> None:
+    if now.pause and now.pause != before.pause:
+        journal.write("app.paused", reason=now.pause.reason, by=now.pause.by, since=now.paused_since)
+    if before.pause and before.paused_since and not now.pause:
+        span = moment - before.paused_since
+        journal.write("app.resumed", reason=before.pause.reason, by=NOT_KNOWN, since=before.paused_since, seconds=span)
+
+
+def _tell_settings(before: Standing, now: Standing) -> None:
+    for change in changed(before.settings, now.settings):
+        journal.write(
+            "settings.changed",
+            setting=change.setting,
+            before=change.before or "empty",
+            now=change.now or "empty",
+            by=NOT_KNOWN,
+        )
+
+
+async def _tell_closing(view: LedgerView, row: Row) -> None:
+    """What a person wrote to close a breaker: whether it did."""
+    try:
+        record = image_of_row(row)
+    except LeftAlone as left_alone:
+        if left_alone.why is not Why.NEWER:
+            remedy = "Name the row of the line breaker.opened (docs/stop.md)."
+            journal.write("breaker.not-closed", row=row.key, problem=left_alone, remedy=remedy)
+        return
+    if (found := closing(record)) is None:
+        return
+    fields = {"image": record.image, "boundary": record.boundary, "opening": record.closed, "row": row.key}
+    by, reason = record.closed_by or NOT_KNOWN, record.closed_because
+    if found.problem:
+        journal.write("breaker.not-closed", **fields, by=by, problem=found.problem, remedy=found.remedy)
+    else:
+        journal.write("breaker.closed", **fields, by=by, reason=reason)
+    await view.put_image(StoredImage(record, row), replace(record, closed_told=record.closed or NOT_CLOSED))
+
+
+# -- the note
+
+
+def _standing(note: Mapping[str, str]) -> Standing | None:
+    """What the last sweep noted; None before the first."""
+    with suppress(*UNREADABLE):
+        since, paused_since = _moment(note["since"]), note["paused_since"]
+        paused = Pause(note["reason"], note["by"]) if paused_since else None
+        settings = {str(name): str(text) for name, text in json.loads(note["settings"]).items()}
+        return Standing(since, _moment(paused_since) if paused_since else None, paused, settings)
+    return None
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    return moment
+
+
+def _written(standing: Standing) -> dict[str, str]:
+    return {
+        "since": standing.since.isoformat(),
+        "paused_since": standing.paused_since.isoformat() if standing.paused_since else "",
+        "reason": standing.pause.reason if standing.pause else "",
+        "by": standing.pause.by if standing.pause else "",
+        "settings": json.dumps(standing.settings, ensure_ascii=False),
+    }
