@@ -15,6 +15,7 @@ from functions.policy.settings import SETTINGS, Settings
 NOT_KNOWN = "not known"
 SHOWN = 100  # characters of a setting: all of them fit a column of the table
 LONGEST = 500  # characters of a reason or a name that are told
+_WHERE = "Name row and opening of the line breaker.opened (docs/stop.md)."
 _DEFAULTS = {each.name: each.default or "" for each in SETTINGS}
 
 
@@ -70,7 +71,7 @@ def closing(record: ImageRecord) -> Closing | None:
     if record.closed == record.opening:
         return Closing()
     if not record.opening:
-        return Closing(f"it names opening {record.closed}, and no breaker of this image has opened")
+        return Closing(f"it names opening {record.closed}, and no breaker of this image has opened", _WHERE)
     if not record.closed_told and record.closed < record.opening:
         return None  # an older release did not note what it closed
     problem = f"it names opening {record.closed or 'none'}, and open is {record.opening}"

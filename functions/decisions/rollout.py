@@ -180,7 +180,7 @@ def next_in_turn(
         return "canary", {item.machine: item.canary_window for item in able} or {
             each.machine: each.window for each in left
         }
-    to_come = [item for item in left if not _had_turn(record, item, settings=settings, now=now)]
+    to_come = [item for item in left if not _had_turn(record, item, settings=settings, now=now)] or left
     stage = [item for item in to_come if item.ring == to_come[0].ring]
     return f"ring {ring_name(stage[0].ring)}" if stage else "", {item.machine: item.window for item in stage}
 

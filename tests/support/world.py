@@ -138,20 +138,20 @@ class World:
         self.settings = read_settings(self.environment)
         self.services = self.connect()
 
-    async def pause(self, reason: str) -> None:
+    async def pause(self, reason: str, **columns: str) -> None:
         """The row of docs/stop.md."""
-        await self.table.insert(APP, "pause", {"reason": reason})
+        await self.table.insert(APP, "pause", {"reason": reason, **columns})
 
     async def resume(self) -> None:
         row = await self.table.get(APP, "pause")
         assert row is not None
         await self.table.delete(row)
 
-    async def close_breaker(self, opening: str, image: str = GALLERY, boundary: str = BOUNDARY) -> None:
+    async def close_breaker(self, opening: str, image: str = GALLERY, boundary: str = BOUNDARY, **columns: str) -> None:
         """Merges the column `closed` into the image's row, as docs/stop.md says."""
         row = await self.table.get(APP, image_key(place(image.lower(), boundary)))
         assert row is not None
-        await self.table.replace(row, dict(row.columns) | {"closed": opening})
+        await self.table.replace(row, dict(row.columns) | {"closed": opening} | columns)
 
     # -- what the host does
 
