@@ -131,6 +131,11 @@ param alertEmail string
 @description('Resource ids of additional action groups that alerts notify.')
 param actionGroupIds string[] = []
 
+@minValue(0)
+@maxValue(100)
+@description('How many percent of the machines may miss a patch for longer than PATCH_SLA_DAYS before an alert tells it.')
+param latePercent int = 10
+
 // -- access
 
 @description('Diagnostic settings of the storage account, the app and the system topics. Empty: who changes data of the storage account, or reads its blobs, is logged in the workspace.')
@@ -271,6 +276,7 @@ module monitoring 'modules/monitoring.bicep' = {
     assignRoles: assignRoles
     alertEmail: alertEmail
     actionGroupIds: actionGroupIds
+    latePercent: latePercent
   }
 }
 

@@ -172,6 +172,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         waiting=len(plan.waits),
         seconds=services.clock() - started,
         paused_seconds=sweep.paused_for,
+        pause=sweep.standing.pause.reason if sweep.standing and sweep.standing.pause else None,
         incomplete=", ".join(sweep.incomplete),
     )
     return sweep.failed

@@ -42,6 +42,9 @@ param alertEmail string
 @description('Resource ids of existing action groups.')
 param actionGroupIds string[]
 
+@description('How many percent of the machines may be late before an alert tells it.')
+param latePercent int
+
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'
 var alerts = loadJsonContent('../results/alerts.json')
 var ownWorkspace = empty(workspaceId)
@@ -151,7 +154,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       criteria: {
         allOf: [
           {
-            query: rowsOf(onlyApp, alert.query)
+            query: replace(rowsOf(onlyApp, alert.query), 'most_percent = 10', 'most_percent = ${latePercent}')
             timeAggregation: 'Count'
             // A rule stays silent until what it told is over. So it tells of each of these values by itself.
             dimensions: map(alert.dimensions, name => { name: name, operator: 'Include', values: ['*'] })

@@ -137,6 +137,42 @@ ALERTS = (
         "exclude Trace from sampling, as the release's own host.json does.",
         2, "PT1H", "PT1H",
     ),
+    Alert(
+        "paused-long",
+        "the app has been paused for more than four hours",
+        "A person paused the app, by the row or by PATCH_PAUSE, and it starts nothing. If the cause is gone, resume it "
+        "(docs/stop.md). The line app.paused says who paused it, as far as that is known.",
+        2, "PT1H", "PT1H",
+    ),
+    Alert(
+        "compliance-late",
+        "too many machines are late",
+        "More machines than the parameter latePercent allows (10 percent by default) miss a patch for longer than "
+        "PATCH_SLA_DAYS. The workbook's tab Fleet shows on which images and with which owners; the lines "
+        "settings.advised and opening.forecast say which settings keep them.",
+        2, "PT6H", "P1D",
+    ),
+    Alert(
+        "rollout-stuck",
+        "a rollout does not move",
+        "The next stage of a rollout let two openings of its window pass that it could have used. Reason and remedy say "
+        "what keeps it. One alert per image and boundary; told once a day while it lasts.",
+        2, "PT1H", "P1D", "rollout",
+    ),
+    Alert(
+        "undetermined-growing",
+        "more machines are undetermined or without an agent",
+        "At least three machines more than the day before, and a tenth more, have state undetermined or agent-not-ready: "
+        "nothing is installed on them. Check what changed: an image, an extension, a network rule (docs/states.md).",
+        3, "PT6H", "P2D",
+    ),
+    Alert(
+        "sweep-throttled",
+        "no sweep was complete for a day, for want of quota",
+        "Every sweep of a day met a used-up quota (quota.exhausted), so some machines were not looked at. Find who else "
+        "calls Resource Graph or Resource Manager in these subscriptions, or let the app sweep less often.",
+        2, "PT1H", "P1D",
+    ),
 )  # fmt: skip
 
 
