@@ -155,22 +155,22 @@ ALERTS = (
     Alert(
         "rollout-stuck",
         "a rollout does not move",
-        "The next stage of a rollout let two openings of its window pass that it could have used. Reason and remedy say "
-        "what keeps it. One alert per image and boundary; told once a day while it lasts.",
+        "The next stage of a rollout let two openings of its window pass that it could have used. Reason and remedy "
+        "say what keeps it. One alert per image and boundary; told once a day while it lasts.",
         2, "PT1H", "P1D", "rollout",
     ),
     Alert(
         "undetermined-growing",
         "more machines are undetermined or without an agent",
-        "At least three machines more than the day before, and a tenth more, have state undetermined or agent-not-ready: "
-        "nothing is installed on them. Check what changed: an image, an extension, a network rule (docs/states.md).",
+        "At least three machines more than the day before, and a tenth more, are undetermined or agent-not-ready. "
+        "Nothing is installed on them. Check what changed: an image, an extension, a network rule (docs/states.md).",
         3, "PT6H", "P2D",
     ),
     Alert(
         "sweep-throttled",
         "no sweep was complete for a day, for want of quota",
-        "Every sweep of a day met a used-up quota (quota.exhausted), so some machines were not looked at. Find who else "
-        "calls Resource Graph or Resource Manager in these subscriptions, or let the app sweep less often.",
+        "Every sweep of a day met a used-up quota (quota.exhausted), so some machines were not looked at. Find who "
+        "else calls Resource Graph or Resource Manager in these subscriptions, or let the app sweep less often.",
         2, "PT1H", "P1D",
     ),
 )  # fmt: skip
