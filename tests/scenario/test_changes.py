@@ -283,7 +283,7 @@ async def test_a_sweep_says_which_of_its_stages_had_no_answer(told: Told) -> Non
     )
     await world.sweep()
     [line] = told("sweep.finished")
-    assert line["incomplete"] == "find, fleet"
+    assert line["incomplete"] == "find"
     world.azure.faults.remove(fault)
     await world.sweep()
     assert all("incomplete" not in line for line in told("sweep.finished"))
