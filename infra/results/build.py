@@ -140,8 +140,8 @@ ALERTS = (
     Alert(
         "paused-long",
         "the app has been paused for more than four hours",
-        "A person paused the app, by the row or by PATCH_PAUSE, and it starts nothing. If the cause is gone, resume it "
-        "(docs/stop.md). The line app.paused says who paused it, as far as that is known.",
+        "A person paused the app, by the row or by PATCH_PAUSE, and it starts nothing. If the cause is gone, resume "
+        "it (docs/stop.md). The line app.paused says who paused it, as far as that is known.",
         2, "PT1H", "PT1H",
     ),
     Alert(
@@ -162,8 +162,9 @@ ALERTS = (
     Alert(
         "undetermined-growing",
         "more machines are undetermined or without an agent",
-        "At least three machines more than the day before, and a tenth more, are undetermined or agent-not-ready. "
-        "Nothing is installed on them. Check what changed: an image, an extension, a network rule (docs/states.md).",
+        "At least three machines more than the day before, and a tenth more, have state undetermined or "
+        "agent-not-ready: nothing is installed on them. Check what changed: an image, an extension, a network rule "
+        "(docs/states.md).",
         3, "PT6H", "P2D",
     ),
     Alert(

@@ -5,6 +5,7 @@ Without a compiler one line says so; the snapshots still serve every other test.
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,6 +217,12 @@ def where(resources: list[Json], who: str) -> list[str]:
     return [scope.partition("/")[2] or "storageAccounts" for scope in scopes]
 
 
+def late(rule: Json) -> list[str]:
+    """How many percent of the machines may be late, as a rule's query has it."""
+    [criterion] = rule["properties"]["criteria"]["allOf"]
+    return re.findall(r"most_percent = (\d+)", criterion["query"])
+
+
 ROLE = "33333333-3333-3333-3333-333333333333"
 DEFINITION = "providers/Microsoft.Authorization/roleDefinitions"
 
@@ -260,6 +267,11 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
             [each["properties"]["virtualNetworkSubnetId"] for each in of(found, "Microsoft.Web/sites")],
         ),
         ([], [f"{SUBNET}app"]),
+    ),
+    "a share of late machines: the alert asks for it": (
+        "param latePercent = 25",
+        lambda found: {number for rule in of(found, "Microsoft.Insights/scheduledQueryRules") for number in late(rule)},
+        {"25"},
     ),
     "an operator: each role where it is needed": (
         f"param operators = [{{ principalId: '{OTHER}', principalType: 'Group' }}]",

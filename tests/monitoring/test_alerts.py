@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,52 @@ def quiet() -> logs.Tables:
     return tables
 
 
+def asked_at() -> datetime:
+    """When the rules are asked."""
+    return logs.Workspace.after(quiet()).now
+
+
 def sampled() -> logs.Tables:
     tables = lines(("sweep.finished", {"rows": 1}), ("sweep.finished", {"rows": 1}))
     tables["AppTraces"][1]["ItemCount"] = 8
     return tables
 
 
+Line = tuple[float, str, Mapping[str, Any]]  # how many hours ago, event, fields
+
+
+def hours_ago(*written: Line) -> logs.Tables:
+    """Each line so many hours before the rules are asked."""
+    tables = lines(*((event, fields) for _, event, fields in written))
+    for row, (hours, _, _) in zip(tables["AppTraces"], written, strict=True):
+        row["TimeGenerated"] = (asked_at() - timedelta(hours=hours)).isoformat().replace("+00:00", "Z")
+    return tables
+
+
+def census(
+    hours: float, count: int, *, first: int = 0, state: str = "patched", compliance: str = "within"
+) -> list[Line]:
+    """The lines of so many machines, numbered from `first` on."""
+    machines = range(first, first + count)
+    fields = {"state": state, "compliance": compliance}
+    return [(hours, "machine.counted", {"machine": f"{MACHINE}-{number}", **fields}) for number in machines]
+
+
+def a_day(event: str, **fields: Any) -> list[Line]:
+    """A line in each hour."""
+    return [(0.5 + hour, event, fields) for hour in range(24)]
+
+
+A_PAUSE = {"rows": 1, "paused_seconds": 4.5 * 3600, "pause": "a bad patch"}
+STUCK = {
+    "image": "/g/images/web/versions/1.0.0",
+    "boundary": "owner shop",
+    "stage": "canary",
+    "waiting": 12,
+    "reason": "the canary is off",
+    "remedy": "Start it.",
+}
+NO_QUOTA = {"stage": "find", "problem": "429", "wait_seconds": 60}
 STAGE = {"stage": "fleet", "problem": "503 from Resource Graph"}
 FAILED = {"machine": MACHINE, "image": "/i", "status": "Failed", "meaning": "the disk is full"}
 # Alert → rows that fire it, and what the first row of its answer tells.
@@ -73,6 +114,26 @@ FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
         {"shared": "os", "which": "Ubuntu", "how_many": 4},
     ),
     "journal-sampled": (sampled(), {"lines": 2, "items": 9}),
+    "paused-long": (
+        hours_ago((0.2, "sweep.finished", A_PAUSE)),
+        {"hours": 4.5, "pause": "a bad patch"},
+    ),
+    "compliance-late": (
+        hours_ago(*census(3, 8), *census(4, 1, first=8, compliance="late"), *census(5, 1, first=9, compliance="late")),
+        {"machines": 10, "late": 2, "late_percent": 20.0},
+    ),
+    "rollout-stuck": (
+        hours_ago((20, "rollout.stuck", STUCK)),
+        {"rollout": "web 1.0.0 in owner shop", "reason": "the canary is off", "remedy": "Start it.", "waiting": 12},
+    ),
+    "undetermined-growing": (
+        hours_ago(*census(30, 20), *census(6, 17), *census(6, 3, first=17, state="undetermined")),
+        {"before": 0, "today": 3},
+    ),
+    "sweep-throttled": (
+        hours_ago(*a_day("sweep.finished", rows=1, incomplete="find"), *a_day("quota.exhausted", **NO_QUOTA)),
+        {"sweeps": 24, "complete": 0, "throttled": 24},
+    ),
 }
 # More that fires one of them.
 ALSO: Mapping[str, tuple[str, logs.Tables]] = {
@@ -104,6 +165,18 @@ ALSO: Mapping[str, tuple[str, logs.Tables]] = {
             ]
         ),
     ),
+    "machines without an agent": (
+        "undetermined-growing",
+        hours_ago(*census(30, 20), *census(6, 3, state="agent-not-ready")),
+    ),
+    "one of five is late, by its newest line": (
+        "compliance-late",
+        hours_ago(*census(20, 5), *census(2, 1, compliance="late")),
+    ),
+    "a quota of one subscription": (
+        "sweep-throttled",
+        hours_ago(*a_day("sweep.finished", rows=1, incomplete="track"), *a_day("quota.exhausted", subscription="s")),
+    ),
     "the worker exits": ("app-without-functions", exceptions([("Host.Function.Console", "SystemExit: 3")])),
 }
 SILENT: Mapping[str, tuple[str, logs.Tables]] = {
@@ -118,6 +191,59 @@ SILENT: Mapping[str, tuple[str, logs.Tables]] = {
         lines(("fleet.limited", {"state": "waiting-for-ring", "reason": "r", "machines": 4})),
     ),
     "no line, so none is missing": ("journal-sampled", NOTHING),
+    "a pause of four hours": (
+        "paused-long",
+        hours_ago((0.2, "sweep.finished", A_PAUSE | {"paused_seconds": 4 * 3600})),
+    ),
+    "a long pause that is over": (
+        "paused-long",
+        hours_ago((0.5, "sweep.finished", A_PAUSE), (0.2, "sweep.finished", {"rows": 1})),
+    ),
+    "one of ten is late": ("compliance-late", hours_ago(*census(3, 9), *census(3, 1, first=9, compliance="late"))),
+    "those that were late are within by now": (
+        "compliance-late",
+        hours_ago(*census(20, 5, compliance="late"), *census(2, 5)),
+    ),
+    "states that are unknown are not late": ("compliance-late", hours_ago(*census(2, 5, compliance="unknown"))),
+    "no census, so nobody is late": ("compliance-late", hours_ago((1, "sweep.finished", {"rows": 0}))),
+    "a rollout that goes on": ("rollout-stuck", hours_ago((2, "rollout.ring", {"image": "/i", "ring": "1"}))),
+    "two machines more": (
+        "undetermined-growing",
+        hours_ago(*census(30, 20), *census(6, 2, state="undetermined")),
+    ),
+    "less than a tenth more": (
+        "undetermined-growing",
+        hours_ago(*census(30, 40, state="undetermined"), *census(6, 43, state="undetermined")),
+    ),
+    "the first census": ("undetermined-growing", hours_ago(*census(6, 20, state="undetermined"))),
+    "as many as the day before": (
+        "undetermined-growing",
+        hours_ago(*census(30, 20, state="undetermined"), *census(6, 20, state="undetermined")),
+    ),
+    "those of the morning are patched by now": (
+        "undetermined-growing",
+        hours_ago(*census(30, 20), *census(9, 20, state="undetermined"), *census(2, 20)),
+    ),
+    "one complete sweep in the day": (
+        "sweep-throttled",
+        hours_ago(
+            *a_day("sweep.finished", rows=1, incomplete="find"),
+            *a_day("quota.exhausted", **NO_QUOTA),
+            (12.5, "sweep.finished", {"rows": 1}),
+        ),
+    ),
+    "a quota used up since the deployment an hour ago": (
+        "sweep-throttled",
+        hours_ago((1, "sweep.finished", {"rows": 1, "incomplete": "find"}), (1, "quota.exhausted", NO_QUOTA)),
+    ),
+    "failures, which have an alert of their own": (
+        "sweep-throttled",
+        hours_ago(
+            *a_day("sweep.finished", rows=1, incomplete="find"),
+            (5, "quota.exhausted", NO_QUOTA),
+            (4, "sweep.failed", STAGE),
+        ),
+    ),
     "one sweep in the hour": ("sweep-not-running", lines(("sweep.finished", {"rows": 0}))),
 }
 
@@ -125,7 +251,7 @@ SILENT: Mapping[str, tuple[str, logs.Tables]] = {
 def fired(name: str, tables: logs.Tables) -> list[dict[str, Any]]:
     """What the rule counts: it fires when there are more rows than its threshold."""
     [alert] = [each for each in ALERTS if each["name"] == name]
-    rows = logs.Workspace(tables, logs.Workspace.after(quiet()).now).ask(alert["query"])
+    rows = logs.Workspace(tables, asked_at()).ask(alert["query"])
     return rows if len(rows) > alert["threshold"] else []
 
 
@@ -137,6 +263,11 @@ def test_a_bad_day_of_the_real_app_fires_them() -> None:
         "sweep-not-running",
         "machines-overdue",
         "journal-sampled",
+        "paused-long",
+        "compliance-late",
+        "rollout-stuck",
+        "undetermined-growing",
+        "sweep-throttled",
     }
     assert {row["queue"] for row in told["poisoned-messages"]} == {"install-requests-poison"}
     assert [row["setting"] for row in told["settings-refused"]] == ["PATCH_MODE"]
@@ -176,7 +307,7 @@ def test_the_shape_that_the_deployment_loads() -> None:
     keys = {"name", "displayName", "description", "severity", "frequency", "window", "query", "threshold", "dimensions"}
     assert all(set(alert) == keys for alert in ALERTS)
     assert len({alert["displayName"] for alert in ALERTS}) == len(ALERTS) == len(FIRES)
-    minutes = {"PT5M": 5, "PT15M": 15, "PT30M": 30, "PT1H": 60, "PT6H": 360}
+    minutes = {"PT5M": 5, "PT15M": 15, "PT30M": 30, "PT1H": 60, "PT6H": 360, "P1D": 1440, "P2D": 2880}
     for alert in ALERTS:
         assert minutes[alert["window"]] >= minutes[alert["frequency"]], "a line between two looks would be missed"
         assert 0 <= alert["severity"] <= 4
@@ -190,6 +321,7 @@ TOLD_ONE_BY_ONE = {
     "installations-failed": "image",
     "machines-overdue": "machine",
     "sweep-failed": "stage",
+    "rollout-stuck": "rollout",
 }
 
 
@@ -220,6 +352,16 @@ def test_every_query_holds_the_text_of_the_saved_function() -> None:
     for alert in ALERTS:
         assert "PatchEvents" not in alert["query"]
         assert alert["query"].startswith(("AppTraces\n", "AppExceptions\n"))
+
+
+def test_the_share_that_may_be_late_is_the_one_that_the_deployment_puts_in() -> None:
+    """Bicep replaces this text by its parameter, whose default is the same."""
+    [alert] = [each for each in ALERTS if each["name"] == "compliance-late"]
+    infra = logs.RESULTS.parent
+    assert alert["query"].count("most_percent = 10") == 1
+    assert "'most_percent = 10'" in (infra / "modules/monitoring.bicep").read_text(encoding="utf-8")
+    assert "param latePercent int = 10\n" in (infra / "main.bicep").read_text(encoding="utf-8")
+    assert "${PATCH_LATE_PERCENT=10}" in (infra / "main.parameters.json").read_text(encoding="utf-8")
 
 
 def test_every_alert_is_documented() -> None:

@@ -145,10 +145,11 @@ def test_fields(value: Any, shown: Any, caplog: pytest.LogCaptureFixture) -> Non
     assert type(written(caplog, field=value)["field"]) is type(shown)
 
 
-def test_only_who_owns_a_machine_is_named_by_an_address(caplog: pytest.LogCaptureFixture) -> None:
-    """PATCH_OWNER_TAG names a person on purpose; a guest's words do not."""
-    fields = {"owner": "jane@contoso.example", "reason": "jane@contoso.example asked"}
-    assert written(caplog, **fields) == {"event": EXAMPLE, "owner": "jane@contoso.example", "reason": "… asked"}
+@pytest.mark.parametrize("field", ["owner", "by"])
+def test_only_who_is_named_on_purpose_is_named_by_an_address(field: str, caplog: pytest.LogCaptureFixture) -> None:
+    """PATCH_OWNER_TAG names an owner, and a person who pauses may sign; a guest's words name no one on purpose."""
+    fields = {field: "jane@contoso.example", "reason": "jane@contoso.example asked"}
+    assert written(caplog, **fields) == {"event": EXAMPLE, field: "jane@contoso.example", "reason": "… asked"}
     assert written(caplog, owner="password=x") == {"event": EXAMPLE, "owner": "password=…"}
 
 
