@@ -70,6 +70,9 @@ EVENTS = {
     "failures.grouped": "three or more machines of an image, operating system or agent version fail alike",
     "app.paused": "a person paused the app; it starts nothing new",
     "app.resumed": "a person ended the pause; the app goes on",
+    "hold.placed": "a person holds a machine: nothing new is started on it",
+    "hold.released": "a person released a machine, or its hold came to its end",
+    "stop.unreadable": "a row by which a person stops something cannot be read; until it is corrected, nothing starts",
     "sweep.skipped": "another sweep is running",
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what depends on it was not decided",
@@ -96,6 +99,7 @@ WARNINGS = {
 ERRORS = {
     "breaker.opened",
     "breaker.not-closed",
+    "stop.unreadable",
     "failures.grouped",
     "settings.refused",
     "operation.overdue",

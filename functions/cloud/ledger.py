@@ -20,10 +20,12 @@ from functions.cloud.rows import (
     place_of,
     record_of_row,
 )
+from functions.cloud.stops import PAUSE, key_of, stops_of
 from functions.cloud.tables import Row, Table
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Record
+from functions.model.stop import Scope, Stop
 
 APP = "app"  # the partition of the app's own rows
 SWEEP_LEASE = timedelta(minutes=5)
@@ -106,10 +108,11 @@ class Ledger:
 
     # -- the app's own rows
 
-    async def paused(self) -> str:
-        """Why a person paused the app (docs/stop.md); "" while it is not paused."""
-        row = await self.table.get(APP, "pause")
-        return str(row.columns.get("reason") or "no reason given") if row else ""
+    async def stops(self, machine: MachineId | None = None) -> list[Stop]:
+        """The pauses as they are now, and the hold of this machine (docs/stop.md)."""
+        rows = [row async for row in self.table.keys(APP, PAUSE)]
+        hold = await self.table.get(APP, key_of(Scope.MACHINE, str(machine))) if machine else None
+        return stops_of([*rows, *([hold] if hold else [])])
 
     async def first_deployment(self, now: datetime) -> datetime:
         """The first writer's timestamp; a later deployment does not change it."""

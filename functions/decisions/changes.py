@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from functions.model.image_record import NOT_CLOSED, ImageRecord
+from functions.model.stop import Stop
 from functions.policy.settings import SETTINGS, Settings
 
 NOT_KNOWN = "not known"
 SHOWN = 100  # characters of a setting: all of them fit a column of the table
-LONGEST = 500  # characters of a reason or a name that are told
 _WHERE = "Name row and opening of the line breaker.opened (docs/stop.md)."
 _DEFAULTS = {each.name: each.default or "" for each in SETTINGS}
 
@@ -42,14 +42,11 @@ class Closing:
     remedy: str = ""
 
 
-def pause(settings: Settings, row: Mapping[str, object] | None) -> Pause | None:
-    """The pause in force, by setting or by the columns of the row (docs/stop.md); None where there is none."""
+def pause(settings: Settings, stop: Stop | None) -> Pause | None:
+    """The pause of the whole app in force, by setting or by a person's row (docs/stop.md)."""
     if settings.paused:
         return Pause("PATCH_PAUSE is on")
-    if row is None:
-        return None
-    reason, by = str(row.get("reason") or "no reason given"), str(row.get("by") or NOT_KNOWN)
-    return Pause(reason[:LONGEST], by[:LONGEST])
+    return Pause(stop.problem or stop.reason, stop.by or NOT_KNOWN) if stop else None
 
 
 def shown(settings: Settings) -> dict[str, str]:

@@ -4,7 +4,7 @@ A sweep that is killed between a line and its note tells it again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -13,11 +13,14 @@ from typing import NamedTuple
 from functions import journal
 from functions.cloud.ledger import LedgerView, StoredImage
 from functions.cloud.rows import UNREADABLE, LeftAlone, Why, image_of_row
+from functions.cloud.stops import PAUSE, columns_of, is_stop, stop_of_row
 from functions.cloud.tables import Row
 from functions.decisions.changes import NOT_KNOWN, Pause, changed, closing, pause, shown
 from functions.model.image_record import NOT_CLOSED
+from functions.model.stop import Scope, Stop, Stops
 from functions.services import Services
 
+STOPS_AT_ONCE = 2_000  # told by one sweep; the host carries 290 lines a second
 NOTE = "last-sweep"  # what was in force at the last sweep
 
 
@@ -33,21 +36,27 @@ class Standing(NamedTuple):
 async def tell(services: Services, view: LedgerView) -> Standing:
     """One line per change since the last sweep. `view`: the ledger as this sweep read it. Raises CloudError."""
     before = _standing(view.noted(NOTE))
-    now = _now(services, view.app.get("pause"), before)
+    rows = [(row, stop_of_row(row)) for row in view.app.values() if is_stop(row.key)]
+    everything = Stops.in_force((stop for _, stop in rows), services.clock()).everything
+    now = _now(services, everything, before)
     if before:
-        _tell_pause(before, now, services.clock())
+        _tell_pause(before, now, ended_by=_ended_by(rows), moment=services.clock())
         _tell_settings(before, now)
     if now != before:
         await services.ledger.remember(NOTE, _written(now))
+    moment = services.clock()
+    news = [(row, stop) for row, stop in rows if stop.problem or not stop.told or not stop.in_force(moment)]
+    for row, stop in news[:STOPS_AT_ONCE]:
+        await _tell_stop(view, row, stop, moment)
     for row in view.app.values():
         if row.columns.get("closed") or row.columns.get("closed_told"):
             await _tell_closing(view, row)
     return now
 
 
-def _now(services: Services, pause_row: Row | None, before: Standing | None) -> Standing:
+def _now(services: Services, stop: Stop | None, before: Standing | None) -> Standing:
     settings, now = services.settings, services.clock()
-    paused, texts = pause(settings, pause_row.columns if pause_row else None), shown(settings)
+    paused, texts = pause(settings, stop), shown(settings)
     same = before is not None and before.settings == texts and (paused is not None or before.pause is None)
     return Standing(
         since=before.since if before and same else now,
@@ -57,12 +66,21 @@ def _now(services: Services, pause_row: Row | None, before: Standing | None) -> 
     )
 
 
-def _tell_pause(before: Standing, now: Standing, moment: datetime) -> None:
+def _ended_by(rows: Iterable[tuple[Row, Stop]]) -> str:
+    """Who ended the pause of the whole app, as far as its row is still there to say so."""
+    return next((_who_ended(stop) for row, stop in rows if row.key == PAUSE and not stop.problem), NOT_KNOWN)
+
+
+def _who_ended(stop: Stop) -> str:
+    return stop.ended_by or NOT_KNOWN if stop.ended else "its end came"
+
+
+def _tell_pause(before: Standing, now: Standing, *, ended_by: str, moment: datetime) -> None:
     if now.pause and now.pause != before.pause:
         journal.write("app.paused", reason=now.pause.reason, by=now.pause.by, since=now.paused_since)
     if before.pause and before.paused_since and not now.pause:
         span = moment - before.paused_since
-        journal.write("app.resumed", reason=before.pause.reason, by=NOT_KNOWN, since=before.paused_since, seconds=span)
+        journal.write("app.resumed", reason=before.pause.reason, by=ended_by, since=before.paused_since, seconds=span)
 
 
 def _tell_settings(before: Standing, now: Standing) -> None:
@@ -74,6 +92,27 @@ def _tell_settings(before: Standing, now: Standing) -> None:
             now=change.now or "empty",
             by=NOT_KNOWN,
         )
+
+
+async def _tell_stop(view: LedgerView, row: Row, stop: Stop, now: datetime) -> None:
+    """What a person stopped, or no longer stops. The row of a stop that is over goes."""
+    if stop.problem:
+        journal.write("stop.unreadable", row=row.key, problem=stop.problem)
+    elif row.key == PAUSE:
+        if not stop.in_force(now):
+            await view.table.delete(row)
+    elif not stop.in_force(now):
+        _write_stop("hold.released" if stop.scope is Scope.MACHINE else "app.resumed", stop, by=_who_ended(stop))
+        await view.table.delete(row)
+    elif not stop.told:
+        _write_stop("hold.placed" if stop.scope is Scope.MACHINE else "app.paused", stop, by=stop.by or NOT_KNOWN)
+        await view.table.replace(row, columns_of(replace(stop, told=True)))
+
+
+def _write_stop(event: str, stop: Stop, *, by: str) -> None:
+    machine = stop.value if stop.scope is Scope.MACHINE else None
+    of = {} if machine else {"scope": stop.scope, "value": stop.value}
+    journal.write(event, machine=machine, **of, reason=stop.reason, by=by, until=stop.until)
 
 
 async def _tell_closing(view: LedgerView, row: Row) -> None:

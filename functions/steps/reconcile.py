@@ -6,7 +6,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +16,7 @@ from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.notes import NoteBook
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.cloud.rows import LeftAlone, image_key, place_of, row_key
+from functions.cloud.stops import HOLDS, stops_of
 from functions.decisions.decision import pending_step
 from functions.decisions.forecast import Turn
 from functions.decisions.plan import Candidate, Dispatch, Fleet, Plan, make_plan
@@ -25,7 +26,8 @@ from functions.decisions.rollout import ring_name, written_on
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.machine import Group, Machine, MachineId, OsType, PatchAssessment, SupportState
 from functions.model.record import Record, requeue
-from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
+from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.model.stop import Stop, Stops
 from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.policy.settings import Mode, Settings
@@ -47,7 +49,7 @@ from functions.steps.observe import (
     with_named_patches,
     with_schedules,
 )
-from functions.steps.start import new_claim, send, why_stopped
+from functions.steps.start import new_claim, send, stopped_by_settings
 
 LONG_OFF = timedelta(days=7)  # from then on the reason says since when a member of a patch-group is off
 MEMBERS_NOTED = 200  # a note of them fits a column of the table
@@ -81,6 +83,7 @@ class Sweep:
     throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
     standing: changes.Standing | None = None  # since when settings and pause are as they are
     paused: Paused = field(default_factory=Paused)
+    stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
 
     def __post_init__(self) -> None:
         self.notes = NoteBook(self.view.table)
@@ -89,6 +92,13 @@ class Sweep:
     @property
     def rows(self) -> Mapping[MachineId, Stored]:
         return self.view.rows
+
+    def stop_of(self, machine: Machine) -> Stop | None:
+        """What a person stopped that covers the machine."""
+        return self.stops.of(machine, self.services.settings.owner_tag)
+
+    def without_stopped(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        return [item for item in candidates if self.stop_of(item.machine) is None]
 
     @property
     def incomplete(self) -> list[str]:
@@ -257,7 +267,8 @@ async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Cand
         candidates = [item async for item in find(sweep, whatever_window=True)]
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
-    waiting = await _with_history(sweep, [item for item in (*installs, *sweep.later) if item.machine.id not in gone])
+    there = sweep.without_stopped([*installs, *sweep.later])
+    waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
     troubled = await _troubled_groups(sweep, [replace(item, step=Install(State.DUE, "")) for item in waiting])
     return waiting, Fleet([stored.record for stored in sweep.rows.values()], images, troubled)
@@ -382,9 +393,11 @@ async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
 async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
     services = sweep.services
-    if reason := await why_stopped(services, OperationKind.ASSESS):
-        wait = Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
-        return Plan((), {item.machine.id: wait for item in candidates}, {})
+    if (wait := await _paused(sweep)) is not None:
+        queued = [name for name, stored in sweep.rows.items() if stored.record.phase is Phase.QUEUED]
+        return Plan((), dict.fromkeys([*queued, *(item.machine.id for item in candidates)], wait), {})
+    stopped = {item.machine.id: stop.wait() for item in candidates if (stop := sweep.stop_of(item.machine))}
+    candidates, sweep.later = sweep.without_stopped(candidates), sweep.without_stopped(sweep.later)
     rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
@@ -406,7 +419,17 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
         candidates = [item for item in candidates if item.machine.id not in left]
     plan = make_plan(candidates, Fleet(rows, images, troubled, sweep.later), services.settings, now=services.clock())
-    return replace(plan, waits={**plan.waits, **left})
+    return replace(plan, waits={**plan.waits, **left, **stopped})
+
+
+async def _paused(sweep: Sweep) -> Wait | None:
+    """Why nothing at all is started now; None when something may be. Reads what people stopped."""
+    services, now = sweep.services, sweep.services.clock()
+    if reason := stopped_by_settings(services.settings, OperationKind.ASSESS):
+        return Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
+    holds = stops_of(row for row in sweep.view.app.values() if row.key.startswith(HOLDS))
+    sweep.stops = Stops.in_force([*holds, *await services.ledger.stops()], now)
+    return sweep.stops.everything.wait() if sweep.stops.everything else None
 
 
 def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:

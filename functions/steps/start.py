@@ -15,10 +15,11 @@ from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
 from functions.decisions import rollout
 from functions.model.machine import Machine, PatchAssessment, SupportState
-from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, requeue
+from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, release, requeue
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
+from functions.model.stop import Scope, Stops
 from functions.model.text import BadInput, Json
-from functions.policy.settings import Mode, Reboot
+from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import tag_overrides
 from functions.services import Services
 from functions.steps.holds import forget, hold_for, hold_refused, hold_step, postpone
@@ -115,11 +116,9 @@ async def start_operation(
     limit: timedelta = UNKNOWN_DURATION,
 ) -> None:
     """Begin, POST, record. `stored` is None for an event: its row is inserted in `starting`."""
-    now = services.clock()
-    if reason := await why_stopped(services, record.kind):
-        journal.write("operation.postponed", **record.log_fields(), reason=reason)
-        await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
+    if await _is_stopped(services, stored, record, machine):
         return
+    now = services.clock()
     forbidden = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire
     begun = await services.ledger.put(stored, begin(record, machine, limit, now=now, reboot_forbidden=forbidden))
     if begun is None:
@@ -145,14 +144,28 @@ async def start_operation(
     await _after_begin(services.ledger.replace(begun, running))
 
 
-async def why_stopped(services: Services, kind: OperationKind) -> str:
-    """Why no operation of this kind may be started now; "" when it may. A person's pause, or the mode."""
-    settings = services.settings
+async def _is_stopped(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
+    """Whether settings or a person's stop forbid the call. The claim then waits, or is given back."""
+    now, reason, stop = services.clock(), stopped_by_settings(services.settings, record.kind), None
+    if not reason:
+        stops = Stops.in_force(await services.ledger.stops(machine.id), now)
+        stop = stops.of(machine, services.settings.owner_tag)
+        reason = stop.text if stop else ""
+    if not reason:
+        return False
+    journal.write("operation.postponed", **record.log_fields(), reason=reason)
+    if stop is None or stop.scope is Scope.EVERYTHING:
+        await services.ledger.put(stored, requeue(record, services.token(), now, sent=False))
+    elif stored:  # the sweep decides again once the stop has ended
+        await services.ledger.replace(stored, release(record, now))
+    return True
+
+
+def stopped_by_settings(settings: Settings, kind: OperationKind) -> str:
+    """Why settings allow no operation of this kind; "" when they do."""
     if not mode_allows(settings.mode, kind):
         return f"PATCH_MODE is {settings.mode.name.lower()}"
-    if settings.paused:
-        return "PATCH_PAUSE is on"
-    return await services.ledger.paused()
+    return "PATCH_PAUSE is on" if settings.paused else ""
 
 
 def mode_allows(mode: Mode, kind: OperationKind) -> bool:

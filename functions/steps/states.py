@@ -19,7 +19,7 @@ from functions.decisions.forecast import Turn
 from functions.decisions.plan import Plan
 from functions.decisions.rollout import ring_name
 from functions.model.machine import Machine, MachineId
-from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, Step
+from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
 from functions.model.told import Note, Told, week_of
 from functions.policy.settings import Mode
 from functions.policy.windows import HORIZON
@@ -97,7 +97,7 @@ async def tell_sweep(
     for machine, stored in rows.items():
         if stored.record.is_routine and not stored.record.hold:
             steps.pop(machine, None)  # only what it changes is news
-        elif pending := pending_step(stored.record, now):
+        elif pending := plan.waits.get(machine) or pending_step(stored.record, now):
             steps[machine] = Told(pending, image=stored.record.image)
     await tell(sweep, steps, in_hand=in_hand)
 
@@ -149,7 +149,7 @@ async def _states_of(
         if record and record.phase is Phase.HELD and not record.same_machine(machine):
             record = None  # a hold of the machine that had this name before, or of its former image
         step = displayed_step(await ask(services, known, record))
-        if isinstance(step, Assess | Install):
+        if isinstance(step, Assess | Install) or step.state is State.QUEUED:  # a claim may wait for a person
             step = waits.get(machine.id, step)
         yield known, step
 

@@ -29,12 +29,15 @@ from functions.cloud.rows import (
     row_key,
 )
 from functions.cloud.session import Session
+from functions.cloud.stops import columns_of as stop_columns
+from functions.cloud.stops import key_of
 from functions.cloud.tables import TABLE, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
 from functions.model.record import Ending, Flight, Record, begin, hold, release
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
+from functions.model.stop import Scope, Stop
 from simulator.identity import StaticCredential
 from simulator.storage.azurite import Azurite
 from tests.support import (
@@ -657,12 +660,26 @@ def test_any_image_comes_back_as_it_was(record: ImageRecord) -> None:
     ],
 )
 async def test_a_row_pauses_the_app_until_it_is_deleted(ledger: Ledger, columns: dict[str, str], reason: str) -> None:
-    assert await ledger.paused() == ""
+    assert await ledger.stops() == []
     row = await ledger.table.insert(APP, "pause", columns)
-    assert await ledger.paused() == reason
+    assert await ledger.stops() == [Stop(Scope.EVERYTHING, "", reason, "")]
     assert row is not None
     assert await ledger.table.delete(row)
-    assert await ledger.paused() == ""
+    assert await ledger.stops() == []
+
+
+async def test_pauses_and_the_hold_of_one_machine_are_read_together(ledger: Ledger) -> None:
+    held, other = machine_id("vm-01"), machine_id("another")
+    stops = [
+        Stop(Scope.EVERYTHING, "", "looking", "Jane"),
+        Stop(Scope.IMAGE, "/i/web", "bad patch", "Jane", until=NOW),
+        Stop(Scope.OWNER, "Shop & Co", "inventory", "Jim"),
+        Stop(Scope.MACHINE, str(held), "a demo", "Jim", told=True),
+    ]
+    for stop in (*stops, Stop(Scope.MACHINE, str(other), "another", "Jim")):
+        await ledger.table.insert(APP, key_of(stop.scope, stop.value), stop_columns(stop))
+    assert sorted(await ledger.stops(held), key=str) == sorted(stops, key=str)
+    assert sorted(await ledger.stops(), key=str) == sorted(stops[:3], key=str)
 
 
 # -- what only storage can do

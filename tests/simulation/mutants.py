@@ -26,6 +26,7 @@ from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
+from functions.model.stop import Stop
 from functions.services import Services
 from functions.steps import assess, holds, install, poison, start, track
 from tests.simulation.late_sweep import canaries_of_a_late_sweep
@@ -101,10 +102,10 @@ def _tries() -> Iterator[Any]:
 
 
 def _pause() -> Iterator[Any]:
-    async def never(self: Ledger) -> str:
-        return ""
+    async def never(self: Ledger, machine: MachineId | None = None) -> list[Stop]:
+        return []
 
-    yield patch.object(Ledger, "paused", never)
+    yield patch.object(Ledger, "stops", never)
 
 
 def _adoption() -> Iterator[Any]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from functions.decisions.changes import LONGEST, NOT_KNOWN, SHOWN, Change, Pause, changed, closing, pause, shown
+from functions.cloud.stops import LONGEST, stop_of_row
+from functions.cloud.tables import Row
+from functions.decisions.changes import NOT_KNOWN, SHOWN, Change, Pause, changed, closing, pause, shown
 from functions.decisions.rollout import Result, record_result
 from functions.model.image_record import ImageRecord
 from functions.model.machine import LAST_RING
@@ -59,7 +61,8 @@ ROWS: dict[str, tuple[str, Mapping[str, object] | None, Pause | None]] = {
 
 @pytest.mark.parametrize(("setting", "row", "told"), ROWS.values(), ids=ROWS)
 def test_a_pause(setting: str, row: Mapping[str, object] | None, told: Pause | None) -> None:
-    assert pause(settings(PATCH_PAUSE=setting), row) == told
+    stop = stop_of_row(Row("app", "pause", row, "")) if row is not None else None
+    assert pause(settings(PATCH_PAUSE=setting), stop) == told
 
 
 # -- a breaker
