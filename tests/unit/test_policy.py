@@ -639,7 +639,7 @@ def test_what_the_platform_and_other_tools_set_is_no_setting_of_ours() -> None:
 
 def test_the_table_and_the_values_have_the_same_fields() -> None:
     filled = {setting.field for setting in SETTINGS}
-    assert filled | {"queue_endpoint", "table_endpoint", "client_id"} == set(Settings.__dataclass_fields__)
+    assert filled | {"queue_endpoint", "table_endpoint", "client_id", "texts"} == set(Settings.__dataclass_fields__)
 
 
 def test_every_setting_says_what_it_means_and_what_it_may_be() -> None:
