@@ -89,7 +89,7 @@ def _tell_settings(before: Standing, now: Standing) -> None:
             "settings.changed",
             setting=change.setting,
             before=change.before or "empty",
-            now=change.now or "empty",
+            after=change.now or "empty",
             by=NOT_KNOWN,
         )
 

@@ -80,7 +80,7 @@ async def test_a_pause_by_the_setting_says_that_who_is_not_known(told: Told) -> 
     await world.pass_time(hours=1)
     [changed, paused] = sorted(told("app.paused", "settings.changed"), key=lambda line: line["event"], reverse=True)
     assert (paused["reason"], paused["by"]) == ("PATCH_PAUSE is on", NOT_KNOWN)
-    assert {"setting": "PATCH_PAUSE", "before": "off", "now": "on", "by": NOT_KNOWN}.items() <= changed.items()
+    assert {"setting": "PATCH_PAUSE", "before": "off", "after": "on", "by": NOT_KNOWN}.items() <= changed.items()
     world.set(PATCH_PAUSE="off")
     await world.pass_time(hours=1)
     assert [line["event"] for line in told("app.paused", "app.resumed")] == ["app.resumed"]
@@ -138,7 +138,7 @@ async def test_each_changed_setting_is_told_once_with_what_it_was(told: Told) ->
     world.set(PATCH_CANARIES="3", PATCH_SLA_DAYS="Critical 7, Security 30", PATCH_BLACKOUT="2026-12-24")
     await world.pass_time(hours=1)
     lines = told("settings.changed")
-    assert [(line["setting"], line["before"], line["now"]) for line in lines] == [
+    assert [(line["setting"], line["before"], line["after"]) for line in lines] == [
         ("PATCH_BLACKOUT", "empty", "2026-12-24"),
         ("PATCH_CANARIES", "0", "3"),
         ("PATCH_SLA_DAYS", "30", "Critical 7, Security 30"),
