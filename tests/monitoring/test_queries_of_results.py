@@ -81,6 +81,21 @@ def test_the_evaluator_gives_the_official_columns(name: str, answers: Mapping[st
     assert [list(column) for column in found.columns] == answers[name]["columns"]
 
 
+def test_the_language_service_finds_nothing_in_the_queries_of_the_guides(
+    answers: Mapping[str, Any], tmp_path: Path
+) -> None:
+    guides = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+    asked = {
+        f"{name} {number}": logs.with_parameters(text)
+        for name, guide in guides.items()
+        for number, text in enumerate(re.findall(r"```kusto\n(.*?)```", guide, re.DOTALL))
+    }
+    tables = {**logs.SCHEMA, "PatchEvents": dict(answers["PatchEvents.kql"]["columns"])}
+    found = official(tables, asked, tmp_path)
+    assert {name: each["diagnostics"] for name, each in found.items() if each["diagnostics"]} == {}
+    assert len(found) > 10
+
+
 # ---- what the code emits
 
 
