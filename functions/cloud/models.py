@@ -7,6 +7,7 @@ or one of another JSON type, reads as empty unless the empty value would permit 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from functions.model.machine import (
     GALLERY_IMAGE,
@@ -26,6 +27,7 @@ from functions.model.machine import (
     SupportState,
     is_count,
     lowered_id,
+    made,
 )
 from functions.model.text import BadInput, Json, on_one_line, quoted
 
@@ -35,6 +37,8 @@ _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/ima
 _IMAGE_ID = re.compile(r"[\w./()-]{1,2048}")
 _IMAGE_NAME = re.compile(r"[\w.+-]{1,256}", re.ASCII)  # publisher, offer, sku or version
 _SUPPORT_STATES = {state.value.lower(): state for state in SupportState if state is not SupportState.ABSENT}
+_OS_TYPES = {os_type.value.lower(): os_type for os_type in OsType}
+_POWER_STATES = {state.value: state for state in PowerState}
 _NO_VERSION = ("", "latest")
 _RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
 _BUSY = ("creating", "updating", "deleting", "transitioning")
@@ -86,7 +90,8 @@ def machine_from_graph(row: Json) -> Machine:
     """A machine from a row with the columns of queries/_machine_columns.kql. Raises BadInput."""
     created = time_or_none(row.get("created"))
     image = image_of(_object(row.get("image")), has_profile=row.get("has_os_profile") is True, created=created)
-    return Machine(
+    return made(
+        Machine,
         id=MachineId.parse(row.get("id")),
         vm_id=_text(row.get("vm_id")).lower(),
         location=_location(row.get("location")),
@@ -154,23 +159,36 @@ def image_of(reference: Json, *, has_profile: bool, created: datetime | None = N
 
     Raises BadInput for an id or name with other characters than Azure allows.
     """
+    try:
+        image, exact = _image(tuple(reference.items()), has_profile)
+    except TypeError:  # a list or an object in it has no hash: nothing is kept
+        image, exact = _image.__wrapped__(tuple(reference.items()), has_profile)
+    if exact or not created:
+        return image
+    return Image(image.kind, f"{image.key} of {created.date().isoformat()}")
+
+
+@lru_cache(maxsize=1024)  # a fleet has few images, and a sweep reads each once per machine
+def _image(items: tuple[tuple[str, object], ...], has_profile: bool) -> tuple[Image, bool]:
+    """The image of an imageReference's items, and whether its key names a version where it could. Raises BadInput."""
+    reference = dict(items)
     exact_version = _image_part(reference, "exactVersion", _IMAGE_NAME)
-    day = f" of {created.date().isoformat()}" if created else ""
     if all(reference.get(name) for name in ("publisher", "offer", "sku")):
         name = ":".join(_image_part(reference, part, _IMAGE_NAME) for part in ("publisher", "offer", "sku"))
         version = exact_version or _image_part(reference, "version", _IMAGE_NAME)
-        return Image(ImageKind.MARKETPLACE, f"{name}:{version}" if version not in _NO_VERSION else name + day)
+        exact = version not in _NO_VERSION
+        return Image(ImageKind.MARKETPLACE, f"{name}:{version}" if exact else name), exact
     if shared := _image_part(reference, "sharedGalleryImageId", _IMAGE_ID):
-        return Image(ImageKind.SHARED_GALLERY, _versioned(shared, exact_version, day))
+        return _versioned(ImageKind.SHARED_GALLERY, shared, exact_version)
     if community := _image_part(reference, "communityGalleryImageId", _IMAGE_ID):
-        return Image(ImageKind.COMMUNITY_GALLERY, _versioned(community, exact_version, day))
+        return _versioned(ImageKind.COMMUNITY_GALLERY, community, exact_version)
     own = _image_part(reference, "id", _IMAGE_ID)
     if not own:
-        return Image(ImageKind.NONE)
+        return Image(ImageKind.NONE), True
     if _MANAGED_IMAGE.fullmatch(own):
-        return Image(ImageKind.MANAGED_IMAGE, own)
+        return Image(ImageKind.MANAGED_IMAGE, own), True
     kind = ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED
-    return Image(kind, _versioned(own, exact_version, day))
+    return _versioned(kind, own, exact_version)
 
 
 def _image_part(reference: Json, name: str, form: re.Pattern[str]) -> str:
@@ -200,23 +218,26 @@ def time_or_none(value: object) -> datetime | None:
 def _moment(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value if isinstance(value, str) else "")
+        if moment.tzinfo is UTC:
+            return moment
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _versioned(image_id: str, exact_version: str, day: str) -> str:
-    """A gallery image's id with the exact version, where the id names none or the latest."""
+def _versioned(kind: ImageKind, image_id: str, exact_version: str) -> tuple[Image, bool]:
+    """A gallery image with the exact version, where its id names none or the latest; whether its key names one."""
     match = GALLERY_IMAGE.fullmatch(image_id)
     if not match or (match["version"] or "") not in _NO_VERSION:
-        return image_id
-    return f"{match['definition']}/versions/{exact_version}" if exact_version else match["definition"] + day
+        return Image(kind, image_id), True
+    definition = match["definition"]
+    return Image(kind, f"{definition}/versions/{exact_version}" if exact_version else definition), bool(exact_version)
 
 
 def _orchestration(image: Image, windows: object, linux: object) -> PatchOrchestration:
     """Who else patches the machine, from its windowsConfiguration or linuxConfiguration."""
-    configuration = windows if isinstance(windows, Mapping) else linux
-    if not isinstance(configuration, Mapping):
+    configuration = windows if isinstance(windows, dict) else linux
+    if not isinstance(configuration, dict):
         return PatchOrchestration.UNKNOWN
     settings = _object(configuration.get("patchSettings"))
     mode = _text(settings.get("patchMode")).lower()
@@ -230,7 +251,8 @@ def _orchestration(image: Image, windows: object, linux: object) -> PatchOrchest
 
 def _assessment(row: Json) -> PatchAssessment:
     counts = _object(row.get("counts"))
-    return PatchAssessment(
+    return made(
+        PatchAssessment,
         state=_support_state(_text(row.get("support_state"))),
         assessment_id=_text(row.get("assessment_id")).lower(),
         assessed=time_or_none(row.get("assessment_started")),
@@ -269,8 +291,7 @@ def _power_code(view: Json) -> str:
 
 
 def _power(code: str) -> PowerState:
-    name = code.lower().removeprefix("powerstate/")
-    return PowerState(name) if name in set(PowerState) else PowerState.UNKNOWN
+    return _POWER_STATES.get(code.lower().removeprefix("powerstate/"), PowerState.UNKNOWN)
 
 
 def _agent_ready(agent: Json) -> bool:
@@ -306,14 +327,13 @@ def _reboot_pending(summary: Json) -> bool | None:
 
 
 def _os_type(value: object) -> OsType:
-    for os_type in OsType:
-        if isinstance(value, str) and value.lower() == os_type.value.lower():
-            return os_type
+    if os_type := _OS_TYPES.get(value.lower() if isinstance(value, str) else ""):
+        return os_type
     raise BadInput(f"osDisk.osType is {quoted(value)}; it should be Windows or Linux")
 
 
 def _object(value: object) -> Json:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def _objects(value: object) -> Sequence[Json]:
@@ -332,7 +352,9 @@ def _id(value: object) -> str:
 
 
 def _text(value: object) -> str:
-    return on_one_line(value) if isinstance(value, str) and len(value) <= _MAX_TEXT else ""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        return ""
+    return value if value.isprintable() else on_one_line(value)
 
 
 def _tags(value: object) -> dict[str, str]:

@@ -119,7 +119,6 @@ class Session:
         return [
             sdk.RequestIdPolicy(),
             sdk.UserAgentPolicy("image-patcher"),
-            sdk.ContentDecodePolicy(),
             AsyncARMChallengeAuthenticationPolicy(self.credential, f"{self.settings.arm_endpoint}/.default"),
             sdk.CustomHookPolicy(),
         ]

@@ -19,6 +19,7 @@ from functions.cloud.resource_graph import COUNTS_SHOWN
 from functions.model.machine import Machine
 from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
+from functions.model.text import Json
 from functions.steps import report, track
 from functions.steps.observe import Paused
 from functions.steps.reconcile import read_ledger
@@ -133,8 +134,8 @@ async def test_pages_grow_again_after_one_that_was_too_large() -> None:
     graph, asked = world.services.graph, list[int]()
     codes = [TOO_LARGE["code"], *(detail["code"] for detail in TOO_LARGE["details"])]
 
-    async def send(request: Any) -> resource_graph._Page:
-        asked.append(request.options.top)
+    async def send(body: Json) -> resource_graph._Page:
+        asked.append(body["options"]["$top"])
         if len(asked) <= 2:
             raise Refused("querying Resource Graph", status=400, codes=codes, message="")
         token = f"page {len(asked)}" if len(asked) < 6 else None
