@@ -5,8 +5,9 @@ person may well choose is none (tests/recordings/foreign_machines.json has examp
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from functions.model.machine import ImageKind, Machine
 
@@ -73,21 +74,36 @@ def foreign_manager(machine: Machine) -> Manager | None:
         return Manager("a member of a scale set: not covered yet")
     if machine.in_standby_pool:
         return Manager("in the standby pool of a scale set: not covered yet")
-    if _AKS_GALLERIES.fullmatch(machine.image.key):
+    if _is_of_aks(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):
-        if not any(map(_ANY_TAG.fullmatch, tags)):
+        if not any(map(_may_be_mark, tags)):
             continue
         for mark, manager in _TAGS:
             if all(_has(tags, name, value) for name, value in mark.items()):
                 return manager
-    for pattern, manager in _GROUP_NAMES:
-        if pattern.fullmatch(machine.id.group):
-            return manager
-    for pattern, manager in _MACHINE_NAMES:
-        if pattern.fullmatch(machine.id.name):
-            return manager
-    return _CLIENT if _is_windows_client(machine) else None
+    named = _of_group(machine.id.group) or _of_name(machine.id.name, _MACHINE_NAMES)
+    return named or (_CLIENT if _is_windows_client(machine) else None)
+
+
+# Cached, for a fleet has few images, names of tags and resource groups, and each sweep asks about every machine.
+@lru_cache(maxsize=4096)
+def _is_of_aks(image: str) -> bool:
+    return _AKS_GALLERIES.fullmatch(image) is not None
+
+
+@lru_cache(maxsize=4096)
+def _may_be_mark(tag: str) -> bool:
+    return _ANY_TAG.fullmatch(tag) is not None
+
+
+@lru_cache(maxsize=4096)
+def _of_group(name: str) -> Manager | None:
+    return _of_name(name, _GROUP_NAMES)
+
+
+def _of_name(name: str, marks: Iterable[tuple[re.Pattern[str], Manager]]) -> Manager | None:
+    return next((manager for pattern, manager in marks if pattern.fullmatch(name)), None)
 
 
 def _has(tags: Mapping[str, str], name: str, value: str) -> bool:

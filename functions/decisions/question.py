@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from functions.model.machine import (
     LINUX_CLASSIFICATIONS,
@@ -15,6 +15,7 @@ from functions.model.machine import (
     SupportState,
     WaitingPatch,
     is_windows_name,
+    made,
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.state import Cause, State, Step, Wait
@@ -52,12 +53,12 @@ class Question:
     def setting_mode(self) -> Mode:
         return Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
 
-    @property
+    @cached_property
     def window(self) -> Windows:
         """When this machine may be installed, whatever its place in a rollout. A tag narrows the setting."""
         return narrowed(self.settings.window or ANY, self.overrides)  # only PATCH_MODE=plan gets here without one
 
-    @property
+    @cached_property
     def canary_window(self) -> Windows | None:
         """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
         return window_as_canary(self.machine, self.overrides, self.settings)
@@ -131,7 +132,15 @@ def question_of(
     machine: Machine, record: Record | None, settings: Settings, *, created_after: datetime, now: datetime
 ) -> Question:
     """The question about a machine at `now`, its tags read. One created before `created_after` is out of scope."""
-    return Question(machine, record, settings, tag_overrides(machine), created_after, now)
+    return made(
+        Question,
+        machine=machine,
+        record=record,
+        settings=settings,
+        overrides=tag_overrides(machine),
+        created_after=created_after,
+        now=now,
+    )
 
 
 def wanted_count(machine: Machine, settings: Settings) -> int:
@@ -162,9 +171,12 @@ def _names(mask: str, patch: WaitingPatch) -> bool:
 
 
 def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, ...]:
-    if machine.os_type is OsType.LINUX:
-        return tuple(name for name in settings.classifications if name in LINUX_CLASSIFICATIONS)
-    return tuple(name for name in settings.classifications if name != "Other")
+    return _of_system(settings.classifications, machine.os_type is OsType.LINUX)
+
+
+@lru_cache
+def _of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]:
+    return tuple(name for name in classifications if (name in LINUX_CLASSIFICATIONS if linux else name != "Other"))
 
 
 def least_minutes(machine: Machine, settings: Settings) -> int:

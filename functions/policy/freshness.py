@@ -13,11 +13,12 @@ from functions.policy.zones import DAY
 
 SLOTS = 10  # by the first decimal digit in the VM id, which is random
 UNSUPPORTED_EVERY = timedelta(days=7)  # an image that Azure cannot patch changes rarely
+_DIGIT = re.compile("[0-9]")
 
 
 def slot_of(vm_id: str) -> int:
     """From 0, the whole time, to 9, not quite a quarter less."""
-    digit = re.search("[0-9]", vm_id)
+    digit = _DIGIT.search(vm_id)
     return int(digit[0]) if digit else 0
 
 

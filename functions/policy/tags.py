@@ -11,6 +11,7 @@ TagOverrides declares each tag once, beside the field that holds its value; TAGS
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from functions.model.machine import LAST_RING, Machine
@@ -82,10 +83,20 @@ def tag_overrides(machine: Machine) -> TagOverrides:
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverrides:
     """The overrides of both tag sets (names lower-cased), the narrower winning. A wrong tag allows nothing."""
+    return _read(_ours(machine), _ours(group))
+
+
+def _ours(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The app's own tags among these, and those that are meant to be one."""
+    return tuple([(name, text) for name, text in tags.items() if name.startswith(RESERVED)])
+
+
+@lru_cache(maxsize=4096)  # a fleet has few such sets, and each machine's is read several times per sweep
+def _read(machine: tuple[tuple[str, str], ...], group: tuple[tuple[str, str], ...]) -> TagOverrides:
     overrides, problems = TagOverrides(), []
-    for tags in (machine, group):
+    for tags in filter(None, (machine, group)):
         try:
-            overrides = _narrower(overrides, _overrides(tags))
+            overrides = _narrower(overrides, _overrides(dict(tags)))
         except ValueError as error:
             problems.append(str(error))
     return overrides if not problems else TagOverrides(mode=Mode.OFF, problem=problems[0])
@@ -123,7 +134,7 @@ def _overrides(tags: Mapping[str, str]) -> TagOverrides:
 def _check_name(name: str) -> None:
     """Raises ValueError for a tag that is nearly one of ours. Azure compares tag names without case."""
     known = [each.name for each in TAGS]
-    if not name.startswith(RESERVED) or name in known:
+    if name in known:
         return
     near = nearest(name, known, prefix="patch-")
     hint = f"did you mean {near}?" if near else f"the app's tags are {', '.join(known)}"

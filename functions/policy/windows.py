@@ -11,6 +11,7 @@ Nothing here reads a clock: `now` is an argument. No question looks further ahea
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
 from heapq import merge
 
 from functions.policy.zones import DAY, Span, between_changes, clocks, without_zone
@@ -149,43 +150,30 @@ class Windows:
 
     groups: tuple[tuple[Window, ...], ...] = ()
 
-    @property
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once: a sweep asks about the same few windows for every machine."""
+        return hash(self.groups)
+
+    @cached_property
     def text(self) -> str:
         """In one spelling, each zone named. Of both() it is for people: 'and' is not part of the grammar."""
         return " and ".join("; ".join(map(str, group)) for group in self.groups) or "any"
 
     def shown(self, moment: datetime) -> str:
         """An instant for people: what a clock in the zone of the first window shows, and UTC."""
-        utc = _instant(moment)
-        zone = next((window.zone for group in self.groups for window in group), "UTC")
-        local = without_zone(utc + next(clocks(zone, utc, utc + DAY)).offset)
-        said = f"{_date_text(local)} {local:%H:%M} {zone}"
-        if zone == "UTC":
-            return said
-        day = "" if utc.date() == local.date() else f"{WEEKDAYS[utc.weekday()]} "
-        return f"{said}, {day}{utc:%H:%M} UTC"
+        return _shown(self, moment)
 
     def closes(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The end of the open stretch that holds `now`, at most now + HORIZON; None when closed at `now`."""
-        now = _instant(now)
-        if blackouts.ends(now):
-            return None
-        ends = [_end_of_stretch(group, now) for group in self.groups]
-        if any(end == now for end in ends):
-            return None
-        return min([now + HORIZON, *ends, *filter(None, [blackouts.starts(now)])])
+        return _closes(self, now, blackouts)
 
     def opens(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The start of the next open stretch after `now` (and after the one that holds it); None within HORIZON."""
-        now = _instant(now)
-        since, until = self.closes(now, blackouts) or now, now + HORIZON
-        while since < until:
-            moment = self._first_open(since, until)
-            blackout_end = blackouts.ends(moment) if moment else None
-            if blackout_end is None:
-                return moment
-            since = blackout_end
-        return None
+        return _opens(self, now, blackouts)
 
     def opens_for(self, least: timedelta, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> bool:
         """Whether it is open for so long at one go, the rest of the stretch that holds `now` included, within HORIZON.
@@ -200,17 +188,6 @@ class Windows:
             start = self.opens(start, blackouts)
         return False
 
-    def _first_open(self, since: datetime, until: datetime) -> datetime | None:
-        """The first instant from `since` on at which all groups are open; None when there is none before `until`."""
-        windows = [window for group in self.groups for window in group]
-        weekly = all(isinstance(window.days, Weekly) for window in windows)
-        for start, end in between_changes({window.zone for window in windows}, since, until):
-            # As long as no clock changes, weekly windows repeat every week. Windows that never meet are found out soon.
-            searched = min(end, start + WEEK) if weekly else end
-            if moment := _all_open(self.groups, start, searched):
-                return moment
-        return None
-
 
 ANY = Windows()
 
@@ -218,6 +195,54 @@ ANY = Windows()
 def both(one: Windows, other: Windows) -> Windows:
     """Open only while both are: how a tag narrows a setting. It may be never, which opens() says."""
     return Windows(tuple(dict.fromkeys(one.groups + other.groups)))
+
+
+@lru_cache(maxsize=4096)  # the answer is the same for all machines of a window
+def _shown(windows: Windows, moment: datetime) -> str:
+    utc = _instant(moment)
+    zone = next((window.zone for group in windows.groups for window in group), "UTC")
+    local = without_zone(utc + next(clocks(zone, utc, utc + DAY)).offset)
+    said = f"{_date_text(local)} {local:%H:%M} {zone}"
+    if zone == "UTC":
+        return said
+    day = "" if utc.date() == local.date() else f"{WEEKDAYS[utc.weekday()]} "
+    return f"{said}, {day}{utc:%H:%M} UTC"
+
+
+@lru_cache(maxsize=4096)
+def _closes(windows: Windows, now: datetime, blackouts: Blackouts) -> datetime | None:
+    now = _instant(now)
+    if blackouts.ends(now):
+        return None
+    ends = [_end_of_stretch(group, now) for group in windows.groups]
+    if any(end == now for end in ends):
+        return None
+    return min([now + HORIZON, *ends, *filter(None, [blackouts.starts(now)])])
+
+
+@lru_cache(maxsize=4096)
+def _opens(windows: Windows, now: datetime, blackouts: Blackouts) -> datetime | None:
+    now = _instant(now)
+    since, until = windows.closes(now, blackouts) or now, now + HORIZON
+    while since < until:
+        moment = _first_open(windows, since, until)
+        blackout_end = blackouts.ends(moment) if moment else None
+        if blackout_end is None:
+            return moment
+        since = blackout_end
+    return None
+
+
+def _first_open(windows: Windows, since: datetime, until: datetime) -> datetime | None:
+    """The first instant from `since` on at which all groups are open; None when there is none before `until`."""
+    each = [window for group in windows.groups for window in group]
+    weekly = all(isinstance(window.days, Weekly) for window in each)
+    for start, end in between_changes({window.zone for window in each}, since, until):
+        # As long as no clock changes, weekly windows repeat every week. Windows that never meet are found out soon.
+        searched = min(end, start + WEEK) if weekly else end
+        if moment := _all_open(windows.groups, start, searched):
+            return moment
+    return None
 
 
 def _end_of_stretch(group: tuple[Window, ...], now: datetime) -> datetime:

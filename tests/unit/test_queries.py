@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -724,9 +724,8 @@ class GraphOfRows(ResourceGraph):
         super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))
         self.tables = tables
 
-    async def _rows(self, query: str) -> AsyncIterator[Row]:
-        for found in evaluate(query, self.tables, NOW).rows:
-            yield dict(found)
+    async def _pages(self, query: str) -> AsyncIterator[Iterator[Row]]:
+        yield (dict(found) for found in evaluate(query, self.tables, NOW).rows)
 
 
 def before(hours: float, microseconds: int = 0) -> str:
