@@ -8,7 +8,8 @@ subscription and region it dispatches at most what the quota allows until the ne
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 from functions.decisions import rollout
 from functions.decisions.question import narrowed, window_as_canary
@@ -49,6 +50,9 @@ LEAVING = "docs/settings.md, patch-group"  # how a member's owner takes it out
 Bucket = tuple[str, str]
 
 
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A machine that is due, and the step that follows."""
@@ -62,7 +66,7 @@ class Candidate:
     def kind(self) -> OperationKind:
         return OperationKind.INSTALL if isinstance(self.step, Install) else OperationKind.ASSESS
 
-    @property
+    @cached_property
     def overrides(self) -> TagOverrides:
         return tag_overrides(self.machine)
 
@@ -207,15 +211,17 @@ def _admit(
         if step:
             waits[item.machine.id] = step
         if item.machine.image.key:
-            due.setdefault(item.place(settings), {})[item.machine.id] = item
-            by_place.setdefault(item.place(settings), []).append(item.member(settings, now, held_back=bool(step)))
+            name = item.place(settings)
+            due.setdefault(name, {})[item.machine.id] = item
+            by_place.setdefault(name, []).append(item.member(settings, now, held_back=bool(step)))
         elif not step:
             admitted.append(item)  # no image: a group of one, under the caps alone
     for item in fleet.later:
         if members := by_place.get(item.place(settings)):
             members.append(item.member(settings, now))
+    under_way = installations_under_way(fleet.rows)
     for name, members in by_place.items():
-        known, running = rollout_of(next(iter(due[name].values())), fleet, settings)
+        known, running = rollout_of(next(iter(due[name].values())), fleet, settings, under_way=under_way)
         record = rollout.current(known, members, running, settings, now)
         admission = rollout.admit(record, members, running, settings=settings, now=now)
         records[name] = admission.record
@@ -230,19 +236,26 @@ def _need(item: Candidate) -> tuple[datetime, datetime, int, str]:
     return item.need
 
 
-def rollout_of(item: Candidate, fleet: Fleet, settings: Settings) -> tuple[ImageRecord, list[InFlight]]:
+UnderWay = Mapping[tuple[str, str], Sequence[InFlight]]
+
+
+def rollout_of(
+    item: Candidate, fleet: Fleet, settings: Settings, *, under_way: UnderWay
+) -> tuple[ImageRecord, list[InFlight]]:
     """What is remembered of a machine's image, and its installations under way."""
     image, boundary = item.machine.image.key, rollout.boundary(item.machine, settings)
-    running = [
-        InFlight(row.machine, row.ring)
-        for row in fleet.rows
-        # An older app's claim names no boundary: it counts in each.
-        if row.kind is OperationKind.INSTALL
-        and row.image == image
-        and row.boundary in ("", boundary)
-        and row.may_be_rebooting
-    ]
+    # An older app's claim names no boundary: it counts in each.
+    running = [each for where in dict.fromkeys(("", boundary)) for each in under_way.get((image, where), ())]
     return fleet.images.get(item.place(settings), ImageRecord(image, boundary)), running
+
+
+def installations_under_way(rows: Iterable[Record]) -> UnderWay:
+    """By image and boundary."""
+    found: dict[tuple[str, str], list[InFlight]] = {}
+    for row in rows:
+        if row.kind is OperationKind.INSTALL and row.may_be_rebooting:
+            found.setdefault((row.image, row.boundary), []).append(InFlight(row.machine, row.ring))
+    return found
 
 
 class _Limits:
@@ -343,6 +356,6 @@ def _spends(record: Record, now: datetime) -> bool:
     return unsent or (record.begun_at is not None and now - record.begun_at < FILL_TIME)
 
 
-def _age(machine: Machine) -> str:
+def _age(machine: Machine) -> datetime:
     """The longest known first."""
-    return machine.created.isoformat() if machine.created else ""
+    return machine.created or _EARLIEST

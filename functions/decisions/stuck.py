@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from functions.decisions.plan import Candidate, Fleet, Plan, make_plan, rollout_of
+from functions.decisions.plan import Candidate, Fleet, Plan, installations_under_way, make_plan, rollout_of
 from functions.decisions.rollout import last_progress, next_in_turn
 from functions.decisions.turns import is_open, turn_ends
 from functions.model.machine import MachineId
@@ -75,8 +75,9 @@ def _missed(
     for item in everyone:
         if item.machine.image.key and item.place(settings) in since:
             places.setdefault(item.place(settings), []).append(item)
+    under_way = installations_under_way(fleet.rows)
     for place, items in sorted(places.items()):
-        record, running = rollout_of(items[0], fleet, settings)
+        record, running = rollout_of(items[0], fleet, settings, under_way=under_way)
         if place not in fleet.images or running or record.breaker_open:
             continue
         members = [item.member(settings, now) for item in items]

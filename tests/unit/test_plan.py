@@ -9,7 +9,7 @@ Who is the canary and when a ring opens is told in test_rollout.py; here it is e
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -398,6 +398,26 @@ def test_an_open_breaker_stops_its_image_and_no_other() -> None:
     assert states(plan) == {"x0": State.BREAKER_OPEN, "x1": State.BREAKER_OPEN}
     assert set(plan.waits.values()) == {rollout.breaker_wait(bad)}
     assert "x" not in plan.rollouts
+
+
+class CountedRows(list[Record]):
+    """Rows that count how often they are gone through."""
+
+    passes = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_rows_are_gone_through_as_often_for_many_images_as_for_one() -> None:
+    passes = {}
+    for images in (1, 20):
+        due = [to_install(a_member(f"vm-{number}", f"image-{number % images}")) for number in range(20)]
+        rows = CountedRows(at_work(a_member(f"busy-{number}", f"image-{number}")) for number in range(20))
+        make_plan(due, Fleet(rows), settings(), now=NOW)
+        passes[images] = rows.passes
+    assert passes[20] == passes[1]
 
 
 def test_machines_without_an_image_have_no_canary_and_no_round() -> None:
