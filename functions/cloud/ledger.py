@@ -173,6 +173,7 @@ class LedgerView(Ledger):
         self.rows: dict[MachineId, Stored] = {}
         self.left_alone: dict[tuple[str, str], LeftAlone] = {}
         self.app: dict[str, Row] = {}
+        self._images: dict[tuple[str, str], StoredImage] = {}  # by image and boundary
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
@@ -205,6 +206,21 @@ class LedgerView(Ledger):
         else:
             await self._note(stored.record.machine, None)
         return deleted
+
+    async def image(self, image: str, boundary: str) -> StoredImage:
+        """As it was read first in this sweep. Whoever changed it since is not overwritten: the write then fails."""
+        if (known := self._images.get((image, boundary))) is None:
+            known = self._images[image, boundary] = await super().image(image, boundary)
+        return known
+
+    async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
+        written = await super().put_image(stored, record)
+        self._images.pop((record.image, record.boundary), None)
+        if not record.boundary:  # each boundary's was read with the fleet's
+            self._images = {key: known for key, known in self._images.items() if key[0] != record.image}
+        if written:
+            self._images[record.image, record.boundary] = written
+        return written
 
     async def _note(self, machine: MachineId, written: Stored | None) -> None:
         try:

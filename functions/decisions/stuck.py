@@ -110,7 +110,7 @@ def _step_at(moment: datetime, item: Candidate, settings: Settings) -> Step:
 
 
 def _standstill(missed: _Missed, plan: Plan, fleet: Fleet, settings: Settings) -> Standstill:
-    record, _ = rollout_of(missed.items[0], fleet, settings)
+    record, _ = rollout_of(missed.items[0], fleet, settings, under_way={})
     going = [each.machine for each in plan.dispatches if each.machine in missed.machines]
     waits = Counter(wait for machine in missed.machines if isinstance(wait := plan.waits.get(machine), Wait))
     if waits and not going:

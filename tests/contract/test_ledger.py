@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
-from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, Stored, StoredImage
+from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, LedgerView, Stored, StoredImage
 from functions.cloud.rows import (
     VERSION,
     LeftAlone,
@@ -592,6 +592,35 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
     assert await ledger.put_image(again, replace(again.record, canaries=3))
     record = (await ledger.image(GALLERY_IMAGE, "")).record
     assert (record.canaries, record.closed, record.breaker_open) == (3, OPEN_IMAGE.opening, False)
+
+
+@pytest.mark.parametrize("boundary", ["", "subscription x"])
+async def test_a_sweep_reads_an_image_once_and_sees_its_own_writes(boundary: str) -> None:
+    table = MemoryTable()
+    view = LedgerView(table)
+    written = await view.put_image(await view.image(GALLERY_IMAGE, boundary), replace(OPEN_IMAGE, boundary=boundary))
+    read = table.calls["get"]
+    assert await view.image(GALLERY_IMAGE, boundary) == written
+    assert table.calls["get"] == read
+
+
+async def test_a_sweep_sees_what_it_wrote_of_the_fleets_image_in_each_boundary() -> None:
+    view = LedgerView(MemoryTable())
+    assert not (await view.image(GALLERY_IMAGE, "subscription x")).record.breaker_open
+    await view.put_image(await view.image(GALLERY_IMAGE, ""), OPEN_IMAGE)
+    assert (await view.image(GALLERY_IMAGE, "subscription x")).record.breaker_open
+
+
+async def test_a_sweep_does_not_overwrite_an_image_that_a_person_changed_since_and_reads_it_again() -> None:
+    view = LedgerView(table := MemoryTable())
+    await view.put_image(await view.image(GALLERY_IMAGE, ""), OPEN_IMAGE)
+    seen = await view.image(GALLERY_IMAGE, "")
+    person = Ledger(table)
+    await person.put_image(
+        await person.image(GALLERY_IMAGE, ""), closed := replace(OPEN_IMAGE, closed=OPEN_IMAGE.opening)
+    )
+    assert await view.put_image(seen, replace(seen.record, canaries=3)) is None
+    assert (await view.image(GALLERY_IMAGE, "")).record == closed
 
 
 async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:

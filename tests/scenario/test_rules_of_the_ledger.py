@@ -307,3 +307,21 @@ async def test_a_missing_right_holds_the_machine_for_its_owner() -> None:
     assert held(record).cause is Cause.OWNER
     assert "role" in held(record).remedy
     assert len(world.posts()) == 1
+
+
+@pytest.mark.parametrize(
+    ("events", "transactions"), [pytest.param(True, 23, id="by event"), pytest.param(False, 24, id="by sweep alone")]
+)
+async def test_what_one_machines_whole_life_costs_in_transactions_of_the_table(events: bool, transactions: int) -> None:
+    """Assessed, installed, assessed again: what two machines more cost, since a sweep itself costs some."""
+    calls = {}
+    for machines in (1, 3):
+        world = World({"PATCH_ASSESS_HOURS": "160", "PATCH_FRESH_HOURS": "160"}, timings=QUICK)
+        world.events_arrive = events
+        for number in range(machines):
+            world.create(f"vm-{number}", SUPPORTED)
+        await world.pass_time(hours=6)
+        assert await world.records() == []
+        assert len(world.operations()) == 3 * machines
+        calls[machines] = world.table.calls.total()
+    assert calls[3] - calls[1] == 2 * transactions
