@@ -120,7 +120,6 @@ class Session:
             sdk.RequestIdPolicy(),
             sdk.UserAgentPolicy("image-patcher"),
             AsyncARMChallengeAuthenticationPolicy(self.credential, f"{self.settings.arm_endpoint}/.default"),
-            sdk.CustomHookPolicy(),
         ]
 
     def storage_options(self) -> StorageOptions:
