@@ -1,13 +1,15 @@
 """Reads machines and resource groups from ARM's answers and from Resource Graph's rows.
 
 What cannot be read raises BadInput, whose one line says what is wrong, where, and what would be right. A missing part,
-or one of another JSON type, reads as empty unless the empty value would permit something.
+or one of another JSON type, reads as empty unless the empty value would permit something. Texts that many machines of
+a fleet share are interned: a sweep keeps all that are due.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import intern
 
 from functions.model.machine import (
     GALLERY_IMAGE,
@@ -98,7 +100,7 @@ def machine_from_graph(row: Json) -> Machine:
         os_type=_os_type(row.get("os_type")),
         image=image,
         created=created,
-        provisioning_state=_text(row.get("provisioning_state")),
+        provisioning_state=intern(_text(row.get("provisioning_state"))),
         power=_power(_text(row.get("power_code"))),
         tags=_tags(row.get("tags")),
         managed_by=_text(row.get("managedBy")),
@@ -256,8 +258,8 @@ def _assessment(row: Json) -> PatchAssessment:
         state=_support_state(_text(row.get("support_state"))),
         assessment_id=_text(row.get("assessment_id")).lower(),
         assessed=time_or_none(row.get("assessment_started")),
-        status=_text(row.get("assessment_status")),
-        counts={str(name).lower(): count for name, count in counts.items() if is_count(count)},
+        status=intern(_text(row.get("assessment_status"))),
+        counts={intern(str(name).lower()): count for name, count in counts.items() if is_count(count)},
         reboot_pending=row.get("reboot_pending") is True,
     )
 
@@ -342,7 +344,7 @@ def _objects(value: object) -> Sequence[Json]:
 
 def _location(value: object) -> str:
     """A region's name: Azure writes "westeurope" and "West Europe"."""
-    return _text(value).lower().replace(" ", "")
+    return intern(_text(value).lower().replace(" ", ""))
 
 
 def _id(value: object) -> str:
@@ -361,4 +363,4 @@ def _tags(value: object) -> dict[str, str]:
     """Tags, names lower-cased. Raises BadInput: a tag may forbid patching, so unreadable tags do not read as none."""
     if value is not None and not isinstance(value, Mapping):
         raise BadInput(f"tags are {quoted(value)}; they should be an object of names and values")
-    return {str(name).lower(): str(text).strip() for name, text in _object(value).items()}
+    return {intern(str(name).lower()): intern(str(text).strip()) for name, text in _object(value).items()}
