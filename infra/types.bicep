@@ -162,15 +162,11 @@ type settingsType = {
   @description('At most one installation of a machine in this time, in hours; while they fail, two more.')
   PATCH_MIN_INTERVAL_HOURS: int?
 
-  @minValue(1)
-  @maxValue(10000)
-  @description('Maximum number of installations in flight in the fleet.')
-  PATCH_MAX_IN_FLIGHT: int?
+  @description('Installations in flight at once in the fleet: a count, or percent of the machines, such as 10%.')
+  PATCH_MAX_IN_FLIGHT: string?
 
-  @minValue(1)
-  @maxValue(10000)
-  @description('Maximum number of installations in flight on machines of one image version.')
-  PATCH_MAX_PER_IMAGE: int?
+  @description('Installations in flight at once on machines of one image version: a count, or percent of the machines, such as 10%.')
+  PATCH_MAX_PER_IMAGE: string?
 
   @description('How far a member of a patch-group that is off or unhealthy holds back the others.')
   PATCH_GROUP_SCOPE: ('resource-group' | 'subscription')?

@@ -5,6 +5,7 @@ or one of another JSON type, reads as empty unless the empty value would permit 
 a fleet share are interned: a sweep keeps all that are due.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -191,6 +192,26 @@ def _image(items: tuple[tuple[str, object], ...], has_profile: bool) -> tuple[Im
         return Image(ImageKind.MANAGED_IMAGE, own), True
     kind = ImageKind.GALLERY if has_profile else ImageKind.GALLERY_SPECIALIZED
     return _versioned(kind, own, exact_version)
+
+
+def image_size_from_graph(row: Json) -> tuple[str, int]:
+    """The key of an image, and how many machines are of it: a row of image_sizes.kql. Raises BadInput."""
+    machines = row.get("machines")
+    if not is_count(machines):
+        raise BadInput(f"{quoted(machines)} is no number of machines")
+    reference, created = _reference(row.get("reference")), time_or_none(row.get("created"))
+    return image_of(reference, has_profile=True, created=created).key, machines
+
+
+def _reference(text: object) -> Json:
+    """An imageReference that a query gave as text; "" is that of a machine without an image. Raises BadInput."""
+    try:
+        value = json.loads(text) if isinstance(text, str) and text else {}
+    except (ValueError, RecursionError):  # the second: brackets nested thousands deep
+        value = None
+    if not isinstance(value, dict):
+        raise BadInput(f"{quoted(text)} is no imageReference")
+    return value
 
 
 def _image_part(reference: Json, name: str, form: re.Pattern[str]) -> str:

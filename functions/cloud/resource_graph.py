@@ -19,6 +19,7 @@ from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.models import (
     assignment_from_graph,
     group_from_json,
+    image_size_from_graph,
     machine_from_graph,
     time_or_none,
     unknown_support_state,
@@ -225,6 +226,23 @@ class ResourceGraph:
         page, _ = await self._page(queries.fill("fleet_counts"), None)
         rows: list[Json] = [row for row in page.rows if isinstance(row, dict)]
         return rows[:COUNTS_SHOWN], page.cut_short or len(page.rows) > COUNTS_SHOWN
+
+    async def image_sizes(self, created_after: datetime) -> dict[str, int]:
+        """How many machines are in scope, by the key of their image; "" has those without one.
+
+        At most ROWS_PER_PAGE rows, the largest: Resource Graph gives one page of a summarize. What is left out counts
+        as no machine, so a cap in percent is narrower there, never wider.
+        """
+        sizes: dict[str, int] = {}
+        query = queries.fill(
+            "image_sizes",
+            created_after=created_after,
+            any_age=created_after <= ALWAYS,
+            all_images=self._session.settings.all_images,
+        )
+        async for key, machines in self._readable(query, image_size_from_graph):
+            sizes[key] = sizes.get(key, 0) + machines
+        return sizes
 
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""

@@ -87,6 +87,7 @@ class _Future:
 
     def __init__(self, fleet: Fleet, settings: Settings, now: datetime) -> None:
         self.fleet, self.settings, self.now, self.begun = fleet, settings, now, now
+        self.cap = settings.max_in_flight.of(sum(fleet.machines.values()))
         self.turns: dict[MachineId, Turn] = {}
         self.images = dict(self.fleet.images)
         # What is in flight now ends as it was ordered; what ended stays until its result is recorded.
@@ -167,7 +168,7 @@ class _Future:
 
     def _heads(self, queue: Mapping[MachineId, Candidate], taken: set[tuple[str, str]]) -> Iterator[Candidate]:
         """As many of the first as could go at once. Of a group one goes, and the first stands for those that wait."""
-        room = self.settings.max_in_flight - len(self.ends) + 1
+        room = self.cap - len(self.ends) + 1
         always = max(self.settings.canaries, 1)  # canaries are chosen before their neighbours are looked at
         for number, item in enumerate(queue.values()):
             keys = {key for key in (("set", item.machine.availability_set), ("group", item.overrides.group)) if key[1]}

@@ -121,6 +121,7 @@ class Fleet:
     images: Mapping[str, ImageRecord] = field(default_factory=dict)  # by ImageRecord.place
     troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (where, group) → who
     later: Sequence[Candidate] = ()  # could be installed, but for their windows: they keep their rollout open
+    machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image: what caps in percent are of
 
 
 @dataclass(frozen=True)
@@ -263,6 +264,7 @@ class _Limits:
 
     def __init__(self, fleet: Fleet, settings: Settings) -> None:
         self._settings, self._troubled = settings, fleet.troubled_groups
+        self._machines, self._all = fleet.machines, sum(fleet.machines.values())
         installs = [row for row in fleet.rows if row.kind is OperationKind.INSTALL]
         rows = [row for row in installs if row.in_flight]
         self._fleet = installations_in_flight(fleet.rows)
@@ -307,12 +309,15 @@ class _Limits:
         settings = self._settings
         if step := self.neighbour_objection(item):
             return step
-        if self._fleet >= settings.max_in_flight:
-            reason = f"{self._fleet} installations are under way in the fleet (PATCH_MAX_IN_FLIGHT)"
+        if self._fleet >= settings.max_in_flight.of(self._all):
+            limit = settings.max_in_flight.told(self._all)
+            reason = f"{self._fleet} installations are under way in the fleet (PATCH_MAX_IN_FLIGHT is {limit})"
             return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
         key = item.machine.image.key
-        if key and self._images[key] >= settings.max_per_image:
-            reason = f"{self._images[key]} installations are under way on its image (PATCH_MAX_PER_IMAGE)"
+        alike = self._machines.get(key, 0)
+        if key and self._images[key] >= settings.max_per_image.of(alike):
+            limit = settings.max_per_image.told(alike)
+            reason = f"{self._images[key]} installations are under way on its image (PATCH_MAX_PER_IMAGE is {limit})"
             return Wait(State.WAITING_FOR_SLOT, reason, cause=Cause.TRANSIENT)
         return None
 

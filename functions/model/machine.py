@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from sys import intern
-from typing import ParamSpec, Self, TypeVar, cast
+from typing import ParamSpec, Self, TypeGuard, TypeVar, cast
 
 from functions.model.text import GUID, BadInput, Json, quoted
 
@@ -425,7 +425,7 @@ def is_windows_name(name: str) -> bool:
     return bool(KB_NUMBER.fullmatch(name) or WINDOWS_MASK.fullmatch(name))
 
 
-def is_count(value: object) -> bool:
+def is_count(value: object) -> TypeGuard[int]:
     """Whether a value is a number of patches, and no truth value, fraction or nonsense."""
     return type(value) is int and 0 <= value <= _MAX_PATCHES
 

@@ -32,6 +32,8 @@ FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES"
 # The timer's first tick comes up to one schedule after the app went live; machines created meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
 
+MOST_AT_ONCE, MOST_PERCENT = 10_000, 100
+
 # The shortest installation there is: a package on Linux, and the reserve for its reboot (Azure/LinuxPatchExtension).
 LEAST_INSTALLATION = timedelta(minutes=20)
 # On Windows a step and the reserve for its reboot: 15 + 10 minutes, with service packs 20 + 10 (Update Manager's
@@ -139,6 +141,34 @@ def machines_named(text: str) -> tuple[str, ...]:
     if not all(re.fullmatch(rf"{group}|{machine}|[\w*?.-]{{1,64}}", item, re.ASCII) for item in items):
         raise ValueError
     return items
+
+
+class Cap(NamedTuple):
+    """How many at once: a count, or so many percent of the machines that the cap counts over."""
+
+    number: int
+    is_percent: bool = False
+
+    def of(self, machines: int) -> int:
+        """How many go at once among so many machines. A percentage is rounded down, and is 1 at least."""
+        return max(self.number * machines // 100, 1) if self.is_percent else self.number
+
+    def times(self, factor: int) -> "Cap":
+        """A wider one, as wide as a setting may be."""
+        return Cap(min(self.number * factor, MOST_PERCENT if self.is_percent else MOST_AT_ONCE), self.is_percent)
+
+    def told(self, machines: int) -> str:
+        """As the setting has it, and what that is of."""
+        return f"{self} of {machines} machines" if self.is_percent else str(self)
+
+    def __str__(self) -> str:
+        return f"{self.number}%" if self.is_percent else str(self.number)
+
+
+@reader("1 to 10000, or 1% to 100% of the machines")
+def count_or_percent(text: str) -> Cap:
+    share = text.endswith("%")
+    return Cap(percent(1, MOST_PERCENT).read(text) if share else number(1, MOST_AT_ONCE).read(text), share)
 
 
 class Sla(NamedTuple):
@@ -285,16 +315,16 @@ class Settings:
         duration("hours", 0.01, 160),
         "At most one installation of a machine in this time; while they fail, two more.",
     )
-    max_in_flight: int = setting(
+    max_in_flight: Cap = setting(
         "PATCH_MAX_IN_FLIGHT",
         "10",
-        number(1, 10_000),
+        count_or_percent,
         "Installations under way at once in the fleet. To stop installations: PATCH_PAUSE=on or PATCH_MODE=assess.",
     )
-    max_per_image: int = setting(
+    max_per_image: Cap = setting(
         "PATCH_MAX_PER_IMAGE",
         "5",
-        number(1, 10_000),
+        count_or_percent,
         "Installations under way at once on machines of one image version.",
     )
     wide_groups: bool = setting(
@@ -419,6 +449,11 @@ class Settings:
         if not on_windows:
             return LEAST_INSTALLATION
         return _LEAST_WITH_SERVICE_PACKS if "ServicePack" in self.classifications else _LEAST_ON_WINDOWS
+
+    @property
+    def caps_count_machines(self) -> bool:
+        """Whether a cap depends on how many machines are in scope."""
+        return self.max_in_flight.is_percent or self.max_per_image.is_percent
 
     @property
     def windows(self) -> tuple[Windows, ...]:

@@ -119,7 +119,9 @@ def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, no
     """The smallest of the wider caps by which everyone is in time, found by forecasts of their own."""
     for times in WIDER if len(candidates) <= MOST_TRIED else ():
         wider = replace(
-            settings, max_in_flight=settings.max_in_flight * times, max_per_image=settings.max_per_image * times
+            settings,
+            max_in_flight=settings.max_in_flight.times(times),
+            max_per_image=settings.max_per_image.times(times),
         )
         if not _late(candidates, forecast(candidates, fleet, wider, now=now), wider, now):
             return (

@@ -79,6 +79,7 @@ class Sweep:
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
     found: bool = False  # Graph named every machine that may be due
+    machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image, once a cap in percent asked
     failed: list[str] = field(default_factory=list)
     throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
     standing: changes.Standing | None = None  # since when settings and pause are as they are
@@ -267,11 +268,20 @@ async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Cand
         candidates = [item async for item in find(sweep, whatever_window=True)]
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
+    await _count_machines(sweep)
     there = sweep.without_stopped([*installs, *sweep.later])
     waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
     troubled = await _troubled_groups(sweep, [replace(item, step=Install(State.DUE, "")) for item in waiting])
-    return waiting, Fleet([stored.record for stored in sweep.rows.values()], images, troubled)
+    rows = [stored.record for stored in sweep.rows.values()]
+    return waiting, Fleet(rows, images, troubled, machines=sweep.machines)
+
+
+async def _count_machines(sweep: Sweep) -> None:
+    """Once per sweep, and only where a cap is a percentage of them."""
+    services = sweep.services
+    if services.settings.caps_count_machines and not sweep.machines:
+        sweep.machines = await services.graph.image_sizes(await services.created_after())
 
 
 async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
@@ -283,7 +293,7 @@ async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candi
     for ids in batches(installs):
         installed |= await graph.last_installations(ids)
         await sweep.stay()
-    if len(installs) > sweep.services.settings.max_in_flight:
+    if len(installs) > sweep.services.settings.max_in_flight.of(sum(sweep.machines.values())):
         for ids in batches(name for name, machine in installs.items() if machine.os_type is OsType.WINDOWS):
             found = await graph.oldest_patches(ids)
             oldest |= {name: patches.first for name, patches in found.items() if patches.first}
@@ -402,6 +412,8 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
     try:
+        if any(item.kind is OperationKind.INSTALL for item in candidates):
+            await _count_machines(sweep)
         candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
         images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
@@ -418,7 +430,8 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         unknown = [item for item in candidates if item.kind is OperationKind.INSTALL and item.overrides.group]
         left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
         candidates = [item for item in candidates if item.machine.id not in left]
-    plan = make_plan(candidates, Fleet(rows, images, troubled, sweep.later), services.settings, now=services.clock())
+    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines)
+    plan = make_plan(candidates, fleet, services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left, **stopped})
 
 

@@ -12,8 +12,8 @@ param subscriptionIds = [
 param createdAfter = 'always'
 param settings = {
   PATCH_BLACKOUT: '2026-12-20..2027-01-05 Europe/Paris'
-  PATCH_MAX_IN_FLIGHT: 50
-  PATCH_MAX_PER_IMAGE: 10
+  PATCH_MAX_IN_FLIGHT: '10%'
+  PATCH_MAX_PER_IMAGE: '5%'
   PATCH_BREAKER: '2 in 7 days'
 }
 param network = {

@@ -11,7 +11,7 @@ param tags = {
 }
 param settings = {
   PATCH_BLACKOUT: '2026-12-20..2027-01-05 Europe/Paris'
-  PATCH_MAX_IN_FLIGHT: 20
+  PATCH_MAX_IN_FLIGHT: '20'
   PATCH_REBOOT: 'IfRequired'
   PATCH_SLA_DAYS: 'Critical 7, Security 30'
 }

@@ -40,9 +40,9 @@ class AppReport:
     services: Services
 
     @property
-    def most_in_flight(self) -> int:
-        """The app's cap on installations at once."""
-        return self.services.settings.max_in_flight
+    def most_in_flight(self) -> str:
+        """The app's cap on installations at once, as its setting has it."""
+        return str(self.services.settings.max_in_flight)
 
     async def fleet(self) -> Fleet:
         """Raises ReportFailed."""

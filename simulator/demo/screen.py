@@ -82,7 +82,7 @@ class Numbers:
     as_expected: int  # machines
     running: Mapping[str, int] = field(default_factory=dict)  # operations under way, by kind
     done: Mapping[str, int] = field(default_factory=dict)  # operations ended, by kind
-    cap: int = 0
+    cap: str = ""
     refused: int = 0
     quota: int = 0  # tokens of a region's patch quota when it is full
     quota_left: int = 0  # the fewest that were left in any region

@@ -237,7 +237,7 @@ class Life:
 
     def _candidates(self, names: set[MachineId]) -> list[Candidate]:
         """With their history, as a sweep reads it: the age of patches for Windows alone, and where not all can go."""
-        aged = len(names) > self.settings.max_in_flight
+        aged = len(names) > self.settings.max_in_flight.number
         return [self._candidate(self.fleet[name], aged=aged) for name in sorted(names, key=str)]
 
     def _candidate(self, member: Member, *, aged: bool) -> Candidate:

@@ -85,7 +85,7 @@ RIGHT = {
     "PATCH_FRESH_HOURS": "24",
     "PATCH_MIN_INTERVAL_HOURS": "144",
     "PATCH_MAX_IN_FLIGHT": "10",
-    "PATCH_MAX_PER_IMAGE": "5",
+    "PATCH_MAX_PER_IMAGE": "5%",
     "PATCH_CANARIES": "1",
     "PATCH_CANARY_MACHINES": "web-kiosk-*",
     "PATCH_GROUP_SCOPE": "resource-group",

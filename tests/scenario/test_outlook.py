@@ -1,7 +1,6 @@
 """What a sweep tells of what is to come, and that it comes so: openings, who is late, what would help."""
 
 import json
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,20 +57,21 @@ async def test_it_is_told_once_a_day_and_at_an_opening_not_in_every_sweep(caplog
     assert len(told(caplog, "opening.forecast")) - before <= 2
 
 
-async def test_without_an_answer_about_installations_none_begins_and_assessments_go_on() -> None:
-    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+@pytest.mark.parametrize("query", ["last_installations", "image_sizes"])
+async def test_without_an_answer_about_what_limits_them_no_installation_begins(query: str) -> None:
+    world = World({"PATCH_MODE": "assess", "PATCH_MAX_IN_FLIGHT": "50%"}, timings=QUICK)
     old = world.create("vm-01", Behaviour(pending={"security": 2}))
     await world.pass_time(minutes=30)
     world.set(PATCH_MODE="install")
     new = world.create("vm-02", Behaviour(pending={"security": 2}))
     world.now += timedelta(minutes=30)
 
-    async def silent(ids: Iterable[str]) -> dict[str, datetime]:
+    async def silent(asked: object) -> None:
         raise Unavailable("querying Resource Graph: no answer")
 
-    world.services.graph.last_installations = silent  # type: ignore[method-assign]
+    setattr(world.services.graph, query, silent)
     with pytest.raises(SweepFailed, match="plan"):
         await reconcile.run(world.services)
     records = await world.records()
-    assert [(record.machine, record.kind.value) for record in records] == [(new, "assess")]
+    assert [(record.machine, record.kind.value) for record in records] == [(new, "assess")], "assessments go on"
     assert world.operations(old, "install") == []

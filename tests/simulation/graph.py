@@ -7,6 +7,7 @@ same answers over random worlds. An unknown query goes to the evaluator.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,8 @@ from simulator.resource_graph.rows import machine_row
 from simulator.resource_graph.tables import Rights
 from simulator.wire import Json, Request, Response
 from simulator.world import Machine
+
+SUMMARIES = ("fleet_counts", "image_sizes")  # Resource Graph gives one page of them
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
@@ -59,7 +62,7 @@ class PredicateGraph(Graph):
             if query.text.startswith(start) and (match := pattern.fullmatch(query.text)):
                 rows = answer(_Seen(self, scope, rights), match.groupdict())
                 columns = [(each, "string") for each in (rows[0] if rows else {"id": ""})]
-                return columns if name != "fleet_counts" else [("state_name", "string")], rows
+                return columns if name not in SUMMARIES else [("machines", "long")], rows
         return super().evaluate(query, scope, rights)
 
 
@@ -211,6 +214,21 @@ def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
     return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in largest[:1000]]
 
 
+def _image_sizes(seen: _Seen, fill: Fill) -> list[Json]:
+    flags, after = {name: value == "true" for name, value in fill.items()}, _time(fill["created_after"])
+    counts: dict[tuple[str, str], int] = {}
+    for row in seen.machines():
+        image, created = row["image"] or {}, row["created"]
+        if (row["is_marketplace"] and not flags["all_images"]) or not (flags["any_age"] or _time(created) >= after):
+            continue
+        text = "" if row["image"] is None else json.dumps(image, separators=(",", ":"), ensure_ascii=False)
+        by_day = not image.get("exactVersion") and (row["is_marketplace"] or "galleries/" in text.lower())
+        key = text, f"{created[:10]}T00:00:00.0000000Z" if by_day else ""
+        counts[key] = counts.get(key, 0) + 1
+    largest = sorted(counts, key=lambda key: (-counts[key], key))[:1000]
+    return [{"reference": key[0], "created": key[1] or None, "machines": counts[key]} for key in largest]
+
+
 def _tag_group(row: Json) -> str:
     return next((str(v).lower() for k, v in (row["tags"] or {}).items() if k.lower() == "patch-group"), "")
 
@@ -351,6 +369,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("schedules_of", _schedules_of),
         ("schedule_runs_of", _schedule_runs_of),
         ("fleet_counts", _fleet),
+        ("image_sizes", _image_sizes),
         ("installations_of", _installations_of),
         ("groups_tagged", _groups_tagged),
         ("group_members", _members),

@@ -148,6 +148,30 @@ def test_what_holds_a_slot(phase: Phase) -> None:
     assert held == (1 if phase in (Phase.QUEUED, Phase.STARTING, Phase.RUNNING) else 0)
 
 
+# PATCH_MAX_IN_FLIGHT, PATCH_MAX_PER_IMAGE, machines in scope by image, who is due → how many go, what the others read
+PERCENT: dict[str, tuple[str, str, dict[str, int], str, int, str]] = {
+    "of the fleet": ("10%", "100", {"x": 10, "y": 20}, "xxxxyyyy", 3, "PATCH_MAX_IN_FLIGHT is 10% of 30 machines"),
+    "rounded down": ("10%", "100", {"x": 39}, "xxxxx", 3, "PATCH_MAX_IN_FLIGHT is 10% of 39 machines"),
+    "at least one": ("1%", "100", {"x": 20}, "xx", 1, "PATCH_MAX_IN_FLIGHT is 1% of 20 machines"),
+    "all": ("100%", "100", {"x": 4}, "xxxx", 4, ""),
+    "of an image": ("100", "50%", {"x": 4, "y": 90}, "xxxx", 2, "PATCH_MAX_PER_IMAGE is 50% of 4 machines"),
+    "of each image": ("100", "50%", {"x": 4, "y": 6}, "xxxxyyyyyy", 5, "PATCH_MAX_PER_IMAGE is 50% of"),
+    "of an image that was not counted": ("100", "50%", {"y": 90}, "xx", 1, "PATCH_MAX_PER_IMAGE is 50% of 0 machines"),
+    "machines without an image are of the fleet": ("25%", "1", {"": 8}, "xxx", 1, "PATCH_MAX_PER_IMAGE is 1"),
+    "both": ("20%", "50%", {"x": 4, "y": 6}, "xxyyy", 2, "PATCH_MAX_IN_FLIGHT is 20% of 10 machines"),
+}
+
+
+@pytest.mark.parametrize(("fleet", "image", "machines", "due", "go", "reason"), PERCENT.values(), ids=PERCENT)
+def test_a_cap_in_percent(fleet: str, image: str, machines: dict[str, int], due: str, go: int, reason: str) -> None:
+    waiting = [to_install(a_member(f"vm{number}", name)) for number, name in enumerate(due)]
+    limits = settings(PATCH_MAX_IN_FLIGHT=fleet, PATCH_MAX_PER_IMAGE=image)
+    plan = make_plan(waiting, replace(fleet_of(), machines=machines), limits, now=NOW)
+    assert len(plan.dispatches) == go
+    assert set(states(plan).values()) == ({SLOT} if go < len(due) else set())
+    assert all(reason in step.reason for step in plan.waits.values())
+
+
 SLOT, GROUP, CANARY = State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP, State.WAITING_FOR_CANARY
 
 
@@ -194,7 +218,7 @@ CAPS: dict[str, Case] = {
         {"PATCH_MAX_PER_IMAGE": "2"},
         ["x0", "x1", "y0"],
         {"x2": SLOT},
-        "2 installations are under way on its image (PATCH_MAX_PER_IMAGE)",
+        "2 installations are under way on its image (PATCH_MAX_PER_IMAGE is 2)",
     ),
     "the cap of an image, partly taken": Case(
         of(2), [at_work(a_member("r", "x"))], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0"], {"x1": SLOT}, "on its image"
@@ -601,11 +625,12 @@ images = st.fixed_dictionaries(
     {}, optional={name: st.sampled_from(list(an_image(name).values())) for name in IMAGES if name}
 )
 trouble = st.sets(st.sampled_from(["g", "h"])).map(lambda found: {(SUBSCRIPTION, name): "somebody" for name in found})
-fleets = st.builds(Fleet, records(), images, trouble)
+sizes = st.dictionaries(st.sampled_from(IMAGES), st.integers(0, 40))
+fleets = st.builds(Fleet, records(), images, trouble, machines=sizes)
 environs = st.fixed_dictionaries(
     {
-        "PATCH_MAX_IN_FLIGHT": st.integers(1, 20).map(str),
-        "PATCH_MAX_PER_IMAGE": st.integers(1, 6).map(str),
+        "PATCH_MAX_IN_FLIGHT": st.integers(1, 20).map(str) | st.integers(1, 100).map("{}%".format),
+        "PATCH_MAX_PER_IMAGE": st.integers(1, 6).map(str) | st.integers(1, 100).map("{}%".format),
         "PATCH_CANARIES": st.integers(0, 3).map(str),
         "PATCH_BAKE_MINUTES": st.sampled_from(["0", "1439"]),
         "PATCH_PACE_PERCENT": st.sampled_from(["1", "2", "75"]),
@@ -650,10 +675,12 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
 
     # the caps
     before = in_flight(fleet.rows)
-    assert not chosen or len(chosen) + len(before) <= limits.max_in_flight
+    assert not chosen or len(chosen) + len(before) <= limits.max_in_flight.of(sum(fleet.machines.values()))
     for image, count in Counter(item.machine.image.key for item in chosen).items():
         if image:
-            assert count + sum(row.image == image for row in before) <= limits.max_per_image
+            assert count + sum(row.image == image for row in before) <= limits.max_per_image.of(
+                fleet.machines.get(image, 0)
+            )
 
     # one of an availability set, one of a group, none of a group in trouble
     away = [
@@ -726,7 +753,7 @@ def test_a_smaller_cap_of_the_fleet_adds_nobody(
     due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
 ) -> None:
     environ = environ | {"PATCH_PACE_PERCENT": "100"}  # the pace is spent by whoever goes: it would give to others
-    smaller = min(cap, int(environ["PATCH_MAX_IN_FLIGHT"]))
+    smaller = min(cap, settings(**environ).max_in_flight.of(sum(fleet.machines.values())))
     wide = installed(make_plan(due, fleet, settings(**environ), now=NOW))
     narrow = installed(make_plan(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), now=NOW))
     assert narrow == wide[: len(narrow)]

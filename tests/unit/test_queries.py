@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
@@ -28,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cloud import queries
+from functions.cloud.models import image_size_from_graph, machine_from_graph
 from functions.cloud.resource_graph import ROWS_PER_PAGE, ResourceGraph
 from functions.cloud.session import Session
 from functions.decisions.decision import next_step
@@ -39,7 +41,7 @@ from functions.policy.settings import Settings
 from simulator.identity import StaticCredential
 from simulator.resource_graph.kql import KqlError, Unsupported, evaluate, syntax
 from simulator.resource_graph.kql.parser import parse
-from tests.support import settings
+from tests.support import LONG_AGO, settings
 
 SIMULATOR = Path(__file__).parent.parent.parent / "simulator"
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -406,6 +408,7 @@ def filled() -> Mapping[str, str]:
         "due_machines": due_values(),
         "fleet_counts": {},
         "group_members": {"names": ["QUORUM", "nobody"], "group_ids": [f"{SUBSCRIPTION}/resourcegroups/RG-Pair"]},
+        "image_sizes": {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False},
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
         "groups_tagged": {"names": ["quorum", "nobody"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
@@ -435,6 +438,11 @@ EXPECTED: Mapping[str, list[Row]] = {
     "groups_named": [
         {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
         {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
+    ],
+    "image_sizes": [
+        {"reference": "", "created": None, "machines": 1},
+        {"reference": f'{{"id":"{GALLERY_IMAGE}","exactVersion":"1.0.0"}}', "created": None, "machines": 1},
+        {"reference": f'{{"id":"{MANAGED_IMAGE}"}}', "created": None, "machines": 1},
     ],
     "groups_tagged": [{"id": f"{SUBSCRIPTION}/resourceGroups/RG-Pair", "patch_group": "quorum"}],
     "installations_of": [
@@ -950,6 +958,10 @@ def test_one_machine_in_need_stands_out_of_a_fleet_at_rest() -> None:
 # ---- how fleet_counts names images and states
 
 
+# Resource Graph gives one page of a summarize.
+SUMMARIES = ("fleet_counts", "image_sizes")
+
+
 @pytest.mark.parametrize(
     ("image", "name"),
     [
@@ -989,6 +1001,82 @@ def test_fleet_counts_asks_for_one_page_and_keeps_the_largest() -> None:
     tables = {"resources": [machine(f"vm-{number}", image=image) for number, image in enumerate([*images, images[-1]])]}
     rows = evaluate(queries.fill("fleet_counts"), tables, NOW).rows
     assert (len(rows), rows[0]["image_name"], rows[0]["machines"]) == (ROWS_PER_PAGE, images[-1]["id"], 2)
+
+
+# ---- how image_sizes counts
+
+
+@pytest.mark.parametrize(
+    ("values", "machines"),
+    [
+        pytest.param({}, {"web": 2}, id="customized images, created since"),
+        pytest.param({"all_images": True}, {"web": 2, "market": 1}, id="all images"),
+        pytest.param({"any_age": True}, {"web": 3}, id="of any age"),
+    ],
+)
+def test_image_sizes_counts_the_machines_in_scope(values: Row, machines: Mapping[str, int]) -> None:
+    web, market = {"id": "web", "exactVersion": "1"}, {"publisher": "market", "offer": "o", "sku": "s", "version": "1"}
+    rows = [
+        machine("vm-1", image=web, power="PowerState/deallocated"),
+        machine("vm-2", image=web),
+        machine("vm-3", image=web, created="2026-09-30T08:00:00Z"),
+        machine("vm-4", image=market),
+    ]
+    asked = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False, **values}
+    found = evaluate(queries.fill("image_sizes", **asked), {"resources": rows}, NOW).rows
+    references = [json.loads(row["reference"]) for row in found]
+    names = [reference.get("id") or reference["publisher"] for reference in references]
+    assert {name: row["machines"] for name, row in zip(names, found, strict=True)} == machines
+
+
+GALLERY = f"{GROUP}/providers/Microsoft.Compute/galleries/g/images/web"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param({"id": GALLERY_IMAGE, "exactVersion": "1.0.0"}, id="gallery, a version"),
+        pytest.param({"id": GALLERY, "exactVersion": "1.0.0"}, id="gallery, the newest version"),
+        pytest.param({"id": GALLERY}, id="gallery, no version known"),
+        pytest.param({"id": f"{GALLERY}/versions/latest"}, id="gallery, latest"),
+        pytest.param({"sharedGalleryImageId": "/SharedGalleries/s/Images/a/Versions/latest"}, id="shared gallery"),
+        pytest.param({"communityGalleryImageId": "/CommunityGalleries/c/Images/a"}, id="community gallery"),
+        pytest.param({"id": MANAGED_IMAGE}, id="managed image"),
+        pytest.param({"publisher": "P", "offer": "o", "sku": "s", "version": "latest"}, id="marketplace, latest"),
+        pytest.param(
+            {"publisher": "P", "offer": "o", "sku": "s", "version": "latest", "exactVersion": "1.2"}, id="marketplace"
+        ),
+        pytest.param({}, id="no image"),
+    ],
+)
+def test_a_machine_is_counted_under_the_key_of_its_image(image: Mapping[str, str]) -> None:
+    days = ("2026-11-01T08:00:00Z", "2026-11-01T23:59:00Z", "2026-11-02T00:00:00Z")
+    tables = {"resources": [machine(f"vm-{number}", image=image, created=at) for number, at in enumerate(days)]}
+    counted: Counter[str] = Counter()
+    for row in evaluate(
+        queries.fill("image_sizes", created_after=LONG_AGO, all_images=True, any_age=True), tables, NOW
+    ).rows:
+        key, count = image_size_from_graph(row)
+        counted[key] += count
+    census = evaluate(queries.fill("census", shares=["00"]), tables, NOW).rows
+    assert counted == Counter(machine_from_graph(row).image.key for row in census)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"reference": "{", "machines": 1}, id="no JSON"),
+        pytest.param({"reference": "[" * 100_000, "machines": 1}, id="nested too deep"),
+        pytest.param({"reference": "[]", "machines": 1}, id="no object"),
+        pytest.param({"reference": '{"id":1}', "machines": 1}, id="an id that is no text"),
+        pytest.param({"reference": "", "machines": "1"}, id="no number"),
+        pytest.param({"reference": "", "machines": -1}, id="fewer than none"),
+        pytest.param({"reference": "", "machines": 1, "created": "today"}, id="no time"),
+    ],
+)
+def test_a_row_of_image_sizes_that_cannot_be_read(row: Row) -> None:
+    with pytest.raises(BadInput):
+        image_size_from_graph(row)
 
 
 # ---- the official language service
@@ -1210,7 +1298,7 @@ def test_ends_sorted_so_that_pages_repeat(name: str) -> None:
     assert isinstance(parse(filled()[name]).operators[-1], syntax.Sort)
 
 
-@pytest.mark.parametrize("name", [name for name in queries.names() if name != "fleet_counts"])
+@pytest.mark.parametrize("name", [name for name in queries.names() if name not in SUMMARIES])
 def test_can_page(name: str) -> None:
     """A continuation needs the id in the answer and a sort by it; summarize gives a first page only."""
     tree = parse(filled()[name])
