@@ -28,6 +28,7 @@ IMAGES = tuple(
     for name in ("web", "db", "batch")
 )
 MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
+PERCENT_SEEDS = 0.1  # of the seeds have a cap in percent
 HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
 REGIONS = ("westeurope", "northeurope")
 
@@ -49,13 +50,14 @@ class Workload:
 
     def __init__(self, seed: int, without: Without = NOTHING_LEFT_OUT) -> None:
         self.rng, self.without = random.Random(seed), without
+        self.caps_rng = random.Random(f"caps {seed}")
         self.hostile_rng = random.Random(f"hostile {seed}")  # of their own, so that a seed's fleet stays as it was
         self.size = 0  # machines
         self.events = 0
 
     def settings(self) -> dict[str, str]:
-        rng = self.rng
-        return {
+        rng, caps = self.rng, self.caps_rng
+        drawn = {
             "PATCH_SCOPE": ",".join(SUBSCRIPTIONS[:2]),
             "PATCH_MODE": rng.choice(("install", "install", "install", "assess")),
             "PATCH_WINDOW": rng.choice(("any", "any", *oracle.WINDOWS)),
@@ -70,6 +72,8 @@ class Workload:
             "PATCH_MIN_AGE_MINUTES": str(rng.choice((0, 60))),
             "PATCH_ASSESS_AFTER_MINUTES": "0",
         }
+        percent = {"PATCH_MAX_IN_FLIGHT": caps.choice(("10%", "50%"))} if caps.random() < PERCENT_SEEDS else {}
+        return drawn | percent
 
     def draw_size(self) -> int:
         draw = self.rng.random()

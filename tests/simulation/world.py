@@ -149,7 +149,11 @@ class SeededWorld(World):
 
     @property
     def cap(self) -> int:
-        return int(self.environment["PATCH_MAX_IN_FLIGHT"])
+        """The most that PATCH_MAX_IN_FLIGHT has allowed: a percentage is of the machines in scope, with those gone."""
+        number, percent, _ = self.environment["PATCH_MAX_IN_FLIGHT"].partition("%")
+        ever = (*self.azure.world.machines.values(), *self.azure.world.gone)
+        in_scope = sum(machine.subscription.lower() in self.covered for machine in ever)
+        return max(int(number) * in_scope // 100, 1) if percent else int(number)
 
     @property
     def image_cap(self) -> int:
