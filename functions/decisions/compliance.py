@@ -2,7 +2,7 @@
 
 Azure gives a patch's publication time on Windows only. On Linux the clock runs from the newest installation that did
 not fail, or from the machine's creation: so a Linux machine may be called late a little too late, never too early.
-Critical and Security patches have a clock and a limit each (PATCH_SLA_DAYS).
+Critical and Security patches have a clock and a limit each: PATCH_SLA_DAYS, or less by the machine's tag patch-sla.
 """
 
 from datetime import datetime
@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from functions.model.machine import Machine, OldestPatches, SupportState
 from functions.model.state import Cause, Leave, State, Step, Wait
-from functions.policy.settings import Sla
+from functions.policy.settings import Settings, Sla
+from functions.policy.tags import tag_overrides
 
 
 class Compliance(StrEnum):
@@ -59,6 +60,11 @@ def compliance(
     if blocked:
         return Compliance.BLOCKED
     return Compliance.WITHIN if all(since for since, _ in waiting) else Compliance.UNKNOWN
+
+
+def sla_of(machine: Machine, settings: Settings) -> Sla:
+    """The machine's own limits: those of PATCH_SLA_DAYS, or shorter ones by its tag patch-sla."""
+    return settings.sla.and_within(tag_overrides(machine).sla)
 
 
 def is_blocked(step: Step) -> bool:

@@ -177,6 +177,10 @@ class Sla(NamedTuple):
     critical: timedelta
     security: timedelta
 
+    def and_within(self, other: "Sla | None") -> "Sla":
+        """The shorter limit of both, by severity."""
+        return Sla(min(self.critical, other.critical), min(self.security, other.security)) if other else self
+
 
 @reader("days, up to 3650, or by severity such as Critical 7, Security 30")
 def days_by_severity(text: str) -> Sla:

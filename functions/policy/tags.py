@@ -19,7 +19,7 @@ from functions.model.text import quoted
 from functions.policy import grammar
 from functions.policy.grammar import RESERVED, Reader, choice, number, refusal
 from functions.policy.names import nearest
-from functions.policy.settings import MODES, REBOOTS, Mode, Reboot
+from functions.policy.settings import MODES, REBOOTS, Mode, Reboot, Sla, days_by_severity
 from functions.policy.windows import Windows, both
 
 T = TypeVar("T")
@@ -61,6 +61,12 @@ class TagOverrides:
         grammar.group_name,
         "One member at a time, and none while another member is off or unhealthy. For quorum pairs, also across zones.",
         absent="",
+    )
+    sla: Sla | None = tag(
+        "patch-sla",
+        days_by_severity,
+        "The shorter limit of setting (PATCH_SLA_DAYS) and tag counts, by severity.",
+        absent=None,
     )
     owned_by_us: bool = tag(
         "patch-owner",
@@ -111,6 +117,7 @@ def _narrower(one: TagOverrides, other: TagOverrides) -> TagOverrides:
         window=both(one.window, other.window) if one.window and other.window else one.window or other.window,
         ring=max(one.ring, other.ring) if LAST_RING not in (one.ring, other.ring) else min(one.ring, other.ring),
         group=one.group or other.group,
+        sla=one.sla.and_within(other.sla) if one.sla else other.sla,
         owned_by_us=one.owned_by_us or other.owned_by_us,
     )
 

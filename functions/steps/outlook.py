@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from functions import journal
+from functions.decisions.compliance import sla_of
 from functions.decisions.forecast import Forecast, Turn, forecast
 from functions.decisions.plan import Candidate, Fleet
 from functions.decisions.turns import is_open
@@ -16,6 +17,7 @@ from functions.model.machine import MachineId
 from functions.model.text import format_utc
 from functions.policy.advice import advice
 from functions.policy.settings import Mode, Settings
+from functions.policy.zones import DAY
 from functions.services import Services
 from functions.steps import stuck
 from functions.steps.changes import Standing
@@ -91,6 +93,8 @@ def _tell_late(
     late = _late(candidates, found, settings, now)
     if not late:
         return
+    limits = sorted({_limit(item, settings) for item in late})
+    days = " to ".join(f"{limit / DAY:g}" for limit in dict.fromkeys((limits[0], limits[-1])))
     last = max((found.turns[item.machine.id].at for item in late if item.machine.id in found.turns), default=None)
     never = sum(item.machine.id not in found.turns for item in late)
     journal.write(
@@ -100,19 +104,25 @@ def _tell_late(
         waiting=len(candidates),
         never=never,
         when=last,
-        reason=f"{len(late)} of {len(candidates)} waiting machines are installed later than {_limit(settings).days} "
+        reason=f"{len(late)} of {len(candidates)} waiting machines are installed later than {days} "
         f"days from now{f', the last {format_utc(last)}' if last else ''}",
         remedy=_remedy(candidates, fleet, settings, now=now),
     )
 
 
 def _late(candidates: Iterable[Candidate], found: Forecast, settings: Settings, now: datetime) -> list[Candidate]:
-    turns, limit = found.turns, now + _limit(settings)
-    return [item for item in candidates if item.machine.id not in turns or turns[item.machine.id].at > limit]
+    turns = found.turns
+    return [
+        item
+        for item in candidates
+        for turn in [turns.get(item.machine.id)]
+        if turn is None or turn.at > now + _limit(item, settings)
+    ]
 
 
-def _limit(settings: Settings) -> timedelta:
-    return max(settings.sla.critical, settings.sla.security)
+def _limit(item: Candidate, settings: Settings) -> timedelta:
+    """The longest that any of the machine's patches may wait."""
+    return max(sla_of(item.machine, settings))
 
 
 def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud.resource_graph import CENSUS_SHARES
-from functions.decisions.compliance import compliance
+from functions.decisions.compliance import compliance, sla_of
 from functions.model.machine import Machine, OldestPatches, OsType
 from functions.model.record import Record
 from functions.model.state import State, Step
@@ -175,6 +175,7 @@ class Times:
 
 def _count(services: Services, machine: Machine, step: Step, times: Times) -> None:
     settings, verdict, pending = services.settings, machine.verdict, machine.pending
+    sla = sla_of(machine, settings)
     counted = verdict is not None and bool(verdict.counts)
     journal.write(
         "machine.counted",
@@ -201,10 +202,8 @@ def _count(services: Services, machine: Machine, step: Step, times: Times) -> No
         oldest_security=times.oldest.first,
         last_assessed=verdict.assessed if verdict else None,
         last_installed=times.last_installed,
-        compliance=compliance(
-            machine, step, times.oldest, times.last_installed, sla=settings.sla, now=services.clock()
-        ),
-        sla_days=max(settings.sla) / A_DAY,
+        compliance=compliance(machine, step, times.oldest, times.last_installed, sla=sla, now=services.clock()),
+        sla_days=max(sla) / A_DAY,
     )
 
 

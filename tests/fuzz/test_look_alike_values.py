@@ -156,6 +156,7 @@ TAG_VALUES = {
     "patch-hold-until": "2027-01-15",
     "patch-ring": "7",
     "patch-window": "Sat 22:00-02:00 Europe/Paris",
+    "patch-sla": "Critical 3, Security 14",
 }
 
 
@@ -174,7 +175,7 @@ def test_a_tag_in_look_alike_letters_narrows_as_much_or_more(tag: str, data: st.
             right.hold_until,
             right.window,
         )
-        assert overrides.ring == right.ring
+        assert (overrides.ring, overrides.sla) == (right.ring, right.sla)
 
 
 def test_every_tag_that_forbids_is_among_them() -> None:

@@ -133,6 +133,7 @@ right = {
     "patch-window": ["any", "Sat 22:00-02:00", "daily 10:00-14:00"],
     "patch-ring": ["0", "7"],
     "patch-group": ["quorum"],
+    "patch-sla": ["7", "Critical 3, Security 14"],
 }
 tag_texts = st.one_of(texts, st.sampled_from([text for some in right.values() for text in some]))
 tag_sets = st.dictionaries(st.sampled_from(TAG_NAMES), tag_texts, max_size=4)

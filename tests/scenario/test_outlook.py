@@ -21,12 +21,14 @@ def told(lines: pytest.LogCaptureFixture, event: str) -> list[dict[str, Any]]:
     return [line for line in written if line["event"] == event]
 
 
-async def a_fleet(lines: pytest.LogCaptureFixture, count: int, **settings: str) -> World:
+async def a_fleet(
+    lines: pytest.LogCaptureFixture, count: int, tags: dict[str, str] | None = None, **settings: str
+) -> World:
     lines.set_level("INFO", logger="journal")
     world = World({**SATURDAY, **settings}, timings=QUICK, start=FRIDAY)
     world.tick = world.sweep_every = timedelta(minutes=15)
     for number in range(count):
-        world.create(f"vm-{number:02}", Behaviour(pending={"security": 2}))
+        world.create(f"vm-{number:02}", Behaviour(pending={"security": 2}), tags=tags)
     await world.pass_time(hours=26)
     return world
 
@@ -42,11 +44,23 @@ async def test_the_opening_told_the_day_before_is_what_happens(caplog: pytest.Lo
     assert all(line["opens"] <= each.started.isoformat() < line["closes"] for each in world.operations(kind="install"))
 
 
-async def test_who_is_late_is_told_with_what_would_help(caplog: pytest.LogCaptureFixture) -> None:
-    settings = {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "0", "PATCH_SLA_DAYS": "7"}
-    await a_fleet(caplog, 12, **settings)
+@pytest.mark.parametrize(
+    ("limit", "tags"),
+    [
+        pytest.param("7", {}, id="by PATCH_SLA_DAYS"),
+        pytest.param("30", {"patch-sla": "Critical 3, Security 7"}, id="by a tag"),
+    ],
+)
+async def test_who_is_late_is_told_with_what_would_help(
+    caplog: pytest.LogCaptureFixture, limit: str, tags: dict[str, str]
+) -> None:
+    settings = {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "0", "PATCH_SLA_DAYS": limit}
+    await a_fleet(caplog, 12, tags, **settings)
     [line] = {line["reason"]: line for line in told(caplog, "settings.advised") if "machines" in line}.values()
     assert (line["machines"], line["waiting"]) == (4, 12), "eight of half an hour fit into four hours"
+    assert line["reason"].startswith(
+        "4 of 12 waiting machines are installed later than 7 days from now, the last 2026-"
+    )
     assert line["remedy"] == "Set PATCH_MAX_IN_FLIGHT to 2 and PATCH_MAX_PER_IMAGE to 2; then all are in time."
 
 

@@ -127,6 +127,7 @@ async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(cap
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MODE": "assess", "PATCH_SLA_DAYS": "2"}, timings=QUICK)
     world.create("linux-01", SUPPORTED, tags={"Owner": "payments"})
+    world.create("linux-02", SUPPORTED, tags={"Patch-SLA": "Critical 12h, Security 1"})
     world.create("windows-01", SUPPORTED, os="Windows")
     world.create("unsupported-01", Behaviour(support_state="Unsupported"))
     world.in_long_steps()
@@ -143,6 +144,8 @@ async def test_the_census_says_what_waits_who_owns_it_and_whether_it_is_late(cap
     assert unsupported[-1]["compliance"] == "blocked", "its patches are counted, and Azure cannot install them"
     last = linux[-1]
     assert (last["owner"], last["image_version"], last["os"], last["sla_days"]) == ("payments", "1.0.0", "Linux", 2)
+    assert [line["sla_days"] for line in days["linux-02"][-1:]] == [1]
+    assert sum(line["compliance"] == "late" for line in days["linux-02"]) > sum(word == "late" for word in words)
     assert last["pending_critical"] + last["pending_security"] + last["pending_other"] > 0
     assert "oldest_security" not in last
     assert windows[-1]["oldest_security"].startswith("2024-11-12")

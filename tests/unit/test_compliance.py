@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from functions.decisions.compliance import Compliance, compliance, is_blocked
-from functions.model.machine import OldestPatches, PatchAssessment, SupportState
+from functions.decisions.compliance import Compliance, compliance, is_blocked, sla_of
+from functions.model.machine import Group, OldestPatches, PatchAssessment, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, State, Step, Wait
 from functions.policy.settings import Sla
-from tests.support import NOW, a_machine, a_verdict
+from tests.support import NOW, a_machine, a_verdict, settings
 
 DAY = timedelta(days=1)
 OLD = NOW - 400 * DAY
@@ -86,6 +86,26 @@ def test_within_late_blocked_or_unknown(
 ) -> None:
     machine = a_machine(verdict=verdict, created=created)
     assert compliance(machine, step, oldest, installed, sla=sla, now=NOW) is expected
+
+
+SLAS: dict[str, tuple[str, dict[str, str], dict[str, str], Sla]] = {
+    "the setting alone": ("Critical 7, Security 30", {}, {}, BOTH),
+    "a shorter one on the machine": ("30", {"patch-sla": "Critical 7, Security 30"}, {}, BOTH),
+    "a shorter one on the resource group": ("30", {}, {"patch-sla": "14"}, Sla(14 * DAY, 14 * DAY)),
+    "the shortest of all three": (
+        "Critical 7, Security 30",
+        {"patch-sla": "14"},
+        {"patch-sla": "10"},
+        Sla(7 * DAY, 10 * DAY),
+    ),
+    "a longer one widens nothing": ("7", {"patch-sla": "90"}, {}, Sla(7 * DAY, 7 * DAY)),
+    "a wrong one": ("30", {"patch-sla": "soon"}, {}, ALIKE),
+}
+
+
+@pytest.mark.parametrize(("setting", "own", "group", "expected"), SLAS.values(), ids=SLAS)
+def test_the_limits_of_a_machine(setting: str, own: dict[str, str], group: dict[str, str], expected: Sla) -> None:
+    assert sla_of(a_machine(tags=own, group=Group(group)), settings(PATCH_SLA_DAYS=setting)) == expected
 
 
 # Whose turn it is in each state as the app's own steps have it: a person's, or not.

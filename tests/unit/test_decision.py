@@ -1760,6 +1760,7 @@ extra_tags = st.tuples(
             "patch-window",
             "patch-ring",
             "patch-group",
+            "patch-sla",
             "patch-owner",
             "createdby",
             "x",

@@ -755,6 +755,13 @@ TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], TagOverrides]] = {
     "the ring of the group": ({}, {"patch-ring": "1"}, TagOverrides(ring=1)),
     "no ring is the last": ({}, {}, TagOverrides(ring=LAST_RING)),
     "a group, the machine's own first": ({"patch-group": "Quorum"}, {"patch-group": "x"}, TagOverrides(group="quorum")),
+    "an SLA": ({"patch-sla": "14"}, {}, TagOverrides(sla=Sla(14 * DAY, 14 * DAY))),
+    "an SLA of the group": ({}, {"patch-sla": "critical 36h,security 14"}, TagOverrides(sla=Sla(1.5 * DAY, 14 * DAY))),
+    "the shorter SLA wins, by severity": (
+        {"patch-sla": "Critical 3, Security 30"},
+        {"patch-sla": "7"},
+        TagOverrides(sla=Sla(3 * DAY, 7 * DAY)),
+    ),
     "owner": ({"patch-owner": "Image-Patcher"}, {}, TagOverrides(owned_by_us=True)),
 }
 
@@ -782,6 +789,10 @@ BAD_TAGS = [
     ("patch-group", "größe"),
     ("patch-group", "quorum|x"),
     ("patch-group", "x" * 65),
+    ("patch-sla", "soon"),
+    ("patch-sla", "0"),
+    ("patch-sla", "Critical 3"),
+    ("patch-sla", "Critical 3; Security 14"),
 ]
 
 
