@@ -4,27 +4,34 @@ The forecast is the plan itself in time to come: make_plan() is asked at every m
 installation takes as long as those of its image took, and succeeds. So it says what the sweeps will do as long as
 nothing fails and no patch is published; it is exact for a fleet at rest.
 
-Only the first machines of each kind are put before the plan: those behind them cannot go before them.
+Only the first machines of each kind are put before the plan, and as many as caps and pace let go at once: those behind
+them cannot go before them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from heapq import heapify, heappop, heapreplace
 from itertools import islice
 
 from functions.decisions import rollout
-from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
+from functions.decisions.plan import Candidate, Fleet, Plan, RateBudget, make_plan
 from functions.decisions.question import least_minutes, window_as_canary
-from functions.decisions.turns import ever_opens, opening_of, turn_ends
+from functions.decisions.turns import closes_at, ever_opens, opening_of, turn_ends
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Flight, Record, claim
-from functions.model.state import Install, OperationKind, Phase, State
+from functions.model.state import Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.windows import HORIZON, Windows
 
 SWEEP = timedelta(minutes=5)  # as RECONCILE_SCHEDULE has it by default
 USUAL = timedelta(minutes=30)  # an installation of an image of which none has been seen
+_DUE = Install(State.DUE, "")
+_DUE_AS_CANARY = Install(State.DUE, "", only_canary=True)
+_WAITS = Wait(State.WAITING_FOR_WINDOW, "")
+_AT_A_LIMIT = (State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP)  # its rollout admits it, or may
 STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
 
 
@@ -66,10 +73,12 @@ class _Kind:
     """Machines that no rule but their need, their group and their availability set tells apart."""
 
     place: str
+    image: str
     ring: int
     window: Windows
     canary_window: Windows | None
     minutes: int  # the least that an installation needs
+    quota: tuple[str, str]
 
 
 def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> Forecast:
@@ -80,6 +89,23 @@ def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, 
         if not future.step():
             break
     return Forecast(future.turns, future.openings())
+
+
+def _with_step(queue: dict[MachineId, Candidate], item: Candidate, step: Step) -> Candidate:
+    """The candidate with the step, put back into its queue: most keep theirs from one moment to the next."""
+    if item.step is not step:
+        item = queue[item.machine.id] = replace(item, step=step)
+    return item
+
+
+_Neighbours = tuple[str, str]  # the id of an availability set, or a subscription and the name of a patch-group
+
+
+def _neighbours(item: Candidate) -> set[_Neighbours]:
+    """Those of which one machine goes at a time."""
+    machine, group = item.machine, item.overrides.group
+    availability_set = {("", machine.availability_set)} if machine.availability_set else set()
+    return availability_set | ({(machine.id.subscription, group)} if group else set())
 
 
 class _Future:
@@ -93,13 +119,15 @@ class _Future:
         # What is in flight now ends as it was ordered; what ended stays until its result is recorded.
         self.rows = {row.machine: row for row in self.fleet.rows if row.kind is OperationKind.INSTALL}
         self.ends = {name: self._end_of(row) for name, row in self.rows.items() if row.may_be_rebooting}
+        self.kinds: dict[MachineId, _Kind] = {}
         self.queues: dict[_Kind, dict[MachineId, Candidate]] = {}
         self.places = {name: place(row.image, row.boundary) for name, row in self.rows.items() if row.image}
         self.seen: dict[tuple[datetime, Windows], Opening] = {}
 
     def add(self, waiting: Iterable[Candidate]) -> None:
         for item in sorted(waiting, key=lambda each: each.need):
-            self.queues.setdefault(self._kind(item), {})[item.machine.id] = item
+            kind = self.kinds[item.machine.id] = self._kind(item)
+            self.queues.setdefault(kind, {})[item.machine.id] = item
         self.queues = {kind: queue for kind, queue in self.queues.items() if self._ever_opens(kind)}
 
     def step(self) -> bool:
@@ -109,7 +137,7 @@ class _Future:
         self.images |= plan.rollouts
         for item in plan.dispatches:
             if item.candidate:
-                self._begin(item.candidate, self.now + item.delay)
+                self._begin(item.candidate, self.now + item.delay, canary=item.canary)
         if not any(self.queues.values()):
             return False
         # What begins or opens may let others go: the next sweep sees it.
@@ -131,62 +159,89 @@ class _Future:
                 self.images[where] = rollout.record_result(record, result, self.settings, now=self.now)
 
     def _plan(self) -> Plan:
+        """What the sweep does: the first of each kind show which kinds may go, and of those as many go as can."""
         due: list[Candidate] = []
         later: list[Candidate] = []
         taken = self._neighbours()
         for kind, queue in self.queues.items():
-            install = self._way(kind)
-            first = islice(queue.values(), 1)
-            if install is None:
-                later += first
-                continue
-            heads = self._heads(queue, set(taken))
-            due += [replace(item, step=install) for item in heads]
+            if step := self._way(kind):
+                due += [_with_step(queue, item, step) for item in self._first(queue, taken)]
+            else:
+                later += [_with_step(queue, item, _WAITS) for item in islice(queue.values(), 1)]
         fleet = replace(self.fleet, rows=list(self.rows.values()), images=self.images, later=later)
-        return make_plan(due, fleet, self.settings, now=self.now)
+        plan = make_plan(due, fleet, self.settings, now=self.now)
+        admitted = {item.machine for item in plan.dispatches if not item.canary}
+        admitted |= {name for name, step in plan.waits.items() if step.state in _AT_A_LIMIT}
+        seen = {item.machine.id for item in due}
+        going = {self.kinds[name] for name in admitted if name in seen}
+        more = [item for item in self._next_in_need(going, taken) if item.machine.id not in seen]
+        return make_plan([*due, *more], fleet, self.settings, now=self.now) if more else plan
 
     def _way(self, kind: _Kind) -> Install | None:
         """The step of machines of this kind now; None while no window of theirs is open for long enough."""
         if self._is_open(kind.window, kind.minutes):
-            return Install(State.DUE, "")
-        if kind.canary_window and self._is_open(kind.canary_window, kind.minutes):
-            return Install(State.DUE, "", only_canary=True)
-        return None
+            return _DUE
+        return _DUE_AS_CANARY if kind.canary_window and self._is_open(kind.canary_window, kind.minutes) else None
 
     def _ever_opens(self, kind: _Kind) -> bool:
         windows = filter(None, (kind.window, kind.canary_window))
         return any(ever_opens(each, self.now, self.settings.blackouts) for each in windows)
 
     def _is_open(self, window: Windows, minutes: int) -> bool:
-        closes = window.closes(self.now, self.settings.blackouts)
-        return closes is not None and closes - self.now >= timedelta(minutes=minutes)
+        end = closes_at(window, self.now, self.settings.blackouts)
+        return end is not None and end - self.now >= timedelta(minutes=minutes)
 
-    def _neighbours(self) -> set[tuple[str, str]]:
+    def _neighbours(self) -> set[_Neighbours]:
         """The availability sets and groups of which a machine is being installed."""
-        rows = self.rows.values()
-        return {("set", row.availability_set) for row in rows} | {("group", row.group) for row in rows}
+        rows = [(row, row.machine.subscription) for row in self.rows.values() if row.may_be_rebooting]
+        return {("", row.availability_set) for row, _ in rows} | {(where, row.group) for row, where in rows}
 
-    def _heads(self, queue: Mapping[MachineId, Candidate], taken: set[tuple[str, str]]) -> Iterator[Candidate]:
-        """As many of the first as could go at once. Of a group one goes, and the first stands for those that wait."""
-        room = self.cap - len(self.ends) + 1
-        always = max(self.settings.canaries, 1)  # canaries are chosen before their neighbours are looked at
+    def _first(self, queue: Mapping[MachineId, Candidate], taken: set[_Neighbours]) -> Iterator[Candidate]:
+        """The first, and as many that no neighbour holds back as may be canaries."""
+        wanted = max(self.settings.canaries, 1)
         for number, item in enumerate(queue.values()):
-            keys = {key for key in (("set", item.machine.availability_set), ("group", item.overrides.group)) if key[1]}
-            if number >= always and keys & taken:
-                continue
-            taken |= keys
-            yield item
-            room -= 1
-            if room <= 0 and number + 1 >= always:
+            free = not _neighbours(item) & taken
+            if free or not number:
+                yield item
+            wanted -= free
+            if not wanted:
                 return
 
-    def _begin(self, item: Candidate, at: datetime) -> None:
+    def _next_in_need(self, kinds: Iterable[_Kind], taken: set[_Neighbours]) -> Iterator[Candidate]:
+        """Those of these kinds that could go at once, by need: as many as caps and pace allow. Of a group one goes."""
+        rows = list(self.rows.values())
+        busy = Counter(row.image for row in rows if row.in_flight)
+        taken, free, pace = set(taken), self.cap - busy.total(), RateBudget(rows, self.settings, self.now)
+        rest = {kind: iter(self.queues[kind].values()) for kind in kinds}
+        heads = [(item.need, kind.place, item) for kind, queue in rest.items() if (item := next(queue, None))]
+        heapify(heads)
+        while heads and free > 0:
+            item = heads[0][2]
+            kind, mine = self.kinds[item.machine.id], _neighbours(item)
+            if not mine & taken:
+                if self._is_full(kind.image, busy) or pace.next_delay(kind.quota) is None:
+                    heappop(heads)  # and so is it for those behind it
+                    continue
+                yield _with_step(self.queues[kind], item, _DUE)
+                taken |= mine
+                busy[kind.image] += 1
+                free -= 1
+            if following := next(rest[kind], None):
+                heapreplace(heads, (following.need, kind.place, following))
+            else:
+                heappop(heads)
+
+    def _is_full(self, image: str, busy: Mapping[str, int]) -> bool:
+        """Whether PATCH_MAX_PER_IMAGE lets no more machines of the image go."""
+        alike = self.fleet.machines.get(image, 0)
+        return bool(image) and busy.get(image, 0) >= self.settings.max_per_image.of(alike)
+
+    def _begin(self, item: Candidate, at: datetime, *, canary: bool) -> None:
         machine, where = item.machine, item.place(self.settings)
         record = self.images.get(where)
-        canary = record is not None and record.canaries < self.settings.canaries
         self._count(item, canary=canary)
         self.turns[machine.id] = Turn(at, item.overrides.ring, canary)
-        del self.queues[self._kind(item)][machine.id]
+        del self.queues[self.kinds[machine.id]][machine.id]
         row = claim(
             machine,
             OperationKind.INSTALL,
@@ -208,8 +263,11 @@ class _Future:
         kinds = [kind for kind, queue in self.queues.items() if queue]
         windows = {window for kind in kinds for window in (kind.window, kind.canary_window) if window}
         moments = [*self.ends.values(), *(window.opens(self.now, blackouts) for window in windows)]
-        for record in (self.images[where] for where in {kind.place for kind in kinds} if where in self.images):
-            moments += self._changes_of(record, [kind.window for kind in kinds if kind.place == record.place])
+        by_place: dict[str, set[Windows]] = {}
+        for kind in kinds:
+            by_place.setdefault(kind.place, set()).add(kind.window)
+        for record in (self.images[where] for where in by_place if where in self.images):
+            moments += self._changes_of(record, by_place[record.place])
         after = min((moment for moment in moments if moment and moment > self.now), default=None)
         return after and self.now + -((self.now - after) // SWEEP) * SWEEP  # the sweep that sees it
 
@@ -229,7 +287,8 @@ class _Future:
         settings, machine = self.settings, item.machine
         member, where = item.member(settings, self.begun), item.place(settings) if machine.image.key else ""
         canary = window_as_canary(machine, item.overrides, settings)
-        return _Kind(where, member.ring, member.window, canary, least_minutes(machine, settings))
+        least = least_minutes(machine, settings)
+        return _Kind(where, machine.image.key, member.ring, member.window, canary, least, machine.quota_key)
 
     def _end_of(self, row: Record) -> datetime:
         begun = row.begun_at or row.due_at
@@ -241,8 +300,9 @@ class _Future:
 
     def _count(self, item: Candidate, *, canary: bool) -> None:
         """Counts a machine that begins now in the opening that it uses."""
-        kind = self._kind(item)
-        window = kind.canary_window if canary and kind.canary_window else kind.window
+        kind = self.kinds[item.machine.id]
+        apart = canary and kind.canary_window and self._is_open(kind.canary_window, kind.minutes)
+        window = kind.canary_window if kind.canary_window and apart else kind.window
         bounds = opening_of(window, self.now, self.settings.blackouts)
         if bounds is None:
             return

@@ -74,7 +74,7 @@ class Candidate:
         """Its image within its trust boundary."""
         return place(self.machine.image.key, rollout.boundary(self.machine, settings))
 
-    @property
+    @cached_property
     def need(self) -> tuple[datetime, datetime, int, str]:
         """The longest in need first: by its oldest missing patch, then by how long ago it was installed."""
         since = self.installed or self.machine.created or LATEST
@@ -108,6 +108,7 @@ class Dispatch:
     machine: MachineId
     candidate: Candidate | None
     delay: timedelta
+    canary: bool = False  # it goes as a canary of its image
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,14 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     candidates = sorted(candidates, key=lambda item: _age(item.machine))
     assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
     limits = _Limits(fleet, settings)
-    installations, waits, rollouts = _admit(candidates, fleet, limits, settings=settings, now=now)
-    pace = _RateBudget(fleet.rows, settings, now)
+    canaries, others, waits, rollouts = _admit(candidates, fleet, limits, settings=settings, now=now)
+    proving = {item.machine.id for item in canaries}
+    pace = RateBudget(fleet.rows, settings, now)
     dispatches: list[Dispatch] = []
     for row in fleet.rows:
         if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.quota_key)) is not None:
             dispatches.append(Dispatch(row.machine, None, delay))
-    for item in (*assessments, *installations):
+    for item in (*assessments, *canaries, *others):  # canaries first: everyone else of their images waits for them
         step = limits.objection(item) if item.kind is OperationKind.INSTALL else None
         delay = None if step else pace.next_delay(item.machine.quota_key)
         if delay is None:
@@ -153,7 +155,7 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
             continue
         if item.kind is OperationKind.INSTALL:
             limits.take(item)
-        dispatches.append(Dispatch(item.machine.id, item, delay))
+        dispatches.append(Dispatch(item.machine.id, item, delay, canary=item.machine.id in proving))
     dispatches += _assess_meanwhile(candidates, waits, pace)
     handed = {
         item.candidate.place(settings)
@@ -174,7 +176,7 @@ def _changed(rollouts: Mapping[str, ImageRecord], handed: set[str], fleet: Fleet
 
 
 def _assess_meanwhile(
-    candidates: Iterable[Candidate], waits: dict[MachineId, Step], pace: "_RateBudget"
+    candidates: Iterable[Candidate], waits: dict[MachineId, Step], pace: "RateBudget"
 ) -> Iterator[Dispatch]:
     """Those that wait for the fleet are assessed when that is due: their patches go on being known."""
     for item in candidates:
@@ -197,8 +199,8 @@ def waits_to_be_sent(record: Record, now: datetime) -> bool:
 
 def _admit(
     candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
-) -> tuple[list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
-    """The installations that their images' rollouts admit now, the waits of the others, and the rollouts."""
+) -> tuple[list[Candidate], list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
+    """The canaries and the others that their images' rollouts admit now, why the rest waits, and the rollouts."""
     by_place: dict[str, list[Member]] = {}
     due: dict[str, dict[MachineId, Candidate]] = {}
     canaries: list[Candidate] = []
@@ -229,8 +231,7 @@ def _admit(
         going = [due[name][machine] for machine in admission.admitted]
         (canaries if admission.canaries else admitted).extend(going)
         waits |= admission.waits
-    # Canaries first: everyone else of their images waits for them.
-    return sorted(canaries, key=_need) + sorted(admitted, key=_need), waits, records
+    return sorted(canaries, key=_need), sorted(admitted, key=_need), waits, records
 
 
 def _need(item: Candidate) -> tuple[datetime, datetime, int, str]:
@@ -329,7 +330,7 @@ class _Limits:
         self._groups[machine.id.subscription, item.overrides.group] += 1
 
 
-class _RateBudget:
+class RateBudget:
     """How far apart the calls of one bucket are, and how many fit before the horizon.
 
     A bucket at rest is full: the first calls go at once. Whatever is queued, or was called while an empty bucket would

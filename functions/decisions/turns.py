@@ -27,10 +27,15 @@ def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetim
     return min(closes, opens + DAY) if opens and closes else None
 
 
-@lru_cache(maxsize=4096)
 def is_open(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
     """Whether some opening holds `now`."""
-    return window.closes(now, blackouts) is not None
+    return closes_at(window, now, blackouts) is not None
+
+
+@lru_cache(maxsize=4096)
+def closes_at(window: Windows, now: datetime, blackouts: Blackouts) -> datetime | None:
+    """When the opening that holds `now` ends; None when closed."""
+    return window.closes(now, blackouts)
 
 
 def ever_opens(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
@@ -43,6 +48,7 @@ def _opens_from(window: Windows, day: datetime, blackouts: Blackouts) -> bool:
     return window.closes(day, blackouts) is not None or window.opens(day, blackouts) is not None
 
 
+@lru_cache(maxsize=4096)
 def opening_of(window: Windows, moment: datetime, blackouts: Blackouts) -> tuple[datetime, datetime] | None:
     """The beginning and end of the opening that holds `moment`, within a day of it; None when closed."""
     closes = window.closes(moment, blackouts)

@@ -4,10 +4,12 @@ The judge is a fleet that lives through its calendar, sweep by sweep, with every
 looks only at moments of change and at the first machines of each kind.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import Phase as Phase_
 from hypothesis import given
 from hypothesis import settings as effort
@@ -26,9 +28,10 @@ from functions.model.state import Install, OperationKind, Phase, State, Wait
 from functions.policy.grammar import ALWAYS
 from functions.policy.settings import Settings
 from functions.policy.windows import Windows
-from tests.support import DAY, GALLERY_IMAGE, HOUR, a_machine, a_verdict, machine_id, settings
+from tests.support import DAY, GALLERY_IMAGE, HOUR, a_machine, a_record, a_verdict, machine_id, settings
 
 START = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)  # a Tuesday
+SATURDAY = datetime(2026, 12, 5, 22, 0, tzinfo=UTC)
 WEEKLY = {"PATCH_WINDOW": "Sat 22:00-02:00 UTC"}
 MONTHLY = {"PATCH_WINDOW": "2nd Tue +8d 22:00-02:00 UTC", "PATCH_CANARY_WINDOW": "2nd Tue +1d 22:00-02:00 UTC"}
 
@@ -51,6 +54,7 @@ class Life:
     def __init__(self, waiting: Iterable[Candidate], limits: Settings) -> None:
         self.waiting = {item.machine.id: item for item in waiting}
         self.limits, self.now = limits, START
+        self.machines = Counter(item.machine.image.key for item in self.waiting.values())
         self.images: dict[str, ImageRecord] = {}
         self.rows: dict[MachineId, Record] = {}
         self.begun: dict[MachineId, datetime] = {}
@@ -76,7 +80,8 @@ class Life:
         steps = list(self.waiting.values())
         due = [item for item in steps if isinstance(item.step, Install)]
         later = [item for item in steps if isinstance(item.step, Wait) and item.step.when]
-        plan = make_plan(due, Fleet(list(self.rows.values()), self.images, {}, later), self.limits, now=self.now)
+        fleet = Fleet(list(self.rows.values()), self.images, {}, later, self.machines)
+        plan = make_plan(due, fleet, self.limits, now=self.now)
         self.images |= plan.rollouts
         for each in plan.dispatches:
             if each.candidate:
@@ -112,7 +117,8 @@ class Life:
 
 
 def compared(waiting: list[Candidate], limits: Settings, days: int) -> None:
-    found = forecast(waiting, Fleet(), limits, now=START)
+    machines = Counter(item.machine.image.key for item in waiting)
+    found = forecast(waiting, Fleet(machines=machines), limits, now=START)
     lived = Life(waiting, limits).live(START + days * DAY)
     expected = {name: turn.at for name, turn in found.turns.items() if turn.at < START + days * DAY}
     assert expected == lived
@@ -147,15 +153,57 @@ def test_a_cap_fills_opening_after_opening() -> None:
     limits = settings(**WEEKLY, PATCH_MAX_IN_FLIGHT="2", PATCH_MAX_PER_IMAGE="2", PATCH_CANARIES="0")
     found = forecast([a_member(number) for number in range(20)], Fleet(), limits, now=START)
     first, second = (each for each in found.openings)
-    saturday = datetime(2026, 12, 5, 22, tzinfo=UTC)
-    assert first == Opening(saturday, saturday + 4 * HOUR, first.window, waiting=20, canaries=0, fit=16)
-    assert (first.left, second.waiting, second.fit, second.starts) == (4, 4, 4, saturday + 7 * DAY)
+    assert first == Opening(SATURDAY, SATURDAY + 4 * HOUR, first.window, waiting=20, canaries=0, fit=16)
+    assert (first.left, second.waiting, second.fit, second.starts) == (4, 4, 4, SATURDAY + 7 * DAY)
 
 
 def test_one_whose_window_never_opens_has_no_turn() -> None:
     never = a_member(1, patch_window="Mon 03:00-05:00 UTC")
     found = forecast([a_member(0), never], Fleet(), settings(**WEEKLY), now=START)
     assert set(found.turns) == {machine_id("vm-000")}
+
+
+# Settings, machines by tags → who goes as a canary
+LABELS: dict[str, tuple[dict[str, str], list[dict[str, str]], list[bool]]] = {
+    "one canary of three": ({"PATCH_CANARIES": "1"}, [{}] * 3, [False, False, True]),
+    "fewer machines than canaries": ({"PATCH_CANARIES": "5"}, [{}] * 3, [True, True, True]),
+    "fewer machines that may be canaries": (
+        {"PATCH_CANARIES": "5", "PATCH_CANARY_MACHINES": "vm-000,vm-001"},
+        [{}] * 4,
+        [True, True, False, False],
+    ),
+    "no canary is wanted": ({"PATCH_CANARIES": "0"}, [{}] * 2, [False, False]),
+    "in its own window, for it never meets that of canaries": (
+        {"PATCH_CANARIES": "1", "PATCH_CANARY_WINDOW": "Wed 22:00-02:00 UTC"},
+        [{"patch_window": "Sat 22:00-23:00 UTC"}] * 2,
+        [False, True],
+    ),
+}
+
+
+@pytest.mark.parametrize(("environ", "tags", "canaries"), LABELS.values(), ids=LABELS)
+def test_who_goes_as_a_canary(environ: dict[str, str], tags: list[dict[str, str]], canaries: list[bool]) -> None:
+    waiting = [
+        replace(a_member(number, **each), installed=START - (30 + number) * DAY) for number, each in enumerate(tags)
+    ]
+    found = forecast(waiting, Fleet(), settings(**WEEKLY, **environ), now=START)
+    assert [found.turns[item.machine.id].canary for item in waiting] == canaries
+    assert (sum(each.canaries for each in found.openings), sum(each.fit for each in found.openings)) == (
+        sum(canaries),
+        len(canaries) - sum(canaries),
+    ), "each is counted in an opening"
+
+
+def test_what_ended_and_is_not_recorded_fills_no_cap() -> None:
+    limits = settings(**WEEKLY, PATCH_MAX_IN_FLIGHT="2", PATCH_CANARIES="0")
+    rows = [
+        a_record(
+            machine=machine_id(f"ended-{number}"), kind=OperationKind.INSTALL, phase=Phase.ENDED, begun_at=SATURDAY
+        )
+        for number in range(2)
+    ]
+    found = forecast([a_member(number) for number in range(2)], Fleet(rows), limits, now=SATURDAY)
+    assert {turn.at for turn in found.turns.values()} == {SATURDAY}
 
 
 # -- in every fleet at rest
@@ -169,8 +217,8 @@ calendars = st.fixed_dictionaries(
         "PATCH_CANARY_WINDOW": st.sampled_from(["", "Wed 20:00-23:00 UTC", "2nd Tue +1d 20:00-24:00 UTC"]),
         "PATCH_CANARIES": st.sampled_from(["0", "1", "3"]),
         "PATCH_BAKE_MINUTES": st.sampled_from(["0", "60", "1440"]),
-        "PATCH_MAX_IN_FLIGHT": st.sampled_from(["1", "3", "10"]),
-        "PATCH_MAX_PER_IMAGE": st.sampled_from(["1", "3"]),
+        "PATCH_MAX_IN_FLIGHT": st.sampled_from(["1", "3", "10", "25%"]),
+        "PATCH_MAX_PER_IMAGE": st.sampled_from(["1", "3", "50%"]),
         "PATCH_ROLLOUT_DAYS": st.sampled_from(["1", "6"]),
     }
 )
