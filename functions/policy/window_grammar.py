@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 
 from functions.model.text import BadInput, quoted
 from functions.policy.windows import ANY, NTH, WEEKDAYS, Blackouts, Monthly, Weekly, Window, Windows
+from functions.policy.windows_zones import PLACES
 from functions.policy.zones import DAY, Span, clocks, zone_names
 
 GRAMMAR = (
@@ -179,15 +180,17 @@ def _read_zone(text: str, part: _Part) -> str:
         part.refuse("the zone database (package tzdata) is missing", "UTC until it is installed")
     misread = text.lower() in map(str.lower, available_timezones())
     problem = "is a zone that is easily misread" if misread else "is not a zone"
-    if text.lower().endswith(" standard time"):
+    if text.lower().endswith(" standard time") or text.lower() in PLACES:
         problem = "is a name that Windows gives a zone"
     part.refuse(f"{short(text)} {problem}", f"{_likely_zone(text, zones)}, or UTC")
 
 
 def _likely_zone(text: str, zones: Mapping[str, str]) -> str:
-    """The zone that was probably meant: of that city, or of nearly that spelling."""
+    """The zone that was probably meant: of that Windows name, of that city, or of nearly that spelling."""
     from difflib import get_close_matches  # only a refusal needs it
 
+    if (place := PLACES.get(text.lower(), "")).lower() in zones:
+        return place
     wanted = text.lower().replace(" ", "_")
     places = {
         lowered: name for lowered, name in sorted(zones.items()) if "/" in name and not lowered.startswith("etc/")

@@ -29,6 +29,7 @@ from functions.model.text import BadInput, quoted
 from functions.policy import zones as module
 from functions.policy.window_grammar import BLACKOUT_GRAMMAR, GRAMMAR, read_blackouts, read_windows
 from functions.policy.windows import ANY, HORIZON, NO_BLACKOUTS, Blackouts, Windows, both
+from functions.policy.windows_zones import PLACES
 from tests.support.examples import a_share
 
 ROOT = Path(__file__).parents[2]
@@ -511,7 +512,7 @@ NOT_ALONE = "'any' is combined with other windows; write it alone, or the window
 FROM_24 = "it starts at 24:00; write 00:00 and the day after; 24:00 is an end only"
 NO_ZONE = "is not a zone; write an IANA name such as Europe/Paris, or UTC"
 PARIS = "is not a zone; write Europe/Paris, or UTC"
-OF_WINDOWS = "is a name that Windows gives a zone; write an IANA name such as Europe/Paris, or UTC"
+OF_WINDOWS = "is a name that Windows gives a zone; write"
 MISREAD = "is a zone that is easily misread; write an IANA name such as Europe/Paris, or UTC"
 
 BAD_WINDOWS = {
@@ -589,7 +590,17 @@ BAD_WINDOWS = {
     "Sat 22:00-02:00 Etc/GMT+2": f"'Etc/GMT+2' {MISREAD}",
     "Sat 22:00-02:00 +02:00": f"'+02:00' {NO_ZONE}",
     "Sat 22:00-02:00 UTC+2": f"'UTC+2' {NO_ZONE}",
-    "Sat 22:00-02:00 W. Europe Standard Time": f"'W. Europe Standard Time' {OF_WINDOWS}",
+    "Sat 22:00-02:00 W. Europe Standard Time": f"'W. Europe Standard Time' {OF_WINDOWS} Europe/Berlin, or UTC",
+    "Sat 22:00-02:00 romance standard time": f"'romance standard time' {OF_WINDOWS} Europe/Paris, or UTC",
+    "Sat 22:00-02:00 Pacific Standard Time": f"'Pacific Standard Time' {OF_WINDOWS} America/Los_Angeles, or UTC",
+    "Sat 22:00-02:00 India Standard Time": f"'India Standard Time' {OF_WINDOWS} Asia/Calcutta, or UTC",
+    "Sat 22:00-02:00 Russia Time Zone 3": f"'Russia Time Zone 3' {OF_WINDOWS} Europe/Samara, or UTC",
+    "Sat 22:00-02:00 Central Standard Time (Mexico)": (
+        f"'Central Standard Time (M…' {OF_WINDOWS} America/Mexico_City, or UTC"
+    ),
+    "Sat 22:00-02:00 Mars Standard Time": (
+        f"'Mars Standard Time' {OF_WINDOWS} an IANA name such as Europe/Paris, or UTC"
+    ),
     "Sat 22:00-02:00 ../UTC": f"'../UTC' {NO_ZONE}",
     "Sat 22:00-02:00 Mars/Olympus": f"'Mars/Olympus' {NO_ZONE}",
     "Sat 22:00-02:00 UTC and any": f"'UTC and any' {NO_ZONE}",
@@ -644,6 +655,15 @@ def test_a_bad_window_is_refused_in_one_line(text: str, line: str) -> None:
         with pytest.raises(BadInput) as refused:
             read_windows(whole)
         assert str(refused.value) == f"window {number} {quoted(text, limit=24)}: {line} (docs/windows.md)"
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_the_place_of_a_windows_zone_is_one_that_is_accepted(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        read_windows(f"Sat 22:00-02:00 {name}")
+    place = re.search(r"; write (\S+), or UTC", str(refused.value))
+    assert place, refused.value
+    assert read_windows(f"Sat 22:00-02:00 {place[1]}").text.endswith(place[1])
 
 
 @pytest.mark.parametrize(("text", "line"), BAD_BLACKOUTS.items())
