@@ -54,7 +54,7 @@ async def tell(
         journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
     else:
         found = forecast(candidates, fleet, settings, now=now)
-        _tell_openings(found, settings)
+        _tell_openings(found, settings, sum(fleet.machines.values()))
         _tell_late(candidates, fleet, found, settings=settings, now=now)
         turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
     await services.ledger.remember("forecast", {"key": key})
@@ -68,9 +68,10 @@ def _key(settings: Settings, now: datetime, due: int) -> str:
     return f"{now.date().isoformat()} {opened} {written} {due if settings.mode is Mode.PLAN else ''}".rstrip()
 
 
-def _tell_openings(found: Forecast, settings: Settings) -> None:
+def _tell_openings(found: Forecast, settings: Settings, machines: int) -> None:
+    in_flight = settings.max_in_flight.told(machines)
+    caps = f"PATCH_MAX_IN_FLIGHT {in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
     for opening in found.openings[:OPENINGS_TOLD]:
-        caps = f"PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
         journal.write(
             "opening.forecast",
             opens=opening.starts,

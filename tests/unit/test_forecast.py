@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import Phase as Phase_
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from functions.decisions import forecast as module
 from functions.decisions import rollout
 from functions.decisions.forecast import SWEEP, USUAL, Opening, forecast
-from functions.decisions.plan import Candidate, Fleet, make_plan
+from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
 from functions.decisions.question import question_of
 from functions.decisions.support_state import by_support_state
 from functions.decisions.turns import ever_opens
@@ -244,9 +246,22 @@ def test_the_forecast_is_what_happens(fleet: list[tuple[str, str, str, str]], ca
     compared(waiting, settings(**calendar), days=30)
 
 
-def test_a_fleet_at_rest_is_soon_told() -> None:
-    """Only its first machines are before the plan at each moment: 2,000 machines are no more work than a few."""
+@pytest.mark.parametrize("images", [1, 20])
+def test_a_fleet_at_rest_is_soon_told(images: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few machines are before the plan at each moment: over all moments not much more than there are."""
     limits = settings(**WEEKLY, PATCH_MAX_IN_FLIGHT="100", PATCH_MAX_PER_IMAGE="100")
-    found = forecast([a_member(number) for number in range(2_000)], Fleet(), limits, now=START)
+    rings = ("", "0", "1")
+    fleet = [a_member(each, f"{GALLERY_IMAGE}{each % images}", patch_ring=rings[each % 3]) for each in range(2_000)]
+    looks = 0
+
+    def counted(candidates: Iterable[Candidate], *fleet: Any, **given: Any) -> Plan:
+        nonlocal looks
+        candidates = list(candidates)
+        looks += len(candidates)
+        return make_plan(candidates, *fleet, **given)
+
+    monkeypatch.setattr(module, "make_plan", counted)
+    found = forecast(fleet, Fleet(), limits, now=START)
     assert len(found.turns) == 2_000
     assert timedelta(days=7) < max(turn.at for turn in found.turns.values()) - START < timedelta(days=60)
+    assert looks < 10 * len(fleet)

@@ -838,6 +838,20 @@ def test_every_tag_that_can_be_wrong_has_a_row() -> None:
     assert {name for name, _ in BAD_TAGS} == {each.name for each in TAGS}
 
 
+WIDER: dict[str, tuple[Cap, int, Cap]] = {
+    "a count": (Cap(10), 4, Cap(40)),
+    "a percentage": (Cap(10, True), 4, Cap(40, True)),
+    "at most as many as a setting takes": (Cap(5_000), 4, Cap(10_000)),
+    "at most all machines": (Cap(40, True), 4, Cap(100, True)),
+}
+
+
+@pytest.mark.parametrize(("cap", "times", "wider"), WIDER.values(), ids=WIDER)
+def test_a_wider_cap_is_one_that_its_setting_takes(cap: Cap, times: int, wider: Cap) -> None:
+    assert cap.times(times) == wider
+    assert settings(PATCH_MAX_IN_FLIGHT=str(wider)).max_in_flight == wider
+
+
 CANARIES: dict[str, tuple[str, bool]] = {
     "nothing is named": ("", True),
     "a mask": ("web-*", True),
