@@ -94,7 +94,7 @@ def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, 
 def _with_step(queue: dict[MachineId, Candidate], item: Candidate, step: Step) -> Candidate:
     """The candidate with the step, put back into its queue: most keep theirs from one moment to the next."""
     if item.step is not step:
-        item = queue[item.machine.id] = replace(item, step=step)
+        item = queue[item.machine.id] = Candidate(item.machine, step, item.installed, item.oldest_patch)
     return item
 
 

@@ -23,8 +23,8 @@ from functions.steps import stuck
 from functions.steps.changes import Standing
 
 OPENINGS_TOLD = 3
-MOST = 25_000  # waiting machines: a forecast of so many takes some seconds of a process that has other work
-MOST_TRIED = 5_000  # for which wider caps are tried, too
+MOST = 15_000  # waiting machines: a forecast of so many takes some seconds of a process that has other work
+MOST_TRIED = 3_000  # for which wider caps are tried, too
 WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
