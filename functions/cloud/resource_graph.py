@@ -240,7 +240,7 @@ class ResourceGraph:
             any_age=created_after <= ALWAYS,
             all_images=self._session.settings.all_images,
         )
-        async for key, machines in self._readable(query, image_size_from_graph):
+        async for key, machines in self._values(query, image_size_from_graph):
             sizes[key] = sizes.get(key, 0) + machines
         return sizes
 
