@@ -12,6 +12,10 @@ EXAMPLES ?= 1000
 ROUNDS ?= 50
 DAYS ?= 180
 UPGRADE ?=
+ROWS ?=
+SHORT ?=
+SCALE ?=
+CUSTODIAN ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test setup lint format unit worker coverage soak mutants calendars drain fuzz crash package lock clean
+.PHONY: help demo test setup lint format unit worker coverage soak mutants calendars drain bench fuzz crash package lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r target text; do \
@@ -79,6 +83,10 @@ calendars: setup ## operators' calendars over DAYS=180: how late patches were un
 drain: setup ## 5,000 machines through one quota, in simulated time (minutes)
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario
 
+bench: setup $(if $(CUSTODIAN),.venv-custodian/$(STAMP)) ## processor time and memory against the floor and peers; ROWS="…", SHORT=1, SCALE=1, CUSTODIAN=1
+	@$(BIN)/python -m benchmarks $(if $(SHORT),--short) $(if $(SCALE),--scale) \
+		$(if $(CUSTODIAN),--custodian .venv-custodian/bin/python) $(ROWS)
+
 fuzz: setup ## malformed answers and input: EXAMPLES=1000 of each kind, others than in the tests
 	@FUZZ_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) tests/fuzz
 
@@ -92,7 +100,7 @@ lock: .venv-tools/$(STAMP) ## the lock files from pyproject.toml; UPGRADE=1 rene
 	@sh scripts/lock .venv-tools $(if $(UPGRADE),--upgrade)
 
 clean: ## takes away everything that was set up or built
-	rm -rf dist .venv .venv-worker .venv-scan .venv-tools simulator/node/node_modules
+	rm -rf dist bench.json .venv .venv-worker .venv-scan .venv-tools .venv-custodian simulator/node/node_modules
 	rm -rf .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -102,6 +110,11 @@ $(VENV)/$(STAMP): locks/dev.txt locks/node.txt scripts/setup
 
 .venv-%/$(STAMP): locks/%.txt scripts/setup
 	@$(SETUP) venv .venv-$* $<
+	@touch $@
+
+.venv-custodian/$(STAMP): # a peer to compare with, from its own release; nothing of ours uses it
+	@$(PYTHON) -m venv .venv-custodian
+	@.venv-custodian/bin/pip install --quiet --disable-pip-version-check c7n_azure==0.7.52
 	@touch $@
 
 $(BIN)/node: | $(VENV)/$(STAMP)

@@ -1,0 +1,59 @@
+"""What a cold start costs: importing the app, and the way to the first assessment, over TLS with a real token."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks import processes
+from benchmarks.processes import Figures
+from benchmarks.rounds import in_turns
+from benchmarks.sizes import Sizes
+from benchmarks.table import Result, compared
+from simulator.azure import Limits
+from simulator.embedded import Embedded
+from simulator.tls import Tls
+from tests.support.world import REAL_TIME, SUBSCRIPTION, vm_body
+
+# An app that assesses a machine as soon as it is written.
+SETTINGS = {
+    "PATCH_MODE": "assess",
+    "PATCH_CREATED_AFTER": "always",
+    "PATCH_MIN_AGE_MINUTES": "0",
+    "PATCH_ASSESS_AFTER_MINUTES": "0",
+}
+
+
+async def index(sizes: Sizes, tls: Tls) -> list[Result]:
+    """Imports are short, and so noisy: three times the rounds."""
+    run = processes.run
+    rounds = await in_turns(3 * sizes.rounds, lambda: run("importing.app"), lambda: run("importing.host_library"))
+    return [compared("index_cpu", rounds)]
+
+
+async def first_event(sizes: Sizes, tls: Tls, custodian: Path | None = None) -> list[Result]:
+    """With `custodian`, a Python that has c7n_azure, also against that."""
+    async with Embedded(tls=tls, timings=REAL_TIME, limits=Limits()) as azure:
+        settings = {name: str(value) for name, value in azure.settings(**SETTINGS).items()}
+        numbers = itertools.count()
+
+        async def ours() -> Figures:
+            event = _written(azure, next(numbers))
+            return await processes.run("first_event.ours", event, environ=settings)
+
+        rounds = await in_turns(2 * sizes.rounds, ours, lambda: processes.run("importing.host_library"))
+        results = [compared("first_event_cpu", rounds), compared("first_event_rss", rounds, "peak_mb")]
+        if custodian:
+            ready = partial(processes.run, "importing.custodian", python=str(custodian))
+            results.append(compared("first_event_vs_custodian", await in_turns(sizes.rounds, ours, ready)))
+    return results
+
+
+def _written(azure: Embedded, number: int) -> dict[str, Any]:
+    """The event of a machine that was just created and is ready."""
+    machine = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-bench/providers/Microsoft.Compute/virtualMachines"
+    azure.azure.create_machine(f"{machine}/vm-{number}", vm_body())
+    written = [each for each in azure.azure.events if each["subject"].lower().endswith(f"/vm-{number}")]
+    return dict(written[-1])
