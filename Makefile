@@ -84,7 +84,7 @@ drain: setup ## 5,000 machines through one quota, in simulated time (minutes)
 	@IMAGE_PATCHER_SOAK=1 $(BIN)/python -m pytest -q -s -k "five_thousand_machines_drain" tests/scenario
 
 bench: setup $(if $(CUSTODIAN),.venv-custodian/$(STAMP)) ## processor time and memory against the floor and peers; ROWS="…", SHORT=1, SCALE=1, CUSTODIAN=1
-	@$(BIN)/python -m benchmarks $(if $(SHORT),--short) $(if $(SCALE),--scale) \
+	@$(BIN)/python -m benchmarks $(if $(SHORT),--size short) $(if $(SCALE),--scale) \
 		$(if $(CUSTODIAN),--custodian .venv-custodian/bin/python) $(ROWS)
 
 fuzz: setup ## malformed answers and input: EXAMPLES=1000 of each kind, others than in the tests

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks import cold, starts
+from benchmarks import cold, lives, packages, starts, stores, sweeps
 from benchmarks.processes import ProgramFailed
-from benchmarks.sizes import FULL, SHORT, Sizes
+from benchmarks.sizes import FULL, SHORT, TINY, Sizes
 from benchmarks.table import ROWS, Result, as_json, as_text
 from simulator.storage.azurite import AzuriteUnavailable
 from simulator.tls import Tls
 
+SIZES = {"full": FULL, "short": SHORT, "tiny": TINY}
 Measure = Callable[[Sizes, Tls], Awaitable[list[Result]]]
 
 
@@ -31,24 +35,42 @@ def groups(custodian: Path | None) -> dict[str, tuple[tuple[str, ...], Measure]]
         ),
         "start_ops": (("start_ops_cpu",), starts.start_ops),
         "burst": (("burst_32_cpu",), starts.burst),
+        "read": (("sweep_read", "sweep_decide"), sweeps.read_and_decide),
+        "idle": (("idle_sweep_pages",), lives.idle_pages),
+        "plan": (("plan_growth",), stores.plan),
+        "moves": (("ledger_moves",), stores.ledger_moves),
+        "calls": (("ledger_calls",), lives.ledger_calls),
+        "whole": (("sweep_whole", "sweep_whole_census", "memory_mb"), sweeps.whole),
+        "memory": (("sweep_rss_growth", "memory_mb_100000"), sweeps.memory),
+        "storm": (("storm_10000",), stores.storm),
+        "drain": (("drain_5000", "drain_429_percent"), lives.drain),
+        "created": (("created_to_patched",), lives.created_to_patched),
+        "readonly": (("readonly_import",), packages.readonly_import),
+        "zip": (("package_zip_mb",), packages.zip_size),
+        "month": (("telemetry_kb_machine_month",), lives.month),
+        "rest": (("telemetry_rest_mb_day",), lives.rest),
     }
 
 
 async def measure(
     chosen: Mapping[str, Measure], sizes: Sizes, tls: Tls, told: Callable[[str], None]
-) -> dict[str, Result]:
-    """The results by row. What cannot run here is told and left out; nothing fails on a time."""
+) -> tuple[dict[str, Result], list[str]]:
+    """The results by row, and the groups of which a program failed. Nothing fails on a time, or for want of Azurite."""
     found: dict[str, Result] = {}
+    failed: list[str] = []
     for name, group in chosen.items():
         began = time.monotonic()
         try:
             results = await group(sizes, tls)
-        except (AzuriteUnavailable, ProgramFailed) as problem:
+        except AzuriteUnavailable as problem:
             told(f"{name}: not measured: {problem}")
-            continue
-        found |= {each.row.name: each for each in results}
-        told(f"{name}: {', '.join(each.row.name for each in results)} in {time.monotonic() - began:.0f} s")
-    return found
+        except ProgramFailed as problem:
+            told(f"{name}: failed: {problem}")
+            failed.append(name)
+        else:
+            found |= {each.row.name: each for each in results}
+            told(f"{name}: {', '.join(each.row.name for each in results)} in {time.monotonic() - began:.0f} s")
+    return found, failed
 
 
 def chosen_of(names: Sequence[str], known: Mapping[str, tuple[tuple[str, ...], Measure]]) -> dict[str, Measure]:
@@ -61,22 +83,32 @@ def chosen_of(names: Sequence[str], known: Mapping[str, tuple[tuple[str, ...], M
     }
 
 
+def _before(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What an earlier run wrote, when only some rows are measured."""
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if names and path.exists() else {}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", help="rows or groups; all of them without one")
-    parser.add_argument("--short", action="store_true", help="small sizes: what CI prints")
+    parser.add_argument("--size", choices=SIZES, default="full", help="short is what CI prints; goals hold for full")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the results go")
+    parser.add_argument("--rounds", type=int, help="how often each is measured")
     parser.add_argument("--custodian", type=Path, help="a Python with c7n_azure, to compare with")
     options = parser.parse_args(arguments)
+    if not options.custodian:
+        print("first_event_vs_custodian: skipped without a Python that has c7n_azure (--custodian)", file=sys.stderr)
     chosen = chosen_of(options.names, groups(options.custodian))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         tls = Tls.create(Path(folder))
         tls.trust_in_this_process()
         told = partial(print, file=sys.stderr, flush=True)
-        results = asyncio.run(measure(chosen, SHORT if options.short else FULL, tls, told))
-    options.json.write_text(as_json(results.values()), encoding="utf-8")
+        sizes = SIZES[options.size]
+        sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
+        results, failed = asyncio.run(measure(chosen, sizes, tls, told))
+    options.json.write_text(as_json(results.values(), kept=_before(options.json, options.names)), encoding="utf-8")
     print(as_text(results.values()))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -18,18 +18,22 @@ class ProgramFailed(Exception):
 
 
 async def run(
-    program: str, *arguments: object, environ: Mapping[str, str] | None = None, python: str = sys.executable
+    program: str,
+    *arguments: object,
+    environ: Mapping[str, str] | None = None,
+    python: str = sys.executable,
+    folder: Path = REPOSITORY,
 ) -> dict[str, float]:
     """The figures that `program` (module.function in benchmarks.programs) tells: seconds of CPU, MB, or its own.
 
-    `arguments` are JSON values. Raises ProgramFailed.
+    `arguments` are JSON values. In another `folder` than the repository the app is the one there. Raises ProgramFailed.
     """
     module, _, function = program.partition(".")
     given = ", ".join(repr(each) for each in json.loads(json.dumps(arguments)))
     code = f"from benchmarks.programs.{module} import {function}; {function}({given})"
     process = await asyncio.create_subprocess_exec(
         *(python, "-c", code),
-        cwd=REPOSITORY,
+        cwd=folder,
         env=_environment(environ or {}),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,

@@ -36,10 +36,11 @@ class Round:
 async def in_turns(count: int, ours: Contender, reference: Contender) -> list[Round]:
     """`count` rounds; every other one runs backwards, so that a drift of the machine meets both alike.
 
-    One run of each comes before and is not counted: it writes bytecode and fills caches.
+    Before several rounds one run of each is not counted: it writes bytecode and fills caches.
     """
-    await ours()
-    await reference()
+    if count > 1:
+        await ours()
+        await reference()
     return [await _round(ours, reference, backwards=bool(number % 2)) for number in range(count)]
 
 

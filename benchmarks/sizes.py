@@ -28,7 +28,7 @@ class Sizes:
 
 FULL = Sizes()
 SHORT = Sizes(
-    rounds=5,
+    rounds=1,
     starts=200,
     graph_rows=2000,
     fleet=1000,

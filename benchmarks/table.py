@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from benchmarks.processes import Figures
 from benchmarks.rounds import Round, Spread, spread
 
 
@@ -99,6 +100,17 @@ def compared(
     )
 
 
+def within(name: str, runs: Sequence[Figures], figure: str, against: str, *, note: str = "") -> Result:
+    """The result of a row whose two figures come from the same run."""
+    return Result(
+        ROWS[name],
+        median(each[figure] for each in runs),
+        median(each[against] for each in runs),
+        spread([each[figure] / each[against] for each in runs]),
+        note=note,
+    )
+
+
 def absolute(name: str, values: Sequence[float], *, note: str = "") -> Result:
     """The result of a row that has no reference."""
     found = spread(values)
@@ -142,6 +154,7 @@ def as_text(results: Iterable[Result]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
-def as_json(results: Iterable[Result]) -> str:
-    """The content of bench.json."""
-    return json.dumps({each.row.name: each.as_json() for each in results}, indent=2, ensure_ascii=False) + "\n"
+def as_json(results: Iterable[Result], kept: Mapping[str, Any] | None = None) -> str:
+    """The content of bench.json: by row, in the order of the table. `kept`: rows of an earlier run."""
+    found = {**(kept or {}), **{each.row.name: each.as_json() for each in results}}
+    return json.dumps({name: found[name] for name in ROWS if name in found}, indent=2, ensure_ascii=False) + "\n"
