@@ -14,14 +14,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import cold, lives, packages, starts, stores, sweeps
+from benchmarks import cold, lives, packages, scale, starts, stores, sweeps
 from benchmarks.processes import ProgramFailed
 from benchmarks.sizes import FULL, SHORT, TINY, Sizes
-from benchmarks.table import ROWS, Result, as_json, as_text
+from benchmarks.table import ROWS, Result, as_json, as_text, columns
 from simulator.storage.azurite import AzuriteUnavailable
 from simulator.tls import Tls
 
 SIZES = {"full": FULL, "short": SHORT, "tiny": TINY}
+SHORT_FORM = ("index", "first_event", "start_ops", "read", "plan", "moves", "zip")  # what CI has time for
 Measure = Callable[[Sizes, Tls], Awaitable[list[Result]]]
 
 
@@ -83,6 +84,13 @@ def chosen_of(names: Sequence[str], known: Mapping[str, tuple[tuple[str, ...], M
     }
 
 
+def _scaled(tls: Tls, path: Path) -> int:
+    sweeps = asyncio.run(scale.simulate(tls))
+    path.write_text(scale.as_json(sweeps), encoding="utf-8")
+    print(f"{columns(scale.sweeps_table(sweeps))}\n\n{columns(scale.days_table(sweeps))}")
+    return 0
+
+
 def _before(path: Path, names: Sequence[str]) -> dict[str, Any]:
     """What an earlier run wrote, when only some rows are measured."""
     return dict(json.loads(path.read_text(encoding="utf-8"))) if names and path.exists() else {}
@@ -94,19 +102,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", choices=SIZES, default="full", help="short is what CI prints; goals hold for full")
     parser.add_argument("--json", type=Path, default=Path("bench.json"), help="where the results go")
     parser.add_argument("--rounds", type=int, help="how often each is measured")
+    parser.add_argument("--scale", action="store_true", help="fleets of 1,000 to 100,000 instead: bench-scale.json")
     parser.add_argument("--custodian", type=Path, help="a Python with c7n_azure, to compare with")
     options = parser.parse_args(arguments)
     if not options.custodian:
         print("first_event_vs_custodian: skipped without a Python that has c7n_azure (--custodian)", file=sys.stderr)
-    chosen = chosen_of(options.names, groups(options.custodian))
+    names = options.names or (SHORT_FORM if options.size == "short" else ())
+    chosen = chosen_of(names, groups(options.custodian))
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         tls = Tls.create(Path(folder))
         tls.trust_in_this_process()
+        if options.scale:
+            return _scaled(tls, options.json.with_name("bench-scale.json"))
         told = partial(print, file=sys.stderr, flush=True)
         sizes = SIZES[options.size]
         sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
         results, failed = asyncio.run(measure(chosen, sizes, tls, told))
-    options.json.write_text(as_json(results.values(), kept=_before(options.json, options.names)), encoding="utf-8")
+    options.json.write_text(as_json(results.values(), kept=_before(options.json, names)), encoding="utf-8")
     print(as_text(results.values()))
     return 1 if failed else 0
 

@@ -58,8 +58,8 @@ class Prepared:
     def _rows_of(self, query: str) -> tuple[str, Sequence[bytes]]:
         if "due_before" in query:
             return "due", self.due
-        if "share in~" in query:
-            return "census", self._of_shares(_literals(query, "share in~"))
+        if "share) in~" in query:
+            return "census", self._of_shares(_literals(query, "share) in~"))
         if "project id, tags, managedBy" in query:
             return "groups", [
                 json.dumps({"id": each, "tags": {}, "managedBy": ""}).encode() for each in _literals(query, "id in~")

@@ -36,11 +36,9 @@ class Round:
 async def in_turns(count: int, ours: Contender, reference: Contender) -> list[Round]:
     """`count` rounds; every other one runs backwards, so that a drift of the machine meets both alike.
 
-    Before several rounds one run of each is not counted: it writes bytecode and fills caches.
+    A run of ours comes before and is not counted: it writes bytecode and fills caches.
     """
-    if count > 1:
-        await ours()
-        await reference()
+    await ours()
     return [await _round(ours, reference, backwards=bool(number % 2)) for number in range(count)]
 
 

@@ -39,6 +39,7 @@ async def whole(sizes: Sizes, tls: Tls) -> list[Result]:
         reference = partial(processes.run, "reading.reference", azure.endpoint, environ=tls.settings())
         plain = await in_turns(sizes.rounds, _sweep(azure, empty, tls), reference)
         counted = await in_turns(sizes.rounds, _sweep(azure, empty, tls, census=True), reference)
+    assert all(each.ours["lines"] > sizes.fleet for each in counted), "a line per machine"
     peaks = [max(one.ours["peak_mb"], other.ours["peak_mb"]) for one, other in zip(plain, counted, strict=True)]
     return [
         compared("sweep_whole", plain),

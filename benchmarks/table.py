@@ -149,9 +149,13 @@ def number(value: float) -> str:
 
 def as_text(results: Iterable[Result]) -> str:
     """The table for a terminal."""
-    lines = [HEADING, *map(cells, results)]
+    return columns([HEADING, *map(cells, results)])
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as text, each column as wide as its widest cell."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def as_json(results: Iterable[Result], kept: Mapping[str, Any] | None = None) -> str:

@@ -3,10 +3,13 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import page, scale
 from benchmarks.__main__ import chosen_of, groups, main, measure
 from benchmarks.rounds import in_turns, spread
 from benchmarks.sizes import TINY
@@ -14,7 +17,7 @@ from benchmarks.table import HEADING, ROWS, absolute, as_json, as_text, compared
 from simulator.tls import Tls
 
 GROUPS = groups(None)
-# It runs a month of simulated time, which takes a minute; living.storage covers its program's module.
+# A month of simulated time takes a minute even for one machine.
 QUICK = [name for name in GROUPS if name != "month"]
 OPTIONAL = {"first_event_vs_custodian"}
 
@@ -46,11 +49,9 @@ async def test_rounds_run_in_turns_with_the_reference_twice() -> None:
         return {"cpu": float(len(order))}
 
     rounds = await in_turns(2, lambda: contender("ours"), lambda: contender("reference"))
-    assert order[2:] == ["reference", "ours", "reference", "reference", "ours", "reference"]
-    assert [(each.reference["cpu"], each.ours["cpu"], each.control["cpu"]) for each in rounds] == [
-        (3, 4, 5),
-        (8, 7, 6),
-    ], "every other round runs backwards"
+    assert order[1:] == ["reference", "ours", "reference"] * 2
+    turns = [(each.reference["cpu"], each.ours["cpu"], each.control["cpu"]) for each in rounds]
+    assert turns == [(2, 3, 4), (7, 6, 5)], "every other round runs backwards"
 
 
 def test_a_ratio_is_the_median_over_rounds_and_the_control_is_the_reference_over_itself() -> None:
@@ -63,7 +64,7 @@ def test_a_ratio_is_the_median_over_rounds_and_the_control_is_the_reference_over
         return next_one
 
     async def rounds() -> Any:
-        return await in_turns(1, await figures(3.0), await figures(2.0, 1.0))
+        return await in_turns(1, await figures(9.0, 3.0), await figures(2.0, 1.0))
 
     result = compared("index_cpu", asyncio.run(rounds()), scale=1000)
     assert (result.ours, result.reference, result.ratio.median) == (3000, 2000, 1.5)
@@ -89,3 +90,45 @@ def test_a_group_is_chosen_by_its_name_or_by_one_of_its_rows() -> None:
     assert list(chosen_of(["sweep_decide", "zip"], GROUPS)) == ["read", "zip"]
     with pytest.raises(SystemExit, match="no such row or group: sweeps"):
         main(["sweeps"])
+
+
+async def test_a_simulated_sweep_makes_the_calls_that_its_kind_needs(tls: Tls) -> None:
+    rest, due, census = await scale.simulate(tls, (30,))
+    assert [each.kind for each in (rest, due, census)] == ["at rest", "all due", "census"]
+    assert rest.graph < due.graph
+    assert rest.lines < census.lines
+    assert census.lines >= 30, "a line per machine"
+    assert scale.from_json(json.loads(scale.as_json([rest, due, census]))) == [rest, due, census]
+
+
+SWEEP = scale.Sweep(1000, "at rest", cpu=1.0, peak_mb=60, graph=2, arm=0, storage=10, lines=5)
+CENSUS = scale.Sweep(1000, "census", cpu=11.0, peak_mb=70, graph=22, arm=0, storage=30, lines=1005)
+
+
+def test_a_day_on_paper_is_its_sweeps_its_census_and_its_messages() -> None:
+    (day,) = scale.days([SWEEP, CENSUS])
+    assert SWEEP.azure_seconds == 1.0 + 2 * 0.5
+    assert day.graph == 288 * 2 + 20
+    assert day.storage == pytest.approx(4 * 8640 + 288 * 10 + 11 * 1000 * (1 + 2 / 7))
+    assert day.gb_seconds == pytest.approx(2 * (288 * 2 + 20 + 2 * 1000 * (1 + 2 / 7 + 1 / 3)))
+    assert day.dollars == pytest.approx(day.gb_seconds * 0.000026 + day.storage * 0.0004 / 10_000)
+
+
+def test_the_plot_is_xml_with_a_line_per_kind_and_the_limit() -> None:
+    large = [replace(each, machines=100_000, cpu=500.0) for each in (SWEEP, CENSUS)]
+    drawn = ElementTree.fromstring(page.plotted([SWEEP, CENSUS, *large]))
+    texts = {each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"at rest", "census", "functionTimeout", "1,000", "100,000"} <= texts
+
+
+def test_the_page_is_filled_between_its_marks_and_nowhere_else() -> None:
+    before = "# Head\n<!-- table: days -->\nold\n<!-- end -->\nText\n<!-- table: other -->\nkept\n<!-- end -->\n"
+    after = page.filled(before, {"days": lambda: [("a", "b"), ("1", "2")]})
+    assert after == before.replace("old\n", "| a | b |\n| --- | --- |\n| 1 | 2 |\n")
+
+
+def test_the_page_shows_each_measured_row_with_its_goal() -> None:
+    bench = json.loads(as_json([absolute("ledger_calls", [20.0], note="all of it"), absolute("package_zip_mb", [9.0])]))
+    _, calls, size = page.measured(bench)
+    assert (calls[0], calls[-2:], size[-2:]) == ("`ledger_calls`", ("≤ 16", "**no**"), ("≤ 11", "yes"))
+    assert "(all of it)" in calls[1]
