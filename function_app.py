@@ -1,32 +1,25 @@
 """Every trigger on one page: binding → step. The only importer of azure.functions; the only reader of clock and
 environment.
 
-A trigger parses its input, passes it to a step, and turns an error into one line without identities or addresses,
-because Application Insights records the text and the stack of an exception verbatim. Nothing here may fail the import:
-an app whose import fails looks healthy and has no functions.
+A trigger parses its input and passes it to a step; steps/failures.py turns an error into one line. Nothing here may
+fail the import: an app whose import fails looks healthy and has no functions.
+
+Each trigger imports what it needs when it runs. On Flex Consumption an instance runs the functions of one group alone,
+and the host waits for this module before any of them.
 """
 
 import os
-import traceback
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import azure.functions as func
 
-from functions import journal
-from functions.cloud import event_grid
-from functions.cloud.errors import CloudError, Throttled
-from functions.cloud.queue import NewerMessage, read_message
-from functions.cloud.rows import LeftAlone
-from functions.model.state import OperationKind
-from functions.model.text import BadInput
-from functions.policy.settings import SettingsError, read_settings
-from functions.services import Services, connect
-from functions.steps import assess, install, poison, reconcile
-from functions.steps.observe import log_used_up
+if TYPE_CHECKING:
+    from functions.cloud.queue import Message
+    from functions.model.machine import MachineId
+    from functions.services import Services
 
 app = func.FunctionApp()
 
@@ -36,96 +29,87 @@ STORAGE = "AzureWebJobsStorage"
 @app.event_grid_trigger(arg_name="event")
 async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.CloudEvent: see _type_of()
     async with _step("on_machine_written") as services:
-        try:
-            machine = event_grid.machine_in(_type_of(event), event.subject, event.get_json())
-        except BadInput as problem:
-            journal.write("event.malformed", problem=problem)
-            return
-        if machine:
+        from functions.steps import assess
+
+        if machine := _machine_of(event):
             await assess.on_event(services, machine)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
 async def on_reconcile(timer: func.TimerRequest) -> None:
-    async with _step("on_reconcile", waits_its_turn=False) as services:
+    from functions.steps import reconcile
+
+    async with _step("on_reconcile", waits_its_turn=False, failures=(reconcile.SweepFailed,)) as services:
         await reconcile.run(services)
 
 
 @app.queue_trigger(arg_name="message", queue_name="assess-requests", connection=STORAGE)
 async def on_assess_request(message: func.QueueMessage) -> None:
-    async with _step("on_assess_request", message) as services:
-        await assess.on_message(services, read_message(_text(message)))
+    async with _step("on_assess_request", of_a_message=True) as services:
+        from functions.steps import assess
+
+        await assess.on_message(services, _read(message))
 
 
 @app.queue_trigger(arg_name="message", queue_name="install-requests", connection=STORAGE)
 async def on_install_request(message: func.QueueMessage) -> None:
-    async with _step("on_install_request", message) as services:
-        await install.on_message(services, read_message(_text(message)))
+    async with _step("on_install_request", of_a_message=True) as services:
+        from functions.steps import install
+
+        await install.on_message(services, _read(message))
 
 
 @app.queue_trigger(arg_name="message", queue_name="assess-requests-poison", connection=STORAGE)
 async def on_assess_poisoned(message: func.QueueMessage) -> None:
-    async with _step("on_assess_poisoned", message) as services:
-        await poison.on_message(services, read_message(_text(message)), OperationKind.ASSESS)
+    async with _step("on_assess_poisoned", of_a_message=True) as services:
+        from functions.model.state import OperationKind
+        from functions.steps import poison
+
+        await poison.on_message(services, _read(message), OperationKind.ASSESS)
 
 
 @app.queue_trigger(arg_name="message", queue_name="install-requests-poison", connection=STORAGE)
 async def on_install_poisoned(message: func.QueueMessage) -> None:
-    async with _step("on_install_poisoned", message) as services:
-        await poison.on_message(services, read_message(_text(message)), OperationKind.INSTALL)
+    async with _step("on_install_poisoned", of_a_message=True) as services:
+        from functions.model.state import OperationKind
+        from functions.steps import poison
 
-
-class StepFailed(Exception):
-    """A step failed. Event Grid or the queue delivers again, or the timer fires again."""
+        await poison.on_message(services, _read(message), OperationKind.INSTALL)
 
 
 @cache
-def _services() -> Services:
+def _services() -> "Services":
     """The services of this process. Raises SettingsError, which is not cached."""
+    from functions.policy.settings import read_settings
+    from functions.services import connect
+
     return connect(read_settings(os.environ, datetime.now(UTC)), lambda: datetime.now(UTC))
 
 
-@asynccontextmanager
-async def _step(
-    name: str, message: func.QueueMessage | None = None, *, waits_its_turn: bool = True
-) -> AsyncIterator[Services]:
+def _step(
+    name: str,
+    *,
+    of_a_message: bool = False,
+    waits_its_turn: bool = True,
+    failures: tuple[type[Exception], ...] = (),
+) -> "AbstractAsyncContextManager[Services]":
     """Surrounds every step: provides the services, and writes one clear line for every error. Raises StepFailed."""
+    from functions.steps.failures import told
+
+    return told(name, _services, of_a_message=of_a_message, waits_its_turn=waits_its_turn, failures=failures)
+
+
+def _machine_of(event: func.EventGridEvent) -> "MachineId | None":
+    """The machine that an event is about; None where it is about something else, or cannot be read and is reported."""
+    from functions import journal
+    from functions.cloud.event_grid import machine_in
+    from functions.model.text import BadInput
+
     try:
-        services = _services()
-        async with services.turns if waits_its_turn else nullcontext():
-            yield services
-    except SettingsError as error:
-        for problem in error.problems:
-            journal.write("settings.refused", function=name, setting=problem.name, problem=str(problem))
-        raise StepFailed(f"app settings are wrong: {error}") from None
-    except NewerMessage as newer:  # completed: its claim expires, and a sweep dispatches the machine again
-        journal.write("ledger.newer", function=name, problem=newer)
-    except LeftAlone as left_alone:  # completed: the row stays as it is
-        journal.write("ledger.newer", function=name, machine=left_alone.machine, problem=left_alone)
+        return machine_in(_type_of(event), event.subject, event.get_json())
     except BadInput as problem:
-        if message is None:
-            raise _failed(name, str(problem)) from None
-        journal.write("message.malformed", function=name, problem=problem)
-    except Throttled as throttled:  # no failure. The host delivers again; the timer, which fires anyway, need not fail
-        log_used_up(throttled, function=name)
-        if waits_its_turn:
-            raise StepFailed(str(throttled)) from None
-    except (CloudError, reconcile.SweepFailed) as error:
-        raise _failed(name, str(error)) from None
-    except Exception as error:  # noqa: BLE001 - a defect: its text may hold secrets, its line number cannot
-        raise _failed(name, f"{type(error).__name__} at {_place(error)}") from None
-
-
-def _failed(name: str, text: str) -> StepFailed:
-    journal.write("step.failed", function=name, problem=text)
-    return StepFailed(text)
-
-
-def _place(error: Exception) -> str:
-    """The innermost line of this app in the traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    return f"{Path(ours[-1].filename).name}:{ours[-1].lineno}"
+        journal.write("event.malformed", problem=problem)
+        return None
 
 
 def _type_of(event: object) -> object:
@@ -137,9 +121,13 @@ def _type_of(event: object) -> object:
     return getattr(event, "event_type", None) or getattr(event, "type", None)
 
 
-def _text(message: func.QueueMessage) -> str:
+def _read(message: func.QueueMessage) -> "Message":
+    """The message in a queue's body. Raises BadInput or NewerMessage."""
+    from functions.cloud.queue import read_message
+    from functions.model.text import BadInput
+
     body: bytes = message.get_body()
     try:
-        return body.decode("utf-8")
+        return read_message(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise BadInput("a message is not UTF-8 text; it should be JSON") from None

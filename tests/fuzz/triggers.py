@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import function_app
+from functions.steps.failures import StepFailed
 from simulator.azure import Behaviour
 from tests.fuzz.checks import check, has_no_defect, journal_lines
 from tests.fuzz.malformed_azure import WatchedAzure
@@ -21,7 +22,7 @@ GOOD_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Micros
 EVENT = json.loads(json.dumps(INFERRED["vm_create"]).replace(INFERRED["vm_create"]["subject"], GOOD_ID))
 EVENT["data"]["claims"]["secret"] = SECRET
 # Whatever comes, a trigger ends well or raises this one exception, whose text is clear.
-ALLOWED = function_app.StepFailed
+ALLOWED = StepFailed
 
 
 class Event:
