@@ -24,6 +24,7 @@ from simulator.tls import Tls
 SIZES = {"full": FULL, "short": SHORT, "tiny": TINY}
 SHORT_FORM = ("index", "first_event", "start_ops", "read", "plan", "moves", "zip")  # what CI has time for
 Measure = Callable[[Sizes, Tls], Awaitable[list[Result]]]
+Keep = Callable[[list[Result]], None]
 
 
 def groups(custodian: Path | None) -> dict[str, tuple[tuple[str, ...], Measure]]:
@@ -54,10 +55,12 @@ def groups(custodian: Path | None) -> dict[str, tuple[tuple[str, ...], Measure]]
 
 
 async def measure(
-    chosen: Mapping[str, Measure], sizes: Sizes, tls: Tls, told: Callable[[str], None]
-) -> tuple[dict[str, Result], list[str]]:
-    """The results by row, and the groups of which a program failed. Nothing fails on a time, or for want of Azurite."""
-    found: dict[str, Result] = {}
+    chosen: Mapping[str, Measure], sizes: Sizes, tls: Tls, *, told: Callable[[str], None], keep: Keep
+) -> list[str]:
+    """Hands the results of each group to `keep`; returns the groups of which a program failed.
+
+    Nothing fails on a time, or for want of Azurite.
+    """
     failed: list[str] = []
     for name, group in chosen.items():
         began = time.monotonic()
@@ -69,9 +72,9 @@ async def measure(
             told(f"{name}: failed: {problem}")
             failed.append(name)
         else:
-            found |= {each.row.name: each for each in results}
+            keep(results)
             told(f"{name}: {', '.join(each.row.name for each in results)} in {time.monotonic() - began:.0f} s")
-    return found, failed
+    return failed
 
 
 def chosen_of(names: Sequence[str], known: Mapping[str, tuple[tuple[str, ...], Measure]]) -> dict[str, Measure]:
@@ -117,9 +120,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = partial(print, file=sys.stderr, flush=True)
         sizes = SIZES[options.size]
         sizes = replace(sizes, rounds=options.rounds or sizes.rounds)
-        results, failed = asyncio.run(measure(chosen, sizes, tls, told))
-    options.json.write_text(as_json(results.values(), kept=_before(options.json, names)), encoding="utf-8")
-    print(as_text(results.values()))
+        before, results = _before(options.json, names), list[Result]()
+
+        def keep(found: list[Result]) -> None:
+            """After each group, so that a run that is broken off has not run in vain."""
+            results.extend(found)
+            options.json.write_text(as_json(results, before), encoding="utf-8")
+
+        failed = asyncio.run(measure(chosen, sizes, tls, told=told, keep=keep))
+    print(as_text(results))
     return 1 if failed else 0
 
 

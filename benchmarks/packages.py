@@ -28,7 +28,7 @@ async def readonly_import(sizes: Sizes, tls: Tls) -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="bench-package-") as folder:
         staged, warm = Path(folder, "staged"), Path(folder, "warm")
         _stage(staged, warm)
-        run = partial(processes.run, "importing.app")
+        run = partial(processes.run, "importing.every_room")
         rounds = await in_turns(
             3 * sizes.rounds, lambda: run(folder=staged, environ=READ_ONLY), lambda: run(folder=warm)
         )

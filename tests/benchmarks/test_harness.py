@@ -13,7 +13,7 @@ from benchmarks import page, scale
 from benchmarks.__main__ import chosen_of, groups, main, measure
 from benchmarks.rounds import in_turns, spread
 from benchmarks.sizes import TINY
-from benchmarks.table import HEADING, ROWS, absolute, as_json, as_text, compared
+from benchmarks.table import HEADING, ROWS, Result, absolute, as_json, as_text, compared
 from simulator.tls import Tls
 
 GROUPS = groups(None)
@@ -30,11 +30,10 @@ def test_every_row_of_the_table_has_one_group() -> None:
 @pytest.mark.parametrize("name", QUICK)
 async def test_a_group_measures_its_rows(name: str, tls: Tls) -> None:
     rows, group = GROUPS[name]
-    told: list[str] = []
-    found, failed = await measure({name: group}, TINY, tls, told.append)
-    assert failed == [], told
-    assert set(found) | OPTIONAL == set(rows) | OPTIONAL
-    for row, figures in json.loads(as_json(found.values())).items():
+    told, found = list[str](), list[Result]()
+    assert await measure({name: group}, TINY, tls, told=told.append, keep=found.extend) == [], told
+    assert {each.row.name for each in found} | OPTIONAL == set(rows) | OPTIONAL
+    for row, figures in json.loads(as_json(found)).items():
         assert {"ours", "reference", "ratio", "goal"} <= figures.keys(), row
         assert figures["goal"] == ROWS[row].goal
         assert figures["least"] <= figures["ratio"] <= figures["most"]

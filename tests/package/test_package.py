@@ -104,7 +104,8 @@ def test_the_import_says_nothing(package: Path) -> None:
 
 def test_the_import_loads_no_sdk(package: Path) -> None:
     """They cost seconds of a cold start; the steps import them when they first need one."""
-    ended = run(package, "import function_app; print(json.dumps(sorted(sys.modules)))")
+    steps = "functions.steps.reconcile, functions.steps.install, functions.steps.assess, functions.steps.poison"
+    ended = run(package, f"import function_app, functions.services, {steps}; print(json.dumps(sorted(sys.modules)))")
     loaded = set(json.loads(ended.stdout))
     assert "functions.cloud.session" in loaded
     heavy = ("azure.core", "azure.data", "azure.eventgrid", "azure.identity", "azure.mgmt", "azure.storage")
