@@ -140,9 +140,12 @@ class Ledger:
 
     async def remember(self, name: str, note: dict[str, str]) -> None:
         """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
-        columns = {"v": VERSION, "note": json.dumps(note)}
-        row = await self.table.get(APP, name)
+        row, columns = await self.table.get(APP, name), _note_columns(note)
         await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
+
+
+def _note_columns(note: dict[str, str]) -> dict[str, object]:
+    return {"v": VERSION, "note": json.dumps(note)}
 
 
 def _note_of(row: Row | None) -> dict[str, str]:
@@ -186,8 +189,17 @@ class LedgerView(Ledger):
                 self.rows[item.record.machine] = item
 
     def noted(self, name: str) -> dict[str, str]:
-        """What `remembered` would have said when the ledger was read."""
+        """A note as this sweep read or wrote it."""
         return _note_of(self.app.get(name))
+
+    async def remembered(self, name: str) -> dict[str, str]:
+        return self.noted(name)
+
+    async def remember(self, name: str, note: dict[str, str]) -> None:
+        row, columns = self.app.get(name), _note_columns(note)
+        written = await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
+        if written:
+            self.app[name] = written
 
     async def insert(self, record: Record) -> Stored | None:
         stored = await super().insert(record)

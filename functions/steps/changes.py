@@ -102,17 +102,18 @@ async def _tell_stop(view: LedgerView, row: Row, stop: Stop, now: datetime) -> N
         if not stop.in_force(now):
             await view.table.delete(row)
     elif not stop.in_force(now):
-        _write_stop("hold.released" if stop.scope is Scope.MACHINE else "app.resumed", stop, by=_who_ended(stop))
+        event = "hold.released" if stop.scope is Scope.MACHINE else "app.resumed"
+        journal.write(event, **_what(stop), reason=stop.reason, by=_who_ended(stop), until=stop.until)
         await view.table.delete(row)
     elif not stop.told:
-        _write_stop("hold.placed" if stop.scope is Scope.MACHINE else "app.paused", stop, by=stop.by or NOT_KNOWN)
+        event = "hold.placed" if stop.scope is Scope.MACHINE else "app.paused"
+        journal.write(event, **_what(stop), reason=stop.reason, by=stop.by or NOT_KNOWN, until=stop.until)
         await view.table.replace(row, columns_of(replace(stop, told=True)))
 
 
-def _write_stop(event: str, stop: Stop, *, by: str) -> None:
-    machine = stop.value if stop.scope is Scope.MACHINE else None
-    of = {} if machine else {"scope": stop.scope, "value": stop.value}
-    journal.write(event, machine=machine, **of, reason=stop.reason, by=by, until=stop.until)
+def _what(stop: Stop) -> Mapping[str, str]:
+    """The fields that name what is stopped."""
+    return {"machine": stop.value} if stop.scope is Scope.MACHINE else {"scope": stop.scope, "value": stop.value}
 
 
 async def _tell_closing(view: LedgerView, row: Row) -> None:
