@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,7 +73,8 @@ async def run(options: argparse.Namespace) -> None:
         elif deployment:
             await run_the_app(embedded, options.speed)
         print(introduction(embedded), flush=True)
-        await watch(embedded)
+        with told_to_patcher(embedded) if deployment else nullcontext():
+            await watch(embedded)
 
 
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
@@ -79,6 +82,22 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
     settings = embedded.settings(**{**WATCHING, **changes})
     instance = await embedded.instance(settings, time_scale=max(1 / speed, _SHORTEST_SCALE))
     await embedded.subscribe(instance.hosts[0])
+
+
+@contextmanager
+def told_to_patcher(embedded: Embedded) -> Iterator[Path]:
+    """Inside the block, `patcher --simulator` finds this simulator: by a file beside its own (patcher/profile.py)."""
+    folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "image-patcher"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "simulator.json"
+    settings = embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING)
+    path.unlink(missing_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps({"settings": dict(settings)}, indent=1), encoding="utf-8")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace) -> None:
@@ -133,6 +152,8 @@ def introduction(stage: Embedded) -> str:
             f"  {put} -d '{{\"location\": \"westus\"}}' '{endpoint}{group}?api-version=2024-11-01'",
             f"  {put} -d @{body} '{endpoint}{machine}?api-version=2024-11-01'",
             f"  {curl} -H \"Authorization: Bearer $TOKEN\" '{view}'",
+            "Ask about it as an operator does (docs/patcher.md):",
+            "  python -m patcher --simulator status",
             "Choose what a guest does, assign a schedule, list the operations (the simulator's own routes, no token):",
             f'  {curl} -X PUT -d \'{{"support_state": "Unsupported"}}\' {endpoint}/simulator/behaviours/web-02',
             f'  {curl} -X PUT -d \'{{"scope": "{machine}"}}\' {endpoint}/simulator/assignments/weekly',

@@ -84,9 +84,10 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
             return web.json_response({"problem": str(error)}, status=409)
         return web.json_response(operation_json(started), status=201)
 
-    async def token(_: web.Request) -> web.Response:
-        """For an operator with every right, as `az account get-access-token` would give one."""
-        return web.Response(text=identity.mint(identity.ARM, client_id=identity.OPERATOR))
+    async def token(request: web.Request) -> web.Response:
+        """For an operator with every right, as `az account get-access-token --resource …` would give one."""
+        resource = request.query.get("resource", identity.ARM)
+        return web.Response(text=identity.mint(resource, client_id=identity.OPERATOR))
 
     async def events(_: web.Request) -> web.Response:
         return web.json_response(azure.events)

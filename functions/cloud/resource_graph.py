@@ -244,6 +244,12 @@ class ResourceGraph:
             sizes[key] = sizes.get(key, 0) + machines
         return sizes
 
+    async def rows(self, query: str) -> AsyncIterator[Json]:
+        """The rows of an operator's own query, of every page."""
+        async for rows in self._pages(query):
+            for row in rows:
+                yield row
+
     async def _machines(self, query: str) -> AsyncIterator[Machine]:
         """One machine per id. Rows arrive sorted by id; of several assessments of a machine the newest counts."""
         newest: Machine | None = None

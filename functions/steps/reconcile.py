@@ -266,6 +266,11 @@ async def _waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Cand
     if not services.settings.some_window_open(services.clock()):  # the sweep asked for none of them
         sweep.later.clear()
         candidates = [item async for item in find(sweep, whatever_window=True)]
+    return await waiting(sweep, candidates)
+
+
+async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+    """Those of these candidates, and of what waits for its window only, that are to be installed; and their limits."""
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
     await _count_machines(sweep)
@@ -635,14 +640,32 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     return claimed
 
 
-async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
-    """The state of every machine now, the fleet's limits included: for operators' tools and the demo."""
+@dataclass(frozen=True)
+class FleetView:
+    """The fleet as a sweep would see it now: each machine by its own rules, and what the fleet's limits make of it."""
+
+    sweep: Sweep
+    seen: list[tuple[Machine, Step]]
+    due: list[Candidate]
+    plan: Plan
+
+    @property
+    def states(self) -> list[tuple[Machine, Step]]:
+        return [(machine, self.plan.waits.get(machine.id, step)) for machine, step in self.seen]
+
+
+async def view_fleet(services: Services) -> FleetView:
+    """Looks at every machine, and writes nothing: for operators' tools."""
     sweep = await read_ledger(services)
     seen = [item async for item in states.states(services, sweep.rows, {})]
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     sweep.later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
-    waits = (await make_sweep_plan(sweep, due)).waits
-    return [(machine, waits.get(machine.id, step)) for machine, step in seen]
+    return FleetView(sweep, seen, due, await make_sweep_plan(sweep, due))
+
+
+async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:
+    """The state of every machine now, the fleet's limits included: for operators' tools and the demo."""
+    return (await view_fleet(services)).states
 
 
 def waits_for_its_window(step: Step) -> bool:

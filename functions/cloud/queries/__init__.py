@@ -16,8 +16,9 @@ from functions.model.text import BadInput
 FOLDER = Path(__file__).parent
 _INCLUDE = re.compile(r"^// include (\w+\.kql)$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
-# The characters of ARM ids. No quote and no backslash: neither may end or escape a KQL string literal.
-_SAFE_TEXT = re.compile(r"[\w./()@ -]+")
+# The characters of ARM ids and of package names. No quote and no backslash: neither may end or escape a KQL string
+# literal.
+_SAFE_TEXT = re.compile(r"[\w./()@ +:~-]+")
 
 Value = bool | datetime | Iterable[str]
 
@@ -41,7 +42,12 @@ def placeholders(name: str) -> set[str]:
 
 def fill(name: str, **values: Value) -> str:
     """The query ready to send. Raises KeyError for a missing value, BadInput for text with other characters."""
-    return _PLACEHOLDER.sub(lambda match: _literal(values[match[1]]), template(name))
+    return filled(template(name), **values)
+
+
+def filled(text: str, **values: Value) -> str:
+    """The same for the text of a query that stands elsewhere."""
+    return _PLACEHOLDER.sub(lambda match: _literal(values[match[1]]), text)
 
 
 def _literal(value: Value) -> str:
@@ -57,5 +63,5 @@ def _literal(value: Value) -> str:
 
 def _safe(text: str) -> str:
     if not _SAFE_TEXT.fullmatch(text):
-        raise BadInput("an id in a query may hold letters, digits and ./()@ -_ only")
+        raise BadInput("an id in a query may hold letters, digits and ./()@ +:~-_ only")
     return text

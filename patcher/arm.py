@@ -1,0 +1,86 @@
+"""Resource Manager beyond the app's own clients: the function app, its rights, its event subscriptions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING
+
+from functions.cloud.errors import CloudError
+from functions.cloud.translation import translate
+from functions.model.text import Json
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
+    from azure.mgmt.core import AsyncARMPipelineClient
+
+WEB = "2024-04-01"
+GRAPH = "2022-10-01"
+
+
+class Arm:
+    """GET, and the POSTs that only read. Raises the exceptions of functions/cloud/errors.py."""
+
+    def __init__(self, endpoint: str, credential: AsyncTokenCredential) -> None:
+        self.endpoint, self._credential = endpoint, credential
+        self._client: AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
+
+    async def get(self, path: str, version: str, **query: str) -> Json:
+        """The JSON object at a path."""
+        return await self._call("GET", path, version, query)
+
+    async def read_by_post(self, path: str, version: str, body: Json | None = None) -> Json:
+        """What Azure gives only to a POST, though it changes nothing: app settings, answers of Resource Graph."""
+        return await self._call("POST", path, version, {}, body)
+
+    async def listed(self, path: str, version: str, **query: str) -> AsyncIterator[Json]:
+        """The items of a list, of every page."""
+        page = await self.get(path, version, **query)
+        while True:
+            items = page.get("value")
+            for item in items if isinstance(items, list) else []:
+                if isinstance(item, Mapping):
+                    yield item
+            link = page.get("nextLink")
+            if not isinstance(link, str) or not link.startswith(f"{self.endpoint}/"):
+                return
+            page = await self._call("GET", link.removeprefix(self.endpoint), "", {})
+
+    async def close(self) -> None:
+        if self._client:
+            await self._client.close()
+
+    async def _call(
+        self, method: str, path: str, version: str, query: Mapping[str, str], body: Json | None = None
+    ) -> Json:
+        from azure.core.rest import HttpRequest
+
+        what = f"asking Resource Manager ({method} …{path.partition('?')[0][-60:]})"
+        params = {**query, **({"api-version": version} if version else {})}
+        try:
+            request = HttpRequest(method, self.endpoint + path, params=params, json=body)
+            answer = await self._pipeline().send_request(request)
+            answer.raise_for_status()
+            content = answer.json()
+        except CloudError:
+            raise
+        except Exception as error:  # noqa: BLE001 - translated, so that no token or SDK text is shown
+            raise translate(error, what) from None
+        return content if isinstance(content, Mapping) else {}
+
+    def _pipeline(self) -> AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse]:
+        if self._client is None:
+            from azure.core.pipeline import policies as sdk
+            from azure.mgmt.core import AsyncARMPipelineClient
+            from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
+
+            scope = f"{self.endpoint}/.default"
+            self._client = AsyncARMPipelineClient(
+                self.endpoint,
+                policies=[
+                    sdk.UserAgentPolicy("image-patcher-cli"),
+                    sdk.AsyncRetryPolicy(retry_total=2),
+                    AsyncARMChallengeAuthenticationPolicy(self._credential, scope),
+                ],
+            )
+        return self._client

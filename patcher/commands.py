@@ -1,0 +1,138 @@
+"""Every command on one page: words → question → answer → exit code."""
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from functions.cloud.errors import CloudError, Refused
+from functions.policy.settings import SettingsError
+from patcher import errors, profile
+from patcher.connection import App, Words, connected
+from patcher.errors import PatcherError
+from patcher.output import Answer, Screen
+from patcher.questions import images, status
+
+Question = Callable[[App], Awaitable[Answer]]
+
+cli = typer.Typer(
+    name="patcher",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Asks Image Patcher about its machines, by your own Azure identity. It changes nothing. Exit codes: 0 fine; "
+    "1 something needs a person (doctor, late); 2 bad input, nothing was done; 3 no answer from Azure.",
+    epilog="Try: patcher --simulator status",
+)
+breaker_commands = typer.Typer(no_args_is_help=True, help="The breakers that stop an image.")
+rollout_commands = typer.Typer(no_args_is_help=True, help="The rollouts of images.")
+cli.add_typer(breaker_commands, name="breaker")
+cli.add_typer(rollout_commands, name="rollout")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object (docs/patcher.md) in place of tables.")]
+
+
+@cli.callback()
+def connection(
+    context: typer.Context,
+    simulator: Annotated[bool, typer.Option("--simulator", help="Ask the simulator of this machine.")] = False,
+    app: Annotated[str, typer.Option(help="The function app's name; remembered in the profile.")] = "",
+    resource_group: Annotated[str, typer.Option(help="The function app's resource group.")] = "",
+    settings: Annotated[
+        Path | None, typer.Option(help="App settings from a JSON file, where you may not list them.")
+    ] = None,
+    profile_name: Annotated[
+        str, typer.Option("--profile", help="Which remembered app; with --app: under which name.")
+    ] = profile.DEFAULT,
+    arm_endpoint: Annotated[str, typer.Option(help="Resource Manager's address in another cloud.")] = "",
+) -> None:
+    context.obj = Words(simulator, app, resource_group, settings, profile_name, arm_endpoint)
+
+
+@cli.command("status", epilog="Examples: patcher status · patcher status --json | jq .result.states")
+def status_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """Is it alive, what is under way, what needs a person."""
+    _answer(context, as_json, status.ask)
+
+
+@breaker_commands.command("list", epilog="Example: patcher breaker list")
+def breaker_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """The open ones, and the command that closes each."""
+    _answer(context, as_json, images.ask_breakers)
+
+
+@rollout_commands.command("list", epilog="Example: patcher rollout list --json")
+def rollout_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """Canaries, rings and expected end of each rollout."""
+    _answer(context, as_json, images.ask_rollouts)
+
+
+# -- from a question to an exit code
+
+
+class Unread(logging.Handler):
+    """Collects what the app's code says it could not read: nothing is left out in silence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = json.loads(record.getMessage())
+        if line["event"] in ("machine.unreadable", "ledger.newer"):
+            self.lines.append(" ".join(str(line[name]) for name in ("machine", "problem") if name in line))
+
+
+def _answer(context: typer.Context, as_json: bool, question: Question) -> None:
+    """Asks, shows, and ends with the exit code of the answer. Raises PatcherError."""
+    screen, unread = Screen(as_json), Unread()
+    journal = logging.getLogger("journal")
+    journal.addHandler(unread)
+    journal.setLevel(logging.INFO)
+    journal.propagate = False
+    name = context.command_path.partition(" ")[2]
+
+    async def asked() -> Answer:
+        async with connected(context.obj) as app:
+            with screen.progress(f"{name}: reading Azure and the ledger …"):
+                answer = await question(app)
+            screen.show(name, app.name, app.services.clock(), answer, unread.lines)
+            return answer
+
+    try:
+        answer = asyncio.run(asked())
+    except SettingsError as error:
+        raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
+    except CloudError as error:
+        raise PatcherError(f"{error}{_hint(error)}") from None
+    finally:
+        journal.removeHandler(unread)
+    raise typer.Exit(errors.NEEDS_A_PERSON if answer.needs_a_person else errors.OK)
+
+
+def _hint(error: CloudError) -> str:
+    if isinstance(error, Refused) and error.status in (401, 403):
+        return "; you need Reader on the machines, and Storage Table Data Reader on the app's storage account"
+    return ""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The tool. Returns the exit code: 0, or one of errors.py with one line on stderr."""
+    command = typer.main.get_command(cli)
+    try:
+        code = command.main(list(sys.argv[1:] if words is None else words), "patcher", standalone_mode=False)
+    except PatcherError as error:
+        print(f"patcher: {error}", file=sys.stderr)
+        return error.exit_code
+    except typer.Abort:
+        return 130
+    except TyperException as error:
+        print(f"patcher: {error.format_message()}", file=sys.stderr)
+        return errors.BAD_INPUT
+    return code if isinstance(code, int) else errors.OK

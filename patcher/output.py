@@ -1,0 +1,137 @@
+"""An answer on the screen: tables for people, one JSON object for programs, progress on stderr."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from functions.policy.settings import Settings
+from functions.policy.windows import ANY
+
+SCHEMA = 1  # of --json: schema.json beside this file. A field may be added; another change is another number
+WIDE = 160  # columns where there is no terminal to ask
+
+Json = Mapping[str, Any]  # Any: what json.dumps takes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question found. `result` for programs, `shown` for people, in this order."""
+
+    result: Json
+    shown: Sequence[RenderableType]
+    needs_a_person: bool = False  # where that is the question: the exit code is 1
+    raw: str = ""  # written as it stands in place of `shown`: an export
+
+
+@dataclass
+class Screen:
+    """Where answers go."""
+
+    as_json: bool = False
+    out: Console = field(init=False)
+    err: Console = field(init=False)
+
+    def __post_init__(self) -> None:
+        # rich itself honours NO_COLOR, TERM=dumb and a missing terminal.
+        self.out = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
+        self.err = Console(stderr=True, highlight=False)
+
+    def show(self, command: str, app: str, at: datetime, answer: Answer, problems: Iterable[str]) -> None:
+        """`problems`: what could not be read on the way."""
+        problems = list(problems)
+        if self.as_json:
+            envelope = {"schema": SCHEMA, "command": command, "app": app, "at": at, "problems": problems}
+            sys.stdout.write(f"{as_json({**envelope, 'result': answer.result})}\n")
+            return
+        if answer.raw:
+            sys.stdout.write(answer.raw)
+        for part in () if answer.raw else answer.shown:
+            self.out.print(part)
+        for line in problems:
+            self.say(f"not read: {line}")
+
+    def say(self, line: str) -> None:
+        """One line on stderr."""
+        self.err.print(Text(line), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[None]:
+        """Says on stderr what takes its time, where somebody sits before it."""
+        if not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(what):
+            yield
+
+
+def as_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return str(value)
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "none"
+) -> RenderableType:
+    """A table for people; one line where it would have no row."""
+    rows = list(rows)
+    if not rows:
+        return Text(f"{title}: {empty}")
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    return shown
+
+
+def line(name: str, text: str, style: str = "") -> Text:
+    """`name` and what is to be said of it."""
+    return Text.assemble((f"{name:<18}", "dim"), (text, style))
+
+
+def as_csv(rows: Sequence[Json]) -> str:
+    """The rows under the names of their columns. A cell that a spreadsheet would take for a formula is quoted."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str):
+        return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t")) else value
+    return "" if value is None else _plain(value) if isinstance(value, datetime) else value
+
+
+def clock_of(settings: Settings) -> Callable[[datetime | None], str]:
+    """How a moment is told: by the clock of the window's zone."""
+    window = settings.window or ANY
+    return lambda moment: window.shown(moment) if moment else "–"
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long ago, in the largest unit that says something."""
+    if moment is None:
+        return "–"
+    seconds = int((now - moment).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{max(seconds, 0)} s"

@@ -1,0 +1,1 @@
+"""One module per question. `ask()` reads, and returns an Answer."""

@@ -1,0 +1,137 @@
+"""`patcher status`: is it alive, what is under way, and what needs a person."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from functions.cloud.rows import app_time
+from functions.decisions.compliance import is_blocked
+from functions.model.record import Record
+from functions.model.state import Phase, Step
+from patcher.connection import App
+from patcher.fleet import Fleet, look, look_ahead
+from patcher.output import Answer, ago, clock_of, line, table
+from patcher.questions import images
+
+ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Sweeps:
+    """The sweep's lease: `until` is the end of the last one, or of its lease while one runs."""
+
+    last: datetime | None
+    running: bool
+
+    def alive(self, now: datetime) -> bool:
+        return self.running or (self.last is not None and now - self.last <= ALIVE)
+
+
+async def sweeps(app: App) -> Sweeps:
+    row = await app.services.ledger.table.get("app", "sweep")
+    if row is None:
+        return Sweeps(None, running=False)
+    until, now = app_time(row, "until"), app.services.clock()
+    return Sweeps(min(until, now), running=until > now)
+
+
+async def ask(app: App) -> Answer:
+    fleet = await look(app)
+    waiting, coming = await look_ahead(fleet)
+    swept, paused = await sweeps(app), await paused_because(app)
+    under_way = [_flight(stored.record) for stored in fleet.view.sweep.rows.values() if _counts(stored.record)]
+    result = {
+        "alive": swept.alive(fleet.now),
+        "mode": app.settings.mode.name.lower(),
+        "window": app.settings.window.text if app.settings.window else None,
+        "sweep": {"last": swept.last, "running": swept.running},
+        "paused": paused or None,
+        "machines": len(fleet.states),
+        "states": _counted(fleet),
+        "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
+        "rollouts": [images.rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened],
+        "breakers": [images.breaker(each) for each in fleet.images if images.is_open(each)],
+        "needs_a_person": _needs_a_person(fleet),
+        "left_alone": [str(each) for each in fleet.view.sweep.view.left_alone.values()],
+    }
+    return Answer(result, _shown(fleet, swept, result))
+
+
+async def paused_because(app: App) -> str:
+    """Why the app starts nothing; "" while it does."""
+    if app.settings.paused:
+        return "PATCH_PAUSE is on"
+    return await app.services.ledger.paused()
+
+
+def _counts(record: Record) -> bool:
+    return record.in_flight or record.phase is Phase.ENDED
+
+
+def _flight(record: Record) -> dict[str, Any]:
+    since = (record.flight and record.flight.started_at) or record.begun_at or record.due_at
+    return {
+        "machine": str(record.machine),
+        "kind": record.kind.noun,
+        "phase": record.phase.value,
+        "since": since,
+        "ends_by": record.deadline,
+    }
+
+
+def _counted(fleet: Fleet) -> list[dict[str, Any]]:
+    counts = Counter(step.state for _, step in fleet.states)
+    return [{"state": state.value, "machines": count} for state, count in counts.most_common()]
+
+
+def _needs_a_person(fleet: Fleet) -> list[dict[str, Any]]:
+    """What goes on only when a person changes something, by state, with the first machines and their remedy."""
+    found: dict[str, list[tuple[str, Step]]] = {}
+    for machine, step in fleet.states:
+        if is_blocked(step) and step.remedy:
+            found.setdefault(step.state.value, []).append((machine.id.name, step))
+    return [
+        {
+            "state": state,
+            "machines": len(items),
+            "examples": sorted(name for name, _ in items)[:EXAMPLES],
+            "reason": items[0][1].reason,
+            "remedy": items[0][1].remedy,
+        }
+        for state, items in sorted(found.items(), key=lambda item: -len(item[1]))
+    ]
+
+
+def _shown(fleet: Fleet, swept: Sweeps, result: Mapping[str, Any]) -> list[Any]:
+    app, when = fleet.app, clock_of(fleet.app.settings)
+    last = f"last sweep {ago(swept.last, fleet.now)} ago" if swept.last else "no sweep has run yet"
+    parts = [
+        line("app", f"{app.name}, PATCH_MODE {result['mode']}, window {result['window'] or 'not set'}"),
+        line("alive", f"yes, {last}", "green") if result["alive"] else line("alive", f"NO: {last}", "bold red"),
+        line("paused", str(result["paused"]), "bold yellow") if result["paused"] else line("paused", "no"),
+        line("machines", str(result["machines"])),
+        table("States", ("state", "machines"), [(each["state"], each["machines"]) for each in result["states"]]),
+        table(
+            "In flight",
+            ("machine", "operation", "phase", "since"),
+            [
+                (each["machine"].rsplit("/", 1)[-1], each["kind"], each["phase"], f"{ago(each['since'], fleet.now)}")
+                for each in result["in_flight"]
+            ],
+        ),
+        images.rollouts_shown(result["rollouts"], when),
+        images.breakers_shown(result["breakers"], when),
+        table(
+            "Needs a person",
+            ("state", "machines", "such as", "why", "what to do"),
+            [
+                (each["state"], each["machines"], ", ".join(each["examples"]), each["reason"], each["remedy"])
+                for each in result["needs_a_person"]
+            ],
+            empty="nothing",
+        ),
+    ]
+    return [*parts, *(line("left alone", text, "yellow") for text in result["left_alone"])]

@@ -1,0 +1,57 @@
+"""The app's clients with their writing part taken away: whatever code runs with them, nothing changes."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import NoReturn
+
+from functions.cloud.arm import ResourceManager
+from functions.cloud.queue import Message, StorageQueues
+from functions.cloud.tables import Entity, Row, Table
+from functions.model.machine import Machine
+from functions.model.state import OperationKind
+from functions.model.text import Json
+
+
+class Forbidden(AssertionError):
+    """A reading command reached for a writing call: a defect of this tool."""
+
+
+class ReadOnlyTable:
+    """A table of which every write loses: the answer is "another writer was first", and nothing is sent."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        return await self._table.get(partition, key)
+
+    async def insert(self, partition: str, key: str, columns: Entity) -> Row | None:
+        return None
+
+    async def replace(self, row: Row, columns: Entity) -> Row | None:
+        return None
+
+    async def delete(self, row: Row) -> bool:
+        return False
+
+    async def scan(self, *, without: str) -> AsyncIterator[Row]:
+        async for row in self._table.scan(without=without):
+            yield row
+
+    async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        async for row in self._table.keys(partition, prefix):
+            yield row
+
+
+class ReadOnlyMachines(ResourceManager):
+    """It reads machines and starts nothing."""
+
+    async def start(self, machine: Machine, kind: OperationKind, *, order: Json | None, send_by: datetime) -> NoReturn:
+        raise Forbidden(f"{kind.noun} of {machine.id}")
+
+
+class ReadOnlyQueues(StorageQueues):
+    """It counts messages and sends none."""
+
+    async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> NoReturn:
+        raise Forbidden(f"a message for an {kind.noun} of {message.machine}")
