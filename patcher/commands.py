@@ -17,7 +17,7 @@ from patcher import errors, profile
 from patcher.connection import App, Words, connected
 from patcher.errors import PatcherError
 from patcher.output import Answer, Screen
-from patcher.questions import images, status
+from patcher.questions import ahead, images, status, why
 
 Question = Callable[[App], Awaitable[Answer]]
 
@@ -59,6 +59,32 @@ def connection(
 def status_command(context: typer.Context, as_json: AsJson = False) -> None:
     """Is it alive, what is under way, what needs a person."""
     _answer(context, as_json, status.ask)
+
+
+@cli.command("why", epilog="Examples: patcher why web-01 · patcher why /subscriptions/…/virtualMachines/web-01 --json")
+def why_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The machine's name, or its id.")],
+    as_json: AsJson = False,
+) -> None:
+    """What the app does with one machine now: the rule, the evidence, the next date, the remedy."""
+    _answer(context, as_json, lambda app: why.ask(app, name))
+
+
+@cli.command("next", epilog="Examples: patcher next · patcher next --window 1 --json")
+def next_command(
+    context: typer.Context,
+    window: Annotated[int, typer.Option("--window", help="How many openings.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Who goes in the next openings, in which order, and who does not fit."""
+    _answer(context, as_json, lambda app: ahead.ask_next(app, window))
+
+
+@cli.command("plan", epilog="Example: patcher plan")
+def plan_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """What would be done now if PATCH_MODE were install. Nothing is started."""
+    _answer(context, as_json, ahead.ask_plan)
 
 
 @breaker_commands.command("list", epilog="Example: patcher breaker list")

@@ -4,18 +4,18 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from functions.policy.settings import Settings
-from functions.policy.windows import ANY
+from functions.policy.windows import ANY, Windows
 
 SCHEMA = 1  # of --json: schema.json beside this file. A field may be added; another change is another number
 WIDE = 160  # columns where there is no terminal to ask
@@ -91,12 +91,12 @@ def table(
     rows = list(rows)
     if not rows:
         return Text(f"{title}: {empty}")
-    shown = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    shown = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    return shown
+    return Group(Text(f"\n{title}", "bold"), shown)
 
 
 def line(name: str, text: str, style: str = "") -> Text:
@@ -120,10 +120,22 @@ def _cell(value: object) -> object:
     return "" if value is None else _plain(value) if isinstance(value, datetime) else value
 
 
-def clock_of(settings: Settings) -> Callable[[datetime | None], str]:
-    """How a moment is told: by the clock of the window's zone."""
-    window = settings.window or ANY
-    return lambda moment: window.shown(moment) if moment else "–"
+@dataclass(frozen=True)
+class Clock:
+    """Tells a moment to people: by a clock in the zone of the app's window."""
+
+    windows: Windows
+
+    @property
+    def zone(self) -> str:
+        return next((window.zone for group in self.windows.groups for window in group), "UTC")
+
+    def __call__(self, moment: datetime | None) -> str:
+        return self.windows.shown(moment).partition(f" {self.zone}")[0] if moment else "–"
+
+
+def clock_of(settings: Settings) -> Clock:
+    return Clock(settings.window or ANY)
 
 
 def ago(moment: datetime | None, now: datetime) -> str:

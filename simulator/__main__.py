@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +73,8 @@ async def run(options: argparse.Namespace) -> None:
         elif deployment:
             await run_the_app(embedded, options.speed)
         print(introduction(embedded), flush=True)
-        with told_to_patcher(embedded) if deployment else nullcontext():
+        settings = embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING) if deployment else {}
+        with told_to_patcher(settings):
             await watch(embedded)
 
 
@@ -85,17 +86,16 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
 
 
 @contextmanager
-def told_to_patcher(embedded: Embedded) -> Iterator[Path]:
+def told_to_patcher(settings: Mapping[str, str]) -> Iterator[None]:
     """Inside the block, `patcher --simulator` finds this simulator: by a file beside its own (patcher/profile.py)."""
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "image-patcher"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "simulator.json"
-    settings = embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING)
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
     path.write_text(json.dumps({"settings": dict(settings)}, indent=1), encoding="utf-8")
     try:
-        yield path
+        yield
     finally:
         path.unlink(missing_ok=True)
 

@@ -1,21 +1,18 @@
 """`patcher rollout list` and `patcher breaker list`: what the ledger remembers of each image."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 
 from functions.decisions.forecast import Forecast
 from functions.decisions.plan import Candidate
-from functions.decisions.rollout import ring_name
 from functions.model.image_record import ImageRecord, Tally
+from functions.model.machine import LAST_RING
 from functions.model.state import OperationKind
 from patcher.connection import App
 from patcher.fleet import Fleet, ImageRow, image_rows, look, look_ahead
-from patcher.output import Answer, clock_of, table
-
-When = Callable[[datetime | None], str]
+from patcher.output import Answer, Clock, clock_of, table
 
 
 async def ask_rollouts(app: App) -> Answer:
@@ -67,7 +64,7 @@ def rollout(row: ImageRow, fleet: Fleet, waiting: Sequence[Candidate], coming: F
 def _ring(ring: int, record: ImageRecord, left: Iterable[Candidate], running: Sequence[int]) -> dict[str, Any]:
     tally = record.rings.get(ring) or Tally()
     return {
-        "ring": ring_name(ring),
+        "ring": ring_text(ring),
         "succeeded": tally.succeeded,
         "failed": tally.failed,
         "in_flight": running.count(ring),
@@ -95,16 +92,16 @@ def closing(key: str, opening: str) -> str:
     return f"{merge} PartitionKey=app RowKey={key} closed={opening}"
 
 
-def rollouts_shown(found: Sequence[dict[str, Any]], when: When) -> RenderableType:
+def rollouts_shown(found: Sequence[dict[str, Any]], when: Clock) -> RenderableType:
     rows = []
     for each in found:
         canaries = each["canaries"]
         proved = canaries["succeeded"] >= canaries["wanted"]
         canary = f"{canaries['succeeded']}/{canaries['wanted']}{' ✓' if proved else ''}"
-        rings = ", ".join(_progress(ring) for ring in each["rings"])
+        rings = "\n".join(_progress(ring) for ring in each["rings"])
         ends = when(each["last_turn"]) if each["last_turn"] else f"not before {when(each['ends_not_before'])}"
         rows.append((short(each["image"]), each["boundary"], when(each["opened"]), canary, rings, ends))
-    columns = ("image", "boundary", "opened", "canary", "rings", "last turn")
+    columns = ("image", "boundary", f"opened ({when.zone})", "canary", "rings", "last turn")
     return table("Rollouts", columns, rows)
 
 
@@ -114,14 +111,17 @@ def _progress(ring: dict[str, Any]) -> str:
     return f"{text} ({ring['failed']} failed)" if ring["failed"] else text
 
 
-def breakers_shown(found: Sequence[dict[str, Any]], when: When) -> RenderableType:
+def breakers_shown(found: Sequence[dict[str, Any]], when: Clock) -> RenderableType:
     rows = [(short(each["image"]), each["boundary"], each["opening"], each["reason"], each["close"]) for each in found]
     return table("Open breakers", ("image", "boundary", "opening", "why", "to close it"), rows)
 
 
 def short(image: str) -> str:
     """The last parts of an image's id, which people know it by."""
-    parts = image.split("/")
-    if "images" in parts:
-        return "/".join(part for part in parts[parts.index("images") + 1 :] if part != "versions")
-    return image or "no image"
+    name = image.rpartition("/images/")[2] or image
+    return name.replace("/versions/", "/") or "no image"
+
+
+def ring_text(ring: int) -> str:
+    """The tag's value, or "untagged"."""
+    return "untagged" if ring == LAST_RING else str(ring)

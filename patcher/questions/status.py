@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from functions.cloud.rows import app_time
-from functions.decisions.compliance import is_blocked
 from functions.model.record import Record
-from functions.model.state import Phase, Step
+from functions.model.state import Phase, State, Step
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
@@ -17,6 +16,19 @@ from patcher.questions import images
 
 ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
 EXAMPLES = 3
+# As the panel of the workbook has it (infra/results/panels/needs-a-person.kql): not what an owner chose.
+NEED_A_PERSON = (
+    State.FAILED,
+    State.OVERDUE,
+    State.UNDETERMINED,
+    State.UNSUPPORTED,
+    State.AGENT_NOT_READY,
+    State.EXTENSIONS_FORBIDDEN,
+    State.BAD_TAG,
+    State.BREAKER_OPEN,
+    State.REBOOT_PENDING,
+    State.PATCHED_BY_NOBODY,
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ def _needs_a_person(fleet: Fleet) -> list[dict[str, Any]]:
     """What goes on only when a person changes something, by state, with the first machines and their remedy."""
     found: dict[str, list[tuple[str, Step]]] = {}
     for machine, step in fleet.states:
-        if is_blocked(step) and step.remedy:
+        if step.state in NEED_A_PERSON:
             found.setdefault(step.state.value, []).append((machine.id.name, step))
     return [
         {

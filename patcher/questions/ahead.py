@@ -1,0 +1,216 @@
+"""`patcher next` and `patcher plan`: who goes in the next openings, and what would be done now."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import RenderableType
+
+from functions.decisions.forecast import Forecast, Opening
+from functions.decisions.plan import Candidate
+from functions.decisions.question import narrowed, window_as_canary
+from functions.model.machine import MachineId
+from functions.model.state import AWAIT_A_TURN
+from functions.policy.settings import Mode, Settings
+from functions.policy.windows import ANY
+from functions.steps import outlook
+from patcher.connection import App
+from patcher.errors import BadRequest, NoAnswer
+from patcher.fleet import Fleet, look, look_ahead
+from patcher.output import Answer, Clock, clock_of, line, table
+from patcher.questions.images import ring_text, short
+from patcher.questions.status import paused_because
+
+ROWS_SHOWN = 40  # of one table; --json has all
+MOST_OPENINGS = 50
+
+
+async def ask_next(app: App, openings: int) -> Answer:
+    """The next openings in which somebody goes."""
+    if not 1 <= openings <= MOST_OPENINGS:
+        raise BadRequest(f"--window is {openings}; 1 to {MOST_OPENINGS} openings can be shown")
+    real, app = app.settings.mode, app.whatever_mode()
+    fleet = await look(app)
+    waiting, coming = await look_ahead(fleet)
+    if coming is None:
+        raise NoAnswer(f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}")
+    found = [_opening(each, waiting, coming, fleet) for each in coming.openings[:openings]]
+    result = {
+        "mode": real.name.lower(),
+        "assumed_window": None if app.settings.window else ANY.text,
+        "paused": await paused_because(app) or None,
+        "openings": found,
+        "never": [_named(item, app.settings) for item in waiting if item.machine.id not in coming.turns],
+        "not_waiting": _not_waiting(fleet, {item.machine.id for item in waiting}),
+    }
+    return Answer(result, _next_shown(result, clock_of(app.settings)))
+
+
+def _opening(opening: Opening, waiting: Iterable[Candidate], coming: Forecast, fleet: Fleet) -> dict[str, Any]:
+    settings = fleet.app.settings
+    going: list[tuple[datetime, Candidate]] = []
+    later: list[Candidate] = []
+    for item in waiting:
+        turn, windows = coming.turns.get(item.machine.id), _windows(item, settings)
+        if turn and opening.starts <= turn.at < opening.ends and windows[turn.canary] == opening.window:
+            going.append((turn.at, item))
+        elif windows[False] == opening.window and (turn is None or turn.at >= opening.ends):
+            later.append(item)
+    going.sort(key=lambda each: (each[0], each[1].need))
+    goes = [item for _, item in going]
+    return {
+        "opens": opening.starts,
+        "closes": opening.ends,
+        "window": opening.window.text,
+        "go": [
+            _named(item, settings) | {"at": at, "canary": coming.turns[item.machine.id].canary} for at, item in going
+        ],
+        "later": [
+            _named(item, settings)
+            | {"expected": _expected(coming, item.machine.id), "reason": _why_later(item, goes, coming, fleet)}
+            for item in later
+        ],
+    }
+
+
+def _windows(item: Candidate, settings: Settings) -> Mapping[bool, Any]:
+    """The window in which it goes: as a canary, and otherwise."""
+    own = narrowed(settings.window or ANY, item.overrides)
+    return {True: window_as_canary(item.machine, item.overrides, settings) or own, False: own}
+
+
+def _named(item: Candidate, settings: Settings) -> dict[str, Any]:
+    return {
+        "machine": str(item.machine.id),
+        "image": item.machine.image.key or None,
+        "ring": ring_text(item.overrides.ring),
+        "owner": item.machine.tag(settings.owner_tag) or None,
+    }
+
+
+def _expected(coming: Forecast, machine: MachineId) -> datetime | None:
+    turn = coming.turns.get(machine)
+    return turn.at if turn else None
+
+
+def _why_later(item: Candidate, going: Sequence[Candidate], coming: Forecast, fleet: Fleet) -> str:
+    """What goes before it in this opening. The plan admits canary, then ring after ring, then as caps allow."""
+    settings = fleet.app.settings
+    place = item.place(settings)
+    open_breaker = any(each.record.place == place and each.record.breaker_open for each in fleet.images)
+    if open_breaker:
+        return "the breaker of its image is open"
+    before = [each for each in going if each.place(settings) == place] if item.machine.image.key else []
+    canary = next((each for each in before if coming.turns[each.machine.id].canary), None)
+    if canary:
+        return f"{canary.machine.id.name} goes first, as the canary of its image; then PATCH_BAKE_MINUTES pass"
+    lower = min((each.overrides.ring for each in before), default=item.overrides.ring)
+    if lower < item.overrides.ring:
+        return f"ring {ring_text(lower)} of its image goes first; then PATCH_BAKE_MINUTES pass"
+    caps = f"PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
+    return f"no room in this opening: {caps}, one at a time of a patch-group or availability set"
+
+
+def _not_waiting(fleet: Fleet, waiting: set[MachineId]) -> dict[str, int]:
+    counts = Counter(
+        step.state.value
+        for machine, step in fleet.states
+        if machine.id not in waiting and step.state not in AWAIT_A_TURN
+    )
+    return dict(counts.most_common())
+
+
+def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
+    parts: list[RenderableType] = _mode_lines(result)
+    for each in result["openings"]:
+        canaries = sum(item["canary"] for item in each["go"])
+        counts = f"{len(each['go'])} go ({canaries} as canaries), {len(each['later'])} later"
+        title = f"{when(each['opens'])} – {when(each['closes'])} {when.zone}: {counts}"
+        rows = [
+            (
+                when(item["at"]),
+                _name(item),
+                short(item["image"] or ""),
+                item["ring"],
+                "canary" if item["canary"] else "",
+            )
+            for item in each["go"]
+        ]
+        parts.append(_cut(title, ("at", "machine", "image", "ring", ""), rows))
+        rest = [(_name(item), when(item["expected"]), item["reason"]) for item in each["later"]]
+        if rest:
+            parts.append(_cut("Later", ("machine", "expected", "why not in this opening"), rest))
+    if not result["openings"]:
+        parts.append(line("openings", "none in which a machine goes"))
+    if result["never"]:
+        rows = [(_name(item), short(item["image"] or "")) for item in result["never"]]
+        parts.append(_cut("Its turn does not come within 400 days", ("machine", "image"), rows))
+    others = ", ".join(f"{count} {state}" for state, count in result["not_waiting"].items())
+    return [*parts, line("not in line", others or "none")]
+
+
+async def ask_plan(app: App) -> Answer:
+    """What a sweep would dispatch now, were PATCH_MODE install."""
+    real, app = app.settings.mode, app.whatever_mode()
+    fleet = await look(app)
+    candidates = {item.machine.id: item for item in fleet.view.due}
+    starts = []
+    for each in fleet.view.plan.dispatches:
+        item = each.candidate or candidates.get(each.machine)
+        kind = item.kind.noun if item else fleet.view.sweep.rows[each.machine].record.kind.noun
+        starts.append(
+            {
+                "machine": str(each.machine),
+                "operation": kind,
+                "image": (item.machine.image.key or None) if item else None,
+                "reason": item.step.reason if item else "its claim waits to be sent",
+                "after_seconds": each.delay.total_seconds(),
+            }
+        )
+    waits = [
+        {"machine": str(machine), "state": step.state.value, "reason": step.reason}
+        for machine, step in sorted(fleet.view.plan.waits.items(), key=lambda item: str(item[0]))
+    ]
+    result = {
+        "mode": real.name.lower(),
+        "assumed_window": None if app.settings.window else ANY.text,
+        "paused": await paused_because(app) or None,
+        "start": starts,
+        "wait": waits,
+        "others": _not_waiting(fleet, candidates.keys() | set()),
+    }
+    return Answer(result, _plan_shown(result))
+
+
+def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
+    starts = [(_name(each), each["operation"], short(each["image"] or ""), each["reason"]) for each in result["start"]]
+    waits = [(_name(each), each["state"], each["reason"]) for each in result["wait"]]
+    others = ", ".join(f"{count} {state}" for state, count in result["others"].items())
+    return [
+        *_mode_lines(result),
+        _cut("Would start now", ("machine", "operation", "image", "why"), starts),
+        _cut("Due, and waits for a limit of the fleet", ("machine", "state", "why"), waits),
+        line("others", others or "none"),
+    ]
+
+
+def _mode_lines(result: Mapping[str, Any]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    if result["mode"] != Mode.INSTALL.name.lower():
+        lines.append(line("mode", f"PATCH_MODE is {result['mode']}; this is what install would do", "yellow"))
+    if result["assumed_window"]:
+        lines.append(line("window", "PATCH_WINDOW is not set: here any time is assumed; install is refused", "yellow"))
+    if result["paused"]:
+        lines.append(line("paused", str(result["paused"]), "bold yellow"))
+    return lines
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item["machine"]).rsplit("/", 1)[-1]
+
+
+def _cut(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> RenderableType:
+    if len(rows) > ROWS_SHOWN:
+        title = f"{title} (the first {ROWS_SHOWN} of {len(rows)}; --json has all)"
+    return table(title, columns, rows[:ROWS_SHOWN])

@@ -1,0 +1,28 @@
+"""The command that a person can run next, where one exists for a machine's state."""
+
+from functions.model.machine import Machine
+from functions.model.state import State, Step
+
+_POWER_STARTS = "az vm start --ids {id}"
+_COMMANDS = {
+    State.POWERED_OFF: _POWER_STARTS,
+    State.EXTENSIONS_FORBIDDEN: "az vm update --ids {id} --set osProfile.allowExtensionOperations=true",
+    State.UNDETERMINED: "az vm restart --ids {id}",
+    State.REBOOT_PENDING: "az vm restart --ids {id}",
+    State.PAUSED: "az storage entity delete --account-name <account> --auth-mode login --table-name ledger "
+    "--partition-key app --row-key pause",
+    State.BREAKER_OPEN: "patcher breaker list",
+    State.OVERDUE: "az vm get-instance-view --ids {id} --query instanceView.patchStatus",
+}
+_BY_TAG = {State.OPTED_OUT: "patch-mode", State.ON_HOLD: "patch-hold-until"}
+
+
+def command(machine: Machine, step: Step) -> str:
+    """One command to copy; "" where the remedy is not one command."""
+    if step.state is State.BUILDING and machine.provisioning_state.lower() == "failed":
+        return f"az vm reapply --ids {machine.id}"
+    if name := _BY_TAG.get(step.state):
+        where = machine.id if name in machine.tags else machine.id.group_id
+        value = machine.tags.get(name) or (machine.group.tags.get(name, "") if machine.group else "")
+        return f"az tag update --operation Delete --resource-id {where} --tags {name}={value}"
+    return _COMMANDS.get(step.state, "").format(id=machine.id)

@@ -1,0 +1,200 @@
+"""`patcher why NAME`: what the app does with one machine now, by which rule, on which evidence, and when next."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from functions.decisions.decision import RULES, displayed_step, pending_step
+from functions.decisions.question import Question
+from functions.decisions.support_state import by_support_state
+from functions.model.machine import Machine, MachineId, PatchStatus
+from functions.model.record import Record
+from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
+from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_schedules
+from functions.steps.observe import ask as question_of
+from patcher.connection import App
+from patcher.fleet import look, look_ahead
+from patcher.machines import meant
+from patcher.output import Answer, Clock, clock_of, line, table
+from patcher.questions import remedies
+
+SETTINGS_SHOWN = (
+    "PATCH_SCOPE",
+    "PATCH_MODE",
+    "PATCH_IMAGES",
+    "PATCH_WINDOW",
+    "PATCH_CANARY_WINDOW",
+    "PATCH_CLASSIFICATIONS",
+    "PATCH_MIN_INTERVAL_HOURS",
+)
+UNDER_WAY = (State.ASSESSING, State.INSTALLING, State.CONFIRMING)  # their `when` is the past
+
+
+async def ask(app: App, name: str) -> Answer:
+    machine_id = await meant(app, name)
+    shown, unseen = await _observed(app, machine_id)
+    record = await _record(app, machine_id)
+    question = await question_of(app.services, shown, record)
+    step, turn = await _with_fleet(app, question)
+    evidence = _evidence(app, shown, record, unseen)
+    result = {
+        "machine": str(machine_id),
+        "verb": step.verb,
+        "state": step.state.value,
+        "reason": step.reason,
+        "remedy": step.remedy or None,
+        "command": remedies.command(shown, step) or None,
+        "when": step.when,
+        "expected": turn,
+        "rules": _rules(question, step),
+        "evidence": evidence,
+    }
+    return Answer(result, _shown(result, clock_of(app.settings)))
+
+
+async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
+    """The machine by its instance view and by Resource Graph, and why one of them is missing."""
+    in_graph = [each async for each in app.services.graph.named_machines([str(machine_id)])]
+    in_graph = await with_schedules(app.services, await with_named_patches(app.services, in_graph))
+    groups = await app.services.graph.groups([machine_id.group_id])
+    seen = await observe(app.services, machine_id)
+    if not isinstance(seen, Seen):
+        error = getattr(seen, "error", None)
+        known = in_graph[0]
+        return _in_group(known, groups), f"its instance view is not to be had: {error}"
+    known = seen.machine
+    if in_graph:
+        graph = in_graph[0]
+        known = replace(known, verdict=graph.verdict, schedule_assigned=graph.schedule_assigned)
+    if machine_id.group_id in groups:
+        return _in_group(known, groups), ""
+    grouped = await observe_group(app.services, known)
+    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
+
+
+def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
+    group = groups.get(machine.id.group_id)
+    return machine.in_group(group) if group else machine
+
+
+async def _record(app: App, machine_id: MachineId) -> Record | None:
+    stored = await app.services.ledger.read(machine_id)
+    return stored.record if stored else None
+
+
+def _rules(question: Question, answer: Step) -> list[dict[str, Any]]:
+    """What each rule says, in their order, up to the first that says something; and which one is the answer."""
+    said = [("ledger", pending_step(question.record, question.now))]
+    for rule in RULES:
+        step = rule(question)
+        said.append((rule.__name__.strip("_").replace("_", " "), step))
+        if step:
+            break
+    else:
+        said.append(("support state", by_support_state(question)))
+    speaker = next((name for name, step in said if step and step.reason == answer.reason), "limits of the fleet")
+    if speaker not in dict(said):
+        said.append((speaker, answer))
+    return [{"rule": name, "speaks": name == speaker, "says": step.reason if step else None} for name, step in said]
+
+
+async def _with_fleet(app: App, question: Question) -> tuple[Step, datetime | None]:
+    """The machine's step with what the fleet's limits make of it, and when its installation is expected."""
+    record = question.record
+    if record and record.phase is Phase.HELD and not record.same_machine(question.machine):
+        question = replace(question, record=None)
+    step = displayed_step(question)
+    if not isinstance(step, Assess | Install) and step.state not in AWAIT_A_TURN:
+        return step, None
+    fleet = await look(app)
+    _, coming = await look_ahead(fleet)
+    turn = coming.turns.get(question.machine.id) if coming else None
+    if isinstance(step, Assess | Install):
+        step = fleet.view.plan.waits.get(question.machine.id, step)
+    return step, turn.at if turn else None
+
+
+def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) -> dict[str, Any]:
+    verdict = machine.verdict
+    return {
+        "instance view": {"problem": unseen}
+        if unseen
+        else {
+            "power": machine.power.value,
+            "provisioning": machine.provisioning_state,
+            "agent ready": machine.agent_ready,
+            "agent version": machine.agent_version,
+            "busy extensions": ", ".join(machine.busy_extensions or ()) or None,
+            "last assessment": _status(machine.assessment),
+            "last installation": _status(machine.installation),
+            "reboot pending": machine.reboot_pending,
+            "who patches it": machine.patchers.value,
+        },
+        "Resource Graph": {
+            "support state": verdict.state.value if verdict else None,
+            "assessed": verdict.assessed if verdict else None,
+            "critical": machine.pending.critical,
+            "security": machine.pending.security,
+            "other": machine.pending.other,
+            "image": machine.image.key or None,
+            "image kind": machine.image.kind.value,
+        },
+        "ledger": _row(record),
+        "tags": {
+            name: value
+            for tags in ((machine.group.tags if machine.group else {}), machine.tags)
+            for name, value in sorted(tags.items())
+            if name.startswith(("patch-", "patch_")) or name == app.settings.owner_tag
+        },
+        "settings": {name: app.environ[name] for name in SETTINGS_SHOWN if app.environ.get(name)},
+    }
+
+
+def _status(status: PatchStatus | None) -> str | None:
+    if status is None:
+        return None
+    return f"{status.status} {status.started.isoformat(timespec='seconds') if status.started else ''}".strip()
+
+
+def _row(record: Record | None) -> dict[str, Any]:
+    if record is None:
+        return {}
+    hold = record.hold
+    return {
+        "phase": record.phase.value,
+        "operation": record.kind.noun,
+        "due": record.due_at,
+        "begun": record.begun_at,
+        "failures": record.failures or None,
+        "held because": hold.reason if hold else None,
+        "until": hold.when if hold else None,
+    }
+
+
+def _shown(result: Mapping[str, Any], when: Clock) -> list[Any]:
+    """The answer first, then how it came about."""
+    parts: list[Any] = [
+        line("machine", str(result["machine"])),
+        line("state", f"{result['state']} ({result['verb']})", "bold"),
+        line("because", str(result["reason"])),
+    ]
+    for name, value in (("what to do", result["remedy"]), ("command", result["command"])):
+        parts += [line(name, str(value), "green")] if value else []
+    under_way = result["state"] in UNDER_WAY
+    for name, moment in (("since" if under_way else "it changes", result["when"]), ("expected", result["expected"])):
+        parts += [line(name, f"{when(moment)} {when.zone}")] if moment else []
+    rules = [(_mark(each), each["rule"], each["says"] or "") for each in result["rules"]]
+    parts.append(table("Rules, in order", ("", "rule", "says"), rules))
+    for source, facts in result["evidence"].items():
+        rows = [
+            (name, when(value) if isinstance(value, datetime) else value)
+            for name, value in facts.items()
+            if value is not None and value != ""
+        ]
+        parts.append(table(source[:1].upper() + source[1:], ("", ""), rows, empty="nothing"))
+    return parts
+
+
+def _mark(rule: Mapping[str, Any]) -> str:
+    return "→" if rule["speaks"] else "✓" if rule["says"] is None else ""
