@@ -17,7 +17,7 @@ from patcher import errors, profile
 from patcher.connection import App, Words, connected
 from patcher.errors import PatcherError
 from patcher.output import Answer, Screen
-from patcher.questions import ahead, images, status, why
+from patcher.questions import ahead, compliance, export, images, lacks, status, why
 
 Question = Callable[[App], Awaitable[Answer]]
 
@@ -85,6 +85,46 @@ def next_command(
 def plan_command(context: typer.Context, as_json: AsJson = False) -> None:
     """What would be done now if PATCH_MODE were install. Nothing is started."""
     _answer(context, as_json, ahead.ask_plan)
+
+
+@cli.command("late", epilog="Example: patcher late || mail -s 'patches are late' owners@example.com")
+def late_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """Who is later than PATCH_SLA_DAYS allows, by severity and owner. Exit code 1 if somebody is."""
+    _answer(context, as_json, compliance.ask_late)
+
+
+@cli.command("lacks", epilog="Examples: patcher lacks KB5043080 · patcher lacks openssl")
+def lacks_command(
+    context: typer.Context,
+    patch: Annotated[str, typer.Argument(help="A KB number, or the name of a package.")],
+    as_json: AsJson = False,
+) -> None:
+    """Where a patch waits, and where it was installed or failed in the last 30 days."""
+    _answer(context, as_json, lambda app: lacks.ask(app, patch))
+
+
+@cli.command("export", epilog="Example: patcher export --format html > november.html")
+def export_command(
+    context: typer.Context,
+    what: Annotated[
+        export.What, typer.Option(help="A row per machine, or per patch that waits or was tried.")
+    ] = "machines",
+    written_as: Annotated[export.Format, typer.Option("--format", help="How it is written.")] = "csv",
+    as_json: AsJson = False,
+) -> None:
+    """States, compliance and patches, for auditors, on stdout."""
+    _answer(context, as_json, lambda app: export.ask_export(app, what, written_as))
+
+
+@cli.command("query", epilog="Example: patcher query docs/queries/unsupported.kql --json")
+def query_command(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A file with a query.")],
+    as_json: AsJson = False,
+) -> None:
+    """A query of your own against Resource Graph, over the app's scope."""
+    text = export.query_text(file)
+    _answer(context, as_json, lambda app: export.ask_query(app, text))
 
 
 @breaker_commands.command("list", epilog="Example: patcher breaker list")

@@ -127,7 +127,7 @@ def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
         canaries = sum(item["canary"] for item in each["go"])
         counts = f"{len(each['go'])} go ({canaries} as canaries), {len(each['later'])} later"
         title = f"{when(each['opens'])} – {when(each['closes'])} {when.zone}: {counts}"
-        rows = [
+        rows: list[Sequence[object]] = [
             (
                 when(item["at"]),
                 _name(item),
@@ -138,14 +138,14 @@ def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
             for item in each["go"]
         ]
         parts.append(_cut(title, ("at", "machine", "image", "ring", ""), rows))
-        rest = [(_name(item), when(item["expected"]), item["reason"]) for item in each["later"]]
+        rest: list[Sequence[object]] = [(_name(item), when(item["expected"]), item["reason"]) for item in each["later"]]
         if rest:
             parts.append(_cut("Later", ("machine", "expected", "why not in this opening"), rest))
     if not result["openings"]:
         parts.append(line("openings", "none in which a machine goes"))
     if result["never"]:
-        rows = [(_name(item), short(item["image"] or "")) for item in result["never"]]
-        parts.append(_cut("Its turn does not come within 400 days", ("machine", "image"), rows))
+        never = [(_name(item), short(item["image"] or "")) for item in result["never"]]
+        parts.append(_cut("Its turn does not come within 400 days", ("machine", "image"), never))
     others = ", ".join(f"{count} {state}" for state, count in result["not_waiting"].items())
     return [*parts, line("not in line", others or "none")]
 

@@ -57,6 +57,8 @@ FLEET: Mapping[str, tuple[dict[str, Any], Behaviour]] = {
     **{f"web-0{n}": (shapes.machine(tags=SHOP), Behaviour(pending=PATCHES)) for n in (1, 2, 3, 4)},
     "win-01": (shapes.machine("managed-image", "Windows", tags=SHOP), Behaviour(pending=PATCHES)),
     "done-01": (shapes.machine("specialized"), Behaviour(pending={})),
+    "past-01": (shapes.machine("specialized"), Behaviour(pending=PATCHES)),
+    "fail-01": (shapes.machine("specialized"), Behaviour(pending=PATCHES, install_status="Failed")),
     "old-01": (shapes.machine("shared-gallery"), Behaviour(support_state="Unsupported")),
     "busy-01": (shapes.machine(reference={"id": API}), Behaviour(pending=PATCHES)),
     "held-01": (shapes.machine(reference={"id": API}), Behaviour(pending=PATCHES)),
@@ -175,6 +177,8 @@ async def _create_fleet(embedded: Embedded) -> None:
         azure.start_operation(shapes.machine_id(name), "assess")
     await asyncio.sleep(0.2)
     azure.start_operation("off-01", "deallocate")
+    for name in ("past-01", "fail-01"):
+        azure.start_operation(name, "install")
     await asyncio.sleep(0.2)
 
 
@@ -187,7 +191,7 @@ async def _write_ledger(ledger: Ledger, embedded: Embedded) -> None:
     failed = Wait(State.FAILED, "2 patches failed: libssl3", "Free disk space.", NOW + DAY, Cause.OWNER)
     held = a_record(machine=machine("held-01"), vm_id=embedded.azure.machine("held-01").vm_id, **base)
     await ledger.insert(replace(held, phase=Phase.HELD, hold=failed, failures=1, attempts=1))
-    subscription = shapes.SUBSCRIPTION
+    subscription = f"subscription {shapes.SUBSCRIPTION}"
     rollout = ImageRecord(WEB, subscription, opened=NOW - DAY, canaries=1, proved=NOW - DAY)
     rollout = replace(rollout, rings={1000: Tally(succeeded=1, opened=NOW - DAY, last=NOW - DAY)})
     await ledger.put_image(await ledger.image(WEB, subscription), rollout)

@@ -1,0 +1,94 @@
+"""`patcher lacks KB…|package`: where a patch waits, where it was installed, where it failed, by Resource Graph."""
+
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+
+from functions.model.machine import KB_NUMBER
+from functions.model.text import BadInput, Json, on_one_line
+from patcher import queries
+from patcher.connection import App
+from patcher.errors import BadRequest
+from patcher.output import Answer, line, table
+
+_NAME = re.compile(r"[\w.+:~-]{2,200}", re.ASCII)
+
+TRIED = ("installed", "failed")  # of Azure's PatchInstallationState
+
+
+async def ask(app: App, name: str) -> Answer:
+    names, numbers = _meant(name)
+    pending = [_pending(row) async for row in _rows(app, "patches_called", names, numbers)]
+    newest: dict[str, dict[str, Any]] = {}
+    async for row in _rows(app, "patches_tried", names, numbers):
+        tried = _tried(row)
+        before = newest.get(tried["machine"])
+        if before is None or str(tried["at"]) >= str(before["at"]):
+            newest[tried["machine"]] = tried
+    waiting = {each["machine"] for each in pending}
+    by_state = {state: [each for each in newest.values() if each["state"].lower() == state] for state in TRIED}
+    installed = [each for each in by_state["installed"] if each["machine"] not in waiting]
+    failed = by_state["failed"]
+    result = {
+        "patch": name,
+        "pending": pending,
+        "installed": sorted(installed, key=lambda each: str(each["machine"])),
+        "failed": sorted(failed, key=lambda each: str(each["machine"])),
+    }
+    return Answer(result, _shown(name, result))
+
+
+def _meant(name: str) -> tuple[list[str], list[str]]:
+    """The names to look for, and the KB numbers, which Azure writes with and without their letters."""
+    if match := KB_NUMBER.fullmatch(name):
+        return [name], [match[1], f"KB{match[1]}"]
+    if not _NAME.fullmatch(name):
+        raise BadRequest(f"'{on_one_line(name)[:60]}' is no KB number and no name of a package")
+    return [name], [name]
+
+
+async def _rows(app: App, query: str, names: Sequence[str], numbers: Sequence[str]) -> AsyncIterator[Json]:
+    try:
+        text = queries.fill(query, names=names, numbers=numbers)
+    except BadInput as error:
+        raise BadRequest(str(error)) from None
+    async for row in app.services.graph.rows(text):
+        yield row
+
+
+def _pending(row: Json) -> dict[str, Any]:
+    classes = row.get("classes")
+    return _patch(row) | {"classifications": [str(each) for each in classes] if isinstance(classes, list) else []}
+
+
+def _tried(row: Json) -> dict[str, Any]:
+    return _patch(row) | {"state": str(row.get("state") or ""), "at": row.get("at")}
+
+
+def _patch(row: Json) -> dict[str, Any]:
+    return {
+        "machine": str(row.get("machine")),
+        "patch": str(row.get("patch")),
+        "kb": row.get("kb") or None,
+        "version": row.get("version") or None,
+    }
+
+
+def _shown(name: str, result: Mapping[str, Any]) -> list[RenderableType]:
+    counts = ", ".join(f"{each} on {len(result[each])}" for each in ("pending", "installed", "failed"))
+    parts: list[RenderableType] = [line(name, counts)]
+    if not any(result[each] for each in ("pending", "installed", "failed")):
+        parts.append(line("", "No assessment lists it, and no installation of the last 30 days tried it."))
+    for what, more in (("pending", "classifications"), ("installed", "at"), ("failed", "at")):
+        rows = [
+            (each["machine"].rsplit("/", 1)[-1], each["patch"], each["version"], _text(each[more]))
+            for each in result[what]
+        ]
+        parts += [table(what.capitalize(), ("machine", "patch", "version", more), rows)] if rows else []
+    return parts
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
