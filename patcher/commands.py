@@ -5,6 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from patcher import errors, profile
 from patcher.connection import App, Words, connected
 from patcher.errors import PatcherError
 from patcher.output import Answer, Screen
-from patcher.questions import ahead, compliance, export, images, lacks, status, why
+from patcher.questions import ahead, compliance, doctor, export, images, lacks, status, why
 
 Question = Callable[[App], Awaitable[Answer]]
 
@@ -116,6 +117,12 @@ def export_command(
     _answer(context, as_json, lambda app: export.ask_export(app, what, written_as))
 
 
+@cli.command("doctor", epilog="Example: patcher doctor --json | jq '.result.checks[] | select(.verdict == \"bad\")'")
+def doctor_command(context: typer.Context, as_json: AsJson = False) -> None:
+    """Why does it not work: rights, events, queues, sweep, settings, tags. Exit code 1 if something is bad."""
+    _answer(context, as_json, doctor.ask, on_wrong_settings=doctor.wrong_settings)
+
+
 @cli.command("query", epilog="Example: patcher query docs/queries/unsupported.kql --json")
 def query_command(
     context: typer.Context,
@@ -155,7 +162,13 @@ class Unread(logging.Handler):
             self.lines.append(" ".join(str(line[name]) for name in ("machine", "problem") if name in line))
 
 
-def _answer(context: typer.Context, as_json: bool, question: Question) -> None:
+def _answer(
+    context: typer.Context,
+    as_json: bool,
+    question: Question,
+    *,
+    on_wrong_settings: Callable[[SettingsError], Answer] | None = None,
+) -> None:
     """Asks, shows, and ends with the exit code of the answer. Raises PatcherError."""
     screen, unread = Screen(as_json), Unread()
     journal = logging.getLogger("journal")
@@ -174,6 +187,10 @@ def _answer(context: typer.Context, as_json: bool, question: Question) -> None:
     try:
         answer = asyncio.run(asked())
     except SettingsError as error:
+        if on_wrong_settings:
+            answer = on_wrong_settings(error)
+            screen.show(name, context.obj.app, datetime.now(UTC), answer, [])
+            raise typer.Exit(errors.NEEDS_A_PERSON) from None
         raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
     except CloudError as error:
         raise PatcherError(f"{error}{_hint(error)}") from None

@@ -48,10 +48,15 @@ class Words:
 
 @dataclass(frozen=True)
 class App:
-    """One app, connected. `environ`: its app settings as they are written. `site`: the function app's id, or ""."""
+    """One app, connected.
+
+    `environ`: its app settings as they are written. `site`: the function app's id; the simulator has none, and names
+    the object id of its identity.
+    """
 
     name: str
     site: str
+    principal: str
     environ: Mapping[str, str]
     session: Session
     services: Services
@@ -74,7 +79,7 @@ async def connected(words: Words) -> AsyncIterator[App]:
     """The app that is meant. Raises BadRequest, NoAnswer, SettingsError and CloudError."""
     async with AsyncExitStack() as stack:
         if words.simulator:
-            environ = _simulated()
+            environ, principal = _simulated()
             credential: AsyncTokenCredential = _SimulatorCredential(environ["ARM_ENDPOINT"])
             name, site, endpoint = SIMULATOR, "", environ["ARM_ENDPOINT"]
             client = Arm(endpoint, credential)
@@ -88,11 +93,11 @@ async def connected(words: Words) -> AsyncIterator[App]:
             if known is None:
                 known = Profile(await _find(client, words), endpoint)
                 profile.save(words.profile, known)
-            name, site = known.app, known.site
+            name, site, principal = known.app, known.site, ""
             environ = _from_file(words.settings) if words.settings else await _settings_of(client, site)
         session = Session(read_settings(environ), lambda: datetime.now(UTC), credential=credential)
         stack.push_async_callback(session.close)
-        yield App(name, site, environ, session, _services(session), client)
+        yield App(name, site, principal, environ, session, _services(session), client)
 
 
 def _services(session: Session) -> Services:
@@ -184,15 +189,19 @@ def _own_identity() -> AsyncTokenCredential:
 # -- the simulator of this machine
 
 
-def _simulated() -> dict[str, str]:
-    """The settings that the running simulator wrote down, and its certificate authority trusted by this process."""
+def _simulated() -> tuple[dict[str, str], str]:
+    """What the running simulator wrote down: settings, and the object id of the app's identity.
+
+    Its certificate authority is trusted by this process from here on.
+    """
     path = profile.folder() / "simulator.json"
     try:
-        environ = _texts(json.loads(path.read_text(encoding="utf-8"))["settings"])
+        written = json.loads(path.read_text(encoding="utf-8"))
+        environ, principal = _texts(written["settings"]), str(written["principal"])
         os.environ["SSL_CERT_FILE"] = environ["SSL_CERT_FILE"]  # before aiohttp is imported, which reads it once
     except (OSError, ValueError, KeyError):
         raise BadRequest("no simulator runs here; start one in another terminal: python -m simulator") from None
-    return environ
+    return environ, principal
 
 
 class _SimulatorCredential:

@@ -10,8 +10,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,8 +73,7 @@ async def run(options: argparse.Namespace) -> None:
         elif deployment:
             await run_the_app(embedded, options.speed)
         print(introduction(embedded), flush=True)
-        settings = embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING) if deployment else {}
-        with told_to_patcher(settings):
+        async with told_to_patcher(embedded) if deployment else nullcontext():
             await watch(embedded)
 
 
@@ -85,15 +84,20 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
     await embedded.subscribe(instance.hosts[0])
 
 
-@contextmanager
-def told_to_patcher(settings: Mapping[str, str]) -> Iterator[None]:
-    """Inside the block, `patcher --simulator` finds this simulator: by a file beside its own (patcher/profile.py)."""
+@asynccontextmanager
+async def told_to_patcher(embedded: Embedded, settings: Mapping[str, str] | None = None) -> AsyncIterator[None]:
+    """Inside the block, `patcher --simulator` finds this simulator: by a file beside its own (patcher/profile.py).
+
+    `settings`: of the app where no host of this process runs it.
+    """
+    values = dict(settings or (embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING)))
+    told = {"settings": values, "principal": embedded.deployed.plan.site.identity.object_id}
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "image-patcher"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "simulator.json"
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    path.write_text(json.dumps({"settings": dict(settings)}, indent=1), encoding="utf-8")
+    path.write_text(json.dumps(told, indent=1), encoding="utf-8")
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from simulator.arm import configurations, groups, machines, patching, pipeline, schedules, tenant
+from simulator.arm import assignments, configurations, groups, machines, patching, pipeline, schedules, tenant
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.faults import Fault, Faults
@@ -131,6 +131,8 @@ class Azure(State):
             return endpoint.answer(self, self.graph, request)
         if tenant.owns(request):
             return tenant.answer(self, request)
+        if assignments.owns(request):
+            return assignments.answer(self, request)
         return pipeline.answer(self, request)
 
     def _log_request(self, request: Request, status: int) -> None:

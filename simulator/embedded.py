@@ -133,6 +133,7 @@ class Embedded:
         self.deployed = await enter(deploy(snapshots, self.account, self.tls))
         self.azure.grants = [Grant(client_id=identity.OPERATOR), *self.deployed.grants]
         self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
+        self.azure.principals = self.deployed.identities
 
     # --- what a deployment gives ---
 

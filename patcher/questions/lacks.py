@@ -1,17 +1,18 @@
 """`patcher lacks KB…|package`: where a patch waits, where it was installed, where it failed, by Resource Graph."""
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
 
+from functions.cloud.models import time_or_none
 from functions.model.machine import KB_NUMBER
 from functions.model.text import BadInput, Json, on_one_line
 from patcher import queries
 from patcher.connection import App
 from patcher.errors import BadRequest
-from patcher.output import Answer, line, table
+from patcher.output import Answer, Clock, clock_of, line, table
 
 _NAME = re.compile(r"[\w.+:~-]{2,200}", re.ASCII)
 
@@ -20,15 +21,12 @@ TRIED = ("installed", "failed")  # of Azure's PatchInstallationState
 
 async def ask(app: App, name: str) -> Answer:
     names, numbers = _meant(name)
-    pending = [_pending(row) async for row in _rows(app, "patches_called", names, numbers)]
-    newest: dict[str, dict[str, Any]] = {}
-    async for row in _rows(app, "patches_tried", names, numbers):
-        tried = _tried(row)
-        before = newest.get(tried["machine"])
-        if before is None or str(tried["at"]) >= str(before["at"]):
-            newest[tried["machine"]] = tried
+    tried = _newest([_tried(row) async for row in _rows(app, "patches_tried", names, numbers)])
+    listed = [_pending(row) async for row in _rows(app, "patches_called", names, numbers)]
+    # An assessment before the installation still lists what that one installed.
+    pending = [each for each in listed if not _installed_since(tried.get(each["machine"]), each["at"])]
     waiting = {each["machine"] for each in pending}
-    by_state = {state: [each for each in newest.values() if each["state"].lower() == state] for state in TRIED}
+    by_state = {state: [each for each in tried.values() if each["state"].lower() == state] for state in TRIED}
     installed = [each for each in by_state["installed"] if each["machine"] not in waiting]
     failed = by_state["failed"]
     result = {
@@ -37,7 +35,19 @@ async def ask(app: App, name: str) -> Answer:
         "installed": sorted(installed, key=lambda each: str(each["machine"])),
         "failed": sorted(failed, key=lambda each: str(each["machine"])),
     }
-    return Answer(result, _shown(name, result))
+    return Answer(result, _shown(name, result, clock_of(app.settings)))
+
+
+def _newest(tried: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The last try of each machine."""
+    newest: dict[str, dict[str, Any]] = {}
+    for each in sorted(tried, key=lambda each: str(each["at"])):
+        newest[each["machine"]] = each
+    return newest
+
+
+def _installed_since(tried: dict[str, Any] | None, listed: object) -> bool:
+    return tried is not None and tried["state"].lower() == "installed" and str(tried["at"]) >= str(listed)
 
 
 def _meant(name: str) -> tuple[list[str], list[str]]:
@@ -60,11 +70,12 @@ async def _rows(app: App, query: str, names: Sequence[str], numbers: Sequence[st
 
 def _pending(row: Json) -> dict[str, Any]:
     classes = row.get("classes")
-    return _patch(row) | {"classifications": [str(each) for each in classes] if isinstance(classes, list) else []}
+    named = [str(each) for each in classes] if isinstance(classes, list) else []
+    return _patch(row) | {"classifications": named, "at": time_or_none(row.get("at"))}
 
 
 def _tried(row: Json) -> dict[str, Any]:
-    return _patch(row) | {"state": str(row.get("state") or ""), "at": row.get("at")}
+    return _patch(row) | {"state": str(row.get("state") or ""), "at": time_or_none(row.get("at"))}
 
 
 def _patch(row: Json) -> dict[str, Any]:
@@ -76,19 +87,16 @@ def _patch(row: Json) -> dict[str, Any]:
     }
 
 
-def _shown(name: str, result: Mapping[str, Any]) -> list[RenderableType]:
-    counts = ", ".join(f"{each} on {len(result[each])}" for each in ("pending", "installed", "failed"))
+def _shown(name: str, result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
+    counts = ", ".join(f"{each} on {len(result[each])}" for each in ("pending", *TRIED))
     parts: list[RenderableType] = [line(name, counts)]
-    if not any(result[each] for each in ("pending", "installed", "failed")):
+    if not any(result[each] for each in ("pending", *TRIED)):
         parts.append(line("", "No assessment lists it, and no installation of the last 30 days tried it."))
-    for what, more in (("pending", "classifications"), ("installed", "at"), ("failed", "at")):
+    for what in ("pending", *TRIED):
         rows = [
-            (each["machine"].rsplit("/", 1)[-1], each["patch"], each["version"], _text(each[more]))
+            (each["machine"].rsplit("/", 1)[-1], each["patch"], each["version"], when(each["at"]))
             for each in result[what]
         ]
-        parts += [table(what.capitalize(), ("machine", "patch", "version", more), rows)] if rows else []
+        at = f"{'assessed' if what == 'pending' else what} ({when.zone})"
+        parts += [table(what.capitalize(), ("machine", "patch", "version", at), rows)] if rows else []
     return parts
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")

@@ -1,6 +1,6 @@
 """Microsoft.Authorization: whether a caller may do something at a scope, and whether a lock forbids it.
 
-Not simulated: role assignments and locks as resources. They are plain lists, `State.grants` and `State.locks`.
+Role assignments and locks are plain lists, `State.grants` and `State.locks`; assignments.py shows the former.
 """
 
 from __future__ import annotations

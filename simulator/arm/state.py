@@ -34,6 +34,7 @@ class State:
         self.quotas = Quotas(now)
         self.grants: list[Grant] = [Grant()]
         self.locks: list[Lock] = []
+        self.principals: dict[str, str] = {}  # object id by client id, of the identities that roles are assigned to
         self.permission_checks: dict[PermissionCheck, bool] = {}  # whether the last check was granted
         self.hosts: set[str] = {HOST}
         self.audiences: set[str] = set(AUDIENCES)

@@ -58,7 +58,7 @@ FLEET: Mapping[str, tuple[dict[str, Any], Behaviour]] = {
     "win-01": (shapes.machine("managed-image", "Windows", tags=SHOP), Behaviour(pending=PATCHES)),
     "done-01": (shapes.machine("specialized"), Behaviour(pending={})),
     "past-01": (shapes.machine("specialized"), Behaviour(pending=PATCHES)),
-    "fail-01": (shapes.machine("specialized"), Behaviour(pending=PATCHES, install_status="Failed")),
+    "fail-01": (shapes.machine("specialized"), Behaviour(pending={"critical": 1}, install_status="Failed")),
     "old-01": (shapes.machine("shared-gallery"), Behaviour(support_state="Unsupported")),
     "busy-01": (shapes.machine(reference={"id": API}), Behaviour(pending=PATCHES)),
     "held-01": (shapes.machine(reference={"id": API}), Behaviour(pending=PATCHES)),
@@ -157,7 +157,7 @@ async def staged(tls: Tls, azurite: Azurite, config: Path) -> AsyncIterator[Stag
         stage = Stage(embedded, Ledger(StorageTable(session)), config)
         await _create_fleet(embedded)
         await _write_ledger(stage.ledger, embedded)
-        with told_to_patcher(settings):
+        async with told_to_patcher(embedded, settings):
             yield stage
         await session.close()
     if before is None:

@@ -1,0 +1,282 @@
+"""`patcher doctor`: why does it not work? One line per check, with the remedy."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from functions.cloud.errors import CloudError, Refused
+from functions.model.state import State
+from functions.model.text import Json
+from functions.policy.advice import advice
+from functions.policy.settings import Mode, SettingsError, read_settings
+from patcher import queries
+from patcher.arm import WEB
+from patcher.connection import App
+from patcher.errors import PatcherError
+from patcher.fleet import look
+from patcher.output import Answer, ago, table
+from patcher.questions import images, status
+from patcher.reading import ReadOnlyQueues
+
+Verdict = Literal["ok", "bad", "note", "not checked"]
+NOT_CHECKED: Verdict = "not checked"
+AUTHORIZATION, EVENT_GRID, RESOURCES = "2022-04-01", "2022-06-15", "2021-04-01"
+# What the app's role allows (infra/patch-actions.json): read in each watched subscription.
+ACTIONS = (
+    "Microsoft.Compute/virtualMachines/read",
+    "Microsoft.Compute/virtualMachines/instanceView/read",
+    "Microsoft.Compute/virtualMachines/assessPatches/action",
+    "Microsoft.Compute/virtualMachines/installPatches/action",
+    "Microsoft.Compute/virtualMachines/patchAssessmentResults/*",
+    "Microsoft.Compute/virtualMachines/patchInstallationResults/read",
+    "Microsoft.Compute/locations/operations/read",
+    "Microsoft.Maintenance/configurationAssignments/read",
+    "Microsoft.Resources/subscriptions/resourceGroups/read",
+)
+PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
+EXAMPLES = 3
+DRAINS_WITHIN = timedelta(hours=1)  # a message that is older waits for a function that does not run
+MADE_BY_MISTAKE = (State.BAD_TAG, State.UNDETERMINED, State.OVERDUE)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line. `remedy` is "" where nothing is to be done."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+async def ask(app: App) -> Answer:
+    parts: list[tuple[str, AsyncIterator[Check]]] = [
+        ("settings", _settings(app)),
+        ("sweep", _sweep(app)),
+        ("queues", _queues(app)),
+        ("machines", _machines(app)),
+    ]
+    for subscription in app.settings.scope.subscriptions:
+        where = f"of {subscription}"
+        parts += [
+            (f"rights {where}", _rights(app, subscription)),
+            (f"events {where}", _events(app, subscription)),
+            (f"providers {where}", _providers(app, subscription)),
+        ]
+    found = [each for name, checks in parts for each in await _answers(name, checks)]
+    if not app.settings.scope.subscriptions:
+        remedy = "Name the subscriptions in PATCH_SCOPE to have rights and events checked."
+        found.append(Check("rights and events", NOT_CHECKED, "PATCH_SCOPE names no subscription", remedy))
+    return _answer(found)
+
+
+def wrong_settings(error: SettingsError) -> Answer:
+    """Where the app itself refuses to run: nothing else can be asked."""
+    remedy = "Correct it in the app's settings (docs/settings.md)."
+    return _answer([Check("settings", "bad", str(problem), remedy) for problem in error.problems])
+
+
+def _answer(found: Iterable[Check]) -> Answer:
+    found = list(found)
+    marks = {"ok": "✓", "bad": "✗", "note": "!", "not checked": "?"}
+    rows = [(marks[each.verdict], each.check, each.detail, each.remedy) for each in found]
+    shown = table("Checks", ("", "check", "found", "what to do"), rows)
+    bad = any(each.verdict == "bad" for each in found)
+    return Answer({"healthy": not bad, "checks": [asdict(each) for each in found]}, [shown], needs_a_person=bad)
+
+
+async def _answers(name: str, checks: AsyncIterator[Check]) -> list[Check]:
+    """A check without an answer is no good news: it says so, and the others go on."""
+    found = []
+    try:
+        async for each in checks:
+            found.append(each)
+    except (CloudError, PatcherError) as error:
+        remedy = "Ask for the right to read it." if isinstance(error, Refused) and error.status in (401, 403) else ""
+        found.append(Check(name, NOT_CHECKED, str(error), remedy))
+    return found
+
+
+# -- the app
+
+
+async def _settings(app: App) -> AsyncIterator[Check]:
+    settings, now = app.settings, app.services.clock()
+    try:
+        read_settings(app.environ, now)
+    except SettingsError as error:  # black-outs that leave a window no opening
+        for problem in error.problems:
+            yield Check("settings", "bad", str(problem), "Correct it in the app's settings (docs/settings.md).")
+        return
+    window = settings.window.text if settings.window else "not set"
+    yield Check("settings", "ok", f"all can be read; PATCH_MODE {settings.mode.name.lower()}, window {window}")
+    for text in advice(settings, now):
+        yield Check("settings", "note", text, "See docs/settings.md.")
+    if settings.mode is not Mode.INSTALL:
+        yield Check(
+            "mode", "note", "nothing is installed", "Set PATCH_MODE=install when you are ready (docs/deploy.md)."
+        )
+    if paused := await status.paused_because(app):
+        yield Check("pause", "note", f"nothing starts: {paused}", "Resume when the cause is gone (docs/stop.md).")
+
+
+async def _sweep(app: App) -> AsyncIterator[Check]:
+    swept, now = await status.sweeps(app), app.services.clock()
+    if swept.alive(now):
+        yield Check("sweep", "ok", f"the last one ended {ago(swept.last, now)} ago")
+        return
+    last = f"the last one ended {ago(swept.last, now)} ago" if swept.last else "none has run yet"
+    remedy = "See that the function app runs, and its log: traces | where message has 'on_reconcile'."
+    yield Check("sweep", "bad", f"{last}; RECONCILE_SCHEDULE is {app.settings.schedule}", remedy)
+
+
+async def _queues(app: App) -> AsyncIterator[Check]:
+    now, queue = app.services.clock(), app.services.queue
+    for poison in await queue.poison():
+        since = f", the oldest {ago(poison.since, now)} old" if poison.since else ""
+        remedy = "Find the cause in the log (message.poisoned); the sweep tries the machines again."
+        yield Check("poison", "bad", f"{poison.queue} holds {poison.count} messages{since}", remedy)
+    if isinstance(queue, ReadOnlyQueues):
+        for waiting in await queue.waiting():
+            old = waiting.since is not None and now - waiting.since > DRAINS_WITHIN
+            detail = f"{waiting.queue} holds {waiting.count} messages"
+            remedy = "See that on_assess_request and on_install_request run, and are not disabled." if old else ""
+            yield Check("queues", "bad" if old else "ok", detail, remedy)
+
+
+async def _machines(app: App) -> AsyncIterator[Check]:
+    """What Resource Graph shows, and the states that a person made by mistake."""
+    fleet = await look(app)
+    subscriptions = Counter(machine.id.subscription for machine, _ in fleet.states)
+    for subscription in app.settings.scope.subscriptions or [""]:
+        count = subscriptions[subscription] if subscription else len(fleet.states)
+        where = f" of {subscription}" if subscription else ""
+        if count:
+            yield Check("Resource Graph", "ok", f"shows {count} machines{where}")
+        else:
+            remedy = "Check PATCH_SCOPE, and that you and the app have Reader there."
+            yield Check("Resource Graph", "bad", f"shows no machine{where}", remedy)
+    for state in MADE_BY_MISTAKE:
+        steps = [(machine.id.name, step) for machine, step in fleet.states if step.state is state]
+        if steps:
+            names = ", ".join(sorted(name for name, _ in steps)[:EXAMPLES])
+            detail = f"{len(steps)} machines ({names}): {steps[0][1].reason}"
+            yield Check(state.value, "bad", detail, steps[0][1].remedy)
+    for text in fleet.view.sweep.view.left_alone.values():
+        yield Check("ledger", "bad", str(text), "Deploy the newer release again, or delete the row.")
+    for row in fleet.images:
+        if images.is_open(row):
+            detail = f"of {images.short(row.record.image)} is open: {row.record.opened_because}"
+            yield Check("breaker", "bad", detail, images.closing(row.key, row.record.opening))
+
+
+# -- what Azure was told about the app
+
+
+async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
+    """The actions that the app's identity lacks in a subscription, by its role assignments."""
+    name, scope = f"rights of {subscription}", f"/subscriptions/{subscription}"
+    principal = await principal_of(app)
+    if not principal:
+        yield Check(name, NOT_CHECKED, "the app's identity is not known")
+        return
+    path = f"{scope}/providers/Microsoft.Authorization/roleAssignments"
+    granted: list[Json] = []
+    async for each in app.arm.listed(path, AUTHORIZATION, **{"$filter": f"assignedTo('{principal}')"}):
+        properties = each.get("properties")
+        if isinstance(properties, Mapping) and _covers(str(properties.get("scope")), scope):
+            role = await app.arm.get(str(properties.get("roleDefinitionId")), AUTHORIZATION)
+            granted += _permissions(role)
+    missing = [action for action in ACTIONS if not any(_allows(each, action) for each in granted)]
+    if missing:
+        remedy = f"Assign the app's role to its identity {principal} at {scope} (docs/deploy.md)."
+        yield Check(name, "bad", f"the app's identity lacks {', '.join(missing)}", remedy)
+    else:
+        yield Check(name, "ok", f"the app's identity has all {len(ACTIONS)} actions")
+
+
+async def principal_of(app: App) -> str:
+    """The object id of the app's identity: the user-assigned one of its settings, else the system-assigned one."""
+    if app.principal or not app.site:
+        return app.principal
+    identity = (await app.arm.get(app.site, WEB)).get("identity")
+    if not isinstance(identity, Mapping):
+        return ""
+    for each in (identity.get("userAssignedIdentities") or {}).values():
+        if str(each.get("clientId")).lower() == app.settings.client_id.lower():
+            return str(each.get("principalId"))
+    return "" if app.settings.client_id else str(identity.get("principalId") or "")
+
+
+def _covers(scope: str, inner: str) -> bool:
+    """Whether a role assigned there holds in the subscription. One that is inherited comes from a management group."""
+    inherited = scope == "/" or scope.lower().startswith("/providers/microsoft.management/managementgroups/")
+    return inherited or f"{inner}/".lower().startswith(f"{scope.rstrip('/')}/".lower())
+
+
+def _permissions(role: Json) -> list[Json]:
+    properties = role.get("properties")
+    permissions = properties.get("permissions") if isinstance(properties, Mapping) else None
+    return [each for each in permissions or [] if isinstance(each, Mapping)]
+
+
+def _allows(permission: Json, action: str) -> bool:
+    """Azure's rule: an action of the list, and none of the exceptions; `*` stands for any characters."""
+
+    def names(which: str) -> bool:
+        patterns = permission.get(which)
+        return any(fnmatchcase(action.lower(), str(each).lower()) for each in patterns or [])
+
+    return names("actions") and not names("notActions")
+
+
+async def _events(app: App, subscription: str) -> AsyncIterator[Check]:
+    """An event subscription of the subscription's system topic that points at this app."""
+    name = f"events of {subscription}"
+    if not app.site:
+        yield Check(name, NOT_CHECKED, "the simulator shows no event subscriptions")
+        return
+    query = queries.fill("topics_of", sources=[f"/subscriptions/{subscription}"])
+    pointing: list[Json] = []
+    async for topic in app.services.graph.rows(query):
+        async for each in app.arm.listed(f"{topic.get('id')}/eventSubscriptions", EVENT_GRID):
+            if _target(each).lower().startswith(f"{app.site}/functions/".lower()):
+                pointing.append(each)
+    states = {str((each.get("properties") or {}).get("provisioningState")) for each in pointing}
+    remedy = "Deploy infra/events.bicep for it (docs/deploy.md). Until then the sweep finds its machines, later."
+    if not pointing:
+        yield Check(name, "bad", "no event subscription points at this app", remedy)
+    elif states != {"Succeeded"}:
+        yield Check(name, "bad", f"the event subscription is {', '.join(sorted(states))}", remedy)
+    else:
+        yield Check(name, "ok", "an event subscription points at this app")
+
+
+def _target(subscription: Json) -> str:
+    """The function that events go to."""
+    properties = subscription.get("properties") or {}
+    for name in ("destination", "deliveryWithResourceIdentity"):
+        destination = properties.get(name) or {}
+        destination = destination.get("destination") or destination
+        if found := (destination.get("properties") or {}).get("resourceId"):
+            return str(found)
+    return ""
+
+
+async def _providers(app: App, subscription: str) -> AsyncIterator[Check]:
+    name, missing = f"providers of {subscription}", []
+    if not app.site:
+        yield Check(name, NOT_CHECKED, "the simulator registers no resource providers")
+        return
+    for provider in PROVIDERS:
+        answer = await app.arm.get(f"/subscriptions/{subscription}/providers/{provider}", RESOURCES)
+        if str(answer.get("registrationState")) != "Registered":
+            missing.append(provider)
+    if missing:
+        remedy = "; ".join(f"az provider register --subscription {subscription} --namespace {each}" for each in missing)
+        yield Check(name, "bad", f"not registered: {', '.join(missing)}", remedy)
+    else:
+        yield Check(name, "ok", f"registered: {', '.join(PROVIDERS)}")
