@@ -4,7 +4,8 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -156,6 +157,21 @@ class Unread(logging.Handler):
         super().__init__()
         self.lines: list[str] = []
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside the block the app's journal comes here, and nowhere else."""
+        journal = logging.getLogger("journal")
+        before = journal.level, journal.propagate
+        journal.addHandler(self)
+        journal.setLevel(logging.INFO)
+        journal.propagate = False
+        try:
+            yield
+        finally:
+            journal.removeHandler(self)
+            journal.setLevel(before[0])
+            journal.propagate = before[1]
+
     def emit(self, record: logging.LogRecord) -> None:
         line = json.loads(record.getMessage())
         if line["event"] in ("machine.unreadable", "ledger.newer"):
@@ -171,10 +187,6 @@ def _answer(
 ) -> None:
     """Asks, shows, and ends with the exit code of the answer. Raises PatcherError."""
     screen, unread = Screen(as_json), Unread()
-    journal = logging.getLogger("journal")
-    journal.addHandler(unread)
-    journal.setLevel(logging.INFO)
-    journal.propagate = False
     name = context.command_path.partition(" ")[2]
 
     async def asked() -> Answer:
@@ -185,7 +197,8 @@ def _answer(
             return answer
 
     try:
-        answer = asyncio.run(asked())
+        with unread.listening():
+            answer = asyncio.run(asked())
     except SettingsError as error:
         if on_wrong_settings:
             answer = on_wrong_settings(error)
@@ -194,8 +207,6 @@ def _answer(
         raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
     except CloudError as error:
         raise PatcherError(f"{error}{_hint(error)}") from None
-    finally:
-        journal.removeHandler(unread)
     raise typer.Exit(errors.NEEDS_A_PERSON if answer.needs_a_person else errors.OK)
 
 

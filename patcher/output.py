@@ -56,7 +56,7 @@ class Screen:
         if answer.raw:
             sys.stdout.write(answer.raw)
         for part in () if answer.raw else answer.shown:
-            self.out.print(part)
+            self.out.print(part, soft_wrap=isinstance(part, Text))  # a command on a line of its own can be copied
         for line in problems:
             self.say(f"not read: {line}")
 

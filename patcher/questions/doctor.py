@@ -7,6 +7,8 @@ from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from rich.text import Text
+
 from functions.cloud.errors import CloudError, Refused
 from functions.model.state import State
 from functions.model.text import Json
@@ -17,11 +19,17 @@ from patcher.arm import WEB
 from patcher.connection import App
 from patcher.errors import PatcherError
 from patcher.fleet import look
-from patcher.output import Answer, ago, table
+from patcher.output import Answer, ago
 from patcher.questions import images, status
 from patcher.reading import ReadOnlyQueues
 
 Verdict = Literal["ok", "bad", "note", "not checked"]
+MARKS: Mapping[Verdict, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "bad": ("✗", "bold red"),
+    "note": ("!", "yellow"),
+    "not checked": ("?", "yellow"),
+}
 NOT_CHECKED: Verdict = "not checked"
 AUTHORIZATION, EVENT_GRID, RESOURCES = "2022-04-01", "2022-06-15", "2021-04-01"
 # What the app's role allows (infra/patch-actions.json): read in each watched subscription.
@@ -81,11 +89,16 @@ def wrong_settings(error: SettingsError) -> Answer:
 
 def _answer(found: Iterable[Check]) -> Answer:
     found = list(found)
-    marks = {"ok": "✓", "bad": "✗", "note": "!", "not checked": "?"}
-    rows = [(marks[each.verdict], each.check, each.detail, each.remedy) for each in found]
-    shown = table("Checks", ("", "check", "found", "what to do"), rows)
+    shown = [part for each in found for part in _lines(each)]
     bad = any(each.verdict == "bad" for each in found)
-    return Answer({"healthy": not bad, "checks": [asdict(each) for each in found]}, [shown], needs_a_person=bad)
+    return Answer({"healthy": not bad, "checks": [asdict(each) for each in found]}, shown, needs_a_person=bad)
+
+
+def _lines(check: Check) -> list[Text]:
+    """What was found, and under it what to do."""
+    mark, style = MARKS[check.verdict]
+    found = Text.assemble((f"{mark} ", style), (check.check, "bold"), f": {check.detail}")
+    return [found, Text(f"    {check.remedy}", "green")] if check.remedy else [found]
 
 
 async def _answers(name: str, checks: AsyncIterator[Check]) -> list[Check]:

@@ -12,7 +12,7 @@ from functions.model.machine import LAST_RING
 from functions.model.state import OperationKind
 from patcher.connection import App
 from patcher.fleet import Fleet, ImageRow, image_rows, look, look_ahead
-from patcher.output import Answer, Clock, clock_of, table
+from patcher.output import Answer, Clock, clock_of, line, table
 
 
 async def ask_rollouts(app: App) -> Answer:
@@ -25,7 +25,7 @@ async def ask_rollouts(app: App) -> Answer:
 async def ask_breakers(app: App) -> Answer:
     """Open ones only, with the command that closes each."""
     found = [breaker(each) for each in await image_rows(app) if is_open(each)]
-    return Answer({"breakers": found}, [breakers_shown(found, clock_of(app.settings))])
+    return Answer({"breakers": found}, breakers_shown(found))
 
 
 def is_open(row: ImageRow) -> bool:
@@ -111,9 +111,11 @@ def _progress(ring: dict[str, Any]) -> str:
     return f"{text} ({ring['failed']} failed)" if ring["failed"] else text
 
 
-def breakers_shown(found: Sequence[dict[str, Any]], when: Clock) -> RenderableType:
-    rows = [(short(each["image"]), each["boundary"], each["opening"], each["reason"], each["close"]) for each in found]
-    return table("Open breakers", ("image", "boundary", "opening", "why", "to close it"), rows)
+def breakers_shown(found: Sequence[dict[str, Any]]) -> list[RenderableType]:
+    """The open ones, and under them the command that closes each."""
+    rows = [(short(each["image"]), each["boundary"], each["opening"], each["reason"]) for each in found]
+    shown = table("Open breakers", ("image", "boundary", "opening", "why"), rows)
+    return [shown, *(line("to close it", each["close"], "green") for each in found)]
 
 
 def short(image: str) -> str:

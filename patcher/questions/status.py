@@ -135,7 +135,7 @@ def _shown(fleet: Fleet, swept: Sweeps, result: Mapping[str, Any]) -> list[Any]:
             ],
         ),
         images.rollouts_shown(result["rollouts"], when),
-        images.breakers_shown(result["breakers"], when),
+        *images.breakers_shown(result["breakers"]),
         table(
             "Needs a person",
             ("state", "machines", "such as", "why", "what to do"),

@@ -7,12 +7,13 @@ are over at once; the window opens three days from now, so that no row depends o
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from functions.model.machine import MachineId
 from functions.model.record import Flight
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.policy.settings import read_settings
+from patcher import commands
 from simulator import identity
 from simulator.__main__ import READY_AT_ONCE, WATCHING, told_to_patcher
 from simulator.arm import shapes
@@ -41,7 +43,7 @@ DAY = timedelta(days=1)
 OPENS = f"{NOW + 3 * DAY:%a}"
 SETTINGS: Mapping[str, str] = {
     **WATCHING,
-    "PATCH_WINDOW": f"{OPENS} 22:00-02:00 Europe/Paris",
+    "PATCH_WINDOW": f"{OPENS} 22:00-23:00 Europe/Paris",
     "PATCH_BAKE_MINUTES": "60",
     "PATCH_MAX_PER_IMAGE": "2",
     "PATCH_SLA_DAYS": "Critical 7, Security 30",
@@ -94,8 +96,17 @@ class Stage:
     embedded: Embedded
     ledger: Ledger
     config: Path
+    rows_at_first: list[tuple[str, str, str]]  # of the whole ledger: keys and ETags
+    operations_at_first: int
 
-    async def patcher(self, *words: str, simulator: bool = True, **environ: str) -> Ended:
+    async def patcher(self, *words: str, simulator: bool = True) -> Ended:
+        """The whole tool, in a thread of this process: a process of its own costs a second for its imports."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            code = await asyncio.to_thread(commands.main, [*(["--simulator"] if simulator else []), *words])
+        return Ended(code, out.getvalue(), err.getvalue())
+
+    async def in_a_process(self, *words: str, simulator: bool = True, **environ: str) -> Ended:
         """The tool in a process of its own, without a terminal."""
         process = await asyncio.create_subprocess_exec(
             *self._command(words, simulator),
@@ -154,9 +165,11 @@ async def staged(tls: Tls, azurite: Azurite, config: Path) -> AsyncIterator[Stag
             lambda: datetime.now(UTC),
             credential=identity.StaticCredential(client_id=identity.OPERATOR),
         )
-        stage = Stage(embedded, Ledger(StorageTable(session)), config)
+        ledger = Ledger(StorageTable(session))
         await _create_fleet(embedded)
-        await _write_ledger(stage.ledger, embedded)
+        await _write_ledger(ledger, embedded)
+        rows = [(row.partition, row.key, row.etag) async for row in ledger.table.scan(without="")]
+        stage = Stage(embedded, ledger, config, rows, len(embedded.azure.operations))
         async with told_to_patcher(embedded, settings):
             yield stage
         await session.close()

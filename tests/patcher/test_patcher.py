@@ -5,16 +5,26 @@ Factors: the command; with and without a terminal; tables or JSON; what is asked
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from jsonschema import Draft202012Validator
 
+from simulator.arm import shapes
+from simulator.azure import Grant
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher.stage import Stage, staged
+from tests.patcher.stage import OPENS, Stage, machine, staged
+from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SCHEMA = Draft202012Validator(json.loads((REPOSITORY / "patcher" / "schema.json").read_text(encoding="utf-8")))
+QUERY = "functions/cloud/queries/fleet_counts.kql"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -23,17 +33,152 @@ async def stage(tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFac
         yield running
 
 
-# words → what must be on the screen
-SHOWN = {
-    "status": ("status", ["PATCH_MODE install", "waiting-for-window", "busy-01", "installation", "off-01"]),
-    "rollouts": ("rollout list", ["web/1.4.0", "1/1 ✓", "ring untagged"]),
-    "breakers": ("breaker list", ["api/1.4.0", "3 of 4 failed", "closed=20261125T081500"]),
+# words → exit code, what must be on the screen
+SHOWN: dict[str, tuple[str, int, list[str]]] = {
+    "status": (
+        "status",
+        0,
+        ["PATCH_MODE install", f"{OPENS} 22:00-23:00 Europe/Paris", "NO: no sweep", "waiting-for-window", "busy-01"],
+    ),
+    "who needs a person": ("status", 0, ["2 patches failed: libssl3", "tag patch-windw is no tag", "Free disk space."]),
+    "a wait for the window": ("why web-02", 0, ["waiting-for-window", "expected", "→  support state", "owner  shop"]),
+    "an operation under way": ("why busy-01", 0, ["installing (wait)", "→  ledger", "since", "running"]),
+    "a machine that is off": ("why off-01", 0, ["powered-off", "az vm start --ids /subscriptions/", "deallocated"]),
+    "an opt-out": ("why lab-01", 0, ["opted-out", "az tag update --operation Delete", "--tags patch-mode=off"]),
+    "by its id": (f"why {machine('web-01', 'rg-test')}", 0, ["support state absent", "no image"]),
+    "the next opening": ("next --window 1", 0, ["6 go (2 as canaries), 1 later", "web-01", "fail-01 goes first"]),
+    "the plan": ("plan", 0, ["Would start now", "assessment", "support state absent"]),
+    "who is late": ("late", 1, ["shop", "win-01", "critical, security", "7 days"]),
+    "a patch": ("lacks libcritical0", 0, ["pending on 9, installed on 1, failed on 1", "past-01", "fail-01"]),
+    "a patch of nobody": ("lacks KB5043080", 0, ["pending on 0", "No assessment lists it"]),
+    "rollouts": ("rollout list", 0, ["web/1.4.0", "1/1 ✓", "ring untagged 1/5"]),
+    "breakers": ("breaker list", 0, ["api/1.4.0", "3 of 4 failed", "closed=20261125T081500"]),
+    "as CSV": ("export", 0, ["machine,name,subscription", ",win-01,", ",late,True,True,"]),
+    "as HTML": ("export --format html", 0, ["<!doctype html>", "<td>win-01</td>"]),
+    "patches": ("export --what patches", 0, ["past-01,,libcritical0,,1.1.0-1ubuntu1,critical,Installed,2"]),
+    "a query": (f"query {QUERY}", 0, ["state_name", "Unsupported"]),
+    "the doctor": ("doctor", 1, ["none has run yet", "the app's identity has all 9 actions", "typo-01"]),
+    "help": ("--help", 0, ["doctor", "Exit codes", "Try: patcher --simulator status"]),
+    "help with examples": ("next --help", 0, ["--window", "Examples: patcher next"]),
 }
 
 
-@pytest.mark.parametrize(("words", "expected"), SHOWN.values(), ids=SHOWN)
-async def test_what_a_command_shows(stage: Stage, words: str, expected: list[str]) -> None:
+@pytest.mark.parametrize(("words", "code", "expected"), SHOWN.values(), ids=SHOWN)
+async def test_what_a_command_shows(stage: Stage, words: str, code: int, expected: list[str]) -> None:
     ended = await stage.patcher(*words.split())
-    assert (ended.code, ended.err) == (0, "")
+    assert (ended.code, ended.err) == (code, ""), ended
     for text in expected:
-        assert text in ended.out
+        assert text in ended.out, ended.out
+    assert "\x1b" not in ended.out, "no colour without a terminal"
+
+
+# words → what the one line on stderr says
+REFUSED = {
+    "no command of that name": ("stauts", "No such command 'stauts'"),
+    "no option of that name": ("status --jsn", "No such option: --jsn"),
+    "no machine": ("why", "Missing argument 'name'"),
+    "a machine that is not there": ("why web-99", "no machine 'web-99'"),
+    "two machines of a name": ("why web-01", "2 machines are called web-01; name one by its id: /subscriptions/"),
+    "a name that would be KQL": ("why x'|project", "is no name or id of a machine"),
+    "a patch that would be KQL": ("lacks a'b", "is no KB number and no name of a package"),
+    "no openings": ("next --window 0", "--window is 0; 1 to 50"),
+    "a number that is none": ("next --window many", "Invalid value for '--window'"),
+    "an unknown format": ("export --format xml", "'xml' is not one of 'csv', 'json', 'html'"),
+    "a file that is not there": ("query nowhere.kql", "nowhere.kql: FileNotFoundError"),
+}
+
+
+@pytest.mark.parametrize(("words", "line"), REFUSED.values(), ids=REFUSED)
+async def test_bad_input_is_one_line_and_nothing_is_done(stage: Stage, words: str, line: str) -> None:
+    ended = await stage.patcher(*words.split())
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+    assert ended.err.startswith("patcher: ")
+    assert line in ended.err
+
+
+# how the app is named → exit code, what the one line on stderr says
+NOT_FOUND = {
+    "never named": ("status", 2, "no app is known yet; name it once: patcher --app NAME"),
+    "an unknown profile": ("--profile prod status", 2, "there is no profile 'prod'"),
+    "a name that would be KQL": ("--app x'y status", 2, "--app: a name has letters"),
+}
+
+
+@pytest.mark.parametrize(("words", "code", "line"), NOT_FOUND.values(), ids=NOT_FOUND)
+async def test_an_app_that_cannot_be_meant(stage: Stage, words: str, code: int, line: str) -> None:
+    ended = await stage.patcher(*words.split(), simulator=False)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (code, "", 1), ended
+    assert line in ended.err
+
+
+async def test_no_simulator_runs(stage: Stage, tmp_path: Path) -> None:
+    ended = await stage.in_a_process("status", XDG_CONFIG_HOME=str(tmp_path))
+    assert (ended.code, ended.out) == (2, "")
+    assert "start one in another terminal: python -m simulator" in ended.err
+
+
+JSON = (
+    *("status", "why web-02", "why busy-01", "why lab-01", "next", "plan", "late", "lacks libcritical0"),
+    *("export", "export --what patches", "doctor", f"query {QUERY}", "breaker list", "rollout list"),
+)
+
+
+@pytest.mark.parametrize("words", JSON)
+async def test_json_keeps_its_schema(stage: Stage, words: str) -> None:
+    ended = await stage.patcher(*words.split(), "--json")
+    assert [error.message for error in SCHEMA.iter_errors(ended.json)] == []
+    assert words.startswith(ended.json["command"])
+
+
+async def test_every_command_of_the_schema_is_tried() -> None:
+    commands = SCHEMA.schema["properties"]["command"]["enum"]
+    assert [each for each in commands if not any(words.startswith(each) for words in JSON)] == []
+
+
+async def test_the_tool_in_a_process_of_its_own(stage: Stage) -> None:
+    shown, refused = await asyncio.gather(stage.in_a_process("late"), stage.in_a_process("lat"))
+    assert (shown.code, shown.err) == (1, "")
+    assert "win-01" in shown.out
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+
+
+async def test_on_a_terminal_there_is_colour_and_progress(stage: Stage) -> None:
+    plain, bare = await asyncio.gather(stage.on_a_terminal("status"), stage.on_a_terminal("status", NO_COLOR="1"))
+    assert (plain.code, bare.code) == (0, 0)
+    assert "\x1b[1;31mNO: no sweep" in plain.out
+    assert "reading Azure and the ledger" in plain.out
+    assert "\x1b[1;31m" not in bare.out
+    assert "waiting-for-window" in bare.out
+
+
+async def test_nothing_was_written(stage: Stage) -> None:
+    """After all commands above: the ledger as it was, and no operation but those of the stage."""
+    rows = [(row.partition, row.key, row.etag) async for row in stage.ledger.table.scan(without="")]
+    assert rows == stage.rows_at_first
+    assert len(stage.embedded.azure.operations) == stage.operations_at_first
+
+
+async def test_the_doctor_names_the_missing_right(stage: Stage) -> None:
+    """A role without one action, in the very subscription."""
+    azure, before = stage.embedded.azure, stage.embedded.azure.grants
+    lost = "Microsoft.Compute/virtualMachines/installPatches/action"
+    azure.grants = [Grant(each.scope, each.actions, (lost,), each.client_id) for each in before]
+    azure.grants[0] = before[0]  # the operator's own
+    try:
+        ended = await stage.patcher("doctor", "--json")
+    finally:
+        azure.grants = before
+    (check,) = [each for each in ended.json["result"]["checks"] if each["check"].startswith("rights of")]
+    assert (check["verdict"], check["detail"]) == ("bad", f"the app's identity lacks {lost}")
+    assert f"/subscriptions/{shapes.SUBSCRIPTION}" in check["remedy"]
+
+
+async def test_who_may_not_read_is_told_which_role_is_missing(stage: Stage) -> None:
+    azure, before = stage.embedded.azure, stage.embedded.azure.grants
+    azure.grants = before[1:]
+    try:
+        ended = await stage.patcher("why", str(machine("web-02")))
+    finally:
+        azure.grants = before
+    assert (ended.code, ended.out, ended.err.count("\n")) == (3, "", 1), ended
+    assert "you need Reader on the machines" in ended.err
