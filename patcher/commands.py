@@ -69,7 +69,7 @@ def why_command(
     name: Annotated[str, typer.Argument(help="The machine's name, or its id.")],
     as_json: AsJson = False,
 ) -> None:
-    """What the app does with one machine now: the rule, the evidence, the next date, the remedy."""
+    """Why one machine is not patched now: rule, evidence, next date, remedy."""
     _answer(context, as_json, lambda app: why.ask(app, name))
 
 
@@ -79,7 +79,7 @@ def next_command(
     window: Annotated[int, typer.Option("--window", help="How many openings.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Who goes in the next openings, in which order, and who does not fit."""
+    """Who goes in the next openings, and who does not fit."""
     _answer(context, as_json, lambda app: ahead.ask_next(app, window))
 
 
@@ -91,7 +91,7 @@ def plan_command(context: typer.Context, as_json: AsJson = False) -> None:
 
 @cli.command("late", epilog="Example: patcher late || mail -s 'patches are late' owners@example.com")
 def late_command(context: typer.Context, as_json: AsJson = False) -> None:
-    """Who is later than PATCH_SLA_DAYS allows, by severity and owner. Exit code 1 if somebody is."""
+    """Who is later than PATCH_SLA_DAYS allows. Exit code 1 if a machine is."""
     _answer(context, as_json, compliance.ask_late)
 
 
@@ -101,7 +101,7 @@ def lacks_command(
     patch: Annotated[str, typer.Argument(help="A KB number, or the name of a package.")],
     as_json: AsJson = False,
 ) -> None:
-    """Where a patch waits, and where it was installed or failed in the last 30 days."""
+    """Where a patch waits, was installed or failed."""
     _answer(context, as_json, lambda app: lacks.ask(app, patch))
 
 
@@ -120,17 +120,17 @@ def export_command(
 
 @cli.command("doctor", epilog="Example: patcher doctor --json | jq '.result.checks[] | select(.verdict == \"bad\")'")
 def doctor_command(context: typer.Context, as_json: AsJson = False) -> None:
-    """Why does it not work: rights, events, queues, sweep, settings, tags. Exit code 1 if something is bad."""
+    """Why does the app not work? Exit code 1 if something is bad."""
     _answer(context, as_json, doctor.ask, on_wrong_settings=doctor.wrong_settings)
 
 
-@cli.command("query", epilog="Example: patcher query docs/queries/unsupported.kql --json")
+@cli.command("query", epilog="Example: patcher query windows.kql --json")
 def query_command(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A file with a query.")],
     as_json: AsJson = False,
 ) -> None:
-    """A query of your own against Resource Graph, over the app's scope."""
+    """A Resource Graph query of your own, over the app's scope."""
     text = export.query_text(file)
     _answer(context, as_json, lambda app: export.ask_query(app, text))
 

@@ -12,8 +12,8 @@ import json
 import os
 import pty
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -132,6 +132,18 @@ class Stage:
         os.close(theirs)
         seen = await asyncio.to_thread(_read_all, ours)
         return Ended(await process.wait(), seen)
+
+    @contextmanager
+    def settings(self, **changes: str) -> Iterator[None]:
+        """Inside the block the app has these settings; "" takes one away."""
+        path = self.config / "image-patcher" / "simulator.json"
+        before = path.read_text(encoding="utf-8")
+        told = json.loads(before)
+        path.write_text(json.dumps(told | {"settings": told["settings"] | changes}), encoding="utf-8")
+        try:
+            yield
+        finally:
+            path.write_text(before, encoding="utf-8")
 
     def _command(self, words: tuple[str, ...], simulator: bool) -> list[str]:
         return [sys.executable, "-m", "patcher", *(["--simulator"] if simulator else []), *words]

@@ -151,6 +151,37 @@ async def test_on_a_terminal_there_is_colour_and_progress(stage: Stage) -> None:
     assert "waiting-for-window" in bare.out
 
 
+# settings → words, exit code, what must be said
+SETTINGS: dict[str, tuple[dict[str, str], str, int, str]] = {
+    "what install would do": ({"PATCH_MODE": "assess"}, "plan", 0, "PATCH_MODE is assess; this is what install would"),
+    "without a window": ({"PATCH_MODE": "assess", "PATCH_WINDOW": ""}, "next", 0, "here any time is assumed"),
+    "now": ({"PATCH_WINDOW": "any"}, "plan", 0, "installation  web/1.4.0"),
+    "a wait for a limit": ({"PATCH_WINDOW": "any"}, "plan", 0, "(PATCH_MAX_PER_IMAGE)"),
+    "the limit of one machine": ({"PATCH_WINDOW": "any"}, "why web-04", 0, "→  limits of the fleet"),
+    "a paused app": ({"PATCH_PAUSE": "on"}, "status", 0, "paused            PATCH_PAUSE is on"),
+    "of a former install": ({"PATCH_CREATED_AFTER": "first-deployment"}, "plan", 0, "Would start now"),
+    "wrong settings": ({"PATCH_WINDOW": "Sat"}, "doctor", 1, "✗ settings: PATCH_WINDOW: window 1 'Sat'"),
+    "an unknown setting": ({"PATCH_WINDOWS": "any"}, "doctor", 1, "did you mean PATCH_WINDOW?"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words", "code", "expected"), SETTINGS.values(), ids=SETTINGS)
+async def test_what_follows_from_other_settings(
+    stage: Stage, changes: dict[str, str], words: str, code: int, expected: str
+) -> None:
+    with stage.settings(**changes):
+        ended = await stage.patcher(*words.split())
+    assert (ended.code, ended.err) == (code, "")
+    assert expected in ended.out, ended.out
+
+
+async def test_wrong_settings_answer_nothing_else(stage: Stage) -> None:
+    with stage.settings(PATCH_WINDOW="Sat"):
+        ended = await stage.patcher("status")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (3, "", 1)
+    assert "the app's settings are wrong, so it does nothing: PATCH_WINDOW: window 1 'Sat'" in ended.err
+
+
 async def test_nothing_was_written(stage: Stage) -> None:
     """After all commands above: the ledger as it was, and no operation but those of the stage."""
     rows = [(row.partition, row.key, row.etag) async for row in stage.ledger.table.scan(without="")]

@@ -147,7 +147,7 @@ def test_nothing_reads_the_clock(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_nothing_that_ships_knows_the_tests_or_the_simulator(path: Path) -> None:
-    foreign = {"benchmarks", "simulator", "tests", "pytest", "hypothesis", "unittest", "function_app"}
+    foreign = {"benchmarks", "patcher", "simulator", "tests", "pytest", "hypothesis", "unittest", "function_app"}
     assert not {name.split(".")[0] for name in imports_anywhere(path)} & foreign
     assert "azure.functions" not in imports_anywhere(path)
 

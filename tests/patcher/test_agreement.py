@@ -1,0 +1,66 @@
+"""What the tool repeats of other files, so that it can be installed without them, is the same there."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from functions.cloud.queue import Message
+from functions.cloud.session import Session
+from functions.model.state import OperationKind
+from patcher.questions.doctor import ACTIONS
+from patcher.questions.status import NEED_A_PERSON
+from patcher.reading import Forbidden, ReadOnlyMachines, ReadOnlyQueues, ReadOnlyTable
+from tests.support import NOW, REPOSITORY, a_machine, machine_id, settings
+from tests.support.tables import MemoryTable
+
+PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_doctor_looks_for_the_actions_of_the_role() -> None:
+    assert list(ACTIONS) == json.loads((REPOSITORY / "infra" / "patch-actions.json").read_text(encoding="utf-8"))
+
+
+def test_status_and_workbook_agree_on_who_needs_a_person() -> None:
+    panel = (REPOSITORY / "infra/results/panels/needs-a-person.kql").read_text(encoding="utf-8")
+    listed = re.search(r"state in \(([^)]*)\)", panel)
+    assert listed
+    assert sorted(re.findall(r"'([\w-]+)'", listed[1])) == sorted(NEED_A_PERSON)
+
+
+def test_the_tests_run_the_versions_that_are_installed() -> None:
+    assert set(PYPROJECT["project"]["optional-dependencies"]["cli"]) <= set(PYPROJECT["dependency-groups"]["dev"])
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "patcher").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_tool_imports_no_simulator_and_no_test(path: Path) -> None:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    froms = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in froms if name.split(".")[0] in ("simulator", "tests", "function_app")]
+
+
+# -- nothing is written, whatever code runs with these
+
+
+async def test_a_read_only_table_shows_its_rows_and_changes_none() -> None:
+    table = MemoryTable()
+    row = table.put("app", "image-1", {"a": 1})
+    read_only = ReadOnlyTable(table)
+    assert await read_only.insert("app", "pause", {"reason": "x"}) is None
+    assert await read_only.replace(row, {"a": 2}) is None
+    assert not await read_only.delete(row)
+    assert table.rows == {("app", "image-1"): row}
+    assert await read_only.get("app", "image-1") == row
+    assert [each async for each in read_only.keys("app", "image-")] == [row]
+    assert [each async for each in read_only.scan(without="x")] == [row]
+
+
+async def test_nothing_starts_an_operation_or_sends_a_message() -> None:
+    session = Session(settings(), lambda: NOW)
+    with pytest.raises(Forbidden):
+        await ReadOnlyMachines(session).start(a_machine(), OperationKind.ASSESS, order=None, send_by=NOW)
+    with pytest.raises(Forbidden):
+        await ReadOnlyQueues(session).send(OperationKind.ASSESS, Message(machine_id(), "claim"), 0)
