@@ -180,7 +180,7 @@ async def staged(tls: Tls, azurite: Azurite, config: Path) -> AsyncIterator[Stag
         ledger = Ledger(StorageTable(session))
         await _create_fleet(embedded)
         await _write_ledger(ledger, embedded)
-        rows = [(row.partition, row.key, row.etag) async for row in ledger.table.scan(without="")]
+        rows = [(row.partition, row.key, row.etag) async for row in ledger.table.scan()]
         stage = Stage(embedded, ledger, config, rows, len(embedded.azure.operations))
         async with told_to_patcher(embedded, settings):
             yield stage
