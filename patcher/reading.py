@@ -34,8 +34,8 @@ class ReadOnlyTable:
     async def delete(self, row: Row) -> bool:
         return False
 
-    async def scan(self, *, without: str) -> AsyncIterator[Row]:
-        async for row in self._table.scan(without=without):
+    async def scan(self) -> AsyncIterator[Row]:
+        async for row in self._table.scan():
             yield row
 
     async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:

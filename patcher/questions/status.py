@@ -9,6 +9,7 @@ from typing import Any
 from functions.cloud.rows import app_time
 from functions.model.record import Record
 from functions.model.state import Phase, State, Step
+from functions.model.stop import Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
@@ -76,7 +77,8 @@ async def paused_because(app: App) -> str:
     """Why the app starts nothing; "" while it does."""
     if app.settings.paused:
         return "PATCH_PAUSE is on"
-    return await app.services.ledger.paused()
+    everything = Stops.in_force(await app.services.ledger.stops(), app.services.clock()).everything
+    return everything.text if everything else ""
 
 
 def _counts(record: Record) -> bool:
