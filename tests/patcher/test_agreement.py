@@ -55,7 +55,7 @@ async def test_a_read_only_table_shows_its_rows_and_changes_none() -> None:
     assert table.rows == {("app", "image-1"): row}
     assert await read_only.get("app", "image-1") == row
     assert [each async for each in read_only.keys("app", "image-")] == [row]
-    assert [each async for each in read_only.scan(without="x")] == [row]
+    assert [each async for each in read_only.scan()] == [row]
 
 
 async def test_nothing_starts_an_operation_or_sends_a_message() -> None:

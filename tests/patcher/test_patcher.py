@@ -156,7 +156,7 @@ SETTINGS: dict[str, tuple[dict[str, str], str, int, str]] = {
     "what install would do": ({"PATCH_MODE": "assess"}, "plan", 0, "PATCH_MODE is assess; this is what install would"),
     "without a window": ({"PATCH_MODE": "assess", "PATCH_WINDOW": ""}, "next", 0, "here any time is assumed"),
     "now": ({"PATCH_WINDOW": "any"}, "plan", 0, "installation  web/1.4.0"),
-    "a wait for a limit": ({"PATCH_WINDOW": "any"}, "plan", 0, "(PATCH_MAX_PER_IMAGE)"),
+    "a wait for a limit": ({"PATCH_WINDOW": "any"}, "plan", 0, "(PATCH_MAX_PER_IMAGE is 2)"),
     "the limit of one machine": ({"PATCH_WINDOW": "any"}, "why web-04", 0, "→  limits of the fleet"),
     "a paused app": ({"PATCH_PAUSE": "on"}, "status", 0, "paused            PATCH_PAUSE is on"),
     "of a former install": ({"PATCH_CREATED_AFTER": "first-deployment"}, "plan", 0, "Would start now"),
