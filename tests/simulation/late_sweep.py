@@ -1,16 +1,18 @@
 """A directed run: a sweep that stands still between its plan and its dispatch, for longer than its lease lasts.
 
 No seed shows what the lease is for: two sweeps that overlap plan the same machines first, and claims keep them apart.
-Here the fleet changes in between, so that the two plans differ.
+Here the fleet changes in between, so that the two plans differ. The rollout is open already: a sweep that had to open
+it would lose by the ETag of the image's row, too.
 """
 
+from dataclasses import replace
 from datetime import timedelta
 
 from functions.cloud.queue import QUEUES
 from functions.model.state import OperationKind
 from functions.steps import reconcile
 from simulator.azure import Behaviour
-from tests.support.world import QUICK, World
+from tests.support.world import BOUNDARY, GALLERY, QUICK, World
 
 STANDSTILL = timedelta(minutes=6)  # a lease lasts five
 
@@ -22,6 +24,8 @@ async def canaries_of_a_late_sweep() -> int:
     world.create("vm-01", Behaviour(pending={"security": 2}))
     await world.pass_time(hours=3)
     world.set(PATCH_MODE="install")
+    image = await world.services.ledger.image(GALLERY.lower(), BOUNDARY)
+    assert await world.services.ledger.put_image(image, replace(image.record, opened=world.now))
 
     late = world.connect()
     lease = await late.ledger.take_sweep("late", world.now)
