@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks import processes
 from benchmarks.processes import Figures
-from benchmarks.rounds import in_turns
+from benchmarks.rounds import Round, in_turns
 from benchmarks.sizes import Sizes
 from benchmarks.table import Result, compared
 from simulator.azure import Limits
@@ -46,11 +48,21 @@ async def first_event(sizes: Sizes, tls: Tls, custodian: Path | None = None) -> 
             return await processes.run("first_event.ours", event, environ=settings)
 
         rounds = await in_turns(2 * sizes.rounds, ours, lambda: processes.run("importing.host_library"))
-        results = [compared("first_event_cpu", rounds), compared("first_event_rss", rounds, "peak_mb")]
+        packages = [await processes.run("importing.packages") for _ in rounds]
+        results = [
+            compared("first_event_cpu", rounds, note=_floor(rounds, packages, "cpu")),
+            compared("first_event_rss", rounds, "peak_mb", note=_floor(rounds, packages, "peak_mb")),
+        ]
         if custodian:
             ready = partial(processes.run, "importing.custodian", python=str(custodian), environ=CUSTODIAN)
             results.append(compared("first_event_vs_custodian", await in_turns(sizes.rounds, ours, ready)))
     return results
+
+
+def _floor(rounds: Sequence[Round], packages: Sequence[Figures], figure: str) -> str:
+    """What the packages that the first event uses cost by their imports alone, as a ratio to the same reference."""
+    alone = median(each[figure] for each in packages) / median(each.reference[figure] for each in rounds)
+    return f"importing the packages alone: {alone:.2f}"
 
 
 def _written(azure: Embedded, number: int) -> dict[str, Any]:

@@ -28,6 +28,17 @@ def every_room() -> None:
     tell()
 
 
+def packages() -> None:
+    """The floor of the first event with the packages that it uses: their imports, and not a line of the app."""
+    import aiohttp  # noqa: F401
+    import azure.data.tables.aio
+    import azure.functions
+    import azure.identity.aio
+    import azure.mgmt.compute.aio  # noqa: F401
+
+    tell()
+
+
 def custodian() -> None:
     """Cloud Custodian, ready to act on virtual machines: its provider, a policy, and the client of that policy."""
     from c7n.config import Config
