@@ -37,9 +37,9 @@ async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.Clo
 
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
 async def on_reconcile(timer: func.TimerRequest) -> None:
-    from functions.steps import reconcile
+    from functions.steps import reconcile, sweep
 
-    async with _step("on_reconcile", waits_its_turn=False, failures=(reconcile.SweepFailed,)) as services:
+    async with _step("on_reconcile", waits_its_turn=False, failures=(sweep.SweepFailed,)) as services:
         await reconcile.run(services)
 
 

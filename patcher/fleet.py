@@ -10,7 +10,7 @@ from functions.decisions.plan import Candidate
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine
 from functions.model.state import Step
-from functions.steps import outlook, reconcile
+from functions.steps import outlook, planning, reconcile
 from functions.steps.reconcile import FleetView
 from patcher.connection import App
 from patcher.errors import NoAnswer
@@ -63,7 +63,7 @@ async def image_rows(app: App) -> list[ImageRow]:
 
 async def look_ahead(fleet: Fleet) -> tuple[list[Candidate], Forecast | None]:
     """What waits for an installation, and when each is expected; None where too many wait (steps/outlook.py)."""
-    waiting, limits = await reconcile.waiting(fleet.view.sweep, fleet.view.due)
+    waiting, limits = await planning.waiting(fleet.view.sweep, fleet.view.due)
     if len(waiting) > outlook.MOST:
         return waiting, None
     return waiting, forecast(waiting, limits, fleet.app.settings, now=fleet.now)

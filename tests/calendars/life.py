@@ -24,7 +24,7 @@ from functions.model.record import Flight, Record, claim
 from functions.model.state import Assess, Install, OperationKind, Phase, Step
 from functions.policy.freshness import time_between
 from functions.policy.settings import Settings
-from functions.steps.reconcile import waits_for_its_window
+from functions.steps.find import waits_for_its_window
 from tests.support import DAY, HOUR, LONG_AGO, MINUTE, a_verdict
 
 SWEEP = 5 * MINUTE

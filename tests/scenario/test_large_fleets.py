@@ -22,7 +22,7 @@ from functions.model.state import OperationKind, Phase
 from functions.model.text import Json
 from functions.steps import report, track
 from functions.steps.observe import Paused
-from functions.steps.reconcile import read_ledger
+from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS, a_record
 from tests.support.world import QUICK, World

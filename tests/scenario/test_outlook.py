@@ -8,7 +8,7 @@ import pytest
 
 from functions.cloud.errors import Unavailable
 from functions.steps import reconcile
-from functions.steps.reconcile import SweepFailed
+from functions.steps.sweep import SweepFailed
 from simulator.azure import Behaviour
 from tests.support.world import QUICK, World
 

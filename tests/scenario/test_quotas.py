@@ -16,7 +16,8 @@ import function_app
 from functions.cloud.errors import Throttled
 from functions.model.machine import Machine
 from functions.model.state import Phase, State
-from functions.steps import reconcile
+from functions.steps.find import find
+from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.fuzz.triggers import EVENT, GOOD, Event, triggered
 from tests.support import a_record
@@ -157,7 +158,7 @@ async def test_resource_groups_that_graph_does_not_show_are_asked_for_until_the_
     world.services.graph.due_machines = machines  # type: ignore[method-assign]
     world.services.graph.groups = no_groups  # type: ignore[assignment]
     refuse(world, "GET", GROUPS)
-    sweep = await reconcile.read_ledger(world.services)
-    assert [candidate async for candidate in reconcile.find(sweep)] == []
+    sweep = await read_ledger(world.services)
+    assert [candidate async for candidate in find(sweep)] == []
     assert [line[:2] for line in told(caplog)] == [("INFO", "subscription")]
     assert len([request for request in world.azure.requests if request.status == 429]) == 1

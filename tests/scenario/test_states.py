@@ -14,7 +14,8 @@ from functions.decisions.plan import Plan
 from functions.model.machine import MachineId
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
 from functions.model.told import Note, Told, digest
-from functions.steps import reconcile, states
+from functions.steps import states
+from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour
 from tests.support.process import Killed
 from tests.support.tables import MemoryTable, TableCall
@@ -98,7 +99,7 @@ async def test_the_census_and_the_lines_of_waits_carry_the_expected_time(caplog:
 
 async def test_a_turn_that_never_comes_is_told_with_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
-    sweep = await reconcile.read_ledger(World().services)
+    sweep = await read_ledger(World().services)
     machine = MachineId(SUBSCRIPTION, "rg", "vm-1")
     waits = {machine: Told(Wait(State.WAITING_FOR_SLOT, "another goes first"))}
     no_work = Plan([], {}, {})

@@ -10,7 +10,10 @@ from datetime import timedelta
 
 from functions.cloud.queue import QUEUES
 from functions.model.state import OperationKind
-from functions.steps import reconcile
+from functions.steps.dispatching import dispatch
+from functions.steps.find import find
+from functions.steps.planning import make_sweep_plan
+from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour
 from tests.support.world import BOUNDARY, GALLERY, QUICK, World
 
@@ -30,12 +33,12 @@ async def canaries_of_a_late_sweep() -> int:
     late = world.connect()
     lease = await late.ledger.take_sweep("late", world.now)
     assert lease is not None
-    sweep = await reconcile.read_ledger(late)
-    plan = await reconcile.make_sweep_plan(sweep, [candidate async for candidate in reconcile.find(sweep)])
+    sweep = await read_ledger(late)
+    plan = await make_sweep_plan(sweep, [candidate async for candidate in find(sweep)])
     assert [item.machine for item in plan.dispatches] == [first]
 
     world.power(first, "deallocate")
     world.now += STANDSTILL
     await world.sweep()
-    await reconcile.dispatch(sweep, plan, lease)
+    await dispatch(sweep, plan, lease)
     return len(world.queue.messages[QUEUES[OperationKind.INSTALL]])

@@ -24,6 +24,7 @@ from functions.model.machine import MachineId
 from functions.model.state import OperationKind
 from functions.model.text import BadInput
 from functions.steps import assess, install, poison, reconcile
+from functions.steps.sweep import SweepFailed
 from simulator.arm import machines
 from simulator.azure import Machine, Request, Timings
 from tests.simulation.faults import Faults
@@ -276,7 +277,7 @@ class SeededWorld(World):
             return "done"
         if isinstance(error, Killed):
             return "killed"
-        if isinstance(error, CloudError | reconcile.SweepFailed):
+        if isinstance(error, CloudError | SweepFailed):
             self.note(f"{run.name}: {error}")
             return "failed"
         self.invariants.violated(4, f"{run.name} raised {type(error).__name__}: {error}", error)

@@ -26,6 +26,7 @@ from functions.model.state import OperationKind, Step
 from functions.policy.settings import read_settings
 from functions.services import Services
 from functions.steps import assess, install, poison, reconcile
+from functions.steps.sweep import SweepFailed
 from simulator.azure import Azure, Behaviour, Limits, Timings
 from simulator.identity import ClockCredential
 from simulator.transport import AzureTransport
@@ -228,7 +229,7 @@ class World:
     async def _guarded(self, step: Any) -> bool:
         try:
             await step
-        except (CloudError, reconcile.SweepFailed) as error:
+        except (CloudError, SweepFailed) as error:
             self.errors.append(error)
             return False
         except LeftAlone as left_alone:  # completed, as function_app.py does

@@ -1,0 +1,166 @@
+"""Which machines are due, by what Resource Graph, the ledger, groups and the decision say.
+
+A page, group or machine without an answer is never taken for one that needs nothing.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from functions.cloud import errors
+from functions.cloud.ledger import Stored
+from functions.cloud.resource_graph import IDS_PER_QUERY, batches
+from functions.decisions.decision import pending_step
+from functions.decisions.plan import Candidate
+from functions.decisions.retry import tried_lately
+from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
+from functions.model.record import Record
+from functions.model.state import Assess, Install, Leave, State, Step
+from functions.steps import states
+from functions.steps.holds import forget, hold_step
+from functions.steps.observe import (
+    Gone,
+    Refused,
+    Seen,
+    Throttled,
+    Unreadable,
+    decide,
+    log_unreadable,
+    observe,
+    observe_group,
+    with_named_patches,
+    with_schedules,
+)
+from functions.steps.sweep import Sweep
+
+
+async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[Candidate]:
+    """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all.
+
+    `whatever_window`: it also looks for what waits for its window only, into sweep.later.
+    """
+    services = sweep.services
+    due = await _due_by_ledger(sweep)
+    created_after, now = await services.created_after(), services.clock()
+    async for machine in services.graph.due_machines(created_after, now, whatever_window=whatever_window):
+        due.setdefault(machine.id, machine)
+        await sweep.stay()
+    groups: dict[str, Group | None] = {}
+    for ids in batches(machine.id.group_id for machine in due.values()):
+        groups.update(await services.graph.groups(ids))
+        await sweep.stay()
+    async for machine in _with_named_patches(sweep, await with_schedules(services, list(due.values()))):
+        await sweep.stay()
+        if machine.id.group_id not in groups:  # asked once per sweep, answered or not
+            groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)
+        if (group := groups[machine.id.group_id]) is None:
+            continue  # no answer about its group is no answer about its tags: the next sweep asks again
+        if candidate := await _candidate(sweep, machine.in_group(group)):
+            yield candidate
+
+
+async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIterator[Machine]:
+    """In parts, so that a large fleet does not cost the sweep its lease."""
+    for first in range(0, len(machines), IDS_PER_QUERY):
+        for machine in await with_named_patches(sweep.services, machines[first : first + IDS_PER_QUERY]):
+            yield machine
+        await sweep.stay()
+
+
+async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
+    """The machine and its step, when something follows now; otherwise its row remembers why not."""
+    services, stored = sweep.services, sweep.rows.get(machine.id)
+    if stored and stored.record.hold and _is_another(stored.record, machine):
+        if stored.record.younger_than(machine):
+            return None  # Graph still shows the one that had this name before: it says nothing about the row's
+        await forget(services, stored)
+        stored = None
+    record = stored.record if stored else None
+    if pending_step(record, services.clock()):
+        return None
+    step = await decide(services, machine, record)
+    if isinstance(step, Assess | Install):
+        return Candidate(machine, step)
+    sweep.own[machine.id] = states.of_machine(machine, step, services)
+    if waits_for_its_window(step):
+        sweep.later.append(Candidate(machine, step))
+    if stored:
+        await _still_waits(sweep, stored, step)
+    return None
+
+
+def _is_another(record: Record, machine: Machine) -> bool:
+    """Whether a held row is about a machine that is gone. An open operation belongs to the VM, whatever its image."""
+    if record.is_held(State.OVERDUE):
+        return record.vm_id != machine.vm_id
+    return not record.same_machine(machine)
+
+
+async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
+    """Machines whose hold is over: Graph may not list them as due, and one that is gone must not be kept."""
+    services, now = sweep.services, sweep.services.clock()
+    held = [stored for stored in sweep.rows.values() if stored.record.due_again(now)]
+    found: dict[MachineId, Machine] = {}
+    async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
+        found[machine.id] = machine
+    for stored in held:
+        await sweep.stay()
+        if stored.record.machine not in found and (seen := await _not_in_graph(sweep, stored)):
+            found[seen.id] = seen
+    return found
+
+
+async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
+    """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
+    services, machine_id = sweep.services, stored.record.machine
+    if machine_id.subscription in sweep.paused:
+        return None
+    try:
+        seen = await observe(services, machine_id)
+    except errors.CloudError as error:
+        log_unreadable(machine_id, "ARM", error)
+        return None
+    match seen:
+        case Seen(machine):
+            return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+        case Gone():
+            await forget(services, stored)
+        case Throttled(throttled):
+            sweep.paused.note(machine_id.subscription, throttled)
+        case Unreadable(problem) | Refused(problem):
+            log_unreadable(machine_id, "ARM", problem)
+    return None
+
+
+async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
+    """Graph does not show the resource group (yet, or to this identity): ARM is asked."""
+    if machine.id.subscription in sweep.paused:
+        return None
+    try:
+        seen = await observe_group(sweep.services, machine)
+    except errors.CloudError as error:
+        log_unreadable(machine.id, "resource group", error)
+        return None
+    match seen:
+        case Seen(known) if known.group:
+            return known.group
+        case Throttled(throttled):
+            sweep.paused.note(machine.id.subscription, throttled)
+        case Unreadable(unreadable):
+            log_unreadable(machine.id, "resource group", unreadable)
+        case Gone(problem) | Refused(problem):
+            remedy = "Give the app's identity the right to read the resource group."
+            log_unreadable(machine.id, "resource group", problem, remedy=remedy)
+    return None
+
+
+async def _still_waits(sweep: Sweep, stored: Stored, step: Step) -> None:
+    """A hold is over and nothing is due: in trouble the row stays, at rest it goes."""
+    if isinstance(step, Leave) and not tried_lately(stored.record, sweep.services.settings, sweep.services.clock()):
+        await sweep.services.ledger.delete(stored)
+    else:
+        await hold_step(sweep.services, stored, step)
+
+
+def waits_for_its_window(step: Step) -> bool:
+    """Whether nothing but its window keeps a machine from an installation."""
+    return step.state is State.WAITING_FOR_WINDOW and step.when is not None

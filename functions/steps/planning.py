@@ -1,0 +1,215 @@
+"""What goes now: the plan of a sweep over the due machines, with what it has to look up for it.
+
+A person's stop plans nothing for those that it covers. An answer that is missing plans none of what depends on it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from functions import journal
+from functions.cloud import errors
+from functions.cloud.resource_graph import batches
+from functions.cloud.rows import LeftAlone, place_of, row_key
+from functions.cloud.stops import HOLDS, stops_of
+from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
+from functions.decisions.rollout import boundary as boundary_of
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Machine, MachineId, OsType
+from functions.model.record import Record
+from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
+from functions.model.stop import Stops
+from functions.model.text import BadInput
+from functions.steps.find import find
+from functions.steps.start import stopped_by_settings
+from functions.steps.sweep import Sweep
+
+LONG_OFF = timedelta(days=7)  # from then on the reason says since when a member of a patch-group is off
+MEMBERS_NOTED = 200  # a note of them fits a column of the table
+_UNKNOWN_GROUP = Wait(
+    State.WAITING_FOR_GROUP,
+    "whether another member of its patch-group is off or unhealthy is not known: Resource Graph did not answer",
+    cause=Cause.TRANSIENT,
+)
+TROUBLE = {State.FAILED, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
+
+
+async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
+    """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
+    services = sweep.services
+    if (wait := await _paused(sweep)) is not None:
+        queued = [name for name, stored in sweep.rows.items() if stored.record.phase is Phase.QUEUED]
+        return Plan((), dict.fromkeys([*queued, *(item.machine.id for item in candidates)], wait), {})
+    stopped = {item.machine.id: stop.wait() for item in candidates if (stop := sweep.stop_of(item.machine))}
+    candidates, sweep.later = sweep.without_stopped(candidates), sweep.without_stopped(sweep.later)
+    rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
+    left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
+    candidates = [item for item in candidates if item.machine.id not in left]
+    try:
+        if any(item.kind is OperationKind.INSTALL for item in candidates):
+            await _count_machines(sweep)
+        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
+        images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
+    except (errors.CloudError, BadInput) as error:
+        sweep.fail("plan", error)
+        images = {}
+    candidates = [
+        item for item in candidates if item.kind is OperationKind.ASSESS or item.place(services.settings) in images
+    ]
+    try:
+        troubled = await _troubled_groups(sweep, candidates)
+    except (errors.CloudError, BadInput) as error:
+        sweep.fail("plan", error)
+        troubled = {}
+        unknown = [item for item in candidates if item.kind is OperationKind.INSTALL and item.overrides.group]
+        left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
+        candidates = [item for item in candidates if item.machine.id not in left]
+    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines)
+    plan = make_plan(candidates, fleet, services.settings, now=services.clock())
+    return replace(plan, waits={**plan.waits, **left, **stopped})
+
+
+async def _paused(sweep: Sweep) -> Wait | None:
+    """Why nothing at all is started now; None when something may be. Reads what people stopped."""
+    services, now = sweep.services, sweep.services.clock()
+    if reason := stopped_by_settings(services.settings, OperationKind.ASSESS):
+        return Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
+    holds = stops_of(row for row in sweep.view.app.values() if row.key.startswith(HOLDS))
+    sweep.stops = Stops.in_force([*holds, *await services.ledger.stops()], now)
+    return sweep.stops.everything.wait() if sweep.stops.everything else None
+
+
+async def all_waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+    """Every machine that could be installed but for its window and the fleet's limits, and what limits them."""
+    services = sweep.services
+    if not services.settings.some_window_open(services.clock()):  # the sweep asked for none of them
+        sweep.later.clear()
+        candidates = [item async for item in find(sweep, whatever_window=True)]
+    return await waiting(sweep, candidates)
+
+
+async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+    """Those of these candidates, and of what waits for its window only, that are to be installed; and their limits."""
+    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
+    gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
+    await _count_machines(sweep)
+    there = sweep.without_stopped([*installs, *sweep.later])
+    waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
+    images = await _images(sweep, [item.machine for item in waiting])
+    troubled = await _troubled_groups(sweep, [replace(item, step=Install(State.DUE, "")) for item in waiting])
+    rows = [stored.record for stored in sweep.rows.values()]
+    return waiting, Fleet(rows, images, troubled, machines=sweep.machines)
+
+
+async def _count_machines(sweep: Sweep) -> None:
+    """Once per sweep, and only where a cap is a percentage of them."""
+    services = sweep.services
+    if services.settings.caps_count_machines and not sweep.machines:
+        sweep.machines = await services.graph.image_sizes(await services.created_after())
+
+
+async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
+    """Those that are to be installed, with their last installation and, if not all can go, their oldest patch."""
+    graph = sweep.services.graph
+    installs = {str(item.machine.id): item.machine for item in candidates if not isinstance(item.step, Assess)}
+    installed: dict[str, datetime] = {}
+    oldest: dict[str, datetime] = {}
+    for ids in batches(installs):
+        installed |= await graph.last_installations(ids)
+        await sweep.stay()
+    if len(installs) > sweep.services.settings.max_in_flight.of(sum(sweep.machines.values())):
+        for ids in batches(name for name, machine in installs.items() if machine.os_type is OsType.WINDOWS):
+            found = await graph.oldest_patches(ids)
+            oldest |= {name: patches.first for name, patches in found.items() if patches.first}
+            await sweep.stay()
+    return [
+        replace(item, installed=installed.get(name), oldest_patch=oldest.get(name))
+        for item in candidates
+        for name in [str(item.machine.id)]
+    ]
+
+
+def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
+    """A machine whose row this app must not write is not counted as canary or towards limits."""
+    if (newer := sweep.view.left_alone.get(place_of(machine))) is None:
+        return None
+    remedy = "Deploy the newer release again; correct or delete a row that no release can read."
+    return Wait(State.FAILED, f"left alone: {newer}", remedy)
+
+
+def _held_by_others(sweep: Sweep) -> list[Record]:
+    """What the rows of a newer release have in flight, as far as this one understands it: it counts towards limits.
+
+    Bounded by its deadline: this release does not see it end.
+    """
+    now = sweep.services.clock()
+    records = [left_alone.record for left_alone in sweep.view.left_alone.values() if left_alone.record]
+    return [record for record in records if now < record.deadline]
+
+
+async def _images(sweep: Sweep, machines: list[Machine]) -> dict[str, ImageRecord]:
+    """The records of these machines' images, by place. One of a newer version is left out, its machines with it."""
+    records = {}
+    for image, boundary in sorted({(each.image.key, boundary_of(each, sweep.services.settings)) for each in machines}):
+        await sweep.stay()
+        try:
+            record = (await sweep.services.ledger.image(image, boundary)).record if image else ImageRecord("", boundary)
+            records[record.place] = record
+        except LeftAlone as newer:
+            journal.write("ledger.newer", image=image, boundary=boundary, problem=newer)
+    return records
+
+
+async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
+    """The patch-groups of due machines that have a member off or unhealthy: who, by (Settings.group_scope, group).
+
+    A member that cannot be read holds its group back in its whole subscription; "": in any, as its id does not say it.
+    """
+    services = sweep.services
+    wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
+    troubled: dict[tuple[str, str], str] = {}
+    unwell: dict[tuple[str, str], MachineId] = {}
+    running: dict[MachineId, bool] = {}
+    async for member in services.graph.group_members(wanted):
+        if member.machine is None:
+            troubled[member.subscription, member.group] = "a machine that cannot be read"
+            continue
+        running[member.machine] = member.running
+        stored = sweep.rows.get(member.machine)
+        if not member.running or (stored and _unwell(stored.record, services.clock())):
+            key = services.settings.group_scope(member.machine), member.group
+            unwell[key] = min(unwell.get(key, member.machine), member.machine, key=str)
+    off = await _long_off(sweep, running)
+    for key, machine in unwell.items():
+        troubled[key] = f"{machine.name} (off since {off[machine]} or longer)" if machine in off else machine.name
+    return troubled
+
+
+async def _long_off(sweep: Sweep, running: Mapping[MachineId, bool]) -> dict[MachineId, str]:
+    """The members of groups that have been off for LONG_OFF, and the day since when.
+
+    Azure does not say it. The app notes when it first saw a member off, and forgets it once the member runs.
+    """
+    if not running:
+        return {}
+    services = sweep.services
+    now, known = services.clock(), await services.ledger.remembered("members-off")
+    keys = {row_key(machine): machine for machine in running}
+    note = {key: at for key, at in known.items() if key not in keys}
+    note |= {key: known.get(key, _second(now)) for key, machine in keys.items() if not running[machine]}
+    note = dict(sorted(note.items(), key=lambda item: item[1])[-MEMBERS_NOTED:])
+    if note != known and sweep.lease:
+        await services.ledger.remember("members-off", note)
+    long_ago = _second(now - LONG_OFF)
+    return {keys[key]: at[:10] for key, at in note.items() if key in keys and at <= long_ago}
+
+
+def _second(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _unwell(record: Record, now: datetime) -> bool:
+    """Held after an installation for trouble of its own. An expired hold does not block its own group."""
+    if record.hold is None or record.kind is not OperationKind.INSTALL or record.due_again(now):
+        return False
+    return record.hold.state in TROUBLE

@@ -1,0 +1,95 @@
+"""One sweep: what it knows, and what it could not find out."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from functions import journal
+from functions.cloud import errors
+from functions.cloud.ledger import LedgerView, Stored, SweepLease
+from functions.cloud.notes import NoteBook
+from functions.decisions.forecast import Turn
+from functions.decisions.plan import Candidate
+from functions.model.machine import Machine, MachineId
+from functions.model.stop import Stop, Stops
+from functions.model.text import BadInput
+from functions.model.told import Told
+from functions.services import Services
+from functions.steps import changes
+from functions.steps.observe import (
+    Paused,
+    log_used_up,
+)
+
+
+class SweepFailed(Exception):
+    """One or more stages of a sweep got no answer. The text names them."""
+
+
+@dataclass
+class Sweep:
+    """What one sweep knows: its services, the ledger as it stands, and which stages failed."""
+
+    services: Services
+    view: LedgerView
+    lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
+    later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
+    forecast: Mapping[MachineId, Turn | None] = field(default_factory=dict)  # where this sweep made one
+    notes: NoteBook = field(init=False)  # what people were told of each machine
+    own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
+    had: frozenset[MachineId] = field(init=False)  # whose rows it began with
+    found: bool = False  # Graph named every machine that may be due
+    machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image, once a cap in percent asked
+    failed: list[str] = field(default_factory=list)
+    throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
+    standing: changes.Standing | None = None  # since when settings and pause are as they are
+    paused: Paused = field(default_factory=Paused)
+    stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
+
+    def __post_init__(self) -> None:
+        self.notes = NoteBook(self.view.table)
+        self.had = frozenset(self.view.rows)
+
+    @property
+    def rows(self) -> Mapping[MachineId, Stored]:
+        return self.view.rows
+
+    def stop_of(self, machine: Machine) -> Stop | None:
+        """What a person stopped that covers the machine."""
+        return self.stops.of(machine, self.services.settings.owner_tag)
+
+    def without_stopped(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Without those of a narrower stop: that of everything is a passing one, and the forecast goes on."""
+        return [item for item in candidates if self.stop_of(item.machine) in (None, self.stops.everything)]
+
+    @property
+    def incomplete(self) -> list[str]:
+        """The stages that did not get all their answers."""
+        return [*(["track"] if self.paused else []), *self.throttled, *self.failed]
+
+    @property
+    def paused_for(self) -> timedelta | None:
+        """How long a person's pause has lasted; None while there is none."""
+        since = self.standing.paused_since if self.standing else None
+        return self.services.clock() - since if since else None
+
+    async def stay(self) -> None:
+        """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts."""
+        if self.lease:
+            await self.lease.stay(self.services.clock())
+
+    def fail(self, stage: str, error: errors.CloudError | BadInput) -> None:
+        """A stage got no answer. A used-up quota is no failure: the next sweep goes on."""
+        if isinstance(error, errors.Throttled):
+            log_used_up(error, stage=stage)
+            self.throttled.append(stage)
+            return
+        journal.write("sweep.failed", stage=stage, problem=error)
+        self.failed.append(stage)
+
+
+async def read_ledger(services: Services) -> Sweep:
+    """A sweep that has read the ledger, once. Its services write through what it read."""
+    view = LedgerView(services.ledger.table)
+    await view.load()
+    return Sweep(replace(services, ledger=view), view)
