@@ -7,9 +7,9 @@ decisions/  what follows                decision ownership rollout plan complian
                                         model and policy
 cloud/      how we reach Azure          session errors translation models arm resource_graph queries/ event_grid queue
                                         tables rows ledger notes stops. Raw facts: no decisions, no remedies
-steps/      doing it                    assess install poison start holds; of the sweep reconcile sweep track find planning
-                                        dispatching states report outlook changes. Async; the only room with effects and
-                                        rules together
+steps/      doing it                    assess install poison start holds; of the sweep: reconcile sweep track find
+                                        planning dispatching states report outlook changes. Async; the only room with
+                                        effects and rules together
 journal     log events as JSON lines;   services: what a step is given, and where it is built
 
 An event or a message: function_app.py → steps/assess or steps/install → steps/start → cloud/arm.

@@ -18,6 +18,7 @@ from functions.cloud.ledger import APP
 from functions.cloud.rows import VERSION, image_key, row_key
 from functions.cloud.tables import Entity, Row
 from functions.model.machine import MachineId
+from functions.model.stop import Stop
 from simulator.world import Machine, Operation
 from tests.simulation import oracle
 from tests.simulation.host import STEP, StepRun
@@ -64,8 +65,9 @@ class Invariants:
         self.violations: list[Violation] = []
         self.ours: list[Operation] = []
         self.posted: Counter[tuple[str, str]] = Counter()  # (machine, claim) → operations
-        self.ended: set[str] = set()  # operation ids that the journal says ended
+        self.ended: set[str] = set()  # operation ids that the ledger or the journal says ended
         self.paused_since: datetime | None = None
+        self.stopped: dict[str, tuple[Stop, datetime]] = {}  # by RowKey, and since when
         self.opened: dict[str, datetime] = {}  # image row → since when its breaker is open
 
     def violated(self, invariant: int, what: str, cause: BaseException | None = None) -> None:
@@ -82,6 +84,7 @@ class Invariants:
         machine = world.azure.machine(operation.machine)
         self._beside_nothing(operation, machine, step)
         self._claimed_once(operation, step, late)
+        self._not_stopped(operation, machine)
         if operation.kind == "install":
             self._may_be_installed(operation, machine, step)
         self.ours.append(operation)
@@ -131,6 +134,14 @@ class Invariants:
         since = self.opened.get(image_key(oracle.place_of(machine, operation.started)))
         if since and operation.started > since + tolerated:
             self.violated(8, f"{machine.name} installed though its image's breaker is open since {since:%H:%M:%S}")
+
+    def _not_stopped(self, operation: Operation, machine: Machine) -> None:
+        """3. What a person stopped starts nothing new, a message in the queue included."""
+        mine = {machine.id.lower(), oracle.image_of(machine, operation.started), machine.subscription.lower()}
+        for stop, since in self.stopped.values():
+            late = operation.started > since + FRESH_LOOK + LATE_ARRIVAL
+            if stop.value in mine and late and stop.in_force(operation.started):
+                self.violated(3, f"{operation.kind} of {machine.name} though {stop.scope} {stop.value} is stopped")
 
     def _few_at_once(self, operation: Operation, machine: Machine) -> None:
         """8. The caps, the canary, one of a group at a time: by what runs in Azure, not by the ledger."""
@@ -189,11 +200,12 @@ class Invariants:
             self.violated(4, "a row of a newer version was moved")
 
     def moved(self) -> None:
-        """8. Slots in the ledger; and since when breakers are open."""
+        """4. Operations that ended. 8. Slots in the ledger."""
         world = self.world
+        rows = [row.columns for (partition, _), row in world.table.rows.items() if partition != APP]
+        self.ended |= {str(each.get("operation_id")) for each in rows if each.get("phase") == "ended"}
         if world.rows_were_newer:
             return  # no invariant: what a newer app's rows hold is not known to the older one
-        rows = [row.columns for (partition, _), row in world.table.rows.items() if partition != APP]
         holding = ("queued", "starting", "running")
         slots = sum(each.get("kind") == "install" and each.get("phase") in holding for each in rows)
         if slots > world.cap:

@@ -82,6 +82,7 @@ async def _run(seed: int, without: Without) -> Result:
     names = workload.schedule_fleet(world, size, days)
     workload.schedule_events(world, names, size, days)
     names += workload.schedule_hostile(world, days)
+    workload.schedule_stops(world, names, days)
     idle = rng.choice((1800, 3600, 7200))
     ticking = asyncio.ensure_future(world.sweeps(lambda: idle * (0.5 + world.rng.random())))
     await _pass(world, timedelta(days=days))
@@ -143,6 +144,7 @@ class _Liveness:
         world.azure.graph.resume_indexing()
         if world.paused:
             await world.resume()
+        world.end_stops()
         await world.close_breakers()
         world.roll_forward()
         world.set(PATCH_WINDOW="any", PATCH_MAX_IN_FLIGHT="1000", PATCH_MAX_PER_IMAGE="1000")

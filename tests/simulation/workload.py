@@ -6,7 +6,7 @@ An event is what a person or the platform does to a machine: power, tags, settin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from typing import Any, Literal
 from functions.cloud.ledger import APP
 from functions.cloud.rows import image_key
 from functions.model.machine import MachineId
+from functions.model.stop import Scope
 from simulator.arm import machines
 from simulator.azure import Behaviour, Machine, Refused
 from tests.simulation import oracle
@@ -30,6 +31,7 @@ IMAGES = tuple(
 MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "server", "version": "latest"}
 PERCENT_SEEDS = 0.1  # of the seeds have a cap in percent
 HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
+STOP_SEEDS = 0.3  # of the seeds have people who hold machines, and pause images and subscriptions
 REGIONS = ("westeurope", "northeurope")
 
 
@@ -52,6 +54,7 @@ class Workload:
         self.rng, self.without = random.Random(seed), without
         self.caps_rng = random.Random(f"caps {seed}")
         self.hostile_rng = random.Random(f"hostile {seed}")  # of their own, so that a seed's fleet stays as it was
+        self.stops_rng = random.Random(f"stops {seed}")
         self.size = 0  # machines
         self.events = 0
 
@@ -121,6 +124,15 @@ class Workload:
                 names.append(name)
                 world.at(world.now + timedelta(seconds=late), partial(create, world, machine, Behaviour(), body))
         return names
+
+    def schedule_stops(self, world: SeededWorld, names: Sequence[str], days: float) -> None:
+        """A person stops machines, images or subscriptions for hours, until a time or until somebody ends it."""
+        rng = self.stops_rng
+        count = rng.randint(1, 4) if rng.random() < STOP_SEEDS else 0
+        for _ in range(count):
+            name, scope = rng.choice(names), rng.choice((Scope.MACHINE, Scope.IMAGE, Scope.SUBSCRIPTION))
+            span, by_time = timedelta(hours=rng.uniform(0.2, 30)), rng.random() < 0.5
+            world.later(rng.random() * days * 86400, partial(world.stop_one, name, scope, span, by_time=by_time))
 
     def _behaviour(self) -> Behaviour:
         rng = self.rng

@@ -11,6 +11,7 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,13 +21,16 @@ from functions.cloud.errors import CloudError
 from functions.cloud.ledger import APP
 from functions.cloud.queue import QUEUES, NewerMessage, read_message
 from functions.cloud.rows import LeftAlone
+from functions.cloud.stops import columns_of, key_of
 from functions.model.machine import MachineId
 from functions.model.state import OperationKind
+from functions.model.stop import Scope, Stop
 from functions.model.text import BadInput
 from functions.steps import assess, install, poison, reconcile
 from functions.steps.sweep import SweepFailed
 from simulator.arm import machines
 from simulator.azure import Machine, Request, Timings
+from tests.simulation import oracle
 from tests.simulation.faults import Faults
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
@@ -200,6 +204,37 @@ class SeededWorld(World):
     async def resume(self) -> None:
         self.paused, self.invariants.paused_since = False, None
         await super().resume()
+
+    async def stop_one(self, name: str, scope: Scope, span: timedelta, *, by_time: bool) -> None:
+        """A person stops this machine, its image or its subscription for so long."""
+        try:
+            machine = self.azure.machine(str(self.known[name]))
+        except LookupError:
+            return  # not created yet, or gone
+        if not self.faults.on:
+            return
+        value = {
+            Scope.MACHINE: machine.id.lower(),
+            Scope.IMAGE: oracle.image_of(machine, self.now),
+            Scope.SUBSCRIPTION: machine.subscription.lower(),
+        }[scope]
+        key = key_of(scope, value)
+        if not value or (APP, key) in self.table.rows:
+            return
+        stop = Stop(scope, value, "looking", "a person", until=self.now + span if by_time else None)
+        self.table.put(APP, key, columns_of(stop))
+        self.invariants.stopped[key] = stop, self.now
+        self.note(f"{scope} {value} stopped for {span}")
+        await asyncio.sleep(span.total_seconds())
+        self.end_stops(key)
+
+    def end_stops(self, *keys: str) -> None:
+        """A person ends these stops, or all of them. One whose time has come is over by itself."""
+        for key in keys or tuple(self.invariants.stopped):
+            if known := self.invariants.stopped.pop(key, None):
+                over = replace(known[0], ended=self.now, ended_by="a person")
+                if known[0].in_force(self.now):
+                    self.table.put(APP, key, columns_of(over))
 
     def roll_back(self, rng: random.Random) -> None:
         """Makes some rows those of a newer app."""
