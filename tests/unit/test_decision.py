@@ -1527,7 +1527,7 @@ def test_standing(record: Record | None, state: State | None, reason: str) -> No
 
 def test_a_hold_keeps_its_remedy_its_end_and_who_ends_it() -> None:
     record = a_record(
-        phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="held"
+        phase=Phase.HELD, not_before=NOW + HOUR, reason="why", remedy="do", cause=Cause.OWNER, state="failed"
     )
     assert pending_step(record, NOW) == Wait(State.FAILED, "why", "do", NOW + HOUR, Cause.OWNER)
 
