@@ -69,8 +69,10 @@ def deployed_files(root: Path, rule: Rule) -> Iterator[str]:
 # -- an interpreter with nothing but the deployed files and what requirements.txt brings
 
 _PREAMBLE = """
-import json, sys
+import importlib.util, json, sys
 folder, blocked = sys.argv[1], set(json.loads(sys.argv[2]))
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name in blocked else found(name, package)
 
 class OnlyRequirements:
     @staticmethod
