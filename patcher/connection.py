@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
 SIMULATOR = "simulator"
+SOON = 300  # seconds before a token's end at which a new one is asked for
 FIRST_TIME = "no app is known yet; name it once: patcher --app NAME --resource-group GROUP status"
 _NAME = re.compile(r"[\w().-]{1,90}", re.ASCII)
 
@@ -90,6 +92,7 @@ async def connected(words: Words) -> AsyncIterator[App]:
             endpoint = known.arm_endpoint if known else words.arm_endpoint or Profile.arm_endpoint
             client = Arm(endpoint, credential)
             stack.push_async_callback(client.close)
+            await _sign_in(credential, endpoint)
             if known is None:
                 known = Profile(await _find(client, words), endpoint)
                 profile.save(words.profile, known)
@@ -183,7 +186,44 @@ def _texts(values: Any) -> dict[str, str]:
 def _own_identity() -> AsyncTokenCredential:
     from azure.identity.aio import AzureCliCredential, ChainedTokenCredential, DefaultAzureCredential
 
-    return ChainedTokenCredential(AzureCliCredential(), DefaultAzureCredential(exclude_cli_credential=True))
+    return _Kept(ChainedTokenCredential(AzureCliCredential(), DefaultAzureCredential()))
+
+
+class _Kept:
+    """A credential that keeps its tokens: each client asks by itself, and `az` takes a second for each."""
+
+    def __init__(self, credential: AsyncTokenCredential) -> None:
+        self._credential = credential
+        self._tokens: dict[tuple[str, ...], AccessToken] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def get_token(self, *scopes: str, claims: str | None = None, **options: Any) -> AccessToken:
+        async with self._one_at_a_time:
+            known = self._tokens.get(scopes)
+            if known is None or claims or known.expires_on < datetime.now(UTC).timestamp() + SOON:
+                known = await self._credential.get_token(*scopes, claims=claims, **options)
+                self._tokens[scopes] = known
+            return known
+
+    async def close(self) -> None:
+        await self._credential.close()
+
+    async def __aenter__(self) -> _Kept:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _sign_in(credential: AsyncTokenCredential, endpoint: str) -> None:
+    """Gets the first token. Raises NoAnswer: without one, every call would fail and blame a missing right."""
+    from azure.core.exceptions import ClientAuthenticationError
+
+    try:
+        await credential.get_token(f"{endpoint}/.default")
+    except ClientAuthenticationError:
+        await credential.close()
+        raise NoAnswer("no Azure identity of yours is to be found; sign in: az login") from None
 
 
 # -- the simulator of this machine
