@@ -3,7 +3,9 @@
 import asyncio
 import json
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +16,8 @@ import typer
 from typer.exceptions import TyperException
 
 from functions.cloud.errors import CloudError, Refused
+from functions.cloud.rows import LeftAlone
+from functions.model.text import BadInput
 from functions.policy.settings import SettingsError
 from patcher import errors, profile
 from patcher.connection import App, Words, connected
@@ -21,6 +25,7 @@ from patcher.errors import PatcherError
 from patcher.output import Answer, Screen
 from patcher.questions import ahead, compliance, doctor, export, images, lacks, status, why
 
+INTERRUPTED = 130  # as shells have it
 Question = Callable[[App], Awaitable[Answer]]
 
 cli = typer.Typer(
@@ -207,6 +212,8 @@ def _answer(
         raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
     except CloudError as error:
         raise PatcherError(f"{error}{_hint(error)}") from None
+    except (LeftAlone, BadInput) as error:
+        raise PatcherError(str(error)) from None
     raise typer.Exit(errors.NEEDS_A_PERSON if answer.needs_a_person else errors.OK)
 
 
@@ -224,9 +231,17 @@ def main(words: Sequence[str] | None = None) -> int:
     except PatcherError as error:
         print(f"patcher: {error}", file=sys.stderr)
         return error.exit_code
-    except typer.Abort:
-        return 130
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:  # `patcher export | head` has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says so at its end
+        return errors.OK
     except TyperException as error:
         print(f"patcher: {error.format_message()}", file=sys.stderr)
         return errors.BAD_INPUT
+    except Exception as error:  # noqa: BLE001 - a traceback ends with 1, which says that something needs a person
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        print(f"patcher: a defect of this tool, please report it: {what}", file=sys.stderr)
+        return errors.NO_ANSWER
     return code if isinstance(code, int) else errors.OK

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from functions import journal
 from functions.cloud.rows import LeftAlone, image_of_row
 from functions.decisions.forecast import Forecast, forecast
 from functions.decisions.plan import Candidate
@@ -47,13 +48,13 @@ async def look(app: App) -> Fleet:
 
 
 async def image_rows(app: App) -> list[ImageRow]:
-    """The images' rows, one that cannot be read left out; with a boundary's comes that of the whole fleet."""
+    """The images' rows; with a boundary's comes that of the whole fleet. One that cannot be read is reported."""
     rows = []
     async for row in app.services.ledger.table.keys("app", "image-"):
         try:
             rows.append(ImageRow(image_of_row(row), row.key))
-        except LeftAlone:
-            continue
+        except LeftAlone as left_alone:
+            journal.write("ledger.newer", problem=left_alone)
     whole = {each.record.image: each.record for each in rows if not each.record.boundary}
     return [
         replace(each, record=replace(each.record, fleet=whole.get(each.record.image))) if each.record.boundary else each

@@ -97,11 +97,13 @@ async def told_to_patcher(embedded: Embedded, settings: Mapping[str, str] | None
     path = folder / "simulator.json"
     path.unlink(missing_ok=True)
     path.touch(mode=0o600)
-    path.write_text(json.dumps(told, indent=1), encoding="utf-8")
+    text = json.dumps(told, indent=1)
+    path.write_text(text, encoding="utf-8")
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if path.exists() and path.read_text(encoding="utf-8") == text:  # no newer simulator's
+            path.unlink()
 
 
 async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from functions.cloud.rows import LeftAlone
 from functions.decisions.decision import RULES, displayed_step, pending_step
 from functions.decisions.question import Question
 from functions.decisions.support_state import by_support_state
@@ -14,6 +15,7 @@ from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, S
 from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_schedules
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
+from patcher.errors import NoAnswer
 from patcher.fleet import look, look_ahead
 from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
@@ -60,9 +62,9 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     groups = await app.services.graph.groups([machine_id.group_id])
     seen = await observe(app.services, machine_id)
     if not isinstance(seen, Seen):
-        error = getattr(seen, "error", None)
-        known = in_graph[0]
-        return _in_group(known, groups), f"its instance view is not to be had: {error}"
+        if not in_graph:
+            raise NoAnswer(f"neither Resource Graph nor Resource Manager shows it: {seen.error}")
+        return _in_group(in_graph[0], groups), f"its instance view is not to be had: {seen.error}"
     known = seen.machine
     if in_graph:
         graph = in_graph[0]
@@ -79,7 +81,10 @@ def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
 
 
 async def _record(app: App, machine_id: MachineId) -> Record | None:
-    stored = await app.services.ledger.read(machine_id)
+    try:
+        stored = await app.services.ledger.read(machine_id)
+    except LeftAlone as left_alone:
+        raise NoAnswer(f"its row is left alone: {left_alone}") from None
     return stored.record if stored else None
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import pytest_asyncio
 from jsonschema import Draft202012Validator
 
+from functions.cloud.rows import place_of
 from simulator.arm import shapes
 from simulator.azure import Grant
 from simulator.storage.azurite import Azurite
@@ -180,6 +183,41 @@ async def test_wrong_settings_answer_nothing_else(stage: Stage) -> None:
         ended = await stage.patcher("status")
     assert (ended.code, ended.out, ended.err.count("\n")) == (3, "", 1)
     assert "the app's settings are wrong, so it does nothing: PATCH_WINDOW: window 1 'Sat'" in ended.err
+
+
+async def test_rows_that_cannot_be_read_are_named(stage: Stage) -> None:
+    """A newer release wrote them: of a machine, and of an image."""
+    table, place = stage.ledger.table, place_of(machine("web-02"))
+    rows = [
+        await table.insert(*place, {"v": 99, "machine": str(machine("web-02"))}),
+        await table.insert("app", "image-0", {"v": 99, "image": "x"}),
+    ]
+    try:
+        status, why = await stage.patcher("status", "--json"), await stage.patcher("why", "web-02")
+    finally:
+        for row in rows:
+            assert row
+            await table.delete(row)
+    assert "99" in status.json["result"]["left_alone"][0]
+    assert [text for text in status.json["problems"] if "99" in text]
+    assert (why.code, why.out, why.err.count("\n")) == (3, "", 1)
+    assert "its row is left alone" in why.err
+
+
+async def test_a_pipe_that_closes_early_is_no_error(stage: Stage) -> None:
+    command = f"{sys.executable} -m patcher --simulator export --what patches | head -1"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-o", "pipefail", "-c", command, cwd=REPOSITORY, stdout=PIPE, stderr=PIPE
+    )
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.startswith(b"machine,name,owner")
+
+
+async def test_only_its_owner_may_read_what_the_simulator_told(stage: Stage) -> None:
+    told = stage.config / "image-patcher" / "simulator.json"
+    assert told.stat().st_mode & 0o777 == 0o600
+    assert told.parent.stat().st_mode & 0o077 == 0
 
 
 async def test_nothing_was_written(stage: Stage) -> None:
