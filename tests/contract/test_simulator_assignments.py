@@ -1,0 +1,71 @@
+"""Role assignments as Resource Manager lists them, and the role of each.
+
+Factors: where the role was assigned, to whom, what is asked for, and by whom.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from simulator import identity
+from simulator.arm.shapes import SUBSCRIPTION
+from simulator.azure import Azure, Grant
+from tests.contract.simulator_client import Clock, arm
+
+SCOPE = f"/subscriptions/{SUBSCRIPTION}"
+ASSIGNMENTS = f"{SCOPE}/providers/Microsoft.Authorization/roleAssignments"
+APP = "00000000-0000-0000-0000-00000000000a"
+OBJECT = "00000000-0000-0000-0000-00000000000b"
+VERSION = "2022-04-01"
+OPERATOR = Grant(client_id=identity.CLIENT_ID)
+
+
+def azure_with(*grants: Grant) -> Azure:
+    azure = Azure(Clock())
+    azure.grants, azure.principals = list(grants), {APP: OBJECT}
+    return azure
+
+
+# where the role is assigned → whether the list of the subscription has it
+PLACES = {
+    "in the subscription": (SCOPE, True),
+    "in a management group": ("/providers/Microsoft.Management/managementGroups/corp", True),
+    "in a group of it": (f"{SCOPE}/resourceGroups/rg-prod", True),
+    "elsewhere": ("/subscriptions/00000000-0000-0000-0000-000000000002", False),
+}
+
+
+@pytest.mark.parametrize(("scope", "listed"), PLACES.values(), ids=PLACES)
+async def test_the_assignments_of_a_principal(scope: str, listed: bool) -> None:
+    azure = azure_with(OPERATOR, Grant(scope, ("a/read",), ("a/b/read",), APP))
+    query = {"$filter": f"assignedTo('{OBJECT}')", "api-version": VERSION}
+    async with arm(azure) as client:
+        found = (await client.call("GET", ASSIGNMENTS, query=query)).json()["value"]
+        assert [each["properties"]["scope"] for each in found] == [scope] * listed
+        for each in found:
+            role = await client.call("GET", each["properties"]["roleDefinitionId"], query={"api-version": VERSION})
+            (permission,) = role.json()["properties"]["permissions"]
+            assert (permission["actions"], permission["notActions"]) == (["a/read"], ["a/b/read"])
+
+
+# path, filter, caller's grants → status, code
+REFUSED = {
+    "without a filter": (ASSIGNMENTS, None, OPERATOR, 400, "BadRequest"),
+    "a filter that is not simulated": (ASSIGNMENTS, "atScope()", OPERATOR, 400, "BadRequest"),
+    "without the right": (ASSIGNMENTS, f"assignedTo('{OBJECT}')", Grant(actions=()), 403, "AuthorizationFailed"),
+    "a role that is not there": (
+        f"/providers/Microsoft.Authorization/roleDefinitions/{OBJECT}",
+        None,
+        OPERATOR,
+        404,
+        "RoleDefinitionDoesNotExist",
+    ),
+}
+
+
+@pytest.mark.parametrize(("path", "condition", "grant", "status", "code"), REFUSED.values(), ids=REFUSED)
+async def test_what_is_refused(path: str, condition: str | None, grant: Grant, status: int, code: str) -> None:
+    query = {"api-version": VERSION, **({"$filter": condition} if condition else {})}
+    async with arm(azure_with(grant)) as client:
+        answer = await client.call("GET", path, query=query)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
