@@ -126,7 +126,8 @@ def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
     for each in result["openings"]:
         canaries = sum(item["canary"] for item in each["go"])
         counts = f"{len(each['go'])} go ({canaries} as canaries), {len(each['later'])} later"
-        title = f"{when(each['opens'])} – {when(each['closes'])} {when.zone}: {counts}"
+        opening = f"{when(each['opens'])} – {when(each['closes'])} {when.zone}"
+        title = f"{'any time' if each['window'] == ANY.text else opening}: {counts}"
         rows: list[Sequence[object]] = [
             (
                 when(item["at"]),

@@ -67,7 +67,8 @@ async def ask(app: App) -> Answer:
         ("queues", _queues(app)),
         ("machines", _machines(app)),
     ]
-    for subscription in app.settings.scope.subscriptions:
+    subscriptions = app.settings.scope.subscriptions or await _subscriptions(app)
+    for subscription in subscriptions:
         where = f"of {subscription}"
         parts += [
             (f"rights {where}", _rights(app, subscription)),
@@ -75,10 +76,18 @@ async def ask(app: App) -> Answer:
             (f"providers {where}", _providers(app, subscription)),
         ]
     found = [each for name, checks in parts for each in await _answers(name, checks)]
-    if not app.settings.scope.subscriptions:
-        remedy = "Name the subscriptions in PATCH_SCOPE to have rights and events checked."
-        found.append(Check("rights and events", NOT_CHECKED, "PATCH_SCOPE names no subscription", remedy))
+    if not subscriptions:
+        found.append(Check("rights and events", NOT_CHECKED, "no subscription is known to check them in"))
     return _answer(found)
+
+
+async def _subscriptions(app: App) -> list[str]:
+    """Where machines are, if PATCH_SCOPE names management groups or nothing; none where Graph gives no answer."""
+    try:
+        rows = [row async for row in app.services.graph.rows(queries.fill("subscriptions_of"))]
+    except CloudError:  # the check of Resource Graph says so
+        return []
+    return sorted(str(row["subscriptionId"]) for row in rows)
 
 
 def wrong_settings(error: SettingsError) -> Answer:

@@ -163,6 +163,8 @@ SETTINGS: dict[str, tuple[dict[str, str], str, int, str]] = {
     "the limit of one machine": ({"PATCH_WINDOW": "any"}, "why web-04", 0, "→  limits of the fleet"),
     "a paused app": ({"PATCH_PAUSE": "on"}, "status", 0, "paused            PATCH_PAUSE is on"),
     "of a former install": ({"PATCH_CREATED_AFTER": "first-deployment"}, "plan", 0, "Would start now"),
+    "any time": ({"PATCH_WINDOW": "any"}, "next", 0, "\nany time: "),
+    "no subscription named": ({"PATCH_SCOPE": ""}, "doctor", 1, "the app's identity has all 9 actions"),
     "wrong settings": ({"PATCH_WINDOW": "Sat"}, "doctor", 1, "✗ settings: PATCH_WINDOW: window 1 'Sat'"),
     "an unknown setting": ({"PATCH_WINDOWS": "any"}, "doctor", 1, "did you mean PATCH_WINDOW?"),
 }
