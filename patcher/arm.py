@@ -19,7 +19,7 @@ GRAPH = "2022-10-01"
 
 
 class Arm:
-    """GET, and the POSTs that only read. Raises the exceptions of functions/cloud/errors.py."""
+    """GET, POSTs that only read, and the PUT of app settings. Raises the exceptions of functions/cloud/errors.py."""
 
     def __init__(self, endpoint: str, credential: AsyncTokenCredential) -> None:
         self.endpoint, self._credential = endpoint, credential
@@ -32,6 +32,10 @@ class Arm:
     async def read_by_post(self, path: str, version: str, body: Json | None = None) -> Json:
         """What Azure gives only to a POST, though it changes nothing: app settings, answers of Resource Graph."""
         return await self._call("POST", path, version, {}, body)
+
+    async def put_app_settings(self, site: str, settings: Mapping[str, str]) -> None:
+        """Replaces all app settings, which restarts the app: the only write of this tool to Resource Manager."""
+        await self._call("PUT", f"{site}/config/appsettings", WEB, {}, {"properties": dict(settings)})
 
     async def listed(self, path: str, version: str, **query: str) -> AsyncIterator[Json]:
         """The items of a list, of every page."""

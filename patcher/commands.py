@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -20,8 +20,12 @@ from functions.cloud.rows import LeftAlone
 from functions.model.text import BadInput
 from functions.policy.settings import SettingsError
 from patcher import errors, profile
+from patcher.acting import Action, advice, pen_of
+from patcher.actions import images as image_actions
+from patcher.actions import setting, stops
+from patcher.actions.selecting import Selector
 from patcher.connection import App, Words, connected
-from patcher.errors import PatcherError
+from patcher.errors import BadRequest, PatcherError
 from patcher.output import Answer, Screen
 from patcher.questions import ahead, compliance, doctor, export, images, lacks, status, why
 
@@ -33,7 +37,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Asks Image Patcher about its machines, by your own Azure identity. It changes nothing. Exit codes: 0 fine; "
+    help="Asks Image Patcher about its machines and stops it, by your own Azure identity. Exit codes: 0 fine; "
     "1 something needs a person (doctor, late); 2 bad input, nothing was done; 3 no answer from Azure.",
     epilog="Try: patcher --simulator status",
 )
@@ -152,7 +156,139 @@ def rollout_list(context: typer.Context, as_json: AsJson = False) -> None:
     _answer(context, as_json, images.ask_rollouts)
 
 
-# -- from a question to an exit code
+# -- commands that change something
+
+Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read it later.")]
+Until = Annotated[str, typer.Option("--until", help="A time; without an offset, of the zone of PATCH_WINDOW.")]
+For = Annotated[str, typer.Option("--for", help="How long from now: 30min, 4h, 2d.")]
+Replacing = Annotated[bool, typer.Option("--replace", help="Also where one is in force: this one takes its place.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+BySetting = Annotated[bool, typer.Option("--by-setting", help="By the app setting PATCH_PAUSE: restarts the app.")]
+Subscription = Annotated[str, typer.Option(help="Of this subscription, by its id.")]
+OfImage = Annotated[str, typer.Option("--image", help="Of this image: name, name/version, or key.")]
+Owner = Annotated[str, typer.Option(help="Of this owner, as the tag PATCH_OWNER_TAG names it.")]
+Names = Annotated[list[str] | None, typer.Argument(metavar="[MACHINE]...", help="Names or ids of machines.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="name=value; repeated, each has to be met.")]
+Group = Annotated[str, typer.Option("--resource-group", help="In this resource group.")]
+Image = Annotated[str, typer.Argument(metavar="IMAGE|ROW", help="The image, or its row in the ledger.")]
+
+
+@cli.command("pause", epilog="Examples: patcher pause --reason 'bad kernel' --for 4h · … --image web/1.4.0 --reason …")
+def pause_command(
+    context: typer.Context,
+    reason: Reason,
+    subscription: Subscription = "",
+    image: OfImage = "",
+    owner: Owner = "",
+    until: Until = "",
+    lasting: For = "",
+    replacing: Replacing = False,
+    by_setting: BySetting = False,
+    as_json: AsJson = False,
+) -> None:
+    """Nothing new starts: everywhere, in a subscription, of an image, of an owner."""
+    if by_setting:
+        _refuse_beside_setting(subscription, image, owner, until, lasting)
+        _act(context, as_json, setting.set_pause(on=True))
+    scoped = stops.Scoped(subscription, image, owner)
+    action = stops.pause(scoped, reason=reason, until=until, lasting=lasting, replacing=replacing)
+    _act(context, as_json, action)
+
+
+@cli.command("resume", epilog="Examples: patcher resume · patcher resume --image web/1.4.0 --reason 'kernel replaced'")
+def resume_command(
+    context: typer.Context,
+    subscription: Subscription = "",
+    image: OfImage = "",
+    owner: Owner = "",
+    reason: Reason = "",
+    by_setting: BySetting = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ends a pause, named as it was when it was placed."""
+    if by_setting:
+        _refuse_beside_setting(subscription, image, owner)
+        _act(context, as_json, setting.set_pause(on=False))
+    _act(context, as_json, stops.resume(stops.Scoped(subscription, image, owner), reason=reason))
+
+
+@cli.command("hold", epilog="Example: patcher hold web-01 web-02 --reason 'month-end' --until 2026-12-01T06:00 --yes")
+def hold_command(
+    context: typer.Context,
+    reason: Reason,
+    names: Names = None,
+    tags: Tags = None,
+    image: OfImage = "",
+    owner: Owner = "",
+    resource_group: Group = "",
+    until: Until = "",
+    lasting: For = "",
+    replacing: Replacing = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Nothing new starts on these machines. Shows them first, then asks."""
+    selector = Selector(names or (), tags or (), image, owner, resource_group)
+    action = stops.hold(selector, reason=reason, until=until, lasting=lasting, replacing=replacing)
+    _act(context, as_json, action, yes=yes)
+
+
+@cli.command("release", epilog="Example: patcher release --resource-group rg-month-end --yes")
+def release_command(
+    context: typer.Context,
+    names: Names = None,
+    tags: Tags = None,
+    image: OfImage = "",
+    owner: Owner = "",
+    resource_group: Group = "",
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ends the holds of these machines. Shows them first, then asks."""
+    selector = Selector(names or (), tags or (), image, owner, resource_group)
+    _act(context, as_json, stops.release(selector, reason=reason), yes=yes)
+
+
+@breaker_commands.command(
+    "close", epilog="Example: patcher breaker close api/1.4.0 --opening 20261125T081500 --reason 'fixed in 1.4.1'"
+)
+def breaker_close(
+    context: typer.Context,
+    image: Image,
+    opening: Annotated[str, typer.Option("--opening", help="Which one, as patcher breaker list shows it.")],
+    reason: Reason,
+    as_json: AsJson = False,
+) -> None:
+    """Closes the open breaker of an image, after its cause is gone."""
+    _act(context, as_json, image_actions.close_breaker(image, opening=opening, reason=reason))
+
+
+Rollout = Annotated[str, typer.Option("--rollout", help="Which one; without it, the one that is open.")]
+
+
+@rollout_commands.command("end", epilog="Example: patcher rollout end web/1.4.0 --reason 'the last ring is gone'")
+def rollout_end(
+    context: typer.Context, image: Image, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
+) -> None:
+    """Ends a rollout. The next due installation opens a new one."""
+    _act(context, as_json, image_actions.end_rollout(image, rollout=rollout, reason=reason))
+
+
+@rollout_commands.command("restart", epilog="Example: patcher rollout restart web/1.4.0 --reason 'newer patches'")
+def rollout_restart(
+    context: typer.Context, image: Image, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
+) -> None:
+    """Ends a rollout, so that the next due installation opens a new one with a canary."""
+    _act(context, as_json, image_actions.end_rollout(image, rollout=rollout, reason=reason, restart=True))
+
+
+def _refuse_beside_setting(*texts: str) -> None:
+    if any(texts):
+        raise BadRequest("--by-setting stops everything until a person ends it; name no scope and no end with it")
+
+
+# -- from a question or an action to an exit code
 
 
 class Unread(logging.Handler):
@@ -189,21 +325,58 @@ def _answer(
     question: Question,
     *,
     on_wrong_settings: Callable[[SettingsError], Answer] | None = None,
-) -> None:
+) -> NoReturn:
     """Asks, shows, and ends with the exit code of the answer. Raises PatcherError."""
-    screen, unread = Screen(as_json), Unread()
-    name = context.command_path.partition(" ")[2]
 
-    async def asked() -> Answer:
+    async def asked(app: App, screen: Screen) -> Answer:
+        with screen.progress(f"{_name(context)}: reading Azure and the ledger …"):
+            return await question(app)
+
+    _run(context, as_json, asked, on_wrong_settings=on_wrong_settings)
+
+
+def _act(context: typer.Context, as_json: bool, action: Action, *, yes: bool = False) -> NoReturn:
+    """Prepares, asks where that is needed, does it, shows it, and ends. Raises PatcherError."""
+
+    async def acted(app: App, screen: Screen) -> Answer:
+        with screen.progress(f"{_name(context)}: reading Azure and the ledger …"):
+            deed = await action(app, await pen_of(app))
+        if deed.ask_first and not yes:
+            _ask(deed.preview)
+        with screen.progress(f"{_name(context)}: writing the ledger …"):
+            return await deed.do()
+
+    _run(context, as_json, acted, hint=advice)
+
+
+def _ask(preview: str) -> None:
+    """Raises BadRequest where a person does not agree, or where there is none."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise BadRequest(f"nothing was done; add --yes to {preview}")
+    if not typer.confirm(f"{preview[:1].upper()}{preview[1:]}?", err=True):
+        raise BadRequest("nothing was done")
+
+
+def _run(
+    context: typer.Context,
+    as_json: bool,
+    work: Callable[[App, Screen], Awaitable[Answer]],
+    *,
+    on_wrong_settings: Callable[[SettingsError], Answer] | None = None,
+    hint: Callable[[CloudError], str] = lambda error: "",
+) -> NoReturn:
+    """Connects, lets the work be done, shows its answer, and ends with its exit code. Raises PatcherError."""
+    screen, unread, name = Screen(as_json), Unread(), _name(context)
+
+    async def worked() -> Answer:
         async with connected(context.obj) as app:
-            with screen.progress(f"{name}: reading Azure and the ledger …"):
-                answer = await question(app)
+            answer = await work(app, screen)
             screen.show(name, app.name, app.services.clock(), answer, unread.lines)
             return answer
 
     try:
         with unread.listening():
-            answer = asyncio.run(asked())
+            answer = asyncio.run(worked())
     except SettingsError as error:
         if on_wrong_settings:
             answer = on_wrong_settings(error)
@@ -211,10 +384,14 @@ def _answer(
             raise typer.Exit(errors.NEEDS_A_PERSON) from None
         raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
     except CloudError as error:
-        raise PatcherError(f"{error}{_hint(error)}") from None
+        raise PatcherError(f"{error}{hint(error) or _hint(error)}") from None
     except (LeftAlone, BadInput) as error:
         raise PatcherError(str(error)) from None
     raise typer.Exit(errors.NEEDS_A_PERSON if answer.needs_a_person else errors.OK)
+
+
+def _name(context: typer.Context) -> str:
+    return context.command_path.partition(" ")[2]
 
 
 def _hint(error: CloudError) -> str:

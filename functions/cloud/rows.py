@@ -245,6 +245,8 @@ def image_columns(record: ImageRecord) -> dict[str, Any]:
         # A column of its own: an older app reads three values per ring.
         "rings_opened": json.dumps(opened) if opened else "",
         "ended": record.ended,
+        "ended_by": record.ended_by,
+        "ended_because": record.ended_because,
         "failures": ",".join(failure.at.isoformat() for failure in record.failures),
         "failed_machines": ",".join(failure.machine or _UNKNOWN for failure in record.failures),
         "took": ",".join(map(str, record.took)),
@@ -282,6 +284,8 @@ def _image_record(row: Row) -> ImageRecord:
         canaries=read.number("canaries"),
         proved=read.time("proved"),
         ended=read.text("ended"),
+        ended_by=read.text("ended_by"),
+        ended_because=read.text("ended_because"),
         rings={
             _number(ring): Tally(_number(ok), _number(bad), _time(last), _time(rings_opened.get(ring)))
             for ring, (ok, bad, last) in rings.items()

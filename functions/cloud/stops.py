@@ -51,6 +51,8 @@ def stop_of_row(row: Row) -> Stop:
             until=_time(columns, "until"),
             ended=_time(columns, "ended"),
             ended_by=_text(columns, "ended_by"),
+            ended_because=_text(columns, "ended_because"),
+            since=_time(columns, "since"),
             told=bool(columns.get("told")),
         )
     except BadInput as error:
@@ -68,6 +70,8 @@ def columns_of(stop: Stop) -> dict[str, Any]:
         "until": stop.until.isoformat() if stop.until else "",
         "ended": stop.ended.isoformat() if stop.ended else "",
         "ended_by": stop.ended_by[:LONGEST],
+        "ended_because": stop.ended_because[:LONGEST],
+        "since": stop.since.isoformat() if stop.since else "",
         "told": "yes" if stop.told else "",
     }
     return {name: text for name, text in columns.items() if text}
@@ -96,7 +100,9 @@ def _folded(scope: Scope, value: str) -> str:
 
 
 def _text(columns: Mapping[str, object], name: str) -> str:
-    return str(columns.get(name) or "").strip()[: LONGEST if name in ("reason", "by", "ended_by") else None]
+    return str(columns.get(name) or "").strip()[
+        : LONGEST if name in ("reason", "by", "ended_by", "ended_because") else None
+    ]
 
 
 def _time(columns: Mapping[str, object], name: str) -> datetime | None:

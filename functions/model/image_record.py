@@ -53,6 +53,8 @@ class ImageRecord:
     boundary: str = ""  # "": the whole fleet
     opened: datetime | None = None
     ended: str = ""
+    ended_by: str = ""  # who ended it, as far as that person wrote it
+    ended_because: str = ""
     canaries: int = 0  # that succeeded and stayed healthy in this rollout
     proved: datetime | None = None  # when the last of their results was recorded
     rings: Mapping[int, Tally] = field(default_factory=dict)  # of this rollout

@@ -31,6 +31,8 @@ class Stop:
     until: datetime | None = None  # None: until a person ends it
     ended: datetime | None = None  # when a person ended it
     ended_by: str = ""
+    ended_because: str = ""
+    since: datetime | None = None  # when it was placed; None: its row does not say
     told: bool = False  # people have been told that it was placed
     problem: str = ""  # its row cannot be read: it stops everything, as nobody knows what it was meant to stop
 

@@ -40,7 +40,7 @@ async def tell(services: Services, view: LedgerView) -> Standing:
     everything = Stops.in_force((stop for _, stop in rows), services.clock()).everything
     now = _now(services, everything, before)
     if before:
-        _tell_pause(before, now, ended_by=_ended_by(rows), moment=services.clock())
+        _tell_pause(before, now, row=_pause_in(rows), moment=services.clock())
         _tell_settings(before, now)
     if now != before:
         await services.ledger.remember(NOTE, _written(now))
@@ -66,21 +66,27 @@ def _now(services: Services, stop: Stop | None, before: Standing | None) -> Stan
     )
 
 
-def _ended_by(rows: Iterable[tuple[Row, Stop]]) -> str:
-    """Who ended the pause of the whole app, as far as its row is still there to say so."""
-    return next((_who_ended(stop) for row, stop in rows if row.key == PAUSE and not stop.problem), NOT_KNOWN)
+def _pause_in(rows: Iterable[tuple[Row, Stop]]) -> Stop | None:
+    """The row of the pause of the whole app, as far as it is still there to say who ended it."""
+    return next((stop for row, stop in rows if row.key == PAUSE and not stop.problem), None)
 
 
 def _who_ended(stop: Stop) -> str:
     return stop.ended_by or NOT_KNOWN if stop.ended else "its end came"
 
 
-def _tell_pause(before: Standing, now: Standing, *, ended_by: str, moment: datetime) -> None:
+def _tell_pause(before: Standing, now: Standing, *, row: Stop | None, moment: datetime) -> None:
     if now.pause and now.pause != before.pause:
         journal.write("app.paused", reason=now.pause.reason, by=now.pause.by, since=now.paused_since)
     if before.pause and before.paused_since and not now.pause:
-        span = moment - before.paused_since
-        journal.write("app.resumed", reason=before.pause.reason, by=ended_by, since=before.paused_since, seconds=span)
+        journal.write(
+            "app.resumed",
+            reason=before.pause.reason,
+            by=_who_ended(row) if row else NOT_KNOWN,
+            because=row.ended_because if row else None,
+            since=before.paused_since,
+            seconds=moment - before.paused_since,
+        )
 
 
 def _tell_settings(before: Standing, now: Standing) -> None:
@@ -103,7 +109,8 @@ async def _tell_stop(view: LedgerView, row: Row, stop: Stop, now: datetime) -> N
             await view.table.delete(row)
     elif not stop.in_force(now):
         event = "hold.released" if stop.scope is Scope.MACHINE else "app.resumed"
-        journal.write(event, **_what(stop), reason=stop.reason, by=_who_ended(stop), until=stop.until)
+        fields = {**_what(stop), "reason": stop.reason, "by": _who_ended(stop), "until": stop.until}
+        journal.write(event, **fields, because=stop.ended_because)
         await view.table.delete(row)
     elif not stop.told:
         event = "hold.placed" if stop.scope is Scope.MACHINE else "app.paused"

@@ -6,6 +6,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import SweepLease
 from functions.cloud.rows import image_key
+from functions.decisions.changes import NOT_KNOWN
 from functions.decisions.plan import Dispatch, Plan
 from functions.decisions.rollout import ring_name, written_on
 from functions.model.image_record import ImageRecord, Tally
@@ -60,7 +61,7 @@ def _tell_rollout(before: ImageRecord, now: ImageRecord) -> None:
     """The rollout that opened, the one that ended with it, and the rings that opened."""
     if before.opened != now.opened:
         if before.opened:
-            tallies = before.rings.values()
+            tallies, by_hand = before.rings.values(), before.ended == before.rollout
             journal.write(
                 "rollout.ended",
                 image=before.image,
@@ -68,7 +69,9 @@ def _tell_rollout(before: ImageRecord, now: ImageRecord) -> None:
                 cutoff=before.opened,
                 succeeded=sum(tally.succeeded for tally in tallies),
                 failed=sum(tally.failed for tally in tallies),
-                by_hand=before.ended == before.rollout,
+                by_hand=by_hand,
+                by=(before.ended_by or NOT_KNOWN) if by_hand else None,
+                reason=before.ended_because if by_hand else None,
             )
         journal.write(
             "rollout.opened",

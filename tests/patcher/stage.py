@@ -118,8 +118,8 @@ class Stage:
         out, err = await process.communicate()
         return Ended(process.returncode or 0, out.decode(), err.decode())
 
-    async def on_a_terminal(self, *words: str, **environ: str) -> Ended:
-        """The tool with a pseudo-terminal for input, output and errors."""
+    async def on_a_terminal(self, *words: str, typed: str = "", **environ: str) -> Ended:
+        """The tool with a pseudo-terminal for input, output and errors. `typed`: what a person types."""
         ours, theirs = pty.openpty()
         process = await asyncio.create_subprocess_exec(
             *self._command(words, simulator=True),
@@ -130,6 +130,7 @@ class Stage:
             stderr=theirs,
         )
         os.close(theirs)
+        os.write(ours, typed.encode())
         seen = await asyncio.to_thread(_read_all, ours)
         return Ended(await process.wait(), seen)
 
