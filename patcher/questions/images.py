@@ -87,9 +87,8 @@ def breaker(row: ImageRow) -> dict[str, Any]:
 
 
 def closing(key: str, opening: str) -> str:
-    """The command that closes one opening (docs/stop.md)."""
-    merge = "az storage entity merge --account-name <account> --auth-mode login --table-name ledger --entity"
-    return f"{merge} PartitionKey=app RowKey={key} closed={opening}"
+    """The command that closes one opening."""
+    return f"patcher breaker close {key} --opening {opening} --reason …"
 
 
 def rollouts_shown(found: Sequence[dict[str, Any]], when: Clock) -> RenderableType:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from functions.cloud.ledger import APP
 from functions.cloud.rows import app_time
+from functions.cloud.stops import HOLDS, PAUSES, stops_of
 from functions.model.record import Record
 from functions.model.state import Phase, State, Step
-from functions.model.stop import Stops
+from functions.model.stop import Scope, Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
-from patcher.questions import images
+from patcher.questions import images, remedies
 
 ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
 EXAMPLES = 3
@@ -62,6 +64,7 @@ async def ask(app: App) -> Answer:
         "window": app.settings.window.text if app.settings.window else None,
         "sweep": {"last": swept.last, "running": swept.running},
         "paused": paused or None,
+        **await _stopped(app),
         "machines": len(fleet.states),
         "states": _counted(fleet),
         "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
@@ -79,6 +82,18 @@ async def paused_because(app: App) -> str:
         return "PATCH_PAUSE is on"
     everything = Stops.in_force(await app.services.ledger.stops(), app.services.clock()).everything
     return everything.text if everything else ""
+
+
+async def _stopped(app: App) -> dict[str, Any]:
+    """The pauses of a part of the fleet, and how many machines are held."""
+    table, now = app.services.ledger.table, app.services.clock()
+    rows = [row for prefix in (PAUSES, HOLDS) async for row in table.keys(APP, prefix)]
+    stops = [stop for stop in stops_of(rows) if stop.in_force(now) and not stop.problem]
+    pauses = sorted((stop for stop in stops if stop.scope is not Scope.MACHINE), key=lambda stop: stop.value)
+    return {
+        "pauses": [{"what": stop.text, "end": remedies.ends(stop)} for stop in pauses],
+        "held": len(stops) - len(pauses),
+    }
 
 
 def _counts(record: Record) -> bool:
@@ -119,6 +134,10 @@ def _needs_a_person(fleet: Fleet) -> list[dict[str, Any]]:
     ]
 
 
+def _held(count: int) -> str:
+    return f", {count} held by a person" if count else ""
+
+
 def _shown(fleet: Fleet, swept: Sweeps, result: Mapping[str, Any]) -> list[Any]:
     app, when = fleet.app, clock_of(fleet.app.settings)
     last = f"last sweep {ago(swept.last, fleet.now)} ago" if swept.last else "no sweep has run yet"
@@ -126,7 +145,8 @@ def _shown(fleet: Fleet, swept: Sweeps, result: Mapping[str, Any]) -> list[Any]:
         line("app", f"{app.name}, PATCH_MODE {result['mode']}, window {result['window'] or 'not set'}"),
         line("alive", f"yes, {last}", "green") if result["alive"] else line("alive", f"NO: {last}", "bold red"),
         line("paused", str(result["paused"]), "bold yellow") if result["paused"] else line("paused", "no"),
-        line("machines", str(result["machines"])),
+        *(line("paused", f"{each['what']}; to end it: {each['end']}", "bold yellow") for each in result["pauses"]),
+        line("machines", f"{result['machines']}{_held(result['held'])}"),
         table("States", ("state", "machines"), [(each["state"], each["machines"]) for each in result["states"]]),
         table(
             "In flight",

@@ -12,6 +12,7 @@ from functions.decisions.support_state import by_support_state
 from functions.model.machine import Machine, MachineId, PatchStatus
 from functions.model.record import Record
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
+from functions.model.stop import Stop, Stops
 from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_schedules
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
@@ -39,14 +40,15 @@ async def ask(app: App, name: str) -> Answer:
     record = await _record(app, machine_id)
     question = await question_of(app.services, shown, record)
     step, turn = await _with_fleet(app, question)
-    evidence = _evidence(app, shown, record, unseen)
+    evidence, stop = _evidence(app, shown, record, unseen), await _stop(app, shown)
     result = {
         "machine": str(machine_id),
         "verb": step.verb,
         "state": step.state.value,
         "reason": step.reason,
         "remedy": step.remedy or None,
-        "command": remedies.command(shown, step) or None,
+        "command": remedies.command(shown, step, stop) or None,
+        "stopped": f"{stop.text}; to end it: {remedies.ends(stop)}" if stop else None,
         "when": step.when,
         "expected": turn,
         "rules": _rules(question, step),
@@ -73,6 +75,13 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
         return _in_group(known, groups), ""
     grouped = await observe_group(app.services, known)
     return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
+
+
+async def _stop(app: App, machine: Machine) -> Stop | None:
+    """What a person stopped that covers the machine, also while another rule speaks before it."""
+    services = app.services
+    stops = Stops.in_force(await services.ledger.stops(machine.id), services.clock())
+    return stops.of(machine, services.settings.owner_tag)
 
 
 def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
@@ -184,6 +193,7 @@ def _shown(result: Mapping[str, Any], when: Clock) -> list[Any]:
         line("state", f"{result['state']} ({result['verb']})", "bold"),
         line("because", str(result["reason"])),
     ]
+    parts += [line("stopped", str(result["stopped"]), "bold yellow")] if result["stopped"] else []
     for name, value in (("what to do", result["remedy"]), ("command", result["command"])):
         parts += [line(name, str(value), "green")] if value else []
     under_way = result["state"] in UNDER_WAY

@@ -317,11 +317,23 @@ async def test_on_a_terminal_a_person_is_asked(stage: Stage, typed: str, code: i
     assert (key_of(Scope.MACHINE, str(machine("web-02"))) in await rows_of(stage)) is done
 
 
-async def test_why_and_status_show_what_was_stopped(stage: Stage) -> None:
+async def test_why_and_status_show_what_was_stopped_and_how_to_end_it(stage: Stage) -> None:
     await run(stage, "hold web-02 --reason month-end --yes")
     await run(stage, "pause --owner shop --reason 'shop is closed'")
-    shown = await run(stage, "why off-01"), await run(stage, "why web-03"), await run(stage, "status")
-    assert "shop is closed" in shown[1]
-    assert "shop is closed" not in shown[0]
-    assert "owner shop" in shown[2]
-    assert "1 machine" in shown[2]
+    ended = "to end it: patcher resume --owner 'shop'"
+    assert f"owner shop: shop is closed (by {ME}); {ended}" in await run(stage, "why web-03")
+    assert "shop is closed" not in await run(stage, "why off-01")
+    status = await run(stage, "status")
+    assert ended in status
+    assert "16, 1 held by a person" in status
+    assert [each.message for each in SCHEMA.iter_errors(json.loads(await run(stage, "why web-03 --json")))] == []
+
+
+async def test_the_commands_that_are_shown_work(stage: Stage) -> None:
+    shown = json.loads(await run(stage, "breaker list --json"))["result"]["breakers"][0]["close"]
+    await run(stage, shown.removeprefix("patcher "))
+    assert json.loads(await run(stage, "breaker list --json"))["result"]["breakers"] == []
+    await run(stage, f"pause --image {WEB} --reason x")
+    shown = json.loads(await run(stage, "status --json"))["result"]["pauses"][0]["end"]
+    await run(stage, shown.removeprefix("patcher "))
+    assert json.loads(await run(stage, "status --json"))["result"]["pauses"] == []

@@ -45,6 +45,21 @@ def test_the_tool_imports_no_simulator_and_no_test(path: Path) -> None:
 # -- nothing is written, whatever code runs with these
 
 
+READING = [path for path in sorted((REPOSITORY / "patcher").rglob("*.py")) if "actions" not in path.parts]
+MAY_WRITE = ("acting", "commands")
+
+
+@pytest.mark.parametrize("path", [each for each in READING if each.stem not in MAY_WRITE], ids=lambda path: path.stem)
+def test_no_reading_part_reaches_for_a_writing_table(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    froms = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in froms if name.startswith(("patcher.acting", "patcher.actions"))]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    writing = [each for each in calls if ast.unparse(each.func) == "StorageTable"]
+    wrapped = [argument for each in calls if ast.unparse(each.func) == "ReadOnlyTable" for argument in each.args]
+    assert not [each for each in writing if each not in wrapped]
+
+
 async def test_a_read_only_table_shows_its_rows_and_changes_none() -> None:
     table = MemoryTable()
     row = table.put("app", "image-1", {"a": 1})
