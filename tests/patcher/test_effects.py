@@ -31,6 +31,7 @@ from tests.support.world import BOUNDARY, GALLERY, QUICK, SUBSCRIPTION, World
 GOOD = Behaviour(support_state="Supported", pending={"security": 2})
 BAD = Behaviour(support_state="Supported", pending={"security": 2}, install_status="Failed")
 OTHER = GALLERY.replace("/web/", "/batch/")
+SEEN = replace(QUICK, graph_lag_seconds=0)  # a new machine is in the census at once
 ME = "5f3c0000-0000-0000-0000-000000000001"
 Told = Callable[..., list[dict[str, Any]]]
 
@@ -46,7 +47,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 
 def a_world(**settings: str) -> World:
-    world = World({"PATCH_CANARIES": "0", **settings}, timings=QUICK)
+    world = World({"PATCH_CANARIES": "0", **settings}, timings=SEEN)
     world.create("vm-01", GOOD, tags={"owner": "shop"})
     world.create("vm-02", GOOD, tags={"owner": "office"}, image={"id": OTHER})
     return world
@@ -153,7 +154,7 @@ async def test_a_pause_that_is_replaced_is_told_again(told: Told) -> None:
 
 
 async def test_a_closed_breaker_lets_the_image_go_on_and_is_told(told: Told) -> None:
-    world = World({"PATCH_CANARIES": "0", "PATCH_BREAKER": "1 of 1"}, timings=QUICK)
+    world = World({"PATCH_CANARIES": "0", "PATCH_BREAKER": "1 in 7 days"}, timings=SEEN)
     world.create("vm-01", BAD)
     await world.until(lambda: bool(told("breaker.opened")), hours=6)
     world.create("vm-02", GOOD)
@@ -184,7 +185,7 @@ async def test_an_ended_rollout_is_followed_by_another_and_told(told: Told) -> N
 
 
 async def test_a_breaker_that_another_person_closed_meanwhile_is_not_closed_twice() -> None:
-    world = World({"PATCH_CANARIES": "0"}, timings=QUICK)
+    world = World({"PATCH_CANARIES": "0"}, timings=SEEN)
     stored = await world.services.ledger.image(GALLERY.lower(), BOUNDARY)
     await world.services.ledger.put_image(stored, _open(stored.record))
     close = images.close_breaker("web/1.0.0", opening="20261125T081500", reason="mine")
@@ -203,7 +204,7 @@ async def test_a_breaker_that_another_person_closed_meanwhile_is_not_closed_twic
 
 
 async def test_a_sweep_that_writes_the_row_meanwhile_keeps_both() -> None:
-    world = World({"PATCH_CANARIES": "0"}, timings=QUICK)
+    world = World({"PATCH_CANARIES": "0"}, timings=SEEN)
     stored = await world.services.ledger.image(GALLERY.lower(), BOUNDARY)
     await world.services.ledger.put_image(stored, _open(stored.record))
     once = world.table.before
