@@ -1,7 +1,6 @@
 """Who acts, with a table that writes, and what is about to be done. Only the commands that change something use it."""
 
 import base64
-import binascii
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from functions.cloud.errors import CloudError, Refused, Unavailable
 from functions.cloud.stops import LONGEST
 from functions.cloud.tables import StorageTable, Table
-from functions.model.text import on_one_line, writable
+from functions.model.text import GUID, on_one_line, writable
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer
@@ -56,10 +55,12 @@ def object_id(token: str) -> str:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        found = str(claims["oid"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        raise NoAnswer("your token does not say who you are (oid), so nothing was written; sign in again") from None
-    return found
+        found = claims["oid"]
+    except (IndexError, KeyError, TypeError, ValueError):  # binascii.Error is a ValueError
+        found = ""
+    if not (isinstance(found, str) and GUID.fullmatch(found.lower())):
+        raise NoAnswer("your token does not say who you are (oid), so nothing was written; sign in again")
+    return found.lower()
 
 
 def reason_of(text: str) -> str:
