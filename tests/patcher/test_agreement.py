@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 from functions.cloud.queue import Message
 from functions.cloud.session import Session
+from functions.cloud.stops import key_of
 from functions.model.state import OperationKind
+from functions.model.stop import Scope
 from patcher.questions.doctor import ACTIONS
 from patcher.questions.status import NEED_A_PERSON
 from patcher.reading import Forbidden, ReadOnlyMachines, ReadOnlyQueues, ReadOnlyTable
@@ -33,6 +36,22 @@ def test_status_and_workbook_agree_on_who_needs_a_person() -> None:
 
 def test_the_tests_run_the_versions_that_are_installed() -> None:
     assert set(PYPROJECT["project"]["optional-dependencies"]["cli"]) <= set(PYPROJECT["dependency-groups"]["dev"])
+
+
+# scope → value → the same as the shell of docs/stop.md has it
+KEYS = {Scope.IMAGE: "/subscriptions/s/images/web", Scope.OWNER: "Shop", Scope.MACHINE: str(machine_id())}
+
+
+@pytest.mark.parametrize("scope", KEYS)
+def test_the_page_makes_the_key_of_a_row_as_the_tool_does(scope: Scope) -> None:
+    page = (REPOSITORY / "docs" / "stop.md").read_text(encoding="utf-8")
+    line = re.search(r"digest=\$\((printf .*)\)$", page, re.MULTILINE)
+    assert line
+    command = line[1].replace("image <key in lower case>", f"{scope} {KEYS[scope]}")
+    digest = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.strip()
+    prefix = {Scope.MACHINE: "hold-"}.get(scope, "pause-")
+    assert f"| `{prefix}<digest>` | `{scope}` |" in page
+    assert key_of(scope, KEYS[scope]) == f"{prefix}{digest}"
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "patcher").rglob("*.py")), ids=lambda path: path.stem)
