@@ -7,6 +7,10 @@ sees what an operator sees: the app's log, its report, and the operations in Azu
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -66,6 +70,7 @@ async def run(logs_file: Path | None = None) -> bool:
                 await stage.take_census()
                 logs.write(logs.rows_of(host), logs_file)
     screen.conclude(console, verdicts)
+    print(what_next(), flush=True)
     return not any(verdict.expected for verdict in verdicts)
 
 
@@ -87,6 +92,20 @@ def introduction(embedded: Embedded) -> str:
         "  the app    uses the real clock and installs at any time;\n"
         "             these settings are shorter than deployed:\n"
         f"{shortened}\n"
+    )
+
+
+def what_next() -> str:
+    """Three commands to go on with, as they work in this folder: the simulator, and the operator's tool beside it."""
+    python = shlex.quote(os.path.relpath(sys.executable))
+    node = os.environ.get("NODE", "")
+    own_node = f"NODE={shlex.quote(os.path.relpath(node))} " if node and not shutil.which("node") else ""
+    return (
+        "\nGo on by yourself (docs/patcher.md). In one terminal, an empty Azure with the app:\n"
+        f"  {own_node}{python} -m simulator\n"
+        "In another one, what an operator asks and does:\n"
+        f"  {python} -m patcher --simulator status\n"
+        f"  {python} -m patcher --simulator pause --reason 'to see it' --for 10min"
     )
 
 
