@@ -108,7 +108,7 @@ def hold(selector: Selector, *, reason: str, until: str, lasting: str, replacing
         known = await _holds(pen, now)
         fresh = [each for each in meant if replacing or each.machine not in known]
         if not fresh:
-            raise BadRequest(f"all {_machines(len(meant))} are held already: {_since(known[meant[0].machine])}")
+            raise BadRequest(f"held already, {_names(meant)}; the first: {_since(known[meant[0].machine])}")
 
         async def place(target: Target) -> bool:
             stop = Stop(Scope.MACHINE, str(target.machine), why, pen.by, end, since=now)

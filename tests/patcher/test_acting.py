@@ -26,7 +26,7 @@ from simulator.arm import shapes
 from simulator.demo.stage import what_next
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher.stage import API, NOW, WEB, Stage, machine, staged
+from tests.patcher.stage import API, WEB, Stage, machine, staged
 from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -209,8 +209,12 @@ async def test_bad_input_is_one_line_and_writes_nothing(stage: Stage, words: str
 
 # what is there already → command → what the one line on stderr says
 ALREADY = {
-    "paused": ("pause --reason first", "pause --reason second", f"paused already: first (by {ME}), since {NOW:%Y-}"),
-    "held": ("hold web-02 --reason first --yes", "hold web-02 --reason second --yes", "all 1 machine are held already"),
+    "paused": ("pause --reason first", "pause --reason second", f"paused already: first (by {ME}), since 20"),
+    "held": (
+        "hold web-02 --reason first --yes",
+        "hold web-02 --reason second --yes",
+        f"held already, 1 machine: web-02; the first: first (by {ME})",
+    ),
     "closed": (
         f"breaker close {API_ROW} --opening {OPENING} --reason first",
         f"breaker close {API_ROW} --opening {OPENING} --reason second",

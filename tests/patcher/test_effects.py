@@ -10,18 +10,19 @@ from typing import Any
 
 import pytest
 
+from functions.cloud.errors import Unavailable
 from functions.cloud.ledger import APP, Ledger
 from functions.cloud.session import Session
 from functions.model.image_record import ImageRecord
 from functions.model.machine import MachineId
 from functions.model.stop import Scope
-from patcher.acting import Action, Pen
+from patcher.acting import Action, Deed, Pen
 from patcher.actions import images, stops
 from patcher.actions.selecting import Selector
 from patcher.actions.stops import Scoped
 from patcher.arm import Arm
 from patcher.connection import App
-from patcher.errors import BadRequest
+from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer
 from patcher.reading import ReadOnlyTable
 from simulator.azure import Behaviour
@@ -54,13 +55,17 @@ def a_world(**settings: str) -> World:
 
 
 async def act(world: World, action: Action, *, by: str = ME) -> Answer:
+    deed = await prepared(world, action, by=by)
+    return await deed.do()
+
+
+async def prepared(world: World, action: Action, *, by: str = ME) -> Deed:
     """As the command does it: what it reads by a table that cannot write, what it writes by the pen."""
     session = Session(world.settings, lambda: world.now, credential=world.credential, transport=world.transport)
     services = world.connect()
     services.ledger = Ledger(ReadOnlyTable(world.table))
     app = App("world", "", "", world.environment, session, services, Arm("https://example.org", world.credential))
-    deed = await action(app, Pen(world.table, by))
-    return await deed.do()
+    return await action(app, Pen(world.table, by))
 
 
 def pause(scoped: Scoped, *, lasting: str = "", replacing: bool = False) -> Action:
@@ -179,6 +184,39 @@ async def test_an_ended_rollout_is_followed_by_another_and_told(told: Told) -> N
     assert (await world.image()).rollout > ended
     [line] = told("rollout.ended")
     assert (line["by_hand"], line["by"], line["reason"]) == (True, ME, "newer patches")
+
+
+# -- many machines
+
+
+async def test_a_preview_names_the_first_twenty() -> None:
+    world = World(timings=SEEN)
+    for number in range(21):
+        world.create(f"vm-{number:02}", GOOD)
+    deed = await prepared(world, hold(*(f"vm-{number:02}" for number in range(21))))
+    assert deed.ask_first
+    assert deed.preview == f"hold 21 machines: {', '.join(f'vm-{number:02}' for number in range(20))} …"
+    assert world.table.rows == {}, "nothing is written before a person agrees"
+
+
+async def test_writes_that_fail_half_way_say_how_far_they_came_and_can_be_repeated() -> None:
+    world = World(timings=SEEN)
+    names = [f"vm-{number:02}" for number in range(20)]
+    for name in names:
+        world.create(name, GOOD)
+    usual = world.table.before
+
+    async def fail(call: TableCall) -> None:
+        if call.columns.get("value", "").endswith("vm-17"):
+            raise Unavailable("writing the ledger could not be sent")
+
+    world.table.before = fail
+    with pytest.raises(NoAnswer, match="19 of 20 machines are held, and the same command does the others: writing the"):
+        await act(world, hold(*names))
+    world.table.before = usual
+    answer = await act(world, hold(*names))
+    assert [each.rpartition("/")[2] for each in answer.result["machines"]] == ["vm-17"]
+    assert len(answer.result["already"]) == 19
 
 
 # -- races

@@ -88,7 +88,8 @@ def scoped(scope: Scope, value: str, **columns: Any) -> Row:
 @pytest.mark.parametrize("scope", [each for each in Scope if each is not Scope.EVERYTHING])
 def test_a_stop_comes_back_from_its_row(scope: Scope) -> None:
     value = str(machine_id()) if scope is Scope.MACHINE else "/i/web 1.0"
-    stop = a_stop(scope, value, until=NOW, ended=NOW + HOUR, ended_by="Jim", told=True)
+    end = {"ended": NOW + HOUR, "ended_by": "Jim", "ended_because": "replaced"}
+    stop = a_stop(scope, value, until=NOW, since=NOW - HOUR, told=True, **end)
     assert stop_of_row(a_row(key_of(scope, value), **columns_of(stop))) == stop
 
 
@@ -105,6 +106,7 @@ BAD: dict[str, tuple[Row, str]] = {
     "a machine that is none": (scoped(Scope.MACHINE, "vm-01"), "is not a virtual machine id"),
     "a time that is none": (a_row("pause", until="tomorrow"), "until is 'tomorrow'; a time such as"),
     "a time without a zone": (a_row("pause", until="2026-12-01T00:00:00"), "until has no time zone"),
+    "a beginning that is none": (a_row("pause", since="now"), "since is 'now'; a time such as"),
     "an end that is none": (a_row("pause", ended=7), "ended is '7'"),
 }
 
