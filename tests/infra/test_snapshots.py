@@ -92,11 +92,6 @@ EVERYWHERE = {
     "one identity, and not the app's own": ("Microsoft.Web/sites", "identity.type", "UserAssigned"),
     "Python": ("Microsoft.Web/sites", "properties.functionAppConfig.runtime", {"name": "python", "version": "3.13"}),
     "Flex Consumption": ("Microsoft.Web/serverfarms", "sku", {"name": "FC1", "tier": "FlexConsumption"}),
-    "the saved function has its name": (
-        "Microsoft.OperationalInsights/workspaces/savedSearches",
-        "properties.functionAlias",
-        "PatchEvents",
-    ),
     "a first deployment has no tables yet": (
         "Microsoft.Insights/scheduledQueryRules",
         "properties.skipQueryValidation",
@@ -111,6 +106,12 @@ def test_in_every_deployment(snapshot: str, kind: str, path: str, expected: obje
     found = resources(snapshot, kind)
     assert found or (snapshot == "landing-zone.main" and kind == WORKSPACE)  # its workspace is somebody else's
     assert [at(each, path) for each in found] == [expected] * len(found)
+
+
+@pytest.mark.parametrize("snapshot", HOSTS)
+def test_the_saved_functions_have_their_names(snapshot: str) -> None:
+    found = resources(snapshot, f"{WORKSPACE}/savedSearches")
+    assert {at(each, "properties.functionAlias") for each in found} == {"PatchEvents", "PatchMachines"}
 
 
 PARAMETERS = {
@@ -287,11 +288,11 @@ CORPORATE = "/subscriptions/00000000-0000-0000-0000-000000000009/resourceGroups/
 
 
 def test_a_landing_zone_is_used_and_not_changed() -> None:
-    """No network and no DNS zone is created; of what is provided only the saved function is written."""
+    """No network and no DNS zone is created; of what is provided only the saved functions are written."""
     kinds = {each["type"] for each in LANDING}
     assert {"Microsoft.Network/virtualNetworks", "Microsoft.Network/privateDnsZones", WORKSPACE} & kinds == set()
     elsewhere = [each["type"] for each in LANDING if each["id"].startswith(CORPORATE)]
-    assert elsewhere == [f"{WORKSPACE}/savedSearches"]
+    assert elsewhere == [f"{WORKSPACE}/savedSearches"] * 2
     app, endpoints = one("landing-zone.main", "Microsoft.Web/sites"), "Microsoft.Network/privateEndpoints"
     assert app["properties"]["virtualNetworkSubnetId"].endswith("/subnets/flex")
     subnets = {each["properties"]["subnet"]["id"].rpartition("/")[2] for each in LANDING if each["type"] == endpoints}
@@ -305,8 +306,10 @@ def test_a_landing_zone_is_used_and_not_changed() -> None:
 
 def test_in_a_shared_workspace_only_the_rows_of_the_app_count() -> None:
     app = one("landing-zone.main", "Microsoft.Web/sites")["name"]
+    saved = resources("landing-zone.main", f"{WORKSPACE}/savedSearches")
+    functions = [at(each, "properties.query") for each in saved]
     texts = {
-        "function": at(one("landing-zone.main", f"{WORKSPACE}/savedSearches"), "properties.query"),
+        "function": next(text for text in functions if "AppTraces" in text),
         "workbook": at(one("landing-zone.main", "Microsoft.Insights/workbooks"), "properties.serializedData"),
     }
     for each in resources("landing-zone.main", "Microsoft.Insights/scheduledQueryRules"):

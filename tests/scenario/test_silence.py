@@ -15,7 +15,7 @@ from functions.decisions.question import wanted_count
 from functions.model.machine import Machine, WaitingPatch
 from functions.model.state import Cause, OperationKind, State
 from functions.services import Services
-from functions.steps import reconcile
+from functions.steps import find
 from functions.steps.observe import with_named_patches
 from simulator.azure import Behaviour
 from tests.support import a_machine, a_verdict, held
@@ -155,7 +155,7 @@ async def test_what_a_mask_names_is_unknown_where_graph_shows_fewer_patches_than
 
 async def test_a_sweep_reads_named_patches_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between two of them it renews its lease."""
-    monkeypatch.setattr(reconcile, "IDS_PER_QUERY", 2)
+    monkeypatch.setattr(find, "IDS_PER_QUERY", 2)
     world = World({"PATCH_PACKAGES_INCLUDE": "libother*"}, timings=QUICK)
     for number in range(5):
         world.create(f"vm-{number}", Behaviour(pending={"other": 2}))
@@ -165,7 +165,7 @@ async def test_a_sweep_reads_named_patches_in_parts(monkeypatch: pytest.MonkeyPa
         parts.append(len(machines))
         return await with_named_patches(services, machines)
 
-    monkeypatch.setattr(reconcile, "with_named_patches", in_part)
+    monkeypatch.setattr(find, "with_named_patches", in_part)
     await world.pass_time(hours=2)
     assert len(world.installed()) == 5
     assert max(parts) == 2
