@@ -53,8 +53,11 @@ class Stop:
     def wait(self) -> Wait:
         """What a machine that it covers waits for."""
         if self.scope is Scope.MACHINE:
-            return Wait(State.ON_HOLD, f"held by a person: {self.text}", "Release it (docs/stop.md).", self.until)
-        return Wait(State.PAUSED, f"paused: {self.text}", "Resume when the cause is gone (docs/stop.md).", self.until)
+            command = f"patcher release {self.value.rpartition('/')[2]}"
+            return Wait(State.ON_HOLD, f"held by a person: {self.text}", f"Release it: {command}", self.until)
+        which = "" if self.scope is Scope.EVERYTHING else f" --{self.scope} '{self.value}'"
+        remedy = f"Resume when the cause is gone: patcher resume{which} (docs/stop.md)."
+        return Wait(State.PAUSED, f"paused: {self.text}", remedy, self.until)
 
 
 @dataclass(frozen=True)
