@@ -491,7 +491,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
     assert known == (24, 9, 7), "a new field: give it to any_record and to FULL"
-    assert len(fields(ImageRecord)) == 17, "a new field: give it to any_image and to FULL_IMAGE"
+    assert len(fields(ImageRecord)) == 19, "a new field: give it to any_image and to FULL_IMAGE"
 
 
 # -- an image's row
@@ -653,6 +653,8 @@ any_image = st.builds(
     image=words.filter(bool),
     opened=perhaps,
     ended=words,
+    ended_by=words,
+    ended_because=words,
     canaries=small,
     proved=perhaps,
     rings=st.dictionaries(st.integers(0, LAST_RING), st.builds(Tally, small, small, perhaps, perhaps), max_size=5),
