@@ -227,11 +227,12 @@ class LedgerView(Ledger):
 
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         written = await super().put_image(stored, record)
-        self._images.pop((record.image, record.boundary), None)
+        known = self._images.pop((record.image, record.boundary), None)
         if not record.boundary:  # each boundary's was read with the fleet's
             self._images = {key: known for key, known in self._images.items() if key[0] != record.image}
-        if written:
-            self._images[record.image, record.boundary] = written
+        if written and known:  # one that was never asked for may lack the fleet's, which image() reads with it
+            fleet = known.record.fleet
+            self._images[record.image, record.boundary] = StoredImage(replace(written.record, fleet=fleet), written.row)
         return written
 
     async def _note(self, machine: MachineId, written: Stored | None) -> None:

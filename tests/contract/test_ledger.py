@@ -781,3 +781,19 @@ async def test_failures_of_a_row_that_tells_no_machines_apart_are_each_anothers(
     columns = {name: value for name, value in image_columns(OPEN_IMAGE).items() if name != "failed_machines"}
     await ledger.table.insert(APP, image_key(GALLERY_IMAGE), columns)
     assert (await ledger.image(GALLERY_IMAGE, "")).record.failures == (Failure(NOW), Failure(NOW + MINUTE))
+
+
+async def test_what_a_person_closed_leaves_the_breaker_of_the_whole_fleet_open_in_the_same_sweep(table: Table) -> None:
+    """The row of one boundary is written before anybody asked for its image, as for a breaker that was closed."""
+    fleet = ImageRecord(GALLERY_IMAGE, opening="20261124T120000")
+    own = ImageRecord(GALLERY_IMAGE, "subscription 1", opening="20261125T120000", closed="20261125T120000")
+    for record in (fleet, own):
+        await table.insert(APP, image_key(record.place), image_columns(record))
+    view = LedgerView(table)
+    await view.load()
+    row = view.app[image_key(own.place)]
+    assert await view.put_image(StoredImage(own, row), replace(own, closed_told=own.closed))
+    found = (await view.image(GALLERY_IMAGE, own.boundary)).record
+    assert found.closed_told == own.closed
+    assert found.open_breaker is not None
+    assert found.open_breaker.opening == fleet.opening
