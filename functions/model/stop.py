@@ -50,14 +50,20 @@ class Stop:
         more = ", ".join(filter(None, (who, until)))
         return f"{what}{self.reason} ({more})" if more else f"{what}{self.reason}"
 
+    @property
+    def command(self) -> str:
+        """What ends it, for a shell: an owner's text may hold anything."""
+        if self.scope is Scope.MACHINE:
+            return f"patcher release {self.value}"
+        value = self.value.replace("'", "'\\''")
+        return "patcher resume" if self.scope is Scope.EVERYTHING else f"patcher resume --{self.scope} '{value}'"
+
     def wait(self) -> Wait:
         """What a machine that it covers waits for."""
         if self.scope is Scope.MACHINE:
-            command = f"patcher release {self.value.rpartition('/')[2]}"
-            return Wait(State.ON_HOLD, f"held by a person: {self.text}", f"Release it: {command}", self.until)
-        which = "" if self.scope is Scope.EVERYTHING else f" --{self.scope} '{self.value}'"
-        remedy = f"Resume when the cause is gone: patcher resume{which} (docs/stop.md)."
-        return Wait(State.PAUSED, f"paused: {self.text}", remedy, self.until)
+            return Wait(State.ON_HOLD, f"held by a person: {self.text}", f"Release it: {self.command}", self.until)
+        ends = "Correct or delete the row" if self.problem else f"Resume when the cause is gone: {self.command}"
+        return Wait(State.PAUSED, f"paused: {self.text}", f"{ends} (docs/stop.md).", self.until)
 
 
 @dataclass(frozen=True)

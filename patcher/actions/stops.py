@@ -22,7 +22,6 @@ from patcher.actions.times import end_of
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer, clock_of, line
-from patcher.questions import remedies
 from patcher.questions.images import short
 
 AT_ONCE = 16  # rows that are written at the same time
@@ -270,7 +269,7 @@ def _paused(app: App, stop: Stop, covered: Covered) -> Answer:
         line("paused", covered.text, "bold yellow"),
         line("until", f"{when(stop.until)} ({when.zone})" if stop.until else "a person resumes"),
         line("effect", "nothing new starts from now on; operations in flight go on to their end"),
-        line("to end it", remedies.ends(stop), "green"),
+        line("to end it", stop.command, "green"),
     ]
     return Answer({**_stop(stop), "machines": covered.machines}, lines)
 

@@ -2,7 +2,7 @@
 
 from functions.model.machine import Machine
 from functions.model.state import State, Step
-from functions.model.stop import Scope, Stop
+from functions.model.stop import Stop
 
 _POWER_STARTS = "az vm start --ids {id}"
 _COMMANDS = {
@@ -10,7 +10,7 @@ _COMMANDS = {
     State.EXTENSIONS_FORBIDDEN: "az vm update --ids {id} --set osProfile.allowExtensionOperations=true",
     State.UNDETERMINED: "az vm restart --ids {id}",
     State.REBOOT_PENDING: "az vm restart --ids {id}",
-    State.PAUSED: "patcher resume --by-setting",  # a pause by a row: see ends()
+    State.PAUSED: "patcher resume --by-setting",  # a pause by a row: see Stop.command
     State.BREAKER_OPEN: "patcher breaker list",
     State.OVERDUE: "az vm get-instance-view --ids {id} --query instanceView.patchStatus",
 }
@@ -20,7 +20,7 @@ _BY_TAG = {State.OPTED_OUT: "patch-mode", State.ON_HOLD: "patch-hold-until"}
 def command(machine: Machine, step: Step, stop: Stop | None) -> str:
     """One command to copy; "" where the remedy is not one command. `stop`: the one that covers the machine."""
     if stop and stop.text in step.reason:
-        return ends(stop)
+        return stop.command
     if step.state is State.BUILDING and machine.provisioning_state.lower() == "failed":
         return f"az vm reapply --ids {machine.id}"
     if name := _BY_TAG.get(step.state):
@@ -28,10 +28,3 @@ def command(machine: Machine, step: Step, stop: Stop | None) -> str:
         value = machine.tags.get(name) or (machine.group.tags.get(name, "") if machine.group else "")
         return f"az tag update --operation Delete --resource-id {where} --tags {name}={value}"
     return _COMMANDS.get(step.state, "").format(id=machine.id)
-
-
-def ends(stop: Stop) -> str:
-    """The command that ends a stop."""
-    if stop.scope is Scope.MACHINE:
-        return f"patcher release {stop.value}"
-    return "patcher resume" if stop.scope is Scope.EVERYTHING else f"patcher resume --{stop.scope} '{stop.value}'"

@@ -15,7 +15,7 @@ from functions.model.stop import Scope, Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
-from patcher.questions import images, remedies
+from patcher.questions import images
 
 ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
 EXAMPLES = 3
@@ -91,7 +91,7 @@ async def _stopped(app: App) -> dict[str, Any]:
     stops = [stop for stop in stops_of(rows) if stop.in_force(now) and not stop.problem]
     pauses = sorted((stop for stop in stops if stop.scope is not Scope.MACHINE), key=lambda stop: stop.value)
     return {
-        "pauses": [{"what": stop.text, "end": remedies.ends(stop)} for stop in pauses],
+        "pauses": [{"what": stop.text, "end": stop.command} for stop in pauses],
         "held": len(stops) - len(pauses),
     }
 

@@ -48,7 +48,7 @@ async def ask(app: App, name: str) -> Answer:
         "reason": step.reason,
         "remedy": step.remedy or None,
         "command": remedies.command(shown, step, stop) or None,
-        "stopped": f"{stop.text}; to end it: {remedies.ends(stop)}" if stop else None,
+        "stopped": f"{stop.text}; to end it: {stop.command}" if stop else None,
         "when": step.when,
         "expected": turn,
         "rules": _rules(question, step),

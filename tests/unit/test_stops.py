@@ -1,5 +1,6 @@
 """What people stop: which machines a stop covers, until when, and rows that say it wrong."""
 
+import shlex
 from datetime import timedelta
 from typing import Any
 
@@ -72,6 +73,20 @@ def test_the_wait_says_why_who_and_until_when(stop: Stop, state: State, reason: 
     wait = stop.wait()
     assert (wait.state, wait.reason, wait.when) == (state, reason, stop.until)
     assert wait.remedy
+
+
+COMMANDS = {
+    "everything": (a_stop(Scope.EVERYTHING), ["resume"]),
+    "an image": (a_stop(Scope.IMAGE, "/i/web"), ["resume", "--image", "/i/web"]),
+    "an owner with a quote": (a_stop(Scope.OWNER, "O'Hara; echo $HOME"), ["resume", "--owner", "O'Hara; echo $HOME"]),
+    "a machine": (a_stop(Scope.MACHINE, str(SHOP.id)), ["release", str(SHOP.id)]),
+}
+
+
+@pytest.mark.parametrize(("stop", "words"), COMMANDS.values(), ids=COMMANDS)
+def test_the_command_that_ends_it_is_one_that_a_shell_reads_as_it_is_meant(stop: Stop, words: list[str]) -> None:
+    assert shlex.split(stop.command) == ["patcher", *words]
+    assert stop.command in stop.wait().remedy
 
 
 # -- rows
