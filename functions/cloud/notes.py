@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from functions.cloud.ledger import APP
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
 from functions.cloud.tables import Row, Table
 from functions.model.machine import MachineId
 from functions.model.told import Note
 
-PARTITION = "app"  # Ledger's own rows: a scan of the machines' rows passes it by
 PREFIX = "told-"
 BUCKETS = 256
 COLUMN_BYTES = 60_000
@@ -72,7 +72,7 @@ class NoteBook:
 
     async def _put(self, bucket: str, notes: Mapping[MachineId, Note]) -> None:
         columns, row = _packed(notes), self._rows.get(bucket)
-        written = await (self.table.replace(row, columns) if row else self.table.insert(PARTITION, bucket, columns))
+        written = await (self.table.replace(row, columns) if row else self.table.insert(APP, bucket, columns))
         if written:
             self._rows[bucket] = written
 

@@ -18,7 +18,7 @@ from itertools import islice
 from functions.decisions import rollout
 from functions.decisions.plan import Candidate, Fleet, Plan, RateBudget, make_plan
 from functions.decisions.question import least_minutes, window_as_canary
-from functions.decisions.turns import closes_at, ever_opens, opening_of, turn_ends
+from functions.decisions.turns import ever_opens, opening_of, turn_ends
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Flight, Record, claim
@@ -188,7 +188,7 @@ class _Future:
         return any(ever_opens(each, self.now, self.settings.blackouts) for each in windows)
 
     def _is_open(self, window: Windows, minutes: int) -> bool:
-        end = closes_at(window, self.now, self.settings.blackouts)
+        end = window.closes(self.now, self.settings.blackouts)
         return end is not None and end - self.now >= timedelta(minutes=minutes)
 
     def _neighbours(self) -> set[_Neighbours]:

@@ -29,13 +29,7 @@ def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetim
 
 def is_open(window: Windows, now: datetime, blackouts: Blackouts) -> bool:
     """Whether some opening holds `now`."""
-    return closes_at(window, now, blackouts) is not None
-
-
-@lru_cache(maxsize=4096)
-def closes_at(window: Windows, now: datetime, blackouts: Blackouts) -> datetime | None:
-    """When the opening that holds `now` ends; None when closed."""
-    return window.closes(now, blackouts)
+    return window.closes(now, blackouts) is not None
 
 
 def ever_opens(window: Windows, now: datetime, blackouts: Blackouts) -> bool:

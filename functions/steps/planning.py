@@ -41,7 +41,8 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         queued = [name for name, stored in sweep.rows.items() if stored.record.phase is Phase.QUEUED]
         return Plan((), dict.fromkeys([*queued, *(item.machine.id for item in candidates)], wait), {})
     stopped = {item.machine.id: stop.wait() for item in candidates if (stop := sweep.stop_of(item.machine))}
-    candidates, sweep.later = sweep.without_stopped(candidates), sweep.without_stopped(sweep.later)
+    candidates = [item for item in candidates if item.machine.id not in stopped]
+    sweep.later = sweep.without_stopped(sweep.later)
     rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]

@@ -19,21 +19,9 @@ from functions.services import Services
 from functions.steps import states
 from functions.steps.states import Rows, Steps, Telling
 
-CENSUS_BATCH = 1000
-
-
-CENSUS_PAUSE_SECONDS = 1.0  # between two batches: the host carries 290 journal lines a second without losing one
-
-
 CENSUS_SECONDS = 120  # of one sweep: the function's time is ten minutes, and what is left is counted by the next
-
-
 FASTER = 8  # times as many shares of the census are taken together where the last ones held few machines
-
-
 A_DAY = timedelta(days=1)
-
-
 SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
 
 
@@ -113,9 +101,9 @@ async def census(sweep: Telling, rows: Rows, waits: Steps) -> None:
         async for batch in _batches(states.states(services, rows, waits, shares=shares)):
             await _count_all(sweep, batch)
             counted += len(batch)
-            if len(batch) == CENSUS_BATCH:
-                await services.sleep(CENSUS_PAUSE_SECONDS)
-        done, together = upto, together * FASTER if counted * FASTER < CENSUS_BATCH else 1
+            if len(batch) == states.BATCH:
+                await services.sleep(states.PAUSE_SECONDS)
+        done, together = upto, together * FASTER if counted * FASTER < states.BATCH else 1
         await services.ledger.remember("census", {"done": str(done), "day": note.get("day", "")})
     today = services.clock().date().isoformat()
     if note.get("day") != today:
@@ -136,7 +124,7 @@ async def _batches(items: AsyncIterator[tuple[Machine, Step]]) -> AsyncIterator[
     batch: list[tuple[Machine, Step]] = []
     async for item in items:
         batch.append(item)
-        if len(batch) == CENSUS_BATCH:
+        if len(batch) == states.BATCH:
             yield batch
             batch = []
     if batch:

@@ -26,7 +26,7 @@ from functions.policy.windows import HORIZON
 from functions.services import Services
 from functions.steps.observe import ask, with_named_patches, with_schedules
 
-BATCH = 1000  # machines asked about together, and lines between two pauses
+BATCH = 1000  # machines asked about or counted together, and lines between two pauses
 PAUSE_SECONDS = 1.0  # the host carries 290 journal lines a second without losing one
 AN_HOUR = timedelta(hours=1)  # a forecast that moves less is no news
 

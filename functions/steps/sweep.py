@@ -16,10 +16,7 @@ from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.services import Services
 from functions.steps import changes
-from functions.steps.observe import (
-    Paused,
-    log_used_up,
-)
+from functions.steps.observe import Paused, log_used_up
 
 
 class SweepFailed(Exception):

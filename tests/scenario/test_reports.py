@@ -11,7 +11,7 @@ import pytest
 
 from functions import journal
 from functions.model.state import State
-from functions.steps import reconcile, report
+from functions.steps import reconcile, report, states
 from simulator.azure import Behaviour
 from tests.support.process import Killed
 from tests.support.world import GALLERY, QUICK, World
@@ -102,8 +102,8 @@ async def test_a_census_that_outlives_a_sweeps_time_is_carried_on_by_the_next(
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MODE": "off"}, timings=QUICK)
     names = {world.create(f"vm-{number:02}", SUPPORTED).name for number in range(12)}
-    monkeypatch.setattr(report, "CENSUS_PAUSE_SECONDS", report.CENSUS_SECONDS)
-    monkeypatch.setattr(report, "CENSUS_BATCH", 1)
+    monkeypatch.setattr(states, "PAUSE_SECONDS", report.CENSUS_SECONDS)
+    monkeypatch.setattr(states, "BATCH", 1)
     times = await counted(world, caplog, 4)
     assert times.keys() == names
     assert len({when[0] for when in times.values()}) > 1, "not all in the first"
