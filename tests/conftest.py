@@ -6,6 +6,7 @@ Tests share the Azurite and not its data: each takes an account of its own (`azu
 from __future__ import annotations
 
 import gc
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.support import examples, processes
+from tests.support.journaled import Told
 
 TESTS = Path(__file__).parent
 
@@ -26,6 +28,17 @@ _TLS = Tls.create(Path(_KEYS.name))
 _TLS.trust_in_this_process()
 
 examples.load_profile()  # before any test module asks for its share of the examples
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    """Asked with names of events, it gives the lines that the journal has written of them in this test."""
+    caplog.set_level("INFO", logger="journal")
+
+    def lines(*events: str) -> list[dict[str, Any]]:
+        return [line for line in map(json.loads, caplog.messages) if line["event"] in events]
+
+    return lines
 
 
 @pytest.fixture(scope="session")

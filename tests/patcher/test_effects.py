@@ -3,10 +3,7 @@
 Factors: the command; who goes and who does not; what the journal tells, of whom and why; the end.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -26,6 +23,7 @@ from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer
 from patcher.reading import ReadOnlyTable
 from simulator.azure import Behaviour
+from tests.support.journaled import Told
 from tests.support.tables import TableCall
 from tests.support.world import BOUNDARY, GALLERY, QUICK, SUBSCRIPTION, World
 
@@ -34,17 +32,6 @@ BAD = Behaviour(support_state="Supported", pending={"security": 2}, install_stat
 OTHER = GALLERY.replace("/web/", "/batch/")
 SEEN = replace(QUICK, graph_lag_seconds=0)  # a new machine is in the census at once
 ME = "5f3c0000-0000-0000-0000-000000000001"
-Told = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
-    caplog.set_level("INFO", logger="journal")
-
-    def lines(*events: str) -> list[dict[str, Any]]:
-        return [line for line in map(json.loads, caplog.messages) if line["event"] in events]
-
-    return lines
 
 
 def a_world(**settings: str) -> World:

@@ -1,7 +1,5 @@
 """What a person stops starts nothing more: one image, owner, subscription or machine, until a time or its end."""
 
-import json
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -12,21 +10,11 @@ from functions.cloud.stops import columns_of, key_of
 from functions.model.state import OperationKind, State
 from functions.model.stop import Scope, Stop
 from simulator.azure import Behaviour
+from tests.support.journaled import Told
 from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, World
 
 GOOD = Behaviour(support_state="Supported", pending={"security": 2})
 OTHER = GALLERY.replace("/web/", "/batch/")
-Told = Callable[..., list[dict[str, Any]]]
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
-    caplog.set_level("INFO", logger="journal")
-
-    def lines(*events: str) -> list[dict[str, Any]]:
-        return [line for line in map(json.loads, caplog.messages) if line["event"] in events]
-
-    return lines
 
 
 def put(world: World, scope: Scope, value: str = "", **fields: Any) -> str:
