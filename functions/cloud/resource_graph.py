@@ -160,7 +160,7 @@ class ResourceGraph:
         """
         for batch in batches(names):
             tagged: dict[str, str] = {}
-            async for row in self._rows(queries.fill("groups_tagged", names=batch)):
+            async for row in self.rows(queries.fill("groups_tagged", names=batch)):
                 try:
                     tagged[group_id(row.get("id"))] = str(row.get("patch_group"))
                 except BadInput as error:
@@ -168,7 +168,7 @@ class ResourceGraph:
                         yield member
             # No resource group has the tag: the query still needs a list of ids, and the names match no id.
             for ids in list(batches(tagged)) or [batch]:
-                async for row in self._rows(queries.fill("group_members", names=batch, group_ids=ids)):
+                async for row in self.rows(queries.fill("group_members", names=batch, group_ids=ids)):
                     try:
                         yield _member(row, tagged)
                     except BadInput as error:
@@ -199,7 +199,7 @@ class ResourceGraph:
         return [
             assignment_from_graph(row)
             for batch in batches(ids)
-            async for row in self._rows(queries.fill("schedules_of", ids=batch))
+            async for row in self.rows(queries.fill("schedules_of", ids=batch))
         ]
 
     async def schedule_runs(self, ids: Iterable[str]) -> set[str]:
@@ -245,7 +245,7 @@ class ResourceGraph:
         return sizes
 
     async def rows(self, query: str) -> AsyncIterator[Json]:
-        """The rows of an operator's own query, of every page."""
+        """The rows of every page of a query, as Graph has them."""
         async for rows in self._pages(query):
             for row in rows:
                 yield row
@@ -282,11 +282,6 @@ class ResourceGraph:
         async for rows in self._pages(query):
             for value in _readable(rows, read):
                 yield value
-
-    async def _rows(self, query: str) -> AsyncIterator[Json]:
-        async for rows in self._pages(query):
-            for row in rows:
-                yield row
 
     async def _pages(self, query: str) -> AsyncIterator[Iterator[Json]]:
         """The rows of each page. One that is no JSON object comes as an empty one, which no reader can read."""
