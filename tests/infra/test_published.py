@@ -148,5 +148,5 @@ ALLOWED_BY = {each["operation"]: set(each["allowed_by"]) for each in ROLES["deri
 )
 def test_the_rights_that_the_guide_asks_for_suffice(roles: set[str], missing: list[str]) -> None:
     assert [each for each in DEPLOYS if not roles & ALLOWED_BY[each]] == missing
-    text = " ".join((CHECKOUT / "docs" / "deploy.md").read_text(encoding="utf-8").split())
+    text = " ".join((CHECKOUT / "docs" / "install.md").read_text(encoding="utf-8").split())
     assert all(f"*{role}*" in text for role in roles)

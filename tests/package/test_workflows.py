@@ -157,7 +157,7 @@ def test_the_compiler_is_the_same_wherever_templates_are_compiled() -> None:
 
 def test_the_pythons_are_those_that_the_project_supports() -> None:
     matrix = workflow("ci")["jobs"]["test"]["strategy"]["matrix"]["python"]
-    oldest, newest = re.search(r"runs on Python (3\.\d+) to (3\.\d+)", text("README.md")).groups()  # type: ignore[union-attr]
+    oldest, newest = re.search(r"runs on Python (3\.\d+) to (3\.\d+)", text("docs/install.md")).groups()  # type: ignore[union-attr]
     minors = range(int(oldest.split(".")[1]), int(newest.split(".")[1]) + 1)
     assert matrix == [f"3.{minor}" for minor in minors]
     assert f'requires-python = ">={oldest}"' in text("pyproject.toml")

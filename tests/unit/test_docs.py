@@ -10,6 +10,7 @@ from functions.model.state import State
 from functions.policy.settings import SETTINGS
 from functions.policy.tags import TAGS
 from scripts import settings_page
+from tests.support import documents
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,3 +76,21 @@ def test_every_setting_state_and_happening_that_a_document_names_exists(document
     happenings = set(re.findall(r"`([a-z]+\.[a-z]+)`", text)) - {"host.json"}
     known = {name for name in happenings if name.split(".")[1] not in ("md", "py", "txt", "json", "kql", "yaml")}
     assert known <= set(journal.EVENTS)
+
+
+def test_a_reader_is_through_with_the_readme_in_minutes() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 600
+
+
+def test_the_index_names_every_document_once() -> None:
+    links = re.findall(r"\]\(([\w-]+\.md)(?:#[^)]+)?\)", (ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
+    assert set(links) == {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+
+
+@pytest.mark.parametrize("document", documents.DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_says_what_its_commands_need(document: Path) -> None:
+    """Those of `patcher` are run in tests/patcher/test_documents.py. No test can run those of another program."""
+    text = document.read_text(encoding="utf-8")
+    said = re.search(r"^Its commands need: (.+)\.$", text, re.MULTILINE)
+    told = set(re.findall(r"`([a-z]+)`", said[1])) if said else set()
+    assert documents.programs_of(text) == told & set(documents.ELSEWHERE)
