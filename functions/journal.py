@@ -77,6 +77,7 @@ EVENTS = {
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what depends on it was not decided",
     "fleet.counted": "machines by support state and image; told on change, and once a day",
+    "scope.unseen": "Resource Graph shows nothing of a subscription in PATCH_SCOPE; told on change, and once a day",
     "step.failed": "a step ended in an error",
 }
 
@@ -94,6 +95,7 @@ WARNINGS = {
     "operation.refused",
     "app.paused",
     "rollout.stuck",
+    "scope.unseen",
 }
 
 ERRORS = {

@@ -244,6 +244,17 @@ class ResourceGraph:
             sizes[key] = sizes.get(key, 0) + machines
         return sizes
 
+    async def unseen(self, subscriptions: Iterable[str]) -> list[str]:
+        """Which of these subscriptions show no resource group: the identity may not read them, or they are empty."""
+        missing: list[str] = []
+        for batch in batches(subscriptions):
+            seen = {
+                str(row.get("subscription"))
+                async for row in self.rows(queries.fill("subscriptions_seen", subscriptions=batch))
+            }
+            missing += [each for each in batch if each not in seen]
+        return missing
+
     async def rows(self, query: str) -> AsyncIterator[Json]:
         """The rows of every page of a query, as Graph has them."""
         async for rows in self._pages(query):

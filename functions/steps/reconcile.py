@@ -85,6 +85,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "limits": lambda: report.limits(services, plan.waits),
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
+        "scope": lambda: report.scope(services),
         "forecast": lambda: _look_ahead(sweep, candidates),
         "states": lambda: _tell_states(sweep, plan, candidates),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),

@@ -22,6 +22,8 @@ from functions.steps.states import Rows, Steps, Telling
 CENSUS_SECONDS = 120  # of one sweep: the function's time is ten minutes, and what is left is counted by the next
 FASTER = 8  # times as many shares of the census are taken together where the last ones held few machines
 A_DAY = timedelta(days=1)
+NOTHING_SEEN = "Resource Graph shows none of its resource groups: the app's identity may not read it, or it is empty"
+GIVE_THE_ROLE = "Assign the app's role there (docs/deploy.md), or take the subscription out of PATCH_SCOPE."
 SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
 
 
@@ -58,6 +60,23 @@ async def fleet(services: Services) -> None:
                 cut=len(counts) if cut else None,
             )
     await services.ledger.remember("fleet", {"hour": hour, "told": told})
+
+
+async def scope(services: Services) -> None:
+    """The subscriptions of PATCH_SCOPE of which nothing is seen: no machine of them is not "no machines".
+
+    Asked once an hour, and told when they changed, and once a day.
+    """
+    subscriptions = services.settings.scope.subscriptions
+    note, hour = await services.ledger.remembered("scope"), services.clock().strftime("%Y-%m-%d %H")
+    if not subscriptions or note.get("hour") == hour:
+        return
+    unseen = await services.graph.unseen(subscriptions)
+    told = _digest(unseen)
+    if told != note.get("told") or _day(hour) != _day(note.get("hour", "")):
+        for subscription in unseen:
+            journal.write("scope.unseen", subscription=subscription, reason=NOTHING_SEEN, remedy=GIVE_THE_ROLE)
+    await services.ledger.remember("scope", {"hour": hour, "told": told})
 
 
 async def limits(services: Services, waits: Steps) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,7 +23,7 @@ from simulator.resource_graph.tables import Rights
 from simulator.wire import Json, Request, Response
 from simulator.world import Machine
 
-SUMMARIES = ("fleet_counts", "image_sizes")  # Resource Graph gives one page of them
+SUMMARIES = ("fleet_counts", "image_sizes", "subscriptions_seen")  # Resource Graph gives one page of them
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
@@ -254,6 +255,12 @@ def _groups_named(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered({name: row[name] for name in shown} for row in _groups(seen) if row["id"].lower() in ids)
 
 
+def _subscriptions_seen(seen: _Seen, fill: Fill) -> list[Json]:
+    asked = _list(fill["subscriptions"])
+    found = Counter(row["id"].lower().split("/")[2] for row in _groups(seen))
+    return [{"subscription": each, "groups": found[each]} for each in sorted(found) if each in asked]
+
+
 def _schedules_of(seen: _Seen, fill: Fill) -> list[Json]:
     ids = _list(fill["ids"])
     found = []
@@ -366,6 +373,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("due_machines", _due),
         ("named_machines", _named),
         ("groups_named", _groups_named),
+        ("subscriptions_seen", _subscriptions_seen),
         ("schedules_of", _schedules_of),
         ("schedule_runs_of", _schedule_runs_of),
         ("fleet_counts", _fleet),

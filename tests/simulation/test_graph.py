@@ -53,6 +53,7 @@ def _values(name: str, rng: random.Random, ids: list[str]) -> dict[str, Any]:
         "ids": rng.sample(ids, rng.randint(1, len(ids))) if name != "groups_named" else groups,
         "names": rng.choice((["quorum-0"], ["quorum-0", "quorum-1"])),
         "group_ids": groups[:1],
+        "subscriptions": rng.choice((SUBSCRIPTIONS, SUBSCRIPTIONS[:1], ["nobodys"])),
         "shares": rng.sample([f"{share:02x}" for share in range(256)], 200),
         "created_after": at - timedelta(days=rng.choice((0, 30))),
         "assessed_before": at,

@@ -418,6 +418,7 @@ def filled() -> Mapping[str, str]:
         "schedule_runs_of": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04"]},
         "schedules_of": {"ids": [f"{MACHINES}/WEB-01", GROUP.upper(), SUBSCRIPTION]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
+        "subscriptions_seen": {"subscriptions": [SUBSCRIPTION.split("/")[2].upper(), "nobodys"]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
 
@@ -487,6 +488,7 @@ EXPECTED: Mapping[str, list[Row]] = {
             "machine": f"{MACHINES}/web-01".lower(),
         },
     ],
+    "subscriptions_seen": [{"subscription": SUBSCRIPTION.split("/")[2], "groups": 4}],
     "schedules_of": [
         {
             "id": f"{SUBSCRIPTION}/providers/Microsoft.Maintenance/configurationAssignments/all-linux",
@@ -959,7 +961,7 @@ def test_one_machine_in_need_stands_out_of_a_fleet_at_rest() -> None:
 
 
 # Resource Graph gives one page of a summarize.
-SUMMARIES = ("fleet_counts", "image_sizes")
+SUMMARIES = ("fleet_counts", "image_sizes", "subscriptions_seen")
 
 
 @pytest.mark.parametrize(
