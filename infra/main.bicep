@@ -315,6 +315,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       patchRoleId: patchRoleId
       #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
       principalId: identity.outputs.principalId
+      scaleSets: settings.?PATCH_SCALE_SETS == 'include'
       assignDeadLetterRole: assignRoles
       existingTopicId: first(filter(
         existingSystemTopicIds,

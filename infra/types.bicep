@@ -105,6 +105,9 @@ type settingsType = {
   @description('Customized images only, or marketplace images too.')
   PATCH_IMAGES: ('custom' | 'all')?
 
+  @description('Whether the app patches members of Flexible scale sets, where their set neither repairs nor upgrades them.')
+  PATCH_SCALE_SETS: ('leave' | 'include')?
+
   @description('Whether the app also installs on machines that a maintenance configuration patches.')
   PATCH_SCHEDULED: ('leave' | 'include')?
 

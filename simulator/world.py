@@ -144,8 +144,8 @@ class _Lasting:
         return self.created <= when and (self.deleted is None or when < self.deleted)
 
 
-class _OfMaintenance(_Lasting):
-    """A resource of Microsoft.Maintenance. Its id says the subscription."""
+class _Resource(_Lasting):
+    """A resource whose id says the subscription."""
 
     id: str
 
@@ -227,7 +227,7 @@ class Group(_Lasting):
 
 
 @dataclass(eq=False)
-class Assignment(_OfMaintenance):
+class Assignment(_Resource):
     """A maintenance configuration assigned to a machine, or at a group or subscription to what `selection` selects."""
 
     id: str
@@ -243,8 +243,18 @@ class Assignment(_OfMaintenance):
 
 
 @dataclass(eq=False)
-class Configuration(_OfMaintenance):
+class Configuration(_Resource):
     """One version of a maintenance configuration. `body` is that of its PUT."""
+
+    id: str
+    body: Json
+    created: datetime
+    deleted: datetime | None = None
+
+
+@dataclass(eq=False)
+class ScaleSet(_Resource):
+    """One version of a scale set. `body` is that of its PUT."""
 
     id: str
     body: Json
@@ -289,6 +299,7 @@ class World:
         self.gone_groups: list[Group] = []
         self.assignments: list[Assignment] = []  # those that are gone too
         self.configurations: list[Configuration] = []  # earlier versions too
+        self.scale_sets: list[ScaleSet] = []  # earlier versions too
         self.runs: list[Run] = []
         self.subscriptions: dict[str, str] = {}
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
@@ -334,6 +345,9 @@ class World:
 
     def configurations_at(self, when: datetime) -> list[Configuration]:
         return [each for each in self.configurations if each.exists_at(when)]
+
+    def scale_sets_at(self, when: datetime) -> list[ScaleSet]:
+        return [each for each in self.scale_sets if each.exists_at(when)]
 
     def record(self, operation: Operation, machine: Machine) -> Operation:
         (self.operations if operation.kind in PATCHING else self.changes).append(operation)

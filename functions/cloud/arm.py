@@ -16,9 +16,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Unavailable
-from functions.cloud.models import group_from_json, machine_from_arm
+from functions.cloud.models import group_from_json, machine_from_arm, scale_set_from_json
 from functions.cloud.session import Session
-from functions.model.machine import BUCKET_CAPACITY, KB_NUMBER, Group, Machine, MachineId, group_id, is_windows_name
+from functions.model.machine import (
+    BUCKET_CAPACITY,
+    KB_NUMBER,
+    Group,
+    Machine,
+    MachineId,
+    ScaleSet,
+    group_id,
+    is_windows_name,
+)
 from functions.model.state import OperationKind
 from functions.model.text import GUID, BadInput, Json, quoted
 
@@ -96,6 +105,15 @@ class ResourceManager:
         if group_id(body.get("id")) != machine.group_id:
             raise BadInput(f"an answer about {quoted(machine.group)} is about another resource group")
         return group_from_json(body)
+
+    async def scale_set(self, machine: Machine) -> ScaleSet:
+        """The rules of the machine's scale set. Raises the same exceptions as machine()."""
+        what = "reading a scale set"
+        body = await self._get(machine.id.subscription, machine.scale_set, what, api_version=MACHINE_API_VERSION)
+        name, rules = scale_set_from_json(body)
+        if name != machine.scale_set:
+            raise BadInput(f"an answer about the scale set of {quoted(machine.id.name)} is about another one")
+        return rules
 
     async def reads_schedules(self, subscription: str) -> bool:
         """Whether this identity may read the subscription's assignments of maintenance configurations.

@@ -26,6 +26,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PatchStatus,
     PowerState,
+    ScaleSet,
     ScopeFilter,
     SupportState,
     is_count,
@@ -70,7 +71,7 @@ def machine_from_arm(vm: Json) -> Machine:
         power=_power(_power_code(view)),
         tags=_tags(vm.get("tags")),
         managed_by=_text(vm.get("managedBy")),
-        scale_set=_text(_object(properties.get("virtualMachineScaleSet")).get("id")),
+        scale_set=_id(_object(properties.get("virtualMachineScaleSet")).get("id")),
         in_standby_pool=view.get("isVMInStandbyPool") is True,
         availability_set=_id(_object(properties.get("availabilitySet")).get("id")),
         third_party_plan=bool(_object(vm.get("plan")).get("name")),
@@ -105,13 +106,29 @@ def machine_from_graph(row: Json) -> Machine:
         power=_power(_text(row.get("power_code"))),
         tags=_tags(row.get("tags")),
         managed_by=_text(row.get("managedBy")),
-        scale_set=_text(row.get("scale_set")),
+        scale_set=_id(row.get("scale_set")),
         availability_set=_id(row.get("availability_set")),
         third_party_plan=bool(_object(row.get("plan")).get("name")),
         extensions_allowed=row.get("allow_extensions") is not False,
         patchers=_orchestration(image, row.get("windows"), row.get("linux")),
         verdict=_assessment(row),
     )
+
+
+def scale_set_from_json(body: Json) -> tuple[str, ScaleSet]:
+    """A scale set's id and rules from ARM, or from a row of queries/scale_sets_named.kql with the same properties.
+
+    What cannot be read counts as on: such a scale set may replace a machine at any time.
+    """
+    properties = _object(body.get("properties"))
+    policy, repairs = _object(properties.get("upgradePolicy")), _object(properties.get("automaticRepairsPolicy"))
+    by_image = _object(policy.get("automaticOSUpgradePolicy")).get("enableAutomaticOSUpgrade")
+    rules = ScaleSet(
+        flexible=_text(properties.get("orchestrationMode")).lower() == "flexible",
+        repairs=repairs.get("enabled", False) is not False,
+        upgrades=_text(policy.get("mode")).lower() not in ("", "manual") or by_image not in (None, False),
+    )
+    return _id(body.get("id")), rules
 
 
 def group_from_json(body: Json) -> Group:

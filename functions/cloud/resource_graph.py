@@ -21,6 +21,7 @@ from functions.cloud.models import (
     group_from_json,
     image_size_from_graph,
     machine_from_graph,
+    scale_set_from_json,
     time_or_none,
     unknown_support_state,
 )
@@ -32,6 +33,7 @@ from functions.model.machine import (
     Machine,
     MachineId,
     OldestPatches,
+    ScaleSet,
     SupportState,
     WaitingPatch,
     group_id,
@@ -181,6 +183,14 @@ class ResourceGraph:
         for batch in batches(ids):
             async for name, group in self._values(queries.fill("groups_named", ids=batch), _group):
                 found[name] = group
+        return found
+
+    async def scale_sets(self, ids: Iterable[str]) -> dict[str, ScaleSet]:
+        """The rules of these scale sets, by lower-cased id. One that the identity may not read is missing."""
+        found: dict[str, ScaleSet] = {}
+        for batch in batches(ids):
+            async for name, rules in self._values(queries.fill("scale_sets_named", ids=batch), scale_set_from_json):
+                found[name] = rules
         return found
 
     async def installations(self, ids: Iterable[str]) -> dict[str, list[SeenInstallation]]:

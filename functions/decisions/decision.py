@@ -75,12 +75,12 @@ def _in_scope(question: Question) -> Step | None:
 
 
 def _ours(question: Question) -> Step | None:
-    manager = foreign_manager(question.machine)
+    manager = foreign_manager(question.machine, scale_sets=question.settings.include_scale_sets)
     # A group's tag speaks about its schedules: to take a lab's machine from its service, the machine itself is tagged.
     chosen = question.overrides.owned_by_us and "patch-owner" in question.machine.tags
     if manager is None or (manager.owner_may_choose and chosen):
         return None
-    remedy = "Leave it to the service that manages it, or patch its image."
+    remedy = manager.remedy or "Leave it to the service that manages it, or patch its image."
     if manager.owner_may_choose:
         remedy = "Leave it to the service that manages it, or tag the machine patch-owner=image-patcher."
     return Leave(State.MANAGED_ELSEWHERE, manager.name, remedy)

@@ -104,7 +104,7 @@ _Neighbours = tuple[str, str]  # the id of an availability set, or a subscriptio
 def _neighbours(item: Candidate) -> set[_Neighbours]:
     """Those of which one machine goes at a time."""
     machine, group = item.machine, item.overrides.group
-    availability_set = {("", machine.availability_set)} if machine.availability_set else set()
+    availability_set = {("", machine.one_at_a_time)} if machine.one_at_a_time else set()
     return availability_set | ({(machine.id.subscription, group)} if group else set())
 
 

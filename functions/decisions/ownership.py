@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from functions.model.machine import ImageKind, Machine
+from functions.model.machine import ImageKind, Machine, ScaleSet
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Manager:
 
     name: str
     owner_may_choose: bool = False  # a lab or a head node may live long: its owner may want it patched here
+    remedy: str = ""  # where there is one of its own
 
 
 _NODE = Manager("a Kubernetes node")
@@ -29,6 +30,15 @@ _CITRIX = Manager("a machine that Citrix provisions")
 _CYCLE = Manager("a CycleCloud node", owner_may_choose=True)
 _LAB = Manager("a DevTest Labs machine", owner_may_choose=True)
 _CLIENT = Manager("Windows client")
+_LEFT_SCALE_SET = Manager(
+    "a member of a scale set", remedy="Set PATCH_SCALE_SETS=include to take in members of Flexible scale sets."
+)
+_UNREAD_SCALE_SET = Manager(
+    "a member of a scale set, whose rules are not known",
+    remedy="Check that the app's identity may read virtual machine scale sets.",
+)
+_NO_REPAIRS = "Patch its image, or switch the scale set's automatic repairs off."
+_MANUAL = "Patch its image, or set the scale set's upgrade policy to Manual, without automatic OS upgrades."
 _GUID = r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
 _REGION = r"[a-z]*(east|west|north|south|central|usgov)[a-z]*[0-9]?[a-z]*"
 
@@ -65,15 +75,18 @@ _AKS_GALLERIES = re.compile(r".*/galleries/(aksubuntu|akswindows|aksazurelinux|a
 _WINDOWS_CLIENT = re.compile(r"windows (10|11)\b.*", re.IGNORECASE)
 
 
-def foreign_manager(machine: Machine) -> Manager | None:
-    """Who manages the machine; None when no other service does. The strongest mark first: managedBy, tags, names."""
+def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | None:
+    """Who manages the machine; None when no other service does. The strongest mark first: managedBy, tags, names.
+
+    `scale_sets`: members of Flexible scale sets are taken in, where their set leaves them alone.
+    """
     group = machine.group
     if machine.managed_by or (group and group.managed_by):
         return Manager("another Azure resource manages the machine (managedBy)")
-    if machine.scale_set:
-        return Manager("a member of a scale set: not covered yet")
     if machine.in_standby_pool:
-        return Manager("in the standby pool of a scale set: not covered yet")
+        return Manager("in the standby pool of a scale set: not covered")
+    if machine.scale_set and (manager := _scale_set(machine.scale_set_rules) if scale_sets else _LEFT_SCALE_SET):
+        return manager
     if _is_of_aks(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):
@@ -84,6 +97,17 @@ def foreign_manager(machine: Machine) -> Manager | None:
                 return manager
     named = _of_group(machine.id.group) or _of_name(machine.id.name, _MACHINE_NAMES)
     return named or (_CLIENT if _is_windows_client(machine) else None)
+
+
+def _scale_set(rules: ScaleSet | None) -> Manager | None:
+    """What its scale set does that an installation must not meet; None: the set leaves its machines alone."""
+    if rules is None:
+        return _UNREAD_SCALE_SET
+    if not rules.flexible:
+        return Manager("a member of a Uniform scale set", remedy="Patch its image, and upgrade the scale set.")
+    if rules.repairs:
+        return Manager("its scale set replaces machines that an installation makes unwell", remedy=_NO_REPAIRS)
+    return Manager("its scale set upgrades its machines by itself", remedy=_MANUAL) if rules.upgrades else None
 
 
 # Cached, for a fleet has few images, names of tags and resource groups, and each sweep asks about every machine.

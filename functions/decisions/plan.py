@@ -282,10 +282,10 @@ class _Limits:
     def neighbour_objection(self, item: Candidate) -> Step | None:
         """One machine of an availability set at a time, and of a patch-group, whose other members must be well."""
         machine = item.machine
-        if machine.availability_set and self._sets[machine.availability_set]:
+        if machine.one_at_a_time and self._sets[machine.one_at_a_time]:
             return Wait(
                 State.WAITING_FOR_GROUP,
-                "another machine of its availability set is being patched",
+                "another machine of its availability set or scale set is being patched",
                 cause=Cause.TRANSIENT,
             )
         group = (machine.id.subscription, item.overrides.group)
@@ -326,7 +326,7 @@ class _Limits:
         machine = item.machine
         self._fleet += 1
         self._images[machine.image.key] += 1
-        self._sets[machine.availability_set] += 1
+        self._sets[machine.one_at_a_time] += 1
         self._groups[machine.id.subscription, item.overrides.group] += 1
 
 

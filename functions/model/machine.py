@@ -308,6 +308,15 @@ class Assignment:
 
 
 @dataclass(frozen=True)
+class ScaleSet:
+    """What a scale set does with its machines by itself."""
+
+    flexible: bool
+    repairs: bool  # replaces those that it finds unwell
+    upgrades: bool  # replaces or re-images them when its model or image changes
+
+
+@dataclass(frozen=True)
 class Machine:
     """One virtual machine. What only the instance view tells is None when the value came from Graph."""
 
@@ -322,7 +331,8 @@ class Machine:
     tags: Mapping[str, str] = field(default_factory=dict)
     group: Group | None = None  # None: not read yet
     managed_by: str = ""
-    scale_set: str = ""
+    scale_set: str = ""  # its id, lower-cased
+    scale_set_rules: ScaleSet | None = None  # None: not asked, or it may not be read
     in_standby_pool: bool = False  # of a scale set; only the instance view says it
     availability_set: str = ""
     third_party_plan: bool = False
@@ -340,6 +350,11 @@ class Machine:
     assessment: PatchStatus | None = None
     installation: PatchStatus | None = None
     verdict: PatchAssessment | None = None  # None: Graph was not asked; ABSENT: it was, and shows nothing
+
+    @property
+    def one_at_a_time(self) -> str:
+        """The set whose machines go one at a time: its availability set, else its scale set; "" for neither."""
+        return self.availability_set or self.scale_set
 
     def tag(self, name: str) -> str:
         """The value of its own tag, else of its resource group's; "" where neither has it."""

@@ -80,7 +80,7 @@ class Record:
     ring: int = LAST_RING
     group: str = ""  # patch-group
     boundary: str = ""  # of its image's rollout; "": the whole fleet
-    availability_set: str = ""
+    availability_set: str = ""  # or scale set: Machine.one_at_a_time
     created: datetime | None = None  # the machine's creation
     sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
     checks: int = 0  # how often the machine was found not ready yet
@@ -196,7 +196,7 @@ def claim(
         ring=ring,
         group=group,
         boundary=boundary,
-        availability_set=machine.availability_set,
+        availability_set=machine.one_at_a_time,
         verdict=machine.verdict,
         created=machine.created,
         checks=same.checks if same else 0,

@@ -232,6 +232,12 @@ class Settings:
         choice({"custom": False, "all": True}),
         "Customized images only, or marketplace images too.",
     )
+    include_scale_sets: bool = setting(
+        "PATCH_SCALE_SETS",
+        "leave",
+        choice({"leave": False, "include": True}),
+        "Whether members of Flexible scale sets are patched here, where their set neither repairs nor upgrades them.",
+    )
     include_scheduled: bool = setting(
         "PATCH_SCHEDULED",
         "leave",

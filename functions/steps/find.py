@@ -28,6 +28,7 @@ from functions.steps.observe import (
     observe,
     observe_group,
     with_named_patches,
+    with_scale_sets,
     with_schedules,
 )
 from functions.steps.sweep import Sweep
@@ -48,7 +49,8 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
     for ids in batches(machine.id.group_id for machine in due.values()):
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
-    async for machine in _with_named_patches(sweep, await with_schedules(services, list(due.values()))):
+    machines = await with_schedules(services, await with_scale_sets(services, list(due.values())))
+    async for machine in _with_named_patches(sweep, machines):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)

@@ -77,6 +77,26 @@ async def observe_group(services: Services, machine: Machine) -> Observation:
         return _unseen(error, "resource group")
 
 
+async def observe_scale_set(services: Services, machine: Machine) -> Observation:
+    """The same machine with the rules of its scale set, where they matter and may be read. Raises Unavailable."""
+    if not machine.scale_set or not services.settings.include_scale_sets:
+        return Seen(machine)
+    try:
+        return Seen(replace(machine, scale_set_rules=await services.compute.scale_set(machine)))
+    except errors.Throttled as throttled:
+        return Throttled(throttled)
+    except (errors.Gone, errors.Refused, BadInput):
+        return Seen(machine)  # whose rules are not known is left alone
+
+
+async def with_scale_sets(services: Services, machines: list[Machine]) -> list[Machine]:
+    """The machines, members of scale sets with the rules of their set by Resource Graph. Raises CloudError."""
+    if not services.settings.include_scale_sets:
+        return machines
+    rules = await services.graph.scale_sets(each.scale_set for each in machines if each.scale_set)
+    return [replace(each, scale_set_rules=rules.get(each.scale_set)) if each.scale_set else each for each in machines]
+
+
 def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, what: str) -> Observation:
     if isinstance(error, errors.Gone):
         return Gone(error)

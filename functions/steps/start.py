@@ -34,6 +34,7 @@ from functions.steps.observe import (
     log_unreadable,
     observe,
     observe_group,
+    observe_scale_set,
 )
 
 MAX_CHECKS = 4  # how often a machine still being built is checked, each time after twice the wait
@@ -81,6 +82,8 @@ async def recheck(services: Services, stored: Stored) -> tuple[Machine, Step] | 
     seen = await observe(services, record.machine, vm_id=record.vm_id)
     if isinstance(seen, Seen):
         seen = await observe_group(services, seen.machine)
+    if isinstance(seen, Seen):
+        seen = await observe_scale_set(services, seen.machine)
     if not isinstance(seen, Seen):
         await _not_seen(services, stored, seen)
         return None

@@ -29,6 +29,9 @@ param principalId string
 @description('Id (GUID or resource id) of a role that an administrator created at the management group. Empty: it is created.')
 param patchRoleId string = ''
 
+@description('Whether the app patches members of scale sets (PATCH_SCALE_SETS=include): it then reads their scale sets.')
+param scaleSets bool = false
+
 @description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
@@ -57,7 +60,10 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(p
     ]
     permissions: [
       {
-        actions: loadJsonContent('../patch-actions.json')
+        actions: concat(
+          loadJsonContent('../patch-actions.json'),
+          scaleSets ? loadJsonContent('../scale-set-actions.json') : []
+        )
         notActions: []
       }
     ]

@@ -12,6 +12,9 @@ param suffix string
 @description('Id (GUID or resource id) of an existing role. Empty: the role is created.')
 param existingRoleId string
 
+@description('Whether the app patches members of scale sets: it then reads their scale sets.')
+param scaleSets bool
+
 var roleId = empty(existingRoleId)
   ? role.id
   : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', last(split(existingRoleId, '/')))
@@ -28,7 +31,10 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(e
     ]
     permissions: [
       {
-        actions: loadJsonContent('../patch-actions.json')
+        actions: concat(
+          loadJsonContent('../patch-actions.json'),
+          scaleSets ? loadJsonContent('../scale-set-actions.json') : []
+        )
         notActions: []
       }
     ]

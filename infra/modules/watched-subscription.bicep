@@ -41,6 +41,9 @@ param patchRoleId string = ''
 @description('Object id of the identity of the app.')
 param principalId string
 
+@description('Whether the app patches members of scale sets.')
+param scaleSets bool = false
+
 @description('Whether to assign the role for writing dead letters to the identity of the topic.')
 param assignDeadLetterRole bool
 
@@ -102,6 +105,7 @@ module role 'patch-role.bicep' = if (assignPatchRole) {
     principalId: principalId
     suffix: token
     existingRoleId: patchRoleId
+    scaleSets: scaleSets
   }
 }
 

@@ -5,6 +5,9 @@ param environmentName = 'landing'
 param location = 'westeurope'
 param mode = 'install'
 param window = 'any'
+param settings = {
+  PATCH_SCALE_SETS: 'include'
+}
 param resourceGroupName = 'rg-app-patching'
 param names = {
   functionApp: 'func-corp-patching'

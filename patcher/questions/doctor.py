@@ -44,6 +44,7 @@ ACTIONS = (
     "Microsoft.Maintenance/configurationAssignments/read",
     "Microsoft.Resources/subscriptions/resourceGroups/read",
 )
+OF_SCALE_SETS = ("Microsoft.Compute/virtualMachineScaleSets/read",)  # with PATCH_SCALE_SETS=include
 PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
 EXAMPLES = 3
 DRAINS_WITHIN = timedelta(hours=1)  # a message that is older waits for a function that does not run
@@ -212,12 +213,13 @@ async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
         if isinstance(properties, Mapping) and _covers(str(properties.get("scope")), scope):
             role = await app.arm.get(str(properties.get("roleDefinitionId")), AUTHORIZATION)
             granted += _permissions(role)
-    missing = [action for action in ACTIONS if not any(_allows(each, action) for each in granted)]
+    needed = (*ACTIONS, *(OF_SCALE_SETS if app.settings.include_scale_sets else ()))
+    missing = [action for action in needed if not any(_allows(each, action) for each in granted)]
     if missing:
         remedy = f"Assign the app's role to its identity {principal} at {scope} (docs/deploy.md)."
         yield Check(name, "bad", f"the app's identity lacks {', '.join(missing)}", remedy)
     else:
-        yield Check(name, "ok", f"the app's identity has all {len(ACTIONS)} actions")
+        yield Check(name, "ok", f"the app's identity has all {len(needed)} actions")
 
 
 async def principal_of(app: App) -> str:

@@ -13,7 +13,7 @@ from functions.model.machine import Machine, MachineId, PatchStatus
 from functions.model.record import Record
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
 from functions.model.stop import Stop, Stops
-from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_schedules
+from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_scale_sets, with_schedules
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
 from patcher.errors import NoAnswer
@@ -60,7 +60,8 @@ async def ask(app: App, name: str) -> Answer:
 async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     """The machine by its instance view and by Resource Graph, and why one of them is missing."""
     in_graph = [each async for each in app.services.graph.named_machines([str(machine_id)])]
-    in_graph = await with_schedules(app.services, await with_named_patches(app.services, in_graph))
+    in_graph = await with_scale_sets(app.services, await with_named_patches(app.services, in_graph))
+    in_graph = await with_schedules(app.services, in_graph)
     groups = await app.services.graph.groups([machine_id.group_id])
     seen = await observe(app.services, machine_id)
     if not isinstance(seen, Seen):
@@ -70,7 +71,12 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     known = seen.machine
     if in_graph:
         graph = in_graph[0]
-        known = replace(known, verdict=graph.verdict, schedule_assigned=graph.schedule_assigned)
+        known = replace(
+            known,
+            verdict=graph.verdict,
+            schedule_assigned=graph.schedule_assigned,
+            scale_set_rules=graph.scale_set_rules,
+        )
     if machine_id.group_id in groups:
         return _in_group(known, groups), ""
     grouped = await observe_group(app.services, known)

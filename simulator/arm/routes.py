@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import configurations, groups, machines, operations, schedules
+from simulator.arm import configurations, groups, machines, operations, scale_sets, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -21,6 +21,7 @@ _MACHINE = f"{_GROUP}/{_COMPUTE}/virtualMachines/{{name}}"
 _OPERATION = f"{_SUBSCRIPTION}/{_COMPUTE}/locations/{{region}}/operations/{{operation}}"
 _VM = "Microsoft.Compute/virtualMachines"
 _CONFIGURATION = f"{_GROUP}/providers/{configurations.KIND}/{{name}}"
+_SCALE_SET = f"{_GROUP}/providers/{scale_sets.KIND}/{{name}}"
 _LOCATIONS = "Microsoft.Compute/locations"
 _GROUPS = "Microsoft.Resources/subscriptions/resourceGroups"
 
@@ -116,6 +117,9 @@ ROUTES: tuple[Route, ...] = (
         schedules.list_all,
         scope=_SUBSCRIPTION,
     ),
+    Route("PUT", _SCALE_SET, f"{scale_sets.KIND}/write", scale_sets.put),
+    Route("GET", _SCALE_SET, f"{scale_sets.KIND}/read", scale_sets.get),
+    Route("DELETE", _SCALE_SET, f"{scale_sets.KIND}/delete", scale_sets.delete),
     Route("PUT", _CONFIGURATION, f"{configurations.KIND}/write", configurations.put),
     Route("GET", _CONFIGURATION, f"{configurations.KIND}/read", configurations.get),
     Route("DELETE", _CONFIGURATION, f"{configurations.KIND}/delete", configurations.delete),

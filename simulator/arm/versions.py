@@ -46,6 +46,7 @@ class ResourceType(NamedTuple):
 VIRTUAL_MACHINES = ResourceType("Microsoft.Compute", "virtualMachines")
 SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     VIRTUAL_MACHINES: _COMPUTE,
+    ResourceType("Microsoft.Compute", "virtualMachineScaleSets"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
     ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,

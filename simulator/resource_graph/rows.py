@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from simulator.arm import configurations, machines, patching, schedules
+from simulator.arm import configurations, machines, patching, scale_sets, schedules
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, milliseconds
 from simulator.world import (
@@ -21,6 +21,7 @@ from simulator.world import (
     Operation,
     Patch,
     Run,
+    ScaleSet,
     World,
 )
 
@@ -146,6 +147,13 @@ def configuration_row(configuration: Configuration) -> Json:
     body = configurations.document(configuration)
     shown = {"tags": body.get("tags"), "properties": body.get("properties") or {}}
     kind = "microsoft.maintenance/maintenanceconfigurations"
+    return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
+
+
+def scale_set_row(scale_set: ScaleSet) -> Json:
+    body = scale_sets.document(scale_set)
+    shown = {"tags": body.get("tags"), "properties": body["properties"]}
+    kind = "microsoft.compute/virtualmachinescalesets"
     return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
 
 

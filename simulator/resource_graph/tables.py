@@ -9,12 +9,13 @@ from typing import Any, Protocol, TypeVar
 from simulator.resource_graph import rows
 from simulator.resource_graph.rows import OperationRows
 from simulator.wire import Json
-from simulator.world import Assignment, Configuration, Group, Machine, Operation, Run, World
+from simulator.world import Assignment, Configuration, Group, Machine, Operation, Run, ScaleSet, World
 
 ASSESSMENTS_KEPT = timedelta(days=7)
 INSTALLATIONS_KEPT = timedelta(days=30)
 
 MACHINE_READ = "Microsoft.Compute/virtualMachines/read"
+SCALE_SET_READ = "Microsoft.Compute/virtualMachineScaleSets/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
 ASSIGNMENT_READ = "Microsoft.Maintenance/configurationAssignments/read"
 CONFIGURATION_READ = "Microsoft.Maintenance/maintenanceConfigurations/read"
@@ -28,7 +29,7 @@ _ASSESSMENT_READS = {
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
 _INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
 
-_Thing = TypeVar("_Thing", Machine, Group, Assignment, Configuration, Run)
+_Thing = TypeVar("_Thing", Machine, Group, Assignment, Configuration, Run, ScaleSet)
 
 
 class Rights(Protocol):
@@ -108,6 +109,8 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         yield from (rows.machine_row(self._world, machine, self._when) for machine in self.machines())
         found = self._readable(self._world.configurations_at(self._when), CONFIGURATION_READ)
         yield from (rows.configuration_row(each) for each in found)
+        scale_sets = self._readable(self._world.scale_sets_at(self._when), SCALE_SET_READ)
+        yield from (rows.scale_set_row(each) for each in scale_sets)
 
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):

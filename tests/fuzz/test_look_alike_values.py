@@ -67,6 +67,7 @@ RIGHT = {
     "PATCH_SCOPE": "mg-fleet,mg-other",
     "PATCH_MODE": "assess",
     "PATCH_IMAGES": "custom",
+    "PATCH_SCALE_SETS": "leave",
     "PATCH_SCHEDULED": "leave",
     "PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z",
     "PATCH_CLASSIFICATIONS": "Critical,Security",

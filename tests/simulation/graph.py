@@ -255,6 +255,15 @@ def _groups_named(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered({name: row[name] for name in shown} for row in _groups(seen) if row["id"].lower() in ids)
 
 
+def _scale_sets_named(seen: _Seen, fill: Fill) -> list[Json]:
+    ids, names = _list(fill["ids"]), ("orchestrationMode", "automaticRepairsPolicy", "upgradePolicy")
+    return _ordered(
+        {"id": row["id"], "properties": {name: row["properties"].get(name) for name in names}}
+        for row in seen.rows("resources")
+        if row["type"].lower() == "microsoft.compute/virtualmachinescalesets" and row["id"].lower() in ids
+    )
+
+
 def _subscriptions_seen(seen: _Seen, fill: Fill) -> list[Json]:
     asked = _list(fill["subscriptions"])
     found = Counter(row["id"].lower().split("/")[2] for row in _groups(seen))
@@ -373,6 +382,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("due_machines", _due),
         ("named_machines", _named),
         ("groups_named", _groups_named),
+        ("scale_sets_named", _scale_sets_named),
         ("subscriptions_seen", _subscriptions_seen),
         ("schedules_of", _schedules_of),
         ("schedule_runs_of", _schedule_runs_of),

@@ -312,6 +312,8 @@ def vm_body(**changes: Any) -> dict[str, Any]:
     if "availability_set" in changes:
         sets = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-web/providers/Microsoft.Compute/availabilitySets"
         properties["availabilitySet"] = {"id": f"{sets}/{changes['availability_set']}"}
+    if "scale_set" in changes:
+        properties["virtualMachineScaleSet"] = {"id": changes["scale_set"]}
     zones = {"zones": [changes["zone"]]} if "zone" in changes else {}
     return {
         **zones,

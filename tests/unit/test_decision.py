@@ -33,6 +33,7 @@ from functions.model.machine import (
     OsType,
     PatchOrchestration,
     PowerState,
+    ScaleSet,
     SupportState,
     WaitingPatch,
 )
@@ -1234,6 +1235,38 @@ OURS: dict[str, dict[str, Any]] = {
 }
 
 
+IN_A_SET = {"scale_set": "/scale/set"}
+# What its scale set does → why the machine is left alone; "" where it is taken in.
+SCALE_SETS: dict[str, tuple[ScaleSet | None, str]] = {
+    "leaves its members alone": (ScaleSet(flexible=True, repairs=False, upgrades=False), ""),
+    "repairs": (ScaleSet(flexible=True, repairs=True, upgrades=False), "replaces machines"),
+    "upgrades": (ScaleSet(flexible=True, repairs=False, upgrades=True), "upgrades its machines"),
+    "is Uniform": (ScaleSet(flexible=False, repairs=False, upgrades=False), "Uniform"),
+    "is not known": (None, "not known"),
+}
+
+
+@pytest.mark.parametrize(("rules", "reason"), SCALE_SETS.values(), ids=SCALE_SETS)
+def test_a_member_of_a_scale_set_is_patched_only_where_its_set_leaves_it_alone(
+    rules: ScaleSet | None, reason: str
+) -> None:
+    member = a_machine(**IN_A_SET, scale_set_rules=rules)
+    check(decide(member), Leave, State.MANAGED_ELSEWHERE, "a member of a scale set")
+    taken_in = decide(member, PATCH_SCALE_SETS="include")
+    if reason:
+        check(taken_in, Leave, State.MANAGED_ELSEWHERE, reason)
+        assert taken_in.remedy
+    else:
+        check(taken_in, Install, State.DUE, "")
+
+
+@pytest.mark.parametrize("other", [{"managed_by": "/x"}, {"in_standby_pool": True}, {"tags": {"aks-managed-x": "y"}}])
+def test_taking_scale_sets_in_takes_in_no_machine_of_another_service(other: dict[str, Any]) -> None:
+    rules = ScaleSet(flexible=True, repairs=False, upgrades=False)
+    step = decide(a_machine(**IN_A_SET, scale_set_rules=rules, **other), PATCH_SCALE_SETS="include")
+    assert step.state is State.MANAGED_ELSEWHERE
+
+
 @pytest.mark.parametrize(("changes", "reason"), MANAGED.values(), ids=MANAGED)
 @pytest.mark.parametrize("state", [SupportState.ABSENT, SupportState.SUPPORTED])
 def test_managed_elsewhere_is_neither_assessed_nor_installed(
@@ -1670,6 +1703,7 @@ environs = st.fixed_dictionaries(
     {"PATCH_MODE": st.sampled_from(["off", "plan", "assess", "install"])},
     optional={
         "PATCH_IMAGES": st.sampled_from(["custom", "all"]),
+        "PATCH_SCALE_SETS": st.sampled_from(["leave", "include"]),
         "PATCH_SCHEDULED": st.sampled_from(["leave", "include"]),
         "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
         "PATCH_CLASSIFICATIONS": st.just("Definition"),

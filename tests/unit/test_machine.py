@@ -17,6 +17,7 @@ from functions.cloud.models import (
     image_of,
     machine_from_arm,
     machine_from_graph,
+    scale_set_from_json,
     time_or_none,
     unknown_support_state,
 )
@@ -31,6 +32,7 @@ from functions.model.machine import (
     OsType,
     PatchOrchestration,
     PowerState,
+    ScaleSet,
     SupportState,
     subscription_in,
 )
@@ -464,6 +466,55 @@ def test_fields_that_are_rarely_there() -> None:
     assert (machine.location, machine.tags, machine.os_type) == ("westeurope", {"patch-mode": "off"}, OsType.WINDOWS)
     assert machine.extensions_allowed is False
     assert machine.os_name == "Windows Server 2025"
+
+
+_SET = "/subscriptions/s/resourceGroups/RG/providers/Microsoft.Compute/virtualMachineScaleSets/Web"
+ALONE = ScaleSet(flexible=True, repairs=False, upgrades=False)
+# properties of a scale set → what follows. What cannot be read counts as on.
+# Shapes: Azure/bicep-types-az, microsoft.compute/2024-11-01.
+SCALE_SETS: dict[str, tuple[dict[str, Any], ScaleSet]] = {
+    "Flexible, no policy": ({"orchestrationMode": "Flexible"}, ALONE),
+    "nulls, as Resource Graph packs them": (
+        {"orchestrationMode": "Flexible", "automaticRepairsPolicy": None, "upgradePolicy": None},
+        ALONE,
+    ),
+    "Manual": ({"orchestrationMode": "Flexible", "upgradePolicy": {"mode": "Manual"}}, ALONE),
+    "Rolling": (
+        {"orchestrationMode": "Flexible", "upgradePolicy": {"mode": "Rolling"}},
+        replace(ALONE, upgrades=True),
+    ),
+    "Automatic, in small letters": (
+        {"orchestrationMode": "flexible", "upgradePolicy": {"mode": "automatic"}},
+        replace(ALONE, upgrades=True),
+    ),
+    "automatic OS upgrades": (
+        {
+            "orchestrationMode": "Flexible",
+            "upgradePolicy": {"mode": "Manual", "automaticOSUpgradePolicy": {"enableAutomaticOSUpgrade": True}},
+        },
+        replace(ALONE, upgrades=True),
+    ),
+    "repairs": (
+        {"orchestrationMode": "Flexible", "automaticRepairsPolicy": {"enabled": True}},
+        replace(ALONE, repairs=True),
+    ),
+    "repairs off": ({"orchestrationMode": "Flexible", "automaticRepairsPolicy": {"enabled": False}}, ALONE),
+    "repairs that cannot be read": (
+        {"orchestrationMode": "Flexible", "automaticRepairsPolicy": {"enabled": "on"}},
+        replace(ALONE, repairs=True),
+    ),
+    "a mode of a later Azure": (
+        {"orchestrationMode": "Flexible", "upgradePolicy": {"mode": "Surging"}},
+        replace(ALONE, upgrades=True),
+    ),
+    "Uniform": ({"orchestrationMode": "Uniform"}, replace(ALONE, flexible=False)),
+    "older than the modes": ({}, replace(ALONE, flexible=False)),
+}
+
+
+@pytest.mark.parametrize(("properties", "rules"), SCALE_SETS.values(), ids=SCALE_SETS)
+def test_the_rules_of_a_scale_set(properties: dict[str, Any], rules: ScaleSet) -> None:
+    assert scale_set_from_json({"id": _SET, "properties": properties}) == (_SET.lower(), rules)
 
 
 def test_a_machine_without_a_profile_allows_extensions_as_azure_does() -> None:

@@ -211,8 +211,20 @@ def assignment(scope: str, name: str, **properties: Any) -> Row:
     }
 
 
+def scale_set(name: str) -> Row:
+    return {
+        "id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/{name}",
+        "type": "microsoft.compute/virtualmachinescalesets",
+        "properties": {
+            "orchestrationMode": "Flexible",
+            "automaticRepairsPolicy": {"enabled": True, "gracePeriod": "PT10M"},
+            "virtualMachineProfile": {"osProfile": {"adminUsername": "somebody"}},
+        },
+    }
+
+
 TABLES: Mapping[str, Sequence[Row]] = {
-    "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_05, WEB_01],
+    "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_05, WEB_01, scale_set("set"), scale_set("not-asked")],
     "resourcecontainers": [
         {
             "id": f"{SUBSCRIPTION}/resourceGroups/RG-Other",
@@ -418,6 +430,7 @@ def filled() -> Mapping[str, str]:
         "schedule_runs_of": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04"]},
         "schedules_of": {"ids": [f"{MACHINES}/WEB-01", GROUP.upper(), SUBSCRIPTION]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
+        "scale_sets_named": {"ids": [f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/SET"]},
         "subscriptions_seen": {"subscriptions": [SUBSCRIPTION.split("/")[2].upper(), "nobodys"]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -487,6 +500,16 @@ EXPECTED: Mapping[str, list[Row]] = {
             "id": f"{CHILDREN}/web-01/patchInstallationResults/run-1",
             "machine": f"{MACHINES}/web-01".lower(),
         },
+    ],
+    "scale_sets_named": [
+        {
+            "id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/set",
+            "properties": {
+                "orchestrationMode": "Flexible",
+                "automaticRepairsPolicy": {"enabled": True, "gracePeriod": "PT10M"},
+                "upgradePolicy": None,
+            },
+        }
     ],
     "subscriptions_seen": [{"subscription": SUBSCRIPTION.split("/")[2], "groups": 4}],
     "schedules_of": [
