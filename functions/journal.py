@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from functions.model.machine import MachineId
-from functions.model.text import quoted, redacted
+from functions.model.patches import MOST_CHARACTERS
+from functions.model.text import FOREIGN, quoted, redacted
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
 _MAX_FIELD = 2_000  # characters
+_LONGER = {"patch_list": MOST_CHARACTERS}  # fields that their writer bounds: the same in characters
 _ADDRESSED = {"owner", "by"}  # fields that name a person on purpose: PATCH_OWNER_TAG, who paused or closed a breaker
 _MAX_NUMBER = 2**53  # JSON readers round larger integers, and one of thousands of digits would not fit a line
 _log = logging.getLogger("journal")
@@ -46,6 +48,7 @@ EVENTS = {
     "installation.queued": "a machine was claimed for an installation",
     "installation.started": "Azure accepted an installation",
     "installation.ended": "an installation ended",
+    "installation.patches": "what an installation did with each patch, by name; how many more there are",
     "installation.seen": "Resource Graph shows the installation",
     "operation.refused": "Azure refused to start an operation",
     "operation.throttled": "the quota is used up; the machine is postponed",
@@ -121,15 +124,15 @@ def write(event: str, **fields: Field) -> None:
     line: dict[str, str | float] = {"event": event}
     for name, value in fields.items():
         if value is not None and value != "":
-            line[name] = _plain(value, addresses=name in _ADDRESSED)
+            line[name] = _plain(value, addresses=name in _ADDRESSED, most=_LONGER.get(name, 0))
     text = json.dumps(line, ensure_ascii=False)
     _log.log(_LEVELS.get(event, logging.INFO), "%s", text if _length(text) <= MAX_LINE else _shortened(line))
 
 
-def _plain(value: object, *, addresses: bool) -> str | float:
+def _plain(value: object, *, addresses: bool, most: int) -> str | float:
     """A field as JSON writes it. Takes any object: what comes from Azure's JSON is checked by no type.
 
-    `addresses`: an e-mail address stays.
+    `addresses`: an e-mail address stays. `most`: characters, where a field may be longer than _MAX_FIELD; else 0.
     """
     if isinstance(value, Enum):
         return str(value.value) if isinstance(value.value, str) else value.name.lower()
@@ -141,8 +144,10 @@ def _plain(value: object, *, addresses: bool) -> str | float:
         return value.isoformat(timespec="seconds")
     if isinstance(value, timedelta):
         return round(value.total_seconds(), 3)
-    text = redacted(str(value), addresses=addresses)  # a guest's message may quote its package source's address
-    return text if len(text) <= _MAX_FIELD else text[: _MAX_FIELD - 1] + "…"
+    # A guest's message may quote the address of its package source.
+    text = redacted(str(value), addresses=addresses, most=most or FOREIGN)
+    longest = most or _MAX_FIELD
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _shortened(line: dict[str, str | float]) -> str:

@@ -14,7 +14,9 @@ from sys import intern
 
 from functions.model.machine import (
     GALLERY_IMAGE,
+    KB_NUMBER,
     PATCH_COUNTS,
+    TRIED_COUNTS,
     Assignment,
     Group,
     Image,
@@ -33,6 +35,7 @@ from functions.model.machine import (
     lowered_id,
     made,
 )
+from functions.model.patches import TriedPatch, TriedPatches
 from functions.model.text import BadInput, Json, on_one_line, quoted
 
 _MANAGED_IMAGE = re.compile(r"/subscriptions/.+/providers/microsoft\.compute/images/[^/]+")
@@ -46,6 +49,8 @@ _POWER_STATES = {state.value: state for state in PowerState}
 _NO_VERSION = ("", "latest")
 _RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
 _BUSY = ("creating", "updating", "deleting", "transitioning")
+_CUT_LIST = "truncated_patch_list_id"  # of the patch that stands for the rest of a list
+_MAX_PART = 120  # characters
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
 
@@ -324,6 +329,42 @@ def _patch_status(summary: object, id_name: str) -> PatchStatus | None:
         modified=time_or_none(summary.get("lastModifiedTime")),
         result={name: summary[name] for name in _RESULT if summary.get(name) is not None},
     )
+
+
+def tried_patches(result: Json) -> TriedPatches:
+    """The patches in an installation's result, whatever it holds. An instance view counts them only.
+
+    A guest cuts a long list short and goes on counting; it may count without a list (tests/recordings:
+    guest_extension_histories.json, operation_errors.json).
+    """
+    named = tuple(patch for each in _objects(result.get("patches")) if (patch := tried_patch(each)))
+    counted = sum(count for name in TRIED_COUNTS if is_count(count := result.get(name)))
+    unnamed = max(0, counted - len(named))
+    listed = isinstance(result.get("patches"), list)
+    return TriedPatches(named, unnamed, known=bool(named) or (listed and not unnamed))
+
+
+def tried_patch(patch: Json) -> TriedPatch | None:
+    """One patch of such a list; None for the placeholder of what was cut, and for one without a name."""
+    if _text(patch.get("patchId")).lower() == _CUT_LIST:
+        return None
+    match = KB_NUMBER.fullmatch(_text(patch.get("kbId")))
+    name = f"KB{match[1]}" if match else _part(patch.get("name"))
+    if not name:
+        return None
+    classes = patch.get("classifications")
+    classification = _part(classes[0] if isinstance(classes, list) and classes else classes)
+    state = _part(patch.get("installationState"))
+    return TriedPatch(name, _part(patch.get("version")), _word(classification), _word(state))
+
+
+def _part(value: object) -> str:
+    """A part of a patch's name, without what separates patches from each other."""
+    return _text(value)[:_MAX_PART].replace(";", ",").strip()
+
+
+def _word(text: str) -> str:
+    return text.replace(" ", "") or "Unknown"
 
 
 def _power_code(view: Json) -> str:

@@ -6,11 +6,13 @@ then a fragment. Only patches that were tried and failed speak against an image;
 taken to pass by itself.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from functions.model.machine import is_count, succeeded
+from functions.model.patches import TriedPatch, in_short
 from functions.model.state import Cause
 
 
@@ -388,6 +390,8 @@ VAGUE: tuple[Signal, ...] = (
 # What a guest may say beside patches that failed, and what excuses none of them.
 _NO_EXCUSE = (_REBOOT, _BROKEN_PACKAGES, _BAD_AGENT, _OLD_AGENT)
 
+_HRESULT = re.compile(r"\b0x[0-9a-f]{8}\b", re.IGNORECASE)  # as Windows Update numbers its errors
+
 _HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated", "informational", "certificate_update"}
 
 
@@ -422,6 +426,22 @@ def meaning_of_outcome(
     if not known and vague is _INSIDE_FAILED and not _all_installed(result):
         known = _known(inside)
     return known or _meaning_of_fields(status, result, vague)
+
+
+def naming_patches(meaning: Meaning, failed: Sequence[TriedPatch], error: Mapping[str, Any] | None) -> Meaning:
+    """The meaning with the patches that failed, by name, and with the errors of Windows Update beside them.
+
+    No patch has an error of its own: those of the whole installation are all that Azure tells.
+    """
+    if not failed:
+        return meaning
+    names = in_short([each.label for each in failed])
+    if meaning is not _SOME_FAILED:
+        return replace(meaning, text=f"{meaning.text}; {names} failed")
+    codes, messages = real_errors(error)
+    numbers = list(dict.fromkeys(each.lower() for each in _HRESULT.findall(" ".join((*codes, *messages)))))
+    remedy = f"Read why in the guest's own update log; add {failed[0].name} to PATCH_PACKAGES_EXCLUDE to go without it."
+    return replace(meaning, text=f"{names} failed" + (f": {in_short(numbers)}" if numbers else ""), remedy=remedy)
 
 
 def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:

@@ -422,15 +422,14 @@ def succeeded(status: str) -> bool:
 
 
 # What a result of an assessment or installation counts, with Azure's names.
-PATCH_COUNTS = (
+TRIED_COUNTS = (
     "installedPatchCount",
     "failedPatchCount",
     "pendingPatchCount",
     "excludedPatchCount",
     "notSelectedPatchCount",
-    "criticalAndSecurityPatchCount",
-    "otherPatchCount",
 )
+PATCH_COUNTS = (*TRIED_COUNTS, "criticalAndSecurityPatchCount", "otherPatchCount")
 WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # all that the API allows in a name mask of Windows
 KB_NUMBER = re.compile(r"(?:KB)?([0-9]{6,8})", re.IGNORECASE | re.ASCII)
 

@@ -77,14 +77,14 @@ def quoted(value: object, *, limit: int = 120) -> str:
     return f"'{text[:limit]}{'…' if len(text) > limit else ''}'"
 
 
-def redacted(text: str, *, addresses: bool = False) -> str:
-    """The first FOREIGN characters of a text, on one line, with what may be secret cut out.
+def redacted(text: str, *, addresses: bool = False, most: int = FOREIGN) -> str:
+    """The first `most` characters of a text, on one line, with what may be secret cut out.
 
     Secrets are a URL's user, password and query, private keys, and the values of what is called a password, token,
     key or signature. E-mail addresses go too, unless `addresses` lets them stay.
     """
-    cut = len(text) > FOREIGN
-    text = on_one_line(text[:FOREIGN])
+    cut = len(text) > most
+    text = on_one_line(text[:most])
     if cut:  # half a secret has no form by which it could be known
         text = text.rpartition(" ")[0] + "…"
     if not _SUSPECT.search(text):

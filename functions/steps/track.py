@@ -17,6 +17,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.arm import Outcome
 from functions.cloud.ledger import Stored
+from functions.cloud.models import tried_patches
 from functions.cloud.resource_graph import SeenInstallation
 from functions.cloud.rows import LeftAlone, image_key
 from functions.decisions import rollout
@@ -27,6 +28,7 @@ from functions.decisions.diagnosis import (
     has_result,
     is_unfinished,
     meaning_of_outcome,
+    naming_patches,
     real_errors,
     tried_nothing,
 )
@@ -42,6 +44,7 @@ from functions.model.machine import (
     SupportState,
     in_progress,
 )
+from functions.model.patches import TriedPatches
 from functions.model.record import (
     ADOPT_AFTER,
     GRAPH_PATIENCE,
@@ -291,8 +294,13 @@ async def _end(
     """
     record = stored.record
     meaning = meaning_of_outcome(status, result.get("error"), result, inside=inside)
+    patches = tried_patches(result)
+    if meaning:
+        meaning = naming_patches(meaning, patches.failed, result.get("error"))
     if meaning or not record.is_routine:
         _log_end(record, status, result, meaning=meaning, ended=ended)
+    if record.kind is OperationKind.INSTALL:
+        _log_patches(record, patches)
     at_fault = meaning is not None and meaning.patches
     reboots = not (record.flight and record.flight.reboot_forbidden)
     untried = tried_nothing(result)
@@ -337,6 +345,18 @@ def _log_end(
         reboot=result.get("rebootStatus"),
         window_exceeded=result.get("maintenanceWindowExceeded"),
         **{name: result.get(name) for name in PATCH_COUNTS},
+    )
+
+
+def _log_patches(record: Record, patches: TriedPatches) -> None:
+    told, left_out = patches.told()
+    journal.write(
+        "installation.patches",
+        machine=record.machine,
+        operation=record.operation_id,
+        image=record.image,
+        patch_list=told,
+        left_out=left_out or None,
     )
 
 

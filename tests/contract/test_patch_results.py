@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from functions.cloud import queries
+from functions.cloud.models import tried_patch, tried_patches
 from functions.decisions.question import named_count
+from functions.model import patches
 from functions.model.machine import CLASSIFICATIONS, PATCH_COUNTS, OsType, WaitingPatch
 from simulator.azure import Azure
 from simulator.resource_graph.kql import evaluate
@@ -157,3 +159,92 @@ def test_a_mask_names_a_patch_by_what_people_see_of_it(record: dict[str, Any]) -
 
 def _with_mask(given: Any, mask: str) -> Any:
     return replace(given, packages_include=(mask,))
+
+
+# -- the patches of an installation, as the app reads them
+
+[STATES] = [each["values"] for each in INSTALLED["fields"] if each["name"] == "installationState"]
+SAMPLES = [each for samples in INSTALLED["samples"].values() for each in samples]
+ERRORS = payload("operation_errors.json")["records"]
+HISTORIES = payload("guest_extension_histories.json")["histories"]
+
+
+@pytest.mark.parametrize("record", RESULTS["naming"], ids=lambda each: each["patch"]["name"])
+def test_a_patch_is_named_as_people_see_it(record: dict[str, Any]) -> None:
+    patch = tried_patch(record["patch"])
+    assert (patch.label if patch else "") == record["shown"]
+
+
+@pytest.mark.parametrize("patch", SAMPLES, ids=lambda each: each["patchId"])
+def test_a_patch_keeps_its_class_and_state(patch: dict[str, Any]) -> None:
+    read = tried_patch(patch)
+    expected = (patch["classifications"][0], patch["installationState"])
+    placeholder = patch["patchId"] == "Truncated_patch_list_id"
+    assert (None if read is None else (read.classification, read.state)) == (None if placeholder else expected)
+
+
+def test_every_published_state_has_its_place() -> None:
+    assert {*patches.STATES} == {*STATES} - {"Unknown"}
+
+
+def test_a_list_names_the_failed_ones_first_and_leaves_the_placeholder_out() -> None:
+    text, left_out = tried_patches({"patches": INSTALLED["samples"]["linux"]}).told()
+    assert text.split("; ")[0] == "Failed Critical brokenpkg 9.9-1"
+    assert [each.split()[0] for each in text.split("; ")] == sorted(
+        (each.split()[0] for each in text.split("; ")), key=patches.STATES.index
+    )
+    assert ("Truncated" in text, left_out) == (False, 0)
+
+
+def recorded(history: str) -> dict[str, Any]:
+    [found] = [each["operation_result"] for each in HISTORIES if each["name"] == history]
+    return dict(found)
+
+
+[ALL_FAILED] = [each["body"]["properties"]["output"] for each in ERRORS if "0x80240022" in str(each.get("body"))]
+# Result → the beginning of the text, and how many patches it leaves out.
+TOLD: dict[str, tuple[dict[str, Any], str, int]] = {
+    "a list that names one of five": (
+        recorded("linux-installation-failed-then-retried-well"),
+        "Installed Security openssh-server",
+        4,
+    ),
+    "a list that was cut": (recorded("linux-installation-truncated-lists"), "Installed Security bash", 1049),
+    "nothing selected": (
+        recorded("windows-installation-nothing-selected"),
+        "Excluded UpdateRollUp KB890830; NotSelected Definition KB4052623",
+        0,
+    ),
+    "a count without a list": (ALL_FAILED, "not known", 3),
+    "nothing is reported": ({}, "not known", 0),
+    "an instance view, which counts alone": ({"installedPatchCount": 2, "failedPatchCount": 1}, "not known", 3),
+    "nothing was to be done": ({"patches": [], "installedPatchCount": 0}, "none", 0),
+    "a list that is no list": ({"patches": "many"}, "not known", 0),
+    "entries that are no patches": ({"patches": [None, 7, {"name": ""}], "installedPatchCount": 3}, "not known", 3),
+}
+
+
+@pytest.mark.parametrize(("result", "text", "left_out"), TOLD.values(), ids=TOLD)
+def test_what_a_result_does_not_name_is_counted(result: dict[str, Any], text: str, left_out: int) -> None:
+    told, rest = tried_patches(result).told()
+    assert (told[: len(text)], rest) == (text, left_out)
+
+
+@pytest.mark.parametrize("os", SYSTEMS)
+def test_the_simulated_result_is_read_whole(os: Any) -> None:
+    result = result_of("install", os)
+    read = tried_patches(result)
+    assert (len(read.named), read.unnamed) == (len(result["patches"]), 0)
+
+
+def test_a_long_list_is_bounded_and_the_rest_is_counted() -> None:
+    many = [
+        {"name": f"package-{number:04}", "version": "1.0", "classifications": ["Security"], "installationState": state}
+        for state in ("Installed", "Failed")
+        for number in range(600)
+    ]
+    text, left_out = tried_patches({"patches": many}).told()
+    shown = text.split("; ")
+    assert len(text) <= 8_192 < len(text) + len(shown[-1]) + 2 + len("Installed") - len("Failed")
+    assert (len(shown) + left_out, shown[0]) == (1200, "Failed Security package-0000 1.0")
+    assert {each.split()[0] for each in shown} == {"Failed"}

@@ -36,7 +36,7 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
     await world.sweep()
     grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
     assert {line["shared"] for line in grouped} == {"os", "agent"}
-    assert {line["reason"] for line in grouped} == {"some patches failed"}
+    assert {line["reason"] for line in grouped} == {"libsecurity0 1.1.0-1ubuntu1 failed"}
     assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
 
 

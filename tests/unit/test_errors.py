@@ -31,8 +31,10 @@ from functions.decisions.diagnosis import (
     is_unfinished,
     meaning_of_outcome,
     meaning_of_refusal,
+    naming_patches,
     real_errors,
 )
+from functions.model.patches import TriedPatch
 from functions.model.state import Cause
 from tests.support import PAYLOADS
 
@@ -554,6 +556,35 @@ def test_a_named_error_says_more_than_the_fields() -> None:
     meaning = meaning_of_outcome("Failed", error, {"failedPatchCount": 4, "maintenanceWindowExceeded": True})
     assert meaning is not None
     assert (meaning.cause, meaning.patches) == (Cause.CONFLICT, False)
+
+
+ONE_PATCH = TriedPatch("KB5031364", "", "Security", "Failed")
+MANY_PATCHES = [TriedPatch(f"lib{number}", "1.0-1", "Other", "Failed") for number in range(5)]
+HRESULT = {"code": "1", "details": [{"code": "0x80070643", "message": "Exception from HRESULT: 0x80070643"}]}
+# Error of the whole installation, patches that failed → what the machine's reason says
+NAMED: dict[str, tuple[Any, list[TriedPatch], str]] = {
+    "one, with an error of Windows Update": (HRESULT, [ONE_PATCH], "KB5031364 failed: 0x80070643"),
+    "one, and nothing says why": (None, [ONE_PATCH], "KB5031364 failed"),
+    "several": (None, MANY_PATCHES, "lib0 1.0-1, lib1 1.0-1, lib2 1.0-1 and 2 more failed"),
+    "none by name": (None, [], "some patches failed"),
+    "beside an error that says more": (
+        {"code": "1", "details": [{"code": "0x8024402C", "message": ""}]},
+        [ONE_PATCH],
+        "Windows Update does not reach its source; KB5031364 failed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("error", "failed", "says"), NAMED.values(), ids=NAMED)
+def test_a_reason_names_the_patches_that_failed(error: Any, failed: list[TriedPatch], says: str) -> None:
+    meaning = meaning_of_outcome("Failed", error, {"failedPatchCount": len(failed) or 1})
+    assert meaning is not None
+    named = naming_patches(meaning, failed, error)
+    assert named.text == says
+    assert (named.cause, named.patches) == (meaning.cause, meaning.patches)
+    assert named.text == meaning.text or failed[0].name in named.text
+    if named.text.startswith(("KB", "lib")):
+        assert f"add {failed[0].name} to PATCH_PACKAGES_EXCLUDE" in named.remedy
 
 
 HARMLESS: dict[str, Any] = {
