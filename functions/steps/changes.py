@@ -103,7 +103,8 @@ def _tell_settings(before: Standing, now: Standing) -> None:
 async def _tell_stop(view: LedgerView, row: Row, stop: Stop, now: datetime) -> None:
     """What a person stopped, or no longer stops. The row of a stop that is over goes."""
     if stop.problem:
-        journal.write("stop.unreadable", row=row.key, problem=stop.problem)
+        remedy = "Correct the row, or delete it (docs/stop.md); nothing starts until then."
+        journal.write("stop.unreadable", row=row.key, problem=stop.problem, remedy=remedy)
     elif row.key == PAUSE:
         if not stop.in_force(now):
             await view.table.delete(row)

@@ -110,6 +110,7 @@ async def test_a_row_that_cannot_be_read_stops_everything_until_it_is_corrected(
     await world.pass_time(hours=1)
     assert world.operations() == []
     assert "value is empty" in told("stop.unreadable")[0]["problem"]
+    assert "delete it" in told("stop.unreadable")[0]["remedy"]
     assert "pause-1" in (await world.states())["vm-01"].reason
     world.table.rows.pop((APP, "pause-1"))
     await world.pass_time(hours=2)
