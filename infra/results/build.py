@@ -271,7 +271,8 @@ LABELS = {
     "failed_stages": "failed stages", "longest_seconds": "longest", "most": "maximum",
     "row_key": "row of the ledger", "how_many": "machines", "OperationName": "function",
     "operation": "operation id", "TimeGenerated": "time", "first_day": "first day",
-    "last_day": "last day",
+    "last_day": "last day", "patch_state": "state of the patch", "tried_at": "installation",
+    "first_failed": "failed first", "closed_by": "closed by", "closed_because": "why closed",
 }  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
@@ -346,7 +347,9 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Work": (
-        "What the app does: installations and their failures, operations in flight, and machines that wait.",
+        "What the app does: installations and their failures, operations in flight, waiting machines; and what people "
+        "did. *Patch* at the top finds a KB number or package in what installations reported; machines where it only "
+        "waits are in Resource Graph (`patcher lacks`).",
         (
             Panel("installations", "Installations by outcome", "No installation ended in this time range.",
                   "barchart", 50, chart={"xAxis": "day", "yAxis": ["installations"], "group": "status"} | series(
@@ -355,17 +358,28 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                   )),
             Panel("failures", "Failed installations, by reason and image", "No installation failed in this time range.",
                   width=50, good=True, formats={"failures": RED_HEAT, "newest": MOMENT}),
+            Panel("first-failed", "Failed patches: on which machine of an image each failed first",
+                  "No patch failed in this time range.", width=50, good=True,
+                  formats=LIST | {"first_failed": MOMENT, "machine_count": HEAT}),
+            Panel("where-is", "Where the patch named above is (parameter Patch)",
+                  "No installation of this time range names it.", width=50, needs="Patch",
+                  formats=LIST | {"tried_at": MOMENT, "patch_state": icons(
+                      Installed="success", Failed="4", Pending="pending", Excluded="cancelled", NotSelected="info",
+                  )}),
             Panel("in-flight", "In flight now", "No operation is in flight.", formats=LIST | {"started": MOMENT}),
             Panel("limits", "Machines that wait now, and until when", "No machine waits.", width=60, census=True,
                   formats=dict.fromkeys(("first_expected", "last_expected", "newest"), MOMENT) | {"machines": HEAT}),
             Panel("sweeps", "Sweeps per hour", NO_SWEEP, width=40,
                   formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
+            Panel("by-people", "Who did what", "Nobody did anything in this time range.",
+                  formats={"TimeGenerated": MOMENT, "until": MOMENT}),
         ),
     ),
     "Attention": (
         "What needs a person, and what to do. Breakers never close by themselves (docs/stop.md).",
         (
-            Panel("breakers", "Breakers that opened", "No breaker opened.", good=True, formats={"opened": MOMENT}),
+            Panel("breakers", "Breakers that opened, and who closed them", "No breaker opened.", good=True,
+                  formats=dict.fromkeys(("opened", "closed"), MOMENT)),
             Panel("held", "Machines that need a person", "No machine needs a person.", census=True, good=True,
                   formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
             Panel("grouped", "Failures that machines have in common", "No three machines have a failure in common.",
@@ -436,12 +450,20 @@ def _parameters() -> JSON:
         "typeSettings": {"additionalResourceOptions": ["value::all"], "selectAllValue": "*", "showDefault": False},
         "value": ["value::all"],
     }
+    patch = {
+        "version": "KqlParameterItem/1.0",
+        "id": _id("Patch"),
+        "name": "Patch",
+        "label": "Patch (KB number or package)",
+        "type": 1,
+        "value": "",
+    }
     return {
         "type": 9,
         "content": {
             "version": "KqlParameterItem/1.0",
             "crossComponentResources": [WORKSPACE],
-            "parameters": [time_range, image],
+            "parameters": [time_range, image, patch],
             "style": "pills",
             "queryType": 0,
             "resourceType": "microsoft.operationalinsights/workspaces",

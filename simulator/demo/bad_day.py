@@ -1,21 +1,28 @@
 """A bad day: what the workbook and the alerts show only when something is wrong.
 
 `python -m simulator.demo.bad_day FILE` writes its telemetry (simulator/monitor/logs.py), for the tests of both. As in
-the demo the app is the real one, driven from outside only. Guests break, a service does not answer, a malformed message
-is in a queue, and two releases fail: one because of a setting, one because of a missing package.
+the demo the app is the real one, driven from outside only. Guests break and an operator acts on it, a service does not
+answer, a malformed message is in a queue, and two releases fail: one because of a setting, one because of a missing
+package.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
+import json
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from azure.data.tables import UpdateMode
+from azure.data.tables.aio import TableClient
 from azure.storage.queue.aio import QueueClient
 
 from simulator import identity
@@ -48,8 +55,12 @@ FLEET = (
 )
 
 
+_REPAIRED = Part("till-02", "a till with repaired patches", Expected("patched", 2, 1), _TILLS)
+_WHO = "dana@contoso.com"
+
+
 async def run() -> logs.Tables:
-    """The telemetry of the three releases, in the order of the day."""
+    """The telemetry of the four releases, in the order of the day."""
     async with Embedded(speed=SPEED) as embedded:
         settings = embedded.settings(**_SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)
@@ -57,11 +68,13 @@ async def run() -> logs.Tables:
         async with open_report(settings) as report:
             stage = Stage(embedded, host, report)
             await _machines_break(stage)
+            await _an_operator_acts(stage)
             await _a_message_is_malformed(embedded, host)
             await _resource_graph_is_away(stage)
             await stage.take_census()
         await host.stop()
         sent = [logs.rows_of(host)]
+        sent.append(await _a_setting_is_changed(embedded, settings))
         sent.append(await _a_setting_is_wrong(embedded, settings))
         sent.append(await _a_package_is_missing(embedded, settings))
     return {table: [row for tables in sent for row in tables[table]] for table in logs.SCHEMA}
@@ -71,9 +84,64 @@ async def _machines_break(stage: Stage) -> None:
     group = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{FLEET[0].group}"
     await stage.call("PUT", group, {"location": "westeurope"})
     for part in FLEET:
-        stage.azure.behave(part.id, part.behaviour)
-        await stage.call("PUT", part.id, replace(part, region="westeurope").body())
+        await _create(stage, part)
     await stage.until(lambda: _lines(stage.host, "machine.held") >= len(FLEET))
+
+
+async def _create(stage: Stage, part: Part) -> None:
+    stage.azure.behave(part.id, part.behaviour)
+    await stage.call("PUT", part.id, replace(part, region="westeurope").body())
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """Writes the ledger's rows by which people stop things and let them go on, as docs/stop.md shows them."""
+
+    stage: Stage
+    ledger: TableClient
+
+    async def write(self, key: str, told: str, **columns: str) -> None:
+        """Merges columns into a row, and waits until a sweep tells of it."""
+        before = _lines(self.stage.host, told)
+        row = {"PartitionKey": "app", "RowKey": key, **columns}
+        await self.ledger.upsert_entity(row, mode=UpdateMode.MERGE)
+        await self.stage.until(lambda: _lines(self.stage.host, told) > before)
+
+    async def end(self, key: str, told: str, because: str) -> None:
+        ended = datetime.now(UTC).isoformat()
+        await self.write(key, told, ended=ended, ended_by=_WHO, ended_because=because)
+
+
+async def _an_operator_acts(stage: Stage) -> None:
+    """What an operator does about the till: stops, looks, closes the breaker, lets a repaired one start a rollout."""
+    opened, rollout = (_newest(stage.host, event) for event in ("breaker.opened", "rollout.opened"))
+    person = identity.StaticCredential(client_id=identity.OPERATOR)
+    till = FLEET[-1].id.lower()
+    held = "hold-" + hashlib.sha256(f"machine {till}".encode()).hexdigest()[:24]
+    async with TableClient(stage.embedded.account.table_url, "ledger", credential=person) as ledger:
+        operator = _Operator(stage, ledger)
+        await operator.write("pause", "app.paused", reason="patches fail on the tills", by=_WHO)
+        await operator.write(
+            held, "hold.placed", scope="machine", value=till, reason="its disk is being exchanged", by=_WHO
+        )
+        await operator.write("pause-mistyped", "stop.unreadable", scope="imge", value="tills")
+        await ledger.delete_entity("app", "pause-mistyped")
+        closed = {"closed_by": _WHO, "closed_because": "the patch was withdrawn"}
+        await operator.write(opened["row"], "breaker.not-closed", closed="20200101T000000", **closed)
+        await operator.write(opened["row"], "breaker.closed", closed=opened["opening"], **closed)
+        ended = {"ended": rollout["rollout"], "ended_by": _WHO, "ended_because": "its canary is out of order"}
+        await ledger.upsert_entity({"PartitionKey": "app", "RowKey": rollout["row"], **ended}, mode=UpdateMode.MERGE)
+        await operator.end("pause", "app.resumed", "the patch was withdrawn")
+        await operator.end(held, "hold.released", "the disk is new")
+    await _create(stage, _REPAIRED)
+    await stage.until(lambda: _lines(stage.host, "rollout.ended") > 0)
+
+
+async def _a_setting_is_changed(embedded: Embedded, settings: Mapping[str, str]) -> logs.Tables:
+    host = await embedded.host({**settings, "PATCH_MAX_IN_FLIGHT": "7"}, time_scale=HOST_SCALE)
+    await host.until(lambda: bool(_lines(host, "settings.changed")), seconds=60)
+    await host.stop()
+    return logs.rows_of(host)
 
 
 async def _a_message_is_malformed(embedded: Embedded, host: FunctionsHost) -> None:
@@ -111,6 +179,13 @@ async def _a_package_is_missing(embedded: Embedded, settings: Mapping[str, str])
 def _lines(host: FunctionsHost, event: str) -> int:
     """How many log lines of this event there are."""
     return sum(trace.message.startswith(f'{{"event": "{event}"') for trace in host.app_lines)
+
+
+def _newest(host: FunctionsHost, event: str) -> dict[str, Any]:
+    """The newest log line of this event."""
+    start = f'{{"event": "{event}"'
+    line: dict[str, Any] = json.loads([each.message for each in host.app_lines if each.message.startswith(start)][-1])
+    return line
 
 
 if __name__ == "__main__":

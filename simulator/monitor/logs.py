@@ -133,8 +133,8 @@ class Workspace:
         tables, schema = {"PatchEvents": self.patch_events.rows}, {"patchevents": dict(self.patch_events.columns)}
         return kql.evaluate((RESULTS / "PatchMachines.kql").read_text(encoding="utf-8"), tables, self.now, schema)
 
-    def ask(self, query: str, *images: str, machine: str = "") -> list[Row]:
-        """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} to this id."""
+    def ask(self, query: str, *images: str, machine: str = "", patch: str = "") -> list[Row]:
+        """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} and {Patch}."""
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         schema["patchevents"] = dict(self.patch_events.columns)
         schema["patchmachines"] = dict(self.patch_machines.columns)
@@ -143,12 +143,15 @@ class Workspace:
             "PatchEvents": self.patch_events.rows,
             "PatchMachines": self.patch_machines.rows,
         }
-        return kql.evaluate(with_parameters(query, *images, machine=machine), tables, self.now, schema).rows
+        return kql.evaluate(
+            with_parameters(query, *images, machine=machine, patch=patch), tables, self.now, schema
+        ).rows
 
 
-def with_parameters(query: str, *images: str, machine: str = "") -> str:
+def with_parameters(query: str, *images: str, machine: str = "", patch: str = "") -> str:
     """The query as the workbook sends it. Images are a list of quoted texts, '*' for all of them."""
-    return query.replace("{Image}", ", ".join(f"'{image}'" for image in images or ("*",))).replace("{Machine}", machine)
+    query = query.replace("{Image}", ", ".join(f"'{image}'" for image in images or ("*",)))
+    return query.replace("{Machine}", machine).replace("{Patch}", patch)
 
 
 def _common(time: datetime, function: str, invocation_id: str, **properties: str) -> Row:
