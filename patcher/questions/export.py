@@ -4,19 +4,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from functions.cloud.errors import Refused
-from functions.cloud.models import time_or_none
-from functions.cloud.resource_graph import batches
 from functions.model.machine import Machine
 from functions.model.text import Json
-from patcher import queries
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.fleet import look
 from patcher.output import Answer, as_csv, as_json, table
 from patcher.questions.compliance import Judged, judge
+from patcher.questions.patches import Tried, tried_on
 
 Format = Literal["csv", "json", "html"]
 What = Literal["machines", "patches"]
@@ -68,38 +66,27 @@ def _machine(judged: Judged, app: App) -> dict[str, Any]:
 
 async def _patches(app: App, machines: Mapping[str, Machine]) -> list[dict[str, Any]]:
     """What waits, and what installations of the last 30 days did (Resource Graph keeps them no longer)."""
-    rows = [
-        _patch(machines[name], app, Tried(each.name, each.kb, each.version, each.classes, "Pending", None))
-        for name, patches in (await app.services.graph.patches_of(machines)).items()
+    waiting = [
+        Tried(machine, "", each.name, each.kb, each.version, each.classes, "Pending", None)
+        for machine, patches in (await app.services.graph.patches_of(machines)).items()
         for each in patches
     ]
-    for ids in batches(machines):
-        async for row in app.services.graph.rows(queries.fill("patches_installed", machines=ids)):
-            rows.append(_patch(machines[str(row["machine"])], app, _tried(row)))
+    rows = [_patch(machines[each.machine], app, each) for each in (*waiting, *await tried_on(app, machines))]
     return sorted(rows, key=lambda row: (row["machine"], row["patch"], str(row["at"])))
 
 
-class Tried(NamedTuple):
-    """One patch of one machine: `state` is Pending, or what Azure's PatchInstallationState says."""
-
-    patch: str
-    kb: str
-    version: str
-    classes: Sequence[str]
-    state: str
-    at: datetime | None
-
-
-def _tried(row: Json) -> Tried:
-    listed = row.get("classes")
-    classes = [str(each).lower() for each in listed] if isinstance(listed, list) else []
-    patch, kb, version, state = (str(row.get(name) or "") for name in ("patch", "kb", "version", "state"))
-    return Tried(patch, kb, version, classes, state, time_or_none(row.get("at")))
-
-
 def _patch(machine: Machine, app: App, tried: Tried) -> dict[str, Any]:
-    named = {"machine": str(machine.id), "name": machine.id.name, "owner": machine.tag(app.settings.owner_tag)}
-    return named | tried._asdict() | {"classes": " ".join(tried.classes)}
+    return {
+        "machine": tried.machine,
+        "name": machine.id.name,
+        "owner": machine.tag(app.settings.owner_tag),
+        "patch": tried.patch,
+        "kb": tried.kb,
+        "version": tried.version,
+        "classes": " ".join(tried.classes).lower(),
+        "state": tried.state,
+        "at": tried.at,
+    }
 
 
 def _page(title: str, at: datetime, rows: Sequence[Json]) -> str:

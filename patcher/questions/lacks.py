@@ -13,6 +13,7 @@ from patcher import queries
 from patcher.connection import App
 from patcher.errors import BadRequest
 from patcher.output import Answer, Clock, clock_of, line, table
+from patcher.questions.patches import Tried, classes_of, failed, installed, patch_of, tried_of
 
 _NAME = re.compile(r"[\w.+:~-]{2,200}", re.ASCII)
 
@@ -21,33 +22,28 @@ TRIED = ("installed", "failed")  # of Azure's PatchInstallationState
 
 async def ask(app: App, name: str) -> Answer:
     names, numbers = _meant(name)
-    tried = _newest([_tried(row) async for row in _rows(app, "patches_tried", names, numbers)])
+    tried = _newest([tried_of(row) async for row in _rows(app, "patches_tried", names, numbers)])
     listed = [_pending(row) async for row in _rows(app, "patches_called", names, numbers)]
     # An assessment before the installation still lists what that one installed.
     pending = [each for each in listed if not _installed_since(tried.get(each["machine"]), each["at"])]
     waiting = {each["machine"] for each in pending}
-    by_state = {state: [each for each in tried.values() if each["state"].lower() == state] for state in TRIED}
-    installed = [each for each in by_state["installed"] if each["machine"] not in waiting]
-    failed = by_state["failed"]
+    of_machines = sorted(tried.values(), key=lambda each: each.machine)
     result = {
         "patch": name,
         "pending": pending,
-        "installed": sorted(installed, key=lambda each: str(each["machine"])),
-        "failed": sorted(failed, key=lambda each: str(each["machine"])),
+        "installed": [patch_of(each) for each in of_machines if installed(each) and each.machine not in waiting],
+        "failed": [patch_of(each) for each in of_machines if failed(each)],
     }
     return Answer(result, _shown(name, result, clock_of(app.settings)))
 
 
-def _newest(tried: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _newest(tried: Iterable[Tried]) -> dict[str, Tried]:
     """The last try of each machine."""
-    newest: dict[str, dict[str, Any]] = {}
-    for each in sorted(tried, key=lambda each: str(each["at"])):
-        newest[each["machine"]] = each
-    return newest
+    return {each.machine: each for each in sorted(tried, key=lambda each: str(each.at))}
 
 
-def _installed_since(tried: dict[str, Any] | None, listed: object) -> bool:
-    return tried is not None and tried["state"].lower() == "installed" and str(tried["at"]) >= str(listed)
+def _installed_since(tried: Tried | None, listed: object) -> bool:
+    return tried is not None and installed(tried) and str(tried.at) >= str(listed)
 
 
 def _meant(name: str) -> tuple[list[str], list[str]]:
@@ -69,21 +65,13 @@ async def _rows(app: App, query: str, names: Sequence[str], numbers: Sequence[st
 
 
 def _pending(row: Json) -> dict[str, Any]:
-    classes = row.get("classes")
-    named = [str(each) for each in classes] if isinstance(classes, list) else []
-    return _patch(row) | {"classifications": named, "at": time_or_none(row.get("at"))}
-
-
-def _tried(row: Json) -> dict[str, Any]:
-    return _patch(row) | {"state": str(row.get("state") or ""), "at": time_or_none(row.get("at"))}
-
-
-def _patch(row: Json) -> dict[str, Any]:
     return {
         "machine": str(row.get("machine")),
         "patch": str(row.get("patch")),
         "kb": row.get("kb") or None,
         "version": row.get("version") or None,
+        "classifications": list(classes_of(row)),
+        "at": time_or_none(row.get("at")),
     }
 
 

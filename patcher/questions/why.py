@@ -21,6 +21,7 @@ from patcher.fleet import look, look_ahead
 from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
 from patcher.questions import remedies
+from patcher.questions.patches import failed_last, patch_of, tried_on
 
 SETTINGS_SHOWN = (
     "PATCH_SCOPE",
@@ -40,6 +41,7 @@ async def ask(app: App, name: str) -> Answer:
     record = await _record(app, machine_id)
     question = await question_of(app.services, shown, record)
     step, turn = await _with_fleet(app, question)
+    failing = [patch_of(each) for each in failed_last(await tried_on(app, [str(machine_id)]))]
     evidence, stop = _evidence(app, shown, record, unseen), await _stop(app, shown)
     result = {
         "machine": str(machine_id),
@@ -52,6 +54,7 @@ async def ask(app: App, name: str) -> Answer:
         "when": step.when,
         "expected": turn,
         "rules": _rules(question, step),
+        "failed_patches": failing,
         "evidence": evidence,
     }
     return Answer(result, _shown(result, clock_of(app.settings)))
@@ -207,6 +210,8 @@ def _shown(result: Mapping[str, Any], when: Clock) -> list[Any]:
         parts += [line(name, f"{when(moment)} {when.zone}")] if moment else []
     rules = [(_mark(each), each["rule"], each["says"] or "") for each in result["rules"]]
     parts.append(table("Rules, in order", ("", "rule", "says"), rules))
+    failing = [(each["patch"], each["version"], when(each["at"])) for each in result["failed_patches"]]
+    parts += [table("Failed in the last installation", ("patch", "version", when.zone), failing)] if failing else []
     for source, facts in result["evidence"].items():
         rows = [
             (name, when(value) if isinstance(value, datetime) else value)

@@ -16,6 +16,8 @@ from functions.cloud.models import tried_patch, tried_patches
 from functions.decisions.question import named_count
 from functions.model import patches
 from functions.model.machine import CLASSIFICATIONS, PATCH_COUNTS, OsType, WaitingPatch
+from patcher import queries as tool_queries
+from patcher.questions.patches import Tried, failed_last, tried_of
 from simulator.azure import Azure
 from simulator.resource_graph.kql import evaluate
 from simulator.server import behaviour_of
@@ -248,3 +250,67 @@ def test_a_long_list_is_bounded_and_the_rest_is_counted() -> None:
     assert len(text) <= 8_192 < len(text) + len(shown[-1]) + 2 + len("Installed") - len("Failed")
     assert (len(shown) + left_out, shown[0]) == (1200, "Failed Security package-0000 1.0")
     assert {each.split()[0] for each in shown} == {"Failed"}
+
+
+# -- the rows of installations, as the operator's tool reads them
+
+INSTALLED_ROWS = [each for each in ROWS["samples"] if "/patchInstallationResults/" in each["id"]]
+QUERIES = {
+    "on these machines": ("patches_installed", {"machines": "machine"}),
+    "of this name": ("patches_tried", {"names": "patch", "numbers": "patch"}),
+}
+
+
+def a_placeholder() -> dict[str, Any]:
+    """The row of the placeholder with which a guest ends a list that it cut."""
+    [placeholder] = [each for each in INSTALLED["samples"]["linux"] if each["name"] == "Truncated_patch_list"]
+    sample, patch_id = INSTALLED_ROWS[0], placeholder["patchId"]
+    properties = {**sample["properties"], "patchName": placeholder["name"], "installationState": "NotSelected"}
+    return {
+        **sample,
+        "id": sample["id"].rpartition("/")[0] + f"/{patch_id}",
+        "name": patch_id,
+        "properties": properties,
+    }
+
+
+@pytest.mark.parametrize(("query", "asked"), QUERIES.values(), ids=QUERIES)
+def test_the_tool_reads_sampled_rows_whole_and_no_placeholder(query: str, asked: dict[str, str]) -> None:
+    rows = [*INSTALLED_ROWS, a_placeholder()]
+    values = {
+        "machine": {each["id"].lower().split("/patchinstallationresults/")[0] for each in rows},
+        "patch": {each["properties"]["patchName"] for each in rows},
+    }
+    columns = set(ROWS["row_columns"])
+    tables = {"patchinstallationresources": [{name: row[name] for name in row.keys() & columns} for row in rows]}
+    text = tool_queries.fill(query, **{name: sorted(values[what]) for name, what in asked.items()})
+    read = [tried_of(row) for row in evaluate(text, tables, NOW).rows]
+    expected = {
+        (each["id"].split("/")[10], each["properties"]["patchName"], each["properties"]["installationState"])
+        for each in INSTALLED_ROWS
+    }
+    assert {(each.installation, each.patch, each.state) for each in read} == expected
+
+
+def tried(installation: str, patch: str, state: str, minute: int) -> Tried:
+    return Tried("/m", installation, patch, "", "1", (), state, NOW.replace(minute=minute))
+
+
+# Rows of one machine → the patches that failed in its last installation
+FAILED_LAST = {
+    "none was tried": ([], set()),
+    "two of three failed": (
+        [tried("1", "a", "Failed", 1), tried("1", "b", "Installed", 1), tried("1", "c", "Failed", 1)],
+        {"a", "c"},
+    ),
+    "it failed before, and was installed since": (
+        [tried("2", "a", "Installed", 5), tried("1", "a", "Failed", 1)],
+        set(),
+    ),
+    "another one failed since": ([tried("1", "a", "Failed", 1), tried("2", "b", "Failed", 5)], {"b"}),
+}
+
+
+@pytest.mark.parametrize(("rows", "failing"), FAILED_LAST.values(), ids=FAILED_LAST)
+def test_what_failed_in_the_last_installation(rows: list[Tried], failing: set[str]) -> None:
+    assert {each.patch for each in failed_last(rows)} == failing

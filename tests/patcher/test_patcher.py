@@ -49,6 +49,11 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
     "an operation under way": ("why busy-01", 0, ["installing (wait)", "→  ledger", "since", "running"]),
     "a machine that is off": ("why off-01", 0, ["powered-off", "az vm start --ids /subscriptions/", "deallocated"]),
     "an opt-out": ("why lab-01", 0, ["opted-out", "az tag update --operation Delete", "--tags patch-mode=off"]),
+    "a patch that failed": (
+        f"why {machine('fail-01')}",
+        0,
+        ["Failed in the last installation", "libcritical0  1.1.0-1ubuntu1"],
+    ),
     "by its id": (f"why {machine('web-01', 'rg-test')}", 0, ["support state absent", "no image"]),
     "the next opening": ("next --window 1", 0, ["6 go (2 as canaries), 1 later", "web-01", "fail-01 goes first"]),
     "the plan": ("plan", 0, ["Would start now", "assessment", "support state absent"]),
@@ -126,7 +131,7 @@ async def test_no_simulator_runs(stage: Stage, tmp_path: Path) -> None:
 
 
 JSON = (
-    *("status", "why web-02", "why busy-01", "why lab-01", "next", "plan", "late", "lacks libcritical0"),
+    *("status", "why web-02", "why busy-01", "why lab-01", "why fail-01", "next", "plan", "late", "lacks libcritical0"),
     *("export", "export --what patches", "doctor", f"query {QUERY}", "breaker list", "rollout list"),
 )
 
