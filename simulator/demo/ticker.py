@@ -9,8 +9,16 @@ from typing import Any
 from simulator.demo.screen import Line
 from simulator.functions_host import Trace
 
-# Lines that say nothing about one machine and would only fill the ticker.
-_HIDDEN = {"event.ignored", "fleet.counted", "machine.counted", "fleet.limited", "sweep.finished", "sweep.skipped"}
+# Lines that say nothing about one machine, or too much, and would only fill the ticker.
+_HIDDEN = {
+    "event.ignored",
+    "fleet.counted",
+    "fleet.limited",
+    "installation.patches",
+    "machine.counted",
+    "sweep.finished",
+    "sweep.skipped",
+}
 _FIELDS: Mapping[str, tuple[str, ...]] = {  # event → fields, each with the unit of a number
     "assessment.started": (),
     "installation.started": (),

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from functions import journal
+from functions.model.patches import TriedPatch, TriedPatches
 from functions.model.state import State
 from simulator.azure import Behaviour, Fault
 from tests.support.journaled import Told
@@ -76,3 +78,16 @@ async def test_the_state_of_a_machine_names_the_patch_that_failed_and_how_to_go_
     step = (await world.states())["vm-01"]
     assert (step.state, step.reason) == (State.FAILED, "libsecurity0 1.1.0-1ubuntu1 failed")
     assert "add libsecurity0 to PATCH_PACKAGES_EXCLUDE" in step.remedy
+
+
+# Names in which a redaction could find a secret or an address.
+LOOK_ALIKES = ("passwd 1:4.8.1-2ubuntu2", "libsecret-1-0 0.20.5-2", "ubuntu-keyring 2021.03.26", "python3-jwt 2.3.0-1")
+
+
+def test_the_line_keeps_every_name_however_many_there_are(told: Told) -> None:
+    many = [TriedPatch(name, "", "Security", "Installed") for name in LOOK_ALIKES * 100]
+    text, left_out = TriedPatches(tuple(many), known=True).told()
+    journal.write("installation.patches", patch_list=text, left_out=left_out)
+    [line] = told("installation.patches")
+    assert line["patch_list"] == text
+    assert len(text) > 8_000
