@@ -50,7 +50,7 @@ _NO_VERSION = ("", "latest")
 _RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
 _BUSY = ("creating", "updating", "deleting", "transitioning")
 _CUT_LIST = "truncated_patch_list_id"  # of the patch that stands for the rest of a list
-_MAX_PART = 120  # characters
+_MAX_PART = 200  # characters: as long as a mask of PATCH_PACKAGES_EXCLUDE may be
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
 

@@ -440,7 +440,7 @@ def naming_patches(meaning: Meaning, failed: Sequence[TriedPatch], error: Mappin
         return replace(meaning, text=f"{meaning.text}; {names} failed")
     codes, messages = real_errors(error)
     numbers = list(dict.fromkeys(each.lower() for each in _HRESULT.findall(" ".join((*codes, *messages)))))
-    remedy = f"Read why in the guest's own update log; add {failed[0].name} to PATCH_PACKAGES_EXCLUDE to go without it."
+    remedy = f"Read why in the guest's own update log; add {failed[0].mask} to PATCH_PACKAGES_EXCLUDE to go without it."
     return replace(meaning, text=f"{names} failed" + (f": {in_short(numbers)}" if numbers else ""), remedy=remedy)
 
 

@@ -3,6 +3,7 @@
 Facts about the lists of Azure: tests/recordings/patch_results.json. They carry no error, severity or time per patch.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ FAILED = STATES[0]
 MOST_CHARACTERS = 8_192  # of a value among custom properties, by Application Insights' data model of a trace
 SHOWN = 3  # names in a reason
 _BETWEEN = "; "
+_NOT_IN_MASKS = re.compile(r"[^\w.+:~-]", re.ASCII)  # of PATCH_PACKAGES_EXCLUDE
 
 
 class TriedPatch(NamedTuple):
@@ -27,6 +29,11 @@ class TriedPatch(NamedTuple):
     def label(self) -> str:
         """As people name it: "KB5031364" or "openssl 3.0.2-0ubuntu1.18"."""
         return f"{self.name} {self.version}".strip()
+
+    @property
+    def mask(self) -> str:
+        """As PATCH_PACKAGES_EXCLUDE takes it: a question mark stands for any character."""
+        return _NOT_IN_MASKS.sub("?", self.name)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from fnmatch import fnmatch
 from typing import Any
 
 import pytest
@@ -183,6 +184,14 @@ def test_a_patch_keeps_its_class_and_state(patch: dict[str, Any]) -> None:
     expected = (patch["classifications"][0], patch["installationState"])
     placeholder = patch["patchId"] == "Truncated_patch_list_id"
     assert (None if read is None else (read.classification, read.state)) == (None if placeholder else expected)
+
+
+@pytest.mark.parametrize("patch", SAMPLES, ids=lambda each: each["patchId"])
+def test_what_a_remedy_leaves_out_is_that_patch_by_a_mask_that_the_setting_takes(patch: dict[str, Any]) -> None:
+    if read := tried_patch(patch):
+        assert settings(PATCH_PACKAGES_EXCLUDE=read.mask).packages_exclude == (read.mask,)
+        number = patch.get("kbId")
+        assert read.mask == f"KB{number}" if number else fnmatch(patch["name"], read.mask)
 
 
 def test_every_published_state_has_its_place() -> None:
