@@ -1,6 +1,7 @@
 """`python -m simulator`: Azure on this machine, for a person to try out.
 
-Prints where everything is, the app settings, and commands that create a machine and show it.
+A playground: a fleet, the app, and a clock that you move by typed commands (docs/try.md). With --speed, --host or
+--azure-only it goes by this machine's clock, has no machine, and prints commands that create one and show it.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 
@@ -23,8 +27,16 @@ from simulator.deployment import DeploymentError
 from simulator.embedded import Embedded
 from simulator.event_grid.handshake import HandshakeFailed
 from simulator.functions_host import elsewhere
+from simulator.playground import ground as playground
+from simulator.playground import prompt
+from simulator.playground.app import chosen
+from simulator.playground.fleet import members
+from simulator.playground.ground import Ground, Plan
+from simulator.playground.log import line_of
 from simulator.storage.azurite import AzuriteUnavailable
 
+MACHINES, IMAGES, SPEED = 20, 3, 30.0
+_FIRST_YEAR, _LAST_YEAR = 2020, 2090
 _WATCH_SECONDS = 1.0
 _SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than once per second gains nothing
 
@@ -41,40 +53,162 @@ WATCHING: Mapping[str, str] = {
 READY_AT_ONCE = replace(Timings(), agent_ready_seconds=0, extensions_seconds=0)
 
 
+class _OneLine(argparse.ArgumentParser):
+    """Refuses in one line, with exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"simulator: {message}\n")
+
+
 def arguments(words: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m simulator", description=__doc__)
-    parser.add_argument("--speed", type=float, default=30.0, help="how many times faster than Azure (default: 30)")
+    """Raises SystemExit."""
+    parser = _OneLine(
+        prog="python -m simulator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--port", type=int, default=8443, help="of the simulated Azure; 0 for any (default: 8443)")
     parser.add_argument(
-        "--azure-only", action="store_true", help="neither storage nor a Functions host: bring your own"
+        *("--set",), dest="changes", metavar="NAME=VALUE", action="append", default=[], help="an app setting; repeated"
     )
-    parser.add_argument(
+    ours = parser.add_argument_group("the playground")
+    ours.add_argument("--machines", type=int, metavar="N", help=f"how many there are (default: {MACHINES})")
+    ours.add_argument("--images", type=int, metavar="M", help=f"of how many images (default: {IMAGES})")
+    ours.add_argument("--day", metavar="DAY", help="where the clock begins, in UTC: 2026-12-08, 2026-12-08T20:00")
+    ours.add_argument(
+        *("--behaviour",), metavar="NAME[=N]", action="append", default=[], help="what the guests of N machines do"
+    )
+    ours.add_argument("--behaviours", action="store_true", help="list what guests can do, and end")
+    ours.add_argument("--json", dest="as_json", action="store_true", help="the journal's lines on stdout, as they are")
+    others = parser.add_argument_group("by this machine's clock, without a fleet")
+    others.add_argument(
+        *("--speed",), type=float, help=f"Azure goes so many times faster (with --host or --azure-only: {SPEED:.0f})"
+    )
+    others.add_argument("--azure-only", action="store_true", help="neither storage nor a Functions host")
+    others.add_argument(
         "--host", metavar="URL", help="deliver events to this Functions host, and start none (docs/develop.md)"
     )
-    parser.add_argument("--key", default="", help="the host's key for Event Grid, if it asks for one")
-    parser.add_argument(
+    others.add_argument("--key", default="", help="the host's key for Event Grid, if it asks for one")
+    others.add_argument(
         "--handshake", action="store_true", help="prove the host first, as Event Grid does for a webhook"
     )
-    parser.add_argument(
+    others.add_argument(
         "--settings", type=Path, default=Path("local.settings.json"), help="with --host: where its settings are written"
     )
     options = parser.parse_args(words)
-    if options.host and options.azure_only:
-        parser.error("--host needs the storage that --azure-only leaves out; choose one of them")
+    try:
+        _understand(options)
+    except ValueError as error:
+        parser.error(str(error))
     return options
 
 
-async def run(options: argparse.Namespace) -> None:
+def _understand(options: argparse.Namespace) -> None:
+    """Reads every option, and refuses those that do not go together. Raises ValueError."""
+    if options.host and options.azure_only:
+        raise ValueError("--host needs the storage that --azure-only leaves out; choose one of them")
+    if options.speed is not None and options.speed <= 0:
+        raise ValueError(f"--speed is {options.speed:g}; a number above 0 is right")
+    options.play = options.speed is None and not options.host and not options.azure_only
+    if not options.play:
+        _refuse_what_plays(options)
+    options.speed = options.speed or SPEED
+    options.start = _start(options.day)
+    usual = playground.USUAL if options.play else WATCHING
+    options.values = chosen(dict(map(_name_and_value, options.changes)), usual, options.start)
+    named = dict(map(_behaviour, options.behaviour))
+    number = MACHINES if options.machines is None else options.machines
+    options.members = members(number, IMAGES if options.images is None else options.images, named)
+
+
+def _refuse_what_plays(options: argparse.Namespace) -> None:
+    given = {
+        "--machines": options.machines is not None,
+        "--images": options.images is not None,
+        "--day": options.day is not None,
+        "--behaviour": bool(options.behaviour),
+        "--json": options.as_json,
+    }
+    if wrong := [name for name, is_given in given.items() if is_given]:
+        raise ValueError(f"{wrong[0]} is the playground's; leave out --speed, --host and --azure-only")
+
+
+def _start(day: str | None) -> datetime:
+    if day is None:
+        return datetime.now(UTC).replace(second=0, microsecond=0)
+    try:
+        found = datetime.fromisoformat(day)
+    except ValueError:
+        found = datetime.min
+    if found.tzinfo or not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise ValueError(f"--day is '{day}'; a day in UTC is right, such as 2026-12-08 or 2026-12-08T20:00")
+    return found.replace(second=0, microsecond=0, tzinfo=UTC)
+
+
+def _name_and_value(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set {text}: NAME=VALUE is right, such as PATCH_WINDOW='Sat 22:00-02:00 Europe/Paris'")
+    return name.strip(), value
+
+
+def _behaviour(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if not re.fullmatch(r"[1-9]\d{0,3}", count or "1"):
+        raise ValueError(f"--behaviour {text}: the number of machines is right after =, such as {name}=3")
+    return name, int(count or 1)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """The exit code."""
+    if options.play:
+        return await play(options)
     deployment = None if options.azure_only else "default"
     embedded = Embedded(options.speed, deployment=deployment, timings=READY_AT_ONCE, port=options.port)
     async with embedded:
         if options.host:
             await serve_a_host_elsewhere(embedded, options)
         elif deployment:
-            await run_the_app(embedded, options.speed)
+            await run_the_app(embedded, options.speed, **options.values)
         print(introduction(embedded), flush=True)
-        async with told_to_patcher(embedded) if deployment else nullcontext():
+        async with told_to_patcher(embedded, values=options.values) if deployment else nullcontext():
             await watch(embedded)
+    return 0
+
+
+async def play(options: argparse.Namespace) -> int:
+    """The playground, to the end of its commands."""
+    people = sys.stderr if options.as_json else sys.stdout
+
+    def show(text: str) -> None:
+        print(text, file=people, flush=True)
+
+    def say(line: str, now: datetime) -> None:
+        if text := line if options.as_json else line_of(line, now):
+            print(text, flush=True)
+
+    show("Starting Azure, storage and the app …")
+    plan = Plan(options.start, tuple(options.members), options.values, options.port)
+    async with playground.opened(plan, say) as ground, told_to_patcher(ground.embedded):
+        show(welcome(ground))
+        return await prompt.run(ground, prompt.Prompt(ground, show), sys.stdin)
+
+
+def welcome(ground: Ground) -> str:
+    """What runs, the settings that were chosen, and what to do."""
+    plan, host = ground.plan, ground.host
+    shown = {"RECONCILE_SCHEDULE": host.settings["RECONCILE_SCHEDULE"], **plan.settings}
+    images = {json.dumps(each.body["properties"]["storageProfile"]["imageReference"]) for each in plan.members}
+    return "\n".join(
+        [
+            f"Azure     {ground.embedded.endpoint}",
+            f"machines  {len(plan.members)} of {len(images)} images; all are older than the app",
+            f"clock     {prompt.moment(ground.clock())}; it stands still until you move it",
+            "settings  those of the default deployment, and:",
+            *(f"          {name}={value}" for name, value in sorted(shown.items())),
+            "Ask in another terminal: python -m patcher --simulator status",
+            "",
+            prompt.HELP,
+        ]
+    )
 
 
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
@@ -85,12 +219,14 @@ async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
 
 
 @asynccontextmanager
-async def told_to_patcher(embedded: Embedded, settings: Mapping[str, str] | None = None) -> AsyncIterator[None]:
+async def told_to_patcher(
+    embedded: Embedded, settings: Mapping[str, str] | None = None, *, values: Mapping[str, str] = WATCHING
+) -> AsyncIterator[None]:
     """Inside the block, `patcher --simulator` finds this simulator: by a file beside its own (patcher/profile.py).
 
-    `settings`: of the app where no host of this process runs it.
+    `settings`: of the app where no host of this process runs it; or `values`, those that differ from the deployment.
     """
-    values = dict(settings or (embedded.hosts[0].settings if embedded.hosts else embedded.settings(**WATCHING)))
+    values = dict(settings or (embedded.hosts[0].settings if embedded.hosts else embedded.settings(**values)))
     told = {"settings": values, "principal": embedded.deployed.plan.site.identity.object_id}
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "image-patcher"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,7 +249,7 @@ async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace
     """
     functions = [each.function for each in embedded.deployed.plan.subscriptions]
     host = elsewhere.at(options.host, options.key, functions)
-    elsewhere.write_local_settings(options.settings, embedded.settings(**WATCHING))
+    elsewhere.write_local_settings(options.settings, embedded.settings(**options.values))
     start = f"SSL_CERT_FILE={embedded.tls.ca_path} func start"
     print(f"Start the host in the folder of {options.settings}:\n  {start}\n", flush=True)
     while True:
@@ -196,7 +332,11 @@ async def watch(stage: Embedded) -> None:
 
 def main() -> int:
     try:
-        asyncio.run(run(arguments(sys.argv[1:])))
+        options = arguments(sys.argv[1:])
+        if options.behaviours:
+            print(prompt.behaviours())
+            return 0
+        return asyncio.run(run(options))
     except KeyboardInterrupt:
         return 0
     except (ValueError, FileExistsError) as error:
@@ -208,7 +348,6 @@ def main() -> int:
     except OSError as error:
         print(f"cannot listen: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -89,6 +89,10 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         resource = request.query.get("resource", identity.ARM)
         return web.Response(text=identity.mint(resource, client_id=identity.OPERATOR))
 
+    async def clock(_: web.Request) -> web.Response:
+        """The time in the simulated Azure, which may differ from this machine's."""
+        return web.json_response({"now": azure.now().isoformat()})
+
     async def events(_: web.Request) -> web.Response:
         return web.json_response(azure.events)
 
@@ -118,6 +122,7 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
         web.get("/simulator/operations", operations),
         web.post("/simulator/operations", start),
         web.get("/simulator/events", events),
+        web.get("/simulator/clock", clock),
         web.get("/simulator/token", token),
     ]
 

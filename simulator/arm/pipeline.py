@@ -49,7 +49,7 @@ def authenticate(context: Context) -> None:
         raise _unauthenticated("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
     audiences = sorted({*state.audiences, request.origin}) if request.host in state.hosts else []
     try:
-        context.caller = caller_of(identity.check_header(header, *audiences, now_seconds=now.timestamp()))
+        context.caller = caller_of(identity.check_header(header, *audiences, now_seconds=state.token_seconds()))
     except identity.WrongAudience as wrong:
         allowed = ",".join(f"{each.rstrip('/')}{end}" for each in audiences for end in ("", "/"))
         text = (

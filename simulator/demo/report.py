@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,13 +59,11 @@ class AppReport:
 
 
 @asynccontextmanager
-async def open_report(settings: Mapping[str, str]) -> AsyncIterator[AppReport]:
-    """The report of the app with these settings."""
+async def open_report(
+    settings: Mapping[str, str], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[AppReport]:
+    """The report of the app with these settings, as of the clock's time."""
     read = read_settings(settings)
-
-    def clock() -> datetime:
-        return datetime.now(UTC)
-
     session = Session(read, clock, credential=identity.StaticCredential(client_id=identity.OPERATOR))
     yield AppReport(
         Services(

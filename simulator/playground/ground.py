@@ -1,0 +1,110 @@
+"""Everything that the playground has running: Azure with a fleet, storage, the app in a host, and what moves the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from simulator.azure import Limits, Rate
+from simulator.demo.report import AppReport, open_report
+from simulator.embedded import Embedded
+from simulator.functions_host import FunctionsHost
+from simulator.playground import app, fleet
+from simulator.playground.clock import Clock
+from simulator.playground.drive import Drive
+from simulator.playground.fleet import Member
+
+# What differs from the default deployment, unless a person sets it: the fleet is older than the app.
+USUAL: Mapping[str, str] = {"PATCH_MODE": "install", "PATCH_WINDOW": "any", "PATCH_CREATED_AFTER": "always"}
+_NO_LIMIT = Rate(None, 0, 1)
+# A quota of calls is filled by time, and time stands still while a person asks: reading has no limit here.
+LIMITS = replace(
+    Limits(),
+    **dict.fromkeys(
+        (
+            *("get_machine_resource", "get_machine_subscription", "get_operation_resource"),
+            *("get_operation_subscription", "list_subscription", "graph"),
+        ),
+        _NO_LIMIT,
+    ),
+)
+_DELIVERY_SPEED = 1_000  # an event that is not taken is sent again by this machine's clock
+_HOST_SCALE = 0.05  # of the host's own waits, such as polling
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for. `settings`: those that differ from the deployment."""
+
+    start: datetime
+    members: tuple[Member, ...]
+    settings: Mapping[str, str]
+    port: int = 0
+
+
+@dataclass
+class Ground:
+    """The running playground."""
+
+    embedded: Embedded
+    host: FunctionsHost
+    clock: Clock
+    report: AppReport
+    plan: Plan
+    say: Callable[[str, datetime], None]
+    drive: Drive = field(init=False)
+    _said: int = 0
+
+    def tell(self) -> None:
+        """Says every line that the app has written since the last call."""
+        fresh = self.host.app_lines[self._said :]
+        self._said += len(fresh)
+        for line in fresh:
+            self.say(line.message, self.clock())
+
+
+@asynccontextmanager
+async def opened(plan: Plan, say: Callable[[str, datetime], None]) -> AsyncIterator[Ground]:
+    """Starts it all. `say` is given each line of the app's journal, and the time."""
+    clock = Clock(_beginning(plan))
+    queue = app.HeldQueue(clock)
+    embedded = Embedded(_DELIVERY_SPEED, limits=LIMITS, clock=clock, port=plan.port)
+    embedded.azure.token_seconds = time.time
+    with app.on_this_clock(clock, queue):
+        async with embedded:
+            _create(embedded, clock, plan.members)
+            clock.move_to(plan.start)
+            embedded.azure.advance()
+            settings = embedded.settings(**plan.settings)
+            # The drive runs the sweep; the host's own timer goes by a clock that never reaches a tick.
+            host = await embedded.host(settings, time_scale=_HOST_SCALE, clock=lambda: plan.start)
+            await embedded.subscribe(host)
+            async with open_report(settings, clock) as report:
+                ground = Ground(embedded, host, clock, report, plan, say)
+                ground.drive = Drive(embedded, host, clock, queue, ground.tell)
+                try:
+                    yield ground
+                finally:
+                    await ground.drive.close()
+
+
+def _beginning(plan: Plan) -> datetime:
+    return plan.start - max((each.age for each in plan.members), default=timedelta())
+
+
+def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None:
+    """Each machine at its own time, before the app exists; those that are off are switched off once they run."""
+    azure, start = embedded.azure, clock()
+    members = sorted(members, key=lambda each: each.age, reverse=True)
+    for each in members:
+        clock.move_to(start + (members[0].age - each.age))
+        azure.advance()
+        azure.behave(each.id, fleet.behaviour_named(each.behaviour))
+        azure.create_machine(each.id, each.body)
+    clock.move_to(clock() + timedelta(hours=1))
+    for each in members:
+        if each.behaviour == "off":
+            azure.start_operation(each.id, "deallocate")

@@ -1,0 +1,164 @@
+"""The commands of the playground, from a terminal or line by line from a pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TextIO
+
+from simulator.demo.report import ReportFailed
+from simulator.playground import app, fleet
+from simulator.playground.ground import Ground
+
+PROMPT = "> "
+HELP = """\
++15min +3h +1d +2w   moves the clock on, and shows what happens until then
+next opening         moves it to the next opening of PATCH_WINDOW
+now                  the time
+status               how many machines are in which state
+behave NAME WHAT     from now on the guest of the machine NAME does WHAT
+behaviours           what a guest can do
+help                 this list
+quit                 ends the simulator"""
+_UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_MOVE = re.compile(r"\+\s*(\d{1,4})\s*(min|m|h|d|w)")
+_LONGEST = timedelta(days=400)
+
+
+class Wrong(ValueError):
+    """A command that cannot be meant. The text says what is right."""
+
+
+def moment(now: datetime) -> str:
+    return f"{now:%a %d %b %Y %H:%M} UTC"
+
+
+@dataclass
+class Prompt:
+    """Carries commands out. `show` is for people: what it is given is no line of the journal."""
+
+    ground: Ground
+    show: Callable[[str], None]
+
+    async def follow(self, words: str) -> bool:
+        """One command. False ends the playground. Raises Wrong: nothing was done."""
+        words = " ".join(words.split())
+        if words in ("quit", "exit"):
+            return False
+        if words.startswith("+"):
+            await self._move(duration(words))
+        elif words.startswith("behave "):
+            self._behave(words.split()[1:])
+        elif words:
+            await self._named(words)()
+        return True
+
+    def _named(self, words: str) -> Callable[[], Awaitable[None]]:
+        named: dict[str, Callable[[], Awaitable[None]]] = {
+            "now": self._now,
+            "status": self._status,
+            "next opening": self._next_opening,
+            "behaviours": self._behaviours,
+            "help": self._help,
+        }
+        if words not in named:
+            raise Wrong(f"'{words[:40]}' is no command; one of: +1d, {', '.join(named)}, behave, quit")
+        return named[words]
+
+    async def _now(self) -> None:
+        self.show(moment(self.ground.clock()))
+
+    async def _help(self) -> None:
+        self.show(HELP)
+
+    async def _behaviours(self) -> None:
+        self.show(behaviours())
+
+    async def _move(self, by: timedelta) -> None:
+        await self.ground.drive.move_to(self.ground.clock() + by)
+        await self._now()
+
+    async def _next_opening(self) -> None:
+        settings, now = self.ground.report.services.settings, self.ground.clock()
+        opens = app.next_opening(settings, now)
+        if opens is None:
+            raise Wrong("PATCH_WINDOW has no next opening: it is always open, or never again")
+        await self._move(opens - now)
+
+    async def _status(self) -> None:
+        try:
+            found = await self.ground.report.fleet()
+        except ReportFailed as failed:
+            raise Wrong(f"the fleet cannot be read: {failed}") from None
+        counts = Counter(str(step.state) for step in found.steps.values())
+        opens = app.next_opening(self.ground.report.services.settings, self.ground.clock())
+        lines = [f"{count:6} {state}" for state, count in counts.most_common()] or ["no machine is to be seen"]
+        self.show("\n".join([moment(self.ground.clock()), *lines, *([f"next opening: {moment(opens)}"] if opens else [])]))
+
+    def _behave(self, words: list[str]) -> None:
+        if len(words) != 2:
+            raise Wrong("'behave' needs a machine and what it does: behave web-001 fails")
+        name, what = words
+        try:
+            machine = self.ground.embedded.azure.machine(name)
+            self.ground.embedded.azure.behave(machine.id, fleet.behaviour_named(what))
+            if what == "off":
+                self.ground.embedded.azure.start_operation(machine.id, "deallocate")
+        except (LookupError, ValueError) as error:
+            raise Wrong(str(error.args[0])) from None
+        self.show(f"{machine.name}: {fleet.BEHAVIOURS[what][0]}")
+
+
+def behaviours() -> str:
+    return "\n".join(f"{name:<12} {meaning}" for name, (meaning, _) in fleet.BEHAVIOURS.items())
+
+
+def duration(text: str) -> timedelta:
+    """Raises Wrong."""
+    found = _MOVE.fullmatch(text)
+    by = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
+    if not timedelta() < by <= _LONGEST:
+        raise Wrong(f"'{text[:40]}' is no move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
+    return by
+
+
+async def run(ground: Ground, prompt: Prompt, lines: TextIO) -> int:
+    """Follows command after command to the end of `lines`. Returns the exit code.
+
+    At a terminal a wrong command is explained, and the next one is asked for; from a pipe it ends all, with 2.
+    """
+    people = lines.isatty()
+    incoming = _read(lines)
+    while True:
+        if people:
+            print(PROMPT, end="", file=sys.stderr, flush=True)
+        line = await incoming.get()
+        if line is None:
+            return 0
+        try:
+            if not await prompt.follow(line):
+                return 0
+        except Wrong as wrong:
+            print(f"simulator: {wrong}", file=sys.stderr, flush=True)
+            if not people:
+                return 2
+
+
+def _read(lines: TextIO) -> asyncio.Queue[str | None]:
+    """The lines as they come, and None at the end. A thread reads them: Ctrl-C must not wait for a line."""
+    incoming: asyncio.Queue[str | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        for line in iter(lines.readline, ""):
+            loop.call_soon_threadsafe(incoming.put_nowait, line)
+        loop.call_soon_threadsafe(incoming.put_nowait, None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return incoming
