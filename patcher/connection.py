@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -86,6 +86,7 @@ async def connected(words: Words) -> AsyncIterator[App]:
             name, site, endpoint = SIMULATOR, "", environ["ARM_ENDPOINT"]
             client = Arm(endpoint, credential)
             stack.push_async_callback(client.close)
+            clock = await _clock_of(endpoint)
         else:
             known = _known(words)
             credential = _own_identity()
@@ -98,9 +99,14 @@ async def connected(words: Words) -> AsyncIterator[App]:
                 profile.save(words.profile, known)
             name, site, principal = known.app, known.site, ""
             environ = _from_file(words.settings) if words.settings else await _settings_of(client, site)
-        session = Session(read_settings(environ), lambda: datetime.now(UTC), credential=credential)
+            clock = _now
+        session = Session(read_settings(environ), clock, credential=credential)
         stack.push_async_callback(session.close)
         yield App(name, site, principal, environ, session, _services(session), client)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _services(session: Session) -> Services:
@@ -244,6 +250,24 @@ def _simulated() -> tuple[dict[str, str], str]:
     return environ, principal
 
 
+async def _clock_of(endpoint: str) -> Callable[[], datetime]:
+    """The simulator's clock: a person may have moved it, and windows open by it. Raises NoAnswer."""
+    ahead = datetime.fromisoformat(str(json.loads(await _told(endpoint, "clock"))["now"])) - _now()
+    return lambda: _now() + ahead
+
+
+async def _told(endpoint: str, what: str, **query: str) -> str:
+    """What the simulator says on a route of its own. Raises NoAnswer."""
+    import aiohttp
+
+    try:
+        async with aiohttp.ClientSession() as http:
+            answer = await http.get(f"{endpoint}/simulator/{what}", params=query)
+            return await answer.text()
+    except aiohttp.ClientError:
+        raise NoAnswer("the simulator does not answer; start it again: python -m simulator") from None
+
+
 class _SimulatorCredential:
     """An operator's tokens, from the simulator itself."""
 
@@ -251,16 +275,9 @@ class _SimulatorCredential:
         self._endpoint = endpoint
 
     async def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        import aiohttp
         from azure.core.credentials import AccessToken
 
-        resource = scopes[0].removesuffix("/.default")
-        try:
-            async with aiohttp.ClientSession() as http:
-                answer = await http.get(f"{self._endpoint}/simulator/token", params={"resource": resource})
-                token = await answer.text()
-        except aiohttp.ClientError:
-            raise NoAnswer("the simulator does not answer; start it again: python -m simulator") from None
+        token = await _told(self._endpoint, "token", resource=scopes[0].removesuffix("/.default"))
         return AccessToken(token, int(datetime.now(UTC).timestamp()) + 3600)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
@@ -32,7 +33,7 @@ from simulator.playground import prompt
 from simulator.playground.app import chosen
 from simulator.playground.fleet import members
 from simulator.playground.ground import Ground, Plan
-from simulator.playground.log import line_of
+from simulator.playground.log import lines_of
 from simulator.storage.azurite import AzuriteUnavailable
 
 MACHINES, IMAGES, SPEED = 20, 3, 30.0
@@ -135,10 +136,10 @@ def _start(day: str | None) -> datetime:
     if day is None:
         return datetime.now(UTC).replace(second=0, microsecond=0)
     try:
-        found = datetime.fromisoformat(day)
+        found: datetime | None = datetime.fromisoformat(day)
     except ValueError:
-        found = datetime.min
-    if found.tzinfo or not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        found = None
+    if not found or found.tzinfo or not _FIRST_YEAR <= found.year <= _LAST_YEAR:
         raise ValueError(f"--day is '{day}'; a day in UTC is right, such as 2026-12-08 or 2026-12-08T20:00")
     return found.replace(second=0, microsecond=0, tzinfo=UTC)
 
@@ -181,8 +182,8 @@ async def play(options: argparse.Namespace) -> int:
     def show(text: str) -> None:
         print(text, file=people, flush=True)
 
-    def say(line: str, now: datetime) -> None:
-        if text := line if options.as_json else line_of(line, now):
+    def say(lines: list[str], now: datetime) -> None:
+        for text in lines if options.as_json else map(_cut, lines_of(lines, now)):
             print(text, flush=True)
 
     show("Starting Azure, storage and the app …")
@@ -190,6 +191,12 @@ async def play(options: argparse.Namespace) -> int:
     async with playground.opened(plan, say) as ground, told_to_patcher(ground.embedded):
         show(welcome(ground))
         return await prompt.run(ground, prompt.Prompt(ground, show), sys.stdin)
+
+
+def _cut(line: str) -> str:
+    """As much as a line of the terminal holds; elsewhere all of it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    return line if len(line) <= width else f"{line[: width - 1]}…"
 
 
 def welcome(ground: Ground) -> str:

@@ -32,7 +32,8 @@ class State:
         self.now = now
         self.world = World(now, timings, limits, seed)
         self.quotas = Quotas(now)
-        self.token_seconds: Callable[[], float] = lambda: self.now().timestamp()  # what a token's times are held against
+        # What the times of a token are held against, in seconds of the epoch.
+        self.token_seconds: Callable[[], float] = lambda: self.now().timestamp()
         self.grants: list[Grant] = [Grant()]
         self.locks: list[Lock] = []
         self.principals: dict[str, str] = {}  # object id by client id, of the identities that roles are assigned to

@@ -77,7 +77,7 @@ class HeldQueue:
 
 
 @contextmanager
-def on_this_clock(clock: Callable[[], datetime], queue: HeldQueue) -> Iterator[None]:
+def on_this_clock(ours: Callable[[], datetime], queue: HeldQueue) -> Iterator[None]:
     """Inside the block an app that is loaded goes by this clock, and its messages go through this queue."""
     opened = functions.services.connect
 
@@ -85,12 +85,12 @@ def on_this_clock(clock: Callable[[], datetime], queue: HeldQueue) -> Iterator[N
         """A pause between calls spares Azure's quotas; it changes nothing where the clock stands still."""
         await asyncio.sleep(0)
 
-    def connect(settings: Settings, _: Callable[[], datetime]) -> Services:
-        services = opened(settings, clock)
+    def on_ours(settings: Settings, clock: Callable[[], datetime]) -> Services:
+        services = opened(settings, ours)
         queue.inner, services.queue, services.sleep = services.queue, queue, at_once
         return services
 
-    functions.services.connect = connect
+    functions.services.connect = on_ours
     try:
         yield
     finally:

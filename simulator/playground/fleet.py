@@ -16,7 +16,7 @@ from simulator.azure import Behaviour
 from simulator.wire import Json
 
 MOST_MACHINES, MOST_IMAGES = 2_000, 50
-_WAITING: Mapping[str, int] = {"critical": 1, "security": 4, "updates": 1, "other": 1}
+_WAITING: Mapping[str, int] = {"critical": 1, "security": 4}
 _PLAIN = Behaviour(pending=_WAITING)
 _OLDEST_DAYS = 60
 _EVERY = 6  # which machines are special

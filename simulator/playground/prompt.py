@@ -99,7 +99,9 @@ class Prompt:
         counts = Counter(str(step.state) for step in found.steps.values())
         opens = app.next_opening(self.ground.report.services.settings, self.ground.clock())
         lines = [f"{count:6} {state}" for state, count in counts.most_common()] or ["no machine is to be seen"]
-        self.show("\n".join([moment(self.ground.clock()), *lines, *([f"next opening: {moment(opens)}"] if opens else [])]))
+        if opens:
+            lines.append(f"next opening: {moment(opens)}")
+        self.show("\n".join([moment(self.ground.clock()), *lines]))
 
     def _behave(self, words: list[str]) -> None:
         if len(words) != 2:
