@@ -17,6 +17,7 @@
 | monitor/ | rows of Log Analytics, and its queries |
 | deployment/ | a deployment of infra/, read from its snapshots; what it lacks and what it does not need |
 | demo/ | `make demo` |
+| playground/ | `python -m simulator`: a fleet, the app, and a clock that a person moves |
 | node/ | Azurite's packages and the official KQL checker |
 
 | route | where |

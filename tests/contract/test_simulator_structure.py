@@ -48,7 +48,8 @@ ARROWS: dict[str, set[str]] = {
     "demo": {
         *("arm", "azure", "deployment", "embedded", "functions_host", "identity", "monitor", "storage"),
     },
-    "__main__": {"arm", "azure", "deployment", "embedded", "event_grid", "functions_host", "storage"},
+    "playground": {"arm", "azure", "demo", "embedded", "functions_host", "identity", "wire"},
+    "__main__": {"arm", "azure", "deployment", "embedded", "event_grid", "functions_host", "playground", "storage"},
 }
 
 
@@ -129,8 +130,8 @@ def test_no_two_modules_import_each_other() -> None:
         visit(module, ())
 
 
-def test_only_the_demo_reads_the_app_report() -> None:
-    assert imports_of("functions") == {"simulator.demo.report"}
+def test_only_the_demo_and_the_playground_know_the_app() -> None:
+    assert imports_of("functions") == {"simulator.demo.report", "simulator.playground.app"}
 
 
 def test_only_the_functions_host_loads_the_app() -> None:
@@ -154,7 +155,7 @@ print(json.dumps(sorted(name for name in sys.modules if name.partition(".")[0] i
 
 
 def test_the_services_load_nothing_of_the_app() -> None:
-    names = sorted(name for name in NAMES if room_of(name) not in ("demo", "__main__"))
+    names = sorted(name for name in NAMES if room_of(name) not in ("demo", "playground", "__main__"))
     answer = subprocess.run(
         [sys.executable, "-c", LOADED, *names], cwd=REPOSITORY, capture_output=True, text=True, check=True
     )
