@@ -13,10 +13,12 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,9 +33,10 @@ from simulator.functions_host import elsewhere
 from simulator.playground import ground as playground
 from simulator.playground import prompt
 from simulator.playground.app import chosen
+from simulator.playground.drive import HostEnded
 from simulator.playground.fleet import members
 from simulator.playground.ground import Ground, Plan
-from simulator.playground.log import lines_of
+from simulator.playground.log import INDENT, Log
 from simulator.storage.azurite import AzuriteUnavailable
 
 MACHINES, IMAGES, SPEED = 20, 3, 30.0
@@ -177,26 +180,27 @@ async def run(options: argparse.Namespace) -> int:
 
 async def play(options: argparse.Namespace) -> int:
     """The playground, to the end of its commands."""
-    people = sys.stderr if options.as_json else sys.stdout
+    people, log = sys.stderr if options.as_json else sys.stdout, Log()
 
     def show(text: str) -> None:
         print(text, file=people, flush=True)
 
     def say(lines: list[str], now: datetime) -> None:
-        for text in lines if options.as_json else map(_cut, lines_of(lines, now)):
+        for text in lines if options.as_json else chain.from_iterable(map(_wrapped, log.lines(lines, now))):
             print(text, flush=True)
 
     show("Starting Azure, storage and the app …")
     plan = Plan(options.start, tuple(options.members), options.values, options.port)
     async with playground.opened(plan, say) as ground, told_to_patcher(ground.embedded):
         show(welcome(ground))
-        return await prompt.run(ground, prompt.Prompt(ground, show), sys.stdin)
+        return await prompt.run(prompt.Prompt(ground, show), sys.stdin)
 
 
-def _cut(line: str) -> str:
-    """As much as a line of the terminal holds; elsewhere all of it."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
-    return line if len(line) <= width else f"{line[: width - 1]}…"
+def _wrapped(line: str) -> list[str]:
+    """As the terminal holds it; elsewhere a line is a line."""
+    if not sys.stdout.isatty():
+        return [line]
+    return textwrap.wrap(line, shutil.get_terminal_size().columns, subsequent_indent=" " * INDENT)
 
 
 def welcome(ground: Ground) -> str:
@@ -346,7 +350,7 @@ def main() -> int:
         return asyncio.run(run(options))
     except KeyboardInterrupt:
         return 0
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, FileExistsError, HostEnded) as error:
         print(error, file=sys.stderr)
         return 1
     except (AzuriteUnavailable, DeploymentError) as error:

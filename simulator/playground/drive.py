@@ -26,6 +26,10 @@ _POLL_SECONDS = 0.02
 _LONGEST_SECONDS = 300.0  # of this machine: a message that never ends is a defect
 
 
+class HostEnded(Exception):
+    """The app's host ended itself: nothing can happen any more."""
+
+
 class Drive:
     """Moves the clock. `happened` is called after each moment, to show what happened in it."""
 
@@ -49,7 +53,7 @@ class Drive:
             await client.close()
 
     async def move_to(self, until: datetime) -> None:
-        """Lets everything happen up to this moment. Raises RuntimeError where the host has ended."""
+        """Lets everything happen up to this moment. Raises HostEnded."""
         while (moment := self._next()) <= until:
             self._clock.move_to(max(moment, self._clock()))
             await self._settle()
@@ -61,7 +65,7 @@ class Drive:
                 await self._settle()
             self._happened()
             if self._host.gone:
-                raise RuntimeError(f"the Functions host has ended: {self._host.error}")
+                raise HostEnded(f"the Functions host has ended: {self._host.error}")
         self._clock.move_to(until)
         self._happened()
 

@@ -23,6 +23,7 @@ USUAL: Mapping[str, str] = {
     "PATCH_MODE": "install",
     "PATCH_WINDOW": "any",
     "PATCH_CREATED_AFTER": "always",
+    "PATCH_OWNER_TAG": "owner",
     "RECONCILE_SCHEDULE": "0 */15 * * * *",
 }
 _NO_LIMIT = Rate(None, 0, 1)

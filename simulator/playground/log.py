@@ -1,4 +1,4 @@
-"""The journal for people: a line for each event, with the time, what it is about, what happened, and why.
+"""The journal for people: a line for each event, with the time, whom it is about, what happened, and why.
 
 Machines of which the same is said at the same moment share a line.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any
 
 # What is hidden says nothing about one machine or image, or is said by the event that follows it.
@@ -35,33 +36,57 @@ _DETAILS: Mapping[str, tuple[str, ...]] = {  # event → fields, some with what 
     "rollout.ring": ("ring",),
 }
 _OTHERS = ("state", "status", "reason", "problem", "cause")
+INDENT = 20  # of a reason that is longer than its line
 _NAMES = 3  # so many of several machines are named
 
 
-def lines_of(texts: Iterable[str], now: datetime) -> Iterator[str]:
-    """The lines of one moment. What is not JSON, such as a line of the host, is shown as it is."""
-    subjects: dict[tuple[str, str], list[str]] = {}
-    for text in texts:
-        try:
-            fields: dict[str, Any] = json.loads(text)
-        except ValueError:
-            yield text
-            continue
-        event = str(fields.get("event", ""))
-        changed = event == "machine.changed"
-        if event in _HIDDEN or (changed and fields.get("state") in _ON_THE_WAY):
-            continue
-        what = str(fields.get("state")) if changed else event.replace(".", " ")
-        subjects.setdefault((what, "; ".join(_details(event, fields))), []).append(_subject(fields))
-    for (what, why), about in subjects.items():
-        who = about[0] if len(about) == 1 else f"{len(about)} {'images' if '/' in about[0] else 'machines'}"
-        yield f"{now:%a %d %b %H:%M}  {who:<12} {what:<19}  {why}{_named(about)}".rstrip()
+@dataclass
+class Log:
+    """What was shown last: the day, and of each machine the state and its reason."""
+
+    _day: date | None = None
+    _last: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def lines(self, texts: Iterable[str], now: datetime) -> Iterator[str]:
+        """The lines of one moment. What is not JSON, such as a line of the host, is shown as it is."""
+        subjects: dict[tuple[str, str], list[str]] = {}
+        for text in texts:
+            try:
+                fields: dict[str, Any] = json.loads(text)
+            except ValueError:
+                yield text
+                continue
+            if not self._hides(fields):
+                subjects.setdefault(_told(fields), []).append(_subject(fields))
+        if subjects and self._day != now.date():
+            self._day = now.date()
+            yield f"{now:%a %d %b %Y}, UTC"
+        for (what, why), about in subjects.items():
+            who = about[0] if len(about) == 1 else f"{len(about)} {'images' if '/' in about[0] else 'machines'}"
+            yield f"{now:%H:%M}  {who:<12} {what:<19}  {'  '.join(filter(None, (why, _named(about))))}".rstrip()
+
+    def _hides(self, fields: Mapping[str, Any]) -> bool:
+        """Whether an event is left out, such as a state that was shown before."""
+        if fields.get("event") != "machine.changed":
+            return fields.get("event") in _HIDDEN
+        told, subject = _told(fields), _subject(fields)
+        if fields.get("state") in _ON_THE_WAY or self._last.get(subject) == told:
+            return True
+        self._last[subject] = told
+        return False
+
+
+def _told(fields: Mapping[str, Any]) -> tuple[str, str]:
+    """What happened, and why."""
+    event = str(fields.get("event", ""))
+    what = str(fields.get("state")) if event == "machine.changed" else event.replace(".", " ")
+    return what, "; ".join(_details(event, fields))
 
 
 def _named(subjects: list[str]) -> str:
     """The first of several."""
     more = ", …" if len(subjects) > _NAMES else ""
-    return f"  ({', '.join(subjects[:_NAMES])}{more})" if len(subjects) > 1 else ""
+    return f"({', '.join(subjects[:_NAMES])}{more})" if len(subjects) > 1 else ""
 
 
 def _subject(fields: Mapping[str, Any]) -> str:

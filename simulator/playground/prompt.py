@@ -130,7 +130,7 @@ def duration(text: str) -> timedelta:
     return by
 
 
-async def run(ground: Ground, prompt: Prompt, lines: TextIO) -> int:
+async def run(prompt: Prompt, lines: TextIO) -> int:
     """Follows command after command to the end of `lines`. Returns the exit code.
 
     At a terminal a wrong command is explained, and the next one is asked for; from a pipe it ends all, with 2.
