@@ -67,7 +67,10 @@ class _OneLine(argparse.ArgumentParser):
 def arguments(words: list[str]) -> argparse.Namespace:
     """Raises SystemExit."""
     parser = _OneLine(
-        prog="python -m simulator", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m simulator",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=int, default=8443, help="of the simulated Azure; 0 for any (default: 8443)")
     parser.add_argument(

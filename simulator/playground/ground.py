@@ -38,8 +38,10 @@ LIMITS = replace(
     graph=_NO_LIMIT,
 )
 _DELIVERY_SPEED = 1_000  # an event that is not taken is sent again by this machine's clock
-Say = Callable[[list[str], datetime], None]
+_SETTLED = timedelta(hours=1)  # after the youngest machine's creation; every machine is older when the app starts
 _HOST_SCALE = 0.05  # of the host's own waits, such as polling
+
+Say = Callable[[list[str], datetime], None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ async def opened(plan: Plan, say: Say) -> AsyncIterator[Ground]:
 
 
 def _beginning(plan: Plan) -> datetime:
-    return plan.start - max((each.age for each in plan.members), default=timedelta())
+    return plan.start - max((each.age for each in plan.members), default=_SETTLED)
 
 
 def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None:
@@ -110,7 +112,7 @@ def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None
         azure.advance()
         azure.behave(each.id, fleet.behaviour_named(each.behaviour))
         azure.create_machine(each.id, each.body)
-    clock.move_to(clock() + timedelta(hours=1))
+    clock.move_to(clock() + _SETTLED)
     for each in members:
         if each.behaviour == "off":
             azure.start_operation(each.id, "deallocate")

@@ -58,13 +58,14 @@ class AtATerminal:
     descriptor: int
     config: Path
     screen: str = ""
+    closed: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until(self, pattern: str, since: int = 0) -> str:
         """What is on the screen from `since` on, once the pattern is."""
         async with asyncio.timeout(LONGEST_SECONDS):
             while not re.search(pattern, self.screen[since:]):
-                assert self.process.returncode is None, self.screen
+                assert not self.closed, self.screen
                 self._changed.clear()
                 await self._changed.wait()
         return self.screen[since:]
@@ -83,6 +84,7 @@ class AtATerminal:
         try:
             self.screen += os.read(self.descriptor, 65_536).decode().replace("\r\n", "\n")
         except OSError:  # Linux says so when the other end is closed
+            self.closed = True
             asyncio.get_running_loop().remove_reader(self.descriptor)
         self._changed.set()
 
