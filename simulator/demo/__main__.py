@@ -18,8 +18,10 @@ from simulator.storage.azurite import AzuriteUnavailable
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m simulator.demo")
     parser.add_argument("--logs", type=Path, metavar="FILE", help="write the telemetry of the run to FILE (.json.gz)")
+    parser.add_argument("--slow", action="store_true", help="for an audience: everything takes longer")
+    options = parser.parse_args()
     try:
-        return 0 if asyncio.run(run(parser.parse_args().logs)) else 1
+        return 0 if asyncio.run(run(options.logs, slow=options.slow)) else 1
     except (AzuriteUnavailable, DeploymentError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -24,6 +24,8 @@ _TICKER_LINES = 200  # kept; the screen shows as many as fit
 _NARROW = 120  # columns; from here on the closing table says what each machine is
 _WIDE = 150  # and from here on the live picture does
 
+_LEGEND = "A: an assessment   I: an installation   ━──: one under way   (docs/states.md)"
+
 # A colour per kind of state: under way, done, left alone by design; any other needs a person.
 _UNDER_WAY = {
     "creating",
@@ -171,7 +173,7 @@ class LiveScreen:
             for row in rows[index::lines]:
                 cells += self._cells(row)
             fleet.add_row(*cells)
-        above = [_headline(rows, numbers), _counters(numbers), Text(""), fleet]
+        above = [_headline(rows, numbers), _counters(numbers), Text(_LEGEND, style="dim", no_wrap=True), fleet]
         room = self._console.height - lines - 6
         return Group(*above, Text(""), self._news(room)) if room > 0 else Group(*above)
 
@@ -238,13 +240,12 @@ def _counters(numbers: Numbers) -> RenderableType:
     running, done = numbers.running, numbers.done
     operations = (
         f"assessments {running.get('assess', 0)} running, {done.get('assess', 0)} done",
-        f"installations {running.get('install', 0)} running (cap {numbers.cap}), {done.get('install', 0)} done",
+        f"installations {running.get('install', 0)} running (limit {numbers.cap}), {done.get('install', 0)} done",
     )
     traffic = (
-        f"sweeps {numbers.sweeps}",
-        f"calls {numbers.calls}",
-        f"refused {numbers.refused}",
-        f"patch quota {numbers.quota} per region, lowest {numbers.quota_left}",
+        f"timer runs {numbers.sweeps}",
+        f"calls to Azure {numbers.calls}, {numbers.refused} refused",
+        f"{numbers.quota_left} of {numbers.quota} patch calls left",
     )
     return Text("\n".join(" · ".join(parts) for parts in (operations, traffic)), style="dim", no_wrap=True)
 
@@ -265,7 +266,18 @@ def conclude(console: Console, verdicts: Sequence[Verdict]) -> None:
         print(
             f"not as expected: {row.name}: {row.state}, {_operations(row)} ({row.reason}); expected {verdict.expected}"
         )
-    print(f"demo: {len(verdicts) - len(wrong)} as expected, {len(wrong)} not", flush=True)
+    print(f"\ndemo: {len(verdicts) - len(wrong)} as expected, {len(wrong)} not")
+    print("\n".join(summary(verdicts, console.width)), flush=True)
+
+
+def summary(verdicts: Sequence[Verdict], width: int) -> list[str]:
+    """A line per state: how many machines are in it, and what it means for the first of them."""
+    rows: dict[str, list[Row]] = {}
+    for verdict in verdicts:
+        rows.setdefault(verdict.row.state, []).append(verdict.row)
+    by_number = sorted(rows.items(), key=lambda item: -len(item[1]))
+    lines = (f"{len(items):4} {state:<20}  {items[0].reason}" for state, items in by_number)
+    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
 
 
 def _operations(row: Row) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections import Counter
@@ -40,30 +39,37 @@ POLL_SECONDS = 0.4
 PATCH_QUOTA = "VMGuestPatchOperationSubscriptionMaximum"
 PATCHING = ("assess", "install")
 
-# The app's clock is the real one, so its own times are shorter than in the deployment.
-SHORTENED: Mapping[str, str] = {
-    "RECONCILE_SCHEDULE": "*/2 * * * * *",
-    "PATCH_MIN_AGE_MINUTES": "0.15",
-    "PATCH_ASSESS_AFTER_MINUTES": "0",
-    "PATCH_READY_MINUTES": "0.02",
-    "PATCH_RETRY_MINUTES": "0.05",
-    "PATCH_BAKE_MINUTES": "0.05",
-}
-SETTINGS: Mapping[str, str] = {"PATCH_MODE": "install", "PATCH_WINDOW": "any", **SHORTENED}
+SLOWER = 2.5  # so much longer a demo lasts for an audience, in every part of it
 
 
-async def run(logs_file: Path | None = None) -> bool:
+def shortened(slower: float = 1.0) -> dict[str, str]:
+    """The app's clock is the real one, so its own times are shorter than in the deployment."""
+    return {
+        "RECONCILE_SCHEDULE": f"*/{2 * slower:.0f} * * * * *",
+        "PATCH_MIN_AGE_MINUTES": f"{0.15 * slower:g}",
+        "PATCH_ASSESS_AFTER_MINUTES": "0",
+        "PATCH_READY_MINUTES": f"{0.02 * slower:g}",
+        "PATCH_RETRY_MINUTES": f"{0.05 * slower:g}",
+        "PATCH_BAKE_MINUTES": f"{0.05 * slower:g}",
+    }
+
+
+INSTALLING: Mapping[str, str] = {"PATCH_MODE": "install", "PATCH_WINDOW": "any"}
+SETTINGS: Mapping[str, str] = {**INSTALLING, **shortened()}
+
+
+async def run(logs_file: Path | None = None, *, slow: bool = False) -> bool:
     """The whole demo. True when every machine ended as expected. `logs_file` receives its telemetry."""
-    console = Console()
+    console, slower = Console(), SLOWER if slow else 1.0
     print("Starting the embedded Azure and deploying the app …\n", flush=True)
-    async with Embedded(speed=SPEED) as embedded:
-        print(introduction(embedded), flush=True)
-        settings = embedded.settings(**SETTINGS)
-        host = await embedded.host(settings, time_scale=HOST_SCALE)
+    async with Embedded(speed=SPEED / slower) as embedded:
+        print(introduction(embedded, slower), flush=True)
+        settings = embedded.settings(**INSTALLING, **shortened(slower))
+        host = await embedded.host(settings, time_scale=HOST_SCALE * slower)
         embedded.event_grid.lost_subjects = frozenset(part.id for part in FLEET if part.event_lost)
         await embedded.subscribe(host)
         async with open_report(settings) as report:
-            stage = Stage(embedded, host, report)
+            stage = Stage(embedded, host, report, slower)
             with screen.make(console) as shown:
                 verdicts = await stage.run(shown)
             if logs_file:
@@ -74,11 +80,11 @@ async def run(logs_file: Path | None = None) -> bool:
     return not any(verdict.expected for verdict in verdicts)
 
 
-def introduction(embedded: Embedded) -> str:
+def introduction(embedded: Embedded, slower: float = 1.0) -> str:
     """What is simulated and what is not, in a few lines."""
     usual = default_settings() | dict(embedded.deployed.plan.site.settings)
-    lines = ((f"{name}={value}", usual[name]) for name, value in SHORTENED.items())
-    shortened = "\n".join(f"{'':13}{short:<36}instead of {value}" for short, value in lines)
+    lines = ((f"{name}={value}", usual[name]) for name, value in shortened(slower).items())
+    shorter = "\n".join(f"{'':13}{short:<36}instead of {value}" for short, value in lines)
     return (
         f"Image Patcher at work on {len(FLEET)} machines, from their creation on.\n"
         "  simulated  Resource Manager, Compute and its quotas, Resource Graph,\n"
@@ -87,25 +93,22 @@ def introduction(embedded: Embedded) -> str:
         "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
         f"  deployed   {embedded.snapshots} of infra/snapshots:\n"
         "             its storage, settings, rights and events only\n"
-        f"  speed      Azure runs {SPEED:.0f} times faster: its durations, Resource Graph's lag,\n"
+        f"  speed      Azure runs {SPEED / slower:.0f} times faster: its durations, Resource Graph's lag,\n"
         "             its quotas' refill\n"
         "  the app    uses the real clock and installs at any time;\n"
         "             these settings are shorter than deployed:\n"
-        f"{shortened}\n"
+        f"{shorter}\n"
     )
 
 
 def what_next() -> str:
     """Three commands to go on with, as they work in this folder: the simulator, and the operator's tool beside it."""
     python = shlex.quote(os.path.relpath(sys.executable))
-    node = os.environ.get("NODE", "")
-    own_node = f"NODE={shlex.quote(os.path.relpath(node))} " if node and not shutil.which("node") else ""
     return (
-        "\nGo on by yourself (docs/patcher.md). In one terminal, an empty Azure with the app:\n"
-        f"  {own_node}{python} -m simulator\n"
-        "In another one, what an operator asks and does:\n"
+        "Go on by yourself (docs/try.md): a fleet, and questions in a second terminal\n"
+        f"  {python} -m simulator\n"
         f"  {python} -m patcher --simulator status\n"
-        f"  {python} -m patcher --simulator pause --reason 'to see it' --for 10min"
+        f"  {python} -m patcher --simulator why web-001"
     )
 
 
@@ -116,6 +119,7 @@ class Stage:
     embedded: Embedded
     host: FunctionsHost
     report: AppReport
+    slower: float = 1.0
     _started: float = field(default_factory=time.monotonic)
     _lives: list[asyncio.Task[None]] = field(default_factory=list)
     _fleet: Fleet | None = None
@@ -134,7 +138,7 @@ class Stage:
         _check(answer, method, path)
 
     async def seconds(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / SPEED)
+        await asyncio.sleep(seconds * self.slower / SPEED)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)
@@ -146,7 +150,7 @@ class Stage:
         """Creates the fleet and watches it until every machine is as expected, or the time is up."""
         await self._create()
         calm_since: int | None = None
-        while time.monotonic() - self._started < LONGEST_SECONDS:
+        while time.monotonic() - self._started < LONGEST_SECONDS * self.slower:
             fresh = await self._look(shown)
             as_expected = fresh and all(not verdict.expected for verdict in self._verdicts())
             sweeps = self._sweeps()

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -217,7 +218,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _node() -> str:
-    node = shutil.which(os.environ.get("NODE") or "node")
+    node = shutil.which(os.environ.get("NODE") or "node") or shutil.which("node", path=str(Path(sys.executable).parent))
     if node is None:
         raise AzuriteUnavailable("Node.js is missing (PATH, or the variable NODE): install it, then run `make setup`")
     return node

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from functions.model.state import State
 from simulator.demo.fleet import FLEET
-from simulator.demo.screen import Line, LiveScreen, Numbers, Row
-from simulator.demo.stage import introduction
+from simulator.demo.screen import Line, LiveScreen, Numbers, Row, Verdict, summary
+from simulator.demo.stage import introduction, what_next
 from simulator.embedded import Embedded
 
 LONGEST = max((state.value for state in State), key=len)
@@ -50,7 +50,8 @@ def test_every_machine_and_number_is_whole(width: int, height: int, rows: list[R
     assert len(lines) < height, "the terminal would scroll"
     assert {row.name for row in rows if row.name not in text} == set()
     assert text.count(rows[0].state) == len(rows)
-    assert "lowest 590" in text
+    assert "590 of 600 patch calls left" in text
+    assert "A: an assessment   I: an installation" in text, "no mark is unexplained"
     assert width >= 160 or "…" not in text  # descriptions may be cut, on a screen that is wide enough to have them
 
 
@@ -61,11 +62,28 @@ def test_the_newest_events_fill_what_is_left_of_the_screen(width: int, height: i
     assert not events or lines[-1].lstrip().startswith("99.0 s")
 
 
-def test_the_introduction_fits_80_columns() -> None:
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+def test_the_summary_and_the_next_commands_stay_on_the_screen(width: int, height: int) -> None:
+    """With the line above them and the shell's prompt below. Each state of the fleet's end has a line."""
+    ends = [Row(part.name, part.description, part.expected.state, "because of a reason " * 9) for part in FLEET]
+    lines = ["demo: 38 as expected, 0 not", *summary([Verdict(row) for row in ends], width), *what_next().splitlines()]
+    assert max(map(len, lines)) <= width
+    assert len(lines) < height
+    assert sum(int(line.split()[0]) for line in lines[1:-4]) == len(FLEET)
+    assert [line.split()[1:4] for line in lines[-3:]] == [
+        ["-m", "simulator"],
+        ["-m", "patcher", "--simulator"],
+        ["-m", "patcher", "--simulator"],
+    ]
+
+
+@pytest.mark.parametrize("slower", [1.0, 2.5])
+def test_the_introduction_fits_80_columns(slower: float) -> None:
     site = SimpleNamespace(settings={"RECONCILE_SCHEDULE": "0 */5 * * * *"})
     embedded = SimpleNamespace(
         deployed=SimpleNamespace(plan=SimpleNamespace(site=site)), snapshots="default (main, events)"
     )
-    lines = introduction(cast(Embedded, embedded)).splitlines()
+    lines = introduction(cast(Embedded, embedded), slower).splitlines()
+    assert f"Azure runs {100 / slower:.0f} times faster" in "\n".join(lines)
     assert [line for line in lines if len(line) > 80] == []
     assert len(lines) > 10
