@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from functions.cloud.errors import CloudError
@@ -23,6 +25,7 @@ class Arm:
 
     def __init__(self, endpoint: str, credential: AsyncTokenCredential) -> None:
         self.endpoint, self._credential = endpoint, credential
+        self.azure_time: datetime | None = None  # as the last answer said it, in whole seconds
         self._client: AsyncARMPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
 
     async def get(self, path: str, version: str, **query: str) -> Json:
@@ -64,6 +67,7 @@ class Arm:
         try:
             request = HttpRequest(method, self.endpoint + path, params=params, json=body)
             answer = await self._pipeline().send_request(request)
+            self.azure_time = _time(answer.headers.get("date"))
             answer.raise_for_status()
             content = answer.json()
         except CloudError:
@@ -88,3 +92,10 @@ class Arm:
                 ],
             )
         return self._client
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None

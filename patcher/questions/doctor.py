@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from typing import Literal
 
 from rich.text import Text
 
 from functions.cloud.errors import CloudError, Refused
+from functions.cloud.ledger import SWEEP_LEASE
 from functions.model.state import State
 from functions.model.text import Json
 from functions.policy.advice import advice
@@ -20,18 +20,17 @@ from patcher.connection import App
 from patcher.errors import PatcherError
 from patcher.fleet import look
 from patcher.output import Answer, ago
-from patcher.questions import images, status
+from patcher.questions import alerts, delivery, images, status
+from patcher.questions.check import NOT_CHECKED, Check, Verdict
 from patcher.reading import ReadOnlyQueues
 
-Verdict = Literal["ok", "bad", "note", "not checked"]
 MARKS: Mapping[Verdict, tuple[str, str]] = {
     "ok": ("✓", "green"),
     "bad": ("✗", "bold red"),
     "note": ("!", "yellow"),
     "not checked": ("?", "yellow"),
 }
-NOT_CHECKED: Verdict = "not checked"
-AUTHORIZATION, EVENT_GRID, RESOURCES = "2022-04-01", "2022-06-15", "2021-04-01"
+AUTHORIZATION, RESOURCES, SUBSCRIPTIONS = "2022-04-01", "2021-04-01", "2022-12-01"
 # What the app's role allows (infra/patch-actions.json): read in each watched subscription.
 ACTIONS = (
     "Microsoft.Compute/virtualMachines/read",
@@ -47,18 +46,9 @@ ACTIONS = (
 OF_SCALE_SETS = ("Microsoft.Compute/virtualMachineScaleSets/read",)  # with PATCH_SCALE_SETS=include
 PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
 EXAMPLES = 3
+CLOCKS_DIFFER = timedelta(minutes=2)  # Azure says its time in whole seconds, and an answer takes some
 DRAINS_WITHIN = timedelta(hours=1)  # a message that is older waits for a function that does not run
 MADE_BY_MISTAKE = (State.BAD_TAG, State.UNDETERMINED, State.OVERDUE)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line. `remedy` is "" where nothing is to be done."""
-
-    check: str
-    verdict: Verdict
-    detail: str
-    remedy: str = ""
 
 
 async def ask(app: App) -> Answer:
@@ -66,6 +56,7 @@ async def ask(app: App) -> Answer:
         ("settings", _settings(app)),
         ("sweep", _sweep(app)),
         ("queues", _queues(app)),
+        ("clock", _clock(app)),
         ("machines", _machines(app)),
     ]
     subscriptions = app.settings.scope.subscriptions or await _subscriptions(app)
@@ -73,9 +64,10 @@ async def ask(app: App) -> Answer:
         where = f"of {subscription}"
         parts += [
             (f"rights {where}", _rights(app, subscription)),
-            (f"events {where}", _events(app, subscription)),
+            (f"events {where}", delivery.checks(app, subscription)),
             (f"providers {where}", _providers(app, subscription)),
         ]
+    parts.append(("alerts", alerts.checks(app)))
     found = [each for name, checks in parts for each in await _answers(name, checks)]
     if not subscriptions:
         found.append(Check("rights and events", NOT_CHECKED, "no subscription is known to check them in"))
@@ -170,6 +162,26 @@ async def _queues(app: App) -> AsyncIterator[Check]:
             yield Check("queues", "bad" if old else "ok", detail, remedy)
 
 
+async def _clock(app: App) -> AsyncIterator[Check]:
+    """This machine's clock against Azure's, by which windows are; and the app's, by what it wrote last."""
+    await app.arm.get("/subscriptions", SUBSCRIPTIONS)
+    azure = app.arm.azure_time
+    if azure is None:
+        yield Check("clock", NOT_CHECKED, "Azure's answer says no time")
+        return
+    ahead = app.services.clock() - azure
+    if abs(ahead) > CLOCKS_DIFFER:
+        remedy = "Set it by a time server. Until then --for, --until and what this tool shows are wrong by as much."
+        which = "ahead of" if ahead > timedelta() else "behind"
+        yield Check("clock", "bad", f"this machine's is {ago(azure, azure + abs(ahead))} {which} Azure's", remedy)
+    else:
+        yield Check("clock", "ok", "this machine's agrees with Azure's")
+    written = (await status.sweeps(app)).until
+    if written and written - azure > SWEEP_LEASE + CLOCKS_DIFFER:
+        remedy = "Restart the function app; windows open by its clock, so they open too early."
+        yield Check("clock", "bad", f"the app's is {ago(azure, written)} ahead of Azure's, by the ledger", remedy)
+
+
 async def _machines(app: App) -> AsyncIterator[Check]:
     """What Resource Graph shows, and the states that a person made by mistake."""
     fleet = await look(app)
@@ -255,39 +267,6 @@ def _allows(permission: Json, action: str) -> bool:
         return any(fnmatchcase(action.lower(), str(each).lower()) for each in patterns or [])
 
     return names("actions") and not names("notActions")
-
-
-async def _events(app: App, subscription: str) -> AsyncIterator[Check]:
-    """An event subscription of the subscription's system topic that points at this app."""
-    name = f"events of {subscription}"
-    if not app.site:
-        yield Check(name, NOT_CHECKED, "the simulator shows no event subscriptions")
-        return
-    query = queries.fill("topics_of", sources=[f"/subscriptions/{subscription}"])
-    pointing: list[Json] = []
-    async for topic in app.services.graph.rows(query):
-        async for each in app.arm.listed(f"{topic.get('id')}/eventSubscriptions", EVENT_GRID):
-            if _target(each).lower().startswith(f"{app.site}/functions/".lower()):
-                pointing.append(each)
-    states = {str((each.get("properties") or {}).get("provisioningState")) for each in pointing}
-    remedy = "Deploy infra/events.bicep for it (docs/deploy.md). Until then the sweep finds its machines, later."
-    if not pointing:
-        yield Check(name, "bad", "no event subscription points at this app", remedy)
-    elif states != {"Succeeded"}:
-        yield Check(name, "bad", f"the event subscription is {', '.join(sorted(states))}", remedy)
-    else:
-        yield Check(name, "ok", "an event subscription points at this app")
-
-
-def _target(subscription: Json) -> str:
-    """The function that events go to."""
-    properties = subscription.get("properties") or {}
-    for name in ("destination", "deliveryWithResourceIdentity"):
-        destination = properties.get(name) or {}
-        destination = destination.get("destination") or destination
-        if found := (destination.get("properties") or {}).get("resourceId"):
-            return str(found)
-    return ""
 
 
 async def _providers(app: App, subscription: str) -> AsyncIterator[Check]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from functions.cloud.ledger import APP
 from functions.cloud.rows import app_time
-from functions.cloud.stops import HOLDS, PAUSES, stops_of
+from functions.cloud.stops import HOLDS, PAUSE, is_stop, stop_of_row
 from functions.model.record import Record
 from functions.model.state import Phase, State, Step
-from functions.model.stop import Scope, Stops
+from functions.model.stop import Scope, Stop, Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
@@ -36,10 +36,11 @@ NEED_A_PERSON = (
 
 @dataclass(frozen=True)
 class Sweeps:
-    """The sweep's lease: `until` is the end of the last one, or of its lease while one runs."""
+    """The sweep's lease: `until` is the end of the last one, or of its lease while one runs, as the app wrote it."""
 
     last: datetime | None
     running: bool
+    until: datetime | None = None
 
     def alive(self, now: datetime) -> bool:
         return self.running or (self.last is not None and now - self.last <= ALIVE)
@@ -50,13 +51,14 @@ async def sweeps(app: App) -> Sweeps:
     if row is None:
         return Sweeps(None, running=False)
     until, now = app_time(row, "until"), app.services.clock()
-    return Sweeps(min(until, now), running=until > now)
+    return Sweeps(min(until, now), running=until > now, until=until)
 
 
 async def ask(app: App) -> Answer:
     fleet = await look(app)
     waiting, coming = await look_ahead(fleet)
     swept, paused = await sweeps(app), await paused_because(app)
+    stopped, unreadable = await _stops(app)
     under_way = [_flight(stored.record) for stored in fleet.view.sweep.rows.values() if _counts(stored.record)]
     result = {
         "alive": swept.alive(fleet.now),
@@ -64,13 +66,13 @@ async def ask(app: App) -> Answer:
         "window": app.settings.window.text if app.settings.window else None,
         "sweep": {"last": swept.last, "running": swept.running},
         "paused": paused or None,
-        **await _stopped(app),
+        **_stopped(stopped),
         "machines": len(fleet.states),
         "states": _counted(fleet),
         "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
         "rollouts": [images.rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened],
         "breakers": [images.breaker(each) for each in fleet.images if images.is_open(each)],
-        "needs_a_person": _needs_a_person(fleet),
+        "needs_a_person": [*_unreadable(fleet, unreadable), *_needs_a_person(fleet)],
         "left_alone": [str(each) for each in fleet.view.sweep.view.left_alone.values()],
     }
     return Answer(result, _shown(fleet, swept, result))
@@ -84,16 +86,43 @@ async def paused_because(app: App) -> str:
     return everything.text if everything else ""
 
 
-async def _stopped(app: App) -> dict[str, Any]:
-    """The pauses of a part of the fleet, and how many machines are held."""
+async def _stops(app: App) -> tuple[list[Stop], dict[str, Stop]]:
+    """The stops in force: those that can be read, and by the key of their row those that cannot."""
     table, now = app.services.ledger.table, app.services.clock()
-    rows = [row for prefix in (PAUSES, HOLDS) async for row in table.keys(APP, prefix)]
-    stops = [stop for stop in stops_of(rows) if stop.in_force(now) and not stop.problem]
-    pauses = sorted((stop for stop in stops if stop.scope is not Scope.MACHINE), key=lambda stop: stop.value)
+    found = {row.key: stop_of_row(row) for prefix in (PAUSE, HOLDS) async for row in table.keys(APP, prefix)}
+    in_force = {key: stop for key, stop in found.items() if is_stop(key) and stop.in_force(now)}
+    unreadable = {key: stop for key, stop in in_force.items() if stop.problem}
+    return [stop for stop in in_force.values() if not stop.problem], unreadable
+
+
+def _stopped(stops: list[Stop]) -> dict[str, Any]:
+    """The pauses of a part of the fleet, and how many machines are held."""
+    parts = [stop for stop in stops if stop.scope not in (Scope.MACHINE, Scope.EVERYTHING)]
     return {
-        "pauses": [{"what": stop.text, "end": stop.command} for stop in pauses],
-        "held": len(stops) - len(pauses),
+        "pauses": [{"what": each.text, "end": each.command} for each in sorted(parts, key=lambda each: each.value)],
+        "held": sum(stop.scope is Scope.MACHINE for stop in stops),
     }
+
+
+def _unreadable(fleet: Fleet, stops: Mapping[str, Stop]) -> list[dict[str, Any]]:
+    """Each row that stops everything because nobody knows what it was meant to stop."""
+    where = f"--account-name {account_of(fleet.app.settings.table_endpoint)} --auth-mode login --table-name ledger"
+    return [
+        {
+            "state": State.PAUSED.value,
+            "machines": len(fleet.states),
+            "examples": [],
+            "reason": stop.problem,
+            "remedy": f"az storage entity delete {where} --partition-key app --row-key {key}",
+        }
+        for key, stop in stops.items()
+    ]
+
+
+def account_of(endpoint: str) -> str:
+    """The storage account's name: the first label of its address; of an emulator's, the path."""
+    host, _, path = endpoint.removeprefix("https://").partition("/")
+    return path or host.partition(".")[0]
 
 
 def _counts(record: Record) -> bool:

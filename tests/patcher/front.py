@@ -1,7 +1,8 @@
-"""Resource Manager with what the simulator leaves out: the function app, its event subscriptions, resource providers.
+"""Resource Manager with what the simulator leaves out: the function app, events, resource providers, alerts.
 
 Everything else goes to the simulated Azure. Shapes: learn.microsoft.com, REST reference of App Service (2024-04-01),
-Event Grid (2022-06-15) and Resource Providers (2021-04-01). Beside it a program named `az`, which gives tokens.
+Event Grid (2022-06-15), Resource Providers (2021-04-01), Scheduled Query Rules (2022-06-15) and Action Groups
+(2023-01-01). Beside it a program named `az`, which gives tokens.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,10 @@ from tests.support import REPOSITORY
 GROUP = f"/subscriptions/{shapes.SUBSCRIPTION}/resourceGroups/rg-patcher"
 SITE = f"{GROUP}/providers/Microsoft.Web/sites/patcher-prod"
 TOPIC = f"{GROUP}/providers/Microsoft.EventGrid/systemTopics/patcher"
+STORAGE = f"{GROUP}/providers/Microsoft.Storage/storageAccounts/stpatcher"
+ACTION_GROUP = f"{GROUP}/providers/Microsoft.Insights/actionGroups/ag-patch"
+RECEIVER = {"name": "mail", "emailAddress": "ops@example.com", "status": "Enabled"}
+_RULES = f"{GROUP}/providers/Microsoft.Insights/scheduledQueryRules"
 _GRAPH = "/providers/microsoft.resourcegraph/resources"
 _AZ = """#!{python}
 import sys
@@ -61,6 +68,10 @@ class Front:
     target: str = f"{SITE}/functions/on_machine_written"  # of the event subscription; "": there is none
     provisioning: str = "Succeeded"
     registration: str = "Registered"
+    container: str = "dead-letters"  # "": no dead letter is written
+    rules: dict[str, list[str]] = field(default_factory=lambda: {"failed": [ACTION_GROUP], "late": [ACTION_GROUP]})
+    group: dict[str, Any] | None = field(default_factory=lambda: {"enabled": True, "emailReceivers": [RECEIVER]})
+    ahead: timedelta = timedelta()  # how far Azure's time is before this machine's
     endpoint: str = ""
 
     @asynccontextmanager
@@ -82,12 +93,16 @@ class Front:
         assert incoming.query.get("api-version"), incoming.path
         known = self._own(incoming.method, incoming.path, body)
         if known:
-            return web.json_response(known[1], status=known[0])
+            return web.json_response(known[1], status=known[0], headers={"Date": self._date()})
         headers = {name.lower(): value for name, value in incoming.headers.items()}
         host = self.embedded.endpoint.removeprefix("https://")
         request = Request(incoming.method, incoming.path, dict(incoming.query), headers, body, host, "https")
         answer = await self.embedded.azure.handle(request)
-        return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.content)
+        headers = {**answer.headers, "date": self._date()}
+        return web.Response(status=answer.status, headers=headers, body=answer.content)
+
+    def _date(self) -> str:
+        return format_datetime(datetime.now(UTC) + self.ahead, usegmt=True)
 
     def _own(self, method: str, path: str, body: bytes) -> tuple[int, Mapping[str, Any]] | None:
         if method == "POST" and path.lower() == _GRAPH:
@@ -106,7 +121,16 @@ class Front:
             return 200, {"value": [self._subscription()] if self.target else []}
         if method == "GET" and re.fullmatch(r"/subscriptions/[^/]+/providers/Microsoft\.\w+", path):
             return 200, {"id": path, "registrationState": self.registration}
-        return None
+        return self._alerts(path) if method == "GET" else None
+
+    def _alerts(self, path: str) -> tuple[int, Mapping[str, Any]] | None:
+        if path == _RULES:
+            return 200, {"value": [_rule(name, groups) for name, groups in self.rules.items()]}
+        if path.lower() != ACTION_GROUP.lower():
+            return None
+        if self.group is None:
+            return 404, {"error": {"code": "ResourceNotFound", "message": f"The Resource '{path}' was not found."}}
+        return 200, {"id": ACTION_GROUP, "name": "ag-patch", "properties": self.group}
 
     def _identity(self) -> dict[str, str]:
         (pair,) = self.embedded.deployed.identities.items()
@@ -114,8 +138,17 @@ class Front:
 
     def _subscription(self) -> dict[str, Any]:
         destination = {"endpointType": "AzureFunction", "properties": {"resourceId": self.target}}
-        properties = {"destination": destination, "provisioningState": self.provisioning}
+        properties: dict[str, Any] = {"destination": destination, "provisioningState": self.provisioning}
+        if self.container:
+            place = {"resourceId": STORAGE, "blobContainerName": self.container}
+            destination = {"endpointType": "StorageBlob", "properties": place}
+            properties["deadLetterWithResourceIdentity"] = {"deadLetterDestination": destination}
         return {"id": f"{TOPIC}/eventSubscriptions/machines", "name": "machines", "properties": properties}
+
+
+def _rule(name: str, groups: list[str]) -> dict[str, Any]:
+    properties = {"enabled": True, "actions": {"actionGroups": groups}}
+    return {"id": f"{_RULES}/{name}", "name": name, "properties": properties}
 
 
 def _rows(ids: Any) -> dict[str, Any]:

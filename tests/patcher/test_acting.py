@@ -345,6 +345,35 @@ async def test_why_and_status_show_what_was_stopped_and_how_to_end_it(stage: Sta
     assert [each.message for each in SCHEMA.iter_errors(json.loads(await run(stage, "why web-03 --json")))] == []
 
 
+# the row's key, its columns → what is wrong with it
+UNREADABLE = {
+    "of an owner": ("pause-0", {"scope": "ownr", "value": "shop"}, "scope is 'ownr'"),
+    "of everything": ("pause", {"reason": "x", "until": "soon"}, "until is 'soon'"),
+    "of a machine": ("hold-0", {"scope": "machine"}, "value is empty"),
+}
+
+
+@pytest.mark.parametrize(("key", "columns", "problem"), UNREADABLE.values(), ids=UNREADABLE)
+async def test_a_stop_that_cannot_be_read_needs_a_person(
+    stage: Stage, key: str, columns: dict[str, str], problem: str
+) -> None:
+    row = await stage.ledger.table.insert("app", key, columns)
+    assert row
+    try:
+        told = json.loads(await run(stage, "status --json"))
+        shown = await run(stage, "status")
+    finally:
+        await stage.ledger.table.delete(row)
+    assert [each.message for each in SCHEMA.iter_errors(told)] == []
+    first = told["result"]["needs_a_person"][0]
+    assert (first["state"], first["machines"]) == ("paused", told["result"]["machines"])
+    assert first["reason"].startswith(f"row {key} of the ledger cannot be read: {problem}")
+    account = stage.embedded.account.name
+    assert first["remedy"].startswith(f"az storage entity delete --account-name {account} ")
+    assert first["remedy"].endswith(f" --partition-key app --row-key {key}")
+    assert "az storage entity delete" in shown
+
+
 async def test_the_commands_that_are_shown_work(stage: Stage) -> None:
     shown = json.loads(await run(stage, "breaker list --json"))["result"]["breakers"][0]["close"]
     await run(stage, shown.removeprefix("patcher "))

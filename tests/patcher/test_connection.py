@@ -6,17 +6,27 @@ Factors: how the app is named; signed in or not; what the person may list; what 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from patcher import blobs
+from patcher.blobs import Blobs
+from patcher.connection import Words, connected
+from patcher.questions.delivery import _dead_letters
+from simulator.deployment import storage
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher.front import SITE, Front, write_az
+from tests.patcher.front import ACTION_GROUP, RECEIVER, SITE, Front, write_az
 from tests.patcher.stage import SETTINGS, Stage, staged
+
+HOUR = timedelta(hours=1)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -111,7 +121,30 @@ async def test_who_is_not_signed_in_is_told_how(stage: Stage, front: Front, tmp_
 
 
 # what Azure was told → check, verdict, what was found
+NOBODY = {"enabled": True, "emailReceivers": [{**RECEIVER, "status": "Disabled"}], "smsReceivers": []}
 TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
+    "no dead letter": ({}, "dead letters", "ok", "none in container dead-letters of stpatcher"),
+    "no container for dead letters": ({"container": ""}, "dead letters", "note", "no container is set"),
+    "a container that is gone": ({"container": "gone"}, "dead letters", "bad", "container gone of stpatcher does"),
+    "the clock": ({}, "clock", "ok", "this machine's agrees with Azure's"),
+    "a clock that is behind": ({"ahead": 5.5 * HOUR}, "clock", "bad", "this machine's is 5 h behind Azure's"),
+    "a clock that is ahead": ({"ahead": -100 * HOUR}, "clock", "bad", "this machine's is 4 d ahead of Azure's"),
+    "alerts by mail": ({}, "alert mail", "ok", "action group ag-patch has 1 receivers"),
+    "no alert": ({"rules": {}}, "alerts", "note", "the app's resource group has no alert rule"),
+    "an alert that notifies nobody": (
+        {"rules": {"failed": [], "late": [ACTION_GROUP]}},
+        "alerts",
+        "bad",
+        "1 of 2 notify nobody: failed",
+    ),
+    "a group that is gone": ({"group": None}, "alert mail", "bad", "action group ag-patch does not exist"),
+    "who unsubscribed": ({"group": NOBODY}, "alert mail", "bad", "action group ag-patch reaches nobody"),
+    "a group that is off": (
+        {"group": {"enabled": False, "emailReceivers": [RECEIVER]}},
+        "alert mail",
+        "bad",
+        "action group ag-patch is switched off",
+    ),
     "all is well": ({}, "events", "ok", "an event subscription points at this app"),
     "no event subscription": ({"target": ""}, "events", "bad", "no event subscription points at this app"),
     "another app's": ({"target": f"{SITE}-2/functions/x"}, "events", "bad", "no event subscription points at this app"),
@@ -135,6 +168,49 @@ async def test_what_the_doctor_says_of_it(
         setattr(front, name, value)
     named = ["--app", "patcher-prod", "--arm-endpoint", front.endpoint]
     ended = await stage.patcher(*named, "doctor", "--json", simulator=False)
-    (found,) = [each for each in ended.json["result"]["checks"] if each["check"].startswith(f"{check} of")]
+    (found,) = [each for each in ended.json["result"]["checks"] if each["check"].startswith(check)]
     assert (found["verdict"], found["detail"][: len(detail)]) == (verdict, detail), found
-    assert bool(found["remedy"]) == (verdict == "bad")
+    assert bool(found["remedy"]) == (verdict in ("bad", "note"))
+
+
+# how old the newest of two dead letters is → verdict, what is said
+LETTERS = {"a new one": (3.5 * HOUR, "bad", "3 h old"), "old ones": (220 * HOUR, "note", "9 d old")}
+
+
+@pytest.mark.parametrize(("age", "verdict", "said"), LETTERS.values(), ids=LETTERS)
+async def test_dead_letters_are_counted(stage: Stage, age: timedelta, verdict: str, said: str) -> None:
+    """Of the real service: two are written, and the tool's clock is moved instead of theirs."""
+    deployed, account = stage.embedded.deployed, stage.embedded.account
+    for _ in range(2):
+        url = storage.dead_letter_url(f"{account.blob_url}/dead-letters", "machines", datetime.now(UTC))
+        await storage.call(deployed.session, "PUT", url, b"[]")
+    async with connected(Words(simulator=True)) as app:
+        later = replace(app, services=replace(app.services, clock=lambda: datetime.now(UTC) + age))
+        found = await _dead_letters(later, "dead letters", ("stpatcher", "dead-letters"))
+    assert found.verdict == verdict
+    assert re.match(rf"[2-9] in container dead-letters of stpatcher, the newest {said}", found.detail), found
+
+
+async def test_a_page_of_blobs_that_is_not_the_last_says_more() -> None:
+    """As the REST reference shows List Blobs; a name is escaped in it."""
+    page = (
+        "<EnumerationResults><Blobs><Blob><Name>a&lt;Blob&gt;.json</Name><Properties>"
+        "<Last-Modified>Wed, 09 Sep 2026 09:20:02 GMT</Last-Modified></Properties></Blob><Blob><Name>b</Name>"
+        "<Properties><Last-Modified>Wed, 09 Sep 2026 09:20:03 GMT</Last-Modified></Properties></Blob></Blobs>"
+    )
+    newest = datetime(2026, 9, 9, 9, 20, 3, tzinfo=UTC)
+    assert blobs.read(f"{page}<NextMarker /></EnumerationResults>") == Blobs(2, newest, more=False)
+    assert blobs.read(f"{page}<NextMarker>2!76</NextMarker></EnumerationResults>") == Blobs(2, newest, more=True)
+    assert blobs.read("<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>").newest is None
+
+
+async def test_an_app_whose_clock_is_ahead_is_told_by_what_it_wrote(stage: Stage) -> None:
+    until = datetime.now(UTC) + timedelta(hours=3)
+    row = await stage.ledger.table.insert("app", "sweep", {"v": 1, "holder": "", "until": until.isoformat()})
+    try:
+        ended = await stage.patcher("doctor", "--json")
+    finally:
+        assert row
+        await stage.ledger.table.delete(row)
+    (found,) = [each for each in ended.json["result"]["checks"] if each["detail"].startswith("the app's is ")]
+    assert (found["check"], found["verdict"]) == ("clock", "bad")
