@@ -21,9 +21,7 @@ from functions.cloud.stops import PAUSE, key_of
 from functions.model.image_record import place
 from functions.model.stop import Scope
 from simulator import identity
-from simulator.__main__ import arguments as simulator_arguments
 from simulator.arm import shapes
-from simulator.demo.stage import what_next
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.patcher.stage import API, WEB, Stage, machine, staged
@@ -309,16 +307,6 @@ async def test_json_keeps_its_schema(stage: Stage, words: str) -> None:
     out = json.loads(await run(stage, f"{words} --json"))
     assert [error.message for error in SCHEMA.iter_errors(out)] == []
     assert words.startswith(out["command"])
-
-
-async def test_the_commands_that_the_demo_ends_with_work(stage: Stage) -> None:
-    commands = [shlex.split(line) for line in what_next().splitlines() if " -m " in line]
-    (simulator,) = [words for words in commands if words[-1] == "simulator"]
-    assert simulator_arguments(simulator[simulator.index("simulator") + 1 :]).speed
-    tools = [words[words.index("patcher") + 1 :] for words in commands if "patcher" in words]
-    assert len(tools) == 2
-    for words in tools:
-        assert (await stage.patcher(*words, simulator=False)).code == 0, words
 
 
 # what is typed → exit code, whether it was done

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest_asyncio
 
 from functions.journal import EVENTS
 from simulator.__main__ import arguments
+from simulator.demo.stage import what_next
 from simulator.playground.drive import second_tuesday
 from simulator.playground.fleet import BEHAVIOURS, members
 from simulator.playground.log import Log
@@ -165,6 +167,18 @@ async def test_a_wrong_command_at_a_terminal_is_explained(terminal: AtATerminal)
     assert "is no move of the clock" in await terminal.type("+1y")
     assert "+15min" in await terminal.type("help")
     assert "UTC" in await terminal.type("now")
+
+
+async def test_the_commands_that_the_demo_ends_with_work(terminal: AtATerminal) -> None:
+    """But for the port: another simulator may have the usual one."""
+    commands = [shlex.split(line) for line in what_next().splitlines() if " -m " in line]
+    words = [each[each.index("-m") + 1 :] for each in commands]
+    assert [each[0] for each in words] == ["simulator", "patcher", "patcher"]
+    options = arguments(words[0][1:])
+    assert options.play
+    assert words[2][-1] in [each.name for each in options.members]
+    for each in words[1:]:
+        assert (await terminal.patcher(*each[2:])).code == 0, each
 
 
 # -- the parts
