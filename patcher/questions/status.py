@@ -1,7 +1,7 @@
 """`patcher status`: is it alive, what is under way, and what needs a person."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from functions.cloud.ledger import APP
 from functions.cloud.rows import app_time
 from functions.cloud.stops import HOLDS, PAUSE, is_stop, stop_of_row
+from functions.decisions.forecast import Forecast
+from functions.decisions.plan import Candidate
 from functions.model.record import Record
 from functions.model.state import Phase, State, Step
 from functions.model.stop import Scope, Stop, Stops
@@ -56,11 +58,17 @@ async def sweeps(app: App) -> Sweeps:
 
 async def ask(app: App) -> Answer:
     fleet = await look(app)
-    waiting, coming = await look_ahead(fleet)
+    result = await status_of(fleet, *await look_ahead(fleet))
+    return Answer(result, _shown(fleet, result))
+
+
+async def status_of(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> dict[str, Any]:
+    """The result of `patcher status`, from one look at the fleet. Raises CloudError."""
+    app = fleet.app
     swept, paused = await sweeps(app), await paused_because(app)
     stopped, unreadable = await _stops(app)
     under_way = [_flight(stored.record) for stored in fleet.view.sweep.rows.values() if _counts(stored.record)]
-    result = {
+    return {
         "alive": swept.alive(fleet.now),
         "mode": app.settings.mode.name.lower(),
         "window": app.settings.window.text if app.settings.window else None,
@@ -75,7 +83,6 @@ async def ask(app: App) -> Answer:
         "needs_a_person": [*_unreadable(fleet, unreadable), *_needs_a_person(fleet)],
         "left_alone": [str(each) for each in fleet.view.sweep.view.left_alone.values()],
     }
-    return Answer(result, _shown(fleet, swept, result))
 
 
 async def paused_because(app: App) -> str:
@@ -167,9 +174,9 @@ def _held(count: int) -> str:
     return f", {count} held by a person" if count else ""
 
 
-def _shown(fleet: Fleet, swept: Sweeps, result: Mapping[str, Any]) -> list[Any]:
-    app, when = fleet.app, clock_of(fleet.app.settings)
-    last = f"last sweep {ago(swept.last, fleet.now)} ago" if swept.last else "no sweep has run yet"
+def _shown(fleet: Fleet, result: Mapping[str, Any]) -> list[Any]:
+    app, when, swept = fleet.app, clock_of(fleet.app.settings), result["sweep"]["last"]
+    last = f"last sweep {ago(swept, fleet.now)} ago" if swept else "no sweep has run yet"
     parts = [
         line("app", f"{app.name}, PATCH_MODE {result['mode']}, window {result['window'] or 'not set'}"),
         line("alive", f"yes, {last}", "green") if result["alive"] else line("alive", f"NO: {last}", "bold red"),

@@ -1,7 +1,7 @@
 """`patcher why NAME`: what the app does with one machine now, by which rule, on which evidence, and when next."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +35,22 @@ SETTINGS_SHOWN = (
 UNDER_WAY = (State.ASSESSING, State.INSTALLING, State.CONFIRMING)  # their `when` is the past
 
 
+@dataclass(frozen=True)
+class Found:
+    """One machine, its row, and the result of `patcher why`."""
+
+    machine: Machine
+    record: Record | None
+    result: dict[str, Any]
+
+
 async def ask(app: App, name: str) -> Answer:
-    machine_id = await meant(app, name)
+    result = (await find(app, await meant(app, name))).result
+    return Answer(result, _shown(result, clock_of(app.settings)))
+
+
+async def find(app: App, machine_id: MachineId) -> Found:
+    """Reads the machine afresh. Raises NoAnswer and CloudError."""
     shown, unseen = await _observed(app, machine_id)
     record = await _record(app, machine_id)
     question = await question_of(app.services, shown, record)
@@ -57,7 +71,7 @@ async def ask(app: App, name: str) -> Answer:
         "failed_patches": failing,
         "evidence": evidence,
     }
-    return Answer(result, _shown(result, clock_of(app.settings)))
+    return Found(shown, record, result)
 
 
 async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
