@@ -27,6 +27,7 @@ from patcher.actions.selecting import Selector
 from patcher.connection import App, Words, connected
 from patcher.errors import BadRequest, PatcherError
 from patcher.output import Answer, Screen
+from patcher.page import show as page
 from patcher.questions import ahead, compliance, doctor, export, images, lacks, status, why
 
 INTERRUPTED = 130  # as shells have it
@@ -131,6 +132,18 @@ def export_command(
 def doctor_command(context: typer.Context, as_json: AsJson = False) -> None:
     """Why does the app not work? Exit code 1 if something is bad."""
     _answer(context, as_json, doctor.ask, on_wrong_settings=doctor.wrong_settings)
+
+
+@cli.command("page", epilog="Examples: patcher page · patcher page --output report.html")
+def page_command(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 for any.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="Write one file instead of serving.")] = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks at the fleet.")] = page.Options.every,
+) -> None:
+    """The fleet in a browser: a live page on this machine, or one file. It changes nothing."""
+    options = page.Options(port, output, every)
+    _run(context, False, lambda app, screen: page.show(app, context.obj, screen, options, Unread))
 
 
 @cli.command("query", epilog="Example: patcher query windows.kql --json")

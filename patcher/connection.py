@@ -70,8 +70,15 @@ class App:
 
     def whatever_mode(self) -> App:
         """The same app as if PATCH_MODE were install."""
+        return self._with(replace(self.settings, mode=Mode.INSTALL))
+
+    async def current(self, words: Words) -> App:
+        """The same app by its settings of now. Raises BadRequest, NoAnswer, SettingsError and CloudError."""
+        environ = _simulated()[0] if words.simulator else await _environ(self.arm, self.site, words)
+        return self if environ == self.environ else replace(self._with(read_settings(environ)), environ=environ)
+
+    def _with(self, settings: Settings) -> App:
         before = self.session
-        settings = replace(self.settings, mode=Mode.INSTALL)
         session = Session(settings, before.clock, credential=before.credential, transport=before.transport)
         return replace(self, session=session, services=_services(session))
 
@@ -98,7 +105,7 @@ async def connected(words: Words) -> AsyncIterator[App]:
                 known = Profile(await _find(client, words), endpoint)
                 profile.save(words.profile, known)
             name, site, principal = known.app, known.site, ""
-            environ = _from_file(words.settings) if words.settings else await _settings_of(client, site)
+            environ = await _environ(client, site, words)
             clock = _now
         session = Session(read_settings(environ), clock, credential=credential)
         stack.push_async_callback(session.close)
@@ -155,6 +162,10 @@ async def _find(client: Arm, words: Words) -> str:
     if not found:
         raise BadRequest(f"no function app {where} is to be seen; check the name, and `az account show`")
     raise BadRequest(f"{len(found)} function apps are meant; name one: {', '.join(found)}")
+
+
+async def _environ(client: Arm, site: str, words: Words) -> dict[str, str]:
+    return _from_file(words.settings) if words.settings else await _settings_of(client, site)
 
 
 async def _settings_of(client: Arm, site: str) -> dict[str, str]:

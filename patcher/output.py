@@ -74,8 +74,8 @@ class Screen:
             yield
 
 
-def as_json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=_plain)
+def as_json(value: object, indent: int | None = 2) -> str:
+    return json.dumps(value, indent=indent, ensure_ascii=False, default=_plain)
 
 
 def _plain(value: object) -> object:

@@ -1,0 +1,225 @@
+"use strict";
+// Brings it together: the document, the route, the filter, the keys. A refresh takes nobody from their place.
+
+const embedded = byId("document");
+const state = { found: null, rows: [], known: new Map(), details: null, opened: null, scrolled: 0, overviewAt: 0 };
+const table = new MachineTable(byId("scroller"), { sortedBy: () => drawTable() });
+
+// -- the document
+
+function take(found) {
+  const before = state.known;
+  state.found = found;
+  tellTimesIn(found.zone);
+  state.rows = unpacked(found);
+  state.known = new Map(state.rows.map((row) => [row.machine, row]));
+  byId("overview").removeAttribute("aria-busy");
+  drawHead();
+  drawOverview();
+  drawTable();
+  if (state.opened) drawOpened();
+  if (before.size) tellChanges(before);
+}
+
+function drawHead() {
+  const { app, mode, window, sweep, at } = state.found;
+  byId("app").textContent = app;
+  document.title = `${app} · Image Patcher`;
+  byId("facts").textContent = [`mode ${mode}`, `window ${window ?? "not set"}`, sweep.last ? `last sweep ${when(sweep.last)}` : "no sweep yet"].join(" · ");
+  byId("fresh").replaceChildren("as of ", h("time", { datetime: at }, embedded ? when(at) : timeOfDay(at)));
+  drawNotices();
+}
+
+function drawNotices(problem) {
+  const { alive, paused, pauses, held, left_alone, problems, no_owner } = state.found ?? { alive: true, pauses: [], left_alone: [], problems: [] };
+  const lines = [
+    problem ? `The fleet could not be read: ${problem}.${state.found ? ` This is as of ${timeOfDay(state.found.at)}.` : ""}` : null,
+    alive ? null : "No sweep has ended within the last hour: nothing is started. Run patcher doctor.",
+    paused ? `Paused: ${paused}` : null,
+    ...pauses.map((each) => [`Paused: ${each.what} `, command(each.end, each.end)]),
+    held ? `A person holds ${machines(held)}.` : null,
+    ...left_alone.map((each) => `Left alone: ${each}`),
+    ...problems.map((each) => `Not read: ${each}`),
+  ];
+  show(byId("notices"), lines.filter(Boolean).map((each) => h("p", { class: "notice" }, shape("needs a person"), h("span", {}, each))));
+}
+
+function drawOverview() {
+  const { found, rows } = state;
+  drawSummary(found, rows, filterBy);
+  drawNeeds(found, rows, filterBy);
+  drawFlight(found);
+  drawOpenings(found);
+  drawRollouts(found);
+  drawOwners(found, filterBy);
+  drawNewborn(found);
+  markFilter();
+}
+
+function tellChanges(before) {
+  const changed = state.rows.filter((row) => before.get(row.machine)?.state !== row.state);
+  const some = changed.slice(0, 3).map((row) => `${row.name} ${row.state}`).join(", ");
+  if (changed.length) say(`${machines(changed.length)} changed: ${some}`);
+}
+
+// -- the filter and the table
+
+function drawTable() {
+  const meets = condition(byId("filter").value);
+  const shown = sorted(state.rows.filter(meets), table.sort);
+  table.fill(shown);
+  byId("found").textContent = shown.length === state.rows.length ? machines(shown.length) : `${number(shown.length)} of ${machines(state.rows.length)}`;
+}
+
+/** A press on a count adds its word to the filter; another press takes it away. */
+function filterBy(word) {
+  const field = byId("filter");
+  const text = ` ${field.value} `;
+  field.value = (text.includes(` ${word} `) ? text.replace(` ${word} `, " ") : `${text} ${word}`).replace(/\s+/g, " ").trim();
+  filtered();
+  byId("machines").scrollIntoView({ block: "start" });
+}
+
+function filtered() {
+  drawTable();
+  markFilter();
+  byId("scroller").scrollTop = 0;
+}
+
+function markFilter() {
+  const text = ` ${byId("filter").value} `;
+  for (const each of document.querySelectorAll("[data-filter]")) each.setAttribute("aria-pressed", text.includes(` ${each.dataset.filter} `));
+}
+
+// -- the route
+
+function route() {
+  const machine = location.hash.startsWith("#/machine/") ? decodeURI(location.hash.slice("#/machine".length)) : null;
+  if (machine === state.opened) return;
+  if (!state.opened) [state.overviewAt, state.scrolled] = [scrollY, byId("scroller").scrollTop];
+  state.opened = machine;
+  state.details = null;
+  byId("overview").hidden = machine !== null;
+  byId("machine").hidden = machine === null;
+  if (machine === null) return comeBack();
+  table.selected = machine;
+  drawOpened();
+  scrollTo(0, 0);
+  byId("machine-name")?.focus();
+  readDetails();
+}
+
+function comeBack() {
+  byId("scroller").scrollTop = state.scrolled;
+  scrollTo(0, state.overviewAt);
+  table.fill(table.rows);
+  if (table.place() >= 0) table.select(table.selected);
+}
+
+function drawOpened() {
+  const row = state.known.get(state.opened);
+  if (row) drawMachine(byId("machine"), row, state.details, !embedded);
+  else if (state.found) show(byId("machine"), h("p", { class: "back" }, h("a", { href: "#/" }, "All machines")), h("h1", { id: "machine-name", tabindex: "-1" }, "This machine is not in scope"), none(state.opened));
+}
+
+async function readDetails() {
+  const machine = state.opened;
+  if (embedded || machine === null) return;
+  const answer = await ask(`/machine?id=${encodeURIComponent(machine)}`);
+  if (machine !== state.opened) return;
+  state.details = answer.problem ?? answer;
+  drawOpened();
+}
+
+// -- the server
+
+async function ask(path) {
+  try {
+    const answer = await fetch(path, { cache: "no-store", credentials: "same-origin" });
+    if (answer.headers.get("Content-Type")?.startsWith("application/json")) return await answer.json();
+    return { problem: (await answer.text()).trim() };
+  } catch {
+    return { problem: "patcher page does not answer; start it again" };
+  }
+}
+
+async function refresh() {
+  const found = await ask("/data");
+  if (found.problem) {
+    drawNotices(found.problem);
+    say("The fleet could not be read");
+  } else {
+    take(found);
+    readDetails();
+  }
+  setTimeout(refresh, 1000 * (state.found?.every ?? 10));
+}
+
+// -- keys and theme
+
+function pressed(event) {
+  const field = byId("filter");
+  if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
+  if (event.key === "Escape") return leave(field);
+  if (event.target.matches("input, select, textarea")) return;
+  const actions = {
+    "j": () => step(1), "k": () => step(-1),
+    "/": () => { location.hash = "#/"; field.focus(); field.scrollIntoView({ block: "nearest" }); },
+    "?": () => byId("help").showModal(),
+    "Enter": () => (table.selected && !event.target.closest("a, button, summary") ? open(table.selected) : false),
+  };
+  const action = actions[event.key];
+  if (action && action() !== false) event.preventDefault();
+}
+
+function step(by) {
+  if (state.opened === null) return void table.move(by);
+  const place = table.place() + by;
+  if (table.place() >= 0 && table.rows[place]) open(table.rows[place].machine);
+}
+
+function open(machine) {
+  location.hash = address(machine);
+}
+
+function leave(field) {
+  if (state.opened !== null) location.hash = "#/";
+  else if (field.value) { field.value = ""; filtered(); }
+  else document.activeElement.blur();
+}
+
+const THEMES = ["auto", "light", "dark"];
+
+function useTheme(name) {
+  if (name === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  byId("theme").textContent = `Theme: ${name}`;
+}
+
+function storedTheme(name) {
+  try {
+    if (name) localStorage.setItem("theme", name);
+    return localStorage.getItem("theme") ?? "auto";
+  } catch {
+    return name ?? "auto"; // a file, or a browser that stores nothing
+  }
+}
+
+function nextTheme() {
+  const shown = document.documentElement.dataset.theme ?? "auto";
+  const name = THEMES[(THEMES.indexOf(shown) + 1) % THEMES.length];
+  storedTheme(name);
+  useTheme(name);
+}
+
+useTheme(THEMES.includes(storedTheme()) ? storedTheme() : "auto");
+byId("theme").addEventListener("click", nextTheme);
+byId("keys").addEventListener("click", () => byId("help").showModal());
+byId("filter").addEventListener("input", filtered);
+byId("search").addEventListener("submit", (event) => { event.preventDefault(); table.move(1); });
+byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("filter").focus(); });
+document.addEventListener("keydown", pressed);
+addEventListener("hashchange", route);
+if (embedded) take(JSON.parse(embedded.textContent));
+else refresh();
+route();

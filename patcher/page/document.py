@@ -1,0 +1,223 @@
+"""The document of one refresh: everything that the page shows of the fleet.
+
+It is the result of `patcher status`, with the judgement of `patcher late` and the app's forecast for each machine.
+Nothing is decided here, and no object id of a person is in it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from functions.decisions.compliance import Compliance
+from functions.decisions.forecast import Forecast
+from functions.decisions.plan import Candidate
+from functions.model.state import AWAIT_A_TURN, POLICY_STATES, State
+from functions.model.stop import Stop
+from functions.steps import outlook
+from patcher.connection import App
+from patcher.fleet import Fleet, ImageRow, look, look_ahead
+from patcher.output import clock_of
+from patcher.questions import images, remedies, status
+from patcher.questions.compliance import NO_OWNER, Judged, judge
+
+SCHEMA = 1  # of document.json beside this file
+NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
+OPENINGS = 6
+
+# The groups in which people read the states, in the order of the page. The first that names a state has it.
+KINDS: Mapping[str, Sequence[State]] = {
+    "needs a person": status.NEED_A_PERSON,
+    "under way": (State.QUEUED, State.ASSESSING, State.INSTALLING, State.CONFIRMING),
+    "waiting": (
+        *AWAIT_A_TURN,
+        State.TOO_NEW,
+        State.BUILDING,
+        State.POWERED_OFF,
+        State.BUSY,
+        State.GRAPH_BEHIND,
+        State.PAUSED,
+    ),
+    "current": (State.PATCHED, State.ASSESSED, State.NOTHING_SELECTED, State.RECENTLY_PATCHED),
+    "left alone": (*POLICY_STATES, State.SCHEDULED_ELSEWHERE),
+}
+KIND_OF = {state: next(kind for kind, states in KINDS.items() if state in states) for state in State}
+
+COLUMNS = (
+    *("machine", "owner", "image", "region", "os", "state", "reason", "remedy", "command", "compliance"),
+    *("late", "critical", "security", "other", "created", "assessed", "installed", "expected", "canary"),
+)
+WORDS = ("owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late")  # few values: by number
+
+
+async def document(app: App) -> dict[str, Any]:
+    """Raises NoAnswer where a part of the fleet is missing, and CloudError."""
+    fleet = await look(app)
+    waiting, coming = await look_ahead(fleet)
+    judged = await judge(fleet)
+    found = await status.status_of(fleet, waiting, coming)
+    rows = [_row(each, fleet, coming) for each in judged]
+    texts, packed = _packed(rows)
+    shown = {
+        "schema": SCHEMA,
+        "app": app.name,
+        "at": fleet.now,
+        "zone": clock_of(app.settings).zone,
+        **{name: value for name, value in found.items() if name not in ("rollouts", "needs_a_person")},
+        "kinds": {state.value: KIND_OF[state] for state in State},
+        "breakers": [each | {"image": images.short(each["image"])} for each in found["breakers"]],
+        "rollouts": _rollouts(fleet, waiting, coming),
+        "openings": _openings(coming),
+        "no_forecast": _no_forecast(fleet, waiting, coming),
+        "sla_days": {name: limit / timedelta(days=1) for name, limit in app.settings.sla._asdict().items()},
+        "owners": _owners(judged, app.settings.owner_tag),
+        "newborn": _newborn(judged),
+        "texts": texts,
+        "columns": COLUMNS,
+        "rows": packed,
+    }
+    return dict(without_names(shown, fleet.view.sweep.stops.by_what.values()))
+
+
+def _row(judged: Judged, fleet: Fleet, coming: Forecast | None) -> dict[str, Any]:
+    machine, step, verdict, pending = judged.machine, judged.step, judged.machine.verdict, judged.machine.pending
+    turn = coming.turns.get(machine.id) if coming else None
+    late = {"critical": judged.late_critical, "security": judged.late_security}
+    return {
+        "machine": str(machine.id),
+        "owner": machine.tag(fleet.app.settings.owner_tag),
+        "image": images.short(machine.image.key),
+        "region": machine.location,
+        "os": machine.os_type.value,
+        "state": step.state.value,
+        "reason": step.reason,
+        "remedy": step.remedy,
+        "command": remedies.command(machine, step, fleet.view.sweep.stop_of(machine)),
+        "compliance": judged.compliance.value,
+        "late": ", ".join(name for name, is_late in late.items() if is_late),
+        "critical": pending.critical,
+        "security": pending.security,
+        "other": pending.other,
+        "created": machine.created,
+        "assessed": verdict.assessed if verdict else None,
+        "installed": judged.installed,
+        "expected": turn.at if turn else None,
+        "canary": turn.canary if turn else False,
+    }
+
+
+def _packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    """Rows by COLUMNS, in which a text that many machines share is its place in the first list."""
+    places: dict[str, int] = {}
+    packed = [
+        [places.setdefault(row[name], len(places)) if name in WORDS else row[name] for name in COLUMNS] for row in rows
+    ]
+    return list(places), packed
+
+
+def _rollouts(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> list[dict[str, Any]]:
+    return [
+        images.rollout(each, fleet, waiting, coming)
+        | {
+            "image": images.short(each.record.image),
+            "breaker_open": each.record.breaker_open,
+            "watched_until": _watched_until(each, fleet),
+        }
+        for each in fleet.images
+        if each.record.opened
+    ]
+
+
+def _watched_until(row: ImageRow, fleet: Fleet) -> object:
+    """Until when the newest results are watched before others go; None if that is over, or nothing has ended."""
+    results = [row.record.proved, *(tally.last for tally in row.record.rings.values())]
+    until = max((at + fleet.app.settings.bake for at in results if at), default=fleet.now)
+    return until if until > fleet.now else None
+
+
+def _openings(coming: Forecast | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "opens": each.starts,
+            "closes": each.ends,
+            "window": each.window.text,
+            "canaries": each.canaries,
+            "others": each.fit,
+            "left": each.left,
+        }
+        for each in (coming.openings[:OPENINGS] if coming else ())
+    ]
+
+
+def _no_forecast(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> str | None:
+    if coming is None:
+        return f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}"
+    if not fleet.app.settings.window:
+        return "PATCH_WINDOW is not set"
+    return None
+
+
+def _owners(judged: Iterable[Judged], tag: str) -> list[dict[str, Any]]:
+    """Compliance by owner and severity, those with late machines first."""
+    found: dict[str, list[Judged]] = {}
+    for each in judged:
+        found.setdefault(each.machine.tag(tag) or NO_OWNER, []).append(each)
+    rows = [
+        {
+            "owner": owner,
+            "machines": len(items),
+            **{each.value: sum(item.compliance is each for item in items) for each in Compliance},
+            "late_critical": sum(item.late_critical for item in items),
+            "late_security": sum(item.late_security for item in items),
+        }
+        for owner, items in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-int(str(row["late"])), -int(str(row["machines"])), str(row["owner"])))
+
+
+def _newborn(judged: Iterable[Judged]) -> list[dict[str, Any]]:
+    """By image version, what the first assessment found: the averages of the machines of which it is still known.
+
+    Resource Graph keeps a machine's newest assessment. It is the first one if it began within NEWBORN of the creation
+    and nothing was installed before it.
+    """
+    found: dict[str, list[Judged]] = {}
+    for each in filter(_as_created, judged):
+        found.setdefault(images.short(each.machine.image.key), []).append(each)
+    rows = [
+        {
+            "image": image,
+            "machines": len(items),
+            "critical": sum(item.machine.pending.critical for item in items) / len(items),
+            "security": sum(item.machine.pending.security for item in items) / len(items),
+            "other": sum(item.machine.pending.other for item in items) / len(items),
+        }
+        for image, items in found.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["critical"], -row["security"], row["image"]))
+
+
+def _as_created(judged: Judged) -> bool:
+    created, verdict = judged.machine.created, judged.machine.verdict
+    if created is None or verdict is None or verdict.assessed is None:
+        return False
+    unchanged = judged.installed is None or judged.installed > verdict.assessed
+    return unchanged and verdict.assessed - created < NEWBORN
+
+
+def without_names(value: Any, stops: Iterable[Stop]) -> Any:
+    """The document without the object ids of those who stopped something."""
+    hidden = {stop.text: replace(stop, by="").text for stop in stops if stop.by}
+    return _hidden(value, hidden) if hidden else value
+
+
+def _hidden(value: Any, texts: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for text, other in texts.items():
+            value = value.replace(text, other)
+        return value
+    if isinstance(value, Mapping):
+        return {name: _hidden(each, texts) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_hidden(each, texts) for each in value]
+    return value

@@ -1,0 +1,95 @@
+"""One machine: the answer of `patcher why`, what waits on it by name, and its timeline."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from functions.model.machine import Machine
+from functions.model.record import Record
+from functions.model.state import Phase
+from patcher.connection import App
+from patcher.machines import meant
+from patcher.page.document import KIND_OF, without_names
+from patcher.questions import images, why
+from patcher.questions.patches import Tried, tried_on
+
+Moment = dict[str, Any]
+
+
+async def machine_of(app: App, name: str) -> dict[str, Any]:
+    """Raises BadRequest where no machine or several are meant, NoAnswer, and CloudError."""
+    machine_id = await meant(app, name)
+    found = await why.find(app, machine_id)
+    key = str(machine_id)
+    pending = (await app.services.graph.patches_of([key])).get(key, [])
+    moments = [
+        *_of_machine(found.machine),
+        *await _of_installations(app, key),
+        *_of_row(found.record),
+        *_to_come(found.result),
+    ]
+    shown = found.result | {
+        "at": app.services.clock(),
+        "image": images.short(found.machine.image.key),
+        "owner": found.machine.tag(app.settings.owner_tag),
+        "kind": KIND_OF[found.result["state"]],
+        "pending": [_patch(export.Tried(each.name, each.kb, each.version, each.classes, "", None)) for each in pending],
+        "timeline": sorted(moments, key=lambda moment: moment["at"]),
+    }
+    return dict(without_names(shown, await app.services.ledger.stops(machine_id)))
+
+
+def _moment(at: datetime | None, what: str, detail: str = "", **more: Any) -> Iterable[Moment]:
+    return [{"at": at, "what": what, "detail": detail, "patches": [], "to_come": False, **more}] if at else []
+
+
+def _of_machine(machine: Machine) -> Iterable[Moment]:
+    verdict, pending = machine.verdict, machine.pending
+    counts = f"{pending.critical} critical, {pending.security} security and {pending.other} other patches wait"
+    yield from _moment(machine.created, "created", images.short(machine.image.key))
+    if verdict:
+        yield from _moment(verdict.assessed, "assessed", f"{verdict.state.value}: {counts}")
+    under_way = machine.assessment_alone
+    if under_way and under_way.in_progress:
+        yield from _moment(under_way.started, "assessment began", under_way.status)
+
+
+async def _of_installations(app: App, machine: str) -> Iterable[Moment]:
+    """What Resource Graph keeps: 30 days."""
+    patches: dict[str, list[dict[str, Any]]] = {}
+    for each in await tried_on(app, [machine]):
+        patches.setdefault(each.installation, []).append(_patch(each))
+    installations = (await app.services.graph.installations([machine])).get(machine, [])
+    return [
+        moment
+        for each in installations
+        for moment in _moment(
+            each.started, "installation", each.status, patches=patches.get(each.operation_id.rpartition("/")[2], [])
+        )
+    ]
+
+
+def _patch(tried: Tried) -> dict[str, Any]:
+    named = {name: getattr(tried, name) for name in ("patch", "version", "state")}
+    return named | {"classes": [each.lower() for each in tried.classes], "kb": tried.kb or None}
+
+
+def _of_row(record: Record | None) -> Iterable[Moment]:
+    """What the ledger remembers of the app's own last operation."""
+    if record is None:
+        return
+    noun = record.kind.noun
+    if record.phase is Phase.QUEUED:
+        yield from _moment(record.due_at, f"{noun} claimed", "its message is sent, or will be")
+    if record.begun_at:
+        detail = f"phase {record.phase.value}" if record.phase is not Phase.HELD else "ended; see what holds it"
+        yield from _moment(record.begun_at, f"{noun} begun by the app", detail)
+    if record.hold:
+        yield from _moment(record.hold.when, "hold ends", record.hold.reason, to_come=True)
+
+
+def _to_come(result: dict[str, Any]) -> Iterable[Moment]:
+    if result["expected"]:
+        yield from _moment(result["expected"], "installation expected", "by the forecast", to_come=True)
+    elif result["when"] and result["state"] not in why.UNDER_WAY:
+        yield from _moment(result["when"], "it changes", result["reason"], to_come=True)
