@@ -21,7 +21,6 @@ from patcher.output import clock_of
 from patcher.questions import images, remedies, status
 from patcher.questions.compliance import NO_OWNER, Judged, judge
 
-SCHEMA = 1  # of document.json beside this file
 NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
 OPENINGS = 6
 
@@ -59,7 +58,6 @@ async def document(app: App) -> dict[str, Any]:
     rows = [_row(each, fleet, coming) for each in judged]
     texts, packed = _packed(rows)
     shown = {
-        "schema": SCHEMA,
         "app": app.name,
         "at": fleet.now,
         "zone": clock_of(app.settings).zone,

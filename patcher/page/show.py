@@ -24,7 +24,7 @@ class Options:
 
 async def show(app: App, words: Words, screen: Screen, options: Options, unread: Callable[[], Unread]) -> Answer:
     """Ends with the written file, or never. Raises PatcherError, CloudError and SettingsError."""
-    if options.every < SHORTEST:
+    if not options.every >= SHORTEST:  # nan is not either
         raise BadRequest(f"--every is {options.every:g}; the fleet can be read every {SHORTEST} second, or less often")
     feed = Feed(app, words, options.every, unread)
     if options.output:

@@ -108,15 +108,19 @@ class Stage:
 
     async def in_a_process(self, *words: str, simulator: bool = True, **environ: str) -> Ended:
         """The tool in a process of its own, without a terminal."""
-        process = await asyncio.create_subprocess_exec(
+        process = await self.started(*words, simulator=simulator, **environ)
+        out, err = await process.communicate()
+        return Ended(process.returncode or 0, out.decode(), err.decode())
+
+    async def started(self, *words: str, simulator: bool = True, **environ: str) -> asyncio.subprocess.Process:
+        """The same, while it goes on."""
+        return await asyncio.create_subprocess_exec(
             *self._command(words, simulator),
             cwd=REPOSITORY,
             env=self._environ(environ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        out, err = await process.communicate()
-        return Ended(process.returncode or 0, out.decode(), err.decode())
 
     async def on_a_terminal(self, *words: str, typed: str = "", **environ: str) -> Ended:
         """The tool with a pseudo-terminal for input, output and errors. `typed`: what a person types."""

@@ -31,7 +31,7 @@ function drawHead() {
 }
 
 function drawNotices(problem) {
-  const { alive, paused, pauses, held, left_alone, problems, no_owner } = state.found ?? { alive: true, pauses: [], left_alone: [], problems: [] };
+  const { alive, paused, pauses, held, left_alone, problems } = state.found ?? { alive: true, pauses: [], left_alone: [], problems: [] };
   const lines = [
     problem ? `The fleet could not be read: ${problem}.${state.found ? ` This is as of ${timeOfDay(state.found.at)}.` : ""}` : null,
     alive ? null : "No sweep has ended within the last hour: nothing is started. Run patcher doctor.",
