@@ -46,7 +46,17 @@ COLUMNS = (
     *("machine", "owner", "image", "region", "os", "state", "reason", "remedy", "command", "compliance"),
     *("late", "critical", "security", "other", "created", "assessed", "installed", "expected", "canary"),
 )
-WORDS = ("owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late")  # few values: by number
+SHARED = (
+    "owner",
+    "image",
+    "region",
+    "os",
+    "state",
+    "reason",
+    "remedy",
+    "compliance",
+    "late",
+)  # by its place in `texts`
 
 
 async def document(app: App) -> dict[str, Any]:
@@ -56,7 +66,7 @@ async def document(app: App) -> dict[str, Any]:
     judged = await judge(fleet)
     found = await status.status_of(fleet, waiting, coming)
     rows = [_row(each, fleet, coming) for each in judged]
-    texts, packed = _packed(rows)
+    texts, places = packed(rows)
     shown = {
         "app": app.name,
         "at": fleet.now,
@@ -72,7 +82,8 @@ async def document(app: App) -> dict[str, Any]:
         "newborn": _newborn(judged),
         "texts": texts,
         "columns": COLUMNS,
-        "rows": packed,
+        "shared": SHARED,
+        "rows": places,
     }
     return dict(without_names(shown, fleet.view.sweep.stops.by_what.values()))
 
@@ -104,11 +115,11 @@ def _row(judged: Judged, fleet: Fleet, coming: Forecast | None) -> dict[str, Any
     }
 
 
-def _packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+def packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
     """Rows by COLUMNS, in which a text that many machines share is its place in the first list."""
     places: dict[str, int] = {}
     packed = [
-        [places.setdefault(row[name], len(places)) if name in WORDS else row[name] for name in COLUMNS] for row in rows
+        [places.setdefault(row[name], len(places)) if name in SHARED else row[name] for name in COLUMNS] for row in rows
     ]
     return list(places), packed
 

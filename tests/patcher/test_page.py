@@ -252,8 +252,7 @@ async def app(stage: Stage) -> AsyncIterator[App]:
 
 def rows_of(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The document's rows by their machines, as the page unpacks them."""
-    texts, columns = found["texts"], found["columns"]
-    shared = {"owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late"}
+    texts, columns, shared = found["texts"], found["columns"], found["shared"]
     rows = [
         {name: texts[value] if name in shared else value for name, value in zip(columns, values, strict=True)}
         for values in found["rows"]

@@ -2,15 +2,14 @@
 // The document as rows, and which of them a filter shows in which order.
 
 const KINDS = ["needs a person", "under way", "waiting", "current", "left alone"];
-const NUMBERS = new Set(["critical", "security", "other"]);
 
 /** The rows of a document as objects, with what filters and sorting look at. */
 function unpacked(found) {
   const { columns, texts, rows, kinds } = found;
-  const words = new Set(["owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late"]);
+  const shared = new Set(found.shared);
   return rows.map((values) => {
     const row = {};
-    columns.forEach((name, place) => { row[name] = words.has(name) ? texts[values[place]] : values[place]; });
+    columns.forEach((name, place) => { row[name] = shared.has(name) ? texts[values[place]] : values[place]; });
     row.name = row.machine.slice(row.machine.lastIndexOf("/") + 1);
     row.kind = kinds[row.state];
     row.order = natural(row.name);
