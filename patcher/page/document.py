@@ -72,7 +72,7 @@ async def document(app: App) -> dict[str, Any]:
         "at": fleet.now,
         "zone": clock_of(app.settings).zone,
         **{name: value for name, value in found.items() if name not in ("rollouts", "needs_a_person")},
-        "kinds": {state.value: KIND_OF[state] for state in State},
+        "kinds": kinds(),
         "breakers": [each | {"image": images.short(each["image"])} for each in found["breakers"]],
         "rollouts": _rollouts(fleet, waiting, coming),
         "openings": _openings(coming),
@@ -86,6 +86,11 @@ async def document(app: App) -> dict[str, Any]:
         "rows": places,
     }
     return dict(without_names(shown, fleet.view.sweep.stops.by_what.values()))
+
+
+def kinds() -> dict[str, str]:
+    """The group of each state, what needs a person first."""
+    return {state.value: kind for kind, states in KINDS.items() for state in states if KIND_OF[state] == kind}
 
 
 def _row(judged: Judged, fleet: Fleet, coming: Forecast | None) -> dict[str, Any]:

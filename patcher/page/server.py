@@ -131,6 +131,9 @@ class Site:
             return _problem(HTTPStatus.NOT_FOUND, error)
         except (PatcherError, CancelledError) as error:
             return _problem(HTTPStatus.BAD_GATEWAY, error)
+        except Exception as error:  # noqa: BLE001 - the page says it, as the command line does, and goes on
+            what = f"a defect of this tool, please report it: {type(error).__name__}"
+            return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, PatcherError(what))
         return Answer(HTTPStatus.OK, found.encode(), "application/json")
 
 

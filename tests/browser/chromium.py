@@ -38,6 +38,8 @@ _OPTIONS = (
     "--remote-debugging-port=0",
 )
 
+_CODES = {"Enter": (13, "\r"), "Escape": (27, "")}  # of keys that are no characters
+
 
 class ScriptFailed(AssertionError):
     """The page's script threw. The text is its own."""
@@ -95,11 +97,15 @@ class Page:
         await self.call("Page.navigate", url=address)
         await self.until("document.readyState === 'complete' && typeof state !== 'undefined' && state.found !== null")
 
+    async def leave(self) -> None:
+        """Ends the page, and with it all that it would still ask for."""
+        await self.call("Page.navigate", url="about:blank")
+        await self.until("location.href === 'about:blank'")
+
     async def press(self, *keys: str) -> None:
         """Keys as a person presses them: one character, or a name such as Enter."""
-        codes = {"Enter": (13, "\r"), "Escape": (27, ""), "Tab": (9, "")}
         for key in keys:
-            code, text = codes.get(key, (ord(key.upper()), key))
+            code, text = _CODES.get(key, (0, key))
             pressed = {"key": key, "windowsVirtualKeyCode": code, **({"text": text} if text else {})}
             await self.call("Input.dispatchKeyEvent", type="keyDown", **pressed)
             await self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)

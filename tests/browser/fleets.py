@@ -1,6 +1,6 @@
 """Fleets to look at, as documents of `patcher page`: empty, calm, on a bad day, and ten thousand machines.
 
-Every one is the same at each call. test_fleets.py holds their shape to that of a real document.
+Every one is the same at each call. test_browser.py holds their shape to that of a real document.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from functions.model.state import State
-from patcher.page.document import COLUMNS, KIND_OF, SHARED, packed
+from patcher.page.document import COLUMNS, KIND_OF, SHARED, kinds, packed
 
 NOW = datetime(2026, 11, 25, 13, 4, 7, tzinfo=UTC)
 OPENS = datetime(2026, 12, 1, 21, 0, tzinfo=UTC)
@@ -97,7 +97,7 @@ def document(rows: list[Row], **changes: Any) -> dict[str, Any]:
         "in_flight": [],
         "breakers": [],
         "left_alone": [],
-        "kinds": {state.value: KIND_OF[state] for state in State},
+        "kinds": kinds(),
         "rollouts": [],
         "openings": [],
         "no_forecast": None,

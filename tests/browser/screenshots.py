@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.browser import fleets
 from tests.browser.chromium import Page, chromium
-from tests.browser.served import Prepared, opened, served
+from tests.browser.served import Prepared, shown
 
 WIDTHS = {1440: 900, 390: 844}
 
@@ -20,8 +20,7 @@ async def main(folder: Path) -> None:
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with chromium() as page:
         for name, fleet in fleets.FLEETS.items():
-            with served(Prepared(fleet())) as server:
-                await opened(page, server)
+            async with shown(page, Prepared(fleet())):
                 await _pictures(page, folder, name)
                 if name == "bad-day":
                     await page.run("location.hash = document.querySelector('.cause a').getAttribute('href')")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from patcher.errors import NoAnswer
 from patcher.output import as_json
 from patcher.page.document import KIND_OF
-from patcher.page.server import Server
+from patcher.page.server import Server, Source
 from tests.browser.chromium import Page
 from tests.browser.fleets import NOW
 
@@ -128,14 +128,19 @@ def _patches(listed: list[tuple[str, str, list[str]]], state: str) -> list[dict[
     ]
 
 
-@contextmanager
-def served(source: Prepared) -> Iterator[Server]:
+@asynccontextmanager
+async def shown(page: Page, source: Source) -> AsyncIterator[None]:
+    """The browser follows the link, as a person does, and has the fleet before it.
+
+    At the end it has asked for nothing but this page, and its console has no error.
+    """
     with Server(source, 0, lambda _: None) as server:
-        yield server
-
-
-async def opened(page: Page, server: Server) -> None:
-    """Follows the link, as a person does, and waits until the fleet is there."""
-    page.requests.clear()
-    page.errors.clear()
-    await page.go(server.door.link)
+        page.requests.clear()
+        page.errors.clear()
+        await page.go(server.door.link)
+        try:
+            yield
+        finally:
+            await page.leave()
+        assert [each for each in page.requests if not each.startswith(f"http://{server.door.host}/")] == []
+        assert page.errors == []

@@ -218,6 +218,7 @@ async def test_it_listens_on_loopback_alone(browser: Browser) -> None:
 
 NO_ANSWERS: Mapping[str, tuple[Exception, int]] = {
     "Azure does not answer": (NoAnswer("Resource Graph: 503"), 502),
+    "a defect": (KeyError("x"), 500),
     "no such machine": (BadRequest("Resource Graph shows you no machine 'x'"), 404),
 }
 
@@ -229,7 +230,8 @@ async def test_without_an_answer_the_browser_is_told_why(error: Exception, statu
         await browser.enter()
         for target in ("/data", "/machine?id=x"):
             answer, body = await browser.ask(target)
-            assert (answer.status, json.loads(body)) == (status, {"problem": str(error)})
+            said = "a defect of this tool, please report it: KeyError" if status == 500 else str(error)
+            assert (answer.status, json.loads(body)) == (status, {"problem": said})
 
 
 # -- what is read

@@ -6,12 +6,14 @@ const KINDS = ["needs a person", "under way", "waiting", "current", "left alone"
 /** The rows of a document as objects, with what filters and sorting look at. */
 function unpacked(found) {
   const { columns, texts, rows, kinds } = found;
+  const ranks = new Map(Object.keys(kinds).map((state, rank) => [state, rank]));
   const shared = new Set(found.shared);
   return rows.map((values) => {
     const row = {};
     columns.forEach((name, place) => { row[name] = shared.has(name) ? texts[values[place]] : values[place]; });
     row.name = row.machine.slice(row.machine.lastIndexOf("/") + 1);
     row.kind = kinds[row.state];
+    row.rank = ranks.get(row.state);
     row.order = natural(row.name);
     row.text = `${row.machine} ${row.owner} ${row.image} ${row.state} ${row.reason} ${row.region} ${row.os}`.toLowerCase();
     return row;
@@ -46,7 +48,7 @@ function asked(name, value) {
 
 /** Rows in order; equal ones by name. `by`: a column, and whether the last comes first. */
 function sorted(rows, { column, descending }) {
-  const key = column === "machine" ? (row) => row.order : column === "state" ? stateOrder : (row) => row[column] ?? "";
+  const key = column === "machine" ? (row) => row.order : column === "state" ? (row) => row.rank : (row) => row[column] ?? "";
   const missing = (value) => value === "";
   return [...rows].sort((one, other) => {
     const [a, b] = [key(one), key(other)];
@@ -54,9 +56,4 @@ function sorted(rows, { column, descending }) {
     if (missing(a) || missing(b)) return missing(a) ? 1 : -1; // what is not known comes last, whatever the order
     return (a < b ? -1 : 1) * (descending ? -1 : 1);
   });
-}
-
-/** What needs a person comes first. */
-function stateOrder(row) {
-  return `${KINDS.indexOf(row.kind)} ${row.state}`;
 }

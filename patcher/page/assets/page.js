@@ -124,7 +124,7 @@ function drawOpened() {
 
 async function readDetails() {
   const machine = state.opened;
-  if (embedded || machine === null) return;
+  if (embedded || !state.known.has(machine)) return;
   const answer = await ask(`/machine?id=${encodeURIComponent(machine)}`);
   if (machine !== state.opened) return;
   state.details = answer.problem ?? answer;

@@ -7,7 +7,8 @@ const FIRST = 5; // of a long list; the rest is counted
 function drawSummary(found, rows, filterBy) {
   const count = Object.fromEntries(KINDS.map((kind) => [kind, rows.filter((row) => row.kind === kind).length]));
   byId("headline").replaceChildren(...headline(rows.length, count));
-  show(byId("shape"), rows.length ? [chart(rows.length, count), legend(found, count, filterBy)] : null);
+  show(byId("shape"), rows.length ? [chart(rows.length, count), legend(found, count, filterBy)]
+    : h("p", { class: "hint" }, "PATCH_SCOPE and your own rights decide what is seen. ", command("patcher doctor", "doctor")));
 }
 
 function headline(total, count) {
@@ -20,14 +21,21 @@ function headline(total, count) {
 function chart(total, count) {
   const parts = KINDS.filter((kind) => count[kind]);
   const words = parts.map((kind) => `${number(count[kind])} ${kind}`).join(", ");
+  const drawn = bars(parts.map((kind) => [kind, count[kind]]), total);
+  return svg("svg", { class: "chart", role: "img", "aria-label": `${machines(total)}: ${words}` }, svg("defs", {}, hatch()), drawn);
+}
+
+const LEAST = 0.5; // percent of a bar's length that shows there is something
+
+/** Bars side by side. */
+function bars(parts, total) {
   let left = 0;
-  const bars = parts.map((kind) => {
-    const width = (100 * count[kind]) / total;
+  return parts.filter(([, count]) => count).map(([kind, count]) => {
+    const width = Math.max((100 * count) / total, LEAST);
     const bar = svg("rect", { x: `${left}%`, width: `${width}%`, height: "100%", class: `bar ${kind.replaceAll(" ", "-")}` });
     left += width;
     return bar;
   });
-  return svg("svg", { class: "chart", role: "img", "aria-label": `${machines(total)}: ${words}` }, svg("defs", {}, hatch()), bars);
 }
 
 function hatch() {
@@ -117,14 +125,8 @@ function ring(name, tally, word) {
   const done = tally.succeeded + tally.failed;
   const total = done + tally.in_flight + tally.waiting;
   const more = [[tally.failed, "failed"], [tally.in_flight, "in flight"]].filter(([count]) => count).map(([count, what]) => `${number(count)} ${what}`);
-  let left = 0;
-  const bars = [["current", tally.succeeded], ["needs-a-person", tally.failed], ["under-way", tally.in_flight]].map(([style, count]) => {
-    const width = total ? (100 * count) / total : 0;
-    const bar = svg("rect", { x: `${left}%`, width: `${width}%`, height: "100%", class: `bar ${style}` });
-    left += width;
-    return bar;
-  });
-  return h("li", {}, h("span", { class: "ring-name" }, name), svg("svg", { class: "progress", "aria-hidden": "true" }, bars),
+  const drawn = bars([["current", tally.succeeded], ["needs a person", tally.failed], ["under way", tally.in_flight]], total);
+  return h("li", {}, h("span", { class: "ring-name" }, name), svg("svg", { class: "progress", "aria-hidden": "true" }, drawn),
     h("span", { class: "ring-count" }, `${number(done)} of ${number(total)}`), h("span", { class: "quiet" }, [word, ...more].filter(Boolean).join(", ")));
 }
 
@@ -152,7 +154,7 @@ function late(count) {
 function drawNewborn(found) {
   const rows = found.newborn.map((each) => [each.image, number(each.machines), average(each.critical), average(each.security), average(each.other)]);
   show(byId("newborn").lastElementChild, h("p", { class: "hint" }, "What the first assessment found, on average. Rebuild an image whose new machines lack much."),
-    listed("Patch debt by image version", ["Image", "Machines", "Critical", "Security", "Other"], rows, { numbers: [1, 2, 3, 4], most: 12, empty: "No machine is as new as its image." }));
+    listed("Patch debt by image version", ["Image", "Machines", "Critical", "Security", "Other"], rows, { numbers: [1, 2, 3, 4], most: 12, empty: "No first assessment is known." }));
 }
 
 /** A table. A long one shows its first rows, and says how many follow. */

@@ -29,11 +29,12 @@ class MachineTable {
     this.above = spacer();
     this.below = spacer();
     this.body = h("tbody", {}, this.above, this.below);
+    this.nothing = h("p", { class: "nothing", hidden: true }, "No machine matches the filter.");
     this.heads = COLUMNS.map((column) => this._head(column));
     this.table = h("table", { class: "machines" },
       h("caption", { class: "unseen" }, "Machines: press a heading to sort, j and k to move, Enter to open"),
       h("thead", {}, h("tr", { "aria-rowindex": 1 }, this.heads)), this.body);
-    scroller.append(this.table);
+    scroller.append(this.table, this.nothing);
     scroller.addEventListener("scroll", () => this._draw(), { passive: true });
     new ResizeObserver(() => this._draw()).observe(scroller);
     this.body.addEventListener("click", (event) => {
@@ -46,7 +47,9 @@ class MachineTable {
   fill(rows) {
     const before = this.place() * this.rowHeight - this.scroller.scrollTop;
     const known = this.selected !== null && this.place() >= 0;
+    const focused = this.body.contains(document.activeElement);
     this.rows = rows;
+    this.nothing.hidden = rows.length > 0;
     this.table.setAttribute("aria-rowcount", rows.length + 1);
     this.scroller.style.setProperty("--rows", rows.length);
     if (known && this.place() >= 0 && before >= 0 && before < this.scroller.clientHeight) {
@@ -54,6 +57,7 @@ class MachineTable {
       this.scroller.scrollTop = this.place() * this.rowHeight - before;
     }
     this._draw();
+    if (focused && !this.body.contains(document.activeElement)) this.link()?.focus({ preventScroll: true });
   }
 
   get rowHeight() {
@@ -85,9 +89,14 @@ class MachineTable {
 
   /** Gives the selected row the focus, and brings the table into sight. */
   focus() {
-    const link = this.elements.get(this.selected)?.line.querySelector("a");
+    const link = this.link();
     link?.focus({ preventScroll: true });
     link?.closest("tr").scrollIntoView({ block: "nearest" });
+  }
+
+  /** The selected machine's link, while its row is in the document. */
+  link() {
+    return this.elements.get(this.selected)?.line.querySelector("a");
   }
 
   _head(column) {
@@ -135,7 +144,7 @@ class MachineTable {
     const known = this.elements.get(row.machine);
     if (known?.row === row) return known.line;
     const cells = COLUMNS.map((column, place) =>
-      h(place ? "td" : "th", { scope: place ? null : "row", class: `${column.name}${column.number ? " number" : ""}`, title: column.name === "reason" ? row.reason : null }, column.cell(row)));
+      h(place ? "td" : "th", { scope: place ? null : "row", class: `${column.name}${column.number ? " number" : ""}`, title: ["machine", "reason"].includes(column.name) ? row[column.name] : null }, column.cell(row)));
     const line = known?.line ?? h("tr", { "data-machine": row.machine });
     const had = line.contains(document.activeElement);
     line.replaceChildren(...cells);
