@@ -6,7 +6,7 @@ Nothing is decided here, and no object id of a person is in it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from functions.decisions.compliance import Compliance
@@ -43,20 +43,10 @@ KINDS: Mapping[str, Sequence[State]] = {
 KIND_OF = {state: next(kind for kind, states in KINDS.items() if state in states) for state in State}
 
 COLUMNS = (
-    *("machine", "owner", "image", "region", "os", "state", "reason", "remedy", "command", "compliance"),
+    *("group", "name", "owner", "image", "region", "os", "state", "reason", "remedy", "command", "compliance"),
     *("late", "critical", "security", "other", "created", "assessed", "installed", "expected", "canary"),
 )
-SHARED = (
-    "owner",
-    "image",
-    "region",
-    "os",
-    "state",
-    "reason",
-    "remedy",
-    "compliance",
-    "late",
-)  # by its place in `texts`
+SHARED = ("group", "owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late")
 
 
 async def document(app: App) -> dict[str, Any]:
@@ -98,7 +88,8 @@ def _row(judged: Judged, fleet: Fleet, coming: Forecast | None) -> dict[str, Any
     turn = coming.turns.get(machine.id) if coming else None
     late = {"critical": judged.late_critical, "security": judged.late_security}
     return {
-        "machine": str(machine.id),
+        "group": str(machine.id).removesuffix(machine.id.name),
+        "name": machine.id.name,
         "owner": machine.tag(fleet.app.settings.owner_tag),
         "image": images.short(machine.image.key),
         "region": machine.location,
@@ -112,16 +103,21 @@ def _row(judged: Judged, fleet: Fleet, coming: Forecast | None) -> dict[str, Any
         "critical": pending.critical,
         "security": pending.security,
         "other": pending.other,
-        "created": machine.created,
-        "assessed": verdict.assessed if verdict else None,
-        "installed": judged.installed,
-        "expected": turn.at if turn else None,
+        "created": _seconds(machine.created),
+        "assessed": _seconds(verdict.assessed if verdict else None),
+        "installed": _seconds(judged.installed),
+        "expected": _seconds(turn.at if turn else None),
         "canary": turn.canary if turn else False,
     }
 
 
+def _seconds(moment: datetime | None) -> int | None:
+    """Since 1970: ten thousand machines have forty thousand times."""
+    return int(moment.timestamp()) if moment else None
+
+
 def packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Rows by COLUMNS, in which a text that many machines share is its place in the first list."""
+    """Rows by COLUMNS; of the SHARED ones, which many machines have alike, the place of the text in the first list."""
     places: dict[str, int] = {}
     packed = [
         [places.setdefault(row[name], len(places)) if name in SHARED else row[name] for name in COLUMNS] for row in rows

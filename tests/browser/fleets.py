@@ -47,15 +47,15 @@ def row(number: int, state: State, **changes: Any) -> Row:
     """One machine. What is not given follows from its number."""
     owner, image = OWNERS[number % len(OWNERS)], IMAGES[number % 7 % len(IMAGES)]
     name = f"{image.partition('/')[0]}-{number:05}"
-    machine = (
-        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-{owner or 'lab'}/providers/microsoft.compute"
-        f"/virtualmachines/{name}"
+    group = (
+        f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-{owner or 'lab'}/providers/microsoft.compute/virtualmachines/"
     )
     reason, remedy = SAID[state]
     waits = state in WAITS
     late = "critical" if state in (State.FAILED, State.BREAKER_OPEN) else ""
     return {
-        "machine": machine,
+        "group": group,
+        "name": name,
         "owner": owner,
         "image": image,
         "region": ("westeurope", "northeurope")[number % 2],
@@ -63,18 +63,22 @@ def row(number: int, state: State, **changes: Any) -> Row:
         "state": state.value,
         "reason": reason,
         "remedy": remedy,
-        "command": WITH_COMMAND.get(state, "").format(machine),
+        "command": WITH_COMMAND.get(state, "").format(group + name),
         "compliance": "late" if late else "blocked" if KIND_OF[state] == "needs a person" else "within",
         "late": late,
         "critical": 1 + number % 2 if waits or late else 0,
         "security": 3 + number % 5 if waits or late else 0,
         "other": number % 3,
-        "created": NOW - timedelta(days=40 + number % 90),
-        "assessed": NOW - timedelta(hours=11, minutes=number % 60),
-        "installed": NOW - timedelta(days=6, minutes=number % 600) if state is State.PATCHED else None,
-        "expected": OPENS + timedelta(minutes=30 * (number % 2)) if waits else None,
+        "created": seconds(NOW - timedelta(days=40 + number % 90)),
+        "assessed": seconds(NOW - timedelta(hours=11, minutes=number % 60)),
+        "installed": seconds(NOW - timedelta(days=6, minutes=number % 600)) if state is State.PATCHED else None,
+        "expected": seconds(OPENS + timedelta(minutes=30 * (number % 2))) if waits else None,
         "canary": False,
     } | changes
+
+
+def seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
 
 
 def document(rows: list[Row], **changes: Any) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def bad_day() -> dict[str, Any]:
     }
     flying = [
         {
-            "machine": each["machine"],
+            "machine": each["group"] + each["name"],
             "kind": "assessment" if each["state"] == "assessing" else "installation",
             "phase": "running",
             "since": NOW - timedelta(minutes=9 * place + 4),
@@ -204,7 +208,7 @@ def ten_thousand(seed: int = 1) -> dict[str, Any]:
     rows = [row(number, chance.choices(states, weights)[0]) for number in range(10_000)]
     flying = [
         {
-            "machine": each["machine"],
+            "machine": each["group"] + each["name"],
             "kind": "installation",
             "phase": "running",
             "since": NOW - timedelta(minutes=place % 47),

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from patcher.errors import NoAnswer
@@ -38,93 +39,75 @@ class Prepared:
 
     def _row(self, name: str) -> dict[str, Any]:
         found = json.loads(as_json(self.document))
-        values = next(each for each in found["rows"] if each[0] == name)
-        return {
-            column: found["texts"][value] if column in found["shared"] else value
-            for column, value in zip(found["columns"], values, strict=True)
-        }
+        rows = (
+            {
+                column: found["texts"][value] if column in found["shared"] else value
+                for column, value in zip(found["columns"], values, strict=True)
+            }
+            for values in found["rows"]
+        )
+        return next(row for row in rows if row["group"] + row["name"] == name)
+
+
+RULES = ("ledger", "in scope", "ours", "image in scope", "new enough", "tags allow", "can run", "powered on")
+WAITS = [
+    ("libssl3", "3.0.13-0ubuntu3.5", ["critical", "security"]),
+    ("linux-image-6.8.0-49", "6.8.0-49.49", ["security"]),
+]
 
 
 def details_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """What patcher/page/machine.py would say of the machine."""
-    waits = [
-        ("libssl3", "3.0.13-0ubuntu3.5", ["critical", "security"]),
-        ("linux-image-6.8.0-49", "6.8.0-49.49", ["security"]),
-    ]
     failed = row["state"] in ("failed", "breaker-open")
-    rules = ["ledger", "in scope", "ours", "image in scope", "new enough", "tags allow", "can run", "powered on"]
+    result = "Failed" if failed else "Installed"
+    waits = "Supported: {critical} critical, {security} security and {other} other patches wait".format(**row)
+    created, assessed, expected = (_moment(row[name]) for name in ("created", "assessed", "expected"))
     moments = [
-        {"at": row["created"], "what": "created", "detail": row["image"], "patches": [], "to_come": False},
-        {
-            "at": "2026-11-17T21:04:00+00:00",
-            "what": "installation",
-            "detail": "Succeeded",
-            "patches": _patches(waits, "Installed"),
-            "to_come": False,
-        },
-        {
-            "at": "2026-11-24T21:04:00+00:00",
-            "what": "installation",
-            "detail": "Failed" if failed else "Succeeded",
-            "patches": _patches(waits, "Failed" if failed else "Installed"),
-            "to_come": False,
-        },
-        {
-            "at": row["assessed"],
-            "what": "assessed",
-            "detail": "Supported: {critical} critical, {security} security and {other} other patches wait".format(
-                **row
-            ),
-            "patches": [],
-            "to_come": False,
-        },
+        _event(created, "created", row["image"]),
+        _event(NOW - timedelta(days=8), "installation", "Succeeded", _patches("Installed")),
+        _event(NOW - timedelta(days=1), "installation", "Failed" if failed else "Succeeded", _patches(result)),
+        _event(assessed, "assessed", waits),
+        _event(expected, "installation expected", "by the forecast") | {"to_come": True},
     ]
-    if row["expected"]:
-        moments.append(
-            {
-                "at": row["expected"],
-                "what": "installation expected",
-                "detail": "by the forecast",
-                "patches": [],
-                "to_come": True,
-            }
-        )
     return {
-        **{name: row[name] for name in ("machine", "state", "reason", "image", "owner", "expected")},
+        **{name: row[name] for name in ("state", "reason", "image", "owner")},
+        "machine": row["group"] + row["name"],
+        "expected": expected,
         "remedy": row["remedy"] or None,
         "command": row["command"] or None,
         "verb": "wait",
         "stopped": None,
         "when": None,
-        "rules": [{"rule": name, "speaks": False, "says": None} for name in rules]
-        + [{"rule": "support state", "speaks": True, "says": row["reason"]}],
+        "rules": [
+            *({"rule": rule, "speaks": False, "says": None} for rule in RULES),
+            {"rule": "support state", "speaks": True, "says": row["reason"]},
+        ],
         "evidence": {
-            "instance view": {
-                "power": "running",
-                "agent ready": True,
-                "agent version": "2.12.0.2",
-                "reboot pending": False,
-            },
-            "Resource Graph": {
-                "support state": "Supported",
-                "assessed": row["assessed"],
-                "image kind": "gallery, generalized",
-            },
+            "instance view": {"power": "running", "agent ready": True, "reboot pending": False},
+            "Resource Graph": {"support state": "Supported", "assessed": assessed},
             "ledger": {"phase": "held", "held because": row["reason"]} if failed else {},
             "tags": {"owner": row["owner"]},
             "settings": {"PATCH_MODE": "install"},
         },
         "at": NOW,
         "kind": KIND_OF[row["state"]],
-        "pending": _patches(waits, "") if row["critical"] else [],
-        "timeline": sorted(moments, key=lambda moment: str(moment["at"])),
+        "pending": _patches("") if row["critical"] else [],
+        "timeline": sorted((each for each in moments if each["at"]), key=lambda each: each["at"]),
     }
 
 
-def _patches(listed: list[tuple[str, str, list[str]]], state: str) -> list[dict[str, Any]]:
+def _moment(seconds: int | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _event(at: datetime | None, what: str, detail: str, patches: list[Any] | None = None) -> dict[str, Any]:
+    return {"at": at, "what": what, "detail": detail, "patches": patches or [], "to_come": False}
+
+
+def _patches(state: str) -> list[dict[str, Any]]:
     return [
         {"patch": name, "kb": None, "version": version, "classes": classes, "state": state, "at": None}
-        for name, version, classes in listed
+        for name, version, classes in WAITS
     ]
 
 

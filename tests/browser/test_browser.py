@@ -444,6 +444,7 @@ async def test_prepared_documents_have_the_shape_of_real_ones(stage: Stage) -> N
     for fleet in fleets.FLEETS.values():
         assert differences(outline({**fleet(), "kinds": 0}), outline({**real, "kinds": 0})) == []
     assert fleets.document([])["kinds"] == real["kinds"]
+    first = fleets.row(90, State.FAILED)
     source = Prepared(fleets.bad_day())
-    prepared = json.loads(await source.machine(fleets.row(90, State.FAILED)["machine"]))
+    prepared = json.loads(await source.machine(first["group"] + first["name"]))
     assert differences(outline({**prepared, "evidence": 0}), outline({**real_machine, "evidence": 0})) == []

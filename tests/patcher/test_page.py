@@ -259,7 +259,7 @@ def rows_of(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         {name: texts[value] if name in shared else value for name, value in zip(columns, values, strict=True)}
         for values in found["rows"]
     ]
-    return {row["machine"]: row for row in rows}
+    return {row["group"] + row["name"]: row for row in rows}
 
 
 SAME = ("state", "reason", "remedy", "compliance", "owner", "region", "os")

@@ -41,10 +41,10 @@ const SHAPES = {
   "left alone": [["path", { d: "M2 7H12", class: "line" }]],
 };
 
-function shape(kind) {
-  const parts = SHAPES[kind].map(([name, attributes]) => svg(name, attributes));
-  return svg("svg", { class: `shape ${kind.replaceAll(" ", "-")}`, viewBox: "0 0 14 14", "aria-hidden": "true" }, parts);
-}
+const drawnShapes = new Map(Object.entries(SHAPES).map(([kind, parts]) => [kind,
+  svg("svg", { class: `shape ${kind.replaceAll(" ", "-")}`, viewBox: "0 0 14 14", "aria-hidden": "true" }, parts.map(([name, attributes]) => svg(name, attributes)))]));
+
+const shape = (kind) => drawnShapes.get(kind).cloneNode(true);
 
 /** A command, and a button that copies it. */
 function command(text, key) {

@@ -1,5 +1,5 @@
 "use strict";
-// Times, ages and counts as people read them.
+// Times, ages and counts as people read them. A moment is what Date takes: a text of ISO 8601, or milliseconds.
 
 let zone = "UTC";
 let clock = clockOf(zone);
@@ -34,7 +34,7 @@ function partsOf(moment) {
 }
 
 function time(moment) {
-  return moment ? h("time", { datetime: moment }, when(moment)) : "–";
+  return moment ? h("time", { datetime: new Date(moment).toISOString() }, when(moment)) : "–";
 }
 
 /** How long ago, in the largest unit that says something. */

@@ -2,23 +2,35 @@
 // Brings it together: the document, the route, the filter, the keys. A refresh takes nobody from their place.
 
 const embedded = byId("document");
-const state = { found: null, rows: [], known: new Map(), details: null, opened: null, scrolled: 0, overviewAt: 0 };
-const table = new MachineTable(byId("scroller"), { sortedBy: () => drawTable() });
+const state = { found: null, rows: [], known: new Map(), ordered: null, details: null, opened: null, scrolled: 0, overviewAt: 0 };
+const table = new MachineTable(byId("scroller"), { sortedBy: () => { state.ordered = null; drawTable(); } });
 
 // -- the document
 
-function take(found) {
-  const before = state.known;
-  state.found = found;
+/** Shows another document, in steps between which the browser answers a person. */
+async function take(found) {
+  const rows = unpacked(found);
+  await breath();
+  const known = new Map(rows.map((row) => [row.machine, row]));
+  const changed = state.rows.length ? rows.filter((row) => state.known.get(row.machine)?.state !== row.state) : [];
+  await breath();
   tellTimesIn(found.zone);
-  state.rows = unpacked(found);
-  state.known = new Map(state.rows.map((row) => [row.machine, row]));
+  Object.assign(state, { found, rows, known, ordered: null });
   byId("overview").removeAttribute("aria-busy");
   drawHead();
   drawOverview();
+  await breath();
   drawTable();
   if (state.opened) drawOpened();
-  if (before.size) tellChanges(before);
+  if (changed.length) tellChanges(changed);
+}
+
+function breath() {
+  return new Promise((on) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => { port1.close(); on(); };
+    port2.postMessage(0);
+  });
 }
 
 function drawHead() {
@@ -56,17 +68,17 @@ function drawOverview() {
   markFilter();
 }
 
-function tellChanges(before) {
-  const changed = state.rows.filter((row) => before.get(row.machine)?.state !== row.state);
+function tellChanges(changed) {
   const some = changed.slice(0, 3).map((row) => `${row.name} ${row.state}`).join(", ");
-  if (changed.length) say(`${machines(changed.length)} changed: ${some}`);
+  say(`${machines(changed.length)} changed: ${some}`);
 }
 
 // -- the filter and the table
 
 function drawTable() {
-  const meets = condition(byId("filter").value);
-  const shown = sorted(state.rows.filter(meets), table.sort);
+  if (!state.found) return;
+  state.ordered ??= sorted(state.rows, table.sort, state.found);
+  const shown = state.ordered.filter(condition(byId("filter").value, state.found.texts));
   table.fill(shown);
   byId("found").textContent = shown.length === state.rows.length ? machines(shown.length) : `${number(shown.length)} of ${machines(state.rows.length)}`;
 }
@@ -149,7 +161,7 @@ async function refresh() {
     drawNotices(found.problem);
     say("The fleet could not be read");
   } else {
-    take(found);
+    await take(found);
     readDetails();
   }
   setTimeout(refresh, 1000 * (state.found?.every ?? 10));

@@ -36,7 +36,8 @@ class MachineTable {
       h("thead", {}, h("tr", { "aria-rowindex": 1 }, this.heads)), this.body);
     scroller.append(this.table, this.nothing);
     scroller.addEventListener("scroll", () => this._draw(), { passive: true });
-    new ResizeObserver(() => this._draw()).observe(scroller);
+    this._measure();
+    new ResizeObserver(() => { this._measure(); this._draw(); }).observe(scroller);
     this.body.addEventListener("click", (event) => {
       const line = event.target.closest("tr[data-machine]");
       if (line && !event.target.closest("a") && !String(getSelection())) location.hash = address(line.dataset.machine);
@@ -45,23 +46,29 @@ class MachineTable {
 
   /** These rows in this order. The selected machine stays where it was seen, as long as it is among them. */
   fill(rows) {
-    const before = this.place() * this.rowHeight - this.scroller.scrollTop;
-    const known = this.selected !== null && this.place() >= 0;
+    const place = this.place();
+    const sight = place * this.rowHeight - this.scroller.scrollTop;
     const focused = this.body.contains(document.activeElement);
     this.rows = rows;
     this.nothing.hidden = rows.length > 0;
     this.table.setAttribute("aria-rowcount", rows.length + 1);
     this.scroller.style.setProperty("--rows", rows.length);
-    if (known && this.place() >= 0 && before >= 0 && before < this.scroller.clientHeight) {
-      this._draw();
-      this.scroller.scrollTop = this.place() * this.rowHeight - before;
+    this._leaveRoom(0, 0);
+    if (place >= 0 && this.place() >= 0 && sight >= 0 && sight < this.scroller.clientHeight) {
+      this.scroller.scrollTop = this.place() * this.rowHeight - sight;
     }
     this._draw();
     if (focused && !this.body.contains(document.activeElement)) this.link()?.focus({ preventScroll: true });
   }
 
-  get rowHeight() {
-    return parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row"));
+  /** Makes as much room above and below as the rows that are not drawn would take. */
+  _leaveRoom(first, last) {
+    this.above.firstChild.style.height = `${first * this.rowHeight}px`;
+    this.below.firstChild.style.height = `${(this.rows.length - last) * this.rowHeight}px`;
+  }
+
+  _measure() {
+    this.rowHeight = parseFloat(getComputedStyle(this.scroller).getPropertyValue("--row"));
   }
 
   /** The place of the selected machine; -1 if it is not shown. */
@@ -135,8 +142,7 @@ class MachineTable {
       if (line === next) next = line.nextSibling;
       else this.body.insertBefore(line, next);
     });
-    this.above.firstChild.style.height = `${first * height}px`;
-    this.below.firstChild.style.height = `${(this.rows.length - last) * height}px`;
+    this._leaveRoom(first, last);
     if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
   }
 
