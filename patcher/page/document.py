@@ -37,8 +37,8 @@ KINDS: Mapping[str, Sequence[State]] = {
         State.GRAPH_BEHIND,
         State.PAUSED,
     ),
-    "current": (State.PATCHED, State.ASSESSED, State.NOTHING_SELECTED, State.RECENTLY_PATCHED),
-    "left alone": (*POLICY_STATES, State.SCHEDULED_ELSEWHERE),
+    "current": (State.PATCHED, State.NOTHING_SELECTED, State.RECENTLY_PATCHED),
+    "left alone": (*POLICY_STATES, State.SCHEDULED_ELSEWHERE, State.ASSESSED),
 }
 KIND_OF = {state: next(kind for kind, states in KINDS.items() if state in states) for state in State}
 

@@ -135,8 +135,10 @@ class Page:
         await self.call("Emulation.setEmulatedMedia", features=[scheme, still])
 
     async def picture(self, path: Path, *, whole: bool = True) -> None:
-        """A PNG of the whole page, or of what is in sight."""
-        shot = await self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        """A PNG or WebP, by the name, of the whole page or of what is in sight."""
+        written_as = path.suffix.removeprefix(".")
+        quality = {"quality": 85} if written_as == "webp" else {}
+        shot = await self.call("Page.captureScreenshot", format=written_as, captureBeyondViewport=whole, **quality)
         await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
 

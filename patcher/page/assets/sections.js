@@ -26,7 +26,7 @@ function chart(total, count) {
   return svg("svg", { class: "chart", role: "img", "aria-label": `${machines(total)}: ${words}` }, svg("defs", {}, hatch()), drawn);
 }
 
-const LEAST = 0.5; // percent of a bar's length that shows there is something
+const LEAST = 1; // percent of a bar's length that shows there is something
 
 /** Bars side by side. */
 function bars(parts, total) {
