@@ -11,7 +11,7 @@ from patcher.connection import App
 from patcher.machines import meant
 from patcher.page.document import KIND_OF, without_names
 from patcher.questions import images, why
-from patcher.questions.patches import Tried, tried_on
+from patcher.questions.patches import Tried, tried_on, waiting_on
 
 Moment = dict[str, Any]
 
@@ -33,7 +33,7 @@ async def machine_of(app: App, name: str) -> dict[str, Any]:
         "image": images.short(found.machine.image.key),
         "owner": found.machine.tag(app.settings.owner_tag),
         "kind": KIND_OF[found.result["state"]],
-        "pending": [_patch(export.Tried(each.name, each.kb, each.version, each.classes, "", None)) for each in pending],
+        "pending": [_patch(each) for each in waiting_on(key, pending)],
         "timeline": sorted(moments, key=lambda moment: moment["at"]),
     }
     return dict(without_names(shown, await app.services.ledger.stops(machine_id)))

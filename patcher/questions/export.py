@@ -14,7 +14,7 @@ from patcher.errors import BadRequest, NoAnswer
 from patcher.fleet import look
 from patcher.output import Answer, as_csv, as_json, table
 from patcher.questions.compliance import Judged, judge
-from patcher.questions.patches import Tried, tried_on
+from patcher.questions.patches import Tried, tried_on, waiting_on
 
 Format = Literal["csv", "json", "html"]
 What = Literal["machines", "patches"]
@@ -66,11 +66,8 @@ def _machine(judged: Judged, app: App) -> dict[str, Any]:
 
 async def _patches(app: App, machines: Mapping[str, Machine]) -> list[dict[str, Any]]:
     """What waits, and what installations of the last 30 days did (Resource Graph keeps them no longer)."""
-    waiting = [
-        Tried(machine, "", each.name, each.kb, each.version, each.classes, "Pending", None)
-        for machine, patches in (await app.services.graph.patches_of(machines)).items()
-        for each in patches
-    ]
+    found = await app.services.graph.patches_of(machines)
+    waiting = [each for machine, patches in found.items() for each in waiting_on(machine, patches)]
     rows = [_patch(machines[each.machine], app, each) for each in (*waiting, *await tried_on(app, machines))]
     return sorted(rows, key=lambda row: (row["machine"], row["patch"], str(row["at"])))
 

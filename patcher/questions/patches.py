@@ -7,6 +7,7 @@ from typing import Any
 
 from functions.cloud.models import time_or_none
 from functions.cloud.resource_graph import batches
+from functions.model.machine import WaitingPatch
 from functions.model.text import Json
 from patcher import queries
 from patcher.connection import App
@@ -24,6 +25,11 @@ class Tried:
     classes: tuple[str, ...]
     state: str  # as Azure's PatchInstallationState spells it
     at: datetime | None
+
+
+def waiting_on(machine: str, patches: Iterable[WaitingPatch]) -> list[Tried]:
+    """Patches that wait, as those of no installation."""
+    return [Tried(machine, "", each.name, each.kb, each.version, each.classes, "Pending", None) for each in patches]
 
 
 async def tried_on(app: App, machines: Iterable[str]) -> list[Tried]:
