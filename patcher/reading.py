@@ -1,12 +1,12 @@
 """The app's clients with their writing part taken away: whatever code runs with them, nothing changes."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import NoReturn
 
 from functions.cloud.arm import ResourceManager
 from functions.cloud.queue import QUEUES, Message, Poison, StorageQueues
-from functions.cloud.tables import Entity, Row, Table
+from functions.cloud.tables import Change, Entity, Row, Table
 from functions.model.machine import Machine
 from functions.model.state import OperationKind
 from functions.model.text import Json
@@ -33,6 +33,9 @@ class ReadOnlyTable:
 
     async def delete(self, row: Row) -> bool:
         return False
+
+    async def transact(self, changes: Sequence[Change]) -> Sequence[Row | None] | None:
+        return None
 
     async def scan(self) -> AsyncIterator[Row]:
         async for row in self._table.scan():

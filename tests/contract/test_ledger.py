@@ -31,7 +31,7 @@ from functions.cloud.rows import (
 from functions.cloud.session import Session
 from functions.cloud.stops import columns_of as stop_columns
 from functions.cloud.stops import key_of
-from functions.cloud.tables import TABLE, Row, StorageTable, Table
+from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, Replace, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
@@ -177,6 +177,67 @@ async def test_keys_are_the_rows_of_one_partition_that_begin_alike(table: Table)
 
 async def test_a_scan_of_nothing(table: Table) -> None:
     assert [row async for row in table.scan()] == []
+
+
+async def three_rows(table: Table) -> list[Row]:
+    rows = [await table.insert("p", f"k{number}", {"v": number}) for number in range(3)]
+    return [row for row in rows if row]
+
+
+async def contents(table: Table) -> dict[str, object]:
+    return {row.key: row.columns["v"] async for row in table.scan()}
+
+
+async def test_a_transaction_inserts_replaces_and_deletes_together(table: Table) -> None:
+    first, second, _ = await three_rows(table)
+    written = await table.transact([Replace(first, {"v": 10}), Delete(second), Insert("p", "k9", {"v": 9})])
+    assert written is not None
+    replaced, deleted, inserted = written
+    assert deleted is None
+    assert await contents(table) == {"k0": 10, "k2": 2, "k9": 9}
+    assert replaced is not None
+    assert inserted is not None
+    assert await table.replace(replaced, {"v": 11}) is not None  # the ETags are those of the new rows
+    assert await table.replace(inserted, {"v": 12}) is not None
+
+
+BROKEN: dict[str, Callable[[Row, Row], Change]] = {
+    "an insert over a row": lambda row, gone: Insert("p", row.key, {"v": 7}),
+    "a replace of a row that changed": lambda row, gone: Replace(Row("p", row.key, {}, gone.etag), {"v": 7}),
+    "a replace of a row that is gone": lambda row, gone: Replace(gone, {"v": 7}),
+    "a deletion of a row that changed": lambda row, gone: Delete(Row("p", row.key, {}, gone.etag)),
+    "a deletion of a row that is gone": lambda row, gone: Delete(gone),
+}
+
+
+@pytest.mark.parametrize("last", [True, False], ids=["last", "first"])
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+async def test_of_a_transaction_with_one_failed_condition_nothing_is_written(
+    table: Table, broken: Callable[[Row, Row], Change], last: bool
+) -> None:
+    first, second, gone = await three_rows(table)
+    assert await table.delete(gone)
+    before = await contents(table)
+    sound: list[Change] = [Insert("p", "new", {"v": 8}), Replace(first, {"v": 9})]
+    failing = broken(second, gone)
+    assert await table.transact([*sound, failing] if last else [failing, *sound]) is None
+    assert await contents(table) == before
+    assert await table.replace(first, {"v": 5}) is not None  # its ETag is still the one that was read
+
+
+async def test_of_two_transactions_on_one_row_one_wins(table: Table) -> None:
+    first, *_ = await three_rows(table)
+    done = await asyncio.gather(
+        *(table.transact([Replace(first, {"v": 20 + n}), Insert("p", f"new{n}", {"v": n})]) for n in range(4))
+    )
+    assert sum(item is not None for item in done) == 1
+    assert sum(key.startswith("new") for key in await contents(table)) == 1
+
+
+async def test_a_transaction_takes_as_many_rows_as_the_service_allows(table: Table) -> None:
+    long = "x" * 30_000  # 3 MB in all
+    assert await table.transact([Insert("p", f"k{n:03}", {"v": n, "text": long}) for n in range(MOST_CHANGES)])
+    assert len(await contents(table)) == MOST_CHANGES
 
 
 # -- the ledger: a machine's row

@@ -6,12 +6,12 @@ A test may let something happen around each operation: the process dies, the ser
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from functions.cloud.errors import CloudError
-from functions.cloud.tables import Entity, Row
+from functions.cloud.tables import MOST_CHANGES, Change, Delete, Entity, Insert, Row
 from tests.support.process import Killed, Side
 
 T = TypeVar("T")
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TableCall:
-    """One operation: the columns that it writes, and the row that its caller has read."""
+    """One operation: the columns that it writes, and the row that its caller has read; of a transaction its first."""
 
-    operation: Literal["get", "insert", "replace", "delete", "scan", "keys"]
+    operation: Literal["get", "insert", "replace", "delete", "transact", "scan", "keys"]
     columns: Entity = field(default_factory=dict)
     row: Row | None = None
 
@@ -69,6 +69,29 @@ class MemoryTable:
             return (row.partition, row.key) not in self.rows
 
         return await self._call(TableCall("delete", row=row), delete)
+
+    async def transact(self, changes: Sequence[Change]) -> Sequence[Row | None] | None:
+        places = {(change.partition, change.key) for change in changes}
+        assert len(places) == len(changes) <= MOST_CHANGES, "each row once, and so many of them"
+        assert len({change.partition for change in changes}) == 1, "rows of one partition"
+
+        def transact() -> Sequence[Row | None] | None:
+            return [self._make(change) for change in changes] if all(map(self._may_be_made, changes)) else None
+
+        first = changes[0]
+        columns = {} if isinstance(first, Delete) else first.columns
+        return await self._call(TableCall("transact", columns, getattr(first, "row", None)), transact)
+
+    def _may_be_made(self, change: Change) -> bool:
+        if isinstance(change, Insert):
+            return (change.partition, change.key) not in self.rows
+        return self._is_current(change.row)
+
+    def _make(self, change: Change) -> Row | None:
+        if isinstance(change, Delete):
+            del self.rows[change.partition, change.key]
+            return None
+        return self.put(change.partition, change.key, change.columns)
 
     async def scan(self) -> AsyncIterator[Row]:
         for row in await self._call(TableCall("scan"), lambda: list(self.rows.values())):
