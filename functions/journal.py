@@ -76,6 +76,9 @@ EVENTS = {
     "hold.placed": "a person holds a machine: nothing new is started on it",
     "hold.released": "a person released a machine, or its hold came to its end",
     "stop.unreadable": "a row by which a person stops something cannot be read; until it is corrected, nothing starts",
+    "notices.failing": "the topic of notices does not take them; they are kept for a day and sent again",
+    "notices.delivered": "the topic of notices takes them again",
+    "notices.dropped": "notices were not sent: too old, refused one by one, or not readable",
     "sweep.skipped": "another sweep is running",
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what depends on it was not decided",
@@ -97,6 +100,8 @@ WARNINGS = {
     "ledger.newer",
     "operation.refused",
     "app.paused",
+    "notices.failing",
+    "notices.dropped",
     "rollout.stuck",
     "scope.unseen",
 }

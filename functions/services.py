@@ -12,6 +12,7 @@ from datetime import datetime
 
 from functions.cloud.arm import ResourceManager
 from functions.cloud.ledger import Ledger
+from functions.cloud.notices import EventGridTopic, Outbox, Topic
 from functions.cloud.queue import StorageQueues, WorkQueue
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
@@ -31,6 +32,7 @@ class Services:
     ledger: Ledger
     queue: WorkQueue
     clock: Callable[[], datetime]
+    topic: Topic | None = None  # of notices; None: nobody is told
     jitter: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     # The host runs everything that it receives at once. Work is bounded per event and message, not per call: otherwise
@@ -55,7 +57,8 @@ def connect(settings: Settings, clock: Callable[[], datetime]) -> Services:
         settings,
         compute=ResourceManager(session),
         graph=ResourceGraph(session),
-        ledger=Ledger(StorageTable(session)),
+        ledger=Ledger(StorageTable(session), Outbox(clock) if settings.notices else None),
         queue=StorageQueues(session),
         clock=clock,
+        topic=EventGridTopic(session) if settings.notices else None,
     )

@@ -7,7 +7,9 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from functions.cloud.notices import Outbox, is_notice
 from functions.cloud.rows import (
     UNREADABLE,
     VERSION,
@@ -21,9 +23,10 @@ from functions.cloud.rows import (
     record_of_row,
 )
 from functions.cloud.stops import PAUSE, key_of, stops_of
-from functions.cloud.tables import Row, Table
+from functions.cloud.tables import Delete, Insert, Replace, Row, Table
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
+from functions.model.notice import Notice
 from functions.model.record import Record
 from functions.model.stop import Scope, Stop
 
@@ -35,25 +38,38 @@ RENEW_EVERY = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as read, with the row whose ETag a write must present."""
+    """A record as read, with the row whose ETag a write must present, and what that write tells others."""
 
     record: Record
     row: Row
+    notices: tuple[Notice, ...] = ()
+
+    def telling(self, *notices: Notice) -> "Stored":
+        """Its next write tells these, too, or does not happen."""
+        return replace(self, notices=(*self.notices, *notices))
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image's record, with its row if it has one."""
+    """An image's record, with its row if it has one, and what its next write tells others."""
 
     record: ImageRecord
     row: Row | None
+    notices: tuple[Notice, ...] = ()
+
+    def telling(self, *notices: Notice) -> "StoredImage":
+        """Its next write tells these, too, or does not happen."""
+        return replace(self, notices=(*self.notices, *notices))
 
 
 class Ledger:
-    """The rows of machines. A write returns None (False) when another writer was first."""
+    """The rows of machines. A write returns None (False) when another writer was first.
 
-    def __init__(self, table: Table) -> None:
-        self.table = table
+    `outbox`: a write that tells others something writes the notice in one transaction. None: nobody is told.
+    """
+
+    def __init__(self, table: Table, outbox: Outbox | None = None) -> None:
+        self.table, self.outbox = table, outbox
 
     async def read(self, machine: MachineId) -> Stored | None:
         """The machine's record. Raises LeftAlone."""
@@ -69,7 +85,7 @@ class Ledger:
         return Stored(record, row) if row else None
 
     async def replace(self, stored: Stored, record: Record) -> Stored | None:
-        row = await self.table.replace(stored.row, columns_of(record))
+        row = await self._written(stored.row, place_of(record.machine), columns_of(record), stored.notices)
         return Stored(record, row) if row else None
 
     async def put(self, stored: Stored | None, record: Record) -> Stored | None:
@@ -77,12 +93,28 @@ class Ledger:
         return await (self.replace(stored, record) if stored else self.insert(record))
 
     async def delete(self, stored: Stored) -> bool:
-        return await self.table.delete(stored.row)
+        if self.outbox is None or not stored.notices:
+            return await self.table.delete(stored.row)
+        _, told = self.outbox.written_with(stored.row, place_of(stored.record.machine), stored.notices)
+        return await self.table.transact([Delete(stored.row), *told]) is not None
+
+    async def _written(
+        self, row: Row | None, place: tuple[str, str], columns: dict[str, Any], notices: tuple[Notice, ...]
+    ) -> Row | None:
+        """Inserts or replaces one row, with its notices."""
+        if self.outbox is None:
+            return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
+        noticed, told = self.outbox.written_with(row, place, notices)
+        columns = columns | dict(noticed)
+        if not told:
+            return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
+        written = await self.table.transact([Replace(row, columns) if row else Insert(*place, columns), *told])
+        return written[0] if written else None
 
     async def all(self) -> AsyncIterator[Stored | LeftAlone]:
         """Every machine's row; one that this app must not write comes as a LeftAlone."""
         async for row in self.table.scan():
-            if row.partition != APP:
+            if row.partition != APP and not is_notice(row.key):
                 yield _machine_of(row)
 
     # -- images: one row for each within each trust boundary
@@ -99,11 +131,8 @@ class Ledger:
 
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
-        columns = image_columns(record)
-        if stored.row:
-            row = await self.table.replace(stored.row, columns)
-        else:
-            row = await self.table.insert(APP, image_key(record.place), columns)
+        place = APP, image_key(record.place)
+        row = await self._written(stored.row, place, image_columns(record), stored.notices)
         return StoredImage(record, row) if row else None
 
     # -- the app's own rows
@@ -138,10 +167,10 @@ class Ledger:
         """A small note of the app to itself (`census`, `poison`); empty when there is none that can be read."""
         return _note_of(await self.table.get(APP, name))
 
-    async def remember(self, name: str, note: dict[str, str]) -> None:
+    async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
         """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
-        row, columns = await self.table.get(APP, name), _note_columns(note)
-        await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
+        row = await self.table.get(APP, name)
+        await self._written(row, (APP, name), _note_columns(note), notices)
 
 
 def _note_columns(note: dict[str, str]) -> dict[str, object]:
@@ -168,20 +197,24 @@ class LedgerView(Ledger):
     """The ledger as one sweep knows it: read once, then kept true by the sweep's own writes.
 
     `rows` are the machines' rows; `left_alone` those that must not be written, by PartitionKey and RowKey. A row that
-    another writer changed first is read again. `app` are the other rows by RowKey, as they were when it was read.
+    another writer changed first is read again. `app` are the other rows by RowKey, as they were when it was read, and
+    `outbox_rows` those of notices.
     """
 
-    def __init__(self, table: Table) -> None:
-        super().__init__(table)
+    def __init__(self, table: Table, outbox: Outbox | None = None) -> None:
+        super().__init__(table, outbox)
         self.rows: dict[MachineId, Stored] = {}
         self.left_alone: dict[tuple[str, str], LeftAlone] = {}
         self.app: dict[str, Row] = {}
+        self.outbox_rows: list[Row] = []
         self._images: dict[tuple[str, str], StoredImage] = {}  # by image and boundary
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
         async for row in self.table.scan():
-            if row.partition == APP:
+            if is_notice(row.key):
+                self.outbox_rows.append(row)
+            elif row.partition == APP:
                 self.app[row.key] = row
             elif isinstance(item := _machine_of(row), LeftAlone):
                 self.left_alone[item.place] = item
@@ -195,9 +228,8 @@ class LedgerView(Ledger):
     async def remembered(self, name: str) -> dict[str, str]:
         return self.noted(name)
 
-    async def remember(self, name: str, note: dict[str, str]) -> None:
-        row, columns = self.app.get(name), _note_columns(note)
-        written = await (self.table.replace(row, columns) if row else self.table.insert(APP, name, columns))
+    async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
+        written = await self._written(self.app.get(name), (APP, name), _note_columns(note), notices)
         if written:
             self.app[name] = written
 

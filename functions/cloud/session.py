@@ -50,6 +50,14 @@ class StorageOptions(TypedDict):
     permit_redirects: bool
 
 
+class TopicOptions(TypedDict):
+    """Keyword arguments of the client of an Event Grid topic."""
+
+    transport: Transport
+    retry_total: int
+    permit_redirects: bool
+
+
 class Session:
     """What the Azure clients share. One per process and event loop.
 
@@ -130,6 +138,10 @@ class Session:
             "retry_total": 2,
             "permit_redirects": False,
         }
+
+    def topic_options(self) -> TopicOptions:
+        """Options of the client of a topic. It sends once: what failed is sent again by a later sweep."""
+        return {"transport": self.transport, "retry_total": 0, "permit_redirects": False}
 
     @asynccontextmanager
     async def call(self, what: str, *, starts_something: bool = False) -> AsyncIterator[None]:

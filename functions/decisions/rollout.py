@@ -202,9 +202,8 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
         return record
     problem = result.problem
     record = replace(record, counted=(*record.counted[1 - COUNTED :], result.operation_id))
-    in_rollout = record.opened is not None and result.begun >= record.opened
-    canary = in_rollout and record.canaries < settings.canaries and settings.may_be_canary(result.machine)
-    if in_rollout:
+    canary = is_canary_result(record, result, settings)
+    if _is_in_rollout(record, result):
         tally = record.rings.get(result.ring, Tally())
         tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now, tally.opened)
         record = replace(record, rings={**record.rings, result.ring: tally})
@@ -223,6 +222,16 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
     told = record.closed or NOT_CLOSED  # what closed an earlier opening says nothing about this one
     record = replace(record, closed_by="", closed_because="", closed_told=told)
     return replace(record, opening=now.strftime("%Y%m%dT%H%M%S"), opened_because=why)
+
+
+def is_canary_result(record: ImageRecord, result: Result, settings: Settings) -> bool:
+    """Whether it is the result of a canary of the rollout that `record` is in, before the result is recorded."""
+    wanted = record.canaries < settings.canaries and settings.may_be_canary(result.machine)
+    return wanted and _is_in_rollout(record, result)
+
+
+def _is_in_rollout(record: ImageRecord, result: Result) -> bool:
+    return record.opened is not None and result.begun >= record.opened
 
 
 def breaker_wait(record: ImageRecord) -> Wait:

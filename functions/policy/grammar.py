@@ -161,6 +161,15 @@ def https_host(text: str) -> str:
     return text.rstrip("/").lower()
 
 
+@reader("https://, the host of a topic, and /api/events")
+def topic_endpoint(text: str) -> str:
+    """As Azure shows it; the path may be left out. Empty is none."""
+    match = re.fullmatch(r"(https://[\w.-]+(?::\d{1,5})?)(?:/api/events)?/?|", text, re.ASCII | re.IGNORECASE)
+    if not match:
+        raise ValueError
+    return f"{match[1].lower()}/api/events" if text else ""
+
+
 # How the app's own tags begin, and names that are meant to be one of them.
 RESERVED = ("patch-", "patch_")
 

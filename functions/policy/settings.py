@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, IntEnum
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from functions.model.machine import MachineId
 from functions.model.text import GUID, quoted
@@ -86,6 +87,11 @@ ARM_ENDPOINTS = (
     "https://management.usgovcloudapi.net",
     "https://management.chinacloudapi.cn",
 )
+
+
+# The domains of Event Grid's topics in the same clouds (learn.microsoft.com, Azure for US Government developers' guide
+# and Azure China developers' guide).
+TOPIC_DOMAINS = (".eventgrid.azure.net", ".eventgrid.azure.us", ".eventgrid.azure.cn")
 
 
 class Scope(NamedTuple):
@@ -416,6 +422,18 @@ class Settings:
         grammar.tag_name,
         "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
     )
+    notices: str = setting(  # "": nobody is told
+        "PATCH_NOTICES",
+        "",
+        grammar.topic_endpoint,
+        "The endpoint of an Event Grid topic that gets a CloudEvent for each move (docs/notices.md). Empty: none.",
+    )
+    notice_before: timedelta = setting(
+        "PATCH_NOTICE_MINUTES",
+        "0",
+        duration("minutes", 0, 1_440),
+        "How long before its call an installation is announced to PATCH_NOTICES; 0: it is not announced.",
+    )
     arm_endpoint: str = setting(
         "ARM_ENDPOINT",
         "https://management.azure.com",
@@ -426,7 +444,8 @@ class Settings:
         "ARM_ENDPOINT_ALLOW",
         "known",
         grammar.choice({"known": False, "custom": True}),
-        "The app's token goes to ARM_ENDPOINT: known takes only Azure's own clouds, custom any other address, too.",
+        "The app's tokens go to ARM_ENDPOINT and PATCH_NOTICES: known takes only Azure's own clouds, custom any other "
+        "address, too.",
     )
     use_proxy: bool = setting(
         "PATCH_USE_PROXY",
@@ -576,6 +595,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
         right = "it is none of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
         problems.append(Problem("ARM_ENDPOINT", f"ARM_ENDPOINT is {quoted(arm, limit=60)}; {right}"))
+    topic = urlsplit(values.get("notices", "")).hostname or ""
+    if topic and not topic.endswith(TOPIC_DOMAINS) and values.get("any_arm_endpoint") is False:
+        right = "it is no topic of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
+        problems.append(Problem("PATCH_NOTICES", f"PATCH_NOTICES is {quoted(topic, limit=60)}; {right}"))
     return problems
 
 

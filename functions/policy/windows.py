@@ -167,6 +167,16 @@ class Windows:
         """An instant for people: what a clock in the zone of the first window shows, and UTC."""
         return _shown(self, moment)
 
+    def wall_clock(self, moment: datetime) -> datetime:
+        """What a clock in the zone of the first window shows: a naive time."""
+        utc = _instant(moment)
+        return without_zone(utc + next(clocks(self.zone, utc, utc + DAY)).offset)
+
+    @property
+    def zone(self) -> str:
+        """Of the first window; UTC where there is none."""
+        return next((window.zone for group in self.groups for window in group), "UTC")
+
     def closes(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The end of the open stretch that holds `now`, at most now + HORIZON; None when closed at `now`."""
         return _closes(self, now, blackouts)
@@ -199,9 +209,7 @@ def both(one: Windows, other: Windows) -> Windows:
 
 @lru_cache(maxsize=4096)  # the answer is the same for all machines of a window
 def _shown(windows: Windows, moment: datetime) -> str:
-    utc = _instant(moment)
-    zone = next((window.zone for group in windows.groups for window in group), "UTC")
-    local = without_zone(utc + next(clocks(zone, utc, utc + DAY)).offset)
+    utc, zone, local = _instant(moment), windows.zone, windows.wall_clock(moment)
     said = f"{_date_text(local)} {local:%H:%M} {zone}"
     if zone == "UTC":
         return said

@@ -16,6 +16,7 @@ from functions.cloud.rows import UNREADABLE, LeftAlone, Why, image_of_row
 from functions.cloud.stops import PAUSE, columns_of, is_stop, stop_of_row
 from functions.cloud.tables import Row
 from functions.decisions.changes import NOT_KNOWN, Pause, changed, closing, pause, shown
+from functions.decisions.notices import breaker_closed
 from functions.model.image_record import NOT_CLOSED
 from functions.model.stop import Scope, Stop, Stops
 from functions.services import Services
@@ -141,7 +142,8 @@ async def _tell_closing(view: LedgerView, row: Row) -> None:
         journal.write("breaker.not-closed", **fields, by=by, problem=found.problem, remedy=found.remedy)
     else:
         journal.write("breaker.closed", **fields, by=by, reason=reason)
-    await view.put_image(StoredImage(record, row), replace(record, closed_told=record.closed or NOT_CLOSED))
+    stored = StoredImage(record, row).telling(*([] if found.problem else [breaker_closed(record, by)]))
+    await view.put_image(stored, replace(record, closed_told=record.closed or NOT_CLOSED))
 
 
 # -- the note

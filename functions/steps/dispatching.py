@@ -6,6 +6,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import SweepLease
 from functions.cloud.rows import image_key
+from functions.decisions import notices as told
 from functions.decisions.changes import NOT_KNOWN
 from functions.decisions.plan import Dispatch, Plan
 from functions.decisions.rollout import ring_name, written_on
@@ -13,6 +14,7 @@ from functions.model.image_record import ImageRecord, Tally
 from functions.model.record import requeue
 from functions.model.state import OperationKind
 from functions.policy.settings import Mode, Settings
+from functions.steps import notices
 from functions.steps.start import new_claim, send
 from functions.steps.sweep import Sweep
 
@@ -50,7 +52,9 @@ async def _write_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[st
         fresh = written_on(stored.record, record)
         if fresh == stored.record:
             continue
-        if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(stored, fresh):
+        if not await lease.renew(sweep.services.clock()) or not await sweep.services.ledger.put_image(
+            stored.telling(*told.rollout_ended(stored.record, fresh)), fresh
+        ):
             lost.add(record.place)
             continue
         _tell_rollout(stored.record, fresh)
@@ -101,22 +105,22 @@ def _without_installations(sweep: Sweep, plan: Plan) -> Plan:
 
 
 async def _send(sweep: Sweep, item: Dispatch) -> bool:
-    services, stored = sweep.services, sweep.rows.get(item.machine)
-    due_at = services.clock() + item.delay
+    services, stored, delay = sweep.services, sweep.rows.get(item.machine), item.delay
     if item.candidate is None:
         if stored is None:
             return False
-        return await send(
-            services, stored, requeue(stored.record, services.token(), due_at, sent=True), delay=item.delay
-        )
-    kind, machine = item.candidate.kind, item.candidate.machine
-    record = new_claim(services, machine, kind, due_at=due_at, previous=stored.record if stored else None)
-    claimed = await send(services, stored, record, delay=item.delay)
+        again = requeue(stored.record, services.token(), services.clock() + delay, sent=True)
+        return await send(services, stored, again, delay=delay)
+    kind, machine, previous = item.candidate.kind, item.candidate.machine, stored.record if stored else None
+    if kind is OperationKind.INSTALL:
+        delay = max(delay, await notices.hold_back(sweep, item.candidate, previous))
+    record = new_claim(services, machine, kind, due_at=services.clock() + delay, previous=previous)
+    claimed = await send(services, stored, record, delay=delay)
     if claimed and not record.is_routine:
         journal.write(
             f"{kind.noun}.queued",
             machine=item.machine,
             reason=item.candidate.step.reason,
-            delay_seconds=item.delay,
+            delay_seconds=delay,
         )
     return claimed

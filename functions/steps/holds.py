@@ -7,6 +7,7 @@ from functions import journal
 from functions.cloud.errors import Refused, Throttled
 from functions.cloud.ledger import Stored
 from functions.decisions.diagnosis import UNMATCHED, meaning_of_refusal
+from functions.decisions.notices import machine_held
 from functions.decisions.retry import A_WEEK, backoff
 from functions.model.record import Record, failed_again, hold, release, requeue
 from functions.model.state import Cause, State, Step, Wait
@@ -66,7 +67,7 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
         attempts=record.attempts,
         until=until,
     )
-    await services.ledger.replace(stored, hold(record, step, until))
+    await services.ledger.replace(stored.telling(machine_held(record, step, until)), hold(record, step, until))
 
 
 def _said(step: Step) -> dict[str, journal.Field]:

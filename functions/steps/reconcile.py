@@ -17,7 +17,7 @@ from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps import changes, outlook, report, states, track
+from functions.steps import changes, notices, outlook, report, states, track
 from functions.steps.dispatching import dispatch
 from functions.steps.find import find, waits_for_its_window
 from functions.steps.planning import all_waiting, make_sweep_plan
@@ -89,6 +89,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "forecast": lambda: _look_ahead(sweep, candidates),
         "states": lambda: _tell_states(sweep, plan, candidates),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),
+        "notices": lambda: notices.tell(sweep),
     }
     if not sweep.found:  # what has no answer is not asked once more
         del stages["forecast"]

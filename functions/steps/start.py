@@ -13,7 +13,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
-from functions.decisions import rollout
+from functions.decisions import notices, rollout
 from functions.model.machine import Machine, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, release, requeue
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
@@ -144,7 +144,7 @@ async def start_operation(
             region=record.region,
         )
     running = accepted(begun.record, answer.operation_id, answer.url, started_at=services.clock())
-    await _after_begin(services.ledger.replace(begun, running))
+    await _after_begin(services.ledger.replace(begun.telling(*notices.started(running)), running))
 
 
 async def _is_stopped(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.notes import NoteBook
+from functions.cloud.notices import Pending
 from functions.decisions.forecast import Turn
 from functions.decisions.plan import Candidate
 from functions.model.machine import Machine, MachineId
@@ -29,10 +30,12 @@ class Sweep:
 
     services: Services
     view: LedgerView
+    began: datetime  # before the ledger was read
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     forecast: Mapping[MachineId, Turn | None] = field(default_factory=dict)  # where this sweep made one
     notes: NoteBook = field(init=False)  # what people were told of each machine
+    announced: dict[MachineId, Pending] | None = None  # what others were told of to come; None: not asked yet
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
     found: bool = False  # Graph named every machine that may be due
@@ -87,6 +90,6 @@ class Sweep:
 
 async def read_ledger(services: Services) -> Sweep:
     """A sweep that has read the ledger, once. Its services write through what it read."""
-    view = LedgerView(services.ledger.table)
+    began, view = services.clock(), LedgerView(services.ledger.table, services.ledger.outbox)
     await view.load()
-    return Sweep(replace(services, ledger=view), view)
+    return Sweep(replace(services, ledger=view), view, began)

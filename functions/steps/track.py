@@ -20,7 +20,7 @@ from functions.cloud.ledger import Stored
 from functions.cloud.models import tried_patches
 from functions.cloud.resource_graph import SeenInstallation
 from functions.cloud.rows import LeftAlone, image_key
-from functions.decisions import rollout
+from functions.decisions import notices, rollout
 from functions.decisions.decision import GRAPH_SILENT
 from functions.decisions.diagnosis import (
     Meaning,
@@ -193,6 +193,7 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         return
     journal.write("operation.adopted", **record.log_fields(), operation=status.operation_id)
     record = accepted(record, status.operation_id, "", started_at=status.started or flight.begun_at)
+    stored = stored.telling(*notices.started(record))
     if status.in_progress:
         await services.ledger.replace(stored, record)
     else:
@@ -243,7 +244,8 @@ async def _overdue(services: Services, stored: Stored, problem: str = "") -> Non
     reason += f", and cannot be asked: {problem}" if problem else ""
     journal.write("operation.overdue", **record.log_fields(), operation=record.operation_id)
     remedy = "Check the VM agent; restart the machine if the operation stays open."
-    held = hold(record, Wait(State.OVERDUE, reason, remedy), services.clock() + OWNER_RETRY)
+    wait, until = Wait(State.OVERDUE, reason, remedy), services.clock() + OWNER_RETRY
+    held, stored = hold(record, wait, until), stored.telling(notices.machine_held(record, wait, until))
     # Its id and URL are kept: the next check asks the operation again, and nothing starts beside it until it ended.
     await services.ledger.replace(stored, keep_asking(held, record))
 
@@ -316,6 +318,7 @@ async def _end(
     if meaning and meaning.cause is Cause.CONFLICT:
         record = never_ran(record)
     over = end(record, ending)
+    stored = stored.telling(*notices.ended(record, ending, result))
     if ending.trouble and not reported:
         await hold_for(services, replace(stored, record=over), ending.trouble)
     else:
@@ -402,6 +405,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
         return
     if not (record.is_routine and record.verdict and verdict.same_news(record.verdict)):
         _log_support_state(record, machine, verdict)
+        stored = stored.telling(notices.support_detected(record, machine))
     trouble = record.ending.trouble if record.ending else None
     if not verdict.decided and (trouble or not is_answered_marketplace(machine, verdict)):
         await _no_verdict(services, stored, verdict)
@@ -512,7 +516,9 @@ async def _prove(services: Services, record: Record, ending: Ending, *, problem:
             reason=image.opened_because,
             remedy=rollout.breaker_wait(image).remedy,
         )
-    if image != stored.record and await services.ledger.put_image(stored, image) is None:
+    canary = rollout.is_canary_result(stored.record, result, services.settings)
+    told = notices.proved(stored.record, image, record.machine, canary=canary, problem=problem)
+    if image != stored.record and await services.ledger.put_image(stored.telling(*told), image) is None:
         raise errors.Unavailable("writing the ledger: the image's row changed meanwhile")
 
 

@@ -1,0 +1,299 @@
+"""Notices to programs of others: announcing, summing up, and sending what the ledger's moves left in the outbox.
+
+It is the last stage of a sweep, and bounded in number and time. A topic that fails is told of once, is asked again with
+growing waits, and keeps nothing else waiting. A notice is deleted once the topic has it: killed in between, the next
+sweep sends it again under the same id.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from functions import journal
+from functions.cloud import errors
+from functions.cloud.notices import Pending, Topic, batches, is_newer, is_planned, pending_of
+from functions.cloud.rows import place_of
+from functions.cloud.tables import Change, Delete, Replace, Row, Table
+from functions.decisions import notices
+from functions.decisions.plan import Candidate
+from functions.decisions.retry import backoff
+from functions.model.machine import MachineId
+from functions.model.notice import NoticeType
+from functions.model.record import Record
+from functions.model.state import AWAIT_A_TURN
+from functions.policy.settings import Mode
+from functions.policy.windows import ANY
+from functions.policy.zones import DAY
+from functions.steps.sweep import Sweep
+
+AT_ONCE, BYTES_AT_ONCE = 50, 400_000  # of one request; Event Grid takes 1 MB
+A_SWEEP = 5_000  # notices that one sweep sends, drops or writes
+SECONDS = 60
+WRITES_AT_ONCE = 20
+KEPT = DAY  # so long a topic may fail and lose nothing
+# One read of the table may show a second notice and miss the first, when both are written between two of its pages.
+# What was written so long before the read is there: longer than a write takes and clocks differ.
+SETTLED = timedelta(minutes=2)
+FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=1)
+SAME_OPENING = timedelta(hours=12)  # a forecast that moves less announces nothing new
+A_SWEEP_APART = timedelta(minutes=5)
+SUSPECT = 3  # notices refused alone, and none taken, before it is the topic that refuses
+FAILING, MORNING = "notices", "morning"  # notes of the ledger
+
+
+async def tell(sweep: Sweep) -> None:
+    """Announces, sums up and sends. Raises CloudError when the ledger does not answer."""
+    rows = [row for row in sweep.view.outbox_rows if not is_newer(row)]
+    if sweep.services.topic is None:  # switched off: what is left of before is nobody's
+        await _delete(sweep.view.table, rows[:A_SWEEP])
+        return
+    read = [(row, pending_of(row)) for row in rows]
+    pending = [each for _, each in read if each]
+    await _announce_ahead(sweep)
+    await _sum_up(sweep, pending)
+    await _drop(sweep, [row for row, each in read if each is None], pending)
+    await _send_all(sweep, sweep.services.topic, pending)
+
+
+# -- announcing an installation
+
+
+async def hold_back(sweep: Sweep, item: Candidate, record: Record | None) -> timedelta:
+    """How long the machine's installation has to wait, so that others heard of it before; announces it if need be.
+
+    Raises CloudError.
+    """
+    services, now = sweep.services, sweep.services.clock()
+    ahead = services.settings.notice_before
+    if services.topic is None or not ahead:
+        return timedelta(0)
+    found = _announced(sweep).get(item.machine.id)
+    if found and _holds_good(found, item, record, now):
+        return notices.time_left(found.at, ahead, now)
+    wait = notices.time_left(None, ahead, now)
+    await _announce(sweep, item.machine.id, image=item.machine.image.key, expected=now + wait)
+    return wait
+
+
+def _holds_good(found: Pending, item: Candidate, record: Record | None, now: datetime) -> bool:
+    """Whether it announced this installation: of this machine, of this opening, and none has begun since."""
+    begun = [*(record.tries if record else ()), *filter(None, [item.installed, item.machine.created])]
+    return now <= _expected(found) + SAME_OPENING and all(moment <= found.at for moment in begun)
+
+
+async def _announce_ahead(sweep: Sweep) -> None:
+    """The installations that the last forecast expects soon."""
+    settings, now = sweep.services.settings, sweep.services.clock()
+    if not settings.notice_before or settings.mode is not Mode.INSTALL:
+        return
+    soon, known = now + settings.notice_before + notices.DELIVERY + A_SWEEP_APART, _announced(sweep)
+    due = [
+        (machine, note.expected)
+        for machine, note in sweep.notes.notes.items()
+        if note.expected and now < note.expected <= soon
+        if machine not in known or note.expected > _expected(known[machine]) + SAME_OPENING
+    ]
+    for first in range(0, min(len(due), A_SWEEP), WRITES_AT_ONCE):
+        turn = due[first : first + WRITES_AT_ONCE]
+        await asyncio.gather(*(_announce(sweep, machine, image="", expected=expected) for machine, expected in turn))
+        await sweep.stay()
+
+
+def _announced(sweep: Sweep) -> Mapping[MachineId, Pending]:
+    """What is announced by machine: read once, and kept true by this sweep's own announcements."""
+    if sweep.announced is None:
+        sweep.announced = {}
+        for row in sweep.view.outbox_rows:
+            if is_planned(row.key) and not is_newer(row) and (found := pending_of(row)):
+                sweep.announced[MachineId.parse(found.notice.subject)] = found
+    return sweep.announced
+
+
+async def _announce(sweep: Sweep, machine: MachineId, *, image: str, expected: datetime) -> None:
+    """One row for each machine; a sweep to come sends it."""
+    table, outbox = sweep.view.table, sweep.services.ledger.outbox
+    if outbox is None:
+        return
+    partition, key = place_of(machine)
+    key, columns = outbox.announcement(notices.installation_planned(machine, image, expected), key)
+    before = _announced(sweep).get(machine)
+    written = await (table.replace(before.row, columns) if before else table.insert(partition, key, columns))
+    if written and sweep.announced is not None and (now := pending_of(written)):
+        sweep.announced[machine] = now
+
+
+def _expected(announced: Pending) -> datetime:
+    return datetime.fromisoformat(str(announced.notice.data["expected"]))
+
+
+# -- the morning
+
+
+async def _sum_up(sweep: Sweep, pending: Iterable[Pending]) -> None:
+    """Once a day, in the morning of the window's zone: what was installed since the last time."""
+    settings, now = sweep.services.settings, sweep.services.clock()
+    if settings.mode is not Mode.INSTALL:
+        return
+    note, today = await sweep.services.ledger.remembered(MORNING), notices.morning_of(now, settings.window or ANY)
+    if note.get("day") == today:
+        return
+    told = []
+    if since := _time(note.get("at")):
+        ended = [each.notice.data for each in _by_time(pending) if _is_ended(each) and each.at > since]
+        waiting = [machine for machine, known in sweep.notes.notes.items() if known.state in AWAIT_A_TURN]
+        day = notices.Day(since, now, ended, sorted(waiting, key=str), settings.windows)
+        told.append(notices.summary(day))
+    await sweep.services.ledger.remember(MORNING, {"day": today, "at": now.isoformat()}, *told)
+
+
+def _is_ended(pending: Pending) -> bool:
+    return pending.notice.type is NoticeType.INSTALLATION_ENDED
+
+
+# -- sending
+
+
+async def _send_all(sweep: Sweep, topic: Topic, pending: Iterable[Pending]) -> None:
+    services, settled = sweep.services, sweep.began - SETTLED
+    now = services.clock()
+    ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= settled][:A_SWEEP]
+    note = await services.ledger.remembered(FAILING)
+    if not ready or ((again := _time(note.get("again"))) and now < again):
+        return
+    problem: errors.CloudError | None = None
+    try:
+        for batch in batches(ready, most=AT_ONCE, bytes_at_most=BYTES_AT_ONCE):
+            if services.clock() >= now + timedelta(seconds=SECONDS):
+                break
+            await sweep.stay()
+            problem = await _send(sweep, topic, batch)
+            if problem:
+                break
+    finally:
+        await _tell_topic(sweep, note, problem, waiting=len(ready))
+
+
+def _by_time(pending: Iterable[Pending]) -> list[Pending]:
+    return sorted(pending, key=lambda each: (each.order, each.id))
+
+
+async def _send(sweep: Sweep, topic: Topic, batch: Sequence[Pending]) -> errors.CloudError | None:
+    """Sends one request, and one for each notice where Event Grid refuses some of them. Returns why it failed."""
+    problem = await _try(topic, batch)
+    if problem is None:
+        await _mark_sent(sweep, batch)
+        return None
+    if len(batch) == 1 or not _is_bad(problem):
+        return problem
+    refused: list[Pending] = []
+    for number, each in enumerate(batch, 1):
+        one = await _try(topic, [each])
+        if one is None:
+            await _mark_sent(sweep, [each])
+        elif not _is_bad(one):
+            return one
+        else:
+            refused.append(each)
+            if len(refused) == number == min(SUSPECT, len(batch)):
+                return one
+    journal.write("notices.dropped", count=len(refused), reason="the topic refuses them and takes others")
+    await _delete(sweep.view.table, [each.row for each in refused])
+    return None
+
+
+async def _try(topic: Topic, batch: Sequence[Pending]) -> errors.CloudError | None:
+    try:
+        await topic.send(batch)
+    except errors.CloudError as error:
+        return error
+    return None
+
+
+def _is_bad(problem: errors.CloudError) -> bool:
+    """Whether Event Grid refused what was sent: one notice may be the reason."""
+    return isinstance(problem, errors.Refused) and problem.status in (400, 413)
+
+
+async def _mark_sent(sweep: Sweep, batch: Sequence[Pending]) -> None:
+    """The topic has them. One that the app still goes by is kept."""
+    now = sweep.services.clock()
+    by_partition: dict[str, list[Change]] = {}
+    for each in batch:
+        by_partition.setdefault(each.row.partition, []).append(_marked(each, now))
+    for changes in by_partition.values():
+        if await sweep.view.table.transact(changes) is None:
+            for change in changes:  # one of them was written meanwhile: the others are marked all the same
+                await _alone(sweep.view.table, change)
+
+
+def _marked(sent: Pending, now: datetime) -> Change:
+    if sent.notice.keep_until is None or sent.notice.keep_until <= now:
+        return Delete(sent.row)
+    return Replace(sent.row, {**sent.row.columns, "sent": True})
+
+
+async def _alone(table: Table, change: Change) -> None:
+    if isinstance(change, Replace):
+        await table.replace(change.row, change.columns)
+    elif isinstance(change, Delete):
+        await table.delete(change.row)
+
+
+async def _drop(sweep: Sweep, unreadable: Sequence[Row], pending: Sequence[Pending]) -> None:
+    """Deletes what is sent and of no more use, and what the topic did not take in time, which is told."""
+    now = sweep.services.clock()
+    over = [each.row for each in pending if each.sent and not (each.notice.keep_until and each.notice.keep_until > now)]
+    late = [each.row for each in pending if not each.sent and each.at <= now - KEPT]
+    if late:
+        journal.write("notices.dropped", count=len(late[:A_SWEEP]), reason="the topic did not take them within a day")
+    if unreadable:
+        journal.write("notices.dropped", count=len(unreadable), reason="their rows cannot be read")
+    await _delete(sweep.view.table, [*late, *unreadable, *over][:A_SWEEP])
+
+
+async def _delete(table: Table, rows: Sequence[Row]) -> None:
+    for first in range(0, len(rows), WRITES_AT_ONCE):
+        await asyncio.gather(*(table.delete(row) for row in rows[first : first + WRITES_AT_ONCE]))
+
+
+async def _tell_topic(
+    sweep: Sweep, note: Mapping[str, str], problem: errors.CloudError | None, *, waiting: int
+) -> None:
+    """One line when the topic begins to fail, or fails otherwise, and one when it takes notices again."""
+    ledger, now = sweep.services.ledger, sweep.services.clock()
+    if problem is None:
+        if note:
+            journal.write("notices.delivered", since=_time(note.get("since")), problem=note.get("problem"))
+            await ledger.remember(FAILING, {})
+        return
+    if str(problem) != note.get("problem"):
+        journal.write("notices.failing", problem=problem, waiting=waiting, remedy=_remedy(problem))
+    tries = int(note.get("tries", "0")) + 1
+    wait = min(backoff(FIRST_RETRY, tries, 0), LONGEST_RETRY)
+    if isinstance(problem, errors.Throttled):
+        wait = max(wait, timedelta(seconds=problem.retry_after_seconds))
+    since = note.get("since") or now.isoformat()
+    again = (now + wait).isoformat()
+    await ledger.remember(FAILING, {"problem": str(problem), "since": since, "tries": str(tries), "again": again})
+
+
+def _remedy(problem: errors.CloudError) -> str:
+    match problem:
+        case errors.Refused(status=401 | 403):
+            return "Give the app's identity the role EventGrid Data Sender on the topic, and let its network in."
+        case errors.Refused(status=400):
+            return "Create the topic with the input schema CloudEventSchemaV1_0 (docs/notices.md)."
+        case errors.Gone():
+            return "Set PATCH_NOTICES to the endpoint of a topic that exists, or to nothing."
+        case _:
+            return "If it does not pass, see docs/notices.md; notices are kept for a day."
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
