@@ -227,10 +227,18 @@ type settingsType = {
   @description('The tag that names the owner of a machine, for the compliance report.')
   PATCH_OWNER_TAG: string?
 
+  @description('Endpoint of an Event Grid topic that gets notices. The parameter noticesTopicId sets it and assigns the role.')
+  PATCH_NOTICES: string?
+
+  @minValue(0)
+  @maxValue(1440)
+  @description('How long before its call an installation is announced to the topic of notices, in minutes; 0: it is not announced.')
+  PATCH_NOTICE_MINUTES: int?
+
   @description('Address of Azure Resource Manager in a sovereign cloud, without a slash at the end.')
   ARM_ENDPOINT: string?
 
-  @description('What the app accepts as ARM_ENDPOINT: Azure\'s own clouds, or any address. Its token goes there.')
+  @description('What the app accepts as ARM_ENDPOINT and PATCH_NOTICES: Azure\'s own clouds, or any address. Its tokens go there.')
   ARM_ENDPOINT_ALLOW: ('known' | 'custom')?
 
   @description('Whether the app uses HTTP(S)_PROXY.')

@@ -17,6 +17,8 @@ from typing import Any, Literal, NamedTuple
 from simulator.arm import assignments, configurations, groups, machines, patching, pipeline, schedules, tenant
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
+from simulator.event_grid import topic as topics
+from simulator.event_grid.topic import Topic
 from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
@@ -98,6 +100,7 @@ class Azure(State):
         super().__init__(self._clock, timings, limits, seed)
         self.graph = Graph(self.world, timings.graph_lag_seconds)
         self.faults = Faults()
+        self.topic: Topic | None = None
         self.requests: list[LoggedRequest] = []
         self._sleep = sleep
         self._request_ids = random.Random(seed)
@@ -129,6 +132,8 @@ class Azure(State):
     def _answer(self, request: Request) -> Response:
         if endpoint.owns(request):
             return endpoint.answer(self, self.graph, request)
+        if topics.owns(request):
+            return topics.answer(self, self.topic, request)
         if tenant.owns(request):
             return tenant.answer(self, request)
         if assignments.owns(request):
@@ -164,6 +169,13 @@ class Azure(State):
     def behave(self, name: str, behaviour: Behaviour) -> None:
         """What the guest of the machine of this name or id does from now on, also before the machine is created."""
         self.world.behave(name, behaviour)
+
+    def create_topic(self, topic_id: str, host: str = "") -> Topic:
+        """The one custom topic there is. `host`: its name; on a TLS port it has that of Azure."""
+        host = host or f"{topic_id.rsplit('/', 1)[-1]}.westeurope-1.eventgrid.azure.net"
+        self.topic = Topic(topic_id, host)
+        self.hosts.add(host)
+        return self.topic
 
     def create_group(self, group_id: str, location: str = "westus", **more: Any) -> Group:
         return groups.create(self.world, group_id, {"location": location, **more})

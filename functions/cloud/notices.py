@@ -62,10 +62,11 @@ class Pending:
 
 
 class Outbox:
-    """Makes rows of notices."""
+    """Makes rows of notices. In one process each is later than the one before, whatever rows they are of."""
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
+        self._last = ""
 
     def written_with(
         self, row: Row | None, place: tuple[str, str], notices: Sequence[Notice]
@@ -76,7 +77,7 @@ class Outbox:
             return ({NOTICED: last} if last else {}), []
         partition, key = place
         now = self._clock()
-        order = max(_order(now), _next(last))
+        order = self._order(now, last)
         columns = [self._columns(notice, order, now) for notice in notices]
         keys = [f"{PREFIX}{key}-{order}-{number:02}" for number in range(len(notices))]
         return {NOTICED: order}, [Insert(partition, name, each) for name, each in zip(keys, columns, strict=True)]
@@ -84,7 +85,12 @@ class Outbox:
     def announcement(self, notice: Notice, row_key: str) -> tuple[str, Entity]:
         """RowKey and columns of the notice that a machine's installation is to come."""
         now = self._clock()
-        return planned_key(row_key), self._columns(notice, _order(now), now)
+        return planned_key(row_key), self._columns(notice, self._order(now), now)
+
+    def _order(self, now: datetime, last: str = "") -> str:
+        """Later than `last`, which another process may have written by a clock that is ahead of this one's."""
+        self._last = max(_order(now), _next(last), _next(self._last))
+        return self._last
 
     @staticmethod
     def _columns(notice: Notice, order: str, now: datetime) -> dict[str, Any]:

@@ -100,6 +100,8 @@ RIGHT = {
     "PATCH_RETRY_MINUTES": "15",
     "PATCH_READY_MINUTES": "2",
     "PATCH_SLA_DAYS": "Critical 7, Security 30",
+    "PATCH_NOTICES": "https://notices.westeurope-1.eventgrid.azure.net/api/events",
+    "PATCH_NOTICE_MINUTES": "60",
     "ARM_ENDPOINT": "https://management.azure.com",
     "ARM_ENDPOINT_ALLOW": "known",
     "PATCH_USE_PROXY": "on",

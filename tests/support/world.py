@@ -15,6 +15,7 @@ from functions.cloud import event_grid
 from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError
 from functions.cloud.ledger import APP, Ledger
+from functions.cloud.notices import EventGridTopic, Outbox
 from functions.cloud.queue import QUEUES, read_message
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.rows import LeftAlone, image_key
@@ -40,6 +41,8 @@ GALLERY = (
     "/versions/1.0.0"
 )
 BOUNDARY = f"subscription {SUBSCRIPTION}"  # what the machines here prove of an image, by PATCH_ROLLOUT_SCOPE
+TOPIC = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-ops/providers/Microsoft.EventGrid/topics/notices"
+NOTICES = {"PATCH_NOTICES": "https://notices.westeurope-1.eventgrid.azure.net/api/events"}
 SETTINGS = {
     "RECONCILE_SCHEDULE": "0 */5 * * * *",
     "AzureWebJobsStorage__accountName": "storage",
@@ -87,6 +90,7 @@ class World:
         self.credential, self.transport = ClockCredential(self.azure.now), AzureTransport(self.azure)
         self.environment = SETTINGS | (settings or {})
         self.settings = read_settings(self.environment)
+        self.topic = self.azure.create_topic(TOPIC)
         self.table = MemoryTable()
         self.queue = MemoryQueue(lambda: self.now)
         self.services = self.connect()
@@ -104,9 +108,10 @@ class World:
             self.settings,
             compute=ResourceManager(access),
             graph=ResourceGraph(access),
-            ledger=Ledger(self.table),
+            ledger=Ledger(self.table, Outbox(lambda: self.now) if self.settings.notices else None),
             queue=self.queue,
             clock=lambda: self.now,
+            topic=EventGridTopic(access) if self.settings.notices else None,
             jitter=lambda: 0.5,
             sleep=self._asleep,
         )

@@ -39,6 +39,8 @@ OTHER = "00000000-0000-0000-0000-000000000002"
 RESOURCE_GROUP = f"/subscriptions/{OTHER}/resourceGroups/rg-Web"
 A_MACHINE = f"{RESOURCE_GROUP}/providers/Microsoft.Compute/virtualMachines/Web-1"
 
+TOPIC = "https://notices.westeurope-1.eventgrid.azure.net/api/events"
+
 # setting → field, value when it is left out
 DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_SCOPE": ("scope", Scope()),
@@ -78,6 +80,8 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
     "PATCH_SLA_DAYS": ("sla", Sla(timedelta(days=30), timedelta(days=30))),
     "PATCH_OWNER_TAG": ("owner_tag", "owner"),
+    "PATCH_NOTICES": ("notices", ""),
+    "PATCH_NOTICE_MINUTES": ("notice_before", timedelta(0)),
     "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
     "ARM_ENDPOINT_ALLOW": ("any_arm_endpoint", False),
     "PATCH_USE_PROXY": ("use_proxy", False),
@@ -183,6 +187,16 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
         ("security 30,critical 0.5", Sla(timedelta(days=0.5), timedelta(days=30))),
     ],
     "PATCH_OWNER_TAG": [("Cost-Centre", "cost-centre"), ("team name", "team name")],
+    "PATCH_NOTICES": [
+        (TOPIC, TOPIC),
+        ("https://Notices.westeurope-1.eventgrid.azure.net", TOPIC),
+        (f"{TOPIC}/", TOPIC),
+        (
+            "https://n.usgovvirginia-1.eventgrid.azure.us/api/events",
+            "https://n.usgovvirginia-1.eventgrid.azure.us/api/events",
+        ),
+    ],
+    "PATCH_NOTICE_MINUTES": [("60", timedelta(hours=1)), ("2h", timedelta(hours=2)), ("1440", timedelta(days=1))],
     "ARM_ENDPOINT": [
         ("https://management.chinacloudapi.cn/", "https://management.chinacloudapi.cn"),
         ("https://management.usgovcloudapi.net", "https://management.usgovcloudapi.net"),
@@ -327,6 +341,15 @@ BAD: dict[str, list[str]] = {
         "Critical 7 days, Security 30 days",
     ],
     "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513, "patch-owner", "Patch_Team"],
+    "PATCH_NOTICES": [
+        TOPIC.replace("https", "http"),
+        TOPIC.removeprefix("https://"),
+        f"{TOPIC}?api-version=2018-01-01",
+        f"{TOPIC}/more",
+        "https://user@notices.westeurope-1.eventgrid.azure.net",
+        "on",
+    ],
+    "PATCH_NOTICE_MINUTES": ["-1", "1441", "25h", "an hour"],
     "ARM_ENDPOINT": [
         "http://management.azure.com",
         "management.azure.com",
@@ -430,6 +453,25 @@ def test_the_token_goes_to_another_address_only_where_that_is_allowed(address: s
     assert len(str(problem)) <= 200
     allowed = {**REQUIRED, "ARM_ENDPOINT": address, "ARM_ENDPOINT_ALLOW": "custom"}
     assert read_settings(allowed).arm_endpoint == address
+
+
+OTHER_TOPICS = {
+    "another host": "https://notices.example.com/api/events",
+    "a host that begins as Azure's": "https://notices.westeurope-1.eventgrid.azure.net.evil.example/api/events",
+    "a host that ends nearly as Azure's": "https://evileventgrid.azure.net/api/events",
+    "the simulator": "https://localhost:8443/api/events",
+}
+
+
+@pytest.mark.parametrize("address", OTHER_TOPICS.values(), ids=OTHER_TOPICS)
+def test_notices_go_to_another_address_only_where_that_is_allowed(address: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings({**REQUIRED, "PATCH_NOTICES": address})
+    [problem] = caught.value.problems
+    assert problem.name == "PATCH_NOTICES"
+    assert "ARM_ENDPOINT_ALLOW=custom" in str(problem)
+    assert len(str(problem)) <= 200
+    assert read_settings({**REQUIRED, "PATCH_NOTICES": address, "ARM_ENDPOINT_ALLOW": "custom"}).notices == address
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:
