@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from functions.cloud.errors import Gone
 from functions.cloud.rows import UNREADABLE, VERSION
 from functions.cloud.session import Session
 from functions.cloud.tables import Entity, Insert, Row
@@ -167,8 +168,10 @@ class EventGridTopic:
         self._client: EventGridPublisherClient | None = None
 
     async def send(self, events: Sequence[Pending]) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
         from azure.core.messaging import CloudEvent
 
+        what = "a request to the topic of notices"
         batch = [
             CloudEvent(
                 source=SOURCE,
@@ -182,8 +185,11 @@ class EventGridTopic:
             )
             for each in events
         ]
-        async with self._session.call("a request to the topic of notices"), asyncio.timeout(SEND_SECONDS):
-            await self._topic().send(batch)
+        async with self._session.call(what), asyncio.timeout(SEND_SECONDS):
+            try:
+                await self._topic().send(batch)
+            except ResourceNotFoundError:  # the client leaves out the answer by which it is known elsewhere
+                raise Gone(f"{what}: not found") from None
 
     def _topic(self) -> EventGridPublisherClient:
         if self._client is None:

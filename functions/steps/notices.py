@@ -7,6 +7,7 @@ sweep sends it again under the same id.
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from functions import journal
@@ -160,45 +161,58 @@ async def _send_all(sweep: Sweep, topic: Topic, pending: Iterable[Pending]) -> N
     note = await services.ledger.remembered(FAILING)
     if not ready or ((again := _time(note.get("again"))) and now < again):
         return
-    problem: errors.CloudError | None = None
+    sending = _Sending(sweep, topic)
     try:
         for batch in batches(ready, most=AT_ONCE, bytes_at_most=BYTES_AT_ONCE):
-            if services.clock() >= now + timedelta(seconds=SECONDS):
+            if sending.problem or services.clock() >= now + timedelta(seconds=SECONDS):
                 break
             await sweep.stay()
-            problem = await _send(sweep, topic, batch)
-            if problem:
-                break
+            await sending.send(batch)
+        await sending.judge()
     finally:
-        await _tell_topic(sweep, note, problem, waiting=len(ready))
+        await _tell_topic(sweep, note, sending.problem, waiting=len(ready))
 
 
 def _by_time(pending: Iterable[Pending]) -> list[Pending]:
     return sorted(pending, key=lambda each: (each.order, each.id))
 
 
-async def _send(sweep: Sweep, topic: Topic, batch: Sequence[Pending]) -> errors.CloudError | None:
-    """Sends one request, and one for each notice where Event Grid refuses some of them. Returns why it failed."""
-    problem = await _try(topic, batch)
-    if problem is None:
-        await _mark_sent(sweep, batch)
-        return None
-    if len(batch) == 1 or not _is_bad(problem):
-        return problem
-    refused: list[Pending] = []
-    for number, each in enumerate(batch, 1):
-        one = await _try(topic, [each])
-        if one is None:
-            await _mark_sent(sweep, [each])
-        elif not _is_bad(one):
-            return one
+@dataclass
+class _Sending:
+    """What one sweep sends. `problem`: why the topic fails; None while it does not."""
+
+    sweep: Sweep
+    topic: Topic
+    problem: errors.CloudError | None = None
+    taken: int = 0
+    refused: list[Pending] = field(default_factory=list)  # alone
+    refusal: errors.CloudError | None = None
+
+    async def send(self, batch: Sequence[Pending]) -> None:
+        """In one request; each notice alone where Event Grid refuses what was sent, since one may be the reason."""
+        problem = await _try(self.topic, batch)
+        if problem is None:
+            self.taken += len(batch)
+            await _mark_sent(self.sweep, batch)
+        elif not _is_bad(problem):
+            self.problem = problem
+        elif len(batch) == 1:
+            self.refused.append(batch[0])
+            self.refusal = problem
+            if not self.taken and len(self.refused) == SUSPECT:
+                self.problem = problem
         else:
-            refused.append(each)
-            if len(refused) == number == min(SUSPECT, len(batch)):
-                return one
-    journal.write("notices.dropped", count=len(refused), reason="the topic refuses them and takes others")
-    await _delete(sweep.view.table, [each.row for each in refused])
-    return None
+            for each in batch:
+                if self.problem is None:
+                    await self.send([each])
+
+    async def judge(self) -> None:
+        """Who is at fault for what was refused: the notice where the topic took others, else the topic."""
+        if self.refused and self.taken:
+            journal.write("notices.dropped", count=len(self.refused), reason="the topic refuses them and takes others")
+            await _delete(self.sweep.view.table, [each.row for each in self.refused])
+        elif self.refused:
+            self.problem = self.problem or self.refusal
 
 
 async def _try(topic: Topic, batch: Sequence[Pending]) -> errors.CloudError | None:
@@ -210,7 +224,7 @@ async def _try(topic: Topic, batch: Sequence[Pending]) -> errors.CloudError | No
 
 
 def _is_bad(problem: errors.CloudError) -> bool:
-    """Whether Event Grid refused what was sent: one notice may be the reason."""
+    """Whether Event Grid refused what was sent, and not who sent it."""
     return isinstance(problem, errors.Refused) and problem.status in (400, 413)
 
 

@@ -1,7 +1,7 @@
 """A custom topic of Event Grid, whose input schema is CloudEvents 1.0: it keeps what it took, in order.
 
 Simulated: the token and its audience, the role's data action, the batched content type, sizes, required attributes
-(post-to-custom-topic.md, cloud-event-schema.md, authenticate-with-microsoft-entra-id.md). Not simulated: keys, the other
+(post-to-custom-topic.md, cloud-event-schema.md, authenticate-with-microsoft-entra-id.md). Not simulated: keys, other
 schemas, the delivery of what it took to event subscriptions. `Azure.faults` makes it fail as a test asks.
 """
 

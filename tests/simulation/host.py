@@ -20,10 +20,12 @@ from urllib.parse import urlsplit
 from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import Unavailable
 from functions.cloud.ledger import Ledger
+from functions.cloud.notices import EventGridTopic, Outbox
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
 from functions.policy.settings import Settings
 from functions.services import Services
+from simulator.event_grid.topic import PATH
 from simulator.transport import AzureTransport, SdkResponse
 from simulator.wire import Response
 from tests.support.process import Killed, Side
@@ -69,9 +71,12 @@ class Host:
             settings,
             compute=ResourceManager(access),
             graph=graph,
-            ledger=Ledger(world.table.through(table.before, table.after)),
+            ledger=Ledger(
+                world.table.through(table.before, table.after), Outbox(world.clock) if settings.notices else None
+            ),
             queue=world.queue.through(queue.before, queue.after),
             clock=world.clock,
+            topic=EventGridTopic(access) if settings.notices else None,
             jitter=world.rng.random,
             token=lambda: f"{world.rng.getrandbits(64):016x}",
         )
@@ -131,7 +136,7 @@ class TableHooks:
         await self._host.moment("before", _name(call))
         if call.row is None:
             return
-        if call.operation == "replace" and world.faults.strikes("table row touched"):
+        if call.operation in ("replace", "transact") and world.faults.strikes("table row touched"):
             await world.table.replace(call.row, call.row.columns)  # another write in between: its ETag has changed
         world.invariants.about_to_move(call.row, call.columns)
 
@@ -179,6 +184,8 @@ class HostTransport(AzureTransport):
     async def send(self, request: Any, **options: Any) -> Any:
         path = urlsplit(request.url).path
         last = path.rsplit("/", 1)[-1]
+        if path == PATH:
+            return await self._host.call("topic: POST", lambda: super(HostTransport, self).send(request, **options))
         name = f"ARM: {request.method} {'operation' if '/operations/' in path else last}"
         return await self._host.call(name, lambda: self._send(request, path, options))
 

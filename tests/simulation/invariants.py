@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from functions.cloud.ledger import APP
+from functions.cloud.notices import NOTICE_VERSION, is_notice
 from functions.cloud.rows import VERSION, image_key, row_key
 from functions.cloud.tables import Entity, Row
 from functions.model.machine import MachineId
@@ -196,13 +197,14 @@ class Invariants:
             if columns["phase"] != "queued" or due < at + timedelta(seconds=seconds):
                 self.violated(5, f"after a 429 the machine is {columns['phase']}, due at {due:%H:%M:%S}")
         current = self.world.table.rows.get((row.partition, row.key))
-        if current is not None and current.etag == row.etag and int(current.columns.get("v", 0)) > VERSION:
+        newest = NOTICE_VERSION if is_notice(row.key) else VERSION
+        if current is not None and current.etag == row.etag and int(current.columns.get("v", 0)) > newest:
             self.violated(4, "a row of a newer version was moved")
 
     def moved(self) -> None:
         """4. Operations that ended. 8. Slots in the ledger."""
         world = self.world
-        rows = [row.columns for (partition, _), row in world.table.rows.items() if partition != APP]
+        rows = [row.columns for row in world.table.rows.values() if is_machine(row)]
         self.ended |= {str(each.get("operation_id")) for each in rows if each.get("phase") == "ended"}
         if world.rows_were_newer:
             return  # no invariant: what a newer app's rows hold is not known to the older one
@@ -259,6 +261,11 @@ class Invariants:
             if operation.operation_id not in self.ended and not hidden and not self.world.rows_were_newer:
                 ended = f"the {operation.kind} of {machine.name} that ended at {operation.ends:%H:%M}"
                 self.violated(4, f"the outcome of {ended} is unknown")
+
+
+def is_machine(row: Row) -> bool:
+    """Whether it is a machine's row, and neither the app's own nor a notice."""
+    return row.partition != APP and not is_notice(row.key)
 
 
 def open_breaker(image: Entity) -> str:

@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from tests.simulation.run import journal_kept
 from tests.simulation.workload import SUBSCRIPTIONS, create
 from tests.simulation.world import JournalLines, SeededWorld
 from tests.support.process import Side
-from tests.support.world import vm_body
+from tests.support.world import NOTICES, vm_body
 
 SETTINGS = {
     "PATCH_SCOPE": SUBSCRIPTIONS[0],
@@ -44,10 +45,11 @@ class Path:
     overlapping: bool
     pending: bool
     violations: tuple[Violation, ...]
+    told: tuple[dict[str, Any], ...]  # the events that a topic of notices took, as often as it did
 
 
-async def _path(kill_at: tuple[int, Side] | None) -> Path:
-    world = SeededWorld(SETTINGS, random.Random(7), Faults(random.Random(7)), kill_at=kill_at)
+async def _path(kill_at: tuple[int, Side] | None, settings: dict[str, str]) -> Path:
+    world = SeededWorld(settings, random.Random(7), Faults(random.Random(7)), kill_at=kill_at)
     logging.getLogger("journal").addHandler(JournalLines(world))
     machine, calls = MachineId(SUBSCRIPTIONS[0], "rg-web", "vm-001"), 0
     create(world, machine, Behaviour(), vm_body())
@@ -58,6 +60,11 @@ async def _path(kill_at: tuple[int, Side] | None) -> Path:
         calls = len(world.calls) if at_work else calls
         if not at_work and [each.kind for each in world.azure.operations][-2:] == ["install", "assess"]:
             break
+    if "PATCH_NOTICES" in settings:
+        for _ in range(3):  # what the last moves told is sent by a later sweep
+            await asyncio.sleep(timedelta(minutes=10).total_seconds())
+            calls = len(world.calls)
+            await world.one_sweep()
     world.invariants.every_operation_is_known()
     found, operations = world.azure.machine(str(machine)), world.azure.operations
     return Path(
@@ -66,12 +73,13 @@ async def _path(kill_at: tuple[int, Side] | None) -> Path:
         bool(overlaps(operations)),
         oracle.wanted_left(world, found),
         tuple(world.invariants.violations),
+        tuple(world.topic.events),
     )
 
 
-def _run(kill_at: tuple[int, Side] | None = None) -> Path:
+def _run(kill_at: tuple[int, Side] | None = None, settings: dict[str, str] = SETTINGS) -> Path:
     with journal_kept():
-        return clock.run(_path(kill_at))
+        return clock.run(_path(kill_at, settings))
 
 
 @pytest.fixture(scope="module")
@@ -114,4 +122,45 @@ def test_killed_at_any_call_it_ends_well(whole: Path, when: Side) -> None:
         installs = Counter(path.kinds)["install"]
         if path.pending or path.overlapping or path.violations or installs != 1:
             bad[call] = path
+    assert not bad
+
+
+# -- what others are told
+
+
+@pytest.fixture(scope="module")
+def told() -> Path:
+    return _run(settings=SETTINGS | NOTICES)
+
+
+def _once(path: Path) -> Counter[str]:
+    """How many different events of each type came."""
+    by_id = {event["id"]: event for event in path.told}
+    return Counter(event["type"].removeprefix("ImagePatcher.") for event in by_id.values())
+
+
+def _expected(path: Path) -> Counter[str]:
+    """What Azure's own operations give to tell. An assessment after the first one is routine."""
+    installs, assessments = path.kinds.count("install"), path.kinds.count("assess")
+    told = ["InstallationStarted", "InstallationEnded", "CanaryProved"] * installs + ["SupportDetected"] * assessments
+    return Counter(["AssessmentEnded", *told])
+
+
+def test_with_notices_each_move_is_told_once(told: Path) -> None:
+    assert told.kinds == ("assess", "install", "assess")
+    assert _once(told) == _expected(told)
+    assert len(told.told) == len({event["id"] for event in told.told})
+    assert {"table: transact running", "table: transact ended", "topic: POST"} <= set(told.calls)
+
+
+@pytest.mark.parametrize("when", SIDES)
+def test_killed_at_any_call_no_notice_is_lost_and_one_that_comes_twice_is_the_same(told: Path, when: Side) -> None:
+    bad: dict[int, object] = {}
+    for call, name in enumerate(told.calls, 1):
+        if "reading" in name or "GET" in name:  # nothing has changed since the call before
+            continue
+        path = _run((call, when), SETTINGS | NOTICES)
+        same = all(event == other for event in path.told for other in path.told if event["id"] == other["id"])
+        if _once(path) != _expected(path) or not same or path.violations:
+            bad[call] = name, path.kinds, _once(path), path.violations
     assert not bad

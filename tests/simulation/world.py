@@ -34,7 +34,7 @@ from tests.simulation import oracle
 from tests.simulation.faults import Faults
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
-from tests.simulation.invariants import Invariants, open_breaker
+from tests.simulation.invariants import Invariants, is_machine, open_breaker
 from tests.support.process import Killed, Side
 from tests.support.queues import QueuedMessage
 from tests.support.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, World
@@ -416,7 +416,7 @@ class SeededWorld(World):
                 self.later(self.rng.uniform(0, OVERLAP_SECONDS), self.one_sweep)
 
     def gap(self, idle_seconds: float) -> float:
-        moving = any(row.partition != APP and row.columns.get("phase") != "held" for row in self.table.rows.values())
+        moving = any(is_machine(row) and row.columns.get("phase") != "held" for row in self.table.rows.values())
         return self.rng.choice(BUSY_SWEEP_SECONDS) if moving else idle_seconds
 
     async def one_sweep(self) -> str:
