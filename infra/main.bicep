@@ -136,6 +136,9 @@ param actionGroupIds string[] = []
 @description('How many percent of the machines may miss a patch for longer than PATCH_SLA_DAYS before an alert tells it.')
 param latePercent int = 10
 
+@description('Resource id of an existing Event Grid topic that gets notices for other programs (docs/notices.md). Empty: no notices.')
+param noticesTopicId string = ''
+
 // -- access
 
 @description('Diagnostic settings of the storage account, the app and the system topics. Empty: who changes data of the storage account, or reads its blobs, is logged in the workspace.')
@@ -330,6 +333,17 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
   }
 ]
 
+module noticesTopic 'modules/notices-topic.bicep' = if (!empty(noticesTopicId)) {
+  name: 'patch-notices-${token}'
+  scope: resourceGroup(split(noticesTopicId, '/')[?2] ?? '', split(noticesTopicId, '/')[?4] ?? '')
+  params: {
+    name: last(split(noticesTopicId, '/'))
+    #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
+    principalId: identity.outputs.principalId
+    assignRole: assignRoles
+  }
+}
+
 module app 'modules/function-app.bicep' = {
   name: 'patch-app-${token}'
   scope: group
@@ -350,7 +364,7 @@ module app 'modules/function-app.bicep' = {
     insightsConnectionString: monitoring.outputs.connectionString
     subnetId: privateNetwork.?outputs.appSubnetId ?? appSubnetId
     publishFrom: publishFrom
-    settings: appSettings
+    settings: union(empty(noticesTopicId) ? {} : { PATCH_NOTICES: noticesTopic!.outputs.endpoint }, appSettings)
   }
   dependsOn: [
     storage

@@ -77,11 +77,11 @@ class Outbox:
         if not notices:
             return ({NOTICED: last} if last else {}), []
         partition, key = place
-        now = self._clock()
-        order = self._order(now, last)
-        columns = [self._columns(notice, order, now) for notice in notices]
-        keys = [f"{PREFIX}{key}-{order}-{number:02}" for number in range(len(notices))]
-        return {NOTICED: order}, [Insert(partition, name, each) for name, each in zip(keys, columns, strict=True)]
+        now, rows = self._clock(), []
+        for notice in notices:
+            last = self._order(now, last)
+            rows.append(Insert(partition, f"{PREFIX}{key}-{last}", self._columns(notice, last, now)))
+        return {NOTICED: last}, rows
 
     def announcement(self, notice: Notice, row_key: str) -> tuple[str, Entity]:
         """RowKey and columns of the notice that a machine's installation is to come."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from functions.model.image_record import ImageRecord
-from functions.model.machine import PATCH_COUNTS, Machine, MachineId
+from functions.model.machine import Machine, MachineId, is_count
 from functions.model.notice import Notice, NoticeType
 from functions.model.record import Ending, Record
 from functions.model.state import OperationKind, Wait
@@ -17,6 +17,14 @@ from functions.model.text import Json, redacted, writable
 from functions.policy.windows import ANY, Windows
 from functions.policy.zones import DAY
 
+# What an installation's answer counts, with Azure's names.
+COUNTS = {
+    "installed": "installedPatchCount",
+    "failed": "failedPatchCount",
+    "pending": "pendingPatchCount",
+    "excluded": "excludedPatchCount",
+    "not_selected": "notSelectedPatchCount",
+}
 NAMES = 30  # machines or patches that one notice names; a count says how many there are
 LONGEST = 1_000  # characters of a text
 MORNING = 6  # o'clock, as the clock of the window's zone shows it
@@ -82,7 +90,7 @@ def _installation_ended(record: Record, ending: Ending, result: Json) -> Notice:
         succeeded=ending.trouble is None,
         reboot=result.get("rebootStatus"),
         failed_patches=failed[:NAMES],
-        **{_snake(name): result.get(name) for name in PATCH_COUNTS},
+        **{name: count for name, of_azure in COUNTS.items() if is_count(count := result.get(of_azure))},
         **_trouble(ending),
     )
     return Notice(notice.type, notice.subject, notice.data, keep_until=ending.at + SUMMED_UP)
@@ -241,8 +249,3 @@ def _plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return writable(redacted(str(value))[:LONGEST])
-
-
-def _snake(name: str) -> str:
-    """installedPatchCount → installed"""
-    return "".join(f"_{char.lower()}" if char.isupper() else char for char in name.removesuffix("PatchCount"))

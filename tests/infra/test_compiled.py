@@ -178,6 +178,8 @@ def test_what_is_refused_before_anything_is_made(bicep: Compiler, server: Server
 
 OTHER = "00000000-0000-0000-0000-000000000002"
 SHARED = f"/subscriptions/{OTHER}/resourceGroups/shared/providers/Microsoft.EventGrid/systemTopics/all"
+NOTICES = f"/subscriptions/{OTHER}/resourceGroups/rg-ops/providers/Microsoft.EventGrid/topics/notices"
+EVENT_GRID_DATA_SENDER = "d5a91429-5739-47e2-a06b-3470a27159e7"
 Check = Callable[[list[Json]], object]
 
 
@@ -189,6 +191,16 @@ def topics(resources: list[Json]) -> list[str]:
     """Where the topics are: the last digit of the subscription, and the resource group."""
     ids = [each["id"].split("/") for each in of(resources, "Microsoft.EventGrid/systemTopics")]
     return [f"{parts[2][-1]} {parts[4]}" for parts in ids]
+
+
+def senders(resources: list[Json]) -> list[Json]:
+    """The assignments of the role that sends events."""
+    roles = of(resources, "Microsoft.Authorization/roleAssignments")
+    return [each for each in roles if each["properties"]["roleDefinitionId"].endswith(EVENT_GRID_DATA_SENDER)]
+
+
+def app_settings(resources: list[Json]) -> list[Json]:
+    return of(resources, "Microsoft.Web/sites/config")
 
 
 def told(resources: list[Json]) -> set[str]:
@@ -277,6 +289,22 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         f"param operators = [{{ principalId: '{OTHER}', principalType: 'Group' }}]",
         lambda found: sorted(where(found, OTHER)),
         ["blobServices/default/containers/dead-letters", "storageAccounts", "tableServices/default/tables/ledger"],
+    ),
+    "a topic of notices: the app may send to it and to nothing else of Event Grid, and is told its endpoint": (
+        f"param noticesTopicId = '{NOTICES}'",
+        lambda found: (
+            [each["id"].split("'")[1] for each in senders(found)],
+            [re.findall(r"topics/\w+", each["properties"]["PATCH_NOTICES"]) for each in app_settings(found)],
+        ),
+        ([NOTICES], [["topics/notices"]]),
+    ),
+    "a topic of notices without the right to assign roles: its endpoint alone": (
+        f"param noticesTopicId = '{NOTICES}'\nparam assignRoles = false",
+        lambda found: (
+            senders(found),
+            len([each for each in app_settings(found) if each["properties"]["PATCH_NOTICES"]]),
+        ),
+        ([], 1),
     ),
     "a group that is told of alerts, and no mail": (
         "param actionGroupIds = ['/subscriptions/x/resourceGroups/y/providers/Microsoft.Insights/actionGroups/z']",
