@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
 from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, LedgerView, Stored, StoredImage
+from functions.cloud.notices import Outbox, is_notice, pending_of
 from functions.cloud.rows import (
     VERSION,
     LeftAlone,
@@ -35,6 +36,7 @@ from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, 
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
+from functions.model.notice import Notice, NoticeType
 from functions.model.record import Ending, Flight, Record, begin, hold, release
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.stop import Scope, Stop
@@ -238,6 +240,97 @@ async def test_a_transaction_takes_as_many_rows_as_the_service_allows(table: Tab
     long = "x" * 30_000  # 3 MB in all
     assert await table.transact([Insert("p", f"k{n:03}", {"v": n, "text": long}) for n in range(MOST_CHANGES)])
     assert len(await contents(table)) == MOST_CHANGES
+
+
+# -- the ledger: a move and what it tells
+
+
+def told(number: int = 0) -> Notice:
+    return Notice(NoticeType.RUN_PROGRESS, "run/1", {"run": str(number)})
+
+
+async def notices_in(table: Table) -> list[str]:
+    """What the notices in the table say, in the order of their keys."""
+    found = [row async for row in table.scan() if is_notice(row.key)]
+    pending = [pending_of(row) for row in sorted(found, key=lambda row: row.key)]
+    return [str(each.notice.data["run"]) for each in pending if each]
+
+
+async def test_a_move_and_its_notices_are_written_together(table: Table) -> None:
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    moved = await ledger.replace(stored.telling(told(1), told(2)), a_record(phase=Phase.RUNNING))
+    assert moved is not None
+    assert await notices_in(table) == ["1", "2"]
+    assert await ledger.replace(moved, a_record(phase=Phase.ENDED)) is not None  # the ETag is that of the new row
+    assert await notices_in(table) == ["1", "2"]
+
+
+async def test_a_move_that_loses_tells_nothing(table: Table) -> None:
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    assert await ledger.replace(stored, a_record(token="another")) is not None
+    assert await ledger.replace(stored.telling(told()), a_record(phase=Phase.RUNNING)) is None
+    assert await ledger.delete(stored.telling(told())) is False
+    assert await notices_in(table) == []
+
+
+async def test_a_row_that_goes_leaves_its_notices(table: Table) -> None:
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    assert await ledger.delete(stored.telling(told(1)))
+    assert await ledger.read(stored.record.machine) is None
+    assert await notices_in(table) == ["1"]
+
+
+async def test_the_notices_of_a_row_stay_in_order_under_a_clock_that_goes_back(table: Table) -> None:
+    clock = [NOW]
+    stored = await Ledger(table).insert(a_record())
+    for number in range(4):
+        assert stored is not None
+        ledger = Ledger(table, Outbox(lambda: clock[-1]))  # another process each time
+        stored = await ledger.replace(stored.telling(told(number)), a_record(token=str(number)))
+        assert stored is not None
+        stored = await ledger.replace(stored, stored.record)
+        clock.append(clock[-1] - HOUR)
+    assert await notices_in(table) == ["0", "1", "2", "3"]
+
+
+async def test_an_image_and_a_note_tell_as_a_machine_does(table: Table) -> None:
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    first = await ledger.put_image((await ledger.image("image", "")).telling(told(1)), ImageRecord("image"))
+    assert first is not None
+    assert await ledger.put_image(first.telling(told(2)), ImageRecord("image", opening="x")) is not None
+    assert await ledger.put_image(first.telling(told(3)), ImageRecord("image", opening="y")) is None
+    await ledger.remember("census", {"day": "1"}, told(4))
+    assert sorted(await notices_in(table)) == ["1", "2", "4"]
+    assert await ledger.remembered("census") == {"day": "1"}
+
+
+async def test_readers_of_rows_see_no_notice(table: Table) -> None:
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    await ledger.replace(stored.telling(told()), a_record())
+    await ledger.remember("census", {}, told())
+    assert len([item async for item in ledger.all()]) == 1
+    view = LedgerView(table)
+    await view.load()
+    assert (len(view.rows), view.left_alone, set(view.app)) == (1, {}, {"census"})
+    assert len(view.outbox_rows) == 2
+
+
+async def test_without_an_outbox_nothing_is_told_and_nothing_else_changes(table: Table) -> None:
+    ledger = Ledger(table)
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    moved = await ledger.replace(stored.telling(told()), a_record(phase=Phase.RUNNING))
+    assert moved is not None
+    assert await ledger.delete(moved.telling(told()))
+    assert [row async for row in table.scan()] == []
 
 
 # -- the ledger: a machine's row
