@@ -5,6 +5,8 @@ a record comes back as it was written, and a table that is missing is an error a
 """
 
 import asyncio
+import json
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import fields, replace
@@ -29,6 +31,16 @@ from functions.cloud.rows import (
     record_of_row,
     row_key,
 )
+from functions.cloud.runs import (
+    PROGRESS,
+    RUNS,
+    progress_columns,
+    progress_key,
+    progress_of_row,
+    run_key,
+    run_of_row,
+)
+from functions.cloud.runs import columns_of as run_columns
 from functions.cloud.session import Session
 from functions.cloud.stops import columns_of as stop_columns
 from functions.cloud.stops import key_of
@@ -38,8 +50,10 @@ from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
 from functions.model.notice import Notice, NoticeType
 from functions.model.record import Ending, Flight, Record, begin, hold, release
+from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.stop import Scope, Stop
+from functions.model.text import BadInput
 from simulator.identity import StaticCredential
 from simulator.storage.azurite import Azurite
 from tests.support import (
@@ -49,6 +63,7 @@ from tests.support import (
     NOW,
     OPERATION,
     OPERATION_URL,
+    SUBSCRIPTION,
     a_machine,
     a_record,
     a_verdict,
@@ -867,6 +882,127 @@ async def test_pauses_and_the_hold_of_one_machine_are_read_together(ledger: Ledg
         await ledger.table.insert(APP, key_of(stop.scope, stop.value), stop_columns(stop))
     assert sorted(await ledger.stops(held), key=str) == sorted(stops, key=str)
     assert sorted(await ledger.stops(), key=str) == sorted(stops[:3], key=str)
+
+
+# -- runs on demand: the order, and how far it has come
+
+OTHER_SUBSCRIPTION = "11111111-0000-0000-0000-000000000001"
+FULL_RUN = Run(
+    id="20261125T1200-7k2m",
+    kind=OperationKind.INSTALL,
+    machines=(machine_id("vm-01"), machine_id("vm-02", "rg-\u00e9tat"), machine_id("vm-01", "rg", OTHER_SUBSCRIPTION)),
+    reason="CVE-2026-0001, größe",
+    by="00000000-0000-0000-0000-00000000000a",
+    opened=NOW,
+    until=NOW + 24 * HOUR,
+    at=NOW + HOUR,
+    selection=Selection(("Security", "Other"), ("openssl*", "kb5031364")),
+    ignore_window=True,
+    canaries=2,
+    bake=30 * MINUTE,
+    stopped=NOW + 2 * HOUR,
+    stopped_by="Jim",
+    stopped_because="wrong machines",
+)
+SHORT_RUN = Run("a", OperationKind.ASSESS, (machine_id(),), "look", "", opened=NOW, until=NOW + HOUR)
+
+
+@pytest.mark.parametrize("run", [FULL_RUN, SHORT_RUN], ids=["every column", "as few as can be"])
+async def test_a_run_comes_back_as_it_was_written(table: Table, run: Run) -> None:
+    await table.insert(APP, run_key(run.id), run_columns(run))
+    row = await table.get(APP, run_key(run.id))
+    assert row is not None
+    assert run_of_row(row) == run
+
+
+async def test_how_far_a_run_has_come_comes_back_as_it_was_written(table: Table) -> None:
+    first, second, third = FULL_RUN.machines
+    failed = Item(
+        RunOutcome.FAILED,
+        state="failed",
+        reason="patch failed",
+        started=NOW,
+        ended=NOW + HOUR,
+        at_fault=True,
+        image=GALLERY_IMAGE,
+    )
+    progress = Progress({second: failed, third: Item(RunOutcome.LEFT, "opted-out", "tag patch-mode=off")}, ended=NOW)
+    await table.insert(APP, progress_key(FULL_RUN.id), progress_columns(progress, FULL_RUN))
+    row = await table.get(APP, progress_key(FULL_RUN.id))
+    assert row is not None
+    read = progress_of_row(row, FULL_RUN)
+    assert read == progress
+    assert read.of(first) == Item()
+
+
+async def test_a_run_of_as_many_machines_as_it_may_name_fits_its_rows(table: Table) -> None:
+    """Names without anything in common, each with a reason of its own."""
+    names = [f"{number:05d}{row_key(machine_id(str(number)))}" for number in range(MOST_MACHINES)]
+    run = replace(SHORT_RUN, machines=tuple(machine_id(name, f"rg-{name[:7]}") for name in names))
+    await table.insert(APP, run_key(run.id), run_columns(run))
+    row = await table.get(APP, run_key(run.id))
+    assert row is not None
+    assert run_of_row(row) == run
+    items = {each: Item(RunOutcome.FAILED, "failed", f"of {each.name}", started=NOW) for each in run.machines}
+    await table.insert(APP, progress_key(run.id), progress_columns(Progress(items), run))
+    row = await table.get(APP, progress_key(run.id))
+    assert row is not None
+    assert progress_of_row(row, run).items == items
+
+
+def test_a_run_that_names_too_many_machines_or_none_is_not_written() -> None:
+    for machines in ((), tuple(machine_id(str(number)) for number in range(MOST_MACHINES + 1)), (machine_id(),) * 2):
+        with pytest.raises(BadInput, match="machine"):
+            run_columns(replace(SHORT_RUN, machines=machines))
+
+
+BAD_RUNS: dict[str, tuple[dict[str, object], str]] = {
+    "no machines": ({"machines0": None}, "machines0 is not what"),
+    "a text for machines": ({"machines0": "vm-01"}, "machines0 is not what"),
+    "damaged machines": ({"machines0": b"not compressed"}, "are damaged"),
+    "half of the machines": ({"machines0": run_columns(FULL_RUN)["machines0"][:-9]}, "too much, or too little"),
+    "machines of no kind": ({"machines0": zlib.compress(b"[1]")}, "AttributeError"),
+    "a machine of no kind": ({"machines0": zlib.compress(b'{"x": {"rg": ["vm"]}}')}, "is not a virtual machine id"),
+    "a machine twice": ({"machines0": zlib.compress(json.dumps({SUBSCRIPTION: {"rg": ["a", "a"]}}).encode())}, "twice"),
+    "no kind": ({"kind": None}, "assess or install is right"),
+    "a kind of its own": ({"kind": "reboot"}, "assess or install is right"),
+    "no end": ({"until": None}, "until is empty"),
+    "an end without a zone": ({"until": "2026-12-24T18:00:00"}, "no time zone"),
+    "a beginning that is no time": ({"at": "soon"}, "at is 'soon'"),
+    "a window that is perhaps ignored": ({"ignore_window": "no"}, "true or false"),
+    "canaries in words": ({"canaries": "two"}, "a number"),
+    "fewer canaries than none": ({"canaries": -1}, "a number"),
+    "a classification that Azure does not know": ({"classifications": "Urgent"}, "'Urgent'"),
+}
+
+
+@pytest.mark.parametrize(("columns", "problem"), BAD_RUNS.values(), ids=BAD_RUNS)
+def test_a_run_that_cannot_be_read_wants_nothing_and_says_why(columns: dict[str, object], problem: str) -> None:
+    right = run_columns(replace(FULL_RUN, stopped=None))
+    written = {name: value for name, value in (right | columns).items() if value is not None}
+    run = run_of_row(Row(APP, run_key("x"), written, "etag"))
+    assert problem in run.problem
+    assert "docs/runs.md" in run.problem
+    assert not run.wants(NOW + HOUR)
+    assert run.machines == ()
+
+
+def test_a_run_of_a_newer_release_is_left_alone() -> None:
+    with pytest.raises(LeftAlone, match="version 2"):
+        run_of_row(Row(APP, run_key("x"), {**run_columns(FULL_RUN), "v": VERSION + 1}, "etag"))
+    with pytest.raises(LeftAlone, match="version 2"):
+        progress_of_row(Row(APP, progress_key("x"), {"v": VERSION + 1}, "etag"), FULL_RUN)
+
+
+def test_progress_that_is_not_of_its_run_is_not_read() -> None:
+    row = Row(APP, progress_key("a"), progress_columns(Progress(), FULL_RUN), "etag")
+    with pytest.raises(BadInput, match="counts 3 machines, and its run names 1"):
+        progress_of_row(row, SHORT_RUN)
+
+
+def test_the_rows_of_runs_are_told_apart_from_all_others() -> None:
+    others = ("pause", "sweep", "first-deployment", image_key(GALLERY_IMAGE), key_of(Scope.MACHINE, "x"))
+    assert not any(key.startswith((RUNS, PROGRESS)) for key in others)
 
 
 # -- what only storage can do
