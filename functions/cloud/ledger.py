@@ -5,6 +5,7 @@ PartitionKey is the subscription, RowKey a hash of the machine's id.
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,12 +23,14 @@ from functions.cloud.rows import (
     place_of,
     record_of_row,
 )
+from functions.cloud.runs import run_key, run_of_row
 from functions.cloud.stops import PAUSE, key_of, stops_of
 from functions.cloud.tables import Delete, Insert, Replace, Row, Table
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.notice import Notice
 from functions.model.record import Record
+from functions.model.run import Run
 from functions.model.stop import Scope, Stop
 
 APP = "app"  # the partition of the app's own rows
@@ -142,6 +145,13 @@ class Ledger:
         rows = [row async for row in self.table.keys(APP, PAUSE)]
         hold = await self.table.get(APP, key_of(Scope.MACHINE, str(machine))) if machine else None
         return stops_of([*rows, *([hold] if hold else [])])
+
+    async def run(self, run_id: str) -> Run | None:
+        """A run on demand as it is now; None: there is none, or it is a newer release's (docs/runs.md)."""
+        row = await self.table.get(APP, run_key(run_id))
+        with suppress(LeftAlone):
+            return run_of_row(row) if row else None
+        return None
 
     async def first_deployment(self, now: datetime) -> datetime:
         """The first writer's timestamp; a later deployment does not change it."""

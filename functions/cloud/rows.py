@@ -145,6 +145,7 @@ def _record(row: Row) -> Record:
         boundary=read.text("boundary"),
         availability_set=read.text("availability_set"),
         created=read.time("created"),
+        run=read.text("run"),
         sent=read.flag("sent"),
         checks=read.number("looks"),
         verdict=_assessment(row.columns.get("verdict")),

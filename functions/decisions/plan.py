@@ -14,10 +14,12 @@ from functools import cached_property
 from functions.decisions import rollout
 from functions.decisions.question import narrowed, window_as_canary
 from functions.decisions.rollout import LATEST, InFlight, Member
+from functions.decisions.runs import admit
 from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
 from functions.model.record import Record
+from functions.model.run import Progress, Run
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.tags import TagOverrides, tag_overrides
@@ -61,6 +63,7 @@ class Candidate:
     step: Step
     installed: datetime | None = None  # when its last good installation began, as far as Graph shows
     oldest_patch: datetime | None = None  # when its oldest missing Critical or Security patch was published
+    run: Run | None = None  # on demand, which orders this step
 
     @property
     def kind(self) -> OperationKind:
@@ -123,6 +126,7 @@ class Fleet:
     troubled_groups: Mapping[tuple[str, str], str] = field(default_factory=dict)  # (where, group) → who
     later: Sequence[Candidate] = ()  # could be installed, but for their windows: they keep their rollout open
     machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image: what caps in percent are of
+    progress: Mapping[str, Progress] = field(default_factory=dict)  # of runs on demand, by id
 
 
 @dataclass(frozen=True)
@@ -140,13 +144,16 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     assessments = [item for item in candidates if item.kind is OperationKind.ASSESS]
     limits = _Limits(fleet, settings)
     canaries, others, waits, rollouts = _admit(candidates, fleet, limits, settings=settings, now=now)
+    ordered, kept = _admit_runs(candidates, fleet, limits, settings=settings, now=now)
+    waits |= kept
     proving = {item.machine.id for item in canaries}
     pace = RateBudget(fleet.rows, settings, now)
     dispatches: list[Dispatch] = []
     for row in fleet.rows:
         if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.quota_key)) is not None:
             dispatches.append(Dispatch(row.machine, None, delay))
-    for item in (*assessments, *canaries, *others):  # canaries first: everyone else of their images waits for them
+    # Canaries first: everyone else of their images waits for them. Then what people ordered.
+    for item in (*assessments, *canaries, *ordered, *others):
         step = limits.objection(item) if item.kind is OperationKind.INSTALL else None
         delay = None if step else pace.next_delay(item.machine.quota_key)
         if delay is None:
@@ -160,7 +167,7 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     handed = {
         item.candidate.place(settings)
         for item in dispatches
-        if item.candidate and item.candidate.kind is OperationKind.INSTALL
+        if item.candidate and item.candidate.kind is OperationKind.INSTALL and not item.candidate.run
     }
     return Plan(dispatches, waits, _changed(rollouts, handed, fleet))
 
@@ -208,7 +215,7 @@ def _admit(
     waits: dict[MachineId, Step] = {}
     records: dict[str, ImageRecord] = {}
     for item in candidates:
-        if item.kind is not OperationKind.INSTALL:
+        if item.kind is not OperationKind.INSTALL or item.run:
             continue
         step = limits.neighbour_objection(item)
         if step:
@@ -234,6 +241,36 @@ def _admit(
     return sorted(canaries, key=_need), sorted(admitted, key=_need), waits, records
 
 
+def _admit_runs(
+    candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
+) -> tuple[list[Candidate], dict[MachineId, Step]]:
+    """The installations that runs on demand order and that may go now, and why the others wait.
+
+    They pass the rollout of their image, but neither its breaker nor a neighbour.
+    """
+    admitted: list[Candidate] = []
+    waits: dict[MachineId, Step] = {}
+    by_run: dict[str, dict[MachineId, Candidate]] = {}
+    runs: dict[str, Run] = {}
+    for item in sorted((each for each in candidates if each.run), key=_need):
+        if item.run is None or item.kind is not OperationKind.INSTALL:
+            continue
+        image = fleet.images.get(item.place(settings))
+        step = limits.neighbour_objection(item)
+        if step := step or (rollout.breaker_wait(image) if image and image.breaker_open else None):
+            waits[item.machine.id] = step
+            continue
+        runs[item.run.id] = item.run
+        by_run.setdefault(item.run.id, {})[item.machine.id] = item
+    for name, run in sorted(runs.items()):
+        items = by_run[name]
+        progress = fleet.progress.get(name, Progress())
+        going, kept = admit(run, progress, [item.machine for item in items.values()], now=now)
+        admitted += [items[machine] for machine in going]
+        waits |= kept
+    return admitted, waits
+
+
 def _need(item: Candidate) -> tuple[datetime, datetime, int, str]:
     return item.need
 
@@ -252,10 +289,10 @@ def rollout_of(
 
 
 def installations_under_way(rows: Iterable[Record]) -> UnderWay:
-    """By image and boundary."""
+    """By image and boundary, without those of runs on demand: they are in no rollout."""
     found: dict[tuple[str, str], list[InFlight]] = {}
     for row in rows:
-        if row.kind is OperationKind.INSTALL and row.may_be_rebooting:
+        if row.kind is OperationKind.INSTALL and row.may_be_rebooting and not row.run:
             found.setdefault((row.image, row.boundary), []).append(InFlight(row.machine, row.ring))
     return found
 

@@ -1,7 +1,7 @@
 """One question about one machine: everything a rule may look at, and what the rules ask of it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from fnmatch import fnmatchcase
@@ -18,7 +18,8 @@ from functions.model.machine import (
     made,
 )
 from functions.model.record import STALE_SUMMARY, Record
-from functions.model.state import Cause, State, Step, Wait
+from functions.model.run import Run
+from functions.model.state import Cause, OperationKind, State, Step, Wait
 from functions.policy.freshness import at_least_daily, time_between
 from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
@@ -31,6 +32,7 @@ class Way(Enum):
     WINDOW = auto()
     CANARY_WINDOW = auto()  # as a canary only
     FIRST_HOURS = auto()  # outside its window
+    RUN = auto()  # a run on demand that ignores windows
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,15 @@ class Question:
     overrides: TagOverrides
     created_after: datetime
     now: datetime
+    run: Run | None = None  # on demand, which wants something of this machine now
+
+    @property
+    def install_run(self) -> Run | None:
+        return self.run if self.run and self.run.kind is OperationKind.INSTALL else None
+
+    @property
+    def ignores_window(self) -> bool:
+        return self.install_run is not None and self.install_run.ignore_window
 
     @property
     def mode(self) -> Mode:
@@ -60,8 +71,11 @@ class Question:
 
     @cached_property
     def canary_window(self) -> Windows | None:
-        """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
-        return window_as_canary(self.machine, self.overrides, self.settings)
+        """When it may be installed as a canary; None where canaries have no window of their own, or it can be none.
+
+        A run on demand has canaries of its own, which prove nothing to the rollout.
+        """
+        return None if self.install_run else window_as_canary(self.machine, self.overrides, self.settings)
 
     @cached_property
     def in_own_window(self) -> bool:
@@ -83,6 +97,8 @@ class Question:
     @cached_property
     def way(self) -> Way | None:
         """The rule that lets an installation go now; None: it waits for its window."""
+        if self.ignores_window:
+            return Way.RUN
         if self.in_own_window:
             return Way.WINDOW
         if self.in_canary_window:
@@ -92,13 +108,15 @@ class Question:
     @property
     def open_window(self) -> Windows:
         """The window that counts now: the one that lets it go, else its own."""
-        if self.way is Way.FIRST_HOURS:
+        if self.way in (Way.FIRST_HOURS, Way.RUN):
             return ANY
         return self.canary_window or ANY if self.way is Way.CANARY_WINDOW else self.window
 
     @property
     def minutes_left(self) -> int:
         """How long an installation may take from now: the setting, or less where the window closes; 0 when closed."""
+        if self.way is Way.RUN:
+            return self.settings.max_duration_minutes
         return self._minutes_in(self.open_window)
 
     @property
@@ -129,18 +147,36 @@ class Question:
 
 
 def question_of(
-    machine: Machine, record: Record | None, settings: Settings, *, created_after: datetime, now: datetime
+    machine: Machine,
+    record: Record | None,
+    settings: Settings,
+    *,
+    created_after: datetime,
+    now: datetime,
+    run: Run | None = None,
 ) -> Question:
-    """The question about a machine at `now`, its tags read. One created before `created_after` is out of scope."""
+    """The question about a machine at `now`, its tags read. One created before `created_after` is out of scope.
+
+    A run that is over, or that does not name this machine, changes nothing.
+    """
+    run = run if run and run.wants(now) and run.covers(machine) else None
     return made(
         Question,
         machine=machine,
         record=record,
-        settings=settings,
+        settings=with_selection(settings, run),
         overrides=tag_overrides(machine),
         created_after=created_after,
         now=now,
+        run=run,
     )
+
+
+def with_selection(settings: Settings, run: Run | None) -> Settings:
+    """The settings, selecting the patches that a run selects, if it selects any. What they exclude stays excluded."""
+    if run is None or not run.selection:
+        return settings
+    return replace(settings, classifications=run.selection.classifications, packages_include=run.selection.packages)
 
 
 def wanted_count(machine: Machine, settings: Settings) -> int:
@@ -156,9 +192,15 @@ def named_count(machine: Machine, settings: Settings, patches: Iterable[WaitingP
     """How many of these patches PATCH_PACKAGES_INCLUDE names that are of no wanted classification."""
     wanted = {name.lower() for name in wanted_classifications(machine, settings)}
     rest = [patch for patch in patches if not wanted & {*patch.classes}]
-    windows = machine.os_type is OsType.WINDOWS
-    masks = [mask.lower() for mask in settings.packages_include if not windows or is_windows_name(mask)]
+    masks = [mask.lower() for mask in wanted_names(machine, settings)]
     return sum(any(_names(mask, patch) for mask in masks) for patch in rest)
+
+
+def wanted_names(machine: Machine, settings: Settings) -> tuple[str, ...]:
+    """What PATCH_PACKAGES_INCLUDE, or a run, names that an order of this system can carry."""
+    if machine.os_type is not OsType.WINDOWS:
+        return settings.packages_include
+    return tuple(name for name in settings.packages_include if is_windows_name(name))
 
 
 def _names(mask: str, patch: WaitingPatch) -> bool:

@@ -80,6 +80,7 @@ class Result:
     begun: datetime
     problem: str  # what was wrong with it or its machine; "" nothing
     took: timedelta | None = None  # from its beginning to its end
+    of_run: bool = False  # ordered by a run on demand: it proves nothing to the rollout
 
 
 def boundary(machine: Machine, settings: Settings) -> str:
@@ -196,7 +197,8 @@ def last_progress(record: ImageRecord, settings: Settings) -> datetime | None:
 def record_result(record: ImageRecord, result: Result, settings: Settings, *, now: datetime) -> ImageRecord:
     """The record once an installation of the image has ended.
 
-    One begun before the rollout opened proves nothing about the rollout, but its failure counts for the breaker.
+    One begun before the rollout opened, or ordered by a run on demand, proves nothing about the rollout, but its
+    failure counts for the breaker.
     """
     if result.operation_id in record.counted:
         return record
@@ -231,7 +233,7 @@ def is_canary_result(record: ImageRecord, result: Result, settings: Settings) ->
 
 
 def _is_in_rollout(record: ImageRecord, result: Result) -> bool:
-    return record.opened is not None and result.begun >= record.opened
+    return record.opened is not None and result.begun >= record.opened and not result.of_run
 
 
 def breaker_wait(record: ImageRecord) -> Wait:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import UNANSWERED_LIMIT, after_failures
+from functions.decisions.runs import assessment_of_run, objection
 from functions.model.machine import START_MARGIN, Machine, PatchAssessment, PatchOrchestration, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
@@ -15,6 +16,8 @@ from functions.policy.windows import HORIZON
 
 def by_support_state(question: Question) -> Step:
     verdict = question.verdict
+    if question.run and question.run.kind is OperationKind.ASSESS:
+        return assessment_of_run(question, question.run)
     if question.machine.verdict is None and _assessed_lately(question):
         reason = "assessed already: the sweep asks Resource Graph what came of it"
         return Wait(State.GRAPH_BEHIND, reason, cause=Cause.TRANSIENT)
@@ -71,7 +74,7 @@ def _supported(question: Question) -> Step:
     step = _by_counts(question, wanted, total)
     # What may go now is not delayed: its counts are fresh enough, and new ones come with the installation. Otherwise a
     # machine whose assessments reach Resource Graph late would never be installed. One that was held went nowhere.
-    if not question.assessment_due(verdict.assessed):
+    if question.install_run or not question.assessment_due(verdict.assessed):
         return step
     if isinstance(step, Install) and not (question.record and question.record.hold):
         return replace(step, assess_meanwhile=True)
@@ -80,11 +83,14 @@ def _supported(question: Question) -> Step:
 
 def _by_counts(question: Question, wanted: int, total: int) -> Step:
     """What follows from an assessment that counts."""
-    machine, settings, verdict = question.machine, question.settings, question.verdict
+    machine, settings, verdict, run = question.machine, question.settings, question.verdict, question.install_run
     installed = machine.installation
+    if run and (step := objection(question, run)):
+        return step
     if question.mode < Mode.INSTALL:
         return _assessed(question, wanted, total)
-    if verdict.reboot_pending and installed and not stale(installed.started, question.now, settings.min_interval):
+    lately = installed is not None and not stale(installed.started, question.now, settings.min_interval)
+    if verdict.reboot_pending and installed and lately and not run:
         return _reboot_pending(question, wanted, installed.started)
     if not wanted:
         return _nothing_wanted(question, total)
@@ -93,6 +99,7 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
     if stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
     reason = f"Supported, {_patches(wanted)}; {_why_now(question)}"
+    reason = f"{run.text}; {reason}" if run else reason
     return Install(State.DUE, reason, only_canary=question.way is Way.CANARY_WINDOW)
 
 
@@ -115,6 +122,8 @@ def _reboot_pending(question: Question, wanted: int, installed: datetime | None 
 
 def _why_now(question: Question) -> str:
     """The rule that lets the machine go, and until when."""
+    if question.way is Way.RUN:
+        return f"windows do not count for this run, reboot {question.reboot.wire}"
     if question.way is Way.FIRST_HOURS:
         hours, reboot = question.settings.first_span / timedelta(hours=1), question.reboot.wire
         return f"outside its window: first {hours:g} hours (PATCH_FIRST_HOURS), reboot {reboot}"
@@ -138,8 +147,8 @@ def _may_install(question: Question) -> Step | None:
         return Leave(State.SCHEDULED_ELSEWHERE, "the platform patches it (AutomaticByPlatform)", remedy)
     if step := too_new(question, settings.min_age, "PATCH_MIN_AGE_MINUTES"):
         return step
-    last = machine.installation
-    if last and last.succeeded and last.started and not stale(last.started, question.now, settings.min_interval):
+    last, lately = machine.installation, question.now - settings.min_interval
+    if last and last.succeeded and last.started and last.started > lately and not question.install_run:
         again, reason = last.started + settings.min_interval, f"last installed {format_utc(last.started)}"
         remedy = "To patch it sooner, lower PATCH_MIN_INTERVAL_HOURS, or run a one-time update in Azure Update Manager."
         return Wait(State.RECENTLY_PATCHED, reason, remedy, again, Cause.TRANSIENT)
@@ -207,6 +216,9 @@ def _assessed(question: Question, wanted: int, total: int) -> Step:
 
 
 def _nothing_wanted(question: Question, total: int) -> Step:
+    if total and question.install_run and question.install_run.selection:
+        reason = f"none of the {total} waiting patches is one that run {question.install_run.id} selects"
+        return Leave(State.NOTHING_SELECTED, reason)
     if total:
         reason = f"none of the {total} waiting patches is of a wanted classification"
         remedy = "Widen PATCH_CLASSIFICATIONS, or name them in PATCH_PACKAGES_INCLUDE, to install them."

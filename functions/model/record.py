@@ -82,6 +82,7 @@ class Record:
     boundary: str = ""  # of its image's rollout; "": the whole fleet
     availability_set: str = ""  # or scale set: Machine.one_at_a_time
     created: datetime | None = None  # the machine's creation
+    run: str = ""  # the run on demand that ordered its operation
     sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
     checks: int = 0  # how often the machine was found not ready yet
     verdict: PatchAssessment | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
@@ -177,6 +178,7 @@ def claim(
     boundary: str = "",
     previous: Record | None = None,
     sent: bool = True,
+    run: str = "",
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
     same = previous if previous and previous.same_machine(machine) else None
@@ -193,6 +195,7 @@ def claim(
         region=machine.location,
         due_at=due_at,
         sent=sent,
+        run=run,
         ring=ring,
         group=group,
         boundary=boundary,
