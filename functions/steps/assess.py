@@ -62,7 +62,7 @@ async def on_message(services: Services, message: Message) -> None:
     seen = await recheck(services, stored) if stored else None
     if not stored or not seen:
         return
-    machine, step = seen
+    machine, step, _ = seen
     if isinstance(step, Assess) or (isinstance(step, Install) and await _due(services, stored, machine)):
         await start_operation(services, stored, stored.record, machine=machine)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation

@@ -111,10 +111,12 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
             return False
         again = requeue(stored.record, services.token(), services.clock() + delay, sent=True)
         return await send(services, stored, again, delay=delay)
-    kind, machine, previous = item.candidate.kind, item.candidate.machine, stored.record if stored else None
+    kind, machine, run = item.candidate.kind, item.candidate.machine, item.candidate.run
+    previous = stored.record if stored else None
     if kind is OperationKind.INSTALL:
         delay = max(delay, await notices.hold_back(sweep, item.candidate, previous))
-    record = new_claim(services, machine, kind, due_at=services.clock() + delay, previous=previous)
+    due_at = services.clock() + delay
+    record = new_claim(services, machine, kind, due_at=due_at, previous=previous, run=run.id if run else "")
     claimed = await send(services, stored, record, delay=delay)
     if claimed and not record.is_routine:
         journal.write(

@@ -3,7 +3,7 @@
 A page, group or machine without an answer is never taken for one that needs nothing.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 from functions.cloud import errors
@@ -12,13 +12,15 @@ from functions.cloud.resource_graph import IDS_PER_QUERY, batches
 from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate
 from functions.decisions.retry import tried_lately
+from functions.decisions.runs import passes_hold
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
 from functions.model.record import Record
 from functions.model.state import Assess, Install, Leave, State, Step
-from functions.steps import states
+from functions.steps import runs, states
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
+    Observation,
     Refused,
     Seen,
     Throttled,
@@ -33,6 +35,8 @@ from functions.steps.observe import (
 )
 from functions.steps.sweep import Sweep
 
+ASKED_OF_ARM = 50  # machines of runs that Graph does not show, in one sweep
+
 
 async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[Candidate]:
     """The machines that are due by what Graph shows. Raises CloudError: a failed page finds nothing at all.
@@ -41,6 +45,8 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
     """
     services = sweep.services
     due = await _due_by_ledger(sweep)
+    if not whatever_window:
+        due |= await _of_runs(sweep, due)
     created_after, now = await services.created_after(), services.clock()
     async for machine in services.graph.due_machines(created_after, now, whatever_window=whatever_window):
         due.setdefault(machine.id, machine)
@@ -50,13 +56,16 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
     machines = await with_schedules(services, await with_scale_sets(services, list(due.values())))
+    selected = await runs.as_selected(services, sweep.runs, machines) if not whatever_window else {}
     async for machine in _with_named_patches(sweep, machines):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)
         if (group := groups[machine.id.group_id]) is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
-        if candidate := await _candidate(sweep, machine.in_group(group)):
+        for_run = selected.get(machine.id, machine).in_group(group)
+        candidate = None if whatever_window else await _ordered(sweep, for_run)
+        if candidate := candidate or await _candidate(sweep, machine.in_group(group)):
             yield candidate
 
 
@@ -66,6 +75,49 @@ async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIte
         for machine in await with_named_patches(sweep.services, machines[first : first + IDS_PER_QUERY]):
             yield machine
         await sweep.stay()
+
+
+async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[MachineId, Machine]:
+    """The machines of which runs on demand want something now, as Graph shows them."""
+    services, wanted = sweep.services, runs.to_do(sweep.services, sweep.runs)
+    found: dict[MachineId, Machine] = {}
+    names = [str(machine) for machine in wanted if machine not in known]
+    async for machine in services.graph.named_machines(names):
+        found[machine.id] = machine
+        await sweep.stay()
+    hidden = [machine for machine in wanted if machine not in known and machine not in found]
+    for machine_id in hidden[:ASKED_OF_ARM]:
+        await sweep.stay()
+        match await _observed(sweep, machine_id):
+            case Seen(machine):
+                found[machine_id] = replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+            case Gone():
+                wanted[machine_id].note({machine_id: runs.GONE})
+            case _:
+                pass
+    for machine in (*known.values(), *found.values()):
+        if machine.id in wanted and not wanted[machine.id].run.covers(machine):  # another one has its name by now
+            wanted[machine.id].note({machine.id: runs.GONE})
+    return found
+
+
+async def _ordered(sweep: Sweep, machine: Machine) -> Candidate | None:
+    """The machine and the step that a run on demand orders now; otherwise the run remembers why not."""
+    standing = runs.wanting(sweep.services, sweep.runs, machine)
+    if standing is None:
+        return None
+    stored, run = sweep.rows.get(machine.id), standing.run
+    record = stored.record if stored and stored.record.same_machine(machine) else None
+    pending = pending_step(stored.record, sweep.services.clock()) if stored else None
+    if pending and not (record and passes_hold(record)):
+        standing.steps[machine.id] = pending
+        return None
+    step = await decide(sweep.services, machine, record, run)
+    standing.steps[machine.id] = step
+    if not isinstance(step, Assess | Install):
+        return None
+    candidate = Candidate(machine, step)
+    return replace(candidate, run=run) if candidate.kind is run.kind else candidate
 
 
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
@@ -113,24 +165,33 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
 
 async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
     """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
-    services, machine_id = sweep.services, stored.record.machine
+    match await _observed(sweep, stored.record.machine):
+        case Seen(machine):
+            return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
+        case Gone():
+            await forget(sweep.services, stored)
+        case _:
+            pass
+    return None
+
+
+async def _observed(sweep: Sweep, machine_id: MachineId) -> Observation | None:
+    """What ARM says of a machine; None: nothing now. A line says why where no machine is to be seen."""
     if machine_id.subscription in sweep.paused:
         return None
     try:
-        seen = await observe(services, machine_id)
+        seen = await observe(sweep.services, machine_id)
     except errors.CloudError as error:
         log_unreadable(machine_id, "ARM", error)
         return None
     match seen:
-        case Seen(machine):
-            return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
-        case Gone():
-            await forget(services, stored)
         case Throttled(throttled):
             sweep.paused.note(machine_id.subscription, throttled)
         case Unreadable(problem) | Refused(problem):
             log_unreadable(machine_id, "ARM", problem)
-    return None
+        case _:
+            pass
+    return seen
 
 
 async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:

@@ -9,6 +9,7 @@ from functions.decisions import rollout
 from functions.decisions.question import Question, wanted_classifications
 from functions.decisions.support_state import window_wait
 from functions.model.machine import Machine, OsType
+from functions.model.run import Run
 from functions.model.state import Assess, Install, OperationKind
 from functions.model.text import Json
 from functions.services import Services
@@ -23,9 +24,9 @@ async def on_message(services: Services, message: Message) -> None:
     seen = await recheck(services, stored) if stored else None
     if not stored or not seen:
         return
-    machine, step = seen
+    machine, step, run = seen
     if isinstance(step, Install):
-        await _install(services, stored, machine, step)
+        await _install(services, stored, machine, step=step, run=run)
     elif isinstance(step, Assess):  # what Graph said no longer holds: back to an assessment, under a claim of its own
         again = new_claim(services, machine, OperationKind.ASSESS, previous=stored.record)
         await send(services, stored, again, delay=timedelta(0))
@@ -33,11 +34,14 @@ async def on_message(services: Services, message: Message) -> None:
         await hold_step(services, stored, step)
 
 
-async def _install(services: Services, stored: Stored, machine: Machine, step: Install) -> None:
-    """The image has the last word: its breaker, and its rollout."""
+async def _install(services: Services, stored: Stored, machine: Machine, *, step: Install, run: Run | None) -> None:
+    """The image has the last word: its breaker, and its rollout, which a run on demand passes."""
     image = (await services.ledger.image(machine.image.key, stored.record.boundary)).record
-    question = await ask(services, machine, stored.record)
-    wait = rollout.objection(machine, image, services.settings, now=services.clock())
+    question = await ask(services, machine, stored.record, run)
+    if question.install_run:
+        wait = rollout.breaker_wait(image) if image.breaker_open else None
+    else:
+        wait = rollout.objection(machine, image, services.settings, now=services.clock())
     if wait is None and step.only_canary and image.canaries >= services.settings.canaries:
         wait = window_wait(question)  # its rollout is proved: a canary is no longer wanted
     if wait:
@@ -48,7 +52,7 @@ async def _install(services: Services, stored: Stored, machine: Machine, step: I
         stored,
         stored.record,
         machine=machine,
-        order=order_for(question, image.opened),
+        order=order_for(question, None if question.install_run else image.opened),
         limit=timedelta(minutes=question.minutes_left),
     )
 

@@ -14,8 +14,10 @@ from functions.decisions.question import Question, named_count, question_of
 from functions.decisions.schedules import covered
 from functions.model.machine import Machine, MachineId, PatchOrchestration
 from functions.model.record import Record
+from functions.model.run import Run
 from functions.model.state import Step
 from functions.model.text import BadInput
+from functions.policy.settings import Settings
 from functions.services import Services
 
 
@@ -125,12 +127,14 @@ def log_unreadable(machine: MachineId, what: str, problem: Exception, *, remedy:
     journal.write("machine.unreadable", where=what, machine=machine, problem=problem, remedy=remedy)
 
 
-async def with_named_patches(services: Services, machines: list[Machine]) -> list[Machine]:
+async def with_named_patches(
+    services: Services, machines: list[Machine], settings: Settings | None = None
+) -> list[Machine]:
     """The machines, with how many of their patches PATCH_PACKAGES_INCLUDE names. Raises CloudError.
 
     Where Graph shows fewer patches than it counts (it is behind, or the guest cut its list) that stays unknown.
     """
-    settings = services.settings
+    settings = settings or services.settings
     asked = [machine for machine in machines if settings.packages_include and machine.verdict]
     found = await services.graph.patches_of(str(machine.id) for machine in asked if machine.pending_at_all)
     named = {
@@ -166,13 +170,18 @@ async def with_schedules(services: Services, machines: list[Machine]) -> list[Ma
     return [replace(each, schedule_assigned=answers[each.id]) if each.id in answers else each for each in machines]
 
 
-async def ask(services: Services, machine: Machine, record: Record | None) -> Question:
-    """The question of this moment: settings, tags, clock and the first deployment included."""
+async def ask(services: Services, machine: Machine, record: Record | None, run: Run | None = None) -> Question:
+    """The question of this moment: settings, tags, clock and the first deployment included. `run`: on demand."""
     return question_of(
-        machine, record, services.settings, created_after=await services.created_after(), now=services.clock()
+        machine,
+        record,
+        services.settings,
+        created_after=await services.created_after(),
+        now=services.clock(),
+        run=run,
     )
 
 
-async def decide(services: Services, machine: Machine, record: Record | None) -> Step:
+async def decide(services: Services, machine: Machine, record: Record | None, run: Run | None = None) -> Step:
     """What follows for the machine now."""
-    return next_step(await ask(services, machine, record))
+    return next_step(await ask(services, machine, record, run))

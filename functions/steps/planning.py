@@ -65,7 +65,8 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         unknown = [item for item in candidates if item.kind is OperationKind.INSTALL and item.overrides.group]
         left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
         candidates = [item for item in candidates if item.machine.id not in left]
-    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines)
+    progress = {each.run.id: each.progress for each in sweep.runs}
+    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines, progress)
     plan = make_plan(candidates, fleet, services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left, **stopped})
 

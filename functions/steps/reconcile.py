@@ -17,7 +17,7 @@ from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps import changes, notices, outlook, report, states, track
+from functions.steps import changes, notices, outlook, report, runs, states, track
 from functions.steps.dispatching import dispatch
 from functions.steps.find import find, waits_for_its_window
 from functions.steps.planning import all_waiting, make_sweep_plan
@@ -50,10 +50,14 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         sweep.standing = await changes.tell(services, sweep.view)
     except errors.CloudError as error:
         sweep.fail("changes", error)
+    sweep.runs = await runs.read(sweep.view)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to track
             await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
-            await track.confirm(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
+            await runs.note(sweep.view, sweep.runs, had=sweep.had)
+            rows = runs.confirmable(sweep.runs, sweep.rows.values())
+            await track.confirm(services, rows, sweep.paused, pause=sweep.stay)
+        await runs.note(sweep.view, sweep.runs, had=sweep.had)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
         sweep.found = True
     except (errors.CloudError, BadInput) as error:
@@ -82,6 +86,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
 async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
     stages: dict[str, Callable[[], Awaitable[None]]] = {
+        "runs": lambda: runs.tell(services, sweep.view, sweep.runs, plan.waits),
         "limits": lambda: report.limits(services, plan.waits),
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),

@@ -8,6 +8,7 @@ failure may be raised and the message is redelivered; after it nothing is raised
 from collections.abc import Awaitable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from functions import journal
 from functions.cloud import errors
@@ -16,6 +17,7 @@ from functions.cloud.queue import Message
 from functions.decisions import notices, rollout
 from functions.model.machine import Machine, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, release, requeue
+from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Scope, Stops
 from functions.model.text import BadInput, Json
@@ -48,6 +50,7 @@ def new_claim(
     *,
     due_at: datetime | None = None,
     previous: Record | None = None,
+    run: str = "",
 ) -> Record:
     """A claim under a fresh token, due now or at `due_at`, with the ring and group that the machine's tags name."""
     tags = tag_overrides(machine)
@@ -60,6 +63,7 @@ def new_claim(
         group=tags.group,
         boundary=rollout.boundary(machine, services.settings),
         previous=previous,
+        run=run,
     )
 
 
@@ -73,12 +77,25 @@ async def current_claim(services: Services, message: Message, kind: OperationKin
     return None
 
 
-async def recheck(services: Services, stored: Stored) -> tuple[Machine, Step] | None:
-    """Reads the machine and its group, and decides again. None: it is gone, or it cannot be read; the row says so.
+class Rechecked(NamedTuple):
+    """A claim's machine as it is now, and what follows; `run`: the run on demand that ordered it."""
 
-    Raises Unavailable: the row is still queued, so the message is redelivered.
+    machine: Machine
+    step: Step
+    run: Run | None
+
+
+async def recheck(services: Services, stored: Stored) -> Rechecked | None:
+    """Reads the machine and its group, and decides again.
+
+    None: it is gone, it cannot be read, or its run no longer wants it; the row says so. Raises Unavailable: the row is
+    still queued, so the message is redelivered.
     """
     record = stored.record
+    run = await services.ledger.run(record.run) if record.run else None
+    if reason := _not_wanted(record, run, services.clock()):
+        await _give_back(services, stored, reason)
+        return None
     seen = await observe(services, record.machine, vm_id=record.vm_id)
     if isinstance(seen, Seen):
         seen = await observe_group(services, seen.machine)
@@ -91,7 +108,7 @@ async def recheck(services: Services, stored: Stored) -> tuple[Machine, Step] | 
     if verdict is not None and seen.machine.image.key != record.image:
         verdict = PatchAssessment(SupportState.ABSENT)  # what Graph said was said of another image
     machine = replace(seen.machine, verdict=verdict)
-    return machine, await decide(services, machine, record)
+    return Rechecked(machine, await decide(services, machine, record, run), run)
 
 
 async def _not_seen(services: Services, stored: Stored, seen: Observation) -> None:
@@ -148,8 +165,11 @@ async def start_operation(
 
 
 async def _is_stopped(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
-    """Whether settings or a person's stop forbid the call. The claim then waits, or is given back."""
+    """Whether settings, a person's stop or the end of its run forbid the call. The claim waits, or is given back."""
     now, reason, stop = services.clock(), stopped_by_settings(services.settings, record.kind), None
+    if stored and record.run and (unwanted := _not_wanted(record, await services.ledger.run(record.run), now)):
+        await _give_back(services, stored, unwanted)
+        return True
     if not reason:
         stops = Stops.in_force(await services.ledger.stops(machine.id), now)
         stop = stops.of(machine, services.settings.owner_tag)
@@ -162,6 +182,19 @@ async def _is_stopped(services: Services, stored: Stored | None, record: Record,
     elif stored:  # the sweep decides again once the stop has ended
         await services.ledger.replace(stored, release(record, now))
     return True
+
+
+def _not_wanted(record: Record, run: Run | None, now: datetime) -> str:
+    """Why the run that ordered a claim wants nothing of it any more; "" while it does, or where no run ordered it."""
+    if not record.run or (run and run.wants(now)):
+        return ""
+    return f"run {record.run} was stopped, is over, or is gone"
+
+
+async def _give_back(services: Services, stored: Stored, reason: str) -> None:
+    """The claim ends without a call: the next sweep decides on the machine as on any other."""
+    journal.write("operation.postponed", **stored.record.log_fields(), reason=reason)
+    await services.ledger.replace(stored, release(stored.record, services.clock()))
 
 
 def stopped_by_settings(settings: Settings, kind: OperationKind) -> str:

@@ -18,6 +18,7 @@ from functions.model.told import Told
 from functions.services import Services
 from functions.steps import changes
 from functions.steps.observe import Paused, log_used_up
+from functions.steps.runs import Standing
 
 
 class SweepFailed(Exception):
@@ -45,6 +46,7 @@ class Sweep:
     standing: changes.Standing | None = None  # since when settings and pause are as they are
     paused: Paused = field(default_factory=Paused)
     stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
+    runs: list[Standing] = field(default_factory=list)  # on demand, that did not end; an operator's tool has none
 
     def __post_init__(self) -> None:
         self.notes = NoteBook(self.view.table)

@@ -504,7 +504,15 @@ async def _prove(services: Services, record: Record, ending: Ending, *, problem:
         problem = ending.trouble.reason
     stored = await services.ledger.image(record.image, record.boundary)
     begun = record.begun_at or services.clock()
-    result = rollout.Result(record.operation_id, record.machine, record.ring, begun, problem, ending.at - begun)
+    result = rollout.Result(
+        record.operation_id,
+        record.machine,
+        record.ring,
+        begun,
+        problem,
+        took=ending.at - begun,
+        of_run=bool(record.run),
+    )
     image = rollout.record_result(stored.record, result, services.settings, now=services.clock())
     if image.opening != stored.record.opening:
         journal.write(

@@ -1,0 +1,247 @@
+"""Runs on demand in a sweep: whose turn they give, and how far each has come, told and written.
+
+How far a run has come follows from the machines' rows at every sweep, and is written before a row that proves it goes:
+a sweep that is killed anywhere tells a line twice at most, and no machine runs twice.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+from functions import journal
+from functions.cloud import errors
+from functions.cloud.ledger import APP, LedgerView, Stored
+from functions.cloud.rows import LeftAlone
+from functions.cloud.runs import PROGRESS, RUNS, progress_columns, progress_key, progress_of_row, run_of_row
+from functions.cloud.tables import Row
+from functions.decisions import runs as decisions
+from functions.decisions.changes import NOT_KNOWN
+from functions.decisions.question import with_selection
+from functions.model.machine import Machine, MachineId
+from functions.model.run import Item, Progress, Run, RunOutcome
+from functions.model.state import OperationKind, Step
+from functions.model.text import BadInput
+from functions.services import Services
+from functions.steps.observe import with_named_patches
+
+KEPT = timedelta(days=30)  # the rows of a run that ended
+REMEDY = "Correct or delete the row (docs/runs.md)."
+GONE = Item(RunOutcome.GONE)
+
+
+@dataclass
+class Standing:
+    """One run as a sweep knows it."""
+
+    run: Run
+    row: Row
+    progress: Progress
+    progress_row: Row | None  # None: no sweep has seen it before
+    before: Progress  # as its row has it
+    lost: bool = False  # its row could not be written: the sweep decides nothing of it
+    steps: dict[MachineId, Step] = field(default_factory=dict)  # what keeps its machines, as far as this sweep knows
+
+    def note(self, items: Mapping[MachineId, Item]) -> None:
+        self.progress = self.progress.noted(items)
+
+
+# -- what the sweep has to know
+
+
+async def read(view: LedgerView) -> list[Standing]:
+    """The runs that did not end, the oldest first; a new one is told. One that cannot be read is told and left."""
+    found = []
+    for key, row in sorted(view.app.items()):
+        if not key.startswith(RUNS):
+            continue
+        try:
+            if standing := _standing(view, row):
+                found.append(standing)
+        except LeftAlone as newer:
+            journal.write("ledger.newer", problem=newer)
+        except BadInput as error:
+            journal.write("run.unreadable", row=key, problem=error, remedy=REMEDY)
+    for standing in found:
+        if standing.progress_row is None:
+            _tell_opened(standing.run)
+            await _write(view, standing)
+    return found
+
+
+def _standing(view: LedgerView, row: Row) -> Standing | None:
+    run = run_of_row(row)
+    if run.problem:
+        raise BadInput(run.problem)
+    progress_row = view.app.get(progress_key(run.id))
+    progress = progress_of_row(progress_row, run)
+    return None if progress.ended else Standing(run, row, progress, progress_row, before=progress)
+
+
+def wanting(services: Services, standings: Iterable[Standing], machine: Machine) -> Standing | None:
+    """The oldest run that wants something of the machine now."""
+    now = services.clock()
+    for each in standings:
+        to_do = each.progress.of(machine.id).outcome is RunOutcome.TO_DO
+        if to_do and not each.lost and each.run.wants(now) and each.run.covers(machine):
+            return each
+    return None
+
+
+def to_do(services: Services, standings: Iterable[Standing]) -> dict[MachineId, Standing]:
+    """The machines of which runs want something now."""
+    now = services.clock()
+    wanting = [each for each in standings if each.run.wants(now) and not each.lost]
+    return {
+        machine: each
+        for each in reversed(wanting)
+        for machine in each.progress.with_outcome(each.run, RunOutcome.TO_DO)
+    }
+
+
+async def as_selected(
+    services: Services, standings: Iterable[Standing], machines: Iterable[Machine]
+) -> dict[MachineId, Machine]:
+    """The machines of runs that select patches, with how many of theirs the selection names. Raises CloudError."""
+    found: dict[MachineId, Machine] = {}
+    of_run: dict[str, tuple[Run, list[Machine]]] = {}
+    for machine in machines:
+        standing = wanting(services, standings, machine)
+        if standing and standing.run.selection and machine.verdict:
+            bare = replace(machine, verdict=replace(machine.verdict, named=None))
+            of_run.setdefault(standing.run.id, (standing.run, []))[1].append(bare)
+    for run, members in of_run.values():
+        settings = with_selection(services.settings, run)
+        found |= {each.id: each for each in await with_named_patches(services, members, settings)}
+    return found
+
+
+# -- how far each has come
+
+
+async def note(view: LedgerView, standings: Iterable[Standing], *, had: frozenset[MachineId]) -> None:
+    """Writes what the rows of machines show. `had`: whose rows this sweep began with.
+
+    A row that is gone is that of a machine that is gone: what ended well was written before.
+    """
+    for each in standings:
+        items = {machine: _by_row(each, view, machine, had) for machine in each.run.machines}
+        each.note({machine: item for machine, item in items.items() if item is not None})
+        await _write(view, each)
+
+
+def _by_row(standing: Standing, view: LedgerView, machine: MachineId, had: frozenset[MachineId]) -> Item | None:
+    stored, item = view.rows.get(machine), standing.progress.of(machine)
+    if news := decisions.by_record(standing.run, item, stored.record if stored else None):
+        return news
+    if item.outcome is not RunOutcome.IN_FLIGHT or (stored and stored.record.run == standing.run.id):
+        return None
+    return GONE if stored is None and machine in had else Item()
+
+
+async def _write(view: LedgerView, standing: Standing) -> None:
+    """Where that fails, the run stands still for this sweep: its rows are as they were, and nothing of it begins."""
+    unchanged = standing.progress == standing.before and standing.progress_row is not None
+    if unchanged or standing.lost:
+        return
+    columns = progress_columns(standing.progress, standing.run)
+    row, key = standing.progress_row, progress_key(standing.run.id)
+    try:
+        written = await (view.table.replace(row, columns) if row else view.table.insert(APP, key, columns))
+    except errors.CloudError as error:
+        journal.write("sweep.failed", stage="runs", problem=error)
+        written = None
+    if written is None:
+        standing.lost = True
+    else:
+        standing.before, standing.progress_row = standing.progress, written
+
+
+def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[Stored]:
+    """The rows without those whose end could not be written: they prove it at the next sweep."""
+    lost = {each.run.id for each in standings if each.lost}
+    return [stored for stored in rows if stored.record.run not in lost]
+
+
+# -- what people are told
+
+
+async def tell(
+    services: Services, view: LedgerView, standings: Iterable[Standing], waits: Mapping[MachineId, Step]
+) -> None:
+    """Come further, ended: each once. `waits`: why the plan keeps machines. Deletes rows that are old."""
+    for each in standings:
+        if each.lost:
+            continue
+        before = each.before
+        _settle(services, view, each, waits)
+        _tell_progress(services, each, before)
+        await _write(view, each)
+    await _delete_old(services, view)
+
+
+def _settle(services: Services, view: LedgerView, standing: Standing, waits: Mapping[MachineId, Step]) -> None:
+    """Takes in this sweep's claims, what keeps the others, and that the run is over."""
+    run, now = standing.run, services.clock()
+    claims = {machine: _by_row(standing, view, machine, frozenset()) for machine in run.machines}
+    standing.note({machine: item for machine, item in claims.items() if item is not None})
+    kept = {}
+    for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
+        step = waits.get(machine) if run.wants(now) else None
+        if (step := step or standing.steps.get(machine)) and (item := decisions.by_step(step)):
+            kept[machine] = item
+    standing.note(kept)
+    if run.is_over(now):
+        standing.note(decisions.left_at_its_end(run, standing.progress))
+    if decisions.has_ended(run, standing.progress):
+        standing.progress = replace(standing.progress, ended=now)
+
+
+def _tell_opened(run: Run) -> None:
+    selection = run.selection
+    journal.write(
+        "run.opened",
+        run=run.id,
+        kind=run.kind,
+        reason=run.reason,
+        by=run.by or NOT_KNOWN,
+        machines=len(run.machines),
+        at=run.at,
+        until=run.until,
+        patches=", ".join((*selection.classifications, *selection.packages)),
+        ignores_window="yes" if run.ignore_window and run.kind is OperationKind.INSTALL else None,
+    )
+
+
+def _tell_progress(services: Services, standing: Standing, before: Progress) -> None:
+    run, progress = standing.run, standing.progress
+    counts, ended = progress.counts(run), progress.ended is not None
+    if counts == before.counts(run) and not ended:
+        return
+    journal.write(
+        "run.ended" if ended else "run.progressed",
+        run=run.id,
+        kind=run.kind,
+        reason=run.reason,
+        machines=len(run.machines),
+        **{outcome.name.lower(): counts[outcome] for outcome in RunOutcome if outcome.is_final or not ended},
+        seconds=services.clock() - max(run.opened, run.at or run.opened) if ended else None,
+        stopped_by=(run.stopped_by or NOT_KNOWN) if ended and run.stopped else None,
+        because=run.stopped_because if ended else None,
+    )
+
+
+async def _delete_old(services: Services, view: LedgerView) -> None:
+    """The order goes first: progress without an order opens no run, an order without progress would."""
+    limit = services.clock() - KEPT
+    for key, row in view.app.items():
+        if not key.startswith(PROGRESS):
+            continue
+        order = view.app.get(f"{RUNS}{key.removeprefix(PROGRESS)}")
+        if order is None:  # its order was deleted
+            await view.table.delete(row)
+            continue
+        with suppress(LeftAlone, BadInput):
+            progress = progress_of_row(row, run_of_row(order))
+            if progress.ended and progress.ended < limit and await view.table.delete(order):
+                await view.table.delete(row)
