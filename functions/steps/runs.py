@@ -225,7 +225,7 @@ def _tell_progress(services: Services, standing: Standing, before: Progress) -> 
         reason=run.reason,
         machines=len(run.machines),
         **{outcome.name.lower(): counts[outcome] for outcome in RunOutcome if outcome.is_final or not ended},
-        seconds=services.clock() - max(run.opened, run.at or run.opened) if ended else None,
+        seconds=services.clock() - run.opened if ended else None,
         stopped_by=(run.stopped_by or NOT_KNOWN) if ended and run.stopped else None,
         because=run.stopped_because if ended else None,
     )

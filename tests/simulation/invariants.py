@@ -69,6 +69,7 @@ class Invariants:
         self.ended: set[str] = set()  # operation ids that the ledger or the journal says ended
         self.paused_since: datetime | None = None
         self.stopped: dict[str, tuple[Stop, datetime]] = {}  # by RowKey, and since when
+        self.runs_ended: dict[str, dict[str, Any]] = {}  # run → its line
         self.opened: dict[str, datetime] = {}  # image row → since when its breaker is open
 
     def violated(self, invariant: int, what: str, cause: BaseException | None = None) -> None:
@@ -83,6 +84,7 @@ class Invariants:
         world, name = self.world, operation.machine.rsplit("/", 1)[-1]
         world.note(f"{operation.kind} of {name} began ({step.name}), ends {operation.final_status}")
         machine = world.azure.machine(operation.machine)
+        self._ordered(operation, machine, late=late)
         self._beside_nothing(operation, machine, step)
         self._claimed_once(operation, step, late)
         self._not_stopped(operation, machine)
@@ -92,6 +94,19 @@ class Invariants:
         if operation.kind == "install":
             self._few_at_once(operation, machine)
             self._few_times(operation, machine)
+
+    def _ordered(self, operation: Operation, machine: Machine, *, late: bool) -> None:
+        """3 and 4. What a run orders, it orders for its machines, once for each, while it lasts and is not stopped."""
+        orders = self.world.orders
+        name = MachineId.parse(operation.machine)
+        row = self.world.table.rows.get((name.subscription, row_key(name)))
+        run = str(row.columns.get("run", "")) if row else ""
+        if operation.kind != "install" or not run or late:
+            return
+        orders.installed[run, machine.vm_id] += 1
+        orders.operations.add(operation.operation_id)
+        for reason in orders.objections(run, machine, operation.started):
+            self.violated(3, f"{machine.name} installed though {reason}")
 
     def _beside_nothing(self, new: Operation, machine: Machine, step: StepRun) -> None:
         """2. Nothing is started while an operation is known to run."""
@@ -157,7 +172,10 @@ class Invariants:
         if len(alike) > world.image_cap:
             self.violated(8, f"{len(alike)} installations at once on one image, {world.image_cap} are allowed")
         place = oracle.place_of(machine, now)
-        proving = [each for each in alike if oracle.place_of(oracle.machine_of(world, each), each.started) == place]
+        in_rollout = [each for each in alike if each.operation_id not in world.orders.operations]
+        proving = [
+            each for each in in_rollout if oracle.place_of(oracle.machine_of(world, each), each.started) == place
+        ]
         row = world.table.rows.get((APP, image_key(place)))
         proved = int(row.columns.get("canaries", 0)) if row else 0
         if image and proved < world.canaries and len(proving) > world.canaries:
@@ -173,7 +191,8 @@ class Invariants:
         world = self.world
         if world.rows_were_newer:
             return
-        lately = oracle.within(self.ours, machine, operation.started, world.interval_hours)
+        unordered = [each for each in self.ours if each.operation_id not in world.orders.operations]
+        lately = oracle.within(unordered, machine, operation.started, world.interval_hours)
         if len(lately) > oracle.TRIES:
             times = ", ".join(f"{each.started:%m-%d %H:%M}" for each in lately)
             self.violated(8, f"{machine.name} installed {len(lately)} times in {world.interval_hours} hours: {times}")
@@ -225,7 +244,10 @@ class Invariants:
     # -- what the journal says
 
     def line(self, text: str) -> None:
-        if '"event": "machine.gone"' in text:
+        if '"event": "run.ended"' in text:
+            line = json.loads(text)
+            self.runs_ended[line["run"]] = line
+        elif '"event": "machine.gone"' in text:
             self._really_gone(json.loads(text))
         elif ".ended" in text or "installation.seen" in text:
             self.ended.add(str(json.loads(text).get("operation", "")))
@@ -261,6 +283,15 @@ class Invariants:
             if operation.operation_id not in self.ended and not hidden and not self.world.rows_were_newer:
                 ended = f"the {operation.kind} of {machine.name} that ended at {operation.ends:%H:%M}"
                 self.violated(4, f"the outcome of {ended} is unknown")
+
+    def every_run_ended(self) -> None:
+        """7. People are told that each run ended, with one outcome for each of its machines."""
+        final = ("succeeded", "failed", "gone", "left")
+        for run in self.world.orders.runs.values():
+            if (told := self.runs_ended.get(run.id)) is None:
+                self.violated(7, f"run {run.id} never ended")
+            elif sum(told[each] for each in final) != len(run.machines):
+                self.violated(7, f"run {run.id} ended without an outcome for each of its machines")
 
 
 def is_machine(row: Row) -> bool:

@@ -83,6 +83,7 @@ async def _run(seed: int, without: Without) -> Result:
     workload.schedule_events(world, names, size, days)
     names += workload.schedule_hostile(world, days)
     workload.schedule_stops(world, names, days)
+    workload.schedule_runs(world, days)
     idle = rng.choice((1800, 3600, 7200))
     ticking = asyncio.ensure_future(world.sweeps(lambda: idle * (0.5 + world.rng.random())))
     await _pass(world, timedelta(days=days))
@@ -162,6 +163,7 @@ class _Liveness:
         for why in wrong.values():
             world.invariants.violated(1, why)
         world.invariants.every_operation_is_known()
+        world.invariants.every_run_ended()
 
     async def _wrong(self) -> AsyncIterator[tuple[str, str]]:
         world = self.world

@@ -32,6 +32,7 @@ MARKETPLACE = {"publisher": "Canonical", "offer": "ubuntu-24_04-lts", "sku": "se
 PERCENT_SEEDS = 0.1  # of the seeds have a cap in percent
 HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
 STOP_SEEDS = 0.3  # of the seeds have people who hold machines, and pause images and subscriptions
+RUN_SEEDS = 0.3  # of the seeds have people who order runs
 REGIONS = ("westeurope", "northeurope")
 
 
@@ -55,6 +56,7 @@ class Workload:
         self.caps_rng = random.Random(f"caps {seed}")
         self.hostile_rng = random.Random(f"hostile {seed}")  # of their own, so that a seed's fleet stays as it was
         self.stops_rng = random.Random(f"stops {seed}")
+        self.runs_rng = random.Random(f"runs {seed}")
         self.size = 0  # machines
         self.events = 0
 
@@ -133,6 +135,14 @@ class Workload:
             name, scope = rng.choice(names), rng.choice((Scope.MACHINE, Scope.IMAGE, Scope.SUBSCRIPTION))
             span, by_time = timedelta(hours=rng.uniform(0.2, 30)), rng.random() < 0.5
             world.later(rng.random() * days * 86400, partial(world.stop_one, name, scope, span, by_time=by_time))
+
+    def schedule_runs(self, world: SeededWorld, days: float) -> None:
+        """A person orders assessments or installations of some machines, and stops some of these runs."""
+        rng = self.runs_rng
+        count = rng.randint(1, 4) if rng.random() < RUN_SEEDS else 0
+        for number in range(count):
+            drawn = random.Random(rng.getrandbits(64))
+            world.later(rng.random() * days * 86400, partial(world.order, drawn, number))
 
     def _behaviour(self) -> Behaviour:
         rng = self.rng

@@ -21,6 +21,8 @@ from functions.cloud.errors import CloudError
 from functions.cloud.ledger import APP
 from functions.cloud.queue import QUEUES, NewerMessage, read_message
 from functions.cloud.rows import LeftAlone
+from functions.cloud.runs import columns_of as run_columns
+from functions.cloud.runs import run_key
 from functions.cloud.stops import columns_of, key_of
 from functions.model.machine import MachineId
 from functions.model.state import OperationKind
@@ -35,6 +37,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
 from tests.simulation.invariants import Invariants, is_machine, open_breaker
+from tests.simulation.orders import Orders, draw
 from tests.support.process import Killed, Side
 from tests.support.queues import QueuedMessage
 from tests.support.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, World
@@ -69,6 +72,7 @@ class SeededWorld(World):
         self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
         self.azure.world.random = random.Random(rng.getrandbits(64))
         self.invariants = Invariants(self)
+        self.orders = Orders()
         self.table_away_until = START
         self.kill_at = kill_at
         self.calls: list[str] = []  # of all processes, in order
@@ -235,6 +239,20 @@ class SeededWorld(World):
                 over = replace(known[0], ended=self.now, ended_by="a person")
                 if known[0].in_force(self.now):
                     self.table.put(APP, key, columns_of(over))
+
+    async def order(self, rng: random.Random, number: int) -> None:
+        """A person orders a run over some machines, and may stop it."""
+        there = tuple(each for each in self.known.values() if str(each) in self.azure.world.machines)
+        if not there or not self.faults.on:
+            return
+        run = draw(rng, number, there, self.now)
+        self.orders.runs[run.id] = run
+        self.table.put(APP, run_key(run.id), run_columns(run))
+        self.note(f"run {run.id} ordered: {run.kind} of {', '.join(each.name for each in run.machines)}")
+        if rng.random() < 0.4:
+            await asyncio.sleep(rng.uniform(60, 3 * 3600))
+            self.table.put(APP, run_key(run.id), run_columns(self.orders.stop(run.id, self.now)))
+            self.note(f"run {run.id} stopped")
 
     def roll_back(self, rng: random.Random) -> None:
         """Makes some rows those of a newer app."""
