@@ -36,7 +36,7 @@ EVENTS = {
     "machine.waiting": "a machine must wait or be left alone according to the second check; it is held with its reason",
     "machine.held": "a machine is held after a failure",
     "machine.released": "a hold ended because the owner changed the machine",
-    "machine.gone": "a machine was deleted, or another machine now has its name",
+    "machine.gone": "a machine was deleted or is being deleted, or another machine now has its name",
     "machine.unreadable": "an answer about one machine cannot be read; the machine is left alone",
     "machine.changed": "the state of one machine differs from what was last told",
     "machine.planned": "PATCH_MODE=plan: what would be done now with a machine differs from what was last told",

@@ -238,5 +238,9 @@ class Azure(State):
         return configurations.run(self.world, configuration_id)
 
     def delete_machine(self, machine_id: str) -> None:
-        """It is gone at once, as at the end of a deletion."""
-        machines.remove(self.world, self.machine(machine_id), None, seconds=0)
+        """Someone other than the app begins its deletion."""
+        machines.remove(self.world, self.machine(machine_id), None)
+
+    def delete_group(self, group_id: str) -> None:
+        """Someone begins the deletion of a group and of everything in it. Raises LookupError."""
+        groups.remove(self.world, self.world.groups[group_id.lower()], None)

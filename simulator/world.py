@@ -223,7 +223,11 @@ class Group(_Lasting):
     name: str
     created: datetime
     body: Timeline[Json] = field(default_factory=Timeline)
-    deleted: datetime | None = None
+    deleting: datetime | None = None  # when its deletion began
+    deleted: datetime | None = None  # when that ends: the group exists until then
+
+    def provisioning_at(self, when: datetime) -> str:
+        return "Deleting" if self.deleting is not None and when >= self.deleting else "Succeeded"
 
 
 @dataclass(eq=False)
@@ -359,6 +363,10 @@ class World:
         """Its deletion is over. Without effect a second time."""
         if self.machines.get(machine.id.lower()) is machine:
             self.gone.append(self.machines.pop(machine.id.lower()))
+
+    def bury_group(self, group: Group) -> None:
+        """Its deletion is over."""
+        self.gone_groups.append(self.groups.pop(group.id.lower()))
 
     def at(self, due: datetime, make: Callable[[], Json | None]) -> None:
         """Sends the event at `due`, unless `make` then returns None."""

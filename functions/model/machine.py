@@ -356,6 +356,11 @@ class Machine:
         """The set whose machines go one at a time: its availability set, else its scale set; "" for neither."""
         return self.availability_set or self.scale_set
 
+    @property
+    def being_deleted(self) -> bool:
+        """Whether Azure deletes it: it takes no other operation any more."""
+        return self.provisioning_state.lower() == "deleting"
+
     def tag(self, name: str) -> str:
         """The value of its own tag, else of its resource group's; "" where neither has it."""
         return self.tags.get(name) or (self.group.tags.get(name, "") if self.group else "")

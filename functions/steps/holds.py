@@ -117,6 +117,6 @@ async def rest(services: Services, stored: Stored) -> None:
 
 
 async def forget(services: Services, stored: Stored) -> None:
-    """The machine was deleted, or another one has its name: its row is deleted."""
+    """The machine was deleted or is being deleted, or another one has its name: its row is deleted."""
     journal.write("machine.gone", machine=stored.record.machine, phase=stored.record.phase)
     await services.ledger.delete(stored)

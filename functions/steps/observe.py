@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Gone:
-    """ARM does not know the machine, or another VM has its id by now."""
+    """ARM does not know the machine or is deleting it, or another VM has its id by now."""
 
     error: errors.Gone
 
@@ -68,6 +68,8 @@ async def observe(services: Services, machine_id: MachineId, *, vm_id: str | Non
         return _unseen(error, "ARM")
     if vm_id is not None and machine.vm_id != vm_id:
         return Gone(errors.Gone("reading a machine: another one has its id"))
+    if machine.being_deleted:  # Azure refuses all but its deletion
+        return Gone(errors.Gone("reading a machine: it is being deleted"))
     return Seen(machine)
 
 

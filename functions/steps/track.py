@@ -317,12 +317,11 @@ async def _end(
     )
     if meaning and meaning.cause is Cause.CONFLICT:
         record = never_ran(record)
-    over = end(record, ending)
-    stored = stored.telling(*notices.ended(record, ending, result))
-    if ending.trouble and not reported:
-        await hold_for(services, replace(stored, record=over), ending.trouble)
-    else:
-        await services.ledger.replace(stored, over)
+    over = replace(stored.telling(*notices.ended(record, ending, result)), record=end(record, ending))
+    if not ending.trouble or reported:
+        await services.ledger.replace(over, over.record)
+    elif await _machine_of(services, over):  # a deletion ends what runs on its machine
+        await hold_for(services, over, ending.trouble)
 
 
 def _trouble(meaning: Meaning) -> Wait:

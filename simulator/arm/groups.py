@@ -1,14 +1,15 @@
 """Microsoft.Resources/subscriptions and its resourceGroups.
 
-Not simulated: the minutes that the deletion of a group takes. It is answered 202 and followed by its Location, but is
-over at once.
+The deletion of a group is answered 202. Its Location answers 202 until the group is gone and 200 from then on (Microsoft's
+reference "Resource Groups - Delete"; PowerShell Gallery, Blue 1.0.78, Remove-ArmResourceGroup). That everything in the
+group goes at the same moment is the simulator's own.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from simulator.arm import machines, options, rules
 from simulator.event_grid.events import EventDetails, event
@@ -101,26 +102,47 @@ def subscription(world: World, subscription_id: str) -> Json:
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
     """The group and everything in it."""
     group = find(world, params)
-    inside = [each for each in world.machines.values() if each.id.lower().startswith(f"{group.id.lower()}/")]
-    for machine in inside:
-        machines.remove(world, machine, request, seconds=0)
-    group.deleted = world.now()
-    world.gone_groups.append(world.groups.pop(group.id.lower()))
-    _send_event(world, group.id, "delete", request)
+    remove(world, group, request)
+    return _followed(group, request)
+
+
+def remove(world: World, group: Group, request: Request | None) -> None:
+    """Begins its deletion and that of everything in it. Without effect a second time."""
+    if group.deleting:
+        return
+    for machine in [each for each in world.machines.values() if each.id.lower().startswith(f"{group.id.lower()}/")]:
+        machines.remove(world, machine, request)
+    group.deleting = world.now()
+    group.deleted = group.deleting + timedelta(seconds=world.timings.delete_seconds)
+    world.at(group.deleted, lambda: world.bury_group(group))
+    _send_event(world, group.id, "delete", request, at=group.deleted)
+
+
+def refuse_while_deleted(world: World, full_id: str) -> None:
+    """Raises Refused (409): a group that is being deleted takes no write and no action on what is in it."""
+    group = world.groups.get(full_id.lower())
+    if group and group.deleting:
+        text = f"The resource group '{group.name}' is in deprovisioning state and cannot perform this operation."
+        raise Refused(409, "ResourceGroupBeingDeleted", text)
+
+
+def deletion(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """What the Location of a deletion answers."""
+    every = (*world.groups.values(), *world.gone_groups)
+    group = next((each for each in every if each.deleting and _job(each) == params["job"]), None)
+    if group is None:
+        raise Refused(404, "NotFound", f"The operation '{params['job']}' was not found.")
+    return _followed(group, request) if group.exists_at(world.now()) else Response(200)
+
+
+def _followed(group: Group, request: Request) -> Response:
     path = f"/subscriptions/{group.subscription}/operationresults/{_job(group)}"
     location = f"{request.origin}{path}?api-version={request.query['api-version']}"
     return Response(202, None, {"location": location, "retry-after": _RETRY_SECONDS})
 
 
-def deletion(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    """What the Location of a deletion answers."""
-    if not any(_job(each) == params["job"] for each in world.gone_groups):
-        raise Refused(404, "NotFound", f"The operation '{params['job']}' was not found.")
-    return Response(200)
-
-
 def _job(group: Group) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{group.id} {group.deleted}"))
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{group.id} {group.deleting}"))
 
 
 def document(group: Group, when: datetime) -> Json:
@@ -130,11 +152,11 @@ def document(group: Group, when: datetime) -> Json:
         "name": group.name,
         "type": "Microsoft.Resources/resourceGroups",
         **body,
-        "properties": {"provisioningState": "Succeeded"},
+        "properties": {"provisioningState": group.provisioning_at(when)},
     }
 
 
-def _send_event(world: World, subject: str, verb: str, request: Request | None) -> None:
+def _send_event(world: World, subject: str, verb: str, request: Request | None, *, at: datetime | None = None) -> None:
     name = f"Microsoft.Resources/subscriptions/resourceGroups/{verb}"
-    details = EventDetails(subject, name, world.now(), request=request)
-    world.at(world.now(), lambda: event(world, details))
+    details = EventDetails(subject, name, at or world.now(), request=request)
+    world.at(details.at, lambda: event(world, details))

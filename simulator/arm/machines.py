@@ -227,23 +227,20 @@ def delete(world: World, request: Request, params: Mapping[str, str]) -> Respons
     machine = world.machines.get(machine_id(params).lower())
     if machine is None:
         return Response(204)
-    ongoing = machine.running_at(world.now(), ("delete",))
-    operation = ongoing[0] if ongoing else remove(world, machine, request, seconds=world.timings.delete_seconds)
-    return Response(202, None, operations.accepted(world, operation, request))
+    return Response(202, None, operations.accepted(world, remove(world, machine, request), request))
 
 
-def remove(world: World, machine: Machine, request: Request | None, *, seconds: float) -> Operation:
-    """Begins its deletion, which takes so long. A deletion that runs already ends now."""
+def remove(world: World, machine: Machine, request: Request | None) -> Operation:
+    """Begins its deletion, or gives the one that runs already."""
     now = world.now()
+    if ongoing := machine.running_at(now, ("delete",)):
+        return ongoing[0]
     patching.end_all(world, machine, "Canceled", *PREEMPTED)
-    for operation in machine.running_at(now, (*_CHANGES, "update", "delete")):
+    for operation in machine.running_at(now, (*_CHANGES, "update")):
         operation.end_early(now, "Canceled", *PREEMPTED)
-    gone = begin(world, machine, "delete", seconds=seconds, request=request)
+    gone = begin(world, machine, "delete", seconds=world.timings.delete_seconds, request=request)
     machine.deleting, machine.deleted = now, gone.ends
-    if seconds:
-        world.at(machine.deleted or now, lambda: world.bury(machine))
-    else:
-        world.bury(machine)
+    world.at(machine.deleted or now, lambda: world.bury(machine))
     return gone
 
 

@@ -161,6 +161,12 @@ def check_locks(context: Context) -> None:
     authorization.refuse_if_locked(context.state, context.request.method, context.scope)
 
 
+def refuse_in_deleted_group(context: Context) -> None:
+    """409 for a write or an action in a group that is being deleted."""
+    if context.request.method in ("PUT", "PATCH", "POST") and "group" in context.params:
+        groups.refuse_while_deleted(context.state.world, groups.group_id(context.params))
+
+
 def throttle_compute(context: Context) -> None:
     """429 by Compute, per machine and region."""
     context.headers |= throttling.take_compute(context.state, context.route.policy, context.params)
@@ -176,6 +182,7 @@ STEPS: tuple[Step, ...] = (
     authorise,
     require_group,
     check_locks,
+    refuse_in_deleted_group,
     throttle_compute,
 )
 

@@ -124,7 +124,7 @@ def group_row(group: Group, when: datetime) -> Json:
         str(body.get("location", "")),
         tags=body.get("tags"),
         managedBy=body.get("managedBy") or "",
-        properties={"provisioningState": "Succeeded"},
+        properties={"provisioningState": group.provisioning_at(when)},
     )
 
 

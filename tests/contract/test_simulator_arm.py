@@ -600,14 +600,59 @@ async def test_the_head_of_a_group_says_whether_it_exists(way_in: WayIn, tls: Tl
 
 
 async def test_a_group_and_its_machines_are_deleted_and_the_deletion_is_followed() -> None:
-    azure, _ = ready()
+    azure, clock = ready()
     async with arm(azure) as client:
         deleted = await client.call("DELETE", GROUP)
-        done = await client.call("GET", deleted.headers["location"])
-        none = await client.call("GET", deleted.headers["location"].replace("operationresults/", "operationresults/x"))
-        gone = await client.call("GET", GROUP)
-    assert [each.status_code for each in (deleted, done, none, gone)] == [202, 200, 404, 404]
+        location = deleted.headers["location"]
+        again = await client.call("DELETE", GROUP)
+        during = [await client.call("GET", path) for path in (location, GROUP, VM)]
+        clock.go(azure.world.timings.delete_seconds - 1)
+        nearly = await client.call("GET", location)
+        clock.go(1)
+        after = [await client.call("GET", path) for path in (location, GROUP, VM)]
+        none = await client.call("GET", location.replace("operationresults/", "operationresults/x"))
+        remade = await client.call("PUT", GROUP, {"location": "westus"})
+    assert (deleted.status_code, again.status_code, again.headers["location"]) == (202, 202, location)
+    assert [each.status_code for each in during] == [202, 200, 200]
+    assert [each.json()["properties"]["provisioningState"] for each in during[1:]] == ["Deleting", "Deleting"]
+    assert (nearly.status_code, nearly.headers["location"]) == (202, location)
+    assert [each.status_code for each in (*after, none, remade)] == [200, 404, 404, 404, 201]
     assert azure.world.machines == {}
+
+
+IN_A_DELETED_GROUP = {
+    "the group again": ("PUT", GROUP, {"location": "westus"}),
+    "its tags": ("PATCH", GROUP, {"tags": {}}),
+    "a new machine": ("PUT", shapes.machine_id("vm-02"), shapes.machine()),
+    "a machine's tags": ("PATCH", VM, {"tags": {}}),
+    "an assessment": ("POST", f"{VM}/assessPatches", None),
+    "an installation": ("POST", f"{VM}/installPatches", install_order()),
+}
+
+
+@pytest.mark.parametrize("name", IN_A_DELETED_GROUP)
+async def test_a_group_that_is_being_deleted_takes_nothing_more(name: str) -> None:
+    azure, _ = ready()
+    azure.delete_group(GROUP)
+    async with arm(azure) as client:
+        answer = await client.call(*IN_A_DELETED_GROUP[name])
+    assert_judged(answer, "group is being deleted")
+    assert answer.status_code == 409  # operation_errors.json, p036
+    assert says("{…}is in deprovisioning state and cannot perform this operation.", answer.json()["error"]["message"])
+
+
+async def test_resource_graph_shows_the_deletion_of_a_group_late() -> None:
+    azure, clock = ready()
+    shown = "resourcecontainers | where name == 'rg-prod' | project state = tostring(properties.provisioningState)"
+    lag, seconds = azure.graph.lag_seconds, azure.world.timings.delete_seconds
+    async with arm(azure) as client:
+        azure.delete_group(GROUP)
+        seen = [await client.rows(shown)]
+        for passed in (lag, seconds - lag, lag - 1, 1):
+            clock.go(passed)
+            seen.append(await client.rows(shown))
+    deleting = [{"state": "Deleting"}]
+    assert seen == [[{"state": "Succeeded"}], deleting, deleting, deleting, []]
 
 
 GROUPS: dict[str, tuple[dict[str, str], list[str] | int]] = {
@@ -686,7 +731,6 @@ LEFT_OUT = {
     "another operation locks the target": "networks, which the simulator does not have",
     "another operation runs": "Compute says OperationNotAllowed (compute_error_messages.json)",
     "answer of a provider over 8 MB": "Compute pages its lists; no other answer is that large",
-    "group is being deleted": "a deletion is over at once",
     "provider too slow": "a test injects it (faults.py)",
 }
 ELSEWHERE_TESTED = {
@@ -694,6 +738,7 @@ ELSEWHERE_TESTED = {
     "precondition failed",
     "not authorized",
     "subscription not registered",
+    "group is being deleted",
     "subscription throttled",  # test_simulator_quotas.py
 }
 

@@ -246,7 +246,8 @@ def _recreate(target: Target) -> None:
     async def again() -> None:
         create(world, target.machine, target.behaviour, target.body)
 
-    world.later(target.rng.uniform(0, 3600), again)
+    deletion = world.azure.world.timings.delete_seconds
+    world.later(deletion + target.rng.uniform(0, 3600), again)  # its name is free when it is gone
 
 
 def _power(kind: str) -> Event:

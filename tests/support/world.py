@@ -63,6 +63,7 @@ REAL_TIME = replace(
     QUICK,
     start_seconds=0,
     deallocate_seconds=0,
+    delete_seconds=0,
     assess_seconds=0.3,
     install_seconds=0.6,
     reboot_seconds=0,
@@ -132,6 +133,7 @@ class World:
         return machine
 
     def delete(self, machine: MachineId) -> None:
+        """A person begins its deletion."""
         self.azure.delete_machine(str(machine))
 
     def power(self, machine: MachineId, kind: str) -> None:
