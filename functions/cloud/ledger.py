@@ -128,9 +128,12 @@ class Ledger:
         The row of the whole fleet is read with each boundary's: its open breaker holds in all of them.
         """
         fleet = (await self.image(image, "")).record if boundary else None
-        row = await self.table.get(APP, image_key(place(image, boundary)))
+        row = await self._image_row(image_key(place(image, boundary)))
         record = image_of_row(row) if row else ImageRecord(image, boundary)
         return StoredImage(replace(record, fleet=fleet), row)
+
+    async def _image_row(self, key: str) -> Row | None:
+        return await self.table.get(APP, key)
 
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
@@ -207,8 +210,8 @@ class LedgerView(Ledger):
     """The ledger as one sweep knows it: read once, then kept true by the sweep's own writes.
 
     `rows` are the machines' rows; `left_alone` those that must not be written, by PartitionKey and RowKey. A row that
-    another writer changed first is read again. `app` are the other rows by RowKey, as they were when it was read, and
-    `outbox_rows` those of notices.
+    another writer changed first is read again. `app` are the other rows by RowKey, as they were when it was read, so an
+    image is what it was then, until the sweep writes it; and `outbox_rows` those of notices.
     """
 
     def __init__(self, table: Table, outbox: Outbox | None = None) -> None:
@@ -218,6 +221,7 @@ class LedgerView(Ledger):
         self.app: dict[str, Row] = {}
         self.outbox_rows: list[Row] = []
         self._images: dict[tuple[str, str], StoredImage] = {}  # by image and boundary
+        self._loaded = False
 
     async def load(self) -> None:
         """Reads every row: the table is as small as the work."""
@@ -230,6 +234,7 @@ class LedgerView(Ledger):
                 self.left_alone[item.place] = item
             else:
                 self.rows[item.record.machine] = item
+        self._loaded = True
 
     def noted(self, name: str) -> dict[str, str]:
         """A note as this sweep read or wrote it."""
@@ -262,13 +267,15 @@ class LedgerView(Ledger):
         return deleted
 
     async def image(self, image: str, boundary: str) -> StoredImage:
-        """As it was read first in this sweep. Whoever changed it since is not overwritten: the write then fails."""
+        """As it was when the sweep began. Whoever changed it since is not overwritten: the write then fails."""
         if (known := self._images.get((image, boundary))) is None:
             known = self._images[image, boundary] = await super().image(image, boundary)
         return known
 
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         written = await super().put_image(stored, record)
+        key = image_key(record.place)
+        self._note_app(key, written.row if written else await super()._image_row(key))
         known = self._images.pop((record.image, record.boundary), None)
         if not record.boundary:  # each boundary's was read with the fleet's
             self._images = {key: known for key, known in self._images.items() if key[0] != record.image}
@@ -276,6 +283,15 @@ class LedgerView(Ledger):
             fleet = known.record.fleet
             self._images[record.image, record.boundary] = StoredImage(replace(written.record, fleet=fleet), written.row)
         return written
+
+    def _note_app(self, key: str, row: Row | None) -> None:
+        if row:
+            self.app[key] = row
+        else:
+            self.app.pop(key, None)
+
+    async def _image_row(self, key: str) -> Row | None:
+        return self.app.get(key) if self._loaded else await super()._image_row(key)
 
     async def _note(self, machine: MachineId, written: Stored | None) -> None:
         try:

@@ -7,7 +7,7 @@ confirms. Each row is tracked alone; one that cannot be asked now is left as it 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
@@ -35,9 +35,11 @@ from functions.decisions.diagnosis import (
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
 from functions.decisions.support_state import is_answered_marketplace, undetermined
+from functions.model.image_record import ImageRecord
 from functions.model.machine import (
     PATCH_COUNTS,
     Machine,
+    MachineId,
     PatchAssessment,
     PatchStatus,
     PowerState,
@@ -384,10 +386,9 @@ async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *,
         machine = shown.get(stored.record.machine)
         await _isolated(services, stored, paused, partial(_confirm_assessment, services, stored, machine))
     seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
-    for stored in installed:  # one after the other: several may be of one image, and each of them changes its row
-        await pause()
-        of_machine = seen.get(str(stored.record.machine), [])
-        await _isolated(services, stored, paused, partial(_confirm_installation, services, stored, of_machine))
+    for first in range(0, len(installed), rollout.COUNTED):  # no more than an image remembers as counted
+        some = installed[first : first + rollout.COUNTED]
+        await _confirm_installations(_Confirming(services, paused, pause, seen), some)
 
 
 async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None) -> None:
@@ -442,21 +443,88 @@ async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessme
     await services.ledger.replace(stored, hold(record, undetermined(unanswered, verdict.state, until), until))
 
 
-async def _confirm_installation(services: Services, stored: Stored, seen: list[SeenInstallation]) -> None:
-    record, ending = stored.record, stored.record.ending
-    if ending and ending.at_fault:  # at once: the machine may be deleted before Graph shows it. It counts once
-        await _prove(services, record, ending, problem="")
-    if ending is None or not any(_shows(record, item.operation_id, item.status, started=item.started) for item in seen):
+@dataclass(frozen=True)
+class _Confirming:
+    """What the confirmation of installations needs. `seen`: what Graph shows, by machine."""
+
+    services: Services
+    paused: Paused
+    pause: Pause
+    seen: Mapping[str, list[SeenInstallation]]
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """An installation that ended, and what it says about its image. `problem`: with the machine; "" there is none."""
+
+    stored: Stored
+    ending: Ending
+    problem: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The image and the trust boundary that it speaks of."""
+        return self.stored.record.image, self.stored.record.boundary
+
+    @property
+    def says_something(self) -> bool:
+        ending = self.ending
+        return bool(self.stored.record.image) and not (ending.neutral and (ending.nothing_tried or not self.problem))
+
+    def result(self, now: datetime) -> rollout.Result:
+        record, ending, problem = self.stored.record, self.ending, self.problem
+        if not problem and ending.at_fault and ending.trouble:
+            problem = ending.trouble.reason
+        begun = record.begun_at or now
+        return rollout.Result(
+            record.operation_id,
+            record.machine,
+            record.ring,
+            begun,
+            problem,
+            took=ending.at - begun,
+            of_run=bool(record.run),
+        )
+
+
+async def _confirm_installations(confirming: _Confirming, rows: Iterable[Stored]) -> None:
+    """Counts the results of several installations, once per image, before a row of theirs goes on: a sweep that is
+    killed in between counts them again, and the image remembers these."""
+    ended = [(stored, stored.record.ending) for stored in rows if stored.record.ending]
+    # At once: the machine may be deleted before Graph shows it. It counts once.
+    lost = await _prove(confirming, [_Proof(stored, ending) for stored, ending in ended if ending.at_fault])
+    proofs: list[_Proof] = []
+
+    async def look(stored: Stored, ending: Ending) -> None:
+        if proof := await _look_after(confirming, stored, ending):
+            proofs.append(proof)
+
+    for stored, ending in ended:
+        await confirming.pause()
+        if stored.record.machine not in lost:
+            await _isolated(confirming.services, stored, confirming.paused, partial(look, stored, ending))
+    lost = await _prove(confirming, proofs)
+    for proof in proofs:
+        if proof.stored.record.machine not in lost:
+            going_on = partial(_go_on_after, confirming.services, proof)
+            await _isolated(confirming.services, proof.stored, confirming.paused, going_on)
+
+
+async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -> _Proof | None:
+    """What an installation proves that Graph shows by now; None: it is not known yet, or its machine is gone."""
+    services, record = confirming.services, stored.record
+    seen = confirming.seen.get(str(record.machine), [])
+    if not any(_shows(record, item.operation_id, item.status, started=item.started) for item in seen):
         await _not_visible_yet(services, stored)
-        return
+        return None
     machine = await _machine_of(services, stored)
     if machine is None:
-        return
+        return None
     problem = _unwell(machine)
     # A guest cannot deallocate its machine: an operator did that, and it says nothing about the patches.
     taken_down = machine.power in (PowerState.DEALLOCATING, PowerState.DEALLOCATED)
     if problem and not taken_down and not await _stays_unwell(services, stored, ending):
-        return
+        return None
     journal.write(
         "installation.seen",
         machine=record.machine,
@@ -464,17 +532,18 @@ async def _confirm_installation(services: Services, stored: Stored, seen: list[S
         status=ending.outcome,
         problem=problem,
     )
-    if taken_down:
-        await _prove(services, record, replace(ending, neutral=not ending.at_fault), problem="")
-    else:
-        await _prove(services, record, ending, problem=problem)
-    if problem:
-        await hold_for(services, stored, Wait(State.FAILED, problem, "Check the machine, then start it."))
-    elif ending.trouble:
-        await hold_for(services, stored, ending.trouble)
+    return _Proof(stored, replace(ending, neutral=not ending.at_fault) if taken_down else ending, problem)
+
+
+async def _go_on_after(services: Services, proof: _Proof) -> None:
+    stored = proof.stored
+    if proof.problem:
+        await hold_for(services, stored, Wait(State.FAILED, proof.problem, "Check the machine, then start it."))
+    elif proof.ending.trouble:
+        await hold_for(services, stored, proof.ending.trouble)
     else:
         # Free at once: the sweep has it assessed, since counts from before the installation are void.
-        await services.ledger.replace(stored, release(installed_well(record), services.clock()))
+        await services.ledger.replace(stored, release(installed_well(stored.record), services.clock()))
 
 
 async def _stays_unwell(services: Services, stored: Stored, ending: Ending) -> bool:
@@ -495,38 +564,50 @@ def _unwell(machine: Machine) -> str:
     return "the Application Health extension reports unhealthy" if machine.healthy is False else ""
 
 
-async def _prove(services: Services, record: Record, ending: Ending, *, problem: str) -> None:
-    """Writes into the image's rollout what this installation proved. Neutral outcomes prove nothing."""
-    if not record.image or (ending.neutral and (ending.nothing_tried or not problem)):
-        return
-    if not problem and ending.at_fault and ending.trouble:
-        problem = ending.trouble.reason
-    stored = await services.ledger.image(record.image, record.boundary)
-    begun = record.begun_at or services.clock()
-    result = rollout.Result(
-        record.operation_id,
-        record.machine,
-        record.ring,
-        begun,
-        problem,
-        took=ending.at - begun,
-        of_run=bool(record.run),
-    )
-    image = rollout.record_result(stored.record, result, services.settings, now=services.clock())
-    if image.opening != stored.record.opening:
-        journal.write(
-            "breaker.opened",
-            image=image.image,
-            boundary=image.boundary,
-            row=image_key(image.place),
-            opening=image.opening,
-            reason=image.opened_because,
-            remedy=rollout.breaker_wait(image).remedy,
-        )
-    canary = rollout.is_canary_result(stored.record, result, services.settings)
-    told = notices.proved(stored.record, image, record.machine, canary=canary, problem=problem)
-    if image != stored.record and await services.ledger.put_image(stored.telling(*told), image) is None:
+async def _prove(confirming: _Confirming, proofs: Iterable[_Proof]) -> set[MachineId]:
+    """Writes into each image's rollout what these installations proved. Neutral outcomes prove nothing.
+
+    Returns the machines whose results could not be written: they are counted by the next sweep.
+    """
+    by_image: dict[tuple[str, str], list[_Proof]] = {}
+    for proof in proofs:
+        if proof.says_something:
+            by_image.setdefault(proof.place, []).append(proof)
+    lost: set[MachineId] = set()
+    for place, some in by_image.items():
+        try:
+            await _count(confirming.services, place, some)
+        except (errors.CloudError, LeftAlone) as error:
+            journal.write("sweep.failed", stage="track", machine=some[0].stored.record.machine, problem=error)
+            lost |= {each.stored.record.machine for each in some}
+    return lost
+
+
+async def _count(services: Services, place: tuple[str, str], proofs: Iterable[_Proof]) -> None:
+    """One write for all of them. Raises CloudError and LeftAlone."""
+    stored, now = await services.ledger.image(*place), services.clock()
+    image, told = stored.record, stored
+    for proof in proofs:
+        before, result = image, proof.result(now)
+        image = rollout.record_result(before, result, services.settings, now=now)
+        if image.opening != before.opening:
+            _log_opening(image)
+        canary = rollout.is_canary_result(before, result, services.settings)
+        told = told.telling(*notices.proved(before, image, result.machine, canary=canary, problem=result.problem))
+    if image != stored.record and await services.ledger.put_image(told, image) is None:
         raise errors.Unavailable("writing the ledger: the image's row changed meanwhile")
+
+
+def _log_opening(image: ImageRecord) -> None:
+    journal.write(
+        "breaker.opened",
+        image=image.image,
+        boundary=image.boundary,
+        row=image_key(image.place),
+        opening=image.opening,
+        reason=image.opened_because,
+        remedy=rollout.breaker_wait(image).remedy,
+    )
 
 
 def _shows(record: Record, operation_id: str, status: str, *, started: datetime | None) -> bool:

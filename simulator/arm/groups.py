@@ -1,8 +1,8 @@
 """Microsoft.Resources/subscriptions and its resourceGroups.
 
-The deletion of a group is answered 202. Its Location answers 202 until the group is gone and 200 from then on (Microsoft's
-reference "Resource Groups - Delete"; PowerShell Gallery, Blue 1.0.78, Remove-ArmResourceGroup). That everything in the
-group goes at the same moment is the simulator's own.
+The deletion of a group is answered 202. Its Location answers 202 until the group is gone, and 200 from then on
+(Microsoft's reference "Resource Groups - Delete"; PowerShell Gallery, Blue 1.0.78, Remove-ArmResourceGroup). That
+everything in the group goes at the same moment is the simulator's own.
 """
 
 from __future__ import annotations

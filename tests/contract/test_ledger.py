@@ -775,6 +775,29 @@ async def test_a_sweep_reads_an_image_once_and_sees_its_own_writes(boundary: str
     assert table.calls["get"] == read
 
 
+@pytest.mark.parametrize("boundary", ["", "subscription x"])
+async def test_a_sweep_knows_the_images_from_its_one_reading_of_the_ledger(boundary: str) -> None:
+    table = MemoryTable()
+    known = replace(OPEN_IMAGE, boundary=boundary)
+    await Ledger(table).put_image(StoredImage(known, None), known)
+    view = LedgerView(table)
+    await view.load()
+    assert (await view.image(GALLERY_IMAGE, boundary)).record == known
+    assert (await view.image("nobody knows it", boundary)).row is None
+    assert table.calls["get"] == 0
+
+
+async def test_a_sweep_reads_an_image_again_that_a_person_deleted_since() -> None:
+    table = MemoryTable()
+    stored = await Ledger(table).put_image(StoredImage(OPEN_IMAGE, None), OPEN_IMAGE)
+    view = LedgerView(table)
+    await view.load()
+    seen = await view.image(GALLERY_IMAGE, "")
+    assert stored and stored.row and await table.delete(stored.row)
+    assert await view.put_image(seen, replace(OPEN_IMAGE, canaries=3)) is None
+    assert await view.image(GALLERY_IMAGE, "") == StoredImage(ImageRecord(GALLERY_IMAGE), None)
+
+
 async def test_a_sweep_sees_what_it_wrote_of_the_fleets_image_in_each_boundary() -> None:
     view = LedgerView(MemoryTable())
     assert not (await view.image(GALLERY_IMAGE, "subscription x")).record.breaker_open

@@ -18,6 +18,7 @@ from functions.model.state import OperationKind, Phase, State
 from functions.steps import assess, install
 from simulator.azure import Behaviour, overlaps
 from tests.support.process import Killed, Side
+from tests.support.tables import TableCall
 from tests.support.world import BOUNDARY, GALLERY, QUICK, World, arm
 
 GOOD = Behaviour(pending={"security": 2})
@@ -445,6 +446,51 @@ async def test_killed_between_the_image_and_the_machine_it_is_counted_once(
     tallies = [(tally.succeeded, tally.failed) for tally in image.rings.values()]
     assert tallies == [(1 - failures, failures)]
     assert (len(image.failures), image.breaker_open, len(image.counted)) == (failures, False, 1)
+
+
+def counts_results(call: TableCall) -> bool:
+    return bool(call.columns.get("counted")) and "machine" not in call.columns
+
+
+@pytest.mark.parametrize("lost", ["nothing", "before", "after", "a person was first"])
+@pytest.mark.parametrize(("behaviour", "failures"), [(GOOD, 0), (BAD, 4)], ids=["success", "failure"])
+async def test_the_results_of_one_sweep_are_counted_once_and_written_once(
+    behaviour: Behaviour, failures: int, lost: str
+) -> None:
+    """Four installations end together. `lost`: what goes wrong with the write of their image's row."""
+    world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="5 in 7 days")
+    create(world, 4, behaviour)
+    await world.until(lambda: len(world.installing()) == 4, hours=6)
+    world.now += timedelta(hours=1)  # no sweep in between: one finds that all four have ended
+    written = 0
+
+    async def a_person_writes(call: TableCall) -> None:
+        if counts_results(call) and call.row:
+            world.table.before = nothing
+            world.table.put(call.row.partition, call.row.key, call.row.columns)
+
+    async def nothing(call: TableCall) -> None: ...
+
+    async def count(call: TableCall) -> None:
+        nonlocal written
+        written += counts_results(call)
+
+    world.table.after = count
+    if lost == "before" or lost == "after":
+        world.table.kill_once(lost, counts_results)
+        with pytest.raises(Killed):
+            await world.sweep()
+    elif lost == "a person was first":
+        world.table.before = a_person_writes
+        await world.sweep()
+    await world.sweep()
+
+    image = await world.image()
+    assert [(tally.succeeded, tally.failed) for tally in image.rings.values()] == [(4 - failures, failures)]
+    assert (len(image.counted), len(image.failures)) == (4, failures)
+    assert written == {"nothing": 1, "before": 1, "after": 0, "a person was first": 2}[lost]
+    phases = {record.phase for record in await world.records()}
+    assert phases == ({Phase.HELD} if failures else {Phase.QUEUED}), "each row has gone on"
 
 
 async def test_killed_between_the_rollout_and_its_canary_the_next_sweep_goes_on() -> None:

@@ -310,7 +310,7 @@ async def test_a_missing_right_holds_the_machine_for_its_owner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "transactions"), [pytest.param(True, 29, id="by event"), pytest.param(False, 31, id="by sweep alone")]
+    ("events", "transactions"), [pytest.param(True, 28, id="by event"), pytest.param(False, 30, id="by sweep alone")]
 )
 async def test_what_one_machines_whole_life_costs_in_transactions_of_the_table(events: bool, transactions: int) -> None:
     """Assessed, installed, assessed again: what two machines more cost, since a sweep itself costs some."""
