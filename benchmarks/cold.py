@@ -31,9 +31,10 @@ CUSTODIAN = {"AZURE_ACCESS_TOKEN": "none", "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION
 
 
 async def index(sizes: Sizes, tls: Tls) -> list[Result]:
-    """Imports are short, and so noisy: three times the rounds."""
     run = processes.run
-    rounds = await in_turns(3 * sizes.rounds, lambda: run("importing.app"), lambda: run("importing.host_library"))
+    rounds = await in_turns(
+        sizes.noisy * sizes.rounds, lambda: run("importing.app"), lambda: run("importing.host_library")
+    )
     return [compared("index_cpu", rounds)]
 
 
@@ -47,7 +48,8 @@ async def first_event(sizes: Sizes, tls: Tls, custodian: Path | None = None) -> 
             event = _written(azure, next(numbers))
             return await processes.run("first_event.ours", event, environ=settings)
 
-        rounds = await in_turns(2 * sizes.rounds, ours, lambda: processes.run("importing.host_library"))
+        reference = partial(processes.run, "importing.host_library")
+        rounds = await in_turns(sizes.noisy * sizes.rounds, ours, reference)
         packages = [await processes.run("importing.packages") for _ in rounds]
         results = [
             compared("first_event_cpu", rounds, note=_floor(rounds, packages, "cpu")),

@@ -30,7 +30,7 @@ async def readonly_import(sizes: Sizes, tls: Tls) -> list[Result]:
         _stage(staged, warm)
         run = partial(processes.run, "importing.every_room")
         rounds = await in_turns(
-            3 * sizes.rounds, lambda: run(folder=staged, environ=READ_ONLY), lambda: run(folder=warm)
+            sizes.noisy * sizes.rounds, lambda: run(folder=staged, environ=READ_ONLY), lambda: run(folder=warm)
         )
     return [compared("readonly_import", rounds)]
 

@@ -10,6 +10,7 @@ class Sizes:
     """Counts of rounds, operations and machines. The goals hold for the full ones."""
 
     rounds: int = 5
+    noisy: int = 3  # times as many where a run is short, and so noisy
     starts: int = 2000  # operations of start_ops_cpu
     burst: int = 32
     graph_rows: int = 100_000  # of sweep_read and sweep_decide
@@ -29,6 +30,7 @@ class Sizes:
 FULL = Sizes()
 SHORT = Sizes(
     rounds=1,
+    noisy=2,
     starts=200,
     graph_rows=2000,
     fleet=1000,
@@ -45,6 +47,7 @@ SHORT = Sizes(
 )
 TINY = Sizes(
     rounds=1,
+    noisy=1,
     starts=8,
     burst=4,
     graph_rows=20,
