@@ -1,5 +1,6 @@
-"""The process killed before and after every single call, on one machine's whole path: event, assessment, tracking,
-installation, tracking, assessment. Whatever the moment, the machine ends patched and nothing is done twice.
+"""The process killed after every single call, and before every one that changes something, on one machine's whole path:
+event, assessment, tracking, installation, tracking, assessment. Whatever the moment, the machine ends patched and
+nothing is done twice.
 """
 
 import asyncio
@@ -111,13 +112,18 @@ def test_the_path_goes_through_every_phase_and_every_kind_of_call(whole: Path) -
     }
 
 
+READS = ("table: reading", "table: keys", "queue: poison", "ARM: GET", "ARM: POST resources")  # the last asks Graph
+
+
 SIDES: tuple[Side, ...] = ("before", "after")
 
 
 @pytest.mark.parametrize("when", SIDES)
 def test_killed_at_any_call_it_ends_well(whole: Path, when: Side) -> None:
     bad: dict[int, Path] = {}
-    for call in range(1, len(whole.calls) + 1):
+    for call, name in enumerate(whole.calls, 1):
+        if when == "before" and name.startswith(READS):
+            continue  # it ends as killed after the call before this one
         path = _run((call, when))
         installs = Counter(path.kinds)["install"]
         if path.pending or path.overlapping or path.violations or installs != 1:

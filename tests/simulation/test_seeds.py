@@ -9,7 +9,7 @@ from tests.simulation.faults import RATES
 from tests.simulation.run import Result, run
 from tests.simulation.shrink import report
 
-SEEDS, CHUNK = 60, 10
+SEEDS, CHUNK = 30, 10
 BUSY = (1, 2, 3, 4, 5)
 STRIKING = (55, 22, 54, 45, 17, 58, 8, 48)  # these met every fault when they were written down
 FIRST = (*BUSY, *STRIKING)
