@@ -21,7 +21,6 @@ from functions.model.state import State
 from simulator.arm import machines
 from simulator.azure import Behaviour, Machine
 from tests.fuzz.checks import journal_lines
-from tests.simulation.graph import PredicateGraph
 from tests.support.world import QUICK, SUBSCRIPTION, World, vm_body
 
 CHANGES: tuple[Callable[[str], str], ...] = (
@@ -101,13 +100,12 @@ def swept(put: Put, **settings: str) -> tuple[World, list[str]]:
 
     async def run() -> World:
         world = World(settings, timings=QUICK)
-        world.azure.graph = PredicateGraph(world.azure.world, world.azure.graph.lag_seconds)
         world.events_arrive = False  # the sweep is what they could stop
         machine(world, MEMBER, tags={"patch-group": "mine"})
         machine(world, NEIGHBOUR)
         for number, char in enumerate(characters()):
             put(world, f"vm-{number}", char)
-        world.tick = world.sweep_every = timedelta(minutes=30)
+        world.in_steps(timedelta(minutes=30))
         await world.pass_time(hours=3)
         return world
 

@@ -43,7 +43,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 def a_world(**settings: str) -> World:
     """A machine of which nothing is to be installed, in coarse steps."""
     world = World(settings, timings=QUICK)
-    world.tick = world.sweep_every
+    world.in_steps(world.sweep_every)
     world.create("at-rest", Behaviour())
     return world
 

@@ -25,7 +25,7 @@ MINUTES = Timings(assess_seconds=60, install_seconds=600, reboot_seconds=60, gra
 
 def a_world(timings: Timings = MINUTES, **settings: str) -> World:
     world = World(ONE_CANARY | settings, timings=timings)
-    world.tick = timedelta(minutes=5)
+    world.in_steps(timedelta(minutes=5))
     return world
 
 

@@ -55,7 +55,7 @@ FAILING = {
 
 def a_world(minutes: int = 20, **settings: str) -> World:
     world = World(settings, timings=QUICK, start=SATURDAY)
-    world.tick = world.sweep_every = timedelta(minutes=minutes)
+    world.in_steps(timedelta(minutes=minutes))
     return world
 
 
@@ -73,7 +73,7 @@ async def test_a_machine_that_keeps_failing_is_installed_a_few_times_and_no_more
     world = a_world(case.minutes, **case.settings)
     machine = world.create("vm-01", BAD, image=case.image)
     await world.pass_time(days=min(case.days, 1.25))
-    world.tick = world.sweep_every = timedelta(hours=1)  # the rest is slow
+    world.in_steps(timedelta(hours=1))  # the rest is slow
     await world.pass_time(days=max(case.days - 1.25, 0))
     times = begun(world, machine)
     assert case.at_least <= len(times) <= case.at_most, times
@@ -137,7 +137,7 @@ async def test_a_person_ends_the_breaker_of_a_machine_without_an_image(
     before = len(begun(world, machine))
     await world.pass_time(hours=2)
     world.azure.behave(str(machine), GOOD)  # new patches
-    world.tick = world.sweep_every = timedelta(hours=1)
+    world.in_steps(timedelta(hours=1))
     await world.pass_time(days=3)
     assert (len(begun(world, machine)) > before) is comes_back
 
@@ -147,7 +147,7 @@ async def test_a_good_installation_ends_what_failed_before_it() -> None:
     machine = world.create("vm-01", BAD, image={})
     await world.until(lambda: len(begun(world, machine)) == 2, hours=6)
     world.azure.behave(str(machine), GOOD)
-    world.tick = world.sweep_every = timedelta(minutes=30)
+    world.in_steps(timedelta(minutes=30))
     await world.pass_time(days=1.5)
     assert len(begun(world, machine)) == 3
     assert await world.records() == []
@@ -178,7 +178,7 @@ async def test_an_installation_that_never_ran_is_no_try() -> None:
         await world.until(lambda so_far=number: len(begun(world, machine)) == so_far, days=2)  # type: ignore[misc]
         await world.pass_time(minutes=5)
         world.azure.start_operation(str(machine), "assess", started_by="User")  # it supersedes the installation
-    world.tick = world.sweep_every = timedelta(minutes=30)
+    world.in_steps(timedelta(minutes=30))
     await world.pass_time(days=2)
     assert len(begun(world, machine)) == N + 2
     assert (await world.states())["vm-01"].state is State.PATCHED

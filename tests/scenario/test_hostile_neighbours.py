@@ -13,7 +13,6 @@ import pytest
 from functions.cloud.errors import Refused, Unavailable
 from functions.model.state import State
 from simulator.azure import Behaviour
-from tests.simulation.graph import PredicateGraph
 from tests.support.world import QUICK, SUBSCRIPTION, World, vm_body
 
 GOOD = Behaviour(support_state="Supported", pending={"security": 2})
@@ -25,9 +24,8 @@ VICTIMS = ["vm-00", "vm-01", "vm-02", "web-00"]  # the last is of the patch-grou
 
 def a_world() -> World:
     world = World(timings=QUICK)
-    world.azure.graph = PredicateGraph(world.azure.world, world.azure.graph.lag_seconds)
     world.events_arrive = False  # the sweep alone finds them
-    world.tick = world.sweep_every = timedelta(minutes=10)
+    world.in_steps(timedelta(minutes=10))
     for name in VICTIMS:
         world.create(name, GOOD, tags={"patch-group": "web"} if name.startswith("web") else {})
     return world

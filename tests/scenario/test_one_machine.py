@@ -71,7 +71,7 @@ async def test_a_machine_at_rest_is_patched_again_in_the_next_rollout() -> None:
 )
 async def test_without_the_verdict_supported_nothing_is_ever_installed(behaviour: Behaviour, state: State) -> None:
     world = World()
-    world.sweep_every = timedelta(minutes=15)
+    world.in_steps(timedelta(minutes=1), timedelta(minutes=15))
     machine = world.create("vm-01", behaviour)
     await world.pass_time(hours=12)
 

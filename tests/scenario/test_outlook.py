@@ -26,7 +26,7 @@ async def a_fleet(
 ) -> World:
     lines.set_level("INFO", logger="journal")
     world = World({**SATURDAY, **settings}, timings=QUICK, start=FRIDAY)
-    world.tick = world.sweep_every = timedelta(minutes=15)
+    world.in_steps(timedelta(minutes=15))
     for number in range(count):
         world.create(f"vm-{number:02}", Behaviour(pending={"security": 2}), tags=tags)
     await world.pass_time(hours=26)

@@ -30,7 +30,7 @@ SWEEP = timedelta(minutes=10)  # coarse: what matters here takes hours
 
 def a_world(**settings: str) -> World:
     world = World(ROLLOUTS | settings, timings=QUICK)
-    world.tick = world.sweep_every = SWEEP
+    world.in_steps(SWEEP)
     return world
 
 
@@ -355,7 +355,7 @@ async def test_a_bad_wave_opens_the_breaker_within_its_limit_and_what_is_in_flig
 
 async def test_messages_that_are_queued_when_the_breaker_opens_install_nothing() -> None:
     world = a_world(PATCH_CANARIES="0", PATCH_BREAKER="1 in 7 days", PATCH_PACE_PERCENT="1")
-    world.tick, world.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
+    world.in_steps(timedelta(minutes=1), timedelta(minutes=5))
     create(world, 40, BAD)  # one call a minute: some are queued when the first one fails
     await world.until(lambda: breaker_open(world), hours=12)
     queued = len(world.queue.messages[QUEUES[OperationKind.INSTALL]])

@@ -44,7 +44,7 @@ async def test_a_marketplace_machine_without_a_verdict_is_not_assessed_in_every_
 ) -> None:
     world = World({"PATCH_IMAGES": "all"}, timings=QUICK)
     machine = world.create("vm-01", behaviour, image=MARKETPLACE)
-    world.tick = world.sweep_every = timedelta(minutes=15)
+    world.in_steps(timedelta(minutes=15))
     await world.pass_time(hours=24)
     assert 1 <= len(world.operations(machine, "assess")) <= most
 
@@ -106,7 +106,7 @@ HEALTH: dict[str, tuple[str | None, bool]] = {
 @pytest.mark.parametrize(("health", "stops"), HEALTH.values(), ids=HEALTH)
 async def test_only_the_applications_own_word_says_that_it_is_unhealthy(health: str | None, stops: bool) -> None:
     world = World({"PATCH_CANARIES": "1"}, timings=QUICK)
-    world.tick = world.sweep_every * 2
+    world.in_steps(timedelta(minutes=10), timedelta(minutes=5))
     world.create("vm-01", replace(SUPPORTED, health=health))
     await world.pass_time(hours=4)
     assert world.installed() == ["vm-01"]

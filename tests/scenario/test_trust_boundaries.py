@@ -52,7 +52,7 @@ ATTACKS = {
 def a_world(**settings: str) -> World:
     rollouts = {"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "60"}
     world = World(rollouts | settings, timings=QUICK)
-    world.tick = world.sweep_every = timedelta(minutes=10)
+    world.in_steps(timedelta(minutes=10))
     return world
 
 

@@ -27,7 +27,7 @@ CANARY_FIRST = {
 
 def a_world(**settings: str) -> World:
     world = World(settings, timings=QUICK)
-    world.tick = world.sweep_every = timedelta(minutes=10)
+    world.in_steps(timedelta(minutes=10))
     return world
 
 
