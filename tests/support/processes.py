@@ -6,17 +6,27 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # Files in which a test with parameters shares nothing with the others: each of them may go to another process.
-SPREAD = ("simulation/test_seeds.py", "simulation/test_mutants.py", "simulation/test_kills.py")
+SPREAD = (
+    "simulation/test_seeds.py",
+    "simulation/test_mutants.py",
+    "simulation/test_kills.py",
+    "benchmarks/test_harness.py",
+)
 # The dearest first, so that no process is left with one at the end.
 FIRST = (
-    "scenario/test_limits.py",
-    "crash/test_crash.py",
-    "scenario/test_deployment.py",
     "infra/test_compiled.py",
+    "scenario/test_deployment.py",
+    "crash/test_crash.py",
+    "contract/test_functions_host_queue.py",
+    "scenario/test_limits.py",
+    "scenario/test_rollouts.py",
+    "benchmarks/",
     "simulation/",
+    "patcher/",
     "scenario/",
-    "infra/",
     "contract/",
+    "monitoring/",
+    "infra/",
     "fuzz/",
 )
 
