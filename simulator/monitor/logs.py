@@ -56,6 +56,7 @@ _SDK = "azurefunctions: 4.1037.0.0"
 _APP_FOLDER = str(Path(__file__).parents[2])
 RESULTS = Path(_APP_FOLDER) / "infra" / "results"
 _PUBLISHED = "/home/site/wwwroot"  # the app's folder in Azure, which stacks name
+A_PATCH = "KB5031364"  # the panel that asks for one is shown only where one is named
 
 
 class Invocation(Protocol):
@@ -133,7 +134,7 @@ class Workspace:
         tables, schema = {"PatchEvents": self.patch_events.rows}, {"patchevents": dict(self.patch_events.columns)}
         return kql.evaluate((RESULTS / "PatchMachines.kql").read_text(encoding="utf-8"), tables, self.now, schema)
 
-    def ask(self, query: str, *images: str, machine: str = "", patch: str = "") -> list[Row]:
+    def ask(self, query: str, *images: str, machine: str = "", patch: str = A_PATCH) -> list[Row]:
         """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} and {Patch}."""
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
         schema["patchevents"] = dict(self.patch_events.columns)
@@ -148,7 +149,7 @@ class Workspace:
         ).rows
 
 
-def with_parameters(query: str, *images: str, machine: str = "", patch: str = "") -> str:
+def with_parameters(query: str, *images: str, machine: str = "", patch: str = A_PATCH) -> str:
     """The query as the workbook sends it. Images are a list of quoted texts, '*' for all of them."""
     query = query.replace("{Image}", ", ".join(f"'{image}'" for image in images or ("*",)))
     return query.replace("{Machine}", machine).replace("{Patch}", patch)

@@ -18,7 +18,7 @@ def machine(name: str) -> str:
     return f"/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/{name}"
 
 
-def ask(panel: str, *written: Line, patch: str = "") -> list[dict[str, Any]]:
+def ask(panel: str, *written: Line, patch: str = logs.A_PATCH) -> list[dict[str, Any]]:
     return logs.Workspace.after(lines(*written)).ask(build.text_of("panels", panel), patch=patch)
 
 
