@@ -80,7 +80,7 @@ async def _dead_letters(app: App, name: str, container: tuple[str, str] | None) 
     if not found.newest:
         return Check(name, "ok", f"none in container {folder} of {account}")
     count = f"{found.count}{' or more' if found.more else ''} in container {folder} of {account}"
-    remedy = "Read the deadLetterReason of the newest (docs/troubleshoot.md). The sweep finds their machines, later."
+    remedy = "Read the deadLetterReason of the newest (docs/patcher.md). The sweep finds their machines, later."
     detail = f"{count}, the newest {ago(found.newest, now)} old"
     return Check(name, "bad" if now - found.newest < STILL else "note", detail, remedy)
 
