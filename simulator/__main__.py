@@ -11,9 +11,7 @@ import asyncio
 import json
 import os
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -35,8 +33,8 @@ from simulator.playground import prompt
 from simulator.playground.app import chosen
 from simulator.playground.drive import HostEnded
 from simulator.playground.fleet import members
-from simulator.playground.ground import Ground, Plan
-from simulator.playground.log import INDENT, Log
+from simulator.playground.ground import Plan
+from simulator.playground.log import Log, wrapped
 from simulator.storage.azurite import AzuriteUnavailable
 
 MACHINES, IMAGES, SPEED = 20, 3, 30.0
@@ -74,20 +72,20 @@ def arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--port", type=int, default=8443, help="of the simulated Azure; 0 for any (default: 8443)")
     parser.add_argument(
-        *("--set",), dest="changes", metavar="NAME=VALUE", action="append", default=[], help="an app setting; repeated"
+        "--set", dest="changes", metavar="NAME=VALUE", action="append", default=[], help="an app setting; repeated"
     )
     ours = parser.add_argument_group("the playground")
     ours.add_argument("--machines", type=int, metavar="N", help=f"how many there are (default: {MACHINES})")
     ours.add_argument("--images", type=int, metavar="M", help=f"of how many images (default: {IMAGES})")
     ours.add_argument("--day", metavar="DAY", help="where the clock begins, in UTC: 2026-12-08, 2026-12-08T20:00")
     ours.add_argument(
-        *("--behaviour",), metavar="NAME[=N]", action="append", default=[], help="what the guests of N machines do"
+        "--behaviour", metavar="NAME[=N]", action="append", default=[], help="what the guests of N machines do"
     )
     ours.add_argument("--behaviours", action="store_true", help="list what guests can do, and end")
     ours.add_argument("--json", dest="as_json", action="store_true", help="the journal's lines on stdout, as they are")
     others = parser.add_argument_group("by this machine's clock, without a fleet")
     others.add_argument(
-        *("--speed",), type=float, help=f"Azure goes so many times faster (with --host or --azure-only: {SPEED:.0f})"
+        "--speed", type=float, help=f"Azure goes so many times faster (with --host or --azure-only: {SPEED:.0f})"
     )
     others.add_argument("--azure-only", action="store_true", help="neither storage nor a Functions host")
     others.add_argument(
@@ -112,6 +110,8 @@ def _understand(options: argparse.Namespace) -> None:
     """Reads every option, and refuses those that do not go together. Raises ValueError."""
     if options.host and options.azure_only:
         raise ValueError("--host needs the storage that --azure-only leaves out; choose one of them")
+    if options.changes and options.azure_only:
+        raise ValueError("--set needs the app that --azure-only leaves out")
     if options.speed is not None and options.speed <= 0:
         raise ValueError(f"--speed is {options.speed:g}; a number above 0 is right")
     options.play = options.speed is None and not options.host and not options.azure_only
@@ -189,40 +189,14 @@ async def play(options: argparse.Namespace) -> int:
         print(text, file=people, flush=True)
 
     def say(lines: list[str], now: datetime) -> None:
-        for text in lines if options.as_json else chain.from_iterable(map(_wrapped, log.lines(lines, now))):
+        for text in lines if options.as_json else chain.from_iterable(map(wrapped, log.lines(lines, now))):
             print(text, flush=True)
 
     show("Starting Azure, storage and the app …")
     plan = Plan(options.start, tuple(options.members), options.values, options.port)
     async with playground.opened(plan, say) as ground, told_to_patcher(ground.embedded):
-        show(welcome(ground))
+        show(prompt.welcome(ground))
         return await prompt.run(prompt.Prompt(ground, show), sys.stdin)
-
-
-def _wrapped(line: str) -> list[str]:
-    """As the terminal holds it; elsewhere a line is a line."""
-    if not sys.stdout.isatty():
-        return [line]
-    return textwrap.wrap(line, shutil.get_terminal_size().columns, subsequent_indent=" " * INDENT)
-
-
-def welcome(ground: Ground) -> str:
-    """What runs, the settings that were chosen, and what to do."""
-    plan, host = ground.plan, ground.host
-    shown = {"RECONCILE_SCHEDULE": host.settings["RECONCILE_SCHEDULE"], **plan.settings}
-    images = {json.dumps(each.body["properties"]["storageProfile"]["imageReference"]) for each in plan.members}
-    return "\n".join(
-        [
-            f"Azure     {ground.embedded.endpoint}",
-            f"machines  {len(plan.members)} of {len(images)} images; all are older than the app",
-            f"clock     {prompt.moment(ground.clock())}; it stands still until you move it",
-            "settings  those of the default deployment, and:",
-            *(f"          {name}={value}" for name, value in sorted(shown.items())),
-            "Ask in another terminal: python -m patcher --simulator status",
-            "",
-            prompt.HELP,
-        ]
-    )
 
 
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:

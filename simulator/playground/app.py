@@ -72,8 +72,8 @@ class HeldQueue:
         """Sends what is due."""
         while self._held and self._held[0][0] <= self._clock():
             _, _, kind, message = heapq.heappop(self._held)
-            self.sent += 1
             await self.inner.send(kind, message, 0)
+            self.sent += 1  # afterwards: who sees the number finds the message in the queue
 
 
 @contextmanager

@@ -6,6 +6,9 @@ Machines of which the same is said at the same moment share a line.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -36,7 +39,7 @@ _DETAILS: Mapping[str, tuple[str, ...]] = {  # event → fields, some with what 
     "rollout.ring": ("ring",),
 }
 _OTHERS = ("state", "status", "reason", "problem", "cause")
-INDENT = 20  # of a reason that is longer than its line
+_INDENT = 20  # of a reason that is longer than its line
 _NAMES = 3  # so many of several machines are named
 
 
@@ -101,3 +104,10 @@ def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:
         name, _, after = each.partition(" ")
         if fields.get(name) not in (None, ""):
             yield f"{fields[name]} {after}".rstrip()
+
+
+def wrapped(line: str) -> list[str]:
+    """As the terminal holds it; elsewhere a line is a line."""
+    if not sys.stdout.isatty():
+        return [line]
+    return textwrap.wrap(line, shutil.get_terminal_size().columns, subsequent_indent=" " * _INDENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 import threading
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TextIO
 
+from simulator.azure import Machine, Refused
 from simulator.demo.report import ReportFailed
 from simulator.playground import app, fleet
 from simulator.playground.ground import Ground
@@ -37,6 +39,25 @@ class Wrong(ValueError):
 
 def moment(now: datetime) -> str:
     return f"{now:%a %d %b %Y %H:%M} UTC"
+
+
+def welcome(ground: Ground) -> str:
+    """What runs, the settings that were chosen, and what to do."""
+    plan, host = ground.plan, ground.host
+    shown = {"RECONCILE_SCHEDULE": host.settings["RECONCILE_SCHEDULE"], **plan.settings}
+    images = {json.dumps(each.body["properties"]["storageProfile"]["imageReference"]) for each in plan.members}
+    return "\n".join(
+        [
+            f"Azure     {ground.embedded.endpoint}",
+            f"machines  {len(plan.members)} of {len(images)} images; all are older than the app",
+            f"clock     {moment(ground.clock())}; it stands still until you move it",
+            "settings  those of the default deployment, and:",
+            *(f"          {name}={value}" for name, value in sorted(shown.items())),
+            "Ask in another terminal: python -m patcher --simulator status",
+            "",
+            HELP,
+        ]
+    )
 
 
 @dataclass
@@ -110,11 +131,16 @@ class Prompt:
         try:
             machine = self.ground.embedded.azure.machine(name)
             self.ground.embedded.azure.behave(machine.id, fleet.behaviour_named(what))
-            if what == "off":
-                self.ground.embedded.azure.start_operation(machine.id, "deallocate")
-        except (LookupError, ValueError) as error:
-            raise Wrong(str(error.args[0])) from None
+            self._switch(machine, on=what != "off")
+        except (LookupError, ValueError, Refused) as error:
+            raise Wrong(str(error)) from None
         self.show(f"{machine.name}: {fleet.BEHAVIOURS[what][0]}")
+
+    def _switch(self, machine: Machine, *, on: bool) -> None:
+        """Raises Refused, such as of a machine that is still created."""
+        is_on = machine.power_at(self.ground.clock()) == "running"
+        if is_on is not on:
+            self.ground.embedded.azure.start_operation(machine.id, "start" if on else "deallocate")
 
 
 def behaviours() -> str:

@@ -48,6 +48,7 @@ REFUSED = {
     "no such behaviour": ("--behaviour sings", "'sings' is no behaviour; one of: plain"),
     "more that misbehave than there are": ("--machines 2 --behaviour fails=3", "asks for 3 machines, and there are 2"),
     "a clock of its own beside a host's": ("--day 2026-12-08 --speed 5", "--day is the playground's"),
+    "a setting without the app": ("--azure-only --set PATCH_MODE=off", "--set needs the app"),
     "no time passes": ("--speed 0", "a number above 0 is right"),
 }
 
@@ -158,6 +159,7 @@ async def test_a_query_and_what_a_guest_does(terminal: AtATerminal, tmp_path: Pa
     answer = await terminal.patcher("query", str(query), "--json")
     assert json.loads(answer.out)["result"]["rows"] == [{"Count": 12}]
     assert "web-001: the VM agent never reports" in await terminal.type("behave web-001 silent")
+    assert "web-001: the machine is powered off" in await terminal.type("behave web-001 off")
     assert "'sings' is no behaviour" in await terminal.type("behave web-001 sings")
     assert "0 machines are called nobody" in await terminal.type("behave nobody fails")
 
