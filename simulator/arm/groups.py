@@ -1,4 +1,4 @@
-"""Microsoft.Resources/subscriptions and its resourceGroups.
+"""Microsoft.Resources/subscriptions, its resourceGroups and its resource providers.
 
 The deletion of a group is answered 202. Its Location answers 202 until the group is gone, and 200 from then on
 (Microsoft's reference "Resource Groups - Delete"; PowerShell Gallery, Blue 1.0.78, Remove-ArmResourceGroup). That
@@ -17,6 +17,7 @@ from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Group, World
 
+_PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance", "Microsoft.ResourceGraph")
 _RETRY_SECONDS = "15"  # of a deletion, as public traces show it
 
 
@@ -97,6 +98,25 @@ def subscription(world: World, subscription_id: str) -> Json:
         "displayName": world.subscriptions.get(subscription_id, subscription_id),
         "state": "Enabled",
     }
+
+
+def get_provider(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """Providers - Get, without its list of resource types. Those that this cloud has are registered everywhere."""
+    known = {each.lower(): each for each in _PROVIDERS}
+    namespace = known.get(params["namespace"].lower())
+    if namespace is None:
+        text = f"The resource namespace '{params['namespace']}' is invalid."
+        raise Refused(404, "InvalidResourceNamespace", text)
+    return Response(
+        200,
+        {
+            "id": f"/subscriptions/{params['subscription']}/providers/{namespace}",
+            "namespace": namespace,
+            "registrationPolicy": "RegistrationRequired",
+            "registrationState": "Registered",
+            "resourceTypes": [],
+        },
+    )
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:

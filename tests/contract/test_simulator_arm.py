@@ -688,6 +688,24 @@ async def test_a_subscription(subscription: str, status: int) -> None:
     assert answer.json().get("subscriptionId") == (subscription if status == 200 else None)
 
 
+# namespace → status, what is said (REST reference of resource providers; arm_common.json has the code of the refusal)
+NAMESPACES: dict[str, tuple[int, str]] = {
+    "Microsoft.Compute": (200, "Registered"),
+    "microsoft.eventgrid": (200, "Registered"),
+    "Contoso.Nothing": (404, "InvalidResourceNamespace"),
+}
+
+
+@pytest.mark.parametrize(("namespace", "expected"), NAMESPACES.items(), ids=NAMESPACES)
+async def test_a_resource_provider(namespace: str, expected: tuple[int, str]) -> None:
+    azure, _ = ready()
+    async with arm(azure) as client:
+        path = f"{SUBSCRIPTION}/providers/{namespace}"
+        answer = await client.call("GET", path, query={"api-version": "2021-04-01"})
+    found = answer.json()
+    assert (answer.status_code, found.get("registrationState") or found["error"]["code"]) == expected
+
+
 # the rights of the caller: which subscriptions it sees
 RIGHTS: dict[str, tuple[list[Grant], list[str]]] = {
     "everywhere": ([Grant()], [shapes.SUBSCRIPTION, OTHER_SUBSCRIPTION]),

@@ -70,7 +70,11 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
     "as HTML": ("export --format html", 0, ["<!doctype html>", "<td>win-01</td>"]),
     "patches": ("export --what patches", 0, ["past-01,,libcritical0,,1.1.0-1ubuntu1,critical,Installed,2"]),
     "a query": (f"query {QUERY}", 0, ["state_name", "Unsupported"]),
-    "the doctor": ("doctor", 1, ["none has run yet", "the app's identity has all 9 actions", "typo-01"]),
+    "the doctor": (
+        "doctor",
+        1,
+        ["none has run yet", "the app's identity has all 9 actions", "typo-01", "registered: Microsoft.Compute"],
+    ),
     "help": ("--help", 0, ["doctor", "Exit codes", "Try: patcher --simulator status"]),
     "help with examples": ("next --help", 0, ["--window", "Examples: patcher next"]),
 }
