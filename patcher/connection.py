@@ -53,11 +53,12 @@ class App:
     """One app, connected.
 
     `environ`: its app settings as they are written. `site`: the function app's id; the simulator has none, and names
-    the object id of its identity.
+    the object id of its identity. `group`: the id of its resource group.
     """
 
     name: str
     site: str
+    group: str
     principal: str
     environ: Mapping[str, str]
     session: Session
@@ -88,7 +89,7 @@ async def connected(words: Words) -> AsyncIterator[App]:
     """The app that is meant. Raises BadRequest, NoAnswer, SettingsError and CloudError."""
     async with AsyncExitStack() as stack:
         if words.simulator:
-            environ, principal = _simulated()
+            environ, principal, group = _simulated()
             credential: AsyncTokenCredential = _SimulatorCredential(environ["ARM_ENDPOINT"])
             name, site, endpoint = SIMULATOR, "", environ["ARM_ENDPOINT"]
             client = Arm(endpoint, credential)
@@ -105,11 +106,12 @@ async def connected(words: Words) -> AsyncIterator[App]:
                 known = Profile(await _find(client, words), endpoint)
                 profile.save(words.profile, known)
             name, site, principal = known.app, known.site, ""
+            group = site.partition("/providers/")[0]
             environ = await _environ(client, site, words)
             clock = _now
         session = Session(read_settings(environ), clock, credential=credential)
         stack.push_async_callback(session.close)
-        yield App(name, site, principal, environ, session, _services(session), client)
+        yield App(name, site, group, principal, environ, session, _services(session), client)
 
 
 def _now() -> datetime:
@@ -246,19 +248,19 @@ async def _sign_in(credential: AsyncTokenCredential, endpoint: str) -> None:
 # -- the simulator of this machine
 
 
-def _simulated() -> tuple[dict[str, str], str]:
-    """What the running simulator wrote down: settings, and the object id of the app's identity.
+def _simulated() -> tuple[dict[str, str], str, str]:
+    """What the running simulator wrote down: settings, the object id of the app's identity, its resource group.
 
     Its certificate authority is trusted by this process from here on.
     """
     path = profile.folder() / "simulator.json"
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
-        environ, principal = _texts(written["settings"]), str(written["principal"])
+        environ, principal, group = _texts(written["settings"]), str(written["principal"]), str(written["group"])
         os.environ["SSL_CERT_FILE"] = environ["SSL_CERT_FILE"]  # before aiohttp is imported, which reads it once
     except (OSError, ValueError, KeyError):
         raise BadRequest("no simulator runs here; start one in another terminal: python -m simulator") from None
-    return environ, principal
+    return environ, principal, group
 
 
 async def _clock_of(endpoint: str) -> Callable[[], datetime]:

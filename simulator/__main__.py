@@ -215,7 +215,9 @@ async def told_to_patcher(
     `settings`: of the app where no host of this process runs it; or `values`, those that differ from the deployment.
     """
     values = dict(settings or (embedded.hosts[0].settings if embedded.hosts else embedded.settings(**values)))
-    told = {"settings": values, "principal": embedded.deployed.plan.site.identity.object_id}
+    site = embedded.deployed.plan.site
+    group = site.id.partition("/providers/")[0]
+    told = {"settings": values, "principal": site.identity.object_id, "group": group}
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "image-patcher"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "simulator.json"

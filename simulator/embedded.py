@@ -31,6 +31,7 @@ from simulator.tls import Tls
 from simulator.wire import Json
 
 APP_FOLDER = Path(__file__).parents[1]
+_ALERTS = ("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/actionGroups")
 _API_VERSION = {
     "virtualmachines": "2024-11-01",
     "maintenanceconfigurations": "2023-04-01",
@@ -134,6 +135,7 @@ class Embedded:
         self.azure.grants = [Grant(client_id=identity.OPERATOR), *self.deployed.grants]
         self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
         self.azure.principals = self.deployed.identities
+        self.azure.world.alerts = {each["id"].lower(): each for each in snapshots.resources if each["type"] in _ALERTS}
 
     # --- what a deployment gives ---
 

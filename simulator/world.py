@@ -306,6 +306,7 @@ class World:
         self.scale_sets: list[ScaleSet] = []  # earlier versions too
         self.runs: list[Run] = []
         self.subscriptions: dict[str, str] = {}
+        self.alerts: dict[str, Json] = {}  # log alerts and action groups, by id in lower case
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations
         self.changes: list[Operation] = []  # every other operation

@@ -6,7 +6,7 @@ from typing import Any
 from functions.cloud.errors import Gone
 from functions.model.text import Json
 from patcher.connection import App
-from patcher.questions.check import NOT_CHECKED, Check
+from patcher.questions.check import Check
 
 RULES, GROUPS = "2022-06-15", "2023-01-01"
 EXAMPLES = 3
@@ -15,11 +15,7 @@ _REMEDY = "Set alertEmail or actionGroupIds and deploy again (docs/deploy.md)."
 
 async def checks(app: App) -> AsyncIterator[Check]:
     """The log alerts beside the function app, and the action groups that they name."""
-    if not app.site:
-        yield Check("alerts", NOT_CHECKED, "the simulator has no alert rules")
-        return
-    folder = app.site.partition("/providers/")[0]
-    path = f"{folder}/providers/Microsoft.Insights/scheduledQueryRules"
+    path = f"{app.group}/providers/Microsoft.Insights/scheduledQueryRules"
     rules = [each async for each in app.arm.listed(path, RULES)]
     if not rules:
         yield Check("alerts", "note", "the app's resource group has no alert rule", "Deploy them (docs/deploy.md).")

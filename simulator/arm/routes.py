@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import configurations, groups, machines, operations, scale_sets, schedules
+from simulator.arm import alerts, configurations, groups, machines, operations, scale_sets, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -87,6 +87,8 @@ ROUTES: tuple[Route, ...] = (
         scope=_SUBSCRIPTION,
         options=("$expand",),
     ),
+    Route("GET", f"{_GROUP}/providers/{alerts.RULES}", f"{alerts.RULES}/read", alerts.list_rules, scope=_GROUP),
+    Route("GET", f"{_GROUP}/providers/{alerts.GROUPS}/{{name}}", f"{alerts.GROUPS}/read", alerts.get_group),
     Route("HEAD", _GROUP, f"{_GROUPS}/read", groups.head),
     Route("PUT", _GROUP, f"{_GROUPS}/write", groups.put),
     Route("GET", _GROUP, f"{_GROUPS}/read", groups.get),

@@ -51,7 +51,7 @@ async def prepared(world: World, action: Action, *, by: str = ME) -> Deed:
     session = Session(world.settings, lambda: world.now, credential=world.credential, transport=world.transport)
     services = world.connect()
     services.ledger = Ledger(ReadOnlyTable(world.table))
-    app = App("world", "", "", world.environment, session, services, Arm("https://example.org", world.credential))
+    app = App("world", "", "", "", world.environment, session, services, Arm("https://example.org", world.credential))
     return await action(app, Pen(world.table, by))
 
 

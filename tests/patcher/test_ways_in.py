@@ -140,7 +140,7 @@ async def served(site: Site, tls: Tls) -> AsyncIterator[App]:
     arm = Arm(f"https://127.0.0.1:{runner.addresses[0][1]}", identity.StaticCredential(identity.ARM))
     session = Session(read_settings(SETTINGS), lambda: datetime.now(UTC), credential=identity.StaticCredential())
     try:
-        yield App("patcher", SITE, "", SETTINGS, session, World().services, arm)
+        yield App("patcher", SITE, "", "", SETTINGS, session, World().services, arm)
     finally:
         await arm.close()
         await session.close()
