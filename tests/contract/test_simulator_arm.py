@@ -706,6 +706,25 @@ async def test_a_resource_provider(namespace: str, expected: tuple[int, str]) ->
     assert (answer.status_code, found.get("registrationState") or found["error"]["code"]) == expected
 
 
+async def test_alerts_are_those_of_the_deployment() -> None:
+    """Of the resource group alone, and as the deployment says them."""
+    azure, _ = ready()
+    rules, groups = (f"{GROUP}/providers/Microsoft.Insights/{each}" for each in ("scheduledQueryRules", "actionGroups"))
+    rule = {"id": f"{rules}/late", "name": "late", "type": "x", "properties": {"enabled": True}, "condition": True}
+    other = {**rule, "id": rule["id"].replace("rg-prod", "rg-test")}
+    group = {"id": f"{groups}/mail", "name": "mail", "type": "x", "properties": {"enabled": True}}
+    azure.world.alerts = {each["id"].lower(): each for each in (rule, other, group)}
+    query = {"api-version": "2023-01-01"}
+    async with arm(azure) as client:
+        listed = (await client.call("GET", rules, query=query)).json()["value"]
+        found = await client.call("GET", f"{groups}/mail", query=query)
+        missing = await client.call("GET", f"{groups}/nobody", query=query)
+    assert [each["id"] for each in listed] == [rule["id"]]
+    assert "condition" not in listed[0]
+    assert (found.status_code, found.json()["properties"]) == (200, {"enabled": True})
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "ResourceNotFound")
+
+
 # the rights of the caller: which subscriptions it sees
 RIGHTS: dict[str, tuple[list[Grant], list[str]]] = {
     "everywhere": ([Grant()], [shapes.SUBSCRIPTION, OTHER_SUBSCRIPTION]),

@@ -73,7 +73,13 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
     "the doctor": (
         "doctor",
         1,
-        ["none has run yet", "the app's identity has all 9 actions", "typo-01", "registered: Microsoft.Compute"],
+        [
+            "none has run yet",
+            "the app's identity has all 9 actions",
+            "typo-01",
+            "registered: Microsoft.Compute",
+            "17 of 17 notify nobody",
+        ],
     ),
     "help": ("--help", 0, ["doctor", "Exit codes", "Try: patcher --simulator status"]),
     "help with examples": ("next --help", 0, ["--window", "Examples: patcher next"]),
