@@ -26,6 +26,7 @@ async def machine_of(app: App, name: str) -> dict[str, Any]:
         *_of_machine(found.machine),
         *await _of_installations(app, key),
         *_of_row(found.record),
+        *_of_now(found.result, app.services.clock()),
         *_to_come(found.result),
     ]
     shown = found.result | {
@@ -86,6 +87,11 @@ def _of_row(record: Record | None) -> Iterable[Moment]:
         yield from _moment(record.begun_at, f"{noun} begun by the app", detail)
     if record.hold:
         yield from _moment(record.hold.when, "hold ends", record.hold.reason, to_come=True)
+
+
+def _of_now(result: dict[str, Any], now: datetime) -> Iterable[Moment]:
+    """Its state: Azure and the ledger keep none of its earlier ones."""
+    return _moment(now, f"now {result['state']}", result["reason"])
 
 
 def _to_come(result: dict[str, Any]) -> Iterable[Moment]:

@@ -38,7 +38,13 @@ _OPTIONS = (
     "--remote-debugging-port=0",
 )
 
-_CODES = {"Enter": (13, "\r"), "Escape": (27, "")}  # of keys that are no characters
+_CODES = {
+    "Enter": (13, "\r"),
+    "Escape": (27, ""),
+    "ArrowDown": (40, ""),
+    "Home": (36, ""),
+    "End": (35, ""),
+}  # of keys that are no characters
 
 
 class ScriptFailed(AssertionError):

@@ -67,6 +67,7 @@ def details_of(row: Mapping[str, Any]) -> dict[str, Any]:
         _event(NOW - timedelta(days=8), "installation", "Succeeded", _patches("Installed")),
         _event(NOW - timedelta(days=1), "installation", "Failed" if failed else "Succeeded", _patches(result)),
         _event(assessed, "assessed", waits),
+        _event(NOW, f"now {row['state']}", row["reason"]),
         _event(expected, "installation expected", "by the forecast") | {"to_come": True},
     ]
     return {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,26 @@ async def test_the_keys_are_shown_and_do_not_disturb_typing(page: Page, bad_day:
     assert await page.run("byId('help').open") is False
 
 
+async def test_arrows_move_in_the_table_alone(page: Page, bad_day: Prepared) -> None:
+    await page.press("ArrowDown")
+    assert await page.run("table.selected") is None
+    await page.run("byId('scroller').focus()")
+    await page.press("ArrowDown", "ArrowDown")
+    assert await page.run("table.place()") == 1
+    await page.press("End")
+    assert await page.run("table.place()") == 132
+    await page.press("Home", "Enter")
+    await page.until("state.opened !== null && state.opened === table.rows[0].machine")
+
+
+async def test_a_command_is_copied(page: Page, bad_day: Prepared) -> None:
+    await page.call("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
+    await page.click("#needs .copy")
+    await page.until("document.querySelector('#needs .copy').innerText === 'Copied'")
+    copied = await page.run("navigator.clipboard.readText()")
+    assert copied.startswith("patcher breaker close image-da9666267b21bb91d37d1fb4 --opening 20261125T081500")
+
+
 async def test_a_screen_reader_is_told_of_rows_that_are_not_drawn(page: Page, bad_day: Prepared) -> None:
     assert await page.run("document.querySelector('.machines').getAttribute('aria-rowcount')") == "134"
     for _ in range(30):
@@ -292,11 +313,11 @@ async def test_ten_thousand_machines_are_few_elements(page: Page) -> None:
 # -- while the fleet changes
 
 
-async def look_again(page: Page, source: Prepared, found: Mapping[str, Any]) -> None:
-    """The next look of the page finds this document."""
-    later = json.loads(as_json(found["at"])) + " "
-    source.document = {**found, "at": found["at"].replace(second=found["at"].second + 1)}
-    await page.until(f"state.found.at !== {json.dumps(later.strip())}")
+async def look_again(page: Page, source: Prepared, found: Mapping[str, Any], *, after: int = 1) -> None:
+    """The next look of the page finds this document. `after`: seconds."""
+    at = fleets.NOW + timedelta(seconds=after)
+    source.document = {**found, "at": at}
+    await page.until(f"state.found.at === {as_json(at)}")
 
 
 async def test_a_refresh_takes_nobody_from_their_place(page: Page) -> None:
@@ -321,6 +342,19 @@ async def test_a_refresh_takes_nobody_from_their_place(page: Page) -> None:
         assert "machines changed: " in (await page.run("changed"))[-1]
 
 
+async def test_the_states_that_a_page_saw_stand_in_the_timeline(page: Page) -> None:
+    states = (State.WAITING_FOR_WINDOW, State.INSTALLING, State.PATCHED)
+    looks = [fleets.document([fleets.row(7, each)]) for each in states]
+    source = Prepared(looks[0])
+    async with shown(page, source):
+        await page.run("open(table.rows[0].machine)")
+        for place, found in enumerate(looks[1:], 1):
+            await look_again(page, source, found, after=place)
+        await page.until("document.querySelector('#machine .verdict strong').innerText === 'patched'")
+        seen = await page.run("[...document.querySelectorAll('.timeline strong')].map((each) => each.innerText)")
+    assert [each for each in seen if each in ("installing", "patched")] == ["installing", "patched"]
+
+
 async def test_what_is_open_and_focused_stays_so(page: Page, bad_day: Prepared) -> None:
     await page.run("document.querySelector('.cause a').focus()")
     focused = await page.run("document.activeElement.dataset.key")
@@ -330,7 +364,7 @@ async def test_what_is_open_and_focused_stays_so(page: Page, bad_day: Prepared) 
     await page.until("document.querySelector('.timeline details')")
     await page.run("document.querySelector('.timeline details summary').click()")
     asked = len(bad_day.asked)
-    await look_again(page, bad_day, {**fleets.bad_day(), "at": fleets.NOW.replace(second=30)})
+    await look_again(page, bad_day, fleets.bad_day(), after=2)
     while len(bad_day.asked) < asked + 4:  # noqa: ASYNC110 - the machine was read again, too
         await asyncio.sleep(0.05)
     assert await page.run("document.querySelector('.timeline details').open") is True

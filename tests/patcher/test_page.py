@@ -301,7 +301,7 @@ async def test_a_machine_has_its_patches_by_name_and_a_timeline(app: App) -> Non
     found = await machine_of(app, "past-01")
     moments = {each["what"]: each for each in found["timeline"]}
     assert [each["at"] for each in found["timeline"]] == sorted(each["at"] for each in found["timeline"])
-    assert {"created", "assessed", "installation", "installation expected"} <= set(moments)
+    assert {"created", "assessed", "installation", "now due", "installation expected"} <= set(moments)
     tried = {each["patch"]: each["state"] for each in moments["installation"]["patches"]}
     assert tried == dict.fromkeys(("libcritical0", "libsecurity0", "libsecurity1"), "Installed")
     held = {each["what"]: each for each in (await machine_of(app, "held-01"))["timeline"]}

@@ -1,8 +1,8 @@
 "use strict";
 // One machine: what the fleet's document says at once, and, on a live page, why and what happened.
 
-/** `details`: the answer of the server, null while it is on its way, or a problem's text. */
-function drawMachine(place, row, details, live) {
+/** `details`: the answer of the server, null while it is on its way, or a problem's text. `seen`: what this page saw. */
+function drawMachine(place, row, { details, seen, live }) {
   const found = details && typeof details === "object" ? details : null;
   show(place,
     h("p", { class: "back" }, h("a", { href: "#/", "data-key": "back" }, "All machines")),
@@ -13,7 +13,7 @@ function drawMachine(place, row, details, live) {
     found?.stopped ? h("p", { class: "notice" }, shape("needs a person"), " stopped: ", found.stopped) : null,
     facts(row, found),
     h("div", { class: "pair" },
-      h("section", { "aria-labelledby": "timeline-title" }, h("h2", { id: "timeline-title" }, "Timeline"), timeline(found?.timeline ?? shortTimeline(row))),
+      h("section", { "aria-labelledby": "timeline-title" }, h("h2", { id: "timeline-title" }, "Timeline"), timeline(inOrder([...(found?.timeline ?? shortTimeline(row)), ...seen]))),
       h("div", {}, pendingPatches(found), found ? [rules(found.rules), evidence(found.evidence)] : h("p", { class: "none" }, progress(details, live)))));
 }
 
@@ -43,8 +43,11 @@ function shortTimeline(row) {
   const moments = [
     [row.created, "created", row.image], [row.assessed, "assessed", ""], [row.installed, "installed", "the last installation that did not fail"],
     [row.expected, "installation expected", "by the forecast", true]];
-  return moments.filter(([at]) => at).map(([at, what, detail, toCome]) => ({ at, what, detail, patches: [], to_come: Boolean(toCome) }))
-    .sort((one, other) => new Date(one.at) - new Date(other.at));
+  return moments.filter(([at]) => at).map(([at, what, detail, toCome]) => ({ at, what, detail, patches: [], to_come: Boolean(toCome) }));
+}
+
+function inOrder(moments) {
+  return moments.sort((one, other) => new Date(one.at) - new Date(other.at));
 }
 
 function timeline(moments) {

@@ -2,7 +2,7 @@
 // Brings it together: the document, the route, the filter, the keys. A refresh takes nobody from their place.
 
 const embedded = byId("document");
-const state = { found: null, rows: [], known: new Map(), ordered: null, details: null, opened: null, scrolled: 0, overviewAt: 0 };
+const state = { found: null, rows: [], known: new Map(), ordered: null, seen: new Map(), details: null, opened: null, scrolled: 0, overviewAt: 0 };
 const table = new MachineTable(byId("scroller"), { sortedBy: () => { state.ordered = null; drawTable(); } });
 
 // -- the document
@@ -16,6 +16,7 @@ async function take(found) {
   await breath();
   tellTimesIn(found.zone);
   Object.assign(state, { found, rows, known, ordered: null });
+  remember(changed, found.at);
   byId("overview").removeAttribute("aria-busy");
   drawHead();
   drawOverview();
@@ -23,6 +24,15 @@ async function take(found) {
   drawTable();
   if (state.opened) drawOpened();
   if (changed.length) tellChanges(changed);
+}
+
+/** Remembers what this page saw a machine become: nobody else keeps its earlier states. */
+function remember(changed, at) {
+  for (const row of changed) {
+    const moments = state.seen.get(row.machine) ?? [];
+    moments.push({ at, what: row.state, detail: row.reason, patches: [], to_come: false });
+    state.seen.set(row.machine, moments);
+  }
 }
 
 function breath() {
@@ -130,7 +140,7 @@ function comeBack() {
 
 function drawOpened() {
   const row = state.known.get(state.opened);
-  if (row) drawMachine(byId("machine"), row, state.details, !embedded);
+  if (row) drawMachine(byId("machine"), row, { details: state.details, seen: state.seen.get(row.machine) ?? [], live: !embedded });
   else if (state.found) show(byId("machine"), h("p", { class: "back" }, h("a", { href: "#/" }, "All machines")), h("h1", { id: "machine-name", tabindex: "-1" }, "This machine is not in scope"), none(state.opened));
 }
 
@@ -155,7 +165,9 @@ async function ask(path) {
   }
 }
 
+/** Asks for the next look, but not while nobody looks. */
 async function refresh() {
+  if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   const found = await ask("/data");
   if (found.problem) {
     drawNotices(found.problem);
@@ -174,6 +186,12 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || byId("help").open) return;
   if (event.key === "Escape") return leave(field);
   if (event.target.matches("input, select, textarea")) return;
+  const inTable = byId("scroller").contains(event.target);
+  const arrows = { "ArrowDown": 1, "ArrowUp": -1, "PageDown": 10, "PageUp": -10, "End": Infinity, "Home": -Infinity };
+  if (inTable && event.key in arrows) {
+    event.preventDefault();
+    return void table.move(arrows[event.key]);
+  }
   const actions = {
     "j": () => step(1), "k": () => step(-1),
     "/": () => { location.hash = "#/"; field.focus(); field.scrollIntoView({ block: "nearest" }); },
