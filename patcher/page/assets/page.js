@@ -123,6 +123,7 @@ function route() {
   state.details = null;
   byId("overview").hidden = machine !== null;
   byId("machine").hidden = machine === null;
+  byId("skip").hidden = machine !== null;
   if (machine === null) return comeBack();
   table.selected = machine;
   drawOpened();
