@@ -19,7 +19,7 @@ from patcher.connection import App
 from patcher.fleet import Fleet, ImageRow, look, look_ahead
 from patcher.output import clock_of
 from patcher.questions import images, remedies, status
-from patcher.questions.compliance import NO_OWNER, Judged, judge
+from patcher.questions.compliance import Judged, judge
 
 NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
 OPENINGS = 6
@@ -171,7 +171,7 @@ def _owners(judged: Iterable[Judged], tag: str) -> list[dict[str, Any]]:
     """Compliance by owner and severity, those with late machines first."""
     found: dict[str, list[Judged]] = {}
     for each in judged:
-        found.setdefault(each.machine.tag(tag) or NO_OWNER, []).append(each)
+        found.setdefault(each.machine.tag(tag), []).append(each)
     rows = [
         {
             "owner": owner,

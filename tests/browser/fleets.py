@@ -124,7 +124,7 @@ def owners(rows: list[Row]) -> list[dict[str, Any]]:
         by = Counter(each["compliance"] for each in held)
         late = {f"late_{name}": sum(each["late"] == name for each in held) for name in ("critical", "security")}
         states = {name: by[name] for name in ("within", "late", "blocked", "unknown")}
-        counted.append({"owner": owner or "no owner", "machines": len(held), **states, **late})
+        counted.append({"owner": owner, "machines": len(held), **states, **late})
     return sorted(counted, key=lambda each: (-each["late"], -each["machines"]))
 
 

@@ -30,8 +30,8 @@ ACTS = {
     "j, fifty on": ("", "table.move(50)"),
     "scroll by a screen": ("", "byId('scroller').scrollTop += byId('scroller').clientHeight"),
     "scroll to the other end": ("", "byId('scroller').scrollTop = i % 2 ? 0 : 1e9"),
-    "open a machine": ("location.hash = '#/'; route()", "open(table.rows[i].machine); route()"),
-    "go back": ("open(table.rows[i].machine); route()", "location.hash = '#/'; route()"),
+    "open a machine": ("location.hash = '#/'; route()", "openMachine(table.rows[i].machine); route()"),
+    "go back": ("openMachine(table.rows[i].machine); route()", "location.hash = '#/'; route()"),
     "a new look at the fleet arrives": ("", "await take(JSON.parse(texts[(i + 1) % 2]))"),
 }
 _FRAME = "new Promise((drawn) => requestAnimationFrame(() => setTimeoutOfTheBrowser(drawn)))"

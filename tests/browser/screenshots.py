@@ -62,7 +62,7 @@ async def _scene(page: Page, scene: str) -> AsyncIterator[None]:
     fleet = fleets.bad_day if scene == MACHINE else fleets.FLEETS[scene]
     async with shown(page, Prepared(fleet())):
         if scene == MACHINE:
-            await page.run("open(table.rows.find((row) => row.state === 'failed').machine)")
+            await page.run("openMachine(table.rows.find((row) => row.state === 'failed').machine)")
             await page.until("document.querySelector('.rules')")
             await page.run("document.querySelector('.timeline details').open = true")
         yield

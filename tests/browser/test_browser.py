@@ -118,7 +118,7 @@ async def test_nothing_is_wider_than_the_screen(
     async with shown(page, Prepared(fleet())):
         assert await page.run("document.documentElement.scrollWidth") <= size[0]
         if await names(page):
-            await page.run("open(table.rows[0].machine)")
+            await page.run("openMachine(table.rows[0].machine)")
             await page.until("document.querySelector('.rules')")
             assert await page.run("document.documentElement.scrollWidth") <= size[0]
 
@@ -130,7 +130,7 @@ async def test_axe_finds_nothing(page: Page, bad_day: Prepared, place: str, dark
         pytest.skip("axe-core is not installed (simulator/node)")
     await page.size(*(NARROW if place == "phone" else WIDE), dark=dark)
     if place == "machine":
-        await page.run("open(table.rows[0].machine)")
+        await page.run("openMachine(table.rows[0].machine)")
         await page.until("document.querySelector('.rules')")
         await page.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
     if place == "keys":
@@ -346,7 +346,7 @@ async def test_the_states_that_a_page_saw_stand_in_the_timeline(page: Page) -> N
     looks = [fleets.document([fleets.row(7, each)]) for each in states]
     source = Prepared(looks[0])
     async with shown(page, source):
-        await page.run("open(table.rows[0].machine)")
+        await page.run("openMachine(table.rows[0].machine)")
         for place, found in enumerate(looks[1:], 1):
             await look_again(page, source, found, after=place)
         await page.until("document.querySelector('#machine .verdict strong').innerText === 'patched'")
@@ -380,7 +380,7 @@ async def test_without_an_answer_the_last_look_stays_and_says_so(page: Page, bad
 
 
 async def test_a_machine_that_is_gone(page: Page, bad_day: Prepared) -> None:
-    await page.run("open(table.rows[0].machine)")
+    await page.run("openMachine(table.rows[0].machine)")
     await page.until("document.querySelector('.rules')")
     await look_again(page, bad_day, fleets.calm())
     assert await page.text("#machine h1") == "This machine is not in scope"
@@ -404,7 +404,7 @@ async def test_a_new_machine_is_followed_until_it_is_patched(
             embedded.azure.behave("web-01", Behaviour(pending=PENDING))
             embedded.azure.create_machine(shapes.machine_id("web-01"), shapes.machine())
             await page.until("table.rows.length === 1")
-            await page.run("open(table.rows[0].machine)")
+            await page.run("openMachine(table.rows[0].machine)")
             await page.until("document.querySelector('#machine .verdict strong').innerText === 'patched'")
             await page.until("document.querySelector('#machine .timeline details')")
             await page.run("document.querySelector('#machine .timeline details').open = true")

@@ -14,10 +14,13 @@ function svg(name, attributes = {}, ...children) {
 
 function filled(element, { on = {}, ...attributes }, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value === true ? "" : value);
+    if (value !== false && value !== null && value !== undefined)
+      element.setAttribute(name, value === true ? "" : value);
   }
   for (const [event, listener] of Object.entries(on)) element.addEventListener(event, listener);
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -35,20 +38,38 @@ function show(place, ...children) {
 /** Each group of states has a shape of its own, beside its word. */
 const SHAPES = {
   "needs a person": [["path", { d: "M7 1.5 13 12.5H1Z", class: "solid" }]],
-  "under way": [["circle", { cx: 7, cy: 7, r: 5.25, class: "line" }], ["path", { d: "M7 1.75a5.25 5.25 0 0 1 0 10.5Z", class: "solid" }]],
-  "waiting": [["circle", { cx: 7, cy: 7, r: 5.25, class: "line" }]],
-  "current": [["circle", { cx: 7, cy: 7, r: 6, class: "solid" }], ["path", { d: "M4.2 7.2 6.2 9.2 9.9 5.2", class: "tick" }]],
+  "under way": [
+    ["circle", { cx: 7, cy: 7, r: 5.25, class: "line" }],
+    ["path", { d: "M7 1.75a5.25 5.25 0 0 1 0 10.5Z", class: "solid" }],
+  ],
+  waiting: [["circle", { cx: 7, cy: 7, r: 5.25, class: "line" }]],
+  current: [
+    ["circle", { cx: 7, cy: 7, r: 6, class: "solid" }],
+    ["path", { d: "M4.2 7.2 6.2 9.2 9.9 5.2", class: "tick" }],
+  ],
   "left alone": [["path", { d: "M2 7H12", class: "line" }]],
 };
 
-const drawnShapes = new Map(Object.entries(SHAPES).map(([kind, parts]) => [kind,
-  svg("svg", { class: `shape ${kind.replaceAll(" ", "-")}`, viewBox: "0 0 14 14", "aria-hidden": "true" }, parts.map(([name, attributes]) => svg(name, attributes)))]));
+const drawnShapes = new Map(
+  Object.entries(SHAPES).map(([kind, parts]) => [
+    kind,
+    svg(
+      "svg",
+      { class: `shape ${kind.replaceAll(" ", "-")}`, viewBox: "0 0 14 14", "aria-hidden": "true" },
+      parts.map(([name, attributes]) => svg(name, attributes)),
+    ),
+  ]),
+);
 
 const shape = (kind) => drawnShapes.get(kind).cloneNode(true);
 
 /** A command, and a button that copies it. */
 function command(text, key) {
-  const button = h("button", { type: "button", class: "copy", "data-key": `copy ${key}`, "aria-label": `Copy ${text}` }, "Copy");
+  const button = h(
+    "button",
+    { type: "button", class: "copy", "data-key": `copy ${key}`, "aria-label": `Copy ${text}` },
+    "Copy",
+  );
   button.addEventListener("click", async () => {
     const copied = await copy(text);
     button.textContent = copied ? "Copied" : "Select it";

@@ -30,7 +30,9 @@ function unpacked(found) {
 function numbered(rows) {
   const keys = new Map(rows.map((row) => [row, `${natural(row.name)} ${row.machine}`]));
   const ordered = [...rows].sort((one, other) => (keys.get(one) < keys.get(other) ? -1 : 1));
-  ordered.forEach((row, place) => { row.order = place; });
+  ordered.forEach((row, place) => {
+    row.order = place;
+  });
   return ordered;
 }
 
@@ -44,13 +46,18 @@ const SEARCHED = [...EXACT, "reason"];
 /** What a filter's text asks of a row. Quotes keep a value with blanks together. */
 function condition(text, texts) {
   const lower = texts.map((each) => each.toLowerCase());
-  const tests = (text.toLowerCase().match(/(?:[^\s"]+:)?"[^"]*"|\S+/g) ?? []).map((word) => test(word.replaceAll('"', ""), lower));
+  const tests = (text.toLowerCase().match(/(?:[^\s"]+:)?"[^"]*"|\S+/g) ?? []).map((word) =>
+    test(word.replaceAll('"', ""), lower),
+  );
   return (row) => tests.every((each) => each(row));
 }
 
 function test(word, texts) {
   const [, name, value] = word.match(/^(\w+):(.*)$/) ?? [];
-  if (name === "is") return value === "late" ? (row) => row.compliance === "late" : (row) => row.kind.replaceAll(" ", "-") === value.replaceAll(" ", "-");
+  if (name === "is")
+    return value === "late"
+      ? (row) => row.compliance === "late"
+      : (row) => row.kind.replaceAll(" ", "-") === value.replaceAll(" ", "-");
   if (EXACT.includes(name)) {
     const meant = texts.map((each) => each === value);
     return (row) => meant[row.at[name]];
@@ -64,7 +71,7 @@ function asked(name, value) {
   return /\s/.test(value) || value === "" ? `${name}:"${value}"` : `${name}:${value}`;
 }
 
-/** The rows, which are in the order of their names, by another column. What is not known comes last, whatever the order. */
+/** The rows by a column, equal ones by name. What is not known comes last, whatever the order. */
 function sorted(rows, { column, descending }, { kinds, texts }) {
   const key = keyOf(column, kinds, texts);
   const keys = new Float64Array(rows.length);

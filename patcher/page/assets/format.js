@@ -12,7 +12,15 @@ function tellTimesIn(name) {
 }
 
 function clockOf(name) {
-  const parts = { weekday: "short", year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit" };
+  const parts = {
+    weekday: "short",
+    year: "numeric",
+    month: "2-digit",
+    day: "2-digit",
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+  };
   return new Intl.DateTimeFormat("en-GB", { ...parts, hourCycle: "h23", timeZone: name });
 }
 
@@ -40,7 +48,11 @@ function time(moment) {
 /** How long ago, in the largest unit that says something. */
 function age(moment, now) {
   const seconds = Math.max(0, Math.floor((new Date(now) - new Date(moment)) / 1000));
-  for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
+  for (const [unit, size] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+  ]) {
     if (seconds >= 2 * size) return `${Math.floor(seconds / size)} ${unit}`;
   }
   return `${seconds} s`;

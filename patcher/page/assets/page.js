@@ -2,8 +2,23 @@
 // Brings it together: the document, the route, the filter, the keys. A refresh takes nobody from their place.
 
 const embedded = byId("document");
-const state = { found: null, rows: [], known: new Map(), ordered: null, seen: new Map(), details: null, opened: null, scrolled: 0, overviewAt: 0 };
-const table = new MachineTable(byId("scroller"), { sortedBy: () => { state.ordered = null; drawTable(); } });
+const state = {
+  found: null,
+  rows: [],
+  known: new Map(),
+  ordered: null,
+  seen: new Map(),
+  details: null,
+  opened: null,
+  scrolled: 0,
+  overviewAt: 0,
+};
+const table = new MachineTable(byId("scroller"), {
+  sortedBy: () => {
+    state.ordered = null;
+    drawTable();
+  },
+});
 
 // -- the document
 
@@ -38,7 +53,10 @@ function remember(changed, at) {
 function breath() {
   return new Promise((on) => {
     const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => { port1.close(); on(); };
+    port1.onmessage = () => {
+      port1.close();
+      on();
+    };
     port2.postMessage(0);
   });
 }
@@ -47,15 +65,26 @@ function drawHead() {
   const { app, mode, window, sweep, at } = state.found;
   byId("app").textContent = app;
   document.title = `${app} · Image Patcher`;
-  byId("facts").textContent = [`mode ${mode}`, `window ${window ?? "not set"}`, sweep.last ? `last sweep ${when(sweep.last)}` : "no sweep yet"].join(" · ");
+  byId("facts").textContent = [
+    `mode ${mode}`,
+    `window ${window ?? "not set"}`,
+    sweep.last ? `last sweep ${when(sweep.last)}` : "no sweep yet",
+  ].join(" · ");
   byId("fresh").replaceChildren("as of ", h("time", { datetime: at }, embedded ? when(at) : timeOfDay(at)));
   drawNotices();
 }
 
 function drawNotices(problem) {
-  const { alive, paused, pauses, held, left_alone, problems } = state.found ?? { alive: true, pauses: [], left_alone: [], problems: [] };
+  const { alive, paused, pauses, held, left_alone, problems } = state.found ?? {
+    alive: true,
+    pauses: [],
+    left_alone: [],
+    problems: [],
+  };
   const lines = [
-    problem ? `The fleet could not be read: ${problem}.${state.found ? ` This is as of ${timeOfDay(state.found.at)}.` : ""}` : null,
+    problem
+      ? `The fleet could not be read: ${problem}.${state.found ? ` This is as of ${timeOfDay(state.found.at)}.` : ""}`
+      : null,
     alive ? null : "No sweep has ended within the last hour: nothing is started. Run patcher doctor.",
     paused ? `Paused: ${paused}` : null,
     ...pauses.map((each) => [`Paused: ${each.what} `, command(each.end, each.end)]),
@@ -63,7 +92,10 @@ function drawNotices(problem) {
     ...left_alone.map((each) => `Left alone: ${each}`),
     ...problems.map((each) => `Not read: ${each}`),
   ];
-  show(byId("notices"), lines.filter(Boolean).map((each) => h("p", { class: "notice" }, shape("needs a person"), h("span", {}, each))));
+  show(
+    byId("notices"),
+    lines.filter(Boolean).map((each) => h("p", { class: "notice" }, shape("needs a person"), h("span", {}, each))),
+  );
 }
 
 function drawOverview() {
@@ -79,7 +111,10 @@ function drawOverview() {
 }
 
 function tellChanges(changed) {
-  const some = changed.slice(0, 3).map((row) => `${row.name} ${row.state}`).join(", ");
+  const some = changed
+    .slice(0, 3)
+    .map((row) => `${row.name} ${row.state}`)
+    .join(", ");
   say(`${machines(changed.length)} changed: ${some}`);
 }
 
@@ -90,14 +125,19 @@ function drawTable() {
   state.ordered ??= sorted(state.rows, table.sort, state.found);
   const shown = state.ordered.filter(condition(byId("filter").value, state.found.texts));
   table.fill(shown);
-  byId("found").textContent = shown.length === state.rows.length ? machines(shown.length) : `${number(shown.length)} of ${machines(state.rows.length)}`;
+  byId("found").textContent =
+    shown.length === state.rows.length
+      ? machines(shown.length)
+      : `${number(shown.length)} of ${machines(state.rows.length)}`;
 }
 
 /** A press on a count adds its word to the filter; another press takes it away. */
 function filterBy(word) {
   const field = byId("filter");
   const text = ` ${field.value} `;
-  field.value = (text.includes(` ${word} `) ? text.replace(` ${word} `, " ") : `${text} ${word}`).replace(/\s+/g, " ").trim();
+  field.value = (text.includes(` ${word} `) ? text.replace(` ${word} `, " ") : `${text} ${word}`)
+    .replace(/\s+/g, " ")
+    .trim();
   filtered();
   byId("machines").scrollIntoView({ block: "start" });
 }
@@ -110,13 +150,14 @@ function filtered() {
 
 function markFilter() {
   const text = ` ${byId("filter").value} `;
-  for (const each of document.querySelectorAll("[data-filter]")) each.setAttribute("aria-pressed", text.includes(` ${each.dataset.filter} `));
+  for (const each of document.querySelectorAll("[data-filter]"))
+    each.setAttribute("aria-pressed", text.includes(` ${each.dataset.filter} `));
 }
 
 // -- the route
 
 function route() {
-  const machine = location.hash.startsWith("#/machine/") ? decodeURI(location.hash.slice("#/machine".length)) : null;
+  const machine = location.hash.startsWith("#/machine/") ? location.hash.slice("#/machine".length) : null;
   if (machine === state.opened) return;
   if (!state.opened) [state.overviewAt, state.scrolled] = [scrollY, byId("scroller").scrollTop];
   state.opened = machine;
@@ -141,8 +182,19 @@ function comeBack() {
 
 function drawOpened() {
   const row = state.known.get(state.opened);
-  if (row) drawMachine(byId("machine"), row, { details: state.details, seen: state.seen.get(row.machine) ?? [], live: !embedded });
-  else if (state.found) show(byId("machine"), h("p", { class: "back" }, h("a", { href: "#/" }, "All machines")), h("h1", { id: "machine-name", tabindex: "-1" }, "This machine is not in scope"), none(state.opened));
+  if (row)
+    drawMachine(byId("machine"), row, {
+      details: state.details,
+      seen: state.seen.get(row.machine) ?? [],
+      live: !embedded,
+    });
+  else if (state.found)
+    show(
+      byId("machine"),
+      h("p", { class: "back" }, h("a", { href: "#/" }, "All machines")),
+      h("h1", { id: "machine-name", tabindex: "-1" }, "This machine is not in scope"),
+      none(state.opened),
+    );
 }
 
 async function readDetails() {
@@ -170,14 +222,18 @@ async function ask(path) {
 async function refresh() {
   if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   const found = await ask("/data");
-  if (found.problem) {
-    drawNotices(found.problem);
-    say("The fleet could not be read");
-  } else {
-    await take(found);
-    readDetails();
+  try {
+    if (found.problem) tellProblem(found.problem);
+    else await take(found);
+    await readDetails();
+  } finally {
+    setTimeout(refresh, 1000 * (state.found?.every ?? 10));
   }
-  setTimeout(refresh, 1000 * (state.found?.every ?? 10));
+}
+
+function tellProblem(problem) {
+  drawNotices(problem);
+  say("The fleet could not be read");
 }
 
 // -- keys and theme
@@ -188,16 +244,21 @@ function pressed(event) {
   if (event.key === "Escape") return leave(field);
   if (event.target.matches("input, select, textarea")) return;
   const inTable = byId("scroller").contains(event.target);
-  const arrows = { "ArrowDown": 1, "ArrowUp": -1, "PageDown": 10, "PageUp": -10, "End": Infinity, "Home": -Infinity };
+  const arrows = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, End: Infinity, Home: -Infinity };
   if (inTable && event.key in arrows) {
     event.preventDefault();
     return void table.move(arrows[event.key]);
   }
   const actions = {
-    "j": () => step(1), "k": () => step(-1),
-    "/": () => { location.hash = "#/"; field.focus(); field.scrollIntoView({ block: "nearest" }); },
+    j: () => step(1),
+    k: () => step(-1),
+    "/": () => {
+      location.hash = "#/";
+      field.focus();
+      field.scrollIntoView({ block: "nearest" });
+    },
     "?": () => byId("help").showModal(),
-    "Enter": () => (table.selected && !event.target.closest("a, button, summary") ? open(table.selected) : false),
+    Enter: () => (table.selected && !event.target.closest("a, button, summary") ? openMachine(table.selected) : false),
   };
   const action = actions[event.key];
   if (action && action() !== false) event.preventDefault();
@@ -206,17 +267,19 @@ function pressed(event) {
 function step(by) {
   if (state.opened === null) return void table.move(by);
   const place = table.place() + by;
-  if (table.place() >= 0 && table.rows[place]) open(table.rows[place].machine);
+  if (table.place() >= 0 && table.rows[place]) openMachine(table.rows[place].machine);
 }
 
-function open(machine) {
+function openMachine(machine) {
   location.hash = address(machine);
 }
 
 function leave(field) {
   if (state.opened !== null) location.hash = "#/";
-  else if (field.value) { field.value = ""; filtered(); }
-  else document.activeElement.blur();
+  else if (field.value) {
+    field.value = "";
+    filtered();
+  } else document.activeElement.blur();
 }
 
 const THEMES = ["auto", "light", "dark"];
@@ -247,8 +310,14 @@ useTheme(THEMES.includes(storedTheme()) ? storedTheme() : "auto");
 byId("theme").addEventListener("click", nextTheme);
 byId("keys").addEventListener("click", () => byId("help").showModal());
 byId("filter").addEventListener("input", filtered);
-byId("search").addEventListener("submit", (event) => { event.preventDefault(); table.move(1); });
-byId("skip").addEventListener("click", (event) => { event.preventDefault(); byId("filter").focus(); });
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  table.move(1);
+});
+byId("skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  byId("filter").focus();
+});
 document.addEventListener("keydown", pressed);
 addEventListener("hashchange", route);
 if (embedded) take(JSON.parse(embedded.textContent));

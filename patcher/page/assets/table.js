@@ -4,7 +4,11 @@
 const AROUND = 8; // rows kept above and below those in sight
 
 const COLUMNS = [
-  { name: "machine", title: "Machine", cell: (row) => h("a", { href: address(row.machine), tabindex: "-1" }, row.name) },
+  {
+    name: "machine",
+    title: "Machine",
+    cell: (row) => h("a", { href: address(row.machine), tabindex: "-1" }, row.name),
+  },
   { name: "state", title: "State", cell: (row) => [shape(row.kind), " ", row.state] },
   { name: "reason", title: "Why", cell: (row) => row.reason },
   { name: "owner", title: "Owner", cell: (row) => row.owner || "–" },
@@ -31,13 +35,20 @@ class MachineTable {
     this.body = h("tbody", {}, this.above, this.below);
     this.nothing = h("p", { class: "nothing", hidden: true }, "No machine matches the filter.");
     this.heads = COLUMNS.map((column) => this._head(column));
-    this.table = h("table", { class: "machines" },
+    this.table = h(
+      "table",
+      { class: "machines" },
       h("caption", { class: "unseen" }, "Machines: press a heading to sort, j and k to move, Enter to open"),
-      h("thead", {}, h("tr", { "aria-rowindex": 1 }, this.heads)), this.body);
+      h("thead", {}, h("tr", { "aria-rowindex": 1 }, this.heads)),
+      this.body,
+    );
     scroller.append(this.table, this.nothing);
     scroller.addEventListener("scroll", () => this._draw(), { passive: true });
     this._measure();
-    new ResizeObserver(() => { this._measure(); this._draw(); }).observe(scroller);
+    new ResizeObserver(() => {
+      this._measure();
+      this._draw();
+    }).observe(scroller);
     this.body.addEventListener("click", (event) => {
       const line = event.target.closest("tr[data-machine]");
       if (line && !event.target.closest("a") && !String(getSelection())) location.hash = address(line.dataset.machine);
@@ -80,7 +91,8 @@ class MachineTable {
   move(step) {
     if (!this.rows.length) return null;
     const place = this.place();
-    const next = place < 0 ? (step > 0 ? 0 : this.rows.length - 1) : Math.min(Math.max(place + step, 0), this.rows.length - 1);
+    const next =
+      place < 0 ? (step > 0 ? 0 : this.rows.length - 1) : Math.min(Math.max(place + step, 0), this.rows.length - 1);
     this.select(this.rows[next].machine);
     return this.selected;
   }
@@ -89,7 +101,8 @@ class MachineTable {
     this.selected = machine;
     const [top, height, head] = [this.place() * this.rowHeight, this.scroller.clientHeight, this.heads[0].offsetHeight];
     if (top < this.scroller.scrollTop) this.scroller.scrollTop = top;
-    else if (top + this.rowHeight + head > this.scroller.scrollTop + height) this.scroller.scrollTop = top + this.rowHeight + head - height;
+    else if (top + this.rowHeight + head > this.scroller.scrollTop + height)
+      this.scroller.scrollTop = top + this.rowHeight + head - height;
     this._draw();
     this.focus();
   }
@@ -108,17 +121,34 @@ class MachineTable {
 
   _head(column) {
     const press = () => {
-      this.sort = { column: column.name, descending: this.sort.column === column.name ? !this.sort.descending : Boolean(column.number) };
+      this.sort = {
+        column: column.name,
+        descending: this.sort.column === column.name ? !this.sort.descending : Boolean(column.number),
+      };
       this._mark();
       this.sortedBy();
     };
-    const button = h("button", { type: "button", on: { click: press } }, column.title, h("span", { class: "order", "aria-hidden": "true" }));
-    return h("th", { scope: "col", class: `${column.name}${column.number ? " number" : ""}`, "aria-sort": column.name === this.sort.column ? "ascending" : null }, button);
+    const button = h(
+      "button",
+      { type: "button", on: { click: press } },
+      column.title,
+      h("span", { class: "order", "aria-hidden": "true" }),
+    );
+    return h(
+      "th",
+      {
+        scope: "col",
+        class: `${column.name}${column.number ? " number" : ""}`,
+        "aria-sort": column.name === this.sort.column ? "ascending" : null,
+      },
+      button,
+    );
   }
 
   _mark() {
     COLUMNS.forEach((column, place) => {
-      if (column.name === this.sort.column) this.heads[place].setAttribute("aria-sort", this.sort.descending ? "descending" : "ascending");
+      if (column.name === this.sort.column)
+        this.heads[place].setAttribute("aria-sort", this.sort.descending ? "descending" : "ascending");
       else this.heads[place].removeAttribute("aria-sort");
     });
   }
@@ -127,12 +157,18 @@ class MachineTable {
   _draw() {
     const height = this.rowHeight;
     const first = Math.max(0, Math.floor(this.scroller.scrollTop / height) - AROUND);
-    const last = Math.min(this.rows.length, Math.ceil((this.scroller.scrollTop + this.scroller.clientHeight) / height) + AROUND);
+    const last = Math.min(
+      this.rows.length,
+      Math.ceil((this.scroller.scrollTop + this.scroller.clientHeight) / height) + AROUND,
+    );
     const focused = document.activeElement;
     const wanted = this.rows.slice(first, last);
     const names = new Set(wanted.map((row) => row.machine));
     for (const [machine, { line }] of this.elements) {
-      if (!names.has(machine)) { line.remove(); this.elements.delete(machine); }
+      if (!names.has(machine)) {
+        line.remove();
+        this.elements.delete(machine);
+      }
     }
     let next = this.above.nextSibling;
     wanted.forEach((row, place) => {
@@ -150,7 +186,16 @@ class MachineTable {
     const known = this.elements.get(row.machine);
     if (known?.row === row) return known.line;
     const cells = COLUMNS.map((column, place) =>
-      h(place ? "td" : "th", { scope: place ? null : "row", class: `${column.name}${column.number ? " number" : ""}`, title: ["machine", "reason"].includes(column.name) ? row[column.name] : null }, column.cell(row)));
+      h(
+        place ? "td" : "th",
+        {
+          scope: place ? null : "row",
+          class: `${column.name}${column.number ? " number" : ""}`,
+          title: ["machine", "reason"].includes(column.name) ? row[column.name] : null,
+        },
+        column.cell(row),
+      ),
+    );
     const line = known?.line ?? h("tr", { "data-machine": row.machine });
     const had = line.contains(document.activeElement);
     line.replaceChildren(...cells);
