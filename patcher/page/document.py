@@ -14,9 +14,9 @@ from functions.decisions.forecast import Forecast
 from functions.decisions.plan import Candidate
 from functions.model.state import AWAIT_A_TURN, POLICY_STATES, State
 from functions.model.stop import Stop
+from functions.policy.settings import Mode
 from functions.steps import outlook
-from patcher.connection import App
-from patcher.fleet import Fleet, ImageRow, look, look_ahead
+from patcher.fleet import Fleet, ImageRow, look_ahead
 from patcher.output import clock_of
 from patcher.questions import images, remedies, status
 from patcher.questions.compliance import Judged, judge
@@ -49,9 +49,9 @@ COLUMNS = (
 SHARED = ("group", "owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late")
 
 
-async def document(app: App) -> dict[str, Any]:
-    """Raises NoAnswer where a part of the fleet is missing, and CloudError."""
-    fleet = await look(app)
+async def document(fleet: Fleet) -> dict[str, Any]:
+    """What one look at the fleet shows. Raises CloudError."""
+    app = fleet.app
     waiting, coming = await look_ahead(fleet)
     judged = await judge(fleet)
     found = await status.status_of(fleet, waiting, coming)
@@ -162,6 +162,8 @@ def _openings(coming: Forecast | None) -> list[dict[str, Any]]:
 def _no_forecast(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> str | None:
     if coming is None:
         return f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}"
+    if (mode := fleet.app.settings.mode) in (Mode.OFF, Mode.ASSESS):
+        return f"PATCH_MODE is {mode.name.lower()}: nothing is installed"
     if not fleet.app.settings.window:
         return "PATCH_WINDOW is not set"
     return None

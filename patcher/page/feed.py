@@ -11,6 +11,7 @@ from functions.model.text import BadInput
 from functions.policy.settings import SettingsError
 from patcher.connection import App, Words
 from patcher.errors import BadRequest, NoAnswer
+from patcher.fleet import Fleet, look
 from patcher.output import as_json
 from patcher.page.document import document
 from patcher.page.machine import machine_of
@@ -38,6 +39,7 @@ class Feed:
         self._one_at_a_time = asyncio.Lock()
         self._read_at = -float("inf")
         self._last = ""
+        self._fleet: Fleet | None = None
 
     async def fleet(self) -> str:
         """The document, as JSON."""
@@ -54,13 +56,14 @@ class Feed:
         unread = self._unread()
         with unread.listening():
             self._app = await self._app.current(self._words)
-            found = await document(self._app)
+            self._fleet = await look(self._app)
+            found = await document(self._fleet)
         return {**found, "every": self.every, "problems": unread.lines}
 
     async def machine(self, name: str) -> str:
         """One machine, as JSON. Raises BadRequest where none, or several, are meant."""
         with _one_line():
-            return as_json(await machine_of(self._app, name), indent=None)
+            return as_json(await machine_of(self._app, name, self._fleet), indent=None)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from functions.model.machine import Machine
 from functions.model.record import Record
 from functions.model.state import Phase
 from patcher.connection import App
+from patcher.fleet import Fleet
 from patcher.machines import meant
 from patcher.page.document import KIND_OF, without_names
 from patcher.questions import images, why
@@ -16,10 +17,13 @@ from patcher.questions.patches import Tried, tried_on, waiting_on
 Moment = dict[str, Any]
 
 
-async def machine_of(app: App, name: str) -> dict[str, Any]:
-    """Raises BadRequest where no machine or several are meant, NoAnswer, and CloudError."""
+async def machine_of(app: App, name: str, fleet: Fleet | None = None) -> dict[str, Any]:
+    """`fleet`: the last look at it, if there was one, by which it is told when the machine's turn comes.
+
+    Raises BadRequest where no machine or several are meant, NoAnswer, and CloudError.
+    """
     machine_id = await meant(app, name)
-    found = await why.find(app, machine_id)
+    found = await why.find(app, machine_id, fleet)
     key = str(machine_id)
     pending = (await app.services.graph.patches_of([key])).get(key, [])
     moments = [

@@ -17,7 +17,7 @@ from functions.steps.observe import Seen, observe, observe_group, with_named_pat
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
 from patcher.errors import NoAnswer
-from patcher.fleet import look, look_ahead
+from patcher.fleet import Fleet, look, look_ahead
 from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
 from patcher.questions import remedies
@@ -49,12 +49,15 @@ async def ask(app: App, name: str) -> Answer:
     return Answer(result, _shown(result, clock_of(app.settings)))
 
 
-async def find(app: App, machine_id: MachineId) -> Found:
-    """Reads the machine afresh. Raises NoAnswer and CloudError."""
+async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> Found:
+    """Reads the machine afresh. `fleet`: a look at the fleet to go by; without one, a new look if it is needed.
+
+    Raises NoAnswer and CloudError.
+    """
     shown, unseen = await _observed(app, machine_id)
     record = await _record(app, machine_id)
     question = await question_of(app.services, shown, record)
-    step, turn = await _with_fleet(app, question)
+    step, turn = await _with_fleet(app, question, fleet)
     failing = [patch_of(each) for each in failed_last(await tried_on(app, [str(machine_id)]))]
     evidence, stop = _evidence(app, shown, record, unseen), await _stop(app, shown)
     result = {
@@ -136,7 +139,7 @@ def _rules(question: Question, answer: Step) -> list[dict[str, Any]]:
     return [{"rule": name, "speaks": name == speaker, "says": step.reason if step else None} for name, step in said]
 
 
-async def _with_fleet(app: App, question: Question) -> tuple[Step, datetime | None]:
+async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tuple[Step, datetime | None]:
     """The machine's step with what the fleet's limits make of it, and when its installation is expected."""
     record = question.record
     if record and record.phase is Phase.HELD and not record.same_machine(question.machine):
@@ -144,7 +147,7 @@ async def _with_fleet(app: App, question: Question) -> tuple[Step, datetime | No
     step = displayed_step(question)
     if not isinstance(step, Assess | Install) and step.state not in AWAIT_A_TURN:
         return step, None
-    fleet = await look(app)
+    fleet = fleet or await look(app)
     _, coming = await look_ahead(fleet)
     turn = coming.turns.get(question.machine.id) if coming else None
     if isinstance(step, Assess | Install):

@@ -15,9 +15,10 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,11 +28,13 @@ from functions.model.state import State
 from patcher.commands import Unread
 from patcher.connection import App, Words, connected
 from patcher.errors import BadRequest, NoAnswer
+from patcher.fleet import look
 from patcher.page.document import KINDS, document
 from patcher.page.feed import Feed
 from patcher.page.machine import machine_of
 from patcher.page.report import report
 from patcher.page.server import Server
+from patcher.questions import why
 from simulator import identity
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
@@ -270,7 +273,7 @@ async def test_every_state_stands_in_one_group() -> None:
 
 
 async def test_the_document_says_what_the_other_commands_say(stage: Stage, app: App) -> None:
-    found, rows = await document(app), rows_of(await document(app))
+    found, rows = await document(await look(app)), rows_of(await document(await look(app)))
     status = (await stage.patcher("status", "--json")).json["result"]
     late = (await stage.patcher("late", "--json")).json["result"]
     exported = (await stage.patcher("export", "--format", "json")).json
@@ -287,7 +290,7 @@ async def test_the_document_says_what_the_other_commands_say(stage: Stage, app: 
 
 
 async def test_the_openings_are_those_of_next(stage: Stage, app: App) -> None:
-    found = await document(app)
+    found = await document(await look(app))
     following = (await stage.patcher("next", "--json")).json["result"]["openings"]
     assert [(each["canaries"] + each["others"]) for each in found["openings"]] == [
         len(each["go"]) for each in following
@@ -316,7 +319,10 @@ async def test_nobody_is_named(stage: Stage, app: App) -> None:
     await stage.patcher("pause", "--owner", "shop", "--reason", "month-end")
     await stage.patcher("hold", "web-02", "--reason", "a demonstration", "--yes")
     try:
-        texts = [json.dumps(await document(app), default=str), json.dumps(await machine_of(app, "web-02"), default=str)]
+        texts = [
+            json.dumps(await document(await look(app)), default=str),
+            json.dumps(await machine_of(app, "web-02"), default=str),
+        ]
         named = (await stage.patcher("status")).out
     finally:
         await stage.patcher("resume", "--owner", "shop")
@@ -337,9 +343,24 @@ async def test_one_look_per_interval_and_by_the_settings_of_now(stage: Stage, ap
         assert await seldom.fleet() is first
         assert json.loads(await often.fleet())["paused"] == "PATCH_PAUSE is on"
         assert json.loads(await often.machine("web-02"))["evidence"]["settings"]["PATCH_MODE"] == "install"
+    with stage.settings(PATCH_MODE="assess"):
+        found = json.loads(await often.fleet())
+        assert (found["openings"], found["no_forecast"]) == ([], "PATCH_MODE is assess: nothing is installed")
     with stage.settings(PATCH_MODE="instal"), pytest.raises(NoAnswer, match="settings are wrong"):
         await often.fleet()
     assert json.loads(await often.fleet())["paused"] is None, "it goes on once they are right"
+
+
+async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(app, WORDS, 3600, Unread)
+    expected = rows_of(json.loads(await feed.fleet()))[str(machine("web-02"))]["expected"]
+
+    async def a_second_look(app: App) -> NoReturn:
+        raise AssertionError
+
+    monkeypatch.setattr(why, "look", a_second_look)
+    found = json.loads(await feed.machine(str(machine("web-02"))))
+    assert datetime.fromisoformat(found["expected"]).timestamp() == expected
 
 
 # -- one file
