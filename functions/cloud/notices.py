@@ -21,6 +21,7 @@ from functions.cloud.errors import Gone
 from functions.cloud.rows import UNREADABLE, VERSION
 from functions.cloud.session import Session
 from functions.cloud.tables import Entity, Insert, Row
+from functions.model.machine import MachineId
 from functions.model.notice import Notice, NoticeType
 
 if TYPE_CHECKING:
@@ -131,6 +132,30 @@ def pending_of(row: Row) -> Pending | None:
             bool(columns.get("sent")),
         )
     return None
+
+
+@dataclass(frozen=True)
+class Announced:
+    """That a machine's installation is to come, as its row holds it."""
+
+    row: Row
+    machine: MachineId
+    expected: datetime
+    at: datetime
+
+
+def announced_of(row: Row) -> Announced | None:
+    """The announcement of a row; None for one that cannot be read. Raises nothing."""
+    with suppress(*UNREADABLE):
+        if (found := pending_of(row)) and found.notice.type is NoticeType.INSTALLATION_PLANNED:
+            expected = datetime.fromisoformat(found.notice.data["expected"])
+            return Announced(row, MachineId.parse(found.notice.subject), expected.astimezone(UTC), found.at)
+    return None
+
+
+def is_readable(row: Row) -> bool:
+    """Whether the app can send this row, and go by it."""
+    return (announced_of(row) if is_planned(row.key) else pending_of(row)) is not None
 
 
 def is_newer(row: Row) -> bool:

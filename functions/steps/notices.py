@@ -12,7 +12,17 @@ from datetime import datetime, timedelta
 
 from functions import journal
 from functions.cloud import errors
-from functions.cloud.notices import Pending, Topic, batches, is_newer, is_planned, pending_of
+from functions.cloud.notices import (
+    Announced,
+    Pending,
+    Topic,
+    announced_of,
+    batches,
+    is_newer,
+    is_planned,
+    is_readable,
+    pending_of,
+)
 from functions.cloud.rows import place_of
 from functions.cloud.tables import Change, Delete, Replace, Row, Table
 from functions.decisions import notices
@@ -48,11 +58,10 @@ async def tell(sweep: Sweep) -> None:
     if sweep.services.topic is None:  # switched off: what is left of before is nobody's
         await _delete(sweep.view.table, rows[:A_SWEEP])
         return
-    read = [(row, pending_of(row)) for row in rows]
-    pending = [each for _, each in read if each]
+    pending = [each for row in rows if is_readable(row) and (each := pending_of(row))]
     await _announce_ahead(sweep)
     await _sum_up(sweep, pending)
-    await _drop(sweep, [row for row, each in read if each is None], pending)
+    await _drop(sweep, [row for row in rows if not is_readable(row)], pending)
     await _send_all(sweep, sweep.services.topic, pending)
 
 
@@ -76,10 +85,10 @@ async def hold_back(sweep: Sweep, item: Candidate, record: Record | None) -> tim
     return wait
 
 
-def _holds_good(found: Pending, item: Candidate, record: Record | None, now: datetime) -> bool:
+def _holds_good(found: Announced, item: Candidate, record: Record | None, now: datetime) -> bool:
     """Whether it announced this installation: of this machine, of this opening, and none has begun since."""
     begun = [*(record.tries if record else ()), *filter(None, [item.installed, item.machine.created])]
-    return now <= _expected(found) + SAME_OPENING and all(moment <= found.at for moment in begun)
+    return now <= found.expected + SAME_OPENING and all(moment <= found.at for moment in begun)
 
 
 async def _announce_ahead(sweep: Sweep) -> None:
@@ -92,7 +101,7 @@ async def _announce_ahead(sweep: Sweep) -> None:
         (machine, note.expected)
         for machine, note in sweep.notes.notes.items()
         if note.expected and now < note.expected <= soon
-        if machine not in known or note.expected > _expected(known[machine]) + SAME_OPENING
+        if machine not in known or note.expected > known[machine].expected + SAME_OPENING
     ]
     for first in range(0, min(len(due), A_SWEEP), WRITES_AT_ONCE):
         turn = due[first : first + WRITES_AT_ONCE]
@@ -100,13 +109,11 @@ async def _announce_ahead(sweep: Sweep) -> None:
         await sweep.stay()
 
 
-def _announced(sweep: Sweep) -> Mapping[MachineId, Pending]:
+def _announced(sweep: Sweep) -> Mapping[MachineId, Announced]:
     """What is announced by machine: read once, and kept true by this sweep's own announcements."""
     if sweep.announced is None:
-        sweep.announced = {}
-        for row in sweep.view.outbox_rows:
-            if is_planned(row.key) and not is_newer(row) and (found := pending_of(row)):
-                sweep.announced[MachineId.parse(found.notice.subject)] = found
+        rows = (row for row in sweep.view.outbox_rows if is_planned(row.key) and not is_newer(row))
+        sweep.announced = {found.machine: found for row in rows if (found := announced_of(row))}
     return sweep.announced
 
 
@@ -119,12 +126,8 @@ async def _announce(sweep: Sweep, machine: MachineId, *, image: str, expected: d
     key, columns = outbox.announcement(notices.installation_planned(machine, image, expected), key)
     before = _announced(sweep).get(machine)
     written = await (table.replace(before.row, columns) if before else table.insert(partition, key, columns))
-    if written and sweep.announced is not None and (now := pending_of(written)):
+    if written and sweep.announced is not None and (now := announced_of(written)):
         sweep.announced[machine] = now
-
-
-def _expected(announced: Pending) -> datetime:
-    return datetime.fromisoformat(str(announced.notice.data["expected"]))
 
 
 # -- the morning

@@ -8,7 +8,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.notes import NoteBook
-from functions.cloud.notices import Pending
+from functions.cloud.notices import Announced
 from functions.decisions.forecast import Turn
 from functions.decisions.plan import Candidate
 from functions.model.machine import Machine, MachineId
@@ -36,7 +36,7 @@ class Sweep:
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     forecast: Mapping[MachineId, Turn | None] = field(default_factory=dict)  # where this sweep made one
     notes: NoteBook = field(init=False)  # what people were told of each machine
-    announced: dict[MachineId, Pending] | None = None  # what others were told of to come; None: not asked yet
+    announced: dict[MachineId, Announced] | None = None  # what others were told of to come; None: not asked yet
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
     found: bool = False  # Graph named every machine that may be due

@@ -320,6 +320,29 @@ async def test_rows_that_cannot_be_read_are_dropped_and_those_of_a_newer_release
     assert [line["count"] for line in told("notices.dropped")] == [3]
 
 
+HARMED = {
+    "no data": {"data": "{"},
+    "no time": {"data": "{}"},
+    "no machine": {"subject": "vm-01"},
+    "a time without a meaning": {"data": '{"expected": 5}'},
+    "another type": {"type": "ImagePatcher.MachineHeld"},
+}
+
+
+@pytest.mark.parametrize("columns", HARMED.values(), ids=HARMED)
+async def test_an_announcement_that_cannot_be_read_stops_nobody(columns: dict[str, Any], told: Told) -> None:
+    world = World(NOTICES | {"PATCH_NOTICE_MINUTES": "30"}, timings=QUICK)
+    world.create("vm-01", GOOD)
+    world.create("vm-02", GOOD)
+    await world.until(lambda: any(key.startswith("planned-") for _, key in world.table.rows), hours=2)
+    [place, *_] = [place for place in world.table.rows if place[1].startswith("planned-")]
+    world.table.put(*place, {**world.table.rows[place].columns, **columns})
+    await world.pass_time(hours=4)
+    assert sorted(world.installed()) == ["vm-01", "vm-02"]
+    assert told("notices.dropped")
+    assert world.errors == []
+
+
 async def test_no_other_reader_of_the_ledger_sees_a_notice() -> None:
     world = World(NOTICES, timings=QUICK)
     world.azure.faults.add(Fault(path=TOPIC, times=None, status=503))
