@@ -4,7 +4,7 @@ PartitionKey is the subscription, RowKey a hash of the machine's id.
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -88,7 +88,7 @@ class Ledger:
         return Stored(record, row) if row else None
 
     async def replace(self, stored: Stored, record: Record) -> Stored | None:
-        row = await self._written(stored.row, place_of(record.machine), columns_of(record), stored.notices)
+        row = await self.put_row(stored.row, place_of(record.machine), columns_of(record), stored.notices)
         return Stored(record, row) if row else None
 
     async def put(self, stored: Stored | None, record: Record) -> Stored | None:
@@ -101,10 +101,10 @@ class Ledger:
         _, told = self.outbox.written_with(stored.row, place_of(stored.record.machine), stored.notices)
         return await self.table.transact([Delete(stored.row), *told]) is not None
 
-    async def _written(
-        self, row: Row | None, place: tuple[str, str], columns: dict[str, Any], notices: tuple[Notice, ...]
+    async def put_row(
+        self, row: Row | None, place: tuple[str, str], columns: dict[str, Any], notices: Sequence[Notice] = ()
     ) -> Row | None:
-        """Inserts or replaces one row, with its notices."""
+        """Inserts or replaces one row, and tells with it. None when another writer was first."""
         if self.outbox is None:
             return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
         noticed, told = self.outbox.written_with(row, place, notices)
@@ -138,7 +138,7 @@ class Ledger:
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
         place = APP, image_key(record.place)
-        row = await self._written(stored.row, place, image_columns(record), stored.notices)
+        row = await self.put_row(stored.row, place, image_columns(record), stored.notices)
         return StoredImage(record, row) if row else None
 
     # -- the app's own rows
@@ -183,7 +183,7 @@ class Ledger:
     async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
         """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
         row = await self.table.get(APP, name)
-        await self._written(row, (APP, name), _note_columns(note), notices)
+        await self.put_row(row, (APP, name), _note_columns(note), notices)
 
 
 def _note_columns(note: dict[str, str]) -> dict[str, object]:
@@ -244,7 +244,7 @@ class LedgerView(Ledger):
         return self.noted(name)
 
     async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
-        written = await self._written(self.app.get(name), (APP, name), _note_columns(note), notices)
+        written = await self.put_row(self.app.get(name), (APP, name), _note_columns(note), notices)
         if written:
             self.app[name] = written
 
