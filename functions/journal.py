@@ -53,7 +53,7 @@ EVENTS = {
     "operation.refused": "Azure refused to start an operation",
     "operation.throttled": "the quota is used up; the machine is postponed",
     "quota.exhausted": "a quota of Azure is used up; what a subscription, stage or function asked is asked later",
-    "operation.postponed": "the app is paused, or its mode forbids it; the machine's claim waits until it goes on",
+    "operation.postponed": "a pause, a hold, PATCH_MODE or the end of its run forbids the call; the claim waits",
     "operation.abandoned": "a POST was not sent in time; the claim is released",
     "operation.unknown": "a POST got no answer; whether the operation runs is not known yet",
     "operation.adopted": "an operation without a recorded answer was found on the machine",

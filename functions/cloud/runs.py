@@ -171,6 +171,13 @@ def progress_of_row(row: Row | None, run: Run) -> Progress:
         raise BadInput(f"row {row.key} of the ledger cannot be read: {said}; delete it and its run") from None
 
 
+def ended(row: Row | None) -> datetime | None:
+    """When a run ended, by its progress, without reading its machines; None: it did not, or that cannot be read."""
+    with suppress(*UNREADABLE):
+        return _time(row.columns, "ended") if row else None
+    return None
+
+
 def progress_columns(progress: Progress, run: Run) -> dict[str, Any]:
     """The columns of its row: one list of values for each machine, in the order of the run, [] where it is to do.
 

@@ -45,9 +45,14 @@ def objection(question: Question, run: Run) -> Step | None:
     return None
 
 
-def passes_hold(record: Record) -> bool:
-    """Whether a run asks about a machine before its hold is over: it waits for its turn, and for nothing else."""
-    return record.hold is not None and record.hold.state not in FAILURES and not record.unanswered
+def passes_hold(run: Run, record: Record) -> bool:
+    """Whether a run asks about a machine before its hold is over: it waits for its turn, and for nothing else.
+
+    After assessments without an answer only an assessment run asks again.
+    """
+    if record.hold is None or record.hold.state in FAILURES:
+        return False
+    return run.kind is OperationKind.ASSESS or not record.unanswered
 
 
 # -- the machines of one run: who goes now

@@ -15,7 +15,8 @@ from functions.decisions.retry import tried_lately
 from functions.decisions.runs import passes_hold
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
 from functions.model.record import Record
-from functions.model.state import Assess, Install, Leave, State, Step
+from functions.model.run import Run
+from functions.model.state import Assess, Install, Leave, State, Step, Wait
 from functions.steps import runs, states
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
@@ -63,9 +64,9 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
             groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)
         if (group := groups[machine.id.group_id]) is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
-        for_run = selected.get(machine.id, machine).in_group(group)
-        candidate = None if whatever_window else await _ordered(sweep, for_run)
-        if candidate := candidate or await _candidate(sweep, machine.in_group(group)):
+        machine = machine.in_group(group)
+        ordered = None if whatever_window else await _ordered(sweep, machine, selected)
+        if candidate := ordered or await _candidate(sweep, machine):
             yield candidate
 
 
@@ -86,7 +87,8 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
         found[machine.id] = machine
         await sweep.stay()
     hidden = [machine for machine in wanted if machine not in known and machine not in found]
-    for machine_id in hidden[:ASKED_OF_ARM]:
+    first = int(services.jitter() * len(hidden))  # those without an answer must not keep the others from being asked
+    for machine_id in [*hidden[first:], *hidden[:first]][:ASKED_OF_ARM]:
         await sweep.stay()
         match await _observed(sweep, machine_id):
             case Seen(machine):
@@ -101,23 +103,31 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
     return found
 
 
-async def _ordered(sweep: Sweep, machine: Machine) -> Candidate | None:
-    """The machine and the step that a run on demand orders now; otherwise the run remembers why not."""
-    standing = runs.wanting(sweep.services, sweep.runs, machine)
-    if standing is None:
-        return None
-    stored, run = sweep.rows.get(machine.id), standing.run
+async def _ordered(sweep: Sweep, machine: Machine, selected: runs.Selected) -> Candidate | None:
+    """The machine and the step that the first of its runs orders that may; the others remember why not."""
+    found: Candidate | None = None
+    for standing in runs.wanting(sweep.services, sweep.runs, machine):
+        if found:
+            first = f" run {found.run.id}" if found.run else ""
+            standing.steps[machine.id] = Wait(State.QUEUED, f"it is the turn of another order{first}")
+            continue
+        shown = selected.get((standing.run.id, machine.id))
+        seen = replace(machine, verdict=shown.verdict) if shown else machine
+        step = standing.steps[machine.id] = await _step_of(sweep, seen, standing.run)
+        if isinstance(step, Assess | Install):
+            found = Candidate(seen, step)
+            found = replace(found, run=standing.run) if found.kind is standing.run.kind else found
+    return found
+
+
+async def _step_of(sweep: Sweep, machine: Machine, run: Run) -> Step:
+    """What a run has done with the machine now: what its row says, unless the run passes that."""
+    stored = sweep.rows.get(machine.id)
     record = stored.record if stored and stored.record.same_machine(machine) else None
     pending = pending_step(stored.record, sweep.services.clock()) if stored else None
-    if pending and not (record and passes_hold(record)):
-        standing.steps[machine.id] = pending
-        return None
-    step = await decide(sweep.services, machine, record, run)
-    standing.steps[machine.id] = step
-    if not isinstance(step, Assess | Install):
-        return None
-    candidate = Candidate(machine, step)
-    return replace(candidate, run=run) if candidate.kind is run.kind else candidate
+    if pending and not (record and passes_hold(run, record)):
+        return pending
+    return await decide(sweep.services, machine, record, run)
 
 
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:

@@ -5,7 +5,6 @@ a sweep that is killed anywhere tells a line twice at most, and no machine runs 
 """
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -13,7 +12,7 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import APP, LedgerView, Stored
 from functions.cloud.rows import LeftAlone
-from functions.cloud.runs import PROGRESS, RUNS, progress_columns, progress_key, progress_of_row, run_of_row
+from functions.cloud.runs import PROGRESS, RUNS, ended, progress_columns, progress_key, progress_of_row, run_of_row
 from functions.cloud.tables import Row
 from functions.decisions import runs as decisions
 from functions.decisions.changes import NOT_KNOWN
@@ -70,22 +69,27 @@ async def read(view: LedgerView) -> list[Standing]:
 
 
 def _standing(view: LedgerView, row: Row) -> Standing | None:
+    progress_row = view.app.get(progress_key(row.key.removeprefix(RUNS)))
+    if ended(progress_row):
+        return None
     run = run_of_row(row)
     if run.problem:
         raise BadInput(run.problem)
-    progress_row = view.app.get(progress_key(run.id))
     progress = progress_of_row(progress_row, run)
-    return None if progress.ended else Standing(run, row, progress, progress_row, before=progress)
+    return Standing(run, row, progress, progress_row, before=progress)
 
 
-def wanting(services: Services, standings: Iterable[Standing], machine: Machine) -> Standing | None:
-    """The oldest run that wants something of the machine now."""
+def wanting(services: Services, standings: Iterable[Standing], machine: Machine) -> list[Standing]:
+    """The runs that want something of the machine now, the oldest first."""
     now = services.clock()
-    for each in standings:
-        to_do = each.progress.of(machine.id).outcome is RunOutcome.TO_DO
-        if to_do and not each.lost and each.run.wants(now) and each.run.covers(machine):
-            return each
-    return None
+    return [
+        each
+        for each in standings
+        if each.progress.of(machine.id).outcome is RunOutcome.TO_DO
+        and not each.lost
+        and each.run.wants(now)
+        and each.run.covers(machine)
+    ]
 
 
 def to_do(services: Services, standings: Iterable[Standing]) -> dict[MachineId, Standing]:
@@ -99,20 +103,21 @@ def to_do(services: Services, standings: Iterable[Standing]) -> dict[MachineId, 
     }
 
 
-async def as_selected(
-    services: Services, standings: Iterable[Standing], machines: Iterable[Machine]
-) -> dict[MachineId, Machine]:
+Selected = Mapping[tuple[str, MachineId], Machine]  # by the id of the run
+
+
+async def as_selected(services: Services, standings: Iterable[Standing], machines: Iterable[Machine]) -> Selected:
     """The machines of runs that select patches, with how many of theirs the selection names. Raises CloudError."""
-    found: dict[MachineId, Machine] = {}
+    found: dict[tuple[str, MachineId], Machine] = {}
     of_run: dict[str, tuple[Run, list[Machine]]] = {}
     for machine in machines:
-        standing = wanting(services, standings, machine)
-        if standing and standing.run.selection and machine.verdict:
-            bare = replace(machine, verdict=replace(machine.verdict, named=None))
-            of_run.setdefault(standing.run.id, (standing.run, []))[1].append(bare)
+        for standing in wanting(services, standings, machine):
+            if standing.run.selection and machine.verdict:
+                bare = replace(machine, verdict=replace(machine.verdict, named=None))
+                of_run.setdefault(standing.run.id, (standing.run, []))[1].append(bare)
     for run, members in of_run.values():
         settings = with_selection(services.settings, run)
-        found |= {each.id: each for each in await with_named_patches(services, members, settings)}
+        found |= {(run.id, each.id): each for each in await with_named_patches(services, members, settings)}
     return found
 
 
@@ -187,8 +192,8 @@ def _settle(services: Services, view: LedgerView, standing: Standing, waits: Map
     standing.note({machine: item for machine, item in claims.items() if item is not None})
     kept = {}
     for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
-        step = waits.get(machine) if run.wants(now) else None
-        if (step := step or standing.steps.get(machine)) and (item := decisions.by_step(step)):
+        step = standing.steps.get(machine)  # without one this sweep did not ask for it: a wait is not of this run
+        if (step := step and waits.get(machine, step)) and (item := decisions.by_step(step)):
             kept[machine] = item
     standing.note(kept)
     if run.is_over(now):
@@ -215,19 +220,25 @@ def _tell_opened(run: Run) -> None:
 
 def _tell_progress(services: Services, standing: Standing, before: Progress) -> None:
     run, progress = standing.run, standing.progress
-    counts, ended = progress.counts(run), progress.ended is not None
-    if counts == before.counts(run) and not ended:
+    counts, over = progress.counts(run), progress.ended is not None
+    if counts == before.counts(run) and not over:
         return
     journal.write(
-        "run.ended" if ended else "run.progressed",
+        "run.ended" if over else "run.progressed",
         run=run.id,
         kind=run.kind,
         reason=run.reason,
+        by=run.by or NOT_KNOWN,
         machines=len(run.machines),
-        **{outcome.name.lower(): counts[outcome] for outcome in RunOutcome if outcome.is_final or not ended},
-        seconds=services.clock() - run.opened if ended else None,
-        stopped_by=(run.stopped_by or NOT_KNOWN) if ended and run.stopped else None,
-        because=run.stopped_because if ended else None,
+        to_do=None if over else counts[RunOutcome.TO_DO],
+        in_flight=None if over else counts[RunOutcome.IN_FLIGHT],
+        succeeded=counts[RunOutcome.SUCCEEDED],
+        failed=counts[RunOutcome.FAILED],
+        gone=counts[RunOutcome.GONE],
+        left=counts[RunOutcome.LEFT],
+        seconds=services.clock() - run.opened if over else None,
+        stopped_by=(run.stopped_by or NOT_KNOWN) if over and run.stopped else None,
+        because=run.stopped_because if over else None,
     )
 
 
@@ -238,10 +249,8 @@ async def _delete_old(services: Services, view: LedgerView) -> None:
         if not key.startswith(PROGRESS):
             continue
         order = view.app.get(f"{RUNS}{key.removeprefix(PROGRESS)}")
-        if order is None:  # its order was deleted
+        at = ended(row)
+        if order and at and at < limit:
+            await view.table.delete(order)
+        elif order is None:  # deleted by the sweep before, or by a person
             await view.table.delete(row)
-            continue
-        with suppress(LeftAlone, BadInput):
-            progress = progress_of_row(row, run_of_row(order))
-            if progress.ended and progress.ended < limit and await view.table.delete(order):
-                await view.table.delete(row)

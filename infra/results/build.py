@@ -273,6 +273,8 @@ LABELS = {
     "operation": "operation id", "TimeGenerated": "time", "first_day": "first day",
     "last_day": "last day", "patch_state": "state of the patch", "tried_at": "installation",
     "first_failed": "failed first", "closed_by": "closed by", "closed_because": "why closed",
+    "operation_kind": "kind", "to_do": "to do", "in_flight": "in flight",
+    "left_out": "left out", "stopped_by": "stopped by",
 }  # fmt: skip
 TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBorder": True}
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
@@ -386,6 +388,8 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                   good=True, formats={"newest": MOMENT, "how_many": HEAT}),
             Panel("refusals", "Refused by Azure", "Azure refused nothing.", good=True,
                   formats={"newest": MOMENT, "refusals": HEAT}),
+            Panel("runs", "Runs on demand", "No run was ordered.", good=True,
+                  formats={"newest": MOMENT, "failed": RED_HEAT}),
             Panel("troubles", "Problems of the app", "None.", good=True, formats={"newest": MOMENT}),
             Panel("failed-invocations", "Functions that failed", "None failed.", width=40, good=True,
                   formats={"newest": MOMENT, "failures": RED_HEAT}),

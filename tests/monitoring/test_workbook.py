@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from functions.model.state import State
+from functions.model.state import OperationKind, State
 from infra.results import build
 from simulator.monitor import logs
 from tests.monitoring.written import NOON, both, lines
@@ -111,7 +111,16 @@ def bad_day() -> logs.Workspace:
     return logs.Workspace.after(logs.read(PAYLOADS / "bad-day-logs.json.gz"))
 
 
+@cache
+def ordered() -> logs.Workspace:
+    """A run that a person ordered, and how far it has come."""
+    run = {"run": "1", "kind": OperationKind.INSTALL, "reason": "a CVE", "by": "Jane", "machines": 5}
+    counts = {"to_do": 1, "in_flight": 2, "succeeded": 1, "failed": 1, "gone": 0, "left": 0}
+    return logs.Workspace.after(lines(("run.opened", run), ("run.progressed", run | counts)))
+
+
 NOT_IN_THE_DEMO = {
+    "runs": ordered,
     "in-flight": busy,
     "grouped": bad_day,
     "troubles": bad_day,

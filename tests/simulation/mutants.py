@@ -25,7 +25,7 @@ from functions.decisions.question import Question, Way
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
-from functions.model.run import Item, Progress, Run
+from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Stop
 from functions.services import Services
@@ -165,11 +165,6 @@ def _window_of_a_run() -> Iterator[Any]:
     yield patch.object(Question, "ignores_window", property(lambda asked: asked.install_run is not None))
 
 
-def _once_in_a_run() -> Iterator[Any]:
-    yield patch.object(Progress, "of", lambda self, machine: Item())
-    yield patch.object(support_state, "objection", lambda asked, run: None)
-
-
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("token check", _token_check, (4,), 30),
     Mutant("in-flight check", _without_rule("_no_operation_running"), (2,), 20),
@@ -184,9 +179,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("a 429 is no failure", _postponement, (5,), 1),
     Mutant("no answer is no 404", _silence, (6,), 0),
     Mutant("end of a run", _end_of_a_run, (3,), 1),
-    Mutant("machines of a run", _machines_of_a_run, (3,), 1),
-    Mutant("window of a run", _window_of_a_run, (3,), 1),
-    Mutant("once in a run", _once_in_a_run, (3,), 1),
+    Mutant("machines of a run", _machines_of_a_run, (3,), 8),
+    Mutant("window of a run", _window_of_a_run, (3,), 98),
 )
 
 

@@ -150,6 +150,7 @@ async def test_a_run_never_passes_a_stop_or_a_breaker() -> None:
     await world.pass_time(hours=3)
     assert world.installed() == ["vm-1"]
     assert (await world.image()).breaker_open
+    stop(world, run)
     key = key_of(Scope.MACHINE, str(second))
     world.table.put(APP, key, stop_columns(Stop(Scope.MACHINE, str(second), "a demo", "Jane")))
     again = order(world, INSTALL, second, id="2", ignore_window=True)
@@ -160,6 +161,16 @@ async def test_a_run_never_passes_a_stop_or_a_breaker() -> None:
     assert items(world, again)["vm-2"].state == "breaker-open"
     assert world.installed() == ["vm-1"]
     assert outcomes(world, run)["vm-1"] == "failed"
+
+
+async def test_a_run_that_waits_keeps_no_other_run_from_its_machine() -> None:
+    world, [machine] = await a_fleet(vm_1=GOOD)
+    waits = order(world, INSTALL, machine)
+    goes = order(world, INSTALL, machine, id="2", ignore_window=True, selection=Selection(packages=("*",)))
+    await world.pass_time(hours=2)
+    assert world.installed() == ["vm-1"]
+    assert outcomes(world, goes) == {"vm-1": "succeeded"}
+    assert outcomes(world, waits) == {"vm-1": "patched"}
 
 
 async def test_a_run_keeps_to_the_cap_of_the_fleet() -> None:

@@ -253,21 +253,26 @@ def test_a_run_that_selects_nothing_that_waits_leaves_the_machine() -> None:
 
 
 HOLDS = [
-    (State.WAITING_FOR_WINDOW, 0, True),
-    (State.RECENTLY_PATCHED, 0, True),
-    (State.WAITING_FOR_RING, 0, True),
-    (State.FAILED, 0, False),
-    (State.BUSY, 0, False),
-    (State.OVERDUE, 0, False),
-    (State.UNSUPPORTED, 0, False),
-    (State.DUE, 2, False),
+    (INSTALL, State.WAITING_FOR_WINDOW, 0, True),
+    (INSTALL, State.RECENTLY_PATCHED, 0, True),
+    (INSTALL, State.WAITING_FOR_RING, 0, True),
+    (INSTALL, State.FAILED, 0, False),
+    (INSTALL, State.BUSY, 0, False),
+    (INSTALL, State.OVERDUE, 0, False),
+    (INSTALL, State.UNSUPPORTED, 0, False),
+    (INSTALL, State.DUE, 2, False),
+    (ASSESS, State.DUE, 2, True),
+    (ASSESS, State.UNDETERMINED, 3, True),
+    (ASSESS, State.FAILED, 0, False),
 ]
 
 
-@pytest.mark.parametrize(("state", "unanswered", "passes"), HOLDS)
-def test_a_run_ends_a_hold_that_waits_for_a_turn_and_no_failure(state: State, unanswered: int, passes: bool) -> None:
+@pytest.mark.parametrize(("kind", "state", "unanswered", "passes"), HOLDS)
+def test_a_run_ends_a_hold_that_waits_for_a_turn_and_no_failure(
+    kind: OperationKind, state: State, unanswered: int, passes: bool
+) -> None:
     record = a_record(phase=Phase.HELD, state=state, reason="x", not_before=NOW + HOUR, unanswered=unanswered)
-    assert runs.passes_hold(record) is passes
+    assert runs.passes_hold(a_run(kind), record) is passes
 
 
 # -- the fleet's limits
