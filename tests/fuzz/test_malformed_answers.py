@@ -66,9 +66,9 @@ async def _run(wrong: list[Malformation | None], only: str) -> WatchedAzure:
     for name, body in (INSTALLABLE | PROTECTED).items():
         world.create(name, SUPPORTED, **body)
     world.create(UNSUPPORTED, Behaviour(support_state="Unsupported"))
-    world.tick, world.sweep_every = timedelta(minutes=5), timedelta(minutes=15)
+    world.in_steps(timedelta(minutes=5), timedelta(minutes=15))
     await world.pass_time(hours=4)
-    world.tick, world.sweep_every = timedelta(minutes=30), timedelta(minutes=60)
+    world.in_steps(timedelta(minutes=30), timedelta(minutes=60))
     await world.pass_time(hours=2)
     return watched
 
