@@ -29,7 +29,8 @@ def throttle(context: Context) -> None:
     bucket = state.quotas.bucket(state.limits.graph, "graph", context.caller.client_id)
     wait = bucket.seconds_until(bucket.tokens + 1, state.now())
     if not bucket.has(1):
-        text = "Client application has been throttled and should not attempt to repeat the request until a while."
+        text = "Client application has been throttled and should not attempt to repeat the request until a while. "
+        text += "See https://aka.ms/resourcegraph-throttling"
         raise Refused(429, "RateLimiting", text, headers=_quota_headers(0, wait))
     bucket.take(1)
     context.headers |= _quota_headers(bucket.tokens, wait)

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from simulator.resource_graph import kql
+from simulator.resource_graph import kql, limits
 from simulator.resource_graph.query import GraphQuery, page, unsupported
 from simulator.resource_graph.rows import OperationRows, assessment_rows, installation_rows
 from simulator.resource_graph.tables import GROUP_READ, MACHINE_READ, Rights, Tables
@@ -28,6 +29,11 @@ from simulator.world import World
 
 # microsoft/ARI issue 199 and dolevshor/azure-orphan-resources issue 46 (2024).
 ANSWER_BYTES_AT_MOST = 16_777_216
+# guidance-for-throttled-requests.md; a public report of 2024 names 18,000.
+SUBSCRIPTIONS_AT_MOST = 10_000
+_CHAINS_HELD = 4  # of pages: those that were read last
+
+Columns = list[tuple[str, str]]
 
 
 @dataclass
@@ -37,10 +43,16 @@ class Graph:
     world: World
     lag_seconds: float
     stopped_at: datetime | None = None  # None: it goes on indexing
+    # Whether all pages of a chain of tokens are cut from one evaluation, or each from one of its own. Azure does not
+    # say: its page about paging (Microsoft Learn, "Paging results in Azure Resource Graph") tells of rows that change
+    # places between two pages where an order leaves them equal.
+    pages_held: bool = True
+    subscriptions_at_most: int = SUBSCRIPTIONS_AT_MOST  # under the tenant or a management group
     orphans_stay: bool = False  # patch rows of a deleted machine stay until they expire (Azure's way is not documented)
     queries: int = 0
     assessment_rows: OperationRows = field(default_factory=assessment_rows)
     installation_rows: OperationRows = field(default_factory=installation_rows)
+    _held: OrderedDict[str, tuple[Columns, list[Json]]] = field(default_factory=OrderedDict)  # by chain
 
     def stop_indexing(self, at: datetime | None = None) -> None:
         """From now on every answer shows the world as it was at `at`, by default as the last answer did."""
@@ -69,10 +81,22 @@ class Graph:
         self.queries += 1
         query = GraphQuery.read(request.json())
         scope = self.scope(query, rights)
-        columns, rows = self.evaluate(query, scope, rights)
-        response = Response(200, page(query, columns, rows, self.shuffler(query)))
+        query.first()  # refuses a token of another query
+        chain = query.chain or str(self.queries)
+        held = self._held.pop(chain) if chain in self._held else None
+        columns, rows = held or self.evaluate(query, scope, rights)
+        body = page(query, columns, rows, self.shuffler(query), chain=chain)
+        if self.pages_held and (held or "$skipToken" in body):
+            self._hold(chain, columns, rows)
+        response = Response(200, body, {"x-ms-tenant-subscription-limit-hit": "true"} if self._cuts(query) else {})
         self._check_size(response)
         return response
+
+    def _hold(self, chain: str, columns: Columns, rows: list[Json]) -> None:
+        """The rows stay for the other pages, and for this one where it is asked for again."""
+        self._held[chain] = columns, rows
+        if len(self._held) > _CHAINS_HELD:
+            self._held.popitem(last=False)
 
     def _check_size(self, response: Response) -> None:
         """Raises Refused (400) for an answer that is larger than Resource Graph gives."""
@@ -90,13 +114,24 @@ class Graph:
         body = {"error": {"code": "BadRequest", "message": text, "details": [{"code": code, "message": message}]}}
         return Refused(400, "BadRequest", message, body=body)
 
+    def _named(self, query: GraphQuery) -> list[str]:
+        """The subscriptions that a query asks about: by default every one."""
+        if not query.subscriptions and not query.management_groups:
+            return sorted(self.world.subscriptions)
+        below = (each for group in query.management_groups for each in self.world.management_groups.get(group, ()))
+        return sorted({each.lower() for each in (*query.subscriptions, *below)})
+
+    def _cuts(self, query: GraphQuery) -> bool:
+        """Whether only some subscriptions under the scope are searched. Raises Refused (400) unless that is allowed."""
+        named = 0 if query.subscriptions else len(self._named(query))
+        if named > self.subscriptions_at_most and not query.allows_partial_scopes:
+            text = f"{named} subscriptions are under the scope; {self.subscriptions_at_most} are searched."
+            raise self._bad_request("TooManySubscriptionsUnderScope", text)
+        return named > self.subscriptions_at_most
+
     def scope(self, query: GraphQuery, rights: Rights) -> set[str]:
         """The subscriptions that are searched: those named and readable. The others are left out without a word."""
-        named = {each.lower() for each in query.subscriptions}
-        for group in query.management_groups:
-            named |= {each.lower() for each in self.world.management_groups.get(group, ())}
-        if not query.subscriptions and not query.management_groups:
-            named = set(self.world.subscriptions)
+        named = self._named(query)[: self.subscriptions_at_most if self._cuts(query) else None]
         readable = {each for each in named if self._reads_something(each, rights)}
         if not readable:
             text = "The caller does not have access to any of the subscriptions or management groups asked for."
@@ -125,12 +160,13 @@ class Graph:
             installation_rows=self.installation_rows,
         )
 
-    def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
+    def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[Columns, list[Json]]:
         """Columns (name and type) and rows of the whole answer.
 
         Raises Refused: 400 for a query that is wrong, 501 for one that the evaluator does not implement.
         """
         try:
+            limits.check(query.text)
             result = kql.evaluate(query.text, self.tables(scope, rights), now=self.world.now())
         except kql.Unsupported as error:
             raise unsupported(f"the query: {error}") from error

@@ -34,6 +34,7 @@ class GraphQuery:
     skip: int
     token: str | None
     as_table: bool
+    allows_partial_scopes: bool = False
 
     @classmethod
     def read(cls, body: Json) -> GraphQuery:
@@ -55,6 +56,7 @@ class GraphQuery:
             skip=_number(options, "$skip", 0, range(2**31)),
             token=options.get("$skipToken") or None,
             as_table=form == "table",
+            allows_partial_scopes=options.get("allowPartialScopes") is True,
         )
 
     @property
@@ -82,8 +84,16 @@ class GraphQuery:
             raise _bad("The $skipToken belongs to another query.")
         return first
 
-    def token_for(self, first: int) -> str:
-        token = {"first": first, "rows": self.top, "query": self.digest}
+    @property
+    def chain(self) -> str:
+        """The chain of pages that its token goes on with; "" without a token, or with one that cannot be read."""
+        try:
+            return str(_opened(self.token)["id"]) if self.token else ""
+        except (ValueError, KeyError, TypeError):
+            return ""
+
+    def token_for(self, first: int, chain: str) -> str:
+        token = {"first": first, "rows": self.top, "query": self.digest, "id": chain}
         return base64.urlsafe_b64encode(json.dumps(token).encode()).decode()
 
 
@@ -133,14 +143,21 @@ def _number(options: Json, name: str, default: int, allowed: range) -> int:
     return value
 
 
-def page(query: GraphQuery, columns: list[tuple[str, str]], rows: list[Json], shuffler: random.Random | None) -> Json:
+def page(
+    query: GraphQuery,
+    columns: list[tuple[str, str]],
+    rows: list[Json],
+    shuffler: random.Random | None,
+    *,
+    chain: str = "",
+) -> Json:
     """The body that answers: one page of the rows, and a token for the next where there may be one.
 
     resultTruncated tells of rows that no token leads to (work-with-data.md; a recorded page with a token has "false").
     """
     first = query.first()
     if shuffler and len(rows) > query.top:
-        shuffler.shuffle(rows)
+        rows = shuffler.sample(rows, len(rows))
     shown = rows[first : first + query.top]
     more = first + len(shown) < len(rows)
     can_page = any(name == "id" for name, _ in columns) and not query.is_limited
@@ -152,7 +169,7 @@ def page(query: GraphQuery, columns: list[tuple[str, str]], rows: list[Json], sh
         "resultTruncated": "true" if more and not can_page else "false",
     }
     if more and can_page:
-        body["$skipToken"] = query.token_for(first + len(shown))
+        body["$skipToken"] = query.token_for(first + len(shown), chain)
     return body
 
 

@@ -793,7 +793,9 @@ async def test_a_sweep_reads_an_image_again_that_a_person_deleted_since() -> Non
     view = LedgerView(table)
     await view.load()
     seen = await view.image(GALLERY_IMAGE, "")
-    assert stored and stored.row and await table.delete(stored.row)
+    assert stored
+    assert stored.row
+    assert await table.delete(stored.row)
     assert await view.put_image(seen, replace(OPEN_IMAGE, canaries=3)) is None
     assert await view.image(GALLERY_IMAGE, "") == StoredImage(ImageRecord(GALLERY_IMAGE), None)
 

@@ -476,8 +476,8 @@ async def test_the_results_of_one_sweep_are_counted_once_and_written_once(
         written += counts_results(call)
 
     world.table.after = count
-    if lost == "before" or lost == "after":
-        world.table.kill_once(lost, counts_results)
+    if lost in ("before", "after"):
+        world.table.kill_once("before" if lost == "before" else "after", counts_results)
         with pytest.raises(Killed):
             await world.sweep()
     elif lost == "a person was first":
