@@ -2,8 +2,10 @@
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+
+from rich.console import RenderableType
 
 from functions.cloud.errors import CloudError, Refused, Unavailable
 from functions.cloud.stops import LONGEST
@@ -30,11 +32,17 @@ class Pen:
 
 @dataclass(frozen=True)
 class Deed:
-    """What is about to be done. `preview`: one line that says it; `ask_first`: a person has to agree to it."""
+    """What is about to be done.
+
+    `preview`: one line that says it. `ask_first`: a person has to agree to it. `shown`: what a person has to know
+    before. `confirm`: what a person types to agree, where a plain yes is too easy; "": a plain yes.
+    """
 
     preview: str
     do: Callable[[], Awaitable[Answer]]
     ask_first: bool = False
+    shown: Sequence[RenderableType] = ()
+    confirm: str = ""
 
 
 Action = Callable[[App, Pen], Awaitable[Deed]]

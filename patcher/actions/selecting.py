@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from functions.model.machine import MachineId
+from functions.model.machine import Machine, MachineId
 from functions.model.text import quoted
 from patcher.connection import App
 from patcher.errors import BadRequest
@@ -14,11 +14,15 @@ LISTED = 5  # alternatives that an error names
 
 @dataclass(frozen=True)
 class Target:
-    """A machine, with what it can be chosen by. `tags`: its own, else its resource group's."""
+    """A machine, with what it can be chosen by. `tags`: its own, else its resource group's.
+
+    `shown`: as Resource Graph shows it; None where only its name is known.
+    """
 
     machine: MachineId
     image: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    shown: Machine | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Selector:
     image: str = ""
     owner: str = ""
     resource_group: str = ""
+    everything: bool = False  # every machine in scope; no condition stands beside it
 
     @property
     def is_empty(self) -> bool:
@@ -44,13 +49,16 @@ async def census(app: App) -> list[Target]:
     for machine in machines:
         group = groups.get(machine.id.group_id)
         own = {name: value for name, value in machine.tags.items() if value}
-        found.append(Target(machine.id, machine.image.key, {**(group.tags if group else {}), **own}))
+        tags = {**(group.tags if group else {}), **own}
+        found.append(Target(machine.id, machine.image.key, tags, machine.in_group(group) if group else machine))
     return found
 
 
 def selected(targets: Sequence[Target], selector: Selector, *, owner_tag: str) -> list[Target]:
     """The machines that are meant, in the order of their ids. Raises BadRequest where there is none."""
-    if selector.is_empty:
+    if selector.everything and not selector.is_empty:
+        raise BadRequest("--everything names every machine; no other selector is right beside it")
+    if selector.is_empty and not selector.everything:
         raise BadRequest("no machine is named; give names or ids, --tag, --image, --owner or --resource-group")
     found = list(targets)
     if selector.names:
