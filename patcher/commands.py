@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -17,18 +18,20 @@ from typer.exceptions import TyperException
 
 from functions.cloud.errors import CloudError, Refused
 from functions.cloud.rows import LeftAlone
+from functions.model.state import OperationKind
 from functions.model.text import BadInput
 from functions.policy.settings import SettingsError
 from patcher import errors, profile
 from patcher.acting import Action, advice, pen_of
 from patcher.actions import images as image_actions
+from patcher.actions import runs as run_actions
 from patcher.actions import setting, stops
 from patcher.actions.selecting import Selector
 from patcher.connection import App, Words, connected
 from patcher.errors import BadRequest, PatcherError
 from patcher.output import Answer, Screen
 from patcher.page import show as page
-from patcher.questions import ahead, compliance, doctor, export, images, lacks, status, why
+from patcher.questions import ahead, compliance, doctor, export, images, lacks, runs, status, why
 
 INTERRUPTED = 130  # as shells have it
 Question = Callable[[App], Awaitable[Answer]]
@@ -46,7 +49,10 @@ breaker_commands = typer.Typer(no_args_is_help=True, help="The breakers that sto
 rollout_commands = typer.Typer(no_args_is_help=True, help="The rollouts of images.")
 cli.add_typer(breaker_commands, name="breaker")
 cli.add_typer(rollout_commands, name="rollout")
+run_commands = typer.Typer(no_args_is_help=True, help="Runs on demand: assess or install these machines now.")
+cli.add_typer(run_commands, name="run")
 
+RunId = Annotated[str, typer.Argument(metavar="ID", help="As patcher run list shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object (docs/patcher.md) in place of tables.")]
 
 
@@ -167,6 +173,27 @@ def breaker_list(context: typer.Context, as_json: AsJson = False) -> None:
 def rollout_list(context: typer.Context, as_json: AsJson = False) -> None:
     """Canaries, rings and expected end of each rollout."""
     _answer(context, as_json, images.ask_rollouts)
+
+
+@run_commands.command("list", epilog="Example: patcher run list --json")
+def run_list(context: typer.Context, as_json: AsJson = False) -> None:
+    """The runs of the last 30 days, and how far each has come."""
+    _answer(context, as_json, runs.ask_list)
+
+
+@run_commands.command("show", epilog="Example: patcher run show 20261208T2301-7k2m --watch")
+def run_show(
+    context: typer.Context,
+    run_id: RunId,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again until it has ended.")] = False,
+    every: Annotated[int, typer.Option("--every", min=1, help="With --watch: seconds between two looks.")] = 15,
+    as_json: AsJson = False,
+) -> None:
+    """How far one run has come: with which machines, and why not with the others."""
+    question = partial(runs.ask_show, run_id=run_id)
+    if watch:
+        _watch(context, as_json, question, every)
+    _answer(context, as_json, question)
 
 
 # -- commands that change something
@@ -296,6 +323,105 @@ def rollout_restart(
     _act(context, as_json, image_actions.end_rollout(image, rollout=rollout, reason=reason, restart=True))
 
 
+At = Annotated[str, typer.Option("--at", help="Not before this time; without it, at once.")]
+RunUntil = Annotated[
+    str, typer.Option("--until", help="Nothing of it begins from then on; without it, 24 hours after its beginning.")
+]
+Everything = Annotated[bool, typer.Option("--everything", help="Every machine in scope; asks for their number.")]
+Expect = Annotated[
+    int | None, typer.Option("--expect", min=0, help="How many machines you mean; else nothing is done.")
+]
+All = Annotated[bool, typer.Option("--all", help="The preview names every machine.")]
+
+
+@run_commands.command("assess", epilog="Example: patcher run assess --image web/1.4.0 --reason 'a new image'")
+def run_assess(
+    context: typer.Context,
+    reason: Reason,
+    names: Names = None,
+    tags: Tags = None,
+    image: OfImage = "",
+    owner: Owner = "",
+    resource_group: Group = "",
+    everything: Everything = False,
+    at: At = "",
+    until: RunUntil = "",
+    expect: Expect = None,
+    everyone: All = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Assesses these machines once. Shows first who goes, then asks."""
+    words = run_actions.Words(
+        OperationKind.ASSESS,
+        Selector(names or (), tags or (), image, owner, resource_group, everything),
+        reason,
+        at=at,
+        until=until,
+        expect=expect,
+        everyone=everyone,
+        agreed=yes,
+    )
+    _act(context, as_json, run_actions.order(words), yes=yes)
+
+
+@run_commands.command(
+    "install",
+    epilog="Examples: patcher run install --tag role=web --package openssl --canaries 1 --bake 30min --reason CVE-… · "
+    "patcher run install win-01 --kb KB5043080 --ignore-window --reason CVE-…",
+)
+def run_install(
+    context: typer.Context,
+    reason: Reason,
+    names: Names = None,
+    tags: Tags = None,
+    image: OfImage = "",
+    owner: Owner = "",
+    resource_group: Group = "",
+    everything: Everything = False,
+    packages: Annotated[list[str] | None, typer.Option("--package", help="Linux: a name or mask; repeatable.")] = None,
+    kbs: Annotated[list[str] | None, typer.Option("--kb", help="Windows: a KB number; repeatable.")] = None,
+    classifications: Annotated[
+        list[str] | None, typer.Option("--classification", help="Such as Critical; repeatable. Else the settings'.")
+    ] = None,
+    at: At = "",
+    until: RunUntil = "",
+    canaries: Annotated[int, typer.Option("--canaries", help="So many of each image go first.")] = 0,
+    bake: Annotated[str, typer.Option("--bake", help="How long they are watched: 30min, 4h.")] = "",
+    ignore_window: Annotated[
+        bool, typer.Option("--ignore-window", help="Also outside maintenance windows and in a blackout.")
+    ] = False,
+    expect: Expect = None,
+    everyone: All = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Installs patches on these machines once. Shows first who goes, then asks."""
+    words = run_actions.Words(
+        OperationKind.INSTALL,
+        Selector(names or (), tags or (), image, owner, resource_group, everything),
+        reason,
+        at=at,
+        until=until,
+        classifications=classifications or (),
+        packages=packages or (),
+        kbs=kbs or (),
+        canaries=canaries,
+        bake=bake,
+        ignore_window=ignore_window,
+        expect=expect,
+        everyone=everyone,
+        agreed=yes,
+    )
+    _act(context, as_json, run_actions.order(words), yes=yes)
+
+
+@run_commands.command("stop", epilog="Example: patcher run stop 20261208T2301-7k2m --reason 'wrong machines'")
+def run_stop(context: typer.Context, run_id: RunId, reason: Reason, as_json: AsJson = False) -> None:
+    """Nothing more of the run begins. What is in flight goes on to its end."""
+    _act(context, as_json, run_actions.stop(run_id, reason=reason))
+
+
 def _refuse_beside_setting(*texts: str) -> None:
     if any(texts):
         raise BadRequest("--by-setting stops everything until a person ends it; name no scope and no end with it")
@@ -354,19 +480,38 @@ def _act(context: typer.Context, as_json: bool, action: Action, *, yes: bool = F
     async def acted(app: App, screen: Screen) -> Answer:
         with screen.progress(f"{_name(context)}: reading Azure and the ledger …"):
             deed = await action(app, await pen_of(app))
+        screen.preview(deed.shown)
         if deed.ask_first and not yes:
-            _ask(deed.preview)
+            _ask(deed.preview, deed.confirm)
         with screen.progress(f"{_name(context)}: writing the ledger …"):
             return await deed.do()
 
     _run(context, as_json, acted, hint=advice)
 
 
-def _ask(preview: str) -> None:
-    """Raises BadRequest where a person does not agree, or where there is none."""
+def _watch(context: typer.Context, as_json: bool, question: Question, every: int) -> NoReturn:
+    """Asks again until the answer is final, and shows each one where a person sits before it. Raises PatcherError."""
+
+    async def watched(app: App, screen: Screen) -> Answer:
+        with screen.live() as show:
+            while not (answer := await question(app)).is_final:
+                show(answer)
+                await asyncio.sleep(every)
+        return answer
+
+    _run(context, as_json, watched)
+
+
+def _ask(preview: str, confirm: str = "") -> None:
+    """Raises BadRequest where a person does not agree, or where there is none. `confirm`: what has to be typed."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise BadRequest(f"nothing was done; add --yes to {preview}")
-    if not typer.confirm(f"{preview[:1].upper()}{preview[1:]}?", err=True):
+    asked = f"{preview[:1].upper()}{preview[1:]}"
+    if confirm:
+        agreed = typer.prompt(f"{asked}: to agree, type their number", err=True).strip() == confirm
+    else:
+        agreed = typer.confirm(f"{asked}?", err=True)
+    if not agreed:
         raise BadRequest("nothing was done")
 
 

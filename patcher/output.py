@@ -4,13 +4,14 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -30,6 +31,7 @@ class Answer:
     result: Json
     shown: Sequence[RenderableType]
     needs_a_person: bool = False  # where that is the question: the exit code is 1
+    is_final: bool = True  # looked at again, it will be the same
     raw: str = ""  # written as it stands in place of `shown`: an export
 
 
@@ -59,6 +61,23 @@ class Screen:
             self.out.print(part, soft_wrap=isinstance(part, Text))  # a command on a line of its own can be copied
         for line in problems:
             self.say(f"not read: {line}")
+
+    def preview(self, parts: Iterable[RenderableType]) -> None:
+        """What a person has to know before something is done: on stderr where stdout is for a program."""
+        if self.as_json and not self.err.is_terminal:
+            return
+        console = self.err if self.as_json else self.out
+        for part in parts:
+            console.print(part, soft_wrap=isinstance(part, Text))
+
+    @contextmanager
+    def live(self) -> Iterator[Callable[[Answer], None]]:
+        """Shows answers in one place, the newest instead of the last, where a person sits before it."""
+        if self.as_json or not self.out.is_terminal:
+            yield lambda answer: None
+            return
+        with Live(console=self.out, transient=True, auto_refresh=False) as live:
+            yield lambda answer: live.update(Group(*answer.shown), refresh=True)
 
     def say(self, line: str) -> None:
         """One line on stderr."""

@@ -137,7 +137,7 @@ async def ask_list(app: App) -> Answer:
 async def ask_show(app: App, run_id: str) -> Answer:
     known, now = await known_run(app, run_id), app.services.clock()
     result = {**summary(known, now), **_order(known.run), **_machines(known, now)}
-    return Answer(result, _shown(known, result, now, clock_of(app.settings)))
+    return Answer(result, _shown(known, result, now, clock_of(app.settings)), is_final=not known.is_open)
 
 
 def summary(known: Known, now: datetime) -> dict[str, Any]:
@@ -233,10 +233,10 @@ def _shown(known: Known, result: Mapping[str, Any], now: datetime, when: Clock) 
         line("by", f"{run.by or 'not known'}, {when(run.opened)}"),
         line("when", f"{f'from {when(run.at)} ' if run.at else ''}until {when(run.until)} ({when.zone})"),
     ]
-    parts += [line("patches", ", ".join((*run.selection.classifications, *run.selection.packages)))] * bool(
-        run.selection
-    )
-    parts += [line("windows", "are ignored", "bold red")] * run.ignore_window
+    if run.selection:
+        parts.append(line("patches", ", ".join((*run.selection.classifications, *run.selection.packages))))
+    if run.ignore_window:
+        parts.append(line("windows", "are ignored", "bold red"))
     if run.canaries:
         parts.append(line("canaries", f"{run.canaries} of each image, watched for {result['bake_minutes']} min"))
     if run.stopped:
@@ -267,7 +267,8 @@ def _tables(items: Sequence[Mapping[str, Any]], now: datetime) -> list[Renderabl
         ("Gone", RunOutcome.GONE),
         ("Waiting", RunOutcome.TO_DO),
     ):
-        rows = [(_name(each), each["state"], each["reason"]) for each in items if each["outcome"] == outcome]
+        there = [each for each in items if each["outcome"] == outcome and (each["state"] or outcome.is_final)]
+        rows = [(_name(each), each["state"], each["reason"]) for each in there]
         if rows:
             parts.append(_cut(title, ("machine", "state", "why"), rows))
     return parts

@@ -1,0 +1,323 @@
+"""What a run on demand would do with its machines, by the app's own decision and plan, before it is ordered."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from rich.console import RenderableType
+
+from functions.cloud.ledger import APP
+from functions.cloud.runs import run_key
+from functions.cloud.tables import Row
+from functions.decisions.forecast import SWEEP, USUAL
+from functions.decisions.plan import TOKENS_PER_CALL, TOKENS_PER_MINUTE, Candidate, Plan
+from functions.decisions.question import question_of, wanted_count, with_selection
+from functions.model.image_record import ImageRecord
+from functions.model.machine import Machine, MachineId
+from functions.model.run import Progress, Run
+from functions.model.state import Cause, Leave, OperationKind, State, Step
+from functions.policy.settings import Reboot, Settings
+from functions.policy.windows import ANY, Windows
+from functions.steps import runs as steps
+from functions.steps.find import ordered
+from functions.steps.observe import with_named_patches, with_schedules
+from functions.steps.planning import make_sweep_plan
+from functions.steps.sweep import Sweep, read_ledger
+from patcher.connection import App
+from patcher.errors import NoAnswer
+from patcher.fleet import image_rows
+from patcher.output import Clock, line, table
+
+NAMED = 20  # machines that a preview names
+EXAMPLES = 3
+ASSESSMENT = timedelta(minutes=5)  # the usual length of one, inferred
+_UNDER_WAY = (State.QUEUED, State.ASSESSING, State.INSTALLING, State.CONFIRMING)  # it goes once that has ended
+_BY_A_PERSON = (State.BREAKER_OPEN, State.PAUSED, State.ON_HOLD)
+
+
+class Way(StrEnum):
+    """What becomes of a machine of the run, as things stand."""
+
+    NOW = "now"
+    LATER = "later"  # the fleet's limits, its canary or its window decide when
+    NOT = "not"
+
+
+@dataclass(frozen=True)
+class Fate:
+    """One machine, what becomes of it, and the step that says why."""
+
+    machine: Machine
+    way: Way
+    step: Step
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What is to be expected of a run, at the moment of its beginning. `ends`: about, if nothing fails."""
+
+    run: Run
+    fates: Sequence[Fate]
+    begins: datetime | None  # None: of none of its machines
+    ends: datetime | None
+    patches: int  # that wait on those that go, as far as Resource Graph shows them
+    not_counted: int  # of those that go: it does not show their patches
+    outside_window: int  # of those that go
+    may_reboot: int  # of those that go
+
+    def of(self, *ways: Way) -> list[Fate]:
+        return [fate for fate in self.fates if fate.way in ways]
+
+    @property
+    def going(self) -> list[Fate]:
+        return self.of(Way.NOW, Way.LATER)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether no machine goes unless its owner or the settings change."""
+        return all(isinstance(fate.step, Leave) for fate in self.fates)
+
+
+async def foresee(app: App, run: Run, machines: Sequence[Machine]) -> Foresight:
+    """Asks the app's decision about each machine, and its plan about those that are due. Raises NoAnswer."""
+    sweep = await _sweep_at(app, run)
+    services, now = sweep.services, sweep.services.clock()
+    asked = await with_schedules(services, list(machines))
+    if run.selection:
+        selected = await steps.as_selected(services, sweep.runs, asked)
+        asked = [selected.get(each.id, each) for each in asked]
+    else:
+        asked = await with_named_patches(services, asked)
+    due = [item for each in asked if (item := await ordered(sweep, each))]
+    plan = await make_sweep_plan(sweep, due)
+    if sweep.failed:
+        raise NoAnswer(f"no answer for: {', '.join(sweep.failed)}; nothing is said of what depends on it")
+    fates = _fates(run, asked, sweep, plan=plan, due=due)
+    going = [fate.machine for fate in fates if fate.way is not Way.NOT]
+    installs = going if run.kind is OperationKind.INSTALL else []
+    counts = [_counted(each, run, services.settings) for each in installs]
+    created_after = await services.created_after()
+    questions = [question_of(each, None, services.settings, created_after=created_after, now=now) for each in installs]
+    begins = _begins(fates, now)
+    images = [row.record for row in await image_rows(app)]
+    sizes = await services.graph.image_sizes(created_after) if services.settings.caps_count_machines else {}
+    return Foresight(
+        run,
+        fates,
+        begins,
+        _ends(run, going, begins, settings=services.settings, lengths=_lengths(images), sizes=sizes),
+        patches=sum(count for count in counts if count),
+        not_counted=sum(count is None for count in counts),
+        outside_window=sum(not each.in_own_window for each in questions) if run.ignore_window else 0,
+        may_reboot=sum(min(each.settings.reboot, each.overrides.reboot) is not Reboot.NEVER for each in questions),
+    )
+
+
+async def _sweep_at(app: App, run: Run) -> Sweep:
+    """A sweep at the moment at which the run begins, which knows of no other run."""
+    sweep = await read_ledger(app.services)
+    now = max(app.services.clock(), run.at or run.opened)
+    sweep.services = replace(sweep.services, clock=lambda: now)
+    sweep.runs = [steps.Standing(run, Row(APP, run_key(run.id), {}, ""), Progress(), None, before=Progress())]
+    return sweep
+
+
+def _fates(run: Run, machines: Iterable[Machine], sweep: Sweep, *, plan: Plan, due: Sequence[Candidate]) -> list[Fate]:
+    going = {each.machine for each in plan.dispatches}
+    candidates = {item.machine.id: item.step for item in due}
+    said: Mapping[MachineId, Step] = {**sweep.runs[0].steps, **candidates, **plan.waits}
+    fates = []
+    for machine in machines:
+        step = said.get(machine.id)
+        if step is None:  # the run does not cover it: another machine has its name by now
+            step = Leave(State.OUT_OF_SCOPE, "it was created after the run was ordered")
+        fates.append(Fate(machine, Way.NOW if machine.id in going else _way(step, run), step))
+    return fates
+
+
+def _way(step: Step, run: Run) -> Way:
+    """Whether a machine that does not go now goes before the run is over, unless a person changes something."""
+    if step.state in _UNDER_WAY:
+        return Way.LATER
+    if isinstance(step, Leave) or step.cause not in (Cause.TRANSIENT, Cause.CONFLICT) or step.state in _BY_A_PERSON:
+        return Way.NOT
+    return Way.LATER if step.when is None or step.when < run.until else Way.NOT
+
+
+def _counted(machine: Machine, run: Run, settings: Settings) -> int | None:
+    """How many patches the run installs on a machine, as Resource Graph shows it; None: it does not show it."""
+    verdict = machine.verdict
+    if verdict is None or verdict.assessed is None or (run.selection.packages and verdict.named is None):
+        return None
+    return wanted_count(machine, with_selection(settings, run))
+
+
+# -- when: an estimate
+
+
+def _begins(fates: Iterable[Fate], now: datetime) -> datetime | None:
+    """When the first machine goes, at the next sweep or when its window opens."""
+    first = [
+        now if fate.way is Way.NOW or fate.step.when is None else max(fate.step.when, now)
+        for fate in fates
+        if fate.way is not Way.NOT
+    ]
+    return min(first, default=None)
+
+
+def _lengths(images: Iterable[ImageRecord]) -> Callable[[Machine], timedelta]:
+    usual = {record.image: record.usual for record in images if record.usual}
+    return lambda machine: usual.get(machine.image.key) or USUAL
+
+
+def _ends(
+    run: Run,
+    going: Sequence[Machine],
+    begins: datetime | None,
+    *,
+    settings: Settings,
+    lengths: Callable[[Machine], timedelta],
+    sizes: Mapping[str, int],
+) -> datetime | None:
+    """When the last machine has ended, if nothing fails and nothing else takes the slots."""
+    if begins is None:
+        return None
+    if run.kind is OperationKind.ASSESS:
+        return begins + SWEEP + _paced(going) + ASSESSMENT
+    span = SWEEP + max(_paced(going), _by_caps(going, settings, lengths, sizes))
+    if run.canaries:
+        span += max(map(lengths, going)) + run.bake + SWEEP
+    return begins + span if run.ignore_window else _within(settings.window or ANY, begins, span, settings)
+
+
+def _paced(machines: Sequence[Machine]) -> timedelta:
+    """By the quota of patch calls of each subscription and region."""
+    most = max(Counter(each.quota_key for each in machines).values(), default=0)
+    return timedelta(minutes=most * TOKENS_PER_CALL / TOKENS_PER_MINUTE)
+
+
+def _by_caps(
+    going: Sequence[Machine], settings: Settings, lengths: Callable[[Machine], timedelta], sizes: Mapping[str, int]
+) -> timedelta:
+    """As many at once as PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE allow, one after the other as long as usual."""
+    slots = settings.max_in_flight.of(sum(sizes.values()))
+    spans = [sum(map(lengths, going), timedelta()) / max(min(slots, len(going)), 1)]
+    for image, count in Counter(each.image.key for each in going if each.image.key).items():
+        length = next(lengths(each) for each in going if each.image.key == image)
+        spans.append(-(-count // max(settings.max_per_image.of(sizes.get(image, 0)), 1)) * length)
+    return max(max(spans), *map(lengths, going))
+
+
+def _within(windows: Windows, begins: datetime, span: timedelta, settings: Settings) -> datetime | None:
+    """The end of so much time of a window, one opening after the other; None: not within a year."""
+    at = begins
+    for _ in range(400):
+        closes = windows.closes(at, settings.blackouts)
+        if closes is None:
+            opens = windows.opens(at, settings.blackouts)
+            if opens is None:
+                return None
+            at = opens
+            continue
+        if at + span <= closes:
+            return at + span
+        span -= closes - at
+        at = closes
+    return None
+
+
+# -- for programs and for people
+
+
+def result(foresight: Foresight) -> dict[str, Any]:
+    return {
+        "now": len(foresight.of(Way.NOW)),
+        "later": len(foresight.of(Way.LATER)),
+        "not": _grouped(foresight.of(Way.NOT)),
+        "patches": foresight.patches,
+        "not_counted": foresight.not_counted,
+        "outside_window": foresight.outside_window,
+        "may_reboot": foresight.may_reboot,
+        "begins": foresight.begins,
+        "ends": foresight.ends,
+    }
+
+
+def _grouped(fates: Iterable[Fate]) -> list[dict[str, Any]]:
+    """By state, the most machines first, with the first ones by name and the reason of the first."""
+    found: dict[str, list[Fate]] = {}
+    for fate in fates:
+        found.setdefault(fate.step.state.value, []).append(fate)
+    return [
+        {
+            "state": state,
+            "machines": len(items),
+            "examples": sorted(item.machine.id.name for item in items)[:EXAMPLES],
+            "reason": items[0].step.reason,
+        }
+        for state, items in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
+def shown(foresight: Foresight, settings: Settings, when: Clock, *, everyone: bool) -> list[RenderableType]:
+    """Who goes, who waits and who does not; what, and when."""
+    run, now, later = foresight.run, foresight.of(Way.NOW), foresight.of(Way.LATER)
+    parts: list[RenderableType] = [
+        line("goes now" if not run.at else "goes first", _names(now, everyone)),
+        line("goes later", _names(later, everyone)),
+    ]
+    if run.kind is OperationKind.INSTALL:
+        parts += _installing(foresight, settings)
+    parts.append(line("when", _when(foresight, settings, when)))
+    if foresight.ends and foresight.ends > run.until:
+        late = f"the last ones may not have their turn before {when(run.until)}; give a later --until"
+        parts.append(line("too late", late, "yellow"))
+    for title, ways in (("Goes later", Way.LATER), ("Does not go, as things stand", Way.NOT)):
+        rows = [
+            (each["state"], each["machines"], ", ".join(each["examples"]), each["reason"])
+            for each in _grouped(foresight.of(ways))
+        ]
+        if rows:
+            parts.append(table(title, ("state", "machines", "such as", "why"), rows))
+    return parts
+
+
+def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType]:
+    run, going = foresight.run, len(foresight.going)
+    selected = [*run.selection.classifications, *run.selection.packages]
+    what = ", ".join(selected) if selected else f"{', '.join(settings.classifications)} (PATCH_CLASSIFICATIONS)"
+    counted = f"{foresight.patches} wait on {going - foresight.not_counted} machines"
+    unknown = f"; of {foresight.not_counted} Resource Graph does not show it" if foresight.not_counted else ""
+    parts: list[RenderableType] = [
+        line("patches", f"{what}: {counted}{unknown}"),
+        line("reboot", f"{foresight.may_reboot} of {going} may reboot (PATCH_REBOOT, tag patch-reboot)"),
+    ]
+    if run.ignore_window:
+        text = f"windows and blackouts are ignored: {foresight.outside_window} of {going} go outside theirs"
+        parts.append(line("windows", text, "bold red"))
+    if run.canaries:
+        watched = f"{int(run.bake.total_seconds() // 60)} min"
+        parts.append(line("canaries", f"{run.canaries} of each image go first, and are watched for {watched}"))
+    return parts
+
+
+def _when(foresight: Foresight, settings: Settings, when: Clock) -> str:
+    if foresight.begins is None:
+        return f"as things stand no machine goes before {when(foresight.run.until)}"
+    ends = when(foresight.ends) if foresight.ends else "more than a year from now"
+    caps = f", PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
+    by = caps if foresight.run.kind is OperationKind.INSTALL else ""
+    first = f"{when(foresight.begins)} ({when.zone})"
+    return f"from {first}, to the end about {ends}: an estimate, if nothing fails (usual lengths, quota of calls{by})"
+
+
+def _names(fates: Sequence[Fate], everyone: bool) -> str:
+    if not fates:
+        return "no machine"
+    names = [fate.machine.id.name for fate in fates]
+    cut = names if everyone else names[:NAMED]
+    more = " … (--all names all)" if len(cut) < len(names) else ""
+    return f"{len(names)} machine{'' if len(names) == 1 else 's'}: {', '.join(cut)}{more}"
