@@ -77,8 +77,8 @@ class Foresight:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether no machine goes unless its owner or the settings change."""
-        return all(isinstance(fate.step, Leave) for fate in self.fates)
+        """Whether no machine goes before the run is over, whatever is started or repaired meanwhile."""
+        return all(isinstance(fate.step, Leave) or _is_too_late(fate.step, self.run) for fate in self.fates)
 
 
 async def foresee(app: App, run: Run, machines: Sequence[Machine]) -> Foresight:
@@ -144,7 +144,11 @@ def _way(step: Step, run: Run) -> Way:
         return Way.LATER
     if isinstance(step, Leave) or step.cause not in (Cause.TRANSIENT, Cause.CONFLICT) or step.state in _BY_A_PERSON:
         return Way.NOT
-    return Way.LATER if step.when is None or step.when < run.until else Way.NOT
+    return Way.NOT if _is_too_late(step, run) else Way.LATER
+
+
+def _is_too_late(step: Step, run: Run) -> bool:
+    return step.when is not None and step.when >= run.until
 
 
 def _counted(machine: Machine, run: Run, settings: Settings) -> int | None:
@@ -289,10 +293,8 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
     run, going = foresight.run, len(foresight.going)
     selected = [*run.selection.classifications, *run.selection.packages]
     what = ", ".join(selected) if selected else f"{', '.join(settings.classifications)} (PATCH_CLASSIFICATIONS)"
-    counted = f"{foresight.patches} wait on {going - foresight.not_counted} machines"
-    unknown = f"; of {foresight.not_counted} Resource Graph does not show it" if foresight.not_counted else ""
     parts: list[RenderableType] = [
-        line("patches", f"{what}: {counted}{unknown}"),
+        line("patches", f"{what}: {_waiting(foresight)}"),
         line("reboot", f"{foresight.may_reboot} of {going} may reboot (PATCH_REBOOT, tag patch-reboot)"),
     ]
     if run.ignore_window:
@@ -302,6 +304,13 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
         watched = f"{int(run.bake.total_seconds() // 60)} min"
         parts.append(line("canaries", f"{run.canaries} of each image go first, and are watched for {watched}"))
     return parts
+
+
+def _waiting(foresight: Foresight) -> str:
+    counted = len(foresight.going) - foresight.not_counted
+    known = f"{foresight.patches} wait on {_count(counted)}" if counted else ""
+    unknown = f"on {_count(foresight.not_counted)} not known from Resource Graph" if foresight.not_counted else ""
+    return "; ".join(filter(None, (known, unknown))) or "no machine goes"
 
 
 def _when(foresight: Foresight, settings: Settings, when: Clock) -> str:
@@ -320,4 +329,8 @@ def _names(fates: Sequence[Fate], everyone: bool) -> str:
     names = [fate.machine.id.name for fate in fates]
     cut = names if everyone else names[:NAMED]
     more = " … (--all names all)" if len(cut) < len(names) else ""
-    return f"{len(names)} machine{'' if len(names) == 1 else 's'}: {', '.join(cut)}{more}"
+    return f"{_count(len(names))}: {', '.join(cut)}{more}"
+
+
+def _count(machines: int) -> str:
+    return f"{machines:,} machine{'' if machines == 1 else 's'}"

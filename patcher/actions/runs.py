@@ -68,8 +68,9 @@ def order(words: Words) -> Action:
         run = replace(bare, machines=tuple(each.id for each in machines))
         seen = await foresee(app, run, machines)
         if seen.is_hopeless:
-            raise BadRequest(f"no machine would go: {_why_not(seen)}; nothing was done")
-        shown = [*_ordered(run, machines, left_out, app), *await _others(app, run)]
+            end = clock_of(app.settings)(run.until)
+            raise BadRequest(f"no machine would go before {end}: {_why_not(seen)}; nothing was done")
+        shown = [*_ordered(run, machines, left_out, app), *await _others(app, machines)]
         shown += foresight.shown(seen, app.settings, clock_of(app.settings), everyone=words.everyone)
         count = str(len(machines))
         return Deed(
@@ -276,10 +277,10 @@ def _ordered(run: Run, machines: Sequence[Machine], left_out: Sequence[Machine],
     return parts
 
 
-async def _others(app: App, run: Run) -> list[RenderableType]:
+async def _others(app: App, machines: Sequence[Machine]) -> list[RenderableType]:
     """The open runs that have some of the machines, too: the older one goes first."""
     open_runs = await known_runs(app)
-    found = Counter(other.run.id for each in run.machines if (other := covering(open_runs, each)))
+    found = Counter(other.run.id for each in machines if (other := covering(open_runs, each)))
     return [
         line("also in a run", f"{_count(count)} of these: {run_id}, which goes first", "yellow")
         for run_id, count in sorted(found.items())

@@ -14,7 +14,7 @@ from functions.cloud.ledger import APP
 from functions.cloud.rows import LeftAlone
 from functions.cloud.runs import PROGRESS, RUNS, progress_key, progress_of_row, run_key, run_of_row
 from functions.cloud.tables import Row
-from functions.model.machine import MachineId
+from functions.model.machine import Machine
 from functions.model.run import Progress, Run, RunOutcome
 from functions.model.text import BadInput, quoted
 from patcher.connection import App
@@ -116,13 +116,13 @@ def named(runs: Sequence[Known], now: datetime) -> str:
     return f"there {'is' if len(runs) == 1 else 'are'} {', '.join(texts)}{' …' if len(runs) > LISTED else ''}"
 
 
-def covering(runs: Iterable[Known], machine: MachineId) -> Known | None:
+def covering(runs: Iterable[Known], machine: Machine) -> Known | None:
     """The oldest open run that has something to do with a machine: it goes first."""
-    return next((each for each in runs if each.is_open and _is_open(each, machine)), None)
+    return next((each for each in runs if each.is_open and _is_to_do(each, machine)), None)
 
 
-def _is_open(known: Known, machine: MachineId) -> bool:
-    return machine in known.run.machines and not known.progress.of(machine).outcome.is_final
+def _is_to_do(known: Known, machine: Machine) -> bool:
+    return known.run.covers(machine) and not known.progress.of(machine.id).outcome.is_final
 
 
 # -- the answers

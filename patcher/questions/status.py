@@ -17,7 +17,7 @@ from functions.model.stop import Scope, Stop, Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
 from patcher.output import Answer, ago, clock_of, line, table
-from patcher.questions import images
+from patcher.questions import images, runs
 
 ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
 EXAMPLES = 3
@@ -79,6 +79,7 @@ async def status_of(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast
         "states": _counted(fleet),
         "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
         "rollouts": [images.rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened],
+        "runs": [runs.summary(each, fleet.now) for each in await runs.known_runs(app) if each.is_open],
         "breakers": [images.breaker(each) for each in fleet.images if images.is_open(each)],
         "needs_a_person": [*_unreadable(fleet, unreadable), *_needs_a_person(fleet)],
         "left_alone": [str(each) for each in fleet.view.sweep.view.left_alone.values()],
@@ -193,6 +194,7 @@ def _shown(fleet: Fleet, result: Mapping[str, Any]) -> list[Any]:
             ],
         ),
         images.rollouts_shown(result["rollouts"], when),
+        *([runs.runs_shown("Runs on demand", result["runs"], when)] if result["runs"] else []),
         *images.breakers_shown(result["breakers"]),
         table(
             "Needs a person",

@@ -6,11 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from functions.cloud.rows import LeftAlone
-from functions.decisions.decision import RULES, displayed_step, pending_step
-from functions.decisions.question import Question
+from functions.decisions.decision import RULES, displayed_step, next_step, pending_step
+from functions.decisions.question import Question, with_selection
+from functions.decisions.runs import passes_hold
 from functions.decisions.support_state import by_support_state
 from functions.model.machine import Machine, MachineId, PatchStatus
 from functions.model.record import Record
+from functions.model.run import Run
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
 from functions.model.stop import Stop, Stops
 from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_scale_sets, with_schedules
@@ -22,6 +24,7 @@ from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
 from patcher.questions import remedies
 from patcher.questions.patches import failed_last, patch_of, tried_on
+from patcher.questions.runs import Known, covering, known_runs
 
 SETTINGS_SHOWN = (
     "PATCH_SCOPE",
@@ -56,7 +59,9 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
     """
     shown, unseen = await _observed(app, machine_id)
     record = await _record(app, machine_id)
-    question = await question_of(app.services, shown, record)
+    ordered = covering(await known_runs(app), shown)
+    run = ordered.run if ordered else None
+    question = await question_of(app.services, await _as_selected(app, shown, run), record, run)
     step, turn = await _with_fleet(app, question, fleet)
     failing = [patch_of(each) for each in failed_last(await tried_on(app, [str(machine_id)]))]
     evidence, stop = _evidence(app, shown, record, unseen), await _stop(app, shown)
@@ -68,6 +73,7 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
         "remedy": step.remedy or None,
         "command": remedies.command(shown, step, stop) or None,
         "stopped": f"{stop.text}; to end it: {stop.command}" if stop else None,
+        "run": _run(ordered, machine_id) if ordered else None,
         "when": step.when,
         "expected": turn,
         "rules": _rules(question, step),
@@ -110,6 +116,22 @@ async def _stop(app: App, machine: Machine) -> Stop | None:
     return stops.of(machine, services.settings.owner_tag)
 
 
+async def _as_selected(app: App, machine: Machine, run: Run | None) -> Machine:
+    """The machine with how many of its patches the run's selection names, where a run selects some."""
+    if run is None or not run.selection or machine.verdict is None:
+        return machine
+    bare = replace(machine, verdict=replace(machine.verdict, named=None))
+    [found] = await with_named_patches(app.services, [bare], with_selection(app.settings, run))
+    return found
+
+
+def _run(known: Known, machine_id: MachineId) -> str:
+    """The run on demand that covers the machine, and how far it has come with it."""
+    item = known.progress.of(machine_id)
+    kept = f", {item.state}: {item.reason}" if item.state else ""
+    return f"{known.run.text}; {known.run.kind.noun} {item.outcome}{kept}; patcher run show {known.run.id}"
+
+
 def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
     group = groups.get(machine.id.group_id)
     return machine.in_group(group) if group else machine
@@ -144,6 +166,9 @@ async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tupl
     record = question.record
     if record and record.phase is Phase.HELD and not record.same_machine(question.machine):
         question = replace(question, record=None)
+    if question.run:  # it passes what the fleet makes others wait for; what keeps it, its progress says
+        passes = record is None or passes_hold(record)
+        return (next_step(question) if passes else displayed_step(question)), None
     step = displayed_step(question)
     if not isinstance(step, Assess | Install) and step.state not in AWAIT_A_TURN:
         return step, None
@@ -220,6 +245,7 @@ def _shown(result: Mapping[str, Any], when: Clock) -> list[Any]:
         line("because", str(result["reason"])),
     ]
     parts += [line("stopped", str(result["stopped"]), "bold yellow")] if result["stopped"] else []
+    parts += [line("run on demand", str(result["run"]), "bold")] if result["run"] else []
     for name, value in (("what to do", result["remedy"]), ("command", result["command"])):
         parts += [line(name, str(value), "green")] if value else []
     under_way = result["state"] in UNDER_WAY
