@@ -69,6 +69,7 @@ FLEET: Mapping[str, tuple[dict[str, Any], Behaviour]] = {
     "typo-01": (shapes.machine(tags={"patch-windw": "any"}), Behaviour()),
     "shelf-01": (shapes.machine("marketplace"), Behaviour()),
 }
+Rows = dict[str, dict[str, Any]]
 NOT_ASSESSED = ("lab-01", "typo-01", "shelf-01")
 
 
@@ -194,6 +195,27 @@ async def staged(tls: Tls, azurite: Azurite, config: Path) -> AsyncIterator[Stag
         del os.environ["XDG_CONFIG_HOME"]
     else:
         os.environ["XDG_CONFIG_HOME"] = before
+
+
+async def rows_of(stage: Stage) -> Rows:
+    """The app's own rows by their RowKey."""
+    return {row.key: dict(row.columns) async for row in stage.ledger.table.keys("app", "")}
+
+
+@asynccontextmanager
+async def restored(stage: Stage) -> AsyncIterator[Stage]:
+    """After the block the app's own rows are as they were before."""
+    before = await rows_of(stage)
+    yield stage
+    for key in (await rows_of(stage)).keys() - before.keys():
+        row = await stage.ledger.table.get("app", key)
+        assert row is not None
+        await stage.ledger.table.delete(row)
+    for key, columns in before.items():
+        row = await stage.ledger.table.get("app", key)
+        assert row is not None
+        if row.columns != columns:
+            await stage.ledger.table.replace(row, columns)
 
 
 async def _create_fleet(embedded: Embedded) -> None:

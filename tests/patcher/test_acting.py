@@ -10,7 +10,6 @@ import asyncio
 import json
 import shlex
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,7 +23,7 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher.stage import API, WEB, Stage, machine, staged
+from tests.patcher.stage import API, WEB, Stage, machine, restored, rows_of, staged
 from tests.support import REPOSITORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -34,7 +33,6 @@ ME = identity.PRINCIPAL_ID
 WITHIN = f"subscription {shapes.SUBSCRIPTION}"
 API_ROW, WEB_ROW = image_key(place(API, WITHIN)), image_key(place(WEB, WITHIN))
 OPENING = "20261125T081500"
-Rows = dict[str, dict[str, Any]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -46,22 +44,8 @@ async def running(tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathF
 @pytest_asyncio.fixture(loop_scope="module")
 async def stage(running: Stage) -> AsyncIterator[Stage]:
     """The stage, with its rows as they were at first after each test."""
-    before = await rows_of(running)
-    yield running
-    for key in (await rows_of(running)).keys() - before.keys():
-        row = await running.ledger.table.get("app", key)
-        assert row is not None
-        await running.ledger.table.delete(row)
-    for key, columns in before.items():
-        row = await running.ledger.table.get("app", key)
-        assert row is not None
-        if row.columns != columns:
-            await running.ledger.table.replace(row, columns)
-
-
-async def rows_of(stage: Stage) -> Rows:
-    """The app's own rows by their RowKey."""
-    return {row.key: dict(row.columns) async for row in stage.ledger.table.keys("app", "")}
+    async with restored(running):
+        yield running
 
 
 async def run(stage: Stage, words: str, code: int = 0) -> str:
