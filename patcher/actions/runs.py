@@ -18,7 +18,6 @@ from functions.model.state import OperationKind
 from functions.model.text import BadInput, quoted
 from functions.policy import grammar
 from functions.policy.settings import Mode, Settings
-from functions.steps.start import mode_allows
 from patcher.acting import Action, Deed, Pen, reason_of
 from patcher.actions import foresight
 from patcher.actions.foresight import Foresight, foresee
@@ -173,12 +172,10 @@ def _read(option: str, texts: Sequence[str], reader: grammar.Reader[tuple[str, .
 
 async def _check_app(app: App, kind: OperationKind) -> None:
     """Raises BadRequest where the app starts nothing of this kind."""
-    mode = app.settings.mode
-    if not mode_allows(mode, kind):
-        needed = Mode.INSTALL if kind is OperationKind.INSTALL else Mode.ASSESS
-        raise BadRequest(
-            f"PATCH_MODE is {mode.name.lower()}, and {kind.noun}s need {needed.name.lower()}; nothing was done"
-        )
+    mode, needed = app.settings.mode, Mode.INSTALL if kind is OperationKind.INSTALL else Mode.PLAN
+    if mode < needed:
+        asked = "install" if kind is OperationKind.INSTALL else "assess or install"
+        raise BadRequest(f"PATCH_MODE is {mode.name.lower()}; {kind.noun}s need {asked}; nothing was done")
     if why := await paused_because(app):
         raise BadRequest(f"everything is paused: {why}; resume first; nothing was done")
 
@@ -211,9 +208,9 @@ def _part(run: Run, machine: Machine, settings: Settings) -> list[str]:
 
 def _check_count(words: Words, found: int) -> None:
     if found > MOST_MACHINES:
-        raise BadRequest(f"{found:,} machines are meant; up to {MOST_MACHINES:,} go into one run: name fewer")
+        raise BadRequest(f"that means {found:,} machines; up to {MOST_MACHINES:,} go into one run: name fewer")
     if words.expect not in (None, found):
-        raise BadRequest(f"{_count(found)} are meant, and --expect is {words.expect}; nothing was done")
+        raise BadRequest(f"that means {_count(found)}, and --expect is {words.expect}; nothing was done")
     if words.selector.everything and words.agreed and words.expect is None:
         raise BadRequest(f"--everything takes --yes only with --expect N, the number of machines; now it is {found}")
 

@@ -21,7 +21,7 @@ from simulator.arm import shapes
 from simulator.azure import Grant
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher import test_acting
+from tests.patcher import test_acting, test_runs
 from tests.patcher.stage import OPENS, Stage, machine, staged
 from tests.support import REPOSITORY
 
@@ -155,7 +155,7 @@ async def test_json_keeps_its_schema(stage: Stage, words: str) -> None:
 
 async def test_every_command_of_the_schema_is_tried() -> None:
     commands = SCHEMA.schema["properties"]["command"]["enum"]
-    tried = (*JSON, *test_acting.JSON)
+    tried = (*JSON, *test_acting.JSON, *test_runs.JSON)
     assert [each for each in commands if not any(words.startswith(each) for words in tried)] == []
 
 
