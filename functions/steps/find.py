@@ -65,7 +65,7 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
         if (group := groups[machine.id.group_id]) is None:
             continue  # no answer about its group is no answer about its tags: the next sweep asks again
         machine = machine.in_group(group)
-        ordered = None if whatever_window else await _ordered(sweep, machine, selected)
+        ordered = None if whatever_window else await order_of(sweep, machine, selected)
         if candidate := ordered or await _candidate(sweep, machine):
             yield candidate
 
@@ -103,7 +103,7 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
     return found
 
 
-async def _ordered(sweep: Sweep, machine: Machine, selected: runs.Selected) -> Candidate | None:
+async def order_of(sweep: Sweep, machine: Machine, selected: runs.Selected) -> Candidate | None:
     """The machine and the step that the first of its runs orders that may; the others remember why not."""
     found: Candidate | None = None
     for standing in runs.wanting(sweep.services, sweep.runs, machine):
