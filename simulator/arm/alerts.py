@@ -13,6 +13,11 @@ from simulator.world import World
 RULES, GROUPS = "Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/actionGroups"
 
 
+def has_group(world: World, params: Mapping[str, str]) -> bool:
+    """Whether the deployment put an alert into this resource group."""
+    return any(each.startswith(f"{_group(params)}/".lower()) for each in world.alerts)
+
+
 def list_rules(world: World, request: Request, params: Mapping[str, str]) -> Response:
     """Scheduled Query Rules - List By Resource Group."""
     inside = f"{_group(params)}/providers/{RULES}/".lower()

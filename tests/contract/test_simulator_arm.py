@@ -16,6 +16,7 @@ from simulator import identity
 from simulator.arm import shapes, versions
 from simulator.azure import Azure, Behaviour, Fault, Grant, Request
 from simulator.tls import Tls
+from simulator.wire import Json
 from tests.contract.simulator_client import (
     GROUP,
     READY_SECONDS,
@@ -710,9 +711,15 @@ async def test_alerts_are_those_of_the_deployment() -> None:
     """Of the resource group alone, and as the deployment says them."""
     azure, _ = ready()
     rules, groups = (f"{GROUP}/providers/Microsoft.Insights/{each}" for each in ("scheduledQueryRules", "actionGroups"))
-    rule = {"id": f"{rules}/late", "name": "late", "type": "x", "properties": {"enabled": True}, "condition": True}
+    rule: Json = {
+        "id": f"{rules}/late",
+        "name": "late",
+        "type": "x",
+        "properties": {"enabled": True},
+        "condition": True,
+    }
     other = {**rule, "id": rule["id"].replace("rg-prod", "rg-test")}
-    group = {"id": f"{groups}/mail", "name": "mail", "type": "x", "properties": {"enabled": True}}
+    group: Json = {"id": f"{groups}/mail", "name": "mail", "type": "x", "properties": {"enabled": True}}
     azure.world.alerts = {each["id"].lower(): each for each in (rule, other, group)}
     query = {"api-version": "2023-01-01"}
     async with arm(azure) as client:
