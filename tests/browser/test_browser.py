@@ -36,7 +36,9 @@ from tests.browser.served import Prepared, shown
 from tests.patcher.stage import Stage, staged
 from tests.support import REPOSITORY
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.skipif(PROGRAM is None, reason=MISSING)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+if PROGRAM is None:
+    pytest.skip(MISSING, allow_module_level=True)  # one line, not one for each test
 
 AXE = REPOSITORY / "simulator" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 FLEETS = [pytest.param(fleet, id=name) for name, fleet in fleets.FLEETS.items()]

@@ -33,7 +33,7 @@ class MachineTable {
     this.above = spacer();
     this.below = spacer();
     this.body = h("tbody", {}, this.above, this.below);
-    this.nothing = h("p", { class: "nothing", hidden: true }, "No machine matches the filter.");
+    this.nothing = h("p", { class: "nothing", hidden: true }, "No machine.");
     this.heads = COLUMNS.map((column) => this._head(column));
     this.table = h(
       "table",
