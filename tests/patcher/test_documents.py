@@ -14,8 +14,8 @@ import pytest_asyncio
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.patcher.stage import Stage, staged
-from tests.patcher.test_acting import API_ROW, OPENING, WEB_ROW, rows_of
+from tests.patcher.stage import Stage, rows_of, staged
+from tests.patcher.test_acting import API_ROW, OPENING, WEB_ROW
 from tests.support.documents import DOCUMENTS, blocks, sentences, words_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
