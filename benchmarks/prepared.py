@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from benchmarks import fleet
+from simulator import serving
 from simulator.tls import Tls
 
 ANSWER_SECONDS = 0.05  # of a POST to Resource Manager
@@ -85,7 +86,7 @@ class Prepared:
             self.endpoint = f"https://localhost:{runner.addresses[0][1]}"
             yield self
         finally:
-            await runner.cleanup()
+            await serving.close(runner)
 
     async def _graph(self, request: web.Request) -> web.Response:
         return _json(self.graph(json.loads(await request.read())))

@@ -6,7 +6,7 @@
 | transport.py, server.py | the two ways in: SDK clients of this process; a TLS port |
 | world.py | machines, resource groups and operations, computed from times; the events that are due |
 | behaviour.py, faults.py | what a test chooses: durations, quotas, guests, rights; what goes wrong |
-| wire.py, tls.py | requests, responses and refusals; certificates |
+| wire.py, tls.py, serving.py | requests, responses and refusals; certificates; how a server ends |
 | embedded.py | everything at once, with a deployment of infra/ and a Functions host |
 | arm/ | Resource Manager and Compute: routes.py (the route page), pipeline.py, a file per resource type |
 | resource_graph/ | Resource Graph: endpoint.py, query.py, tables.py, rows.py; kql/ evaluates the query language |

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from simulator import identity
+from simulator import identity, serving
 from simulator.azure import Azure, Behaviour, ConnectionLost, Operation, Refused, Request
 from simulator.tls import Tls
 from simulator.wire import Json, milliseconds
@@ -34,7 +34,7 @@ async def serve(azure: Azure, tls: Tls, *, port: int = 0) -> AsyncIterator[str]:
         azure.hosts |= {f"localhost:{bound}", f"127.0.0.1:{bound}"}
         yield f"https://localhost:{bound}"
     finally:
-        await runner.cleanup()
+        await serving.close(runner)
 
 
 def _handler(azure: Azure) -> Any:

@@ -18,7 +18,7 @@ from typing import Literal
 import aiohttp
 from aiohttp import web
 
-from simulator import identity
+from simulator import identity, serving
 from simulator.deployment import roles
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.storage.azurite import StorageAccount
@@ -189,4 +189,4 @@ async def serve_closed(service: ClosedService, tls: Tls) -> AsyncIterator[str]:
         await site.start()
         yield f"https://127.0.0.1:{runner.addresses[0][1]}"
     finally:
-        await runner.cleanup()
+        await serving.close(runner)

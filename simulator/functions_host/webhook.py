@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from simulator import serving
 from simulator.functions_host.settings import HttpOptions
 from simulator.functions_host.state import HostState
 from simulator.functions_host.worker import HostGone
@@ -80,7 +81,7 @@ class WebServer:
 
     async def close(self) -> None:
         """Answer what is under way, then close."""
-        await self._runner.cleanup()
+        await serving.close(self._runner)
 
     def cut_connections(self) -> None:
         """Drop every connection without an answer."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from simulator import serving
 from simulator.identity import tokens
 
 API_VERSION = "2019-08-01"
@@ -121,4 +122,4 @@ async def serve(identity: ManagedIdentity) -> AsyncIterator[dict[str, str]]:
         host, port = runner.addresses[0][:2]
         yield {"IDENTITY_ENDPOINT": f"http://{host}:{port}{_PATH}", "IDENTITY_HEADER": identity.header}
     finally:
-        await runner.cleanup()
+        await serving.close(runner)

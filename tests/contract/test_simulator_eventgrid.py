@@ -16,6 +16,7 @@ from typing import Any, get_args
 import pytest
 from aiohttp import web
 
+from simulator import serving
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure
@@ -151,7 +152,7 @@ async def listening(webhook: Webhook, context: ssl.SSLContext | None = None) -> 
     try:
         yield
     finally:
-        await runner.cleanup()
+        await serving.close(runner)
 
 
 async def deliver(

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp import web
 
+from simulator import serving
 from simulator.functions_host import FunctionState
 from simulator.functions_host.process import HostProcess
 from simulator.functions_host.webhook import PATH
@@ -54,7 +55,7 @@ class FrontDoor:
                 self.url = f"https://localhost:{runner.addresses[0][1]}"
                 yield self
             finally:
-                await runner.cleanup()
+                await serving.close(runner)
 
     async def _forward(self, session: aiohttp.ClientSession, request: web.Request) -> web.Response:
         alive = [each for each in self.instances if each.returncode is None]

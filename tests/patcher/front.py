@@ -20,6 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
+from simulator import serving
 from simulator.arm import shapes
 from simulator.azure import Request
 from simulator.embedded import Embedded
@@ -86,7 +87,7 @@ class Front:
             self.settings["ARM_ENDPOINT"] = self.endpoint
             yield self
         finally:
-            await runner.cleanup()
+            await serving.close(runner)
 
     async def _handle(self, incoming: web.Request) -> web.StreamResponse:
         body = await incoming.read()

@@ -25,7 +25,7 @@ from patcher.arm import Arm
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer
-from simulator import identity
+from simulator import identity, serving
 from simulator.deployment.storage import ClosedService, serve_closed
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
@@ -144,7 +144,7 @@ async def served(site: Site, tls: Tls) -> AsyncIterator[App]:
     finally:
         await arm.close()
         await session.close()
-        await runner.cleanup()
+        await serving.close(runner)
 
 
 async def set_on(app: App, *, on: bool) -> Answer:

@@ -1,0 +1,59 @@
+"""A server's end leaves no connection open, whoever still holds the other side of it.
+
+Factors: the server; its client neither answers nor closes.
+"""
+
+import asyncio
+import gc
+import socket
+import ssl
+import warnings
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+
+from simulator.azure import Azure
+from simulator.functions_host.webhook import WebServer
+from simulator.server import serve
+from simulator.tls import Tls
+
+Server = Callable[[Tls], AbstractAsyncContextManager[str]]
+
+
+def azure(tls: Tls) -> AbstractAsyncContextManager[str]:
+    return serve(Azure(lambda: datetime.now(UTC)), tls)
+
+
+@asynccontextmanager
+async def functions_host(tls: Tls) -> AsyncIterator[str]:
+    server = WebServer(web.Application(), tls, 0)
+    yield await server.start()
+    await server.close()
+
+
+def silent_client(url: str, tls: Tls) -> ssl.SSLSocket:
+    """It has had one answer, and says nothing more."""
+    where = urlsplit(url)
+    plain = socket.create_connection((where.hostname, where.port))
+    client = tls.client_context().wrap_socket(plain, server_hostname=where.hostname)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert client.recv(4) == b"HTTP"
+    return client
+
+
+@pytest.mark.parametrize("server", [azure, functions_host])
+def test_a_client_that_says_no_goodbye_leaves_nothing_open(server: Server, tls: Tls) -> None:
+    async def life() -> ssl.SSLSocket:
+        async with server(tls) as url:
+            return await asyncio.to_thread(silent_client, url, tls)
+
+    gc.collect()  # what other tests left
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with asyncio.run(life()):
+            gc.collect()
+    assert [str(each.message) for each in seen] == []
