@@ -250,6 +250,42 @@ ANSWERS: dict[str, tuple[str, list[list[Any]]]] = {
             todatetime(properties.startDateTime)), machine = {NAME}""",
         [["run-1", 30, "win-1"]],
     ),
+    "the last run's beginning: a period with a capital": (
+        """patchinstallationresources | where type endswith '/patchinstallationresults'
+        | top 1 by todatetime(properties.lastModifiedDateTime)
+        | project since = datetime_add('Hour', -12, todatetime(properties.lastModifiedDateTime)),
+            hours = datetime_diff('Hour', todatetime(properties.lastModifiedDateTime), datetime(2026-11-20))""",
+        [["2026-11-20T10:30:00.0000000Z", 22]],
+    ),
+    "packages of the last run for the next stage: a table joined with itself, then with another": (
+        """patchinstallationresources | where type endswith '/patchinstallationresults'
+        | extend run = tolower(split(properties.maintenanceRunId, '/providers/x')[0])
+        | extend machine = tostring(split(tolower(id), '/patchinstallationresults/')[0])
+        | join kind=inner (patchinstallationresources | where type endswith '/softwarepatches'
+            | project machine = tostring(split(tolower(id), '/patchinstallationresults/')[0]),
+                kb = tostring(properties.kbId), state = tostring(properties.installationState)) on machine
+        | join kind=inner (resources | where type == 'microsoft.maintenance/maintenanceconfigurations'
+            | project run = tolower(id), duration = tostring(properties.maintenanceWindow.duration)) on run
+        | where state == 'Installed' | distinct kb, duration""",
+        [["5099001", "03:55"]],
+    ),
+    "one history of both tables: a union with columns that one lacks, places in a path counted": (
+        f"""patchinstallationresources | where type == '{VM}/patchinstallationresults'
+        | project machine = substring(id, indexof(id, 'virtualmachines') + 16,
+            indexof(id, 'patch') - indexof(id, 'virtualmachines') - 17), what = 'installation',
+            installed = properties.installedPatchCount
+        | union (patchassessmentresources | where type == '{VM}/patchassessmentresults'
+            | project machine = substring(id, indexof(id, 'virtualmachines') + 16,
+                indexof(id, 'patch') - indexof(id, 'virtualmachines') - 17), what = 'assessment')
+        | order by machine asc, what asc""",
+        [
+            ["lin-1", "assessment", None],
+            ["lin-1", "installation", 0],
+            ["lin-2", "assessment", None],
+            ["win-1", "assessment", None],
+            ["win-1", "installation", 2],
+        ],
+    ),
     "errors of installations: mv-expand of a path": (
         f"""patchinstallationresources | where isnotnull(properties.errorDetails)
         | mv-expand error = properties.errorDetails.details

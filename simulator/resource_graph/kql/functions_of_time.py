@@ -46,7 +46,7 @@ def _bin(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
 def _period(name: str, period: Compiled, at: Place) -> str:
     if period.type != "string" or not period.constant:
         raise unknown(f"{name}() of that period", at)
-    return str(period.evaluate([]))
+    return str(period.evaluate([])).lower()  # public queries against Resource Graph write 'Hour' too
 
 
 def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
