@@ -27,6 +27,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {  # event → fields, each with the un
     "support.detected": ("state", "patches patches pending"),
     "operation.refused": ("status", "code", "cause"),
     "operation.throttled": ("wait_seconds s to wait",),
+    "machine.changed": ("reason",),
     "machine.deferred": ("reason",),
     "machine.held": ("state", "reason"),
     "machine.waiting": ("state", "reason"),
@@ -44,7 +45,8 @@ def line_of(trace: Trace, seconds: float) -> Line | None:
     event = str(fields.get("event", ""))
     if event in _HIDDEN:
         return None
-    return Line(seconds, _subject(fields), event, ", ".join(_details(event, fields)), trace.level)
+    what = str(fields.get("state")) if event == "machine.changed" else event.replace(".", " ")
+    return Line(seconds, _subject(fields), what, ", ".join(_details(event, fields)), trace.level)
 
 
 def _subject(fields: Mapping[str, Any]) -> str:

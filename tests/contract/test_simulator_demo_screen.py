@@ -12,7 +12,9 @@ from functions.model.state import State
 from simulator.demo.fleet import FLEET
 from simulator.demo.screen import Line, LiveScreen, Numbers, Row, Verdict, summary
 from simulator.demo.stage import introduction, what_next
+from simulator.demo.ticker import line_of
 from simulator.embedded import Embedded
+from simulator.functions_host import Trace
 
 LONGEST = max((state.value for state in State), key=len)
 ROWS = [Row(part.name, part.description, LONGEST, assessments=3, installations=1) for part in FLEET]
@@ -75,6 +77,30 @@ def test_the_summary_and_the_next_commands_stay_on_the_screen(width: int, height
         ["-m", "patcher", "--simulator"],
         ["-m", "patcher", "--simulator"],
     ]
+
+
+# a line of the journal → what the ticker says of it
+TOLD = {
+    "a state": (
+        '{"event": "machine.changed", "machine": "/x/virtualmachines/web-01", "state": "on-hold", "reason": "why"}',
+        ("web-01", "on-hold", "why"),
+    ),
+    "an event": (
+        '{"event": "installation.ended", "machine": "/x/virtualmachines/web-01", "status": "Failed"}',
+        ("web-01", "installation ended", "Failed"),
+    ),
+    "of an image": (
+        '{"event": "rollout.opened", "image": "/x/images/web/versions/1.4.0"}',
+        ("web/1.4.0", "rollout opened", ""),
+    ),
+}
+
+
+@pytest.mark.parametrize(("message", "expected"), TOLD.values(), ids=TOLD)
+def test_the_ticker_speaks_in_words(message: str, expected: tuple[str, str, str]) -> None:
+    line = line_of(cast(Trace, SimpleNamespace(message=message, level="Information")), 1.0)
+    assert line
+    assert (line.machine, line.event, line.detail) == expected
 
 
 @pytest.mark.parametrize("slower", [1.0, 2.5])
