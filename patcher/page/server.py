@@ -106,7 +106,10 @@ class Site:
             return refusal(HTTPStatus.MISDIRECTED_REQUEST, "this page is served under another name")
         if method not in METHODS:
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here", Allow=", ".join(METHODS))
-        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        try:
+            path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        except ValueError:
+            return refusal(HTTPStatus.BAD_REQUEST, "this is no address")
         if path == "/" and "token" in query and method == "GET":
             return self._entered(query["token"][0])
         if not self._door.knows(headers.get("cookie", "")):
@@ -175,6 +178,7 @@ class Server(ThreadingHTTPServer):
     """Serves in threads of its own, until the block ends; the source is asked in the event loop that made it."""
 
     daemon_threads = True
+    allow_reuse_port = False  # no other process of this machine listens beside it
 
     def __init__(self, source: Source, port: int, said: Callable[[str], None]) -> None:
         """Raises BadRequest where the port is taken."""

@@ -32,7 +32,7 @@ ACTS = {
     "scroll to the other end": ("", "byId('scroller').scrollTop = i % 2 ? 0 : 1e9"),
     "open a machine": ("location.hash = '#/'; route()", "openMachine(table.rows[i].machine); route()"),
     "go back": ("openMachine(table.rows[i].machine); route()", "location.hash = '#/'; route()"),
-    "a new look at the fleet arrives": ("", "await take(JSON.parse(texts[(i + 1) % 2]))"),
+    "a new look arrives, in parts": ("", "await take(JSON.parse(texts[(i + 1) % 2]))"),
 }
 _FRAME = "new Promise((drawn) => requestAnimationFrame(() => setTimeoutOfTheBrowser(drawn)))"
 _ACT = "(async () => { const [i, start] = [%d, performance.now()]; %s; await %s; return performance.now() - start; })()"

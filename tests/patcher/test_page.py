@@ -158,6 +158,7 @@ REFUSED: Mapping[str, tuple[str, str, dict[str, str], int]] = {
     "a path upwards, with backslashes": ("GET", "/..\\document.py", {}, 404),
     "a path of the machine": ("GET", "//etc/passwd", {}, 404),
     "an absolute address of another host": ("GET", "http://127.0.0.1/data", {}, 421),
+    "an address that is none": ("GET", "http://[", {"Host": "127.0.0.1:{port}"}, 400),
     "the folder of the files": ("GET", "/assets/page.js", {}, 404),
     "a file with a slash behind it": ("GET", "/page.js/", {}, 404),
 }
@@ -349,6 +350,18 @@ async def test_one_look_per_interval_and_by_the_settings_of_now(stage: Stage, ap
     with stage.settings(PATCH_MODE="instal"), pytest.raises(NoAnswer, match="settings are wrong"):
         await often.fleet()
     assert json.loads(await often.fleet())["paused"] is None, "it goes on once they are right"
+
+
+async def test_what_could_not_be_read_is_told(stage: Stage, app: App) -> None:
+    row = await stage.ledger.table.insert("app", "image-of-a-newer-release", {"v": 999})
+    assert row
+    try:
+        found = await Feed(app, WORDS, 1, Unread).read()
+    finally:
+        await stage.ledger.table.delete(row)
+    (problem,) = found["problems"]
+    assert "version 999" in problem
+    assert (await Feed(app, WORDS, 1, Unread).read())["problems"] == []
 
 
 async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
