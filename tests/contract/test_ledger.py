@@ -523,6 +523,7 @@ FULL = Record(
     image="image",
     region="westeurope",
     due_at=NOW,
+    run="20261125T1200-7k2m",
     sent=True,
     checks=3,
     ring=4,
@@ -627,6 +628,7 @@ plain_record = st.builds(
     group=words,
     availability_set=words,
     created=perhaps,
+    run=words,
     sent=st.booleans(),
     checks=small,
     verdict=st.one_of(st.none(), verdicts),
@@ -659,7 +661,7 @@ def test_any_record_comes_back_as_it_was(record: Record) -> None:
 
 def test_the_strategy_above_knows_every_field() -> None:
     known = (len(fields(Record)), len(fields(Flight)), len(fields(Ending)))
-    assert known == (24, 9, 7), "a new field: give it to any_record and to FULL"
+    assert known == (25, 9, 7), "a new field: give it to any_record and to FULL"
     assert len(fields(ImageRecord)) == 19, "a new field: give it to any_image and to FULL_IMAGE"
 
 
@@ -1064,6 +1066,21 @@ async def test_a_row_that_knows_no_tries_yet_counts_its_failed_installations(
     columns = {name: value for name, value in columns_of(record).items() if name != "failures"}
     row = Row(*place_of(record.machine), columns, "etag")
     assert record_of_row(row) == replace(record, failures=failures)
+
+
+def test_a_row_that_knows_no_runs_yet_is_of_none() -> None:
+    """As a release before this one wrote it."""
+    columns = {name: value for name, value in columns_of(a_record(run="1")).items() if name != "run"}
+    assert record_of_row(Row(*place_of(machine_id()), columns, "etag")).run == ""
+
+
+async def test_a_run_that_is_gone_or_of_a_newer_release_is_none(ledger: Ledger) -> None:
+    assert await ledger.run(SHORT_RUN.id) is None
+    row = await ledger.table.insert(APP, run_key(SHORT_RUN.id), run_columns(SHORT_RUN))
+    assert row is not None
+    assert await ledger.run(SHORT_RUN.id) == SHORT_RUN
+    await ledger.table.replace(row, {**row.columns, "v": VERSION + 1})
+    assert await ledger.run(SHORT_RUN.id) is None
 
 
 TEAM, OTHER_TEAM = "subscription one", "subscription two"
