@@ -22,7 +22,7 @@ from functions.model.state import Cause, Leave, OperationKind, State, Step
 from functions.policy.settings import Reboot, Settings
 from functions.policy.windows import ANY, Windows
 from functions.steps import runs as steps
-from functions.steps.find import ordered
+from functions.steps.find import order_of
 from functions.steps.observe import with_named_patches, with_schedules
 from functions.steps.planning import make_sweep_plan
 from functions.steps.sweep import Sweep, read_ledger
@@ -85,13 +85,10 @@ async def foresee(app: App, run: Run, machines: Sequence[Machine]) -> Foresight:
     """Asks the app's decision about each machine, and its plan about those that are due. Raises NoAnswer."""
     sweep = await _sweep_at(app, run)
     services, now = sweep.services, sweep.services.clock()
-    asked = await with_schedules(services, list(machines))
-    if run.selection:
-        selected = await steps.as_selected(services, sweep.runs, asked)
-        asked = [selected.get(each.id, each) for each in asked]
-    else:
-        asked = await with_named_patches(services, asked)
-    due = [item for each in asked if (item := await ordered(sweep, each))]
+    asked = await with_named_patches(services, await with_schedules(services, list(machines)))
+    selected = await steps.as_selected(services, sweep.runs, asked)
+    due = [item for each in asked if (item := await order_of(sweep, each, selected))]
+    asked = [selected.get((run.id, each.id), each) for each in asked]
     plan = await make_sweep_plan(sweep, due)
     if sweep.failed:
         raise NoAnswer(f"no answer for: {', '.join(sweep.failed)}; nothing is said of what depends on it")

@@ -167,7 +167,7 @@ async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tupl
     if record and record.phase is Phase.HELD and not record.same_machine(question.machine):
         question = replace(question, record=None)
     if question.run:  # it passes what the fleet makes others wait for; what keeps it, its progress says
-        passes = record is None or passes_hold(record)
+        passes = record is None or passes_hold(question.run, record)
         return (next_step(question) if passes else displayed_step(question)), None
     step = displayed_step(question)
     if not isinstance(step, Assess | Install) and step.state not in AWAIT_A_TURN:
