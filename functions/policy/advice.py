@@ -11,7 +11,7 @@ from functions.policy.settings import Settings
 
 def advice(settings: Settings, now: datetime) -> list[str]:
     """One line for each of them, beginning with the setting's name."""
-    return [*_of_blackouts(settings, now), *_of_windows(settings, now), *_of_scope(settings)]
+    return [*_of_blackouts(settings, now), *_of_windows(settings, now), *_of_scope(settings), *_of_notices(settings)]
 
 
 def _of_blackouts(settings: Settings, now: datetime) -> list[str]:
@@ -38,3 +38,10 @@ def _of_scope(settings: Settings) -> list[str]:
     names = ", ".join(settings.scope.unmarked)
     said = f"PATCH_SCOPE: {quoted(names, limit=60)} is taken for a management group; a subscription is named by its id"
     return [said] if names else []
+
+
+def _of_notices(settings: Settings) -> list[str]:
+    unheard = bool(settings.notice_before) and not settings.notices
+    return (
+        ["PATCH_NOTICE_MINUTES: nobody is told before an installation, for PATCH_NOTICES is empty"] if unheard else []
+    )

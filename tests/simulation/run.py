@@ -13,7 +13,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
+from functions.cloud.notices import is_notice
 from functions.steps import reconcile
 from simulator.azure import Timings
 from tests.simulation import clock, oracle
@@ -42,16 +44,18 @@ class Result:
     days: float
     operations: int  # started by the app
     hits: Mapping[str, int]  # how often each fault struck
+    told: tuple[Mapping[str, Any], ...]  # the events that a topic of notices took, as often as it did
+    left_to_tell: int  # rows of its outbox that were not sent
 
     @property
     def log(self) -> str:
         return "\n".join((*self.trace, *self.lines))
 
 
-def run(seed: int, without: Without = NOTHING_LEFT_OUT) -> Result:
-    """The run of one seed."""
+def run(seed: int, without: Without = NOTHING_LEFT_OUT, settings: Mapping[str, str] | None = None) -> Result:
+    """The run of one seed. `settings`: more than it draws."""
     with journal_kept():
-        return clock.run(_run(seed, without))
+        return clock.run(_run(seed, without, settings or {}))
 
 
 @contextmanager
@@ -67,10 +71,10 @@ def journal_kept() -> Iterator[None]:
         logger.level, logger.propagate, logger.handlers = before
 
 
-async def _run(seed: int, without: Without) -> Result:
+async def _run(seed: int, without: Without, more: Mapping[str, str]) -> Result:
     workload = Workload(seed, without)
     rng = workload.rng
-    settings, size = workload.settings(), workload.draw_size()
+    settings, size = {**workload.settings(), **more}, workload.draw_size()
     faults = Faults.draw(rng, without.faults)
     page_rows = max(rng.choice((2, 5, 1000, 1000)), size // 8)  # a large fleet in a few pages, not in hundreds
     timings = Timings(graph_lag_seconds=rng.choice((5, 20, 120, 900)), reboot_seconds=rng.choice((180, 2400)))
@@ -101,6 +105,8 @@ async def _run(seed: int, without: Without) -> Result:
         days=world.elapsed / timedelta(days=1),
         operations=len(world.invariants.ours),
         hits=faults.hits,
+        told=tuple(world.topic.events),
+        left_to_tell=sum(is_notice(key) and not row.columns.get("sent") for (_, key), row in world.table.rows.items()),
     )
 
 

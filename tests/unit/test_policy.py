@@ -602,6 +602,8 @@ ADVICE: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "a subscription's id": ({"PATCH_SCOPE": SUBSCRIPTION}, []),
     "a management group": ({"PATCH_SCOPE": "mg:platform"}, []),
+    "a time before which a topic is told": ({"PATCH_NOTICE_MINUTES": "60", "PATCH_NOTICES": TOPIC}, []),
+    "a time before which nobody is told": ({"PATCH_NOTICE_MINUTES": "60"}, ["PATCH_NOTICE_MINUTES: nobody is told"]),
     "a name": ({"PATCH_SCOPE": "My-Sub"}, ["PATCH_SCOPE: 'my-sub' is taken for a management group"]),
 }
 
