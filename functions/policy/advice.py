@@ -41,7 +41,7 @@ def _of_scope(settings: Settings) -> list[str]:
 
 
 def _of_notices(settings: Settings) -> list[str]:
-    unheard = bool(settings.notice_before) and not settings.notices
-    return (
-        ["PATCH_NOTICE_MINUTES: nobody is told before an installation, for PATCH_NOTICES is empty"] if unheard else []
-    )
+    """Of a time before which nobody is told."""
+    if settings.notices or not settings.notice_before:
+        return []
+    return ["PATCH_NOTICE_MINUTES: nobody is told before an installation, for PATCH_NOTICES is empty"]

@@ -45,7 +45,7 @@ class Result:
     operations: int  # started by the app
     hits: Mapping[str, int]  # how often each fault struck
     told: tuple[Mapping[str, Any], ...]  # the events that a topic of notices took, as often as it did
-    left_to_tell: int  # rows of its outbox that were not sent
+    to_tell: tuple[Mapping[str, Any], ...]  # the rows of its outbox that a sweep to come would send
 
     @property
     def log(self) -> str:
@@ -106,7 +106,9 @@ async def _run(seed: int, without: Without, more: Mapping[str, str]) -> Result:
         operations=len(world.invariants.ours),
         hits=faults.hits,
         told=tuple(world.topic.events),
-        left_to_tell=sum(is_notice(key) and not row.columns.get("sent") for (_, key), row in world.table.rows.items()),
+        to_tell=tuple(
+            row.columns for row in world.table.rows.values() if is_notice(row.key) and not row.columns.get("sent")
+        ),
     )
 
 
