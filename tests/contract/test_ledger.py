@@ -24,6 +24,7 @@ from functions.cloud.notices import Outbox, is_notice, pending_of
 from functions.cloud.rows import (
     VERSION,
     LeftAlone,
+    Why,
     columns_of,
     image_columns,
     image_key,
@@ -336,6 +337,19 @@ async def test_readers_of_rows_see_no_notice(table: Table) -> None:
     await view.load()
     assert (len(view.rows), view.left_alone, set(view.app)) == (1, {}, {"census"})
     assert len(view.outbox_rows) == 2
+
+
+async def test_a_release_that_knows_no_notices_leaves_them_alone(table: Table) -> None:
+    """It takes each for a machine's row of a newer version, which holds no slot; and a machine's row reads as before."""
+    ledger = Ledger(table, Outbox(lambda: NOW))
+    stored = await ledger.insert(a_record())
+    assert stored is not None
+    await ledger.replace(stored.telling(told()), a_record())
+    rows = {is_notice(row.key): row async for row in table.scan()}
+    with pytest.raises(LeftAlone) as caught:
+        record_of_row(rows[True])
+    assert (caught.value.why, caught.value.record) == (Why.NEWER, None)
+    assert record_of_row(rows[False]) == a_record()
 
 
 async def test_without_an_outbox_nothing_is_told_and_nothing_else_changes(table: Table) -> None:
