@@ -340,7 +340,7 @@ async def test_readers_of_rows_see_no_notice(table: Table) -> None:
 
 
 async def test_a_release_that_knows_no_notices_leaves_them_alone(table: Table) -> None:
-    """It takes each for a machine's row of a newer version, which holds no slot; and a machine's row reads as before."""
+    """It takes each for a row of a newer version, which holds no slot; and a machine's row reads as before."""
     ledger = Ledger(table, Outbox(lambda: NOW))
     stored = await ledger.insert(a_record())
     assert stored is not None
