@@ -25,6 +25,7 @@ from typing import Any
 
 from azure.core.exceptions import ResourceExistsError
 from azure.data.tables.aio import TableClient
+from azure.storage.queue.aio import QueueClient
 
 PLANNED = "ImagePatcher.InstallationPlanned"
 HELD_FOR = timedelta(hours=12)
@@ -84,15 +85,34 @@ def asking(command: Sequence[str]) -> Ask:
 
 
 def event_of(message: str) -> dict[str, Any]:
-    """The event in a message: Event Grid writes its JSON in base64."""
-    event: dict[str, Any] = json.loads(base64.b64decode(message))
+    """The event in a message: Event Grid writes its JSON in base64. Raises ValueError for anything else."""
+    event = json.loads(base64.b64decode(message))
+    if not isinstance(event, dict) or not isinstance(event.get("data"), dict):
+        raise ValueError("no event")
+    if event.get("type") == PLANNED and not isinstance(event["data"].get("machine"), str):
+        raise ValueError("no machine")
     return event
+
+
+async def take(queue: QueueClient, ledger: TableClient, ask: Ask, *, now: datetime) -> bool:
+    """Answers the next event of the queue. False: there is none."""
+    message = await queue.receive_message(visibility_timeout=AT_MOST_SECONDS + 60)
+    if message is None:
+        return False
+    try:
+        event = event_of(message.content)
+    except ValueError as error:
+        print(f"this message is no notice: {error}", flush=True)
+    else:
+        held = await answer(event, ledger, ask, now=now)
+        print("held" if held else "may go", event.get("subject"), flush=True)
+    await queue.delete_message(message)
+    return True
 
 
 async def run(queue_url: str, table_url: str, command: Sequence[str]) -> None:
     """Until it is stopped."""
     from azure.identity.aio import DefaultAzureCredential
-    from azure.storage.queue.aio import QueueClient
 
     async with (
         DefaultAzureCredential() as credential,
@@ -100,14 +120,8 @@ async def run(queue_url: str, table_url: str, command: Sequence[str]) -> None:
         TableClient(table_url, "ledger", credential=credential) as ledger,
     ):
         while True:
-            message = await queue.receive_message(visibility_timeout=AT_MOST_SECONDS + 60)
-            if message is None:
+            if not await take(queue, ledger, asking(command), now=datetime.now(UTC)):
                 await asyncio.sleep(WAIT_SECONDS)
-                continue
-            event = event_of(message.content)
-            held = await answer(event, ledger, asking(command), now=datetime.now(UTC))
-            print("held" if held else "may go", event.get("subject"), flush=True)
-            await queue.delete_message(message)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.storage.queue.aio import QueueClient
 
 from functions.cloud.session import Session
 from functions.cloud.stops import stop_of_row
@@ -128,8 +129,35 @@ async def test_a_command_that_cannot_be_run_says_no(veto: ModuleType, tmp_path: 
     assert "could not be run" in await veto.asking([str(tmp_path / "nothing")])(MACHINE)
 
 
+async def test_what_lies_in_the_queue_is_answered_once_and_what_is_no_notice_is_put_away(
+    veto: ModuleType, azurite: Azurite, stored: tuple[StorageTable, TableClient]
+) -> None:
+    _, ledger = stored
+    asked: list[str] = []
+
+    async def no(machine: str) -> str:
+        asked.append(machine)
+        return "a backup runs"
+
+    account = azurite.fresh_account()
+    async with QueueClient(account.queue_url, "notices", credential=StaticCredential()) as queue:
+        await queue.create_queue()
+        for body in (b"no JSON", b"[]", b'{"type": "%s"}' % veto.PLANNED.encode()):
+            await queue.send_message(base64.b64encode(body).decode())
+        await queue.send_message("no base64!")
+        event = {"type": veto.PLANNED, "subject": MACHINE, "data": {"machine": MACHINE}}
+        await queue.send_message(base64.b64encode(json.dumps(event).encode()).decode())
+        taken = 0
+        while await veto.take(queue, ledger, no, now=NOW):
+            taken += 1
+        assert (await queue.get_queue_properties()).approximate_message_count == 0
+    assert (taken, asked) == (5, [MACHINE])
+    assert [each["value"] async for each in ledger.list_entities()] == [MACHINE]
+
+
 def test_an_event_is_read_from_a_message_as_event_grid_writes_it(veto: ModuleType) -> None:
-    assert veto.event_of(base64.b64encode(b'{"type": "x"}').decode()) == {"type": "x"}
+    event = {"type": "x", "data": {}}
+    assert veto.event_of(base64.b64encode(json.dumps(event).encode()).decode()) == event
 
 
 # -- the chat
