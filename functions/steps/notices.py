@@ -162,7 +162,8 @@ async def _send_all(sweep: Sweep, topic: Topic, pending: Iterable[Pending]) -> N
     now = services.clock()
     ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= settled][:A_SWEEP]
     note = await services.ledger.remembered(FAILING)
-    if not ready or ((again := _time(note.get("again"))) and now < again):
+    again = _time(note.get("again"))
+    if not ready or (again and now < again <= now + DAY):
         return
     sending = _Sending(sweep, topic)
     try:
@@ -258,14 +259,22 @@ async def _alone(table: Table, change: Change) -> None:
 
 async def _drop(sweep: Sweep, unreadable: Sequence[Row], pending: Sequence[Pending]) -> None:
     """Deletes what is sent and of no more use, and what the topic did not take in time, which is told."""
-    now = sweep.services.clock()
-    over = [each.row for each in pending if each.sent and not (each.notice.keep_until and each.notice.keep_until > now)]
+    now, note = sweep.services.clock(), await sweep.services.ledger.remembered(MORNING)
+    summed_up = _time(note.get("at"))
+    over = [each.row for each in pending if each.sent and _is_over(each, summed_up, now)]
     late = [each.row for each in pending if not each.sent and each.at <= now - KEPT]
     if late:
         journal.write("notices.dropped", count=len(late[:A_SWEEP]), reason="the topic did not take them within a day")
     if unreadable:
         journal.write("notices.dropped", count=len(unreadable), reason="their rows cannot be read")
     await _delete(sweep.view.table, [*late, *unreadable, *over][:A_SWEEP])
+
+
+def _is_over(sent: Pending, summed_up: datetime | None, now: datetime) -> bool:
+    """Whether the app goes by it no more. `summed_up`: until when installations were, in a summary that is written."""
+    if _is_ended(sent) and summed_up and sent.at <= summed_up:
+        return True
+    return sent.notice.keep_until is None or sent.notice.keep_until <= now
 
 
 async def _delete(table: Table, rows: Sequence[Row]) -> None:
@@ -285,7 +294,7 @@ async def _tell_topic(
         return
     if str(problem) != note.get("problem"):
         journal.write("notices.failing", problem=problem, waiting=waiting, remedy=_remedy(problem))
-    tries = int(note.get("tries", "0")) + 1
+    tries = _number(note.get("tries")) + 1
     wait = min(backoff(FIRST_RETRY, tries, 0), LONGEST_RETRY)
     if isinstance(problem, errors.Throttled):
         wait = max(wait, timedelta(seconds=problem.retry_after_seconds))
@@ -314,3 +323,7 @@ def _time(text: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else None
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 6 else 0

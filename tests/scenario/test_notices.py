@@ -120,6 +120,7 @@ async def test_the_morning_summary_counts_each_machine_once() -> None:
     [failure] = data["failures"]
     assert "/vm-03: " in failure
     assert data["windows"] == ["daily 00:00-24:00 Europe/Paris"]
+    assert not [key for key in outbox(world) if key.startswith(PREFIX)]  # of what was summed up no row is left
     await world.pass_time(hours=24)
     again = world.topic.of_type("MorningSummary")[1]["data"]
     assert again["since"] == data["until"]
@@ -341,6 +342,26 @@ async def test_an_announcement_that_cannot_be_read_stops_nobody(columns: dict[st
     assert sorted(world.installed()) == ["vm-01", "vm-02"]
     assert told("notices.dropped")
     assert world.errors == []
+
+
+HARMED_NOTES = {
+    "tries that are no number": {"problem": "x", "since": "x", "tries": "many", "again": ""},
+    "a next try in a far year": {"problem": "x", "since": "", "tries": "1", "again": "2999-01-01T00:00:00+00:00"},
+    "a time without a zone": {"problem": "x", "since": "2026-11-25", "tries": "1", "again": "2026-11-25T09:00:00"},
+}
+
+
+@pytest.mark.parametrize("note", HARMED_NOTES.values(), ids=HARMED_NOTES)
+@pytest.mark.parametrize("fails", [False, True], ids=["and the topic is well", "and the topic fails"])
+async def test_a_note_that_was_harmed_stops_no_notice(note: dict[str, str], fails: bool, told: Told) -> None:
+    world = World(NOTICES, timings=QUICK)
+    await world.services.ledger.remember("notices", note)
+    put_notice(world, 1, "text")
+    if fails:
+        world.azure.faults.add(Fault(path=TOPIC, status=503))
+    await world.pass_time(minutes=30)
+    assert kinds(world.topic.events) == ["RunProgress"]
+    assert not [error for error in world.errors if "notices" in str(error)]
 
 
 async def test_no_other_reader_of_the_ledger_sees_a_notice() -> None:
