@@ -12,9 +12,20 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from simulator.arm import assignments, configurations, groups, machines, patching, pipeline, schedules, tenant
+from simulator.arm import (
+    assignments,
+    authorization,
+    configurations,
+    groups,
+    machines,
+    patching,
+    pipeline,
+    schedules,
+    tenant,
+)
 from simulator.arm.state import State
 from simulator.behaviour import REFUSALS, Behaviour, Grant, Kind, Limits, Lock, Rate, Refusal, Timings
 from simulator.event_grid import topic as topics
@@ -133,7 +144,7 @@ class Azure(State):
         if endpoint.owns(request):
             return endpoint.answer(self, self.graph, request)
         if topics.owns(request):
-            return topics.answer(self, self.topic, request)
+            return topics.answer(self.topic, request, partial(authorization.permits, self), now=self.now())
         if tenant.owns(request):
             return tenant.answer(self, request)
         if assignments.owns(request):

@@ -8,11 +8,11 @@ schemas, the delivery of what it took to event subscriptions. `Azure.faults` mak
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from simulator.arm import authorization
-from simulator.arm.state import State
 from simulator.identity import tokens
 from simulator.wire import Json, Refused, Request, Response
 
@@ -21,6 +21,8 @@ SEND = "Microsoft.EventGrid/events/send/action"
 API_VERSION = "2018-01-01"
 BATCH = "application/cloudevents-batch+json"
 LARGEST = 1024 * 1024  # bytes of one event, and of one request
+Permits = Callable[[str, str, str], bool]
+"""Whether a caller, by its client id, may do this at a scope."""
 _REQUIRED = ("id", "source", "specversion", "type")  # CloudEvents 1.0, required attributes
 
 
@@ -47,12 +49,12 @@ def owns(request: Request) -> bool:
     return request.path.lower().rstrip("/") == PATH
 
 
-def answer(state: State, topic: Topic | None, request: Request) -> Response:
+def answer(topic: Topic | None, request: Request, permits: Permits, *, now: datetime) -> Response:
     """Takes all events of the request, or none."""
     try:
         if topic is None:
             raise Refused(404, "ResourceNotFound", "The topic does not exist.")
-        _authorize(state, topic, request)
+        _authorize(topic, request, permits, now=now)
         events = _read(request)
     except Refused as refused:
         return refused.response()
@@ -61,15 +63,14 @@ def answer(state: State, topic: Topic | None, request: Request) -> Response:
     return Response(200)
 
 
-def _authorize(state: State, topic: Topic, request: Request) -> None:
+def _authorize(topic: Topic, request: Request, permits: Permits, *, now: datetime) -> None:
     try:
-        claims = tokens.check_header(
-            request.headers.get("authorization"), tokens.EVENT_GRID, now_seconds=state.now().timestamp()
-        )
+        header = request.headers.get("authorization")
+        claims = tokens.check_header(header, tokens.EVENT_GRID, now_seconds=now.timestamp())
     except tokens.TokenRefused as refused:
         raise Refused(401, "Unauthorized", f"The request is not authorized: {refused}.") from refused
     caller = tokens.caller_of(claims)
-    if not authorization.permits(state, caller.client_id, SEND, topic.id):
+    if not permits(caller.client_id, SEND, topic.id):
         raise Refused(403, "Forbidden", f"The principal has no permission for {SEND} on the topic.")
 
 

@@ -36,7 +36,7 @@ ARROWS: dict[str, set[str]] = {
     "storage": {"tls"},
     "functions_host": {"tls"},
     "monitor": {"functions_host", "resource_graph"},
-    "azure": {"arm", "behaviour", "faults", "resource_graph", "wire", "world"},
+    "azure": {"arm", "behaviour", "event_grid", "faults", "resource_graph", "wire", "world"},
     "transport": {"wire"},
     "server": {"azure", "identity", "tls", "wire"},
     "deployment": {
