@@ -155,6 +155,7 @@ def _silence() -> Iterator[Any]:
 def _end_of_a_run() -> Iterator[Any]:
     yield patch.object(start, "_not_wanted", lambda record, run, now: "")
     yield patch.object(Run, "wants", lambda self, now: not self.problem)
+    yield patch.object(Run, "is_over", lambda self, now: bool(self.problem))
 
 
 def _machines_of_a_run() -> Iterator[Any]:
