@@ -150,7 +150,7 @@ def _may_install(question: Question) -> Step | None:
     last, lately = machine.installation, question.now - settings.min_interval
     if last and last.succeeded and last.started and last.started > lately and not question.install_run:
         again, reason = last.started + settings.min_interval, f"last installed {format_utc(last.started)}"
-        remedy = "To patch it sooner, lower PATCH_MIN_INTERVAL_HOURS, or run a one-time update in Azure Update Manager."
+        remedy = f"To patch it sooner: patcher run install {machine.id.name} --reason … (docs/runs.md)."
         return Wait(State.RECENTLY_PATCHED, reason, remedy, again, Cause.TRANSIENT)
     failure = question.record.failure if question.record else ""
     alone = not machine.image.key

@@ -1,5 +1,6 @@
 """`patcher run list` and `patcher run show`: the runs on demand, and how far the app has come with each."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ from patcher.output import Answer, Clock, ago, clock_of, line, table
 LISTED = 5  # runs that an error names
 ROWS_SHOWN = 40  # machines of one table; --json has all
 BAR = 40  # characters
+_ID = re.compile(r"[0-9A-Za-z-]{1,63}")  # what may stand in a row's key and be asked for
 
 
 class Standing(StrEnum):
@@ -87,7 +89,7 @@ async def known_runs(app: App) -> list[Known]:
 async def known_run(app: App, run_id: str) -> Known:
     """One run. Raises BadRequest, naming the others, where there is none of this id."""
     ledger = app.services.ledger.table
-    row = await ledger.get(APP, run_key(run_id))
+    row = await ledger.get(APP, run_key(run_id)) if _ID.fullmatch(run_id) else None
     found = _known(row, await ledger.get(APP, progress_key(run_id))) if row else None
     if found is None:
         raise BadRequest(f"there is no run {quoted(run_id)}; {named(await known_runs(app), app.services.clock())}")

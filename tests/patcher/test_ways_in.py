@@ -51,6 +51,11 @@ CLOSED = {
         "breaker close api/1.4.0 --opening 20261125T081500 --reason x",
         "you need Storage Table Data Contributor on",
     ),
+    "no role, for a run": (
+        "AuthorizationPermissionMismatch",
+        "run assess web-02 --reason x --yes",
+        "you need Storage Table Data Contributor on",
+    ),
     "another network": ("AuthorizationFailure", "pause --reason x", "is closed to your network: run patcher inside"),
     "offers the setting": ("AuthorizationFailure", "pause --reason x", "or pause everything with --by-setting"),
 }
