@@ -18,7 +18,7 @@ from functions.decisions.question import question_of, wanted_count, with_selecti
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId
 from functions.model.run import Progress, Run
-from functions.model.state import Cause, Leave, OperationKind, State, Step
+from functions.model.state import Assess, Cause, Leave, OperationKind, State, Step
 from functions.policy.settings import Reboot, Settings
 from functions.policy.windows import ANY, Windows
 from functions.steps import runs as steps
@@ -74,6 +74,13 @@ class Foresight:
     @property
     def going(self) -> list[Fate]:
         return self.of(Way.NOW, Way.LATER)
+
+    @property
+    def assessed_first(self) -> int:
+        """Of how many that go an installation run orders an assessment first."""
+        if self.run.kind is OperationKind.ASSESS:
+            return 0
+        return sum(isinstance(fate.step, Assess) for fate in self.going)
 
     @property
     def is_hopeless(self) -> bool:
@@ -188,10 +195,10 @@ def _ends(
         return None
     if run.kind is OperationKind.ASSESS:
         return begins + SWEEP + _paced(going) + ASSESSMENT
-    span = SWEEP + max(_paced(going), _by_caps(going, settings, lengths, sizes))
+    span = SWEEP + max(_paced(going), _by_caps(going, settings=settings, lengths=lengths, sizes=sizes))
     if run.canaries:
         span += max(map(lengths, going)) + run.bake + SWEEP
-    return begins + span if run.ignore_window else _within(settings.window or ANY, begins, span, settings)
+    return begins + span if run.ignore_window else _within(settings.window or ANY, begins, span, settings=settings)
 
 
 def _paced(machines: Sequence[Machine]) -> timedelta:
@@ -201,18 +208,18 @@ def _paced(machines: Sequence[Machine]) -> timedelta:
 
 
 def _by_caps(
-    going: Sequence[Machine], settings: Settings, lengths: Callable[[Machine], timedelta], sizes: Mapping[str, int]
+    going: Sequence[Machine], *, settings: Settings, lengths: Callable[[Machine], timedelta], sizes: Mapping[str, int]
 ) -> timedelta:
     """As many at once as PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE allow, one after the other as long as usual."""
     slots = settings.max_in_flight.of(sum(sizes.values()))
     spans = [sum(map(lengths, going), timedelta()) / max(min(slots, len(going)), 1)]
+    usual = {each.image.key: lengths(each) for each in going}
     for image, count in Counter(each.image.key for each in going if each.image.key).items():
-        length = next(lengths(each) for each in going if each.image.key == image)
-        spans.append(-(-count // max(settings.max_per_image.of(sizes.get(image, 0)), 1)) * length)
+        spans.append(-(-count // max(settings.max_per_image.of(sizes.get(image, 0)), 1)) * usual[image])
     return max(max(spans), *map(lengths, going))
 
 
-def _within(windows: Windows, begins: datetime, span: timedelta, settings: Settings) -> datetime | None:
+def _within(windows: Windows, begins: datetime, span: timedelta, *, settings: Settings) -> datetime | None:
     """The end of so much time of a window, one opening after the other; None: not within a year."""
     at = begins
     for _ in range(400):
@@ -240,6 +247,7 @@ def result(foresight: Foresight) -> dict[str, Any]:
         "not": _grouped(foresight.of(Way.NOT)),
         "patches": foresight.patches,
         "not_counted": foresight.not_counted,
+        "assessed_first": foresight.assessed_first,
         "outside_window": foresight.outside_window,
         "may_reboot": foresight.may_reboot,
         "begins": foresight.begins,
@@ -290,8 +298,9 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
     run, going = foresight.run, len(foresight.going)
     selected = [*run.selection.classifications, *run.selection.packages]
     what = ", ".join(selected) if selected else f"{', '.join(settings.classifications)} (PATCH_CLASSIFICATIONS)"
+    first = f"; {_count(foresight.assessed_first)} assessed first" if foresight.assessed_first else ""
     parts: list[RenderableType] = [
-        line("patches", f"{what}: {_waiting(foresight)}"),
+        line("patches", f"{what}: {_waiting(foresight)}{first}"),
         line("reboot", f"{foresight.may_reboot} of {going} may reboot (PATCH_REBOOT, tag patch-reboot)"),
     ]
     if run.ignore_window:

@@ -165,6 +165,10 @@ PREVIEWS: Mapping[str, tuple[str, list[str]]] = {
         "install web-02 web-03 --ignore-window",
         ["Critical, Security (PATCH_CLASSIFICATIONS): 10 "],
     ),
+    "who is assessed first": (
+        f"install web-02 {machine('web-01', 'rg-test')} --ignore-window",
+        ["on 1 machine not known from Resource Graph; 1 machine assessed first"],
+    ),
     "that they may reboot": ("install web-02 web-03 --ignore-window", ["2 of 2 may reboot (PATCH_REBOOT"]),
     "that windows are ignored": (
         "install web-02 web-03 --ignore-window",
