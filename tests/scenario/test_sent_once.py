@@ -107,14 +107,17 @@ async def test_storage_follows_no_redirect_either(ask: Callable[[Session], Await
     assert len(transport.urls) == 1
 
 
-async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
-    writer.close()
-
-
 async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a real socket: the time-outs are the shared transport's, whichever client asks."""
     monkeypatch.setattr(session, "READ_SECONDS", 0.2)
+    left = asyncio.Event()
+
+    async def read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
     silent = await asyncio.start_server(read_all, "127.0.0.1", 0)
     port = silent.sockets[0].getsockname()[1]
     ours = Session(settings(), clock=lambda: START)
@@ -126,7 +129,8 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
     finally:
         await ours.close()
         silent.close()
-        await silent.wait_closed()
+    async with asyncio.timeout(60):
+        await left.wait()  # else its socket outlives this test's loop
 
 
 async def after_one_post(world: World, fault: Fault) -> Phase:
