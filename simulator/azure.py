@@ -20,6 +20,7 @@ from simulator.arm import (
     authorization,
     configurations,
     groups,
+    hybrid,
     machines,
     patching,
     pipeline,
@@ -34,7 +35,7 @@ from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
 from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
-from simulator.world import POWER, Assignment, Group, Machine, Operation, Run, overlaps
+from simulator.world import POWER, Assignment, Group, HybridMachine, Machine, Operation, Run, overlaps
 
 __all__ = [
     "REFUSALS",
@@ -60,6 +61,7 @@ __all__ = [
 
 _ALL_PATCHES = {"classificationsToInclude": ["Critical", "Security"]}
 _DEFAULT_ORDER: Json = {
+    "maximumDuration": "PT1H",
     "rebootSetting": "IfRequired",
     "windowsParameters": _ALL_PATCHES,
     "linuxParameters": _ALL_PATCHES,
@@ -198,11 +200,23 @@ class Azure(State):
             self.create_group(group_id, str(body.get("location", "westus")))
         return machines.create(self.world, machine_id, body)
 
+    def connect_machine(self, machine_id: str, body: Json) -> HybridMachine:
+        """The agent of a server outside Azure connects it; its group comes about if that does not exist."""
+        group_id = machine_id.split("/providers/")[0]
+        if group_id.lower() not in self.world.groups:
+            self.create_group(group_id, str(body.get("location", "westus")))
+        return hybrid.connect(self.world, machine_id, body)
+
+    def set_agent_status(self, machine_id: str, status: hybrid.Status) -> None:
+        """What Azure says of the agent of a connected machine from now on. Raises LookupError."""
+        self.world.hybrid[machine_id.lower()].status.set(self.now(), status)
+
     def machine(self, machine_id: str) -> Machine:
         """By id, or by name where only one machine has it. Raises LookupError."""
-        if machine_id.lower() in self.world.machines:
-            return self.world.machines[machine_id.lower()]
-        found = [each for each in self.world.machines.values() if each.name.lower() == machine_id.lower()]
+        wanted, world = machine_id.lower(), self.world
+        if named := world.machines.get(wanted) or world.hybrid.get(wanted):
+            return named
+        found = [each for each in (*world.machines.values(), *world.hybrid.values()) if each.name.lower() == wanted]
         if len(found) != 1:
             raise LookupError(f"{len(found)} machines are called {machine_id}")
         return found[0]
@@ -220,7 +234,7 @@ class Azure(State):
         Raises Refused as Resource Manager would, and ValueError for another kind.
         """
         machine = self.machine(machine_id)
-        if kind in (*POWER, "reapply"):
+        if kind in (*POWER, "reapply") and not isinstance(machine, HybridMachine):
             return machines.act_on(self.world, machine, kind, None)
         if kind not in ("assess", "install"):
             raise ValueError(f"{kind} is not a kind of operation that can be started")

@@ -153,6 +153,10 @@ REFUSALS: Mapping[str, Refusal] = {
     "subscription-disabled": Refusal(
         409, "ReadOnlyDisabledSubscription", "The subscription is disabled and therefore marked as read only."
     ),
+    # Of a machine outside Azure; {2} is what its agent's status says. Status, code and text are inferred.
+    "not-connected": Refusal(
+        409, "OperationNotAllowed", "Operation '{0}' is not allowed on machine '{1}' since its agent is {2}."
+    ),
     "provider": Refusal(
         409,
         "MissingSubscriptionRegistration",

@@ -215,6 +215,16 @@ class Machine(_Lasting):
 
 
 @dataclass(eq=False)
+class HybridMachine(Machine):
+    """A server outside Azure that its agent connected (Azure Arc). It has no power state that Azure knows."""
+
+    status: Timeline[str] = field(default_factory=Timeline)  # of the agent: Connected, Disconnected, Expired
+
+    def status_at(self, when: datetime) -> str:
+        return self.status.at(when) or "Disconnected"
+
+
+@dataclass(eq=False)
 class Group(_Lasting):
     """One resource group."""
 
@@ -299,6 +309,7 @@ class World:
         self.random = random.Random(seed)
         self.machines: dict[str, Machine] = {}
         self.gone: list[Machine] = []
+        self.hybrid: dict[str, HybridMachine] = {}
         self.groups: dict[str, Group] = {}
         self.gone_groups: list[Group] = []
         self.assignments: list[Assignment] = []  # those that are gone too
@@ -341,6 +352,9 @@ class World:
 
     def machines_at(self, when: datetime) -> list[Machine]:
         return [each for each in itertools.chain(self.machines.values(), self.gone) if each.exists_at(when)]
+
+    def hybrid_at(self, when: datetime) -> list[HybridMachine]:
+        return [each for each in self.hybrid.values() if each.exists_at(when)]
 
     def groups_at(self, when: datetime) -> list[Group]:
         return [each for each in itertools.chain(self.groups.values(), self.gone_groups) if each.exists_at(when)]

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from simulator.arm import machines, options, rules
+from simulator.arm import hybrid, machines, options, rules
 from simulator.event_grid.events import EventDetails, event
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, Refused, Request, Response
@@ -132,6 +132,8 @@ def remove(world: World, group: Group, request: Request | None) -> None:
         return
     for machine in [each for each in world.machines.values() if each.id.lower().startswith(f"{group.id.lower()}/")]:
         machines.remove(world, machine, request)
+    for server in [each for each in world.hybrid_at(world.now()) if each.id.lower().startswith(f"{group.id.lower()}/")]:
+        hybrid.remove(world, server)
     group.deleting = world.now()
     group.deleted = group.deleting + timedelta(seconds=world.timings.delete_seconds)
     world.at(group.deleted, lambda: world.bury_group(group))

@@ -28,6 +28,7 @@ from simulator.world import (
     SUPERSEDED,
     URGENT,
     WINDOWS_CLASSES,
+    HybridMachine,
     Machine,
     Operation,
     Patch,
@@ -64,9 +65,13 @@ def start(
     """
     behaviour = world.behaviour(machine)
     if kind == "install":
-        _check_order(order, request.query.get("api-version", "") if request else "", windows=machine.windows)
+        version = request.query.get("api-version", "") if request else ""
+        _check_order(order, version, windows=machine.windows, hybrid=isinstance(machine, HybridMachine))
     _refuse_by_behaviour(machine, kind, behaviour)
-    _refuse_if_not_ready(world, machine, kind, behaviour)
+    if isinstance(machine, HybridMachine):
+        _refuse_if_not_connected(machine, kind, world.now())
+    else:
+        _refuse_if_not_ready(world, machine, kind, behaviour)
     _resolve_conflict(world, machine, kind)
     now = world.now()
     waiting = world.waiting(machine)
@@ -104,13 +109,14 @@ def end_all(world: World, machine: Machine, status: str, code: str, message: str
         world.at(now, lambda operation=operation: operation_event(world, operation))  # type: ignore[misc]
 
 
-def _check_order(order: Json, api_version: str, *, windows: bool) -> None:
+def _check_order(order: Json, api_version: str, *, windows: bool, hybrid: bool) -> None:
     rules.check_sections(order)
     for section, classes in (("windowsParameters", WINDOWS_CLASSES), ("linuxParameters", LINUX_CLASSES)):
         path = f"{section}.classificationsToInclude"
         rules.check_values((order.get(section) or {}).get("classificationsToInclude"), path, classes.values())
     masks = {"patchNameMasksToInclude", "patchNameMasksToExclude"} & (order.get("windowsParameters") or {}).keys()
-    if masks and api_version and api_version < "2025-04-01":  # compute_patch_api.json
+    masks_since = "2025-02-19" if hybrid else "2025-04-01"  # compute_patch_api.json
+    if masks and api_version and api_version < masks_since:
         raise Refused(400, "InvalidRequestContent", f"Could not find member '{min(masks)}': could not be deserialized.")
     for mask in (mask for name in masks for mask in order["windowsParameters"][name]):
         if not _WINDOWS_MASK.fullmatch(str(mask)):
@@ -120,6 +126,8 @@ def _check_order(order: Json, api_version: str, *, windows: bool) -> None:
             400, "InvalidParameter", "Required parameter 'rebootSetting' is missing or has a value not allowed."
         )
     duration = order.get("maximumDuration")
+    if duration is None and hybrid:
+        raise Refused(400, "InvalidParameter", "Required parameter 'maximumDuration' is missing (null).")
     if duration is not None and not (isinstance(duration, str) and _DURATION.fullmatch(duration)):
         raise Refused(400, "InvalidParameter", f"The value '{duration}' of parameter 'maximumDuration' is invalid.")
     parameters = order.get("windowsParameters" if windows else "linuxParameters") or {}
@@ -159,6 +167,13 @@ def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: 
         reason = REFUSALS["conflict"]
     if reason:
         raise refused(reason, ACTIONS[kind], machine.name)
+
+
+def _refuse_if_not_connected(machine: HybridMachine, kind: Kind, now: datetime) -> None:
+    if (status := machine.status_at(now)) != "Connected":
+        reason = REFUSALS["not-connected"]
+        text = reason.message.replace("{2}", status)
+        raise refused(Refusal(reason.status, reason.code, text), ACTIONS[kind], machine.name)
 
 
 def _resolve_conflict(world: World, machine: Machine, kind: Kind) -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import alerts, configurations, groups, machines, operations, scale_sets, schedules
+from simulator.arm import alerts, configurations, groups, hybrid, machines, operations, scale_sets, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -23,6 +23,9 @@ _VM = "Microsoft.Compute/virtualMachines"
 _CONFIGURATION = f"{_GROUP}/providers/{configurations.KIND}/{{name}}"
 _SCALE_SET = f"{_GROUP}/providers/{scale_sets.KIND}/{{name}}"
 _LOCATIONS = "Microsoft.Compute/locations"
+_HYBRID = "Microsoft.HybridCompute/machines"
+_HYBRID_MACHINE = f"{_GROUP}/providers/{_HYBRID}/{{name}}"
+_HYBRID_RESULT = "Microsoft.HybridCompute/locations/updateCenterOperationResults"
 _GROUPS = "Microsoft.Resources/subscriptions/resourceGroups"
 
 
@@ -119,6 +122,30 @@ ROUTES: tuple[Route, ...] = (
         "operation",
         _SUBSCRIPTION,
         options=("monitor", *operations.SIGNED),
+    ),
+    Route("PUT", _HYBRID_MACHINE, f"{_HYBRID}/write", hybrid.put),
+    Route("GET", _HYBRID_MACHINE, f"{_HYBRID}/read", hybrid.get),
+    Route("DELETE", _HYBRID_MACHINE, f"{_HYBRID}/delete", hybrid.delete),
+    Route(
+        "POST",
+        f"{_HYBRID_MACHINE}/assessPatches",
+        f"{_HYBRID}/assessPatches/action",
+        hybrid.action_of("assess"),
+        scope=_HYBRID_MACHINE,
+    ),
+    Route(
+        "POST",
+        f"{_HYBRID_MACHINE}/installPatches",
+        f"{_HYBRID}/installPatches/action",
+        hybrid.action_of("install"),
+        scope=_HYBRID_MACHINE,
+    ),
+    Route(
+        "GET",
+        f"{_SUBSCRIPTION}/providers/Microsoft.HybridCompute/locations/{{region}}/updateCenterOperationResults/{{job}}",
+        f"{_HYBRID_RESULT}/read",
+        hybrid.result_of,
+        scope=_SUBSCRIPTION,
     ),
     Route(
         "GET",

@@ -66,7 +66,7 @@ def check_machine_name(name: str) -> None:
 
 def check_group_location(wanted: Json, name: str, existing: Json | None) -> None:
     """A group stays where it is. Raises Refused (400, 409)."""
-    location = _location(wanted)
+    location = check_location(wanted)
     if existing and normal(existing["location"]) != normal(location):
         text = (
             f"Invalid resource group location '{location}'. The Resource group '{name}' already exists in location "
@@ -82,7 +82,7 @@ def check_group_location(wanted: Json, name: str, existing: Json | None) -> None
 def check_new_machine(body: Json, name: str) -> None:
     """What a machine needs that is not there yet. Raises Refused (400)."""
     check_machine_name(name)
-    location, kind = _location(body), "Microsoft.Compute/virtualMachines"
+    location, kind = check_location(body), "Microsoft.Compute/virtualMachines"
     if normal(location) not in LOCATIONS:
         text = f"The provided location '{location}' is not available for resource type '{kind}'."
         available = f"List of available regions for the resource type is '{','.join(LOCATIONS)}'."
@@ -95,7 +95,7 @@ def check_new_machine(body: Json, name: str) -> None:
 
 def check_machine_location(wanted: Json, *, name: str, group: str, location: str) -> None:
     """A machine stays where it is. Raises Refused (409)."""
-    if wanted.get("location") is not None and normal(_location(wanted)) != normal(location):
+    if wanted.get("location") is not None and normal(check_location(wanted)) != normal(location):
         text = (
             f"The resource '{name}' already exists in location '{location}' in resource group '{group}'. A resource "
             f"with the same name cannot be created in location '{wanted['location']}'. Please select a new resource "
@@ -104,7 +104,8 @@ def check_machine_location(wanted: Json, *, name: str, group: str, location: str
         raise Refused(409, "InvalidResourceLocation", text)
 
 
-def _location(body: Json) -> str:
+def check_location(body: Json) -> str:
+    """Raises Refused (400) where a body names no place."""
     location = body.get("location")
     if not isinstance(location, str) or not location:
         raise Refused(400, "LocationRequired", "The location property is required for this definition.")

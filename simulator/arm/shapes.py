@@ -59,3 +59,14 @@ def machine(
         profile: Json = {"adminUsername": "operator", "adminPassword": "never stored"}
         body["osProfile"] = profile | {name: {"patchSettings": patch_settings} if patch_settings else {}}
     return {"location": location, "tags": tags or {}, "properties": body | (properties or {}), **top}
+
+
+def hybrid_id(name: str, group: str = "rg-arc", subscription: str = SUBSCRIPTION) -> str:
+    return f"/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.HybridCompute/machines/{name}"
+
+
+def hybrid_machine(
+    os: Literal["windows", "linux"] = "linux", *, location: str = "westus", tags: dict[str, str] | None = None
+) -> Json:
+    """A PUT body as the agent of a server outside Azure sends it."""
+    return {"location": location, "tags": tags or {}, "properties": {"osType": os}}

@@ -34,6 +34,8 @@ _MAINTENANCE = (
     *("2021-09-01-preview", "2022-07-01-preview", "2022-11-01-preview", "2023-04-01", "2023-09-01-preview"),
     *("2023-10-01-preview", "2025-10-01-preview"),
 )
+# The versions of azure-mgmt-hybridcompute 9 and 10 that have assessPatches and installPatches (compute_patch_api.json).
+_HYBRID = ("2023-06-20-preview", "2024-07-10", "2024-07-31-preview", "2025-02-19-preview", "2026-07-15")
 
 
 class ResourceType(NamedTuple):
@@ -49,6 +51,8 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     ResourceType("Microsoft.Compute", "virtualMachineScaleSets"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
+    ResourceType("Microsoft.HybridCompute", "machines"): _HYBRID,
+    ResourceType("Microsoft.HybridCompute", "locations/updateCenterOperationResults"): _HYBRID,
     ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,
     ResourceType("Microsoft.Maintenance", "maintenanceConfigurations"): _MAINTENANCE,
     ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,

@@ -42,9 +42,11 @@ class EventDetails:
 
 
 def operation_event(world: World, operation: Operation) -> Json:
-    """The event at the end of an operation on a virtual machine."""
+    """The event at the end of an operation on a machine."""
     good = operation.final_status in ("Succeeded", "CompletedWithWarnings")
-    name = f"Microsoft.Compute/virtualMachines/{_ACTIONS[operation.kind]}"
+    hybrid = "/microsoft.hybridcompute/" in operation.machine.lower()
+    kind = "Microsoft.HybridCompute/machines" if hybrid else "Microsoft.Compute/virtualMachines"
+    name = f"{kind}/{_ACTIONS[operation.kind]}"
     return event(
         world, EventDetails(operation.machine, name, operation.ends or operation.started, good, operation.request)
     )

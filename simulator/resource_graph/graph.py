@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from simulator.resource_graph import kql, limits
 from simulator.resource_graph.query import GraphQuery, page, unsupported
 from simulator.resource_graph.rows import OperationRows, assessment_rows, installation_rows
-from simulator.resource_graph.tables import GROUP_READ, MACHINE_READ, Rights, Tables
+from simulator.resource_graph.tables import GROUP_READ, HYBRID_READ, MACHINE_READ, Rights, Tables
 from simulator.wire import Json, Refused, Request, Response, ticks_z
 from simulator.world import World
 
@@ -140,7 +140,10 @@ class Graph:
 
     def _reads_something(self, subscription: str, rights: Rights) -> bool:
         """Whether the caller has a right on the subscription or on anything in it."""
-        if any(rights.permits(action, f"/subscriptions/{subscription}") for action in (MACHINE_READ, GROUP_READ)):
+        if any(
+            rights.permits(action, f"/subscriptions/{subscription}")
+            for action in (MACHINE_READ, GROUP_READ, HYBRID_READ)
+        ):
             return True
         groups = (each for each in self.world.groups.values() if each.subscription.lower() == subscription)
         machines = (each for each in self.world.machines.values() if each.subscription.lower() == subscription)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from simulator.arm import configurations, machines, patching, scale_sets, schedules
+from simulator.arm import configurations, hybrid, machines, patching, results, scale_sets, schedules
 from simulator.identity.tokens import TENANT_ID
 from simulator.wire import Json, milliseconds
 from simulator.world import (
-    ESM,
-    LINUX_CLASSES,
-    WINDOWS_CLASSES,
     Assignment,
     Configuration,
     Group,
+    HybridMachine,
     Machine,
     Operation,
     Patch,
@@ -25,17 +22,9 @@ from simulator.world import (
     World,
 )
 
-# Microsoft's pages spell them in camel case; public queries also read them with capitals.
-_COUNT_KEYS: dict[str, Callable[[str], str]] = {
-    "camel": str,
-    "Pascal": lambda key: key[:1].upper() + key[1:],
-    "lower": str.lower,
-    "UPPER": str.upper,
-}
 PATCH_ROWS_SHOWN = 3  # child rows per machine; Azure has one per update
 
 _GOOD = ("Succeeded", "CompletedWithWarnings")
-_COUNTS = ("notSelected", "excluded", "pending", "installed", "failed")
 
 
 Build = Callable[[Machine, Operation, datetime], list[Json]]
@@ -113,6 +102,17 @@ def machine_row(world: World, machine: Machine, when: datetime) -> Json:
         managedBy=body.get("managedBy") or "",
         properties=body["properties"] | {"extended": {"instanceView": view}},
     )
+
+
+def hybrid_row(machine: HybridMachine, when: datetime) -> Json:
+    body = hybrid.document(machine, when)
+    shown = {"tags": body["tags"], "properties": body["properties"]}
+    return _row(machine.id, machine.name, _type(machine), str(body["location"]), **shown)
+
+
+def _type(machine: Machine) -> str:
+    hybrid_too = isinstance(machine, HybridMachine)
+    return "microsoft.hybridcompute/machines" if hybrid_too else "microsoft.compute/virtualmachines"
 
 
 def group_row(group: Group, when: datetime) -> Json:
@@ -207,41 +207,9 @@ def _patch_table_id(machine: Machine) -> str:
     return machine.id.lower()
 
 
-def modified(operation: Operation, when: datetime) -> datetime:
-    return operation.started if operation.runs_at(when) or operation.ends is None else operation.ends
-
-
-def _common(operation: Operation, when: datetime) -> Json:
-    return {
-        "status": operation.status_at(when),
-        "startedBy": operation.started_by,
-        "startDateTime": milliseconds(operation.started),
-        "lastModifiedDateTime": milliseconds(modified(operation, when)),
-        "osType": "Windows" if operation.windows else "Linux",
-        "patchServiceUsed": "WU" if operation.windows else "APT",
-        "errorDetails": None if operation.runs_at(when) else _error_details(operation),
-    }
-
-
-def _error_details(operation: Operation) -> Json | None:
-    error = patching.result(operation)["error"]
-    return None if not error["details"] else error
-
-
 def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Json:
-    runs = operation.runs_at(when)
-    result = patching.result(operation)
-    found = operation.waiting if not runs and result["availablePatches"] else ()  # all, also where the list is cut
-    classes = WINDOWS_CLASSES if operation.windows else LINUX_CLASSES
-    named = Counter("Security" if patch.classification == ESM else patch.classification for patch in found)
-    spell = _COUNT_KEYS[operation.behaviour.count_case]
-    counts = {spell(key): named[name] for key, name in classes.items()}
-    properties = _common(operation, when) | {
-        "assessmentActivityId": operation.operation_id,
-        "rebootPending": False if runs else result["rebootPending"],
-        "availablePatchCountByClassification": counts,
-    }
-    state = _support_state(operation, runs)
+    properties = results.assessed(operation, when, milliseconds)
+    state = None if isinstance(machine, HybridMachine) else _support_state(operation, operation.runs_at(when))
     if state is not None:
         # Operators' queries read all three; what the modes say is inferred from the instance view's statuses.
         properties["configurationStatus"] = {
@@ -249,7 +217,7 @@ def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Js
             "assessmentModeConfiguration": {"status": "Ready"},
             "patchModeConfiguration": {"status": "Ready"},
         }
-    kind = "microsoft.compute/virtualmachines/patchassessmentresults"
+    kind = f"{_type(machine)}/patchassessmentresults"
     full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest"
     return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)
 
@@ -265,7 +233,7 @@ def _support_state(operation: Operation, runs: bool) -> str | None:
 def _found_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
     if operation.runs_at(when) or not patching.result(operation)["availablePatches"]:
         return
-    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
+    kind = f"{_type(machine)}/patchassessmentresults/softwarepatches"
     for patch in operation.waiting[:PATCH_ROWS_SHOWN]:
         full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest/softwarePatches/{patch.id}"
         properties = _found_properties(patch, operation)
@@ -293,7 +261,7 @@ def _found_properties(patch: Patch, operation: Operation) -> Json:
 def _installed_rows(machine: Machine, operation: Operation, when: datetime) -> Iterator[Json]:
     if operation.runs_at(when):
         return
-    kind = "microsoft.compute/virtualmachines/patchinstallationresults/softwarepatches"
+    kind = f"{_type(machine)}/patchinstallationresults/softwarepatches"
     base = f"{_patch_table_id(machine)}/patchInstallationResults/{operation.operation_id}/softwarePatches"
     for patch in patching.result(operation)["patches"][:PATCH_ROWS_SHOWN]:
         properties = {
@@ -305,14 +273,8 @@ def _installed_rows(machine: Machine, operation: Operation, when: datetime) -> I
 
 
 def installation_row(machine: Machine, operation: Operation, when: datetime) -> Json:
-    runs, result = operation.runs_at(when), patching.result(operation)
-    properties = _common(operation, when) | {
-        "installationActivityId": operation.operation_id,
-        "maintenanceWindowExceeded": False if runs else result["maintenanceWindowExceeded"],
-        "rebootStatus": "NotNeeded" if runs else result["rebootStatus"],
-        "maintenanceRunId": operation.run or result.get("maintenanceRunId", ""),
-    }
-    properties |= {f"{name}PatchCount": 0 if runs else result[f"{name}PatchCount"] for name in _COUNTS}
-    kind = "microsoft.compute/virtualmachines/patchinstallationresults"
+    properties = results.installed(operation, when, milliseconds)
+    properties["maintenanceRunId"] = operation.run or patching.result(operation).get("maintenanceRunId", "")
+    kind = f"{_type(machine)}/patchinstallationresults"
     full_id = f"{_patch_table_id(machine)}/patchInstallationResults/{operation.operation_id}"
     return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)

@@ -6,10 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
+from simulator.arm import results
 from simulator.resource_graph import rows
 from simulator.resource_graph.rows import OperationRows
 from simulator.wire import Json
-from simulator.world import Assignment, Configuration, Group, Machine, Operation, Run, ScaleSet, World
+from simulator.world import (
+    Assignment,
+    Configuration,
+    Group,
+    HybridMachine,
+    Machine,
+    Operation,
+    Run,
+    ScaleSet,
+    World,
+)
 
 ASSESSMENTS_KEPT = timedelta(days=7)
 INSTALLATIONS_KEPT = timedelta(days=30)
@@ -28,8 +39,16 @@ _ASSESSMENT_READS = {
 }
 _INSTALLATION_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/read"
 _INSTALLED_UPDATE_READ = "Microsoft.Compute/virtualMachines/patchInstallationResults/softwarePatches/read"
+_HYBRID = "Microsoft.HybridCompute/machines"
+HYBRID_READ = f"{_HYBRID}/read"
+_HYBRID_ASSESSMENT_READS = {
+    f"{_HYBRID}/patchAssessmentResults{child}".lower(): f"{_HYBRID}/patchAssessmentResults{child}/read"
+    for child in ("", "/softwarePatches")
+}
+_HYBRID_INSTALLATION_READ = f"{_HYBRID}/patchInstallationResults/read"
+_HYBRID_INSTALLED_UPDATE_READ = f"{_HYBRID}/patchInstallationResults/softwarePatches/read"
 
-_Thing = TypeVar("_Thing", Machine, Group, Assignment, Configuration, Run, ScaleSet)
+_Thing = TypeVar("_Thing", Machine, HybridMachine, Group, Assignment, Configuration, Run, ScaleSet)
 
 
 class Rights(Protocol):
@@ -103,10 +122,12 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         operation = machine.newest("assess", self._when)
         if operation is None or self._world.behaviour(machine).rows_missing:
             return None
-        return operation if self._world.now() - rows.modified(operation, self._when) < ASSESSMENTS_KEPT else None
+        return operation if self._world.now() - results.modified(operation, self._when) < ASSESSMENTS_KEPT else None
 
     def _resources(self) -> Iterator[Json]:
         yield from (rows.machine_row(self._world, machine, self._when) for machine in self.machines())
+        hybrid = self._readable(self._world.hybrid_at(self._when), HYBRID_READ)
+        yield from (rows.hybrid_row(machine, self._when) for machine in hybrid)
         found = self._readable(self._world.configurations_at(self._when), CONFIGURATION_READ)
         yield from (rows.configuration_row(each) for each in found)
         scale_sets = self._readable(self._world.scale_sets_at(self._when), SCALE_SET_READ)
@@ -119,16 +140,27 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
             yield rows.group_row(group, self._when)
 
     def _assessments(self) -> Iterator[Json]:
-        newest = {each: found for each in self._with_orphans() if (found := self.assessment_of(each))}
-        readable = {kind: set(self._readable(newest, read)) for kind, read in _ASSESSMENT_READS.items()}
+        yield from self._assessments_of(self._with_orphans(), _ASSESSMENT_READS)
+        if self._world.hybrid:
+            yield from self._assessments_of(self._world.hybrid_at(self._when), _HYBRID_ASSESSMENT_READS)
+
+    def _assessments_of(self, machines: Iterable[Machine], reads: Mapping[str, str]) -> Iterator[Json]:
+        newest = {each: found for each in machines if (found := self.assessment_of(each))}
+        readable = {kind: set(self._readable(newest, read)) for kind, read in reads.items()}
         for machine in [each for each in newest if any(each in machines for machines in readable.values())]:
             built = self._assessment_rows.of(machine, newest[machine], self._when)
             yield from (row for row in built if machine in readable[row["type"]])
 
     def _installations(self) -> Iterator[Json]:
-        kept = {each: found for each in self._with_orphans() if (found := self._installations_of(each))}
-        for machine in self._readable(kept, _INSTALLATION_READ):
-            whole = None if self._permits(_INSTALLED_UPDATE_READ, machine) else 1
+        yield from self._installations_on(self._with_orphans(), _INSTALLATION_READ, _INSTALLED_UPDATE_READ)
+        if self._world.hybrid:
+            hybrid = self._world.hybrid_at(self._when)
+            yield from self._installations_on(hybrid, _HYBRID_INSTALLATION_READ, _HYBRID_INSTALLED_UPDATE_READ)
+
+    def _installations_on(self, machines: Iterable[Machine], read: str, read_update: str) -> Iterator[Json]:
+        kept = {each: found for each in machines if (found := self._installations_of(each))}
+        for machine in self._readable(kept, read):
+            whole = None if self._permits(read_update, machine) else 1
             for operation in kept[machine]:
                 yield from self._installation_rows.of(machine, operation, self._when)[:whole]
 
@@ -146,7 +178,7 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _installations_of(self, machine: Machine) -> list[Operation]:
         begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)
-        return [each for each in begun if self._world.now() - rows.modified(each, self._when) < INSTALLATIONS_KEPT]
+        return [each for each in begun if self._world.now() - results.modified(each, self._when) < INSTALLATIONS_KEPT]
 
     def _with_orphans(self) -> list[Machine]:
         if not self._orphans_stay:

@@ -25,7 +25,11 @@ from simulator.transport import AzureTransport
 PAYLOADS = Path(__file__).parent.parent / "recordings"
 WayIn = Literal["in process", "TLS port"]
 API_VERSION = "2024-11-01"
-PROVIDER_VERSIONS = {"microsoft.resourcegraph": "2024-04-01", "microsoft.maintenance": "2023-04-01"}
+PROVIDER_VERSIONS = {
+    "microsoft.resourcegraph": "2024-04-01",
+    "microsoft.maintenance": "2023-04-01",
+    "microsoft.hybridcompute": "2024-07-10",
+}
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg-prod"
 READY_SECONDS = 60 + 45 + 90  # of the default timings: created, agent ready, extensions done
 
