@@ -23,6 +23,7 @@
 | route | where |
 | --- | --- |
 | subscriptions, resource groups, virtual machines and their actions, operations | arm/routes.py |
+| servers outside Azure (Arc): read, connect, assess, install | arm/hybrid.py |
 | maintenance configurations, assignments | arm/configurations.py, arm/schedules.py |
 | GET /subscriptions | arm/tenant.py |
 | POST /providers/Microsoft.ResourceGraph/resources | resource_graph/endpoint.py |
@@ -30,7 +31,7 @@
 | /runtime/webhooks/eventgrid, /admin/functions/{name} | functions_host/webhook.py |
 | /simulator/...: not Azure's, for a person at a terminal | server.py |
 
-Left out: Azure Arc, Resource Notifications, deployments, role assignments and locks as resources (they are plain
+Left out: Resource Notifications, deployments, role assignments and locks as resources (they are plain
 lists), and nextLink. Each file says what else it leaves out. Numbers and texts name their source, or say that they are
 inferred; tests/contract compares answers with recorded traffic and published facts.
 

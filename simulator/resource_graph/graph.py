@@ -2,7 +2,7 @@
 
 Simulated: the tables resources, resourcecontainers, patchassessmentresources, patchinstallationresources, and of
 maintenanceresources the assignments; lag; retention; letter case of ids; paging and its traps; the size of an answer;
-quota; missing rights.
+what one query may ask for (limits.py); quota; missing rights.
 
 Not simulated: facets, history, other tables, the full scans that correct lost
 notifications, and what the evaluator in simulator/resource_graph/kql leaves out. Who asks for these is answered 501 and
