@@ -255,6 +255,9 @@ def test_summarize_counts(query: str, expected: list[dict[str, Any]]) -> None:
         ("split('a/b/c', '/')[-1]", "c"),
         ("split('a/b/c', '/')[-4]", None),
         ("strcat('a', '', 'b')", "ab"),
+        ("strcat_delim('-', 1, '2', 'A', 1s)", "1-2-A-00:00:01"),  # as documented
+        ("format_datetime(datetime(2017-01-29 09:00:05), 'yy-MM-dd [HH:mm:ss]')", "17-01-29 [09:00:05]"),  # too
+        ("format_datetime(datetime(2026-11-02), 'yyyy-MM-dd')", "2026-11-02"),
         ("replace_string('web/versions/1', '/versions/', ' ')", "web 1"),
         ("extract('.*/images/(.+)', 1, '/images/x/images/web/versions/1')", "web/versions/1"),
         ("extract('.*/images/(.+)', 1, 'canonical:ubuntu')", ""),

@@ -54,6 +54,9 @@ UNSUPPORTED = [
     pytest.param("where " + "(" * 3000 + "on" + ")" * 3000 + " and name == 'a'" * 3000, {}, id="3,000 brackets"),
     pytest.param("project a = todatetime(name)", {"name": "2026-11-22T10:00:00+99:99"}, id="a zone beyond 14 hours"),
     pytest.param("project a = toupper(name)", {"name": "stra\u00dfe"}, id="a letter without a capital of one letter"),
+    pytest.param("project a = format_datetime(since, 'd/M/y')", {}, id="parts of a date without a fixed width"),
+    pytest.param("project a = format_datetime(since, 'yyyyMMdd')", {}, id="parts of a date side by side"),
+    pytest.param("project a = format_datetime(since, 'yyyy')", {}, id="the text of no date"),
     pytest.param("where name =~ 'istanbul'", {"name": "\u0130stanbul"}, id="a capital without its own small letter"),
 ]
 

@@ -63,6 +63,12 @@ def _strcat(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     return apply(lambda *found: "".join(found), "string", *_texts(name, arguments, at, converts=True))
 
 
+def _strcat_delim(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    expect(name, arguments, 3, 64, at)
+    texts = _texts(name, arguments, at, converts=True)
+    return apply(lambda delimiter, *found: delimiter.join(found), "string", *texts)
+
+
 def _strcat_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     expect(name, arguments, 2, 2, at)
     array, delimiter = arguments
@@ -184,6 +190,7 @@ def _trim(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
 FUNCTIONS: Mapping[str, Function] = {
     "split": _split,
     "strcat": _strcat,
+    "strcat_delim": _strcat_delim,
     "strcat_array": _strcat_array,
     "replace_string": _replace_string,
     "strlen": _strlen,

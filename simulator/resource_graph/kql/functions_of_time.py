@@ -1,5 +1,6 @@
 """Functions of datetimes and timespans, which are counts of ticks."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
@@ -10,6 +11,17 @@ from simulator.resource_graph.kql.syntax import Place
 
 _PERIODS = {"second": "1s", "minute": "1m", "hour": "1h", "day": "1d"}
 _LONGER_PERIODS = {"week": "7d", **_PERIODS}
+# Where the parts of format_datetime() stand in a time as text_of_ticks() writes it, and what may stand between them.
+_PLACES = {
+    "yyyy": slice(0, 4),
+    "yy": slice(2, 4),
+    "MM": slice(5, 7),
+    "dd": slice(8, 10),
+    "HH": slice(11, 13),
+    "mm": slice(14, 16),
+    "ss": slice(17, 19),
+}
+_PARTS = re.compile(r"(?<![a-zA-Z])(?:yyyy|yy|MM|dd|HH|mm|ss)(?![a-zA-Z])|[ /\-:,._\[\]]")
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 
 
@@ -96,6 +108,26 @@ def _start(start: Callable[[int], int]) -> Function:
     return compiled
 
 
+def _format_datetime(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    """By the parts of a date that have a fixed width, and Kusto's delimiters."""
+    expect(name, arguments, 2, 2, at)
+    moment, form = arguments
+    if moment.type != "datetime" or form.type != "string":
+        raise wrong(f"{name}() of a {moment.type} and a {form.type}", at)
+    pattern = str(form.evaluate([])) if form.constant else ""
+    parts = _PARTS.findall(pattern)
+    if not pattern or "".join(parts) != pattern:
+        raise unknown(f"{name}() with that format", at)
+
+    def formatted(ticks: int | None) -> str:
+        if ticks is None:
+            raise Unsupported(f"{name}() of null")
+        text = times.text_of_ticks(ticks)
+        return "".join(text[_PLACES[part]] if part in _PLACES else part for part in parts)
+
+    return apply(formatted, "string", moment)
+
+
 def _make_datetime(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     expect(name, arguments, 1, 7, at)
     if len(arguments) not in (3, 5, 6) or any(each.type not in ("int", "long") for each in arguments):
@@ -124,5 +156,6 @@ FUNCTIONS: Mapping[str, Function] = {
     "startofweek": _start(times.start_of_week),
     "startofmonth": _start(times.start_of_month),
     "startofyear": _start(times.start_of_year),
+    "format_datetime": _format_datetime,
     "make_datetime": _make_datetime,
 }
