@@ -141,7 +141,8 @@ def _marketplace(image: Json) -> bool:
 
 
 def _machines(seen: _Seen, keep: Callable[[Json], bool] = lambda row: True) -> list[Json]:
-    return _ordered(row for row in seen.machines() if keep(row))
+    """Those that `keep` says, without those that are being deleted."""
+    return _ordered(row for row in seen.machines() if row["provisioning_state"] != "Deleting" and keep(row))
 
 
 def _ordered(rows: Iterable[Json]) -> list[Json]:

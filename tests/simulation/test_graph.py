@@ -38,6 +38,9 @@ async def _differences(seed: int) -> list[str]:
         await asyncio.sleep(rng.uniform(3600, 12 * 3600))
         if moment == 2 and group.lower() in world.azure.world.groups:
             await arm(world.azure, "PATCH", group, {"tags": {"Patch-Group": "Quorum-1"}})
+        if moment == 3:  # until Resource Graph shows that it is being deleted, and not that it is gone
+            world.azure.delete_machine(next(iter(world.azure.world.machines)))
+            await asyncio.sleep(world.azure.graph.lag_seconds + 10)
         ids = [machine.id for machine in world.azure.world.machines.values()] + ["unknown"]
         for name in ANSWERS:
             query = queries.fill(name, **_values(name, rng, ids))
