@@ -4,8 +4,8 @@ It is the result of `patcher status`, with the judgement of `patcher late` and t
 Nothing is decided here, and no object id of a person is in it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -75,7 +75,8 @@ async def document(fleet: Fleet) -> dict[str, Any]:
         "shared": SHARED,
         "rows": places,
     }
-    return dict(without_names(shown, fleet.view.sweep.stops.by_what.values()))
+    stops = [*fleet.view.sweep.stops.by_what.values(), *await app.services.ledger.stops()]
+    return dict(without_names(shown, stops))
 
 
 def kinds() -> dict[str, str]:
@@ -218,18 +219,19 @@ def _as_created(judged: Judged) -> bool:
 
 
 def without_names(value: Any, stops: Iterable[Stop]) -> Any:
-    """The document without the object ids of those who stopped something."""
-    hidden = {stop.text: replace(stop, by="").text for stop in stops if stop.by}
-    return _hidden(value, hidden) if hidden else value
-
-
-def _hidden(value: Any, texts: Mapping[str, str]) -> Any:
-    if isinstance(value, str):
-        for text, other in texts.items():
-            value = value.replace(text, other)
+    """The document without the object ids of those who stopped something (Stop.text)."""
+    people = {stop.by for stop in stops if stop.by}
+    if not people:
         return value
+    who = "|".join(map(re.escape, people))
+    return _without(value, re.compile(rf" \(by (?:{who})\)|(?<=\()by (?:{who}), "))
+
+
+def _without(value: Any, pattern: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return pattern.sub("", value)
     if isinstance(value, Mapping):
-        return {name: _hidden(each, texts) for name, each in value.items()}
+        return {name: _without(each, pattern) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_hidden(each, texts) for each in value]
+        return [_without(each, pattern) for each in value]
     return value

@@ -60,14 +60,14 @@ def refusal(status: HTTPStatus, text: str, **more: str) -> Answer:
     return Answer(status, f"{text}\n".encode(), more=more)
 
 
-class Door:
+class Sessions:
     """Who may ask. `said`: is told each new link, as one line for the terminal."""
 
     def __init__(self, port: int, said: Callable[[str], None]) -> None:
         self.host = f"{LOOPBACK}:{port}"
         self.cookie = f"patcher-{port}"  # cookies do not know ports: another page of this machine has its own
         self._said, self._lock = said, Lock()
-        self._sessions: set[str] = set()
+        self._begun: set[str] = set()
         self._token = secrets.token_urlsafe(32)
 
     @property
@@ -81,7 +81,7 @@ class Door:
             if not secrets.compare_digest(token.encode(), self._token.encode()):
                 return None
             session, self._token = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
-            self._sessions.add(session)
+            self._begun.add(session)
         self._said(f"opened; for another browser: {self.link}")
         return session
 
@@ -90,19 +90,19 @@ class Door:
             held = SimpleCookie(cookies).get(self.cookie)
         except CookieError:
             return False
-        return held is not None and held.value in self._sessions
+        return held is not None and held.value in self._begun
 
 
 class Site:
     """From a request to an answer: host, method, session, path."""
 
-    def __init__(self, door: Door, ask: Callable[[Coroutine[Any, Any, str]], str], source: Source) -> None:
-        self._door, self._ask, self._source = door, ask, source
+    def __init__(self, sessions: Sessions, ask: Callable[[Coroutine[Any, Any, str]], str], source: Source) -> None:
+        self._sessions, self._ask, self._source = sessions, ask, source
         self._assets = assets()
 
     def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
         """`headers` by their names in lower case."""
-        if headers.get("host") != self._door.host:
+        if headers.get("host") != self._sessions.host:
             return refusal(HTTPStatus.MISDIRECTED_REQUEST, "this page is served under another name")
         if method not in METHODS:
             return refusal(HTTPStatus.METHOD_NOT_ALLOWED, "nothing can be changed here", Allow=", ".join(METHODS))
@@ -112,7 +112,7 @@ class Site:
             return refusal(HTTPStatus.BAD_REQUEST, "this is no address")
         if path == "/" and "token" in query and method == "GET":
             return self._entered(query["token"][0])
-        if not self._door.knows(headers.get("cookie", "")):
+        if not self._sessions.knows(headers.get("cookie", "")):
             return refusal(HTTPStatus.FORBIDDEN, "open the link that patcher printed last; each works once")
         if path in ("/data", "/machine"):
             return self._data(path, query) if method == "GET" else Answer(HTTPStatus.OK, media="application/json")
@@ -120,10 +120,10 @@ class Site:
         return Answer(HTTPStatus.OK, body, media) if media else refusal(HTTPStatus.NOT_FOUND, "there is no such page")
 
     def _entered(self, token: str) -> Answer:
-        session = self._door.enter(token)
+        session = self._sessions.enter(token)
         if session is None:
             return refusal(HTTPStatus.FORBIDDEN, "this link was used, or is of another run")
-        cookie = f"{self._door.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{self._sessions.cookie}={session}; HttpOnly; SameSite=Strict; Path=/"
         return Answer(HTTPStatus.SEE_OTHER, more={"Location": "/", "Set-Cookie": cookie})
 
     def _data(self, path: str, query: Mapping[str, list[str]]) -> Answer:
@@ -187,8 +187,8 @@ class Server(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise BadRequest(f"--port {port}: {error}") from None
         loop = asyncio.get_running_loop()
-        self.door = Door(self.server_port, said)
-        self.site = Site(self.door, lambda asked: asyncio.run_coroutine_threadsafe(asked, loop).result(), source)
+        self.sessions = Sessions(self.server_port, said)
+        self.site = Site(self.sessions, lambda asked: asyncio.run_coroutine_threadsafe(asked, loop).result(), source)
 
     def __enter__(self) -> Self:
         Thread(target=self.serve_forever, daemon=True).start()

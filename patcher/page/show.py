@@ -30,7 +30,7 @@ async def show(app: App, words: Words, screen: Screen, options: Options, unread:
     if options.output:
         return await _write(feed, options.output, screen)
     with Server(feed, options.port, screen.say) as server:
-        screen.say(f"{server.door.link}\nThe link works once. Ctrl-C ends the page.")
+        screen.say(f"{server.sessions.link}\nThe link works once. Ctrl-C ends the page.")
         await asyncio.Event().wait()
     raise AssertionError("the event is never set")
 

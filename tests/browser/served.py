@@ -121,10 +121,10 @@ async def shown(page: Page, source: Source) -> AsyncIterator[None]:
     with Server(source, 0, lambda _: None) as server:
         page.requests.clear()
         page.errors.clear()
-        await page.go(server.door.link)
+        await page.go(server.sessions.link)
         try:
             yield
         finally:
             await page.leave()
-        assert [each for each in page.requests if not each.startswith(f"http://{server.door.host}/")] == []
+        assert [each for each in page.requests if not each.startswith(f"http://{server.sessions.host}/")] == []
         assert page.errors == []
