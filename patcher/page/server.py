@@ -1,4 +1,4 @@
-"""Answers a browser on this machine, and nobody else.
+"""Answers a browser of this machine, once it has followed the link.
 
 It listens on 127.0.0.1 alone. A page of another site that makes a browser ask cannot read an answer: the Host header
 has to name this address, and a session needs a cookie that no other site's request carries. A session begins with the

@@ -321,7 +321,7 @@ async def look_again(page: Page, source: Prepared, found: Mapping[str, Any], *, 
     await page.until(f"state.found.at === {as_json(at)}")
 
 
-async def test_a_refresh_takes_nobody_from_their_place(page: Page) -> None:
+async def test_a_refresh_leaves_filter_selection_and_scroll(page: Page) -> None:
     source = Prepared(fleets.ten_thousand())
     async with shown(page, source):
         await page.press("/")

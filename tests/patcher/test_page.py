@@ -148,7 +148,7 @@ REFUSED: Mapping[str, tuple[str, str, dict[str, str], int]] = {
     "a session that was never begun": ("GET", "/data", {"Cookie": "patcher-{port}=guess"}, 403),
     "an empty session": ("GET", "/data", {"Cookie": "patcher-{port}="}, 403),
     "a cookie that is none": ("GET", "/data", {"Cookie": "\x01;=;;"}, 403),
-    "a token of nobody": ("GET", "/?token=guess", {}, 403),
+    "a token that was never told": ("GET", "/?token=guess", {}, 403),
     "an empty token": ("GET", "/?token=", {"Cookie": ""}, 403),
     "a token that is not ASCII": ("GET", "/?token=%C3%A9", {"Cookie": ""}, 403),
     "a path upwards": ("GET", "/../document.py", {}, 404),
@@ -313,7 +313,7 @@ async def test_a_machine_has_its_patches_by_name_and_a_timeline(app: App) -> Non
         await machine_of(app, "web-99")
 
 
-async def test_nobody_is_named(stage: Stage, app: App) -> None:
+async def test_no_person_is_named(stage: Stage, app: App) -> None:
     """Who paused is an object id; the page of one operator shows none of another."""
     await stage.patcher("pause", "--owner", "shop", "--reason", "month-end")
     await stage.patcher("hold", "win-01", "--reason", "a demonstration", "--for", "2d", "--yes")

@@ -1,5 +1,5 @@
 "use strict";
-// Brings it together: the document, the route, the filter, the keys. A refresh takes nobody from their place.
+// Brings it together: the document, the route, the filter, the keys. A refresh leaves filter, selection and scroll where they are.
 
 const embedded = byId("document");
 const state = {
@@ -41,7 +41,7 @@ async function take(found) {
   if (changed.length) tellChanges(changed);
 }
 
-/** Remembers what this page saw a machine become: nobody else keeps its earlier states. */
+/** Remembers what this page saw a machine become: Azure and the ledger keep none of its earlier states. */
 function remember(changed, at) {
   for (const row of changed) {
     const moments = state.seen.get(row.machine) ?? [];
@@ -218,7 +218,7 @@ async function ask(path) {
   }
 }
 
-/** Asks for the next look, but not while nobody looks. */
+/** Asks for the next look, but not while the page is hidden. */
 async function refresh() {
   if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   const found = await ask("/data");
