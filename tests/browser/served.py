@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,9 @@ class Prepared:
     away: bool = False
     asked: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self._first = self.document
+
     async def fleet(self) -> str:
         self.asked.append("")
         if self.away:
@@ -38,15 +40,18 @@ class Prepared:
         return as_json(details_of(self._row(name)), indent=None)
 
     def _row(self, name: str) -> dict[str, Any]:
-        found = json.loads(as_json(self.document))
-        rows = (
-            {
-                column: found["texts"][value] if column in found["shared"] else value
-                for column, value in zip(found["columns"], values, strict=True)
-            }
-            for values in found["rows"]
-        )
+        """The machine as it is, or as it was: a browser may ask for one while it goes."""
+        rows = (row for found in (self.document, self._first) for row in rows_of(found))
         return next(row for row in rows if row["group"] + row["name"] == name)
+
+
+def rows_of(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """As the page unpacks them."""
+    texts, columns, shared = document["texts"], document["columns"], document["shared"]
+    for values in document["rows"]:
+        yield {
+            column: texts[value] if column in shared else value for column, value in zip(columns, values, strict=True)
+        }
 
 
 RULES = ("ledger", "in scope", "ours", "image in scope", "new enough", "tags allow", "can run", "powered on")

@@ -37,6 +37,7 @@ from patcher.page.server import Server
 from patcher.questions import why
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
+from tests.browser.served import rows_of
 from tests.patcher.stage import Stage, machine, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -255,14 +256,9 @@ async def app(stage: Stage) -> AsyncIterator[App]:
         yield connected_app
 
 
-def rows_of(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The document's rows by their machines, as the page unpacks them."""
-    texts, columns, shared = found["texts"], found["columns"], found["shared"]
-    rows = [
-        {name: texts[value] if name in shared else value for name, value in zip(columns, values, strict=True)}
-        for values in found["rows"]
-    ]
-    return {row["group"] + row["name"]: row for row in rows}
+def by_machine(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The document's rows by the ids of their machines."""
+    return {row["group"] + row["name"]: row for row in rows_of(found)}
 
 
 SAME = ("state", "reason", "remedy", "compliance", "owner", "region", "os")
@@ -273,7 +269,7 @@ async def test_every_state_stands_in_one_group() -> None:
 
 
 async def test_the_document_says_what_the_other_commands_say(stage: Stage, app: App) -> None:
-    found, rows = await document(await look(app)), rows_of(await document(await look(app)))
+    found, rows = await document(await look(app)), by_machine(await document(await look(app)))
     status = (await stage.patcher("status", "--json")).json["result"]
     late = (await stage.patcher("late", "--json")).json["result"]
     exported = (await stage.patcher("export", "--format", "json")).json
@@ -364,7 +360,7 @@ async def test_what_could_not_be_read_is_told(stage: Stage, app: App) -> None:
 
 async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Feed(app, WORDS, 3600, Unread)
-    expected = rows_of(json.loads(await feed.fleet()))[str(machine("web-02"))]["expected"]
+    expected = by_machine(json.loads(await feed.fleet()))[str(machine("web-02"))]["expected"]
 
     async def a_second_look(app: App) -> NoReturn:
         raise AssertionError
