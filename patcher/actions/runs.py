@@ -26,7 +26,7 @@ from patcher.actions.times import moment_of, span_of
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer, clock_of, line
-from patcher.questions.runs import Standing, covering, known_run, known_runs, named
+from patcher.questions.runs import Known, Standing, covering, known_run, known_runs, named
 from patcher.questions.status import paused_because
 
 TRIES = 5  # another person may write the same row in between
@@ -92,10 +92,9 @@ def stop(run_id: str, *, reason: str) -> Action:
 
         async def do() -> Answer:
             for _ in range(TRIES):
-                run = await _stoppable(app, run_id)
-                row = await pen.table.get(APP, run_key(run_id))
-                stopped = replace(run, stopped=app.services.clock(), stopped_by=pen.by, stopped_because=why)
-                if row and await pen.table.replace(row, {**row.columns, **columns_of(stopped)}):
+                known = await _stoppable(app, run_id)
+                stopped = replace(known.run, stopped=app.services.clock(), stopped_by=pen.by, stopped_because=why)
+                if await pen.table.replace(known.row, {**known.row.columns, **columns_of(stopped)}):
                     return _stopped(stopped)
             raise NoAnswer("others keep changing the same row, and nothing was written; look at it and try again")
 
@@ -236,7 +235,7 @@ async def _place(pen: Pen, run: Run, seen: Foresight) -> Answer:
     raise NoAnswer("no new id for the run was free, and nothing was written; try again")
 
 
-async def _stoppable(app: App, run_id: str) -> Run:
+async def _stoppable(app: App, run_id: str) -> Known:
     """A run that a person can stop. Raises BadRequest."""
     known, now = await known_run(app, run_id), app.services.clock()
     others = [each for each in await known_runs(app) if each.run.id != run_id]
@@ -249,7 +248,7 @@ async def _stoppable(app: App, run_id: str) -> Run:
         case Standing.ENDED | Standing.OVER:
             raise BadRequest(f"run {run_id} is over; nothing was written; of the others {named(others, now)}")
         case _:
-            return known.run
+            return known
 
 
 # -- what is said

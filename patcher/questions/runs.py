@@ -44,6 +44,7 @@ class Known:
     """A run as its rows have it. `seen`: a sweep has seen it. `problem`: why a row of it cannot be read."""
 
     run: Run
+    row: Row  # of the order
     progress: Progress
     seen: bool
     problem: str = ""
@@ -100,13 +101,13 @@ def _known(row: Row, progress: Row | None) -> Known | None:
     try:
         run = run_of_row(row)
         if run.problem:
-            return Known(run, Progress(), seen=False, problem=run.problem)
-        return Known(run, progress_of_row(progress, run), seen=progress is not None)
+            return Known(run, row, Progress(), seen=False, problem=run.problem)
+        return Known(run, row, progress_of_row(progress, run), seen=progress is not None)
     except LeftAlone as newer:
         journal.write("ledger.newer", problem=newer)
         return None
     except BadInput as error:
-        return Known(run, Progress(), seen=False, problem=str(error))
+        return Known(run, row, Progress(), seen=False, problem=str(error))
 
 
 def named(runs: Sequence[Known], now: datetime) -> str:

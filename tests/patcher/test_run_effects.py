@@ -21,7 +21,7 @@ from patcher.actions.runs import Words
 from patcher.actions.selecting import Selector, Target
 from patcher.errors import BadRequest
 from simulator.azure import Behaviour
-from tests.patcher.test_effects import ME, SEEN, act
+from tests.patcher.test_effects import ME, SEEN, act, prepared
 from tests.support.journaled import Told
 from tests.support.tables import TableCall
 from tests.support.world import World
@@ -220,6 +220,24 @@ async def test_a_run_that_another_person_stops_meanwhile_is_stopped_once() -> No
     world.table.before = first
     with pytest.raises(BadRequest, match="is stopped already, by jane: hers; nothing was written"):
         await act(world, runs.stop(run.id, reason="mine"))
+    assert the_run(world, run.id).stopped_because == "hers"
+
+
+async def test_a_stop_that_arrives_between_two_reads_is_not_overwritten() -> None:
+    world = await a_fleet(vm_01=GOOD)
+    run = await order(world, install("vm-01"))
+    deed = await prepared(world, runs.stop(run.id, reason="mine"))
+    once, reads = world.table.before, iter(range(10))
+
+    async def second(call: TableCall) -> None:
+        if call.operation == "get" and next(reads) == 1:
+            world.table.before = once
+            hers = replace(run, stopped=world.now, stopped_by="jane", stopped_because="hers")
+            world.table.put(APP, run_key(run.id), columns_of(hers))
+
+    world.table.before = second
+    with pytest.raises(BadRequest, match="is stopped already, by jane: hers; nothing was written"):
+        await deed.do()
     assert the_run(world, run.id).stopped_because == "hers"
 
 
