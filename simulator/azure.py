@@ -201,15 +201,14 @@ class Azure(State):
         return machines.create(self.world, machine_id, body)
 
     def connect_machine(self, machine_id: str, body: Json) -> HybridMachine:
-        """The agent of a server outside Azure connects it; its group comes about if that does not exist."""
+        """The agent of a server outside Azure connects it; its group comes about if that does not exist.
+
+        `status` of what it returns says from when on the agent is Disconnected, Expired or Connected again.
+        """
         group_id = machine_id.split("/providers/")[0]
         if group_id.lower() not in self.world.groups:
             self.create_group(group_id, str(body.get("location", "westus")))
         return hybrid.connect(self.world, machine_id, body)
-
-    def set_agent_status(self, machine_id: str, status: hybrid.Status) -> None:
-        """What Azure says of the agent of a connected machine from now on. Raises LookupError."""
-        self.world.hybrid[machine_id.lower()].status.set(self.now(), status)
 
     def machine(self, machine_id: str) -> Machine:
         """By id, or by name where only one machine has it. Raises LookupError."""

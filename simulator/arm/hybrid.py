@@ -14,7 +14,6 @@ import copy
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Literal
 
 from simulator.arm import patching, results, rules
 from simulator.arm.locations import normal
@@ -24,7 +23,6 @@ from simulator.wire import Json, Refused, Request, Response, ticks_z
 from simulator.world import HybridMachine, Operation, World
 
 KIND = "Microsoft.HybridCompute/machines"
-Status = Literal["Connected", "Disconnected", "Expired"]
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,54}")
 _RETRY_SINCE, _RETRY_SECONDS = "2026-07-15", "15"
 Params = Mapping[str, str]

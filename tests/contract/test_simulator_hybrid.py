@@ -127,12 +127,12 @@ def test_what_an_order_needs_is_what_the_data_says() -> None:
 async def test_a_machine_whose_agent_is_silent_takes_nothing_until_it_is_back(status: Any) -> None:
     azure, clock = connected()
     async with arm(azure) as client:
-        azure.set_agent_status(SERVER, status)
+        azure.world.hybrid[SERVER.lower()].status.set(clock(), status)
         shown = (await client.call("GET", SERVER)).json()["properties"]["status"]
         refused = await client.call("POST", f"{SERVER}/assessPatches")
         clock.go(60)
         in_graph = await client.rows(f"resources | where type =~ '{KIND}' | project s = tostring(properties.status)")
-        azure.set_agent_status(SERVER, "Connected")
+        azure.world.hybrid[SERVER.lower()].status.set(clock(), "Connected")
         accepted = await client.call("POST", f"{SERVER}/assessPatches")
     assert (shown, refused.status_code, accepted.status_code) == (status, 409, 202)
     assert in_graph == [{"s": status}]
