@@ -26,7 +26,8 @@ METHODS_AT_MOST = 20
 ARROWS: dict[str, set[str]] = {
     "wire": set(),
     "tls": set(),
-    "identity": set(),
+    "serving": set(),
+    "identity": {"serving"},
     "behaviour": {"wire"},
     "faults": {"wire"},
     "world": {"behaviour", "wire"},
@@ -34,13 +35,13 @@ ARROWS: dict[str, set[str]] = {
     "arm": {"behaviour", "event_grid", "identity", "wire", "world"},
     "resource_graph": {"arm", "identity", "wire", "world"},
     "storage": {"tls"},
-    "functions_host": {"tls"},
+    "functions_host": {"serving", "tls"},
     "monitor": {"functions_host", "resource_graph"},
     "azure": {"arm", "behaviour", "event_grid", "faults", "resource_graph", "wire", "world"},
     "transport": {"wire"},
-    "server": {"azure", "identity", "tls", "wire"},
+    "server": {"azure", "identity", "serving", "tls", "wire"},
     "deployment": {
-        *("arm", "azure", "behaviour", "event_grid", "functions_host", "identity", "storage", "tls", "wire"),
+        *("arm", "azure", "behaviour", "event_grid", "functions_host", "identity", "serving", "storage", "tls", "wire"),
     },
     "embedded": {
         *("azure", "deployment", "event_grid", "functions_host", "identity", "server", "storage", "tls", "wire"),
