@@ -201,6 +201,8 @@ def _item_values(item: Item | None, texts: dict[str, int]) -> list[Any]:
 
 def _item(values: Sequence[Any], texts: Sequence[str]) -> Item:
     outcome, state, reason, image, started, ended, at_fault = values
+    if not all(number in range(len(texts)) for number in (state, reason, image)):
+        raise ValueError
     return Item(
         RunOutcome(outcome),
         str(texts[state]),

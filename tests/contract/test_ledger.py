@@ -8,7 +8,7 @@ import asyncio
 import json
 import zlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
@@ -1026,6 +1026,39 @@ def test_a_run_that_cannot_be_read_wants_nothing_and_says_why(columns: dict[str,
     assert "docs/runs.md" in run.problem
     assert not run.wants(NOW + HOUR)
     assert run.machines == ()
+
+
+any_column = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(max_size=20),
+    st.binary(max_size=20),
+    st.recursive(
+        st.one_of(st.none(), st.integers(), st.text(max_size=5)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["texts", "items", "x"]), inner, max_size=3)
+        ),
+    ).map(lambda content: zlib.compress(json.dumps(content).encode())),
+)
+any_items = st.lists(
+    st.one_of(st.just([]), st.lists(st.one_of(st.just("failed"), st.integers()), min_size=7, max_size=7)),
+    min_size=len(FULL_RUN.machines),
+    max_size=len(FULL_RUN.machines),
+).map(lambda items: zlib.compress(json.dumps({"texts": ["", "x"], "items": items}).encode()))
+
+
+@given(st.dictionaries(st.sampled_from(sorted(run_columns(FULL_RUN))), any_column, max_size=3))
+def test_whatever_the_row_of_a_run_holds_it_is_read_or_wants_nothing(columns: dict[str, object]) -> None:
+    with suppress(LeftAlone):
+        run = run_of_row(Row(APP, run_key("x"), {**run_columns(FULL_RUN), **columns}, "etag"))
+        assert run.machines or run.problem
+
+
+@given(any_column | any_items, any_column)
+def test_whatever_the_row_of_progress_holds_it_is_read_or_refused(items: object, ended: object) -> None:
+    with suppress(LeftAlone, BadInput):
+        progress_of_row(Row(APP, progress_key("x"), {"v": 1, "items0": items, "ended": ended}, "etag"), FULL_RUN)
 
 
 def test_a_run_of_a_newer_release_is_left_alone() -> None:
