@@ -14,10 +14,12 @@ from functions.cloud.ledger import APP, LedgerView, Stored
 from functions.cloud.rows import LeftAlone
 from functions.cloud.runs import PROGRESS, RUNS, ended, progress_columns, progress_key, progress_of_row, run_of_row
 from functions.cloud.tables import Row
+from functions.decisions import notices
 from functions.decisions import runs as decisions
 from functions.decisions.changes import NOT_KNOWN
 from functions.decisions.question import with_selection
 from functions.model.machine import Machine, MachineId
+from functions.model.notice import Notice
 from functions.model.run import Item, Progress, Run, RunOutcome
 from functions.model.state import OperationKind, Step
 from functions.model.text import BadInput
@@ -152,7 +154,7 @@ async def _write(view: LedgerView, standing: Standing) -> None:
     columns = progress_columns(standing.progress, standing.run)
     row, key = standing.progress_row, progress_key(standing.run.id)
     try:
-        written = await (view.table.replace(row, columns) if row else view.table.insert(APP, key, columns))
+        written = await view.put_row(row, (APP, key), columns, _notices(standing))
     except errors.CloudError as error:
         journal.write("sweep.failed", stage="runs", problem=error)
         written = None
@@ -160,6 +162,26 @@ async def _write(view: LedgerView, standing: Standing) -> None:
         standing.lost = True
     else:
         standing.before, standing.progress_row = standing.progress, written
+
+
+def _notices(standing: Standing) -> list[Notice]:
+    """What others are told with the row, where a count changed or the run ended."""
+    run, progress = standing.run, standing.progress
+    counts = progress.counts(run)
+    over = progress.ended is not None
+    if standing.progress_row is not None and counts == standing.before.counts(run) and not over:
+        return []
+    not_begun = (RunOutcome.TO_DO, RunOutcome.LEFT, RunOutcome.GONE)
+    return [
+        notices.run_progress(
+            run.id,
+            machines=len(run.machines),
+            started=len(run.machines) - sum(counts[each] for each in not_begun),
+            succeeded=counts[RunOutcome.SUCCEEDED],
+            failed=counts[RunOutcome.FAILED],
+            over=over,
+        )
+    ]
 
 
 def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[Stored]:

@@ -21,7 +21,7 @@ from simulator.azure import Behaviour
 from tests.support.journaled import Told
 from tests.support.process import Killed
 from tests.support.tables import Hook, TableCall
-from tests.support.world import GALLERY, QUICK, World
+from tests.support.world import GALLERY, NOTICES, QUICK, World
 
 GOOD = Behaviour(support_state="Supported", pending={"security": 2})
 BAD = replace(GOOD, install_status="Failed")
@@ -330,3 +330,14 @@ async def test_the_rows_of_a_run_go_a_month_after_it_ended() -> None:
     world.tick = world.sweep_every = timedelta(hours=12)
     await world.pass_time(days=31)
     assert not [key for _, key in world.table.rows if key.startswith(("run-", "progress-"))]
+
+
+async def test_others_are_told_how_far_a_run_has_come_with_the_row_that_says_so() -> None:
+    world, machines = await a_fleet(NOTICES, vm_1=GOOD, vm_2=GOOD)
+    run = order(world, ASSESS, *machines)
+    await world.pass_time(hours=1)
+    told = [event["data"] for event in world.topic.events if event["type"] == "ImagePatcher.RunProgress"]
+    assert {each["run"] for each in told} == {run.id}
+    assert (told[0]["started"], told[0]["over"]) == (0, False)
+    assert told[-1] == {"run": run.id, "machines": 2, "started": 2, "succeeded": 2, "failed": 0, "over": True}
+    assert [each["started"] for each in told] == sorted(each["started"] for each in told)
