@@ -154,6 +154,7 @@ def _record(row: Row) -> Record:
         failures=read.number("failures" if "failures" in row.columns or kind is OperationKind.ASSESS else "attempts"),
         failure=read.text("failure"),
         tries=read.times("tries"),
+        void_before=read.time("void_before"),
         flight=_flight(read),
         ending=_ending(read, wait if phase is Phase.ENDED and wait.reason else None),
         hold=wait if phase is Phase.HELD else None,

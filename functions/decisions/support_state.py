@@ -247,6 +247,8 @@ def _installed_since(question: Question) -> bool:
     ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
     if record and record.ending and record.kind is OperationKind.INSTALL:
         ends.append((record.operation_id, record.ending.at))
+    if record and record.void_before:  # its claim for an assessment came to nothing: the wish for one did not
+        ends.append(("", record.void_before))
     return any(
         end is not None and (verdict.assessed is None or end > verdict.assessed)
         for operation_id, end in ends

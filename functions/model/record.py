@@ -91,6 +91,7 @@ class Record:
     failures: int = 0  # of installations in a row, refused ones included; an assessment in between leaves it as it is
     failure: str = ""  # what was wrong with the last of these installations
     tries: tuple[datetime, ...] = ()  # when the installations that Azure ran since the last good one began
+    void_before: datetime | None = None  # when an installation ended that no assessment has counted after yet
     flight: Flight | None = None  # from starting on
     ending: Ending | None = None  # from ended on
     hold: Wait | None = None  # held: why, and until `when`
@@ -182,8 +183,10 @@ def claim(
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
     same = previous if previous and previous.same_machine(machine) else None
-    attempts = 0
+    attempts, void_before = 0, None
     if same:
+        installed = same.ending if same.kind is OperationKind.INSTALL else None
+        void_before = installed.at if installed else same.void_before
         attempts = same.failures if kind is OperationKind.INSTALL else same.attempts if same.kind is kind else 0
     return Record(
         machine=machine.id,
@@ -208,6 +211,7 @@ def claim(
         failures=same.failures if same else 0,
         failure=same.failure if same else "",
         tries=same.tries if same else (),
+        void_before=void_before,
     )
 
 

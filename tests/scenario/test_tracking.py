@@ -9,6 +9,7 @@ from functions.model.state import Cause, OperationKind, Phase, State
 from simulator.azure import Behaviour, Fault, Timings, overlaps
 from tests.support import held
 from tests.support.process import Killed
+from tests.support.tables import TableCall
 from tests.support.world import QUICK, World, arm
 
 SUPPORTED = Behaviour(support_state="Supported", pending={"security": 3})
@@ -262,3 +263,24 @@ async def test_what_a_person_canceled_is_not_started_again_in_the_same_night() -
     step = (await world.states())["vm-01"]
     assert (step.state, step.cause) == (State.FAILED, Cause.OWNER)
     assert "canceled by a person" in step.reason
+
+
+@pytest.mark.parametrize("phase", [Phase.QUEUED, Phase.STARTING])
+async def test_the_assessment_after_an_installation_is_not_forgotten_with_its_claim(phase: Phase) -> None:
+    """Killed right after its claim, or right before its call: Graph's counts are void until one has ended."""
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", Behaviour(support_state="Supported", pending={"security": 2}))
+    while not world.operations(machine, "install"):
+        await world.pass_time(minutes=5)
+    before = len(world.operations(machine, "assess"))
+
+    def claims_it(call: TableCall) -> object:
+        columns = call.row.columns if call.row else {}
+        return columns.get("phase") == phase and columns.get("kind") == OperationKind.ASSESS
+
+    world.table.kill_once("after", claims_it)
+    with pytest.raises(Killed):
+        await world.pass_time(hours=2)
+    await world.pass_time(hours=2)
+    assert len(world.operations(machine, "assess")) == before + 1
+    assert (await world.states())[machine.name].state is State.PATCHED
