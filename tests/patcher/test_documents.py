@@ -5,6 +5,7 @@ Factors: the document; in a block of code or in a sentence; what stands for a na
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import AsyncIterator, Iterator
@@ -36,7 +37,12 @@ ROWS = {"breaker": API_ROW, "rollout": WEB_ROW}  # for <row>
 # A real app, its settings, the shell of whoever runs the test.
 NOT_HERE = {"--app", "--by-setting", "--install-completion"}
 # What has to be there first.
-BEFORE = {"resume": "pause --reason x", "release": "hold {names} --reason x --yes"}
+BEFORE = {
+    "resume": "pause --reason x",
+    "release": "hold {names} --reason x --yes",
+    "run show": "run assess web-02 --reason x --yes",
+    "run stop": "run assess web-02 --reason x --yes",
+}
 ASKS = ("hold", "release", "run")  # a person answers; here --yes does
 
 
@@ -77,6 +83,8 @@ def typed(command: str) -> list[str]:
     if "<rollout>" in words:  # without it the one that is open ends
         at = words.index("<rollout>")
         words = words[: at - 1] + words[at + 1 :]
+    if topic == "page" and not {"--output", "--help"}.intersection(words):  # else it serves until somebody ends it
+        words = [*words, "--output", os.devnull]
     asks = topic in ASKS and words[1:2] not in (["list"], ["show"]) and not {"--yes", "--help"}.intersection(words)
     return [known.get(word, word) for word in words] + (["--yes"] if asks else [])
 
@@ -85,9 +93,13 @@ def typed(command: str) -> list[str]:
 async def test_a_command_of_patcher_does_what_a_reader_expects(running: Stage, document: str, command: str) -> None:
     """It is understood and answered. What it wrote is taken back."""
     before, words = await rows_of(running), typed(command)
-    if "--help" not in words and (first := BEFORE.get(words[0])):
+    first = BEFORE.get(words[0]) or BEFORE.get(" ".join(words[:2]))
+    if first and "--help" not in words:
         names = " ".join(word for word in words[1:] if not word.startswith("--"))
         assert (await running.patcher(*shlex.split(first.format(names=names)))).code == 0
+    if words[:2] in (["run", "show"], ["run", "stop"]):
+        [ordered] = (await running.patcher("run", "list", "--json")).json["result"]["runs"]
+        words[2] = ordered["run"]
     ended = await running.patcher(*words)
     assert ended.code in (0, 1), (document, ended)
     table = running.ledger.table
