@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +18,7 @@ from functions.model.image_record import Failure, ImageRecord, Tally, place
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState, is_count
 from functions.model.record import UNKNOWN_DURATION, Ending, Flight, Record
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
-from functions.model.text import quoted, writable
+from functions.model.text import BadInput, quoted, writable
 
 VERSION = 1
 _MAX_TEXT = 8_000  # characters; a column of the table holds 32,768, and one too long would fail the whole write
@@ -388,3 +388,21 @@ def _limit(value: Any) -> timedelta:
     if not timedelta(0) <= limit <= _MAX_LIMIT:
         raise ValueError
     return limit
+
+
+# -- what a person, or a person's tool, wrote
+
+
+def time_in(columns: Mapping[str, Any], name: str) -> datetime | None:
+    """The time in a column, in UTC; None where there is none. Raises BadInput."""
+    found = columns.get(name)
+    if not found:
+        return None
+    right = "a time such as 2026-12-24T18:00:00Z is right"
+    try:
+        moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found))
+    except ValueError:
+        raise BadInput(f"{name} is {quoted(str(found), limit=40)}; {right}") from None
+    if moment.tzinfo is None:
+        raise BadInput(f"{name} has no time zone; {right}")
+    return moment.astimezone(UTC)

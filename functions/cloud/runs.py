@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
+from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version, time_in
 from functions.cloud.tables import Row
 from functions.model.machine import CLASSIFICATIONS, MachineId
 from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
@@ -75,15 +75,15 @@ def columns_of(run: Run) -> dict[str, Any]:
         "kind": run.kind.value,
         "classifications": ",".join(run.selection.classifications),
         "packages": ",".join(run.selection.packages),
-        "at": _written_time(run.at),
-        "until": _written_time(run.until),
+        "at": _written(run.at),
+        "until": _written(run.until),
         "ignore_window": run.ignore_window,
         "canaries": run.canaries,
         "bake_minutes": int(run.bake / timedelta(minutes=1)),
         "reason": writable(run.reason)[:LONGEST],
         "by": writable(run.by)[:LONGEST],
-        "opened": _written_time(run.opened),
-        "stopped": _written_time(run.stopped),
+        "opened": _written(run.opened),
+        "stopped": _written(run.stopped),
         "stopped_by": writable(run.stopped_by)[:LONGEST],
         "stopped_because": writable(run.stopped_because)[:LONGEST],
     }
@@ -102,12 +102,12 @@ def _run(run_id: str, columns: Mapping[str, Any]) -> Run:
         by=_text(columns, "by"),
         opened=_needed_time(columns, "opened"),
         until=_needed_time(columns, "until"),
-        at=_time(columns, "at"),
+        at=time_in(columns, "at"),
         selection=Selection(_classifications(columns), _texts(columns, "packages")),
         ignore_window=_flag(columns, "ignore_window"),
         canaries=_number(columns, "canaries"),
         bake=timedelta(minutes=_number(columns, "bake_minutes")),
-        stopped=_time(columns, "stopped"),
+        stopped=time_in(columns, "stopped"),
         stopped_by=_text(columns, "stopped_by"),
         stopped_because=_text(columns, "stopped_because"),
     )
@@ -165,7 +165,7 @@ def progress_of_row(row: Row | None, run: Run) -> Progress:
         if len(items) != len(run.machines):
             raise BadInput(f"it counts {len(items)} machines, and its run names {len(run.machines)}")
         read = {machine: _item(values, texts) for machine, values in zip(run.machines, items, strict=True) if values}
-        return Progress(read, _time(row.columns, "ended"))
+        return Progress(read, time_in(row.columns, "ended"))
     except UNREADABLE as error:
         said = str(error) if isinstance(error, BadInput) else type(error).__name__
         raise BadInput(f"row {row.key} of the ledger cannot be read: {said}; delete it and its run") from None
@@ -174,7 +174,7 @@ def progress_of_row(row: Row | None, run: Run) -> Progress:
 def ended(row: Row | None) -> datetime | None:
     """When a run ended, by its progress, without reading its machines; None: it did not, or that cannot be read."""
     with suppress(*UNREADABLE):
-        return _time(row.columns, "ended") if row else None
+        return time_in(row.columns, "ended") if row else None
     return None
 
 
@@ -272,25 +272,10 @@ def _number(columns: Mapping[str, Any], name: str) -> int:
 
 
 def _needed_time(columns: Mapping[str, Any], name: str) -> datetime:
-    if (moment := _time(columns, name)) is None:
+    if (moment := time_in(columns, name)) is None:
         raise BadInput(f"{name} is empty; a time such as 2026-12-24T18:00:00Z is right")
     return moment
 
 
-def _time(columns: Mapping[str, Any], name: str) -> datetime | None:
-    found = columns.get(name)
-    if not found:
-        return None
-    try:
-        moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found))
-    except ValueError:
-        raise BadInput(
-            f"{name} is {quoted(str(found), limit=40)}; a time such as 2026-12-24T18:00:00Z is right"
-        ) from None
-    if moment.tzinfo is None:
-        raise BadInput(f"{name} has no time zone; a time such as 2026-12-24T18:00:00Z is right")
-    return moment.astimezone(UTC)
-
-
-def _written_time(moment: datetime | None) -> str:
+def _written(moment: datetime | None) -> str:
     return moment.isoformat() if moment else ""

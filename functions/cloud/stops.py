@@ -6,9 +6,9 @@ stands in their columns. A row that cannot be read stops everything: nobody know
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
+from functions.cloud.rows import time_in
 from functions.cloud.tables import Row
 from functions.model.machine import MachineId
 from functions.model.stop import Scope, Stop
@@ -48,11 +48,11 @@ def stop_of_row(row: Row) -> Stop:
             value,
             reason=_text(columns, "reason") or "no reason given",
             by=_text(columns, "by"),
-            until=_time(columns, "until"),
-            ended=_time(columns, "ended"),
+            until=time_in(columns, "until"),
+            ended=time_in(columns, "ended"),
             ended_by=_text(columns, "ended_by"),
             ended_because=_text(columns, "ended_because"),
-            since=_time(columns, "since"),
+            since=time_in(columns, "since"),
             told=bool(columns.get("told")),
         )
     except BadInput as error:
@@ -103,16 +103,3 @@ def _text(columns: Mapping[str, object], name: str) -> str:
     return str(columns.get(name) or "").strip()[
         : LONGEST if name in ("reason", "by", "ended_by", "ended_because") else None
     ]
-
-
-def _time(columns: Mapping[str, object], name: str) -> datetime | None:
-    found = columns.get(name)
-    if not found:
-        return None
-    try:
-        moment = found if isinstance(found, datetime) else datetime.fromisoformat(str(found))
-    except ValueError:
-        raise BadInput(f"{name} is {str(found)[:40]!r}; a time such as 2026-12-24T18:00:00Z is right") from None
-    if moment.tzinfo is None:
-        raise BadInput(f"{name} has no time zone; a time such as 2026-12-24T18:00:00Z is right")
-    return moment.astimezone(UTC)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from simulator.arm import machines, patching, schedules
-from simulator.event_grid.events import EventDetails, event
+from simulator.arm.kept import Kept
 from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Assignment, Configuration, Machine, Run, World
 
@@ -21,33 +21,6 @@ KIND = "Microsoft.Maintenance/maintenanceConfigurations"
 IN_GUEST = "InGuestPatch"
 _DURATION = re.compile(r"(\d\d):([0-5]\d)")
 _MINUTES = range(90, 236)  # from 1 h 30 min to 3 h 55 min (MicrosoftDocs/azure-docs, update-manager)
-
-
-def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    body, existing = request.json(), _find(world, params)
-    _check(body)
-    made = Configuration(existing.id if existing else _id(params), body, world.now())
-    if existing:
-        existing.deleted = world.now()
-    world.configurations.append(made)
-    world.at(world.now(), lambda: event(world, EventDetails(made.id, f"{KIND}/write", made.created, request=request)))
-    return Response(200 if existing else 201, document(made))
-
-
-def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    found = _find(world, params)
-    if found is None:
-        text = f"The Resource '{KIND}/{params['name']}' under resource group '{params['group']}' was not found."
-        raise Refused(404, "ResourceNotFound", text)
-    return Response(200, document(found))
-
-
-def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    found = _find(world, params)
-    if found is None:
-        return Response(204)
-    found.deleted = world.now()
-    return Response(200, document(found))
 
 
 def list_all(world: World, request: Request, params: Mapping[str, str]) -> Response:
@@ -123,11 +96,4 @@ def _check(body: Json) -> None:
         raise Refused(400, "InvalidParameter", f"The duration '{duration}' is not from 01:30 to 03:55.")
 
 
-def _id(params: Mapping[str, str]) -> str:
-    group = f"/subscriptions/{params['subscription']}/resourceGroups/{params['group']}"
-    return f"{group}/providers/{KIND}/{params['name']}"
-
-
-def _find(world: World, params: Mapping[str, str]) -> Configuration | None:
-    wanted = _id(params).lower()
-    return next((each for each in world.configurations_at(world.now()) if each.id.lower() == wanted), None)
+CONFIGURATIONS = Kept(KIND, Configuration, lambda world: world.configurations, document, _check)

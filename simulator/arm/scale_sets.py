@@ -7,39 +7,11 @@ Not simulated: instances of a Uniform one, which are no machines; and that a set
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from simulator.event_grid.events import EventDetails, event
-from simulator.wire import Json, Refused, Request, Response
-from simulator.world import ScaleSet, World
+from simulator.arm.kept import Kept
+from simulator.wire import Json
+from simulator.world import ScaleSet
 
 KIND = "Microsoft.Compute/virtualMachineScaleSets"
-
-
-def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    body, existing = request.json(), _find(world, params)
-    made = ScaleSet(existing.id if existing else _id(params), body, world.now())
-    if existing:
-        existing.deleted = world.now()
-    world.scale_sets.append(made)
-    world.at(world.now(), lambda: event(world, EventDetails(made.id, f"{KIND}/write", made.created, request=request)))
-    return Response(200 if existing else 201, document(made))
-
-
-def get(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    found = _find(world, params)
-    if found is None:
-        text = f"The Resource '{KIND}/{params['name']}' under resource group '{params['group']}' was not found."
-        raise Refused(404, "ResourceNotFound", text)
-    return Response(200, document(found))
-
-
-def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:
-    found = _find(world, params)
-    if found is None:
-        return Response(204)
-    found.deleted = world.now()
-    return Response(200)
 
 
 def document(scale_set: ScaleSet) -> Json:
@@ -49,11 +21,4 @@ def document(scale_set: ScaleSet) -> Json:
     return {"id": scale_set.id, "name": name, "type": KIND, **known, "properties": properties}
 
 
-def _id(params: Mapping[str, str]) -> str:
-    group = f"/subscriptions/{params['subscription']}/resourceGroups/{params['group']}"
-    return f"{group}/providers/{KIND}/{params['name']}"
-
-
-def _find(world: World, params: Mapping[str, str]) -> ScaleSet | None:
-    wanted = _id(params).lower()
-    return next((each for each in world.scale_sets_at(world.now()) if each.id.lower() == wanted), None)
+SETS = Kept(KIND, ScaleSet, lambda world: world.scale_sets, document)
