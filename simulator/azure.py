@@ -254,9 +254,6 @@ class Azure(State):
             self.world, scope, name=name, configuration=configuration or default, selection=selection
         )
 
-    def unassign(self, scope: str, *, name: str = "weekly") -> None:
-        schedules.unassign(self.world, f"{scope}/providers/{schedules.KIND}/{name}")
-
     def run_schedule(self, configuration_id: str) -> Run:
         """A maintenance configuration begins a run now. Raises LookupError where there is none of this id."""
         return configurations.run(self.world, configuration_id)

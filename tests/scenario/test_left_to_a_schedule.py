@@ -4,6 +4,7 @@ import pytest
 
 from functions.model.machine import MachineId
 from functions.model.state import State
+from simulator.arm import schedules
 from simulator.azure import Behaviour, Fault, Grant
 from simulator.wire import Json
 from tests.support.world import SUBSCRIPTION, World
@@ -50,7 +51,7 @@ async def test_an_assignment_that_is_taken_away_is_seen() -> None:
     world.azure.assign(str(machine))
     await world.pass_time(hours=2)
     assert (await world.states())["web-01"].state is State.SCHEDULED_ELSEWHERE
-    world.azure.unassign(str(machine))
+    schedules.unassign(world.azure.world, f"{machine}/providers/{schedules.KIND}/weekly")
     await world.pass_time(hours=1)
     assert (await world.states())["web-01"].state is State.PATCHED_BY_NOBODY
 
