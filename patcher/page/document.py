@@ -13,7 +13,6 @@ from functions.decisions.compliance import Compliance
 from functions.decisions.forecast import Forecast
 from functions.decisions.plan import Candidate
 from functions.model.state import AWAIT_A_TURN, POLICY_STATES, State
-from functions.model.stop import Stop
 from functions.policy.settings import Mode
 from functions.steps import outlook
 from patcher.fleet import Fleet, ImageRow, look_ahead
@@ -63,6 +62,7 @@ async def document(fleet: Fleet) -> dict[str, Any]:
         "zone": clock_of(app.settings).zone,
         **{name: value for name, value in found.items() if name not in ("rollouts", "needs_a_person")},
         "kinds": kinds(),
+        "runs": [{name: value for name, value in each.items() if name != "by"} for each in found["runs"]],
         "breakers": [each | {"image": images.short(each["image"])} for each in found["breakers"]],
         "rollouts": _rollouts(fleet, waiting, coming),
         "openings": _openings(coming),
@@ -76,7 +76,8 @@ async def document(fleet: Fleet) -> dict[str, Any]:
         "rows": places,
     }
     stops = [*fleet.view.sweep.stops.by_what.values(), *await app.services.ledger.stops()]
-    return dict(without_names(shown, stops))
+    people = [*(stop.by for stop in stops), *(each["by"] for each in found["runs"])]
+    return dict(without_names(shown, people))
 
 
 def kinds() -> dict[str, str]:
@@ -218,12 +219,11 @@ def _as_created(judged: Judged) -> bool:
     return unchanged and verdict.assessed - created < NEWBORN
 
 
-def without_names(value: Any, stops: Iterable[Stop]) -> Any:
-    """The document without the object ids of those who stopped something (Stop.text)."""
-    people = {stop.by for stop in stops if stop.by}
-    if not people:
+def without_names(value: Any, people: Iterable[str | None]) -> Any:
+    """The document without the object ids of those who stopped or ordered something (Stop.text, Run.text)."""
+    who = "|".join(map(re.escape, sorted({by for by in people if by})))
+    if not who:
         return value
-    who = "|".join(map(re.escape, people))
     return _without(value, re.compile(rf" \(by (?:{who})\)|(?<=\()by (?:{who}), "))
 
 

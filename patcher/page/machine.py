@@ -11,7 +11,7 @@ from patcher.connection import App
 from patcher.fleet import Fleet
 from patcher.machines import meant
 from patcher.page.document import KIND_OF, without_names
-from patcher.questions import images, why
+from patcher.questions import images, runs, why
 from patcher.questions.patches import Tried, tried_on, waiting_on
 
 Moment = dict[str, Any]
@@ -41,7 +41,8 @@ async def machine_of(app: App, name: str, fleet: Fleet | None = None) -> dict[st
         "pending": [_patch(each) for each in waiting_on(key, pending)],
         "timeline": sorted(moments, key=lambda moment: moment["at"]),
     }
-    return dict(without_names(shown, await app.services.ledger.stops(machine_id)))
+    stops, ordered = await app.services.ledger.stops(machine_id), await runs.known_runs(app)
+    return dict(without_names(shown, [*(stop.by for stop in stops), *(each.run.by for each in ordered)]))
 
 
 def _moment(at: datetime | None, what: str, detail: str = "", **more: Any) -> Iterable[Moment]:

@@ -218,7 +218,8 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def _node() -> str:
-    node = shutil.which(os.environ.get("NODE") or "node") or shutil.which("node", path=str(Path(sys.executable).parent))
+    beside, asked = str(Path(sys.executable).parent), os.environ.get("NODE")
+    node = shutil.which(asked) if asked else shutil.which("node") or shutil.which("node", path=beside)
     if node is None:
         raise AzuriteUnavailable("Node.js is missing (PATH, or the variable NODE): install it, then run `make setup`")
     return node

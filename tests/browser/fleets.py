@@ -99,6 +99,7 @@ def document(rows: list[Row], **changes: Any) -> dict[str, Any]:
         "machines": len(rows),
         "states": [{"state": state, "machines": count} for state, count in states.most_common()],
         "in_flight": [],
+        "runs": [],
         "breakers": [],
         "left_alone": [],
         "kinds": kinds(),
@@ -180,6 +181,21 @@ def bad_day() -> dict[str, Any]:
         sweep={"last": NOW - timedelta(hours=5), "running": False},
         pauses=[{"what": "owner shop: month-end", "end": "patcher resume --owner 'shop'"}],
         held=2,
+        runs=[
+            {
+                "run": "20261125T1205-7k2m",
+                "standing": "open",
+                "kind": "install",
+                "reason": "CVE-2026-1234",
+                "machines": 12,
+                "percent": 50,
+                "outcomes": {"to-do": 4, "in-flight": 2, "succeeded": 5, "failed": 1, "gone": 0, "left": 0},
+                "opened": NOW - timedelta(hours=2),
+                "until": NOW + timedelta(hours=22),
+                "ended": None,
+                "problem": None,
+            }
+        ],
         in_flight=sorted(flying, key=lambda each: each["since"]),
         breakers=[breaker],
         rollouts=[

@@ -83,6 +83,8 @@ def details_of(row: Mapping[str, Any]) -> dict[str, Any]:
         "command": row["command"] or None,
         "verb": "wait",
         "stopped": None,
+        "run": None,
+        "failed_patches": [],
         "when": None,
         "rules": [
             *({"rule": rule, "speaks": False, "says": None} for rule in RULES),
@@ -112,7 +114,7 @@ def _event(at: datetime | None, what: str, detail: str, patches: list[Any] | Non
 
 def _patches(state: str) -> list[dict[str, Any]]:
     return [
-        {"patch": name, "kb": None, "version": version, "classes": classes, "state": state, "at": None}
+        {"patch": name, "kb": None, "version": version, "classes": classes, "state": state}
         for name, version, classes in WAITS
     ]
 

@@ -103,6 +103,7 @@ function drawOverview() {
   drawSummary(found, rows, filterBy);
   drawNeeds(found, rows, filterBy);
   drawFlight(found);
+  drawRuns(found);
   drawOpenings(found);
   drawRollouts(found);
   drawOwners(found, filterBy);

@@ -225,6 +225,22 @@ function drawFlight(found) {
   );
 }
 
+/** What people ordered and did not end yet; no section where there is none. */
+function drawRuns(found) {
+  byId("runs").hidden = !found.runs.length;
+  const rows = found.runs.map((each) => [
+    each.run,
+    each.kind ?? each.problem,
+    each.reason,
+    `${each.percent} %`,
+    ...["succeeded", "failed", "in-flight", "to-do"].map((outcome) => number(each.outcomes[outcome])),
+    each.until ? time(each.until) : "",
+    command(`patcher run show ${each.run}`, `run ${each.run}`),
+  ]);
+  const head = ["Run", "Kind", "Reason", "Done", "Succeeded", "Failed", "In flight", "To do", "Until", "More"];
+  show(byId("runs").lastElementChild, listed("Runs on demand", head, rows, { numbers: [3, 4, 5, 6, 7] }));
+}
+
 function drawOpenings(found) {
   const rows = found.openings.map((each) => [
     span(each),

@@ -38,7 +38,7 @@ from patcher.questions import why
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.browser.served import rows_of
-from tests.patcher.stage import Stage, machine, staged
+from tests.patcher.stage import Stage, machine, restored, staged
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -310,18 +310,18 @@ async def test_a_machine_has_its_patches_by_name_and_a_timeline(app: App) -> Non
 
 
 async def test_no_person_is_named(stage: Stage, app: App) -> None:
-    """Who paused is an object id; the page of one operator shows none of another."""
-    await stage.patcher("pause", "--owner", "shop", "--reason", "month-end")
-    await stage.patcher("hold", "win-01", "--reason", "a demonstration", "--for", "2d", "--yes")
-    try:
+    """Who paused or ordered is an object id; the page of one operator shows none of another."""
+    async with restored(stage):
+        await stage.patcher("pause", "--owner", "shop", "--reason", "month-end")
+        await stage.patcher("hold", "win-01", "--reason", "a demonstration", "--for", "2d", "--yes")
+        await stage.patcher("run", "assess", "web-03", "win-01", "--reason", "a new image", "--yes")
         named = (await stage.patcher("status")).out + (await stage.patcher("why", "win-01")).out
         seen = [await document(await look(app)), await machine_of(app, "win-01")]
         with stage.settings(PATCH_PAUSE="on"):
             seen.append(await document(await look(await app.current(WORDS))))
-    finally:
-        await stage.patcher("resume", "--owner", "shop")
-        await stage.patcher("release", "win-01", "--yes")
     (who,) = set(re.findall(r"\(by ([0-9a-f-]{36})", named))
+    assert [each["reason"] for each in seen[0]["runs"]] == ["a new image"]
+    assert "a new image" in seen[1]["run"]
     for found in seen:
         text = json.dumps(found, default=str)
         assert "month-end" in text
