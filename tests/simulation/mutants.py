@@ -181,7 +181,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("no answer is no 404", _silence, (6,), 0),
     Mutant("end of a run", _end_of_a_run, (3,), 1),
     Mutant("machines of a run", _machines_of_a_run, (3,), 8),
-    Mutant("window of a run", _window_of_a_run, (3,), 98),
+    Mutant("window of a run", _window_of_a_run, (3,), 200),
 )
 
 
