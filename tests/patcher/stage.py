@@ -11,6 +11,7 @@ import io
 import json
 import os
 import pty
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
@@ -114,13 +115,14 @@ class Stage:
         return Ended(process.returncode or 0, out.decode(), err.decode())
 
     async def started(self, *words: str, simulator: bool = True, **environ: str) -> asyncio.subprocess.Process:
-        """The same, while it goes on."""
+        """The same, while it goes on. Ctrl-C ends it, also where whoever runs the tests ignores that."""
         return await asyncio.create_subprocess_exec(
             *self._command(words, simulator),
             cwd=REPOSITORY,
             env=self._environ(environ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     async def on_a_terminal(self, *words: str, typed: str = "", **environ: str) -> Ended:

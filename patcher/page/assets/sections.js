@@ -238,7 +238,7 @@ function drawRuns(found) {
     command(`patcher run show ${each.run}`, `run ${each.run}`),
   ]);
   const head = ["Run", "Kind", "Reason", "Done", "Succeeded", "Failed", "In flight", "To do", "Until", "More"];
-  show(byId("runs").lastElementChild, listed("Runs on demand", head, rows, { numbers: [3, 4, 5, 6, 7] }));
+  show(byId("runs").lastElementChild, listed("Runs that did not end", head, rows, { numbers: [3, 4, 5, 6, 7] }));
 }
 
 function drawOpenings(found) {
