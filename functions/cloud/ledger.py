@@ -105,14 +105,12 @@ class Ledger:
         self, row: Row | None, place: tuple[str, str], columns: dict[str, Any], notices: Sequence[Notice] = ()
     ) -> Row | None:
         """Inserts or replaces one row, and tells with it. None when another writer was first."""
-        if self.outbox is None:
-            return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
-        noticed, told = self.outbox.written_with(row, place, notices)
+        noticed, told = self.outbox.written_with(row, place, notices) if self.outbox else ({}, [])
         columns = columns | dict(noticed)
-        if not told:
-            return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
-        written = await self.table.transact([Replace(row, columns) if row else Insert(*place, columns), *told])
-        return written[0] if written else None
+        if told:
+            written = await self.table.transact([Replace(row, columns) if row else Insert(*place, columns), *told])
+            return written[0] if written else None
+        return await (self.table.replace(row, columns) if row else self.table.insert(*place, columns))
 
     async def all(self) -> AsyncIterator[Stored | LeftAlone]:
         """Every machine's row; one that this app must not write comes as a LeftAlone."""

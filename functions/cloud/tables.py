@@ -42,11 +42,10 @@ class Insert:
 
 
 @dataclass(frozen=True)
-class Replace:
+class _OfRow:
     """One write of a transaction: a row that must be as it was read."""
 
     row: Row
-    columns: Entity
 
     @property
     def partition(self) -> str:
@@ -58,18 +57,15 @@ class Replace:
 
 
 @dataclass(frozen=True)
-class Delete:
-    """One write of a transaction: a row that must be as it was read, and then goes."""
+class Replace(_OfRow):
+    """It is written anew."""
 
-    row: Row
+    columns: Entity
 
-    @property
-    def partition(self) -> str:
-        return self.row.partition
 
-    @property
-    def key(self) -> str:
-        return self.row.key
+@dataclass(frozen=True)
+class Delete(_OfRow):
+    """It goes."""
 
 
 Change = Insert | Replace | Delete

@@ -5,7 +5,7 @@ Each report stands alone: one without an answer fails by itself. Nothing here di
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -40,43 +40,49 @@ async def poison(services: Services) -> None:
         await services.ledger.remember("poison", note)
 
 
-async def fleet(services: Services) -> None:
-    """Machines by support state and image, of the most machines where there are too many pairs.
+Lines = Sequence[Mapping[str, journal.Field]]
 
-    Asked once an hour, and told when a number changed, and once a day.
-    """
-    note, hour = await services.ledger.remembered("fleet"), services.clock().strftime("%Y-%m-%d %H")
-    if note.get("hour") == hour:
-        return
-    counts, cut = await services.graph.fleet_counts()
-    told = _digest(sorted(map(repr, counts)))
-    if told != note.get("told") or _day(hour) != _day(note.get("hour", "")):
-        for row in counts:
-            journal.write(
-                "fleet.counted",
-                support_state=row.get("state_name"),
-                image=row.get("image_name"),
-                machines=row.get("machines"),
-                cut=len(counts) if cut else None,
-            )
-    await services.ledger.remember("fleet", {"hour": hour, "told": told})
+
+async def fleet(services: Services) -> None:
+    """Machines by support state and image, of the most machines where there are too many pairs."""
+
+    async def ask() -> Lines:
+        counts, cut = await services.graph.fleet_counts()
+        return [
+            {
+                "support_state": row.get("state_name"),
+                "image": row.get("image_name"),
+                "machines": row.get("machines"),
+                "cut": len(counts) if cut else None,
+            }
+            for row in counts
+        ]
+
+    await _hourly(services, "fleet", "fleet.counted", ask)
 
 
 async def scope(services: Services) -> None:
-    """The subscriptions of PATCH_SCOPE of which nothing is seen: no machine of them is not "no machines".
+    """The subscriptions of PATCH_SCOPE of which nothing is seen: no machine of them is not "no machines"."""
 
-    Asked once an hour, and told when they changed, and once a day.
-    """
-    subscriptions = services.settings.scope.subscriptions
-    note, hour = await services.ledger.remembered("scope"), services.clock().strftime("%Y-%m-%d %H")
-    if not subscriptions or note.get("hour") == hour:
+    async def ask() -> Lines:
+        unseen = await services.graph.unseen(services.settings.scope.subscriptions)
+        return [{"subscription": each, "reason": NOTHING_SEEN, "remedy": GIVE_THE_ROLE} for each in unseen]
+
+    if services.settings.scope.subscriptions:
+        await _hourly(services, "scope", "scope.unseen", ask)
+
+
+async def _hourly(services: Services, name: str, event: str, ask: Callable[[], Awaitable[Lines]]) -> None:
+    """Asks once an hour; tells the lines when one changed, and once a day. `name`: of the ledger's note."""
+    note, hour = await services.ledger.remembered(name), services.clock().strftime("%Y-%m-%d %H")
+    if note.get("hour") == hour:
         return
-    unseen = await services.graph.unseen(subscriptions)
-    told = _digest(unseen)
+    lines = await ask()
+    told = _digest(sorted(map(repr, lines)))
     if told != note.get("told") or _day(hour) != _day(note.get("hour", "")):
-        for subscription in unseen:
-            journal.write("scope.unseen", subscription=subscription, reason=NOTHING_SEEN, remedy=GIVE_THE_ROLE)
-    await services.ledger.remember("scope", {"hour": hour, "told": told})
+        for line in lines:
+            journal.write(event, **line)
+    await services.ledger.remember(name, {"hour": hour, "told": told})
 
 
 async def limits(services: Services, waits: Steps) -> None:
