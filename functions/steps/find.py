@@ -30,9 +30,8 @@ from functions.steps.observe import (
     log_unreadable,
     observe,
     observe_group,
+    with_managers,
     with_named_patches,
-    with_scale_sets,
-    with_schedules,
 )
 from functions.steps.sweep import Sweep
 
@@ -56,7 +55,7 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
     for ids in batches(machine.id.group_id for machine in due.values()):
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
-    machines = await with_schedules(services, await with_scale_sets(services, list(due.values())))
+    machines = await with_managers(services, list(due.values()))
     selected = await runs.as_selected(services, sweep.runs, machines) if not whatever_window else {}
     async for machine in _with_named_patches(sweep, machines):
         await sweep.stay()

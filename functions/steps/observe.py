@@ -93,14 +93,6 @@ async def observe_scale_set(services: Services, machine: Machine) -> Observation
         return Seen(machine)  # whose rules are not known is left alone
 
 
-async def with_scale_sets(services: Services, machines: list[Machine]) -> list[Machine]:
-    """The machines, members of scale sets with the rules of their set by Resource Graph. Raises CloudError."""
-    if not services.settings.include_scale_sets:
-        return machines
-    rules = await services.graph.scale_sets(each.scale_set for each in machines if each.scale_set)
-    return [replace(each, scale_set_rules=rules.get(each.scale_set)) if each.scale_set else each for each in machines]
-
-
 def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, what: str) -> Observation:
     if isinstance(error, errors.Gone):
         return Gone(error)
@@ -152,7 +144,20 @@ async def with_named_patches(
     ]
 
 
-async def with_schedules(services: Services, machines: list[Machine]) -> list[Machine]:
+async def with_managers(services: Services, machines: list[Machine]) -> list[Machine]:
+    """The machines, with what others do with them: their scale sets and schedules. Raises CloudError."""
+    return await _with_schedules(services, await _with_scale_sets(services, machines))
+
+
+async def _with_scale_sets(services: Services, machines: list[Machine]) -> list[Machine]:
+    """The machines, members of scale sets with the rules of their set by Resource Graph. Raises CloudError."""
+    if not services.settings.include_scale_sets:
+        return machines
+    rules = await services.graph.scale_sets(each.scale_set for each in machines if each.scale_set)
+    return [replace(each, scale_set_rules=rules.get(each.scale_set)) if each.scale_set else each for each in machines]
+
+
+async def _with_schedules(services: Services, machines: list[Machine]) -> list[Machine]:
     """The machines, those left to a schedule with whether one is assigned. Raises CloudError.
 
     Without a schedule nobody patches such a machine. Resource Graph is asked once for all of them, and Resource Manager

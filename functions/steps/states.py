@@ -24,7 +24,7 @@ from functions.model.told import Note, Told, week_of
 from functions.policy.settings import Mode
 from functions.policy.windows import HORIZON
 from functions.services import Services
-from functions.steps.observe import ask, with_named_patches, with_scale_sets, with_schedules
+from functions.steps.observe import ask, with_managers, with_named_patches
 
 BATCH = 1000  # machines asked about or counted together, and lines between two pauses
 PAUSE_SECONDS = 1.0  # the host carries 290 journal lines a second without losing one
@@ -143,8 +143,7 @@ async def _states_of(
     services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
     groups = await services.graph.groups(machine.id.group_id for machine in machines)
-    machines = await with_scale_sets(services, await with_named_patches(services, machines))
-    for machine in await with_schedules(services, machines):
+    for machine in await with_managers(services, await with_named_patches(services, machines)):
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         if record and record.phase is Phase.HELD and not record.same_machine(machine):

@@ -23,7 +23,7 @@ from functions.policy.settings import Reboot, Settings
 from functions.policy.windows import ANY, Windows
 from functions.steps import runs as steps
 from functions.steps.find import order_of
-from functions.steps.observe import with_named_patches, with_schedules
+from functions.steps.observe import with_managers, with_named_patches
 from functions.steps.planning import make_sweep_plan
 from functions.steps.sweep import Sweep, read_ledger
 from patcher.connection import App
@@ -92,7 +92,7 @@ async def foresee(app: App, run: Run, machines: Sequence[Machine]) -> Foresight:
     """Asks the app's decision about each machine, and its plan about those that are due. Raises NoAnswer."""
     sweep = await _sweep_at(app, run)
     services, now = sweep.services, sweep.services.clock()
-    asked = await with_named_patches(services, await with_schedules(services, list(machines)))
+    asked = await with_named_patches(services, await with_managers(services, list(machines)))
     selected = await steps.as_selected(services, sweep.runs, asked)
     due = [item for each in asked if (item := await order_of(sweep, each, selected))]
     asked = [selected.get((run.id, each.id), each) for each in asked]

@@ -15,7 +15,7 @@ from functions.model.record import Record
 from functions.model.run import Run
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
 from functions.model.stop import Stop, Stops
-from functions.steps.observe import Seen, observe, observe_group, with_named_patches, with_scale_sets, with_schedules
+from functions.steps.observe import Seen, observe, observe_group, with_managers, with_named_patches
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
 from patcher.errors import NoAnswer
@@ -86,8 +86,7 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
 async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     """The machine by its instance view and by Resource Graph, and why one of them is missing."""
     in_graph = [each async for each in app.services.graph.named_machines([str(machine_id)])]
-    in_graph = await with_scale_sets(app.services, await with_named_patches(app.services, in_graph))
-    in_graph = await with_schedules(app.services, in_graph)
+    in_graph = await with_managers(app.services, await with_named_patches(app.services, in_graph))
     groups = await app.services.graph.groups([machine_id.group_id])
     seen = await observe(app.services, machine_id)
     if not isinstance(seen, Seen):

@@ -22,8 +22,10 @@ from functions.cloud.runs import RUNS, columns_of, progress_columns, progress_ke
 from functions.model.run import CANARY_FAILED, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import OperationKind
 from simulator import identity
+from simulator.arm import shapes
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
+from simulator.world import ScaleSet
 from tests.patcher.stage import NOW, Stage, machine, restored, rows_of, staged
 from tests.patcher.stage import WEB as WEB_IMAGE
 from tests.support import REPOSITORY
@@ -340,6 +342,24 @@ async def test_a_part_that_is_stopped_does_not_go(stage: Stage) -> None:
     assert "on-hold  1         win-01   held by a person: month-end" in out
     assert "paused   1         web-02   paused: image " in out
     assert "goes now          1 machine: past-01" in out
+
+
+async def test_a_preview_knows_the_scale_set_of_a_machine_as_the_sweep_does(stage: Stage) -> None:
+    azure, name = (
+        stage.embedded.azure,
+        f"{machine('web').group_id}/providers/Microsoft.Compute/virtualMachineScaleSets/web",
+    )
+    azure.world.scale_sets.append(ScaleSet(name, {"properties": {"orchestrationMode": "Flexible"}}, azure.world.now()))
+    azure.create_machine(str(machine("flex-01")), shapes.machine(properties={"virtualMachineScaleSet": {"id": name}}))
+    await asyncio.sleep(0.2)
+    try:
+        left = await run(stage, "run assess flex-01 --reason x --yes", 2)
+        with stage.settings(PATCH_SCALE_SETS="include"):
+            gone = await run(stage, "run assess flex-01 --reason x --yes")
+    finally:
+        azure.delete_machine(str(machine("flex-01")))
+    assert "managed-elsewhere" in left
+    assert "goes now          1 machine: flex-01" in gone
 
 
 # what is typed → exit code, whether it was done
