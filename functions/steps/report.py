@@ -5,9 +5,10 @@ Each report stands alone: one without an answer fails by itself. Nothing here di
 
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from functions import journal
 from functions.cloud.resource_graph import CENSUS_SHARES
@@ -15,6 +16,7 @@ from functions.decisions.compliance import compliance, sla_of
 from functions.model.machine import Machine, OldestPatches, OsType
 from functions.model.record import Record
 from functions.model.state import State, Step
+from functions.model.text import Json
 from functions.services import Services
 from functions.steps import states
 from functions.steps.states import Rows, Steps, Telling
@@ -40,48 +42,51 @@ async def poison(services: Services) -> None:
         await services.ledger.remember("poison", note)
 
 
-Lines = Sequence[Mapping[str, journal.Field]]
-
-
 async def fleet(services: Services) -> None:
     """Machines by support state and image, of the most machines where there are too many pairs."""
 
-    async def ask() -> Lines:
+    async def ask() -> list[Json]:
         counts, cut = await services.graph.fleet_counts()
-        return [
-            {
-                "support_state": row.get("state_name"),
-                "image": row.get("image_name"),
-                "machines": row.get("machines"),
-                "cut": len(counts) if cut else None,
-            }
-            for row in counts
-        ]
+        return [{**row, "cut": len(counts) if cut else None} for row in counts]
 
-    await _hourly(services, "fleet", "fleet.counted", ask)
+    def tell(row: Json) -> None:
+        journal.write(
+            "fleet.counted",
+            support_state=row.get("state_name"),
+            image=row.get("image_name"),
+            machines=row.get("machines"),
+            cut=row["cut"],
+        )
+
+    await _hourly(services, "fleet", ask, tell)
 
 
 async def scope(services: Services) -> None:
     """The subscriptions of PATCH_SCOPE of which nothing is seen: no machine of them is not "no machines"."""
+    subscriptions = services.settings.scope.subscriptions
 
-    async def ask() -> Lines:
-        unseen = await services.graph.unseen(services.settings.scope.subscriptions)
-        return [{"subscription": each, "reason": NOTHING_SEEN, "remedy": GIVE_THE_ROLE} for each in unseen]
+    def tell(subscription: str) -> None:
+        journal.write("scope.unseen", subscription=subscription, reason=NOTHING_SEEN, remedy=GIVE_THE_ROLE)
 
-    if services.settings.scope.subscriptions:
-        await _hourly(services, "scope", "scope.unseen", ask)
+    if subscriptions:
+        await _hourly(services, "scope", lambda: services.graph.unseen(subscriptions), tell)
 
 
-async def _hourly(services: Services, name: str, event: str, ask: Callable[[], Awaitable[Lines]]) -> None:
-    """Asks once an hour; tells the lines when one changed, and once a day. `name`: of the ledger's note."""
+Found = TypeVar("Found")
+
+
+async def _hourly(
+    services: Services, name: str, ask: Callable[[], Awaitable[list[Found]]], tell: Callable[[Found], None]
+) -> None:
+    """Asks once an hour; tells what was found when it changed, and once a day. `name`: of the ledger's note."""
     note, hour = await services.ledger.remembered(name), services.clock().strftime("%Y-%m-%d %H")
     if note.get("hour") == hour:
         return
-    lines = await ask()
-    told = _digest(sorted(map(repr, lines)))
+    found = await ask()
+    told = _digest(sorted(map(repr, found)))
     if told != note.get("told") or _day(hour) != _day(note.get("hour", "")):
-        for line in lines:
-            journal.write(event, **line)
+        for each in found:
+            tell(each)
     await services.ledger.remember(name, {"hour": hour, "told": told})
 
 
