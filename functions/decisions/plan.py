@@ -127,6 +127,7 @@ class Fleet:
     later: Sequence[Candidate] = ()  # could be installed, but for their windows: they keep their rollout open
     machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image: what caps in percent are of
     progress: Mapping[str, Progress] = field(default_factory=dict)  # of runs on demand, by id
+    read_at: datetime | None = None  # when the rows were read; None: just now
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def make_plan(candidates: Iterable[Candidate], fleet: Fleet, settings: Settings,
     ordered, kept = _admit_runs(candidates, fleet, limits, settings=settings, now=now)
     waits |= kept
     proving = {item.machine.id for item in canaries}
-    pace = RateBudget(fleet.rows, settings, now)
+    pace = RateBudget(fleet.rows, settings, now, read_at=fleet.read_at)
     dispatches: list[Dispatch] = []
     for row in fleet.rows:
         if waits_to_be_sent(row, now) and (delay := pace.next_delay(row.quota_key)) is not None:
@@ -371,16 +372,20 @@ class RateBudget:
     """How far apart the calls of one bucket are, and how many fit before the horizon.
 
     A bucket at rest is full: the first calls go at once. Whatever is queued, or was called while an empty bucket would
-    fill up, counts against them; a claim that a 429 postponed shows that it is not full at all.
+    fill up, counts against them; a claim that a 429 postponed shows that it is not full at all. A claim whose time came
+    since the rows were read has called by now: it waits in no queue, so nobody is sent after it.
     """
 
-    def __init__(self, rows: Sequence[Record], settings: Settings, now: datetime) -> None:
+    def __init__(
+        self, rows: Sequence[Record], settings: Settings, now: datetime, *, read_at: datetime | None = None
+    ) -> None:
         share = settings.pace_percent / 100
         self._spacing = timedelta(minutes=1) / (TOKENS_PER_MINUTE / TOKENS_PER_CALL * share)
         self._burst = int(BUCKET_CAPACITY / TOKENS_PER_CALL * BURST_SHARE * share)
         soon = [row for row in rows if row.phase is Phase.QUEUED and row.sent and row.due_at <= now + HORIZON]
-        self._queued = Counter(row.quota_key for row in soon)
-        self._called = Counter(row.quota_key for row in rows if _spends(row, now))
+        left = [row for row in soon if (read_at or now) < row.due_at <= now]
+        self._called = Counter(row.quota_key for row in (*left, *(row for row in rows if _spends(row, now))))
+        self._queued = Counter(row.quota_key for row in soon) - Counter(row.quota_key for row in left)
         self._taken: Counter[Bucket] = Counter()
 
     def next_delay(self, bucket: Bucket) -> timedelta | None:

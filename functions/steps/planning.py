@@ -66,7 +66,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
         left |= {item.machine.id: _UNKNOWN_GROUP for item in unknown}
         candidates = [item for item in candidates if item.machine.id not in left]
     progress = {each.run.id: each.progress for each in sweep.runs}
-    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines, progress)
+    fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines, progress, read_at=sweep.began)
     plan = make_plan(candidates, fleet, services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left, **stopped})
 

@@ -101,6 +101,7 @@ class World:
         self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
         self._next_sweep = start + self.sweep_every
         self.events_arrive = True
+        self._sweeping = False
 
     def connect(self) -> Services:
         """A process of its own: its own clients, the same Azure, table and queues."""
@@ -119,7 +120,15 @@ class World:
         )
 
     async def _asleep(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
+        """While a sweep waits, the host goes on with messages: no sweep and no message holds up another one."""
+        if not self._sweeping:
+            self.now += timedelta(seconds=seconds)
+            return
+        until, self._sweeping = self.now + timedelta(seconds=seconds), False
+        while self.now < until:
+            self.now = min(self.now + self.tick, until)
+            await self.messages()
+        self._sweeping = True
 
     # -- what people do
 
@@ -171,7 +180,11 @@ class World:
             await assess.on_event(services or self.services, machine)
 
     async def sweep(self, services: Services | None = None) -> None:
-        await self._guarded(reconcile.run(services or self.services))
+        self._sweeping = True
+        try:
+            await self._guarded(reconcile.run(services or self.services))
+        finally:
+            self._sweeping = False
 
     async def messages(self) -> None:
         """Every message that is visible now, once."""

@@ -533,6 +533,24 @@ def test_what_is_queued_already_is_taken_off_the_pace() -> None:
     assert len(plan.dispatches) == calls_in(HORIZON, 75) - 300
 
 
+@pytest.mark.parametrize(
+    ("due_at", "first"),
+    [
+        (NOW - 3 * MINUTE, "after it"),  # already late when the rows were read: it still waits in the queue
+        (NOW - MINUTE, "at once"),
+        (NOW, "at once"),
+        (NOW + MINUTE, "after it"),
+    ],
+)
+def test_a_claim_whose_time_came_while_the_sweep_read_waits_in_no_queue(due_at: datetime, first: str) -> None:
+    """It has called: its call counts against the bucket, as another's does, and keeps nobody back besides."""
+    rows = [a_record(machine=machine_id(f"q{number}"), due_at=due_at) for number in range(300)]
+    plan = make_plan(many(900), Fleet(rows, read_at=NOW - 2 * MINUTE), settings(), now=NOW)
+    late = 300 * timedelta(milliseconds=800) if first == "after it" else timedelta(0)
+    assert plan.dispatches[0].delay == late
+    assert plan.dispatches[1].delay == late + timedelta(milliseconds=800), "there is no burst left"
+
+
 CALLED: list[tuple[str, Record, int]] = [
     # a row, and how many of the two calls over the burst have to wait then, and of those in it
     ("called just now", a_record(phase=Phase.RUNNING, begun_at=NOW), 2),
