@@ -64,7 +64,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(200_000, 20, 100)
 
 
 @pytest.hookimpl(optionalhook=True)
