@@ -15,7 +15,7 @@ from azure.core.pipeline.transport import AsyncHttpTransport
 from azure.core.rest._http_response_impl_async import AsyncHttpResponseImpl
 from azure.core.utils import CaseInsensitiveDict
 
-from simulator.wire import ConnectionLost, Request, Response
+from simulator.wire import JSON_TYPE, ConnectionLost, Request, Response
 
 
 class Handler(Protocol):
@@ -85,6 +85,8 @@ class SdkResponse(AsyncHttpResponseImpl):
             headers=headers,
             stream_download_generator=lambda **_: _chunks(response.content),
         )
+        if headers.get("content-type") == JSON_TYPE:
+            self.encoding = "utf-8"  # as the SDK reads that header, with a parser of mail headers
 
 
 async def _chunks(content: bytes) -> AsyncIterator[bytes]:

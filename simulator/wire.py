@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 Json = dict[str, Any]
+JSON_TYPE = "application/json; charset=utf-8"
 
 # Every answer of Resource Manager carries these (recorded traffic of 2024-11-23).
 _STANDARD_HEADERS: Mapping[str, str] = {
@@ -77,27 +78,35 @@ class Response:
 
     def with_headers(self, headers: Mapping[str, str]) -> Response:
         """The same answer with these headers; its body is written once."""
-        other = replace(self, headers=headers)
-        vars(other)["content"] = self.content
+        other = Response(self.status, self.body, headers)
+        if "content" in vars(self):
+            vars(other)["content"] = self.content
         return other
 
 
 def with_standard_headers(response: Response, request: Request, now: datetime, guid: Callable[[], str]) -> Response:
     """The response with the headers that every answer carries; its own win. `guid` gives a new id at every call."""
-    headers = {**_STANDARD_HEADERS, "date": format_datetime(now.astimezone(UTC), usegmt=True)}
-    headers |= _correlation(request, now, guid)
+    date, stamp = _written(now)
+    headers = {**_STANDARD_HEADERS, "date": date, **_correlation(request, stamp, guid)}
     answer = replace(response, body=None) if request.method == "HEAD" else response
     length = {"content-length": str(len(answer.content))}
-    kind = {"content-type": "application/json; charset=utf-8"} if answer.content else {}
+    kind = {"content-type": JSON_TYPE} if answer.content else {}
     return answer.with_headers({**length, **kind, **headers, **response.headers})
 
 
-def _correlation(request: Request, now: datetime, guid: Callable[[], str]) -> dict[str, str]:
+@lru_cache(maxsize=256)  # many requests come at one simulated moment
+def _written(now: datetime) -> tuple[str, str]:
+    """A time as the headers have it: the date, and within an id."""
+    utc = now.astimezone(UTC)
+    return format_datetime(utc, usegmt=True), f"{utc:%Y%m%dT%H%M%SZ}"
+
+
+def _correlation(request: Request, stamp: str, guid: Callable[[], str]) -> dict[str, str]:
     """The ids by which a request is found again: the caller's own, where it sends one, is kept."""
     found = {
         "x-ms-request-id": guid(),
         "x-ms-correlation-request-id": request.headers.get("x-ms-correlation-request-id") or guid(),
-        "x-ms-routing-request-id": f"WESTUS:{now.astimezone(UTC):%Y%m%dT%H%M%SZ}:{guid()}",
+        "x-ms-routing-request-id": f"WESTUS:{stamp}:{guid()}",
     }
     own = request.headers.get("x-ms-client-request-id")
     if own and request.headers.get("x-ms-return-client-request-id", "").lower() == "true":

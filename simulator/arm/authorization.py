@@ -6,6 +6,7 @@ Role assignments and locks are plain lists, `State.grants` and `State.locks`; as
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 from simulator.arm.state import PermissionCheck, State
 from simulator.behaviour import Grant
@@ -68,5 +69,6 @@ def _allows(grant: Grant, action: str) -> bool:
     return _matches(action, grant.actions) and not _matches(action, grant.not_actions)
 
 
+@lru_cache(maxsize=1024)  # few actions and roles, asked for with every request
 def _matches(action: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(action.lower(), each.lower()) for each in patterns)

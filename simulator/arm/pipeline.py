@@ -205,4 +205,4 @@ def run(context: Context, steps: Sequence[Step], handle: Callable[[Context], Res
         response = handle(context)
     except Refused as refusal:
         response = refusal.response()
-    return response.with_headers({**context.headers, **response.headers})
+    return response.with_headers({**context.headers, **response.headers}) if context.headers else response

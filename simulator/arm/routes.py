@@ -169,11 +169,18 @@ ROUTES: tuple[Route, ...] = (
     ),
 )
 
+# By how many segments their paths have: a request is held against a few patterns, and not against all.
+_BY_LENGTH = {
+    length: [route for route in ROUTES if route.template.count("/") == length]
+    for length in {route.template.count("/") for route in ROUTES}
+}
+
 
 def find(request: Request) -> tuple[Route, dict[str, str]]:
     """The route and its parameters. Raises Refused: 405 for a known path, 404 for any other."""
     path = request.path.rstrip("/")
-    matches = [(route, found) for route in ROUTES if (found := route.pattern.fullmatch(path))]
+    as_long = _BY_LENGTH.get(path.count("/"), ())
+    matches = [(route, found) for route in as_long if (found := route.pattern.fullmatch(path))]
     for route, found in matches:
         if route.method == request.method:
             return route, found.groupdict()

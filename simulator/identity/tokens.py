@@ -13,6 +13,8 @@ import hmac
 import json
 import time
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 STORAGE = "https://storage.azure.com"
@@ -92,7 +94,7 @@ def mint(
     return f"{signed}.{_signature(signed)}"
 
 
-def check(token: str, *audiences: str, now_seconds: float | None = None) -> dict[str, Any]:
+def check(token: str, *audiences: str, now_seconds: float | None = None) -> Mapping[str, Any]:
     """The token's claims, if a server that takes these audiences takes it."""
     now = time.time() if now_seconds is None else now_seconds
     claims = _verified_claims(token)
@@ -110,7 +112,7 @@ def check(token: str, *audiences: str, now_seconds: float | None = None) -> dict
     return claims
 
 
-def check_header(authorization: str | None, *audiences: str, now_seconds: float | None = None) -> dict[str, Any]:
+def check_header(authorization: str | None, *audiences: str, now_seconds: float | None = None) -> Mapping[str, Any]:
     """The same for the value of an Authorization header."""
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
@@ -122,7 +124,8 @@ def caller_of(claims: Mapping[str, Any]) -> Caller:
     return Caller(str(claims.get("appid", "")), str(claims.get("oid", "")))
 
 
-def _verified_claims(token: str) -> dict[str, Any]:
+@lru_cache(maxsize=256)  # a client sends the same token with each of its requests
+def _verified_claims(token: str) -> Mapping[str, Any]:
     signed, _, signature = token.rpartition(".")
     if signed.count(".") != 1:
         raise TokenRefused("not a JWT")
@@ -134,7 +137,7 @@ def _verified_claims(token: str) -> dict[str, Any]:
         raise TokenRefused("not a JWT") from error
     if not isinstance(claims, dict) or not {"nbf", "exp", "iat"} <= claims.keys():
         raise TokenRefused("a claim of nbf, exp, iat is missing")
-    return claims
+    return MappingProxyType(claims)
 
 
 def _signature(signed: str) -> str:
