@@ -33,7 +33,8 @@ from functions.policy.windows_zones import PLACES
 from tests.support.examples import a_share
 
 ROOT = Path(__file__).parents[2]
-DAY, MINUTE, INSTANT = timedelta(days=1), timedelta(minutes=1), timedelta(microseconds=1)
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+INSTANT = timedelta(microseconds=1)
 
 
 def at(text: str) -> datetime:
@@ -771,10 +772,18 @@ ZONES = (
 
 @lru_cache
 def changes(zone: str) -> tuple[datetime, ...]:
-    """The hours of 2026 and 2027 within which a zone's clock changes."""
-    hours = [at("2026-01-01") + hour * timedelta(hours=1) for hour in range(2 * 8760)]
-    offsets = [hour.astimezone(ZoneInfo(zone)).utcoffset() for hour in hours]
-    return tuple(hour for hour, (one, two) in zip(hours, pairwise(offsets), strict=False) if one != two)
+    """The hours of 2026 and 2027 within which a zone's clock changes: looked for in the days on which it does."""
+    days = [day for day in steps(at("2026-01-01"), DAY, 2 * 365) if offset(day, zone) != offset(day + DAY, zone)]
+    hours = [hour for day in days for hour in steps(day, HOUR, 24)]
+    return tuple(hour for hour in hours if offset(hour, zone) != offset(hour + HOUR, zone))
+
+
+def steps(since: datetime, step: timedelta, number: int) -> list[datetime]:
+    return [since + each * step for each in range(number)]
+
+
+def offset(moment: datetime, zone: str) -> timedelta | None:
+    return moment.astimezone(ZoneInfo(zone)).utcoffset()
 
 
 def weekdays() -> st.SearchStrategy[Days]:

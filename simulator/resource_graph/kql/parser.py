@@ -8,7 +8,7 @@ filled in afterwards.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, is_dataclass, replace
-from functools import lru_cache, reduce
+from functools import cache, lru_cache, reduce
 from importlib import resources
 from typing import Any, cast
 
@@ -97,7 +97,7 @@ def _with_parts(parts: Sequence[Any], made_of: Callable[[Iterable[Any]], Any]) -
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> tuple[Query, _Fill | None]:
     try:
-        tree = cast(Query, _PARSER.parse(text))  # the transformer makes a Query of lark's tree
+        tree = cast(Query, _parser().parse(text))  # the transformer makes a Query of lark's tree
     except lark.exceptions.UnexpectedInput as error:
         at_end = isinstance(error, lark.UnexpectedToken) and error.token.type == "$END"
         raise Unsupported(_construct_at(text, len(text) if at_end else error.pos_in_stream or 0)) from None
@@ -378,9 +378,12 @@ def _flat(operators: Sequence[Any]) -> tuple[Operator, ...]:
     return tuple(each for group in operators for each in (group if isinstance(group, tuple) else (group,)))
 
 
-_PARSER = lark.Lark(
-    resources.files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8"),
-    parser="lalr",
-    lexer="contextual",
-    transformer=_Operators(),
-)
+@cache
+def _parser() -> lark.Lark:
+    """Built with the first query: that takes longer than the import of everything else here, and many ask none."""
+    return lark.Lark(
+        resources.files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8"),
+        parser="lalr",
+        lexer="contextual",
+        transformer=_Operators(),
+    )
