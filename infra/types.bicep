@@ -108,6 +108,9 @@ type settingsType = {
   @description('Whether the app patches members of Flexible scale sets, where their set neither repairs nor upgrades them.')
   PATCH_SCALE_SETS: ('leave' | 'include')?
 
+  @description('Whether the app assesses and patches Arc-enabled servers. Azure charges for each one that is assessed.')
+  PATCH_ARC: ('on' | 'off')?
+
   @description('Whether the app also installs on machines that a maintenance configuration patches.')
   PATCH_SCHEDULED: ('leave' | 'include')?
 

@@ -244,6 +244,12 @@ class Settings:
         choice({"leave": False, "include": True}),
         "Whether members of Flexible scale sets are patched here, where their set neither repairs nor upgrades them.",
     )
+    include_arc: bool = setting(
+        "PATCH_ARC",
+        "off",
+        grammar.switch,
+        "Whether Arc-enabled servers are assessed and patched here. Azure charges for each one that is assessed.",
+    )
     include_scheduled: bool = setting(
         "PATCH_SCHEDULED",
         "leave",

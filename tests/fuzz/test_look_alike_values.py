@@ -68,6 +68,7 @@ RIGHT = {
     "PATCH_MODE": "assess",
     "PATCH_IMAGES": "custom",
     "PATCH_SCALE_SETS": "leave",
+    "PATCH_ARC": "off",
     "PATCH_SCHEDULED": "leave",
     "PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z",
     "PATCH_CLASSIFICATIONS": "Critical,Security",

@@ -47,6 +47,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_MODE": ("mode", Mode.ASSESS),
     "PATCH_IMAGES": ("all_images", False),
     "PATCH_SCALE_SETS": ("include_scale_sets", False),
+    "PATCH_ARC": ("include_arc", False),
     "PATCH_SCHEDULED": ("include_scheduled", False),
     "PATCH_CREATED_AFTER": ("created_after", None),
     "PATCH_CLASSIFICATIONS": ("classifications", ("Critical", "Security")),
@@ -105,6 +106,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_MODE": [("off", Mode.OFF), ("Plan", Mode.PLAN), ("ASSESS", Mode.ASSESS), ("  assess ", Mode.ASSESS)],
     "PATCH_IMAGES": [("custom", False), ("all", True), ("ALL", True)],
     "PATCH_SCALE_SETS": [("leave", False), ("include", True)],
+    "PATCH_ARC": [("off", False), ("on", True)],
     "PATCH_SCHEDULED": [("leave", False), ("include", True)],
     "PATCH_CREATED_AFTER": [
         ("first-deployment", None),
@@ -230,6 +232,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_MODE": ["on", "installl", "2", "assess,install"],
     "PATCH_IMAGES": ["custom,all", "marketplace", "true"],
     "PATCH_SCALE_SETS": ["yes", "included"],
+    "PATCH_ARC": ["include", "2"],
     "PATCH_SCHEDULED": ["yes", "included"],
     "PATCH_CREATED_AFTER": [
         "yesterday",
