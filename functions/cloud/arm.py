@@ -1,4 +1,6 @@
-"""Virtual machines in Azure Resource Manager (ARM): read one, start an operation on it, read an operation's status.
+"""Machines in Azure Resource Manager (ARM), virtual ones and Arc-enabled servers.
+
+Reads one, starts an operation on it, reads an operation's status.
 
 A POST is sent once: no retry by the SDK, no poller left behind, a time-out for the whole call. Our token goes only to
 ARM's own host, and from the ledger only to URLs that name an operation. Nothing here decides anything.
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Unavailable
-from functions.cloud.models import group_from_json, machine_from_arm, scale_set_from_json
+from functions.cloud.models import arc_machine_from_json, group_from_json, machine_from_arm, scale_set_from_json
 from functions.cloud.session import Session
 from functions.model.machine import (
     BUCKET_CAPACITY,
@@ -34,16 +36,22 @@ from functions.model.text import GUID, BadInput, Json, quoted
 if TYPE_CHECKING:
     from azure.core.rest import AsyncHttpResponse
     from azure.mgmt.compute.aio import ComputeManagementClient
+    from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
 
 SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not sent
 # The SDK's own default is the newest, which sovereign clouds get last. These are the oldest that have what is sent.
 MACHINE_API_VERSION = "2024-11-01"
 NAME_MASKS_API_VERSION = "2025-04-01"  # the first with patchNameMasksToInclude and patchNameMasksToExclude
+# Of Arc-enabled servers: the first stable version with both operations, and the first stable one with name masks.
+ARC_API_VERSION = "2024-07-10"
+ARC_NAME_MASKS_API_VERSION = "2026-07-15"
 GROUP_API_VERSION = "2021-04-01"
 SCHEDULES_API_VERSION = "2023-04-01"  # the first stable one that lists those of a subscription
 PATCH_BUCKET = "VMGuestPatchOperationSubscriptionMaximum"
 _OPERATION_PATH = re.compile(
-    rf"/subscriptions/{GUID.pattern}/providers/microsoft\.compute/locations/\w+/operations/(?P<id>{GUID.pattern})",
+    rf"/subscriptions/{GUID.pattern}/providers/(?:microsoft\.compute/locations/\w+/operations"
+    rf"|microsoft\.hybridcompute/locations/\w+/(?P<arc>updatecenteroperationresults|operationresults))"
+    rf"/(?P<id>{GUID.pattern})(?:\*[0-9a-f]{{1,128}})?",
     re.IGNORECASE | re.ASCII,  # without ASCII, IGNORECASE lets ſ match s
 )
 _TOKENS_LEFT = re.compile(r"\s*(\S+);\s*([0-9]{1,9})\s*")
@@ -76,6 +84,12 @@ class Outcome:
         return self.status.lower() not in _ENDED
 
     @property
+    def activity_id(self) -> str:
+        """The id under which Resource Graph shows the result; "" where the result names none."""
+        ids = (self.result.get(f"{each}ActivityId") for each in ("assessment", "installation"))
+        return next((each.lower() for each in ids if isinstance(each, str) and GUID.fullmatch(each.lower())), "")
+
+    @property
     def patch_status(self) -> str:
         """The result's own status if it has one: an operation may succeed although its patches failed."""
         return _status(self.result.get("status")) or self.status
@@ -86,14 +100,19 @@ class ResourceManager:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._clients: dict[str, ComputeManagementClient] = {}  # by subscription
+        # By subscription, and whether it is that of Arc-enabled servers.
+        self._clients: dict[tuple[str, bool], ComputeManagementClient | HybridComputeManagementClient] = {}
         self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left according to the last answer
 
     async def machine(self, machine: MachineId) -> Machine:
         """The machine with its instance view. Raises Gone, Unavailable, Throttled, Refused, BadInput."""
-        url = f"{machine}?$expand=instanceView"
-        body = await self._get(machine.subscription, url, "reading a machine", api_version=MACHINE_API_VERSION)
-        read = machine_from_arm(body)
+        what = "reading a machine"
+        if machine.is_arc:
+            body = await self._get(machine, str(machine), what, api_version=ARC_API_VERSION)
+            read = arc_machine_from_json(body)
+        else:
+            body = await self._get(machine, f"{machine}?$expand=instanceView", what, api_version=MACHINE_API_VERSION)
+            read = machine_from_arm(body)
         if read.id != machine:
             raise BadInput(f"an answer about {quoted(machine.name)} is about {quoted(read.id.name)}, another machine")
         return read
@@ -101,7 +120,7 @@ class ResourceManager:
     async def group(self, machine: MachineId) -> Group:
         """The resource group of a machine: tags and managedBy. Raises the same exceptions as machine()."""
         what = "reading a resource group"
-        body = await self._get(machine.subscription, machine.group_id, what, api_version=GROUP_API_VERSION)
+        body = await self._get(machine, machine.group_id, what, api_version=GROUP_API_VERSION)
         if group_id(body.get("id")) != machine.group_id:
             raise BadInput(f"an answer about {quoted(machine.group)} is about another resource group")
         return group_from_json(body)
@@ -109,7 +128,7 @@ class ResourceManager:
     async def scale_set(self, machine: Machine) -> ScaleSet:
         """The rules of the machine's scale set. Raises the same exceptions as machine()."""
         what = "reading a scale set"
-        body = await self._get(machine.id.subscription, machine.scale_set, what, api_version=MACHINE_API_VERSION)
+        body = await self._get(machine.id, machine.scale_set, what, api_version=MACHINE_API_VERSION)
         name, rules = scale_set_from_json(body)
         if name != machine.scale_set:
             raise BadInput(f"an answer about the scale set of {quoted(machine.id.name)} is about another one")
@@ -137,16 +156,18 @@ class ResourceManager:
 
         what = f"starting an {kind.noun}"
         group = f"/subscriptions/{machine.id.subscription}/resourceGroups/{machine.id.group}"
-        url = f"{group}/providers/Microsoft.Compute/virtualMachines/{machine.id.name}/{kind}Patches"
-        request = HttpRequest("POST", url, params={"api-version": api_version_for(order)}, json=order)
+        provider = "Microsoft.HybridCompute/machines" if machine.id.is_arc else "Microsoft.Compute/virtualMachines"
+        url = f"{group}/providers/{provider}/{machine.id.name}/{kind}Patches"
+        version = api_version_for(order, arc=machine.id.is_arc)
+        request = HttpRequest("POST", url, params={"api-version": version}, json=order)
         async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
             if self._session.clock() > send_by:
                 raise Unavailable(f"{what}: it could not be sent in time")
             # Past the client's method begin_…_patches(): it makes a poller, which nobody asks, of each answer.
-            answer = await self._client(machine.id.subscription).send_request(request)
+            answer = await self._client(machine.id).send_request(request)
             self._note_tokens(machine.quota_key, answer.headers)
             answer.raise_for_status()
-            return self._accepted(answer)
+            return self._accepted(answer, machine.id)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
         """Reads the status of an operation. Raises Gone when Azure no longer knows it, or does not say how it ended."""
@@ -154,7 +175,7 @@ class ResourceManager:
         operation_id = self.operation_id(url)
         if _gives_result_alone(url):
             return await self._bare_outcome(machine, url, what)
-        body = await self._get(machine.subscription, url, what)
+        body = await self._get(machine, url, what)
         if str(body.get("name") or operation_id).lower() != operation_id:
             raise Unavailable(f"{what}: the answer is about another operation")
         status = _status(body.get("status"))
@@ -165,14 +186,16 @@ class ResourceManager:
     async def _bare_outcome(self, machine: MachineId, url: str, what: str) -> Outcome:
         """From the URL of a `Location` header: 202 while it runs, then the bare result, or an error if it failed."""
         try:
-            status, body = await self._read(machine.subscription, url, what)
+            status, body = await self._read(machine, url, what)
         except Refused as error:
             raise Gone(f"{what}: Azure answers {error.status} in its place") from None
         if status == 202:
             return Outcome("InProgress", {})
         if not isinstance(body, Mapping) or not _status(body.get("status")):
             raise Gone(f"{what}: the answer says nothing of how it ended")
-        return Outcome("Succeeded", body)
+        # That of an Arc-enabled server has its error under another name (azure-mgmt-hybridcompute: errorDetails).
+        details = body.get("errorDetails")
+        return Outcome("Succeeded", {"error": details, **body} if isinstance(details, Mapping) else body)
 
     def operation_id(self, url: str) -> str:
         """The GUID in an operation URL. Raises BadInput for any other URL, because our token may go only to ARM."""
@@ -190,37 +213,49 @@ class ResourceManager:
         """Whether less than a quarter of the patch quota is left, according to the last answer to this process."""
         return self._left.get(bucket, BUCKET_CAPACITY) < BUCKET_CAPACITY / 4
 
-    async def _get(self, subscription: str, url: str, what: str, *, api_version: str = "") -> Json:
-        """The JSON object at `url`. `api_version` is "" where the URL names its own."""
-        _, body = await self._read(subscription, url, what, api_version=api_version)
+    async def _get(self, of: MachineId | str, url: str, what: str, *, api_version: str = "") -> Json:
+        """The JSON object at `url`. `api_version` is "" where the URL names its own. `of`: see _client()."""
+        _, body = await self._read(of, url, what, api_version=api_version)
         if not isinstance(body, Mapping):
             raise Unavailable(f"{what}: the answer is not a JSON object")
         return body
 
-    async def _read(self, subscription: str, url: str, what: str, *, api_version: str = "") -> tuple[int, object]:
+    async def _read(self, of: MachineId | str, url: str, what: str, *, api_version: str = "") -> tuple[int, object]:
         """The status and the JSON at `url`; None where the answer has no body."""
         from azure.core.rest import HttpRequest
 
         params = {"api-version": api_version} if api_version else {}
         async with self._session.call(what):
-            answer = await self._client(subscription).send_request(HttpRequest("GET", url, params=params))
+            answer = await self._client(of).send_request(HttpRequest("GET", url, params=params))
             answer.raise_for_status()
             if answer.status_code >= 300:  # a redirect could lead our token to another host
                 raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
             return answer.status_code, answer.json() if answer.text() else None
 
-    def _client(self, subscription: str) -> ComputeManagementClient:
-        if subscription not in self._clients:
-            from azure.mgmt.compute.aio import ComputeManagementClient
+    def _client(self, of: MachineId | str) -> ComputeManagementClient | HybridComputeManagementClient:
+        """The client for a machine, or for a subscription. That of Arc-enabled servers is imported for one of them."""
+        subscription, arc = (of.subscription, of.is_arc) if isinstance(of, MachineId) else (of, False)
+        if (subscription, arc) not in self._clients:
+            self._clients[subscription, arc] = self._connect(subscription, arc=arc)
+        return self._clients[subscription, arc]
 
-            self._clients[subscription] = ComputeManagementClient(
-                self._session.credential, subscription, **self._session.arm_options()
-            )
-        return self._clients[subscription]
+    def _connect(self, subscription: str, *, arc: bool) -> ComputeManagementClient | HybridComputeManagementClient:
+        credential, options = self._session.credential, self._session.arm_options()
+        if arc:
+            from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
 
-    def _accepted(self, answer: AsyncHttpResponse) -> Accepted:
-        """The id and URL in a 202. Without them the operation may still run: the sweep finds it on the machine."""
-        for name in ("azure-asyncoperation", "location") if answer.status_code in (200, 202) else ():
+            return HybridComputeManagementClient(credential, subscription, **options)
+        from azure.mgmt.compute.aio import ComputeManagementClient
+
+        return ComputeManagementClient(credential, subscription, **options)
+
+    def _accepted(self, answer: AsyncHttpResponse, machine: MachineId) -> Accepted:
+        """The id and URL in a 202. Without them the operation may still run: the sweep finds it on the machine.
+
+        Of an Arc-enabled server only the Location leads to a result (compute_patch_api.json: final_state_via).
+        """
+        names = ("location",) if machine.is_arc else ("azure-asyncoperation", "location")
+        for name in names if answer.status_code in (200, 202) else ():
             url = answer.headers.get(name) or ""
             with suppress(BadInput):
                 return Accepted(self.operation_id(url), url)
@@ -234,13 +269,18 @@ class ResourceManager:
 
 
 def _gives_result_alone(url: str) -> bool:
-    return parse_qs(urlsplit(url).query).get("monitor") == ["true"]
+    parts = urlsplit(url)
+    match = _OPERATION_PATH.fullmatch(parts.path)
+    return parse_qs(parts.query).get("monitor") == ["true"] or bool(match and match["arc"])
 
 
-def api_version_for(order: Json | None) -> str:
+def api_version_for(order: Json | None, *, arc: bool = False) -> str:
     """The oldest version of the interface that knows everything in this order (None: an assessment)."""
     windows = (order or {}).get("windowsParameters") or {}
-    return NAME_MASKS_API_VERSION if any("NameMasks" in name for name in windows) else MACHINE_API_VERSION
+    masks = any("NameMasks" in name for name in windows)
+    if arc:
+        return ARC_NAME_MASKS_API_VERSION if masks else ARC_API_VERSION
+    return NAME_MASKS_API_VERSION if masks else MACHINE_API_VERSION
 
 
 def _status(value: object) -> str:

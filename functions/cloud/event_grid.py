@@ -11,10 +11,10 @@ from functions.model.text import BadInput, quoted
 
 RESOURCE_WRITE_SUCCESS = "Microsoft.Resources.ResourceWriteSuccess"
 RESOURCE_ACTION_SUCCESS = "Microsoft.Resources.ResourceActionSuccess"
-# Every PUT, PATCH, POST and DELETE in a subscription causes an event; after these two a machine may need something.
+# Every PUT, PATCH, POST and DELETE in a subscription causes an event; after these a machine may need something.
 OPERATIONS = {
-    RESOURCE_WRITE_SUCCESS: "microsoft.compute/virtualmachines/write",
-    RESOURCE_ACTION_SUCCESS: "microsoft.compute/virtualmachines/start/action",
+    RESOURCE_WRITE_SUCCESS: ("microsoft.compute/virtualmachines/write", "microsoft.hybridcompute/machines/write"),
+    RESOURCE_ACTION_SUCCESS: ("microsoft.compute/virtualmachines/start/action",),
 }
 
 
@@ -32,6 +32,6 @@ def machine_in(event_type: object, subject: object, data: object) -> MachineId |
             f"an event's data.operationName is {quoted(operation)}; it should name an operation such as "
             "Microsoft.Compute/virtualMachines/write"
         )
-    if operation.lower() != OPERATIONS[event_type]:
+    if operation.lower() not in OPERATIONS[event_type]:
         return None
     return MachineId.parse(subject)

@@ -8,6 +8,7 @@ a fleet share are interned: a sweep keeps all that are due.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from sys import intern
@@ -50,6 +51,8 @@ _NO_VERSION = ("", "latest")
 _RESULT = (*PATCH_COUNTS, "maintenanceWindowExceeded", "error")
 _BUSY = ("creating", "updating", "deleting", "transitioning")
 _CUT_LIST = "truncated_patch_list_id"  # of the patch that stands for the rest of a list
+_ARC_MINOR = re.compile(r"(?<=[0-9])(\.[0-9]+)+")
+_ARC_NAME = re.compile(r"[^a-z0-9]+")
 _MAX_PART = 200  # characters: as long as a mask of PATCH_PACKAGES_EXCLUDE may be
 _MAX_TEXT = 4_000  # characters of one value: a column of the ledger holds 32,768, Azure's longest id 2,048
 
@@ -118,6 +121,52 @@ def machine_from_graph(row: Json) -> Machine:
         patchers=_orchestration(image, row.get("windows"), row.get("linux")),
         verdict=_assessment(row),
     )
+
+
+def arc_machine_from_json(body: Json) -> Machine:
+    """An Arc-enabled server from ARM, or from a row of Graph with the same properties. Raises BadInput.
+
+    It shows no time of its creation, no patch status, and no power: its agent's connection stands for that. A schedule
+    may patch it whatever its patch settings say. A node of Azure Local is its cluster's.
+    """
+    properties = _object(body.get("properties"))
+    status = _text(properties.get("status"))
+    connected = status.lower() == "connected"
+    os_type = _os_type(properties.get("osType") or properties.get("osName"))
+    node = "azure local" if _text(body.get("kind")).lower() == "hci" else ""
+    return Machine(
+        id=MachineId.parse(body.get("id")),
+        vm_id=_text(properties.get("vmId")).lower(),
+        location=_location(body.get("location")),
+        os_type=os_type,
+        image=arc_image(os_type, _text(properties.get("osSku"))),
+        created=None,
+        provisioning_state=_text(properties.get("provisioningState")),
+        power=PowerState.RUNNING if connected else PowerState.UNKNOWN,
+        tags=_tags(body.get("tags")),
+        managed_by=_text(properties.get("parentClusterResourceId")) or node,
+        patchers=PatchOrchestration.SCHEDULE,
+        os_name=_text(properties.get("osSku")),
+        agent_ready=connected,
+        agent_version=_text(properties.get("agentVersion")),
+        agent_status=status,
+    )
+
+
+def arc_machine_from_graph(row: Json) -> Machine:
+    """An Arc-enabled server from a row with the columns of queries/_arc_columns.kql. Raises BadInput."""
+    return replace(arc_machine_from_json(row), agent_ready=None, verdict=_assessment(row))
+
+
+def arc_image(os_type: OsType, sku: str) -> Image:
+    """What stands for the image of a server that has none: its system, by name and main version.
+
+    Patches change the rest of a version (Ubuntu 22.04.3 becomes 22.04.4): with it in the key, a server would leave its
+    group, and the group's breaker, by being patched.
+    """
+    name = _ARC_MINOR.sub("", sku.lower())
+    name = _ARC_NAME.sub("-", name).strip("-")[:_MAX_PART] or "unknown"
+    return Image(ImageKind.ARC, f"arc/{os_type.lower()}/{name}")
 
 
 def scale_set_from_json(body: Json) -> tuple[str, ScaleSet]:
@@ -222,6 +271,8 @@ def image_size_from_graph(row: Json) -> tuple[str, int]:
     if not is_count(machines):
         raise BadInput(f"{quoted(machines)} is no number of machines")
     reference, created = _reference(row.get("reference")), time_or_none(row.get("created"))
+    if "arc" in reference:  # of a server without an image, see image_sizes.kql
+        return arc_image(_os_type(reference["arc"]), _text(reference.get("sku"))).key, machines
     return image_of(reference, has_profile=True, created=created).key, machines
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functions.cloud.ledger import APP
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
 from functions.cloud.tables import Row, Table
-from functions.model.machine import MachineId
+from functions.model.machine import MachineId, Provider
 from functions.model.told import Note
 
 PREFIX = "told-"
@@ -91,7 +91,7 @@ def _packed(notes: Mapping[MachineId, Note]) -> dict[str, object]:
 
 def _fields(machine: MachineId, note: Note) -> Iterable[str]:
     expected = f"{int(note.expected.timestamp()) // 60:x}" if note.expected else ""
-    marks = "h" * note.in_hand + "n" * note.never
+    marks = "h" * note.in_hand + "n" * note.never + "a" * machine.is_arc
     return machine.subscription, machine.group, machine.name, note.state, note.digest, str(note.week), marks, expected
 
 
@@ -109,4 +109,7 @@ def _part(value: object) -> bytes:
 def _note(line: str) -> tuple[MachineId, Note]:
     subscription, group, name, state, digest, week, marks, expected = line.split(_SEPARATOR)
     at = datetime.fromtimestamp(int(expected, 16) * 60, UTC) if expected else None
-    return MachineId(subscription, group, name), Note(state, digest, int(week), "h" in marks, at, "n" in marks)
+    provider = Provider.ARC if "a" in marks else Provider.AZURE
+    return MachineId(subscription, group, name, provider), Note(
+        state, digest, int(week), "h" in marks, at, "n" in marks
+    )

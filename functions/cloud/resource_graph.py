@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +17,7 @@ from functions import journal
 from functions.cloud import queries
 from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.models import (
+    arc_machine_from_graph,
     assignment_from_graph,
     group_from_json,
     image_size_from_graph,
@@ -33,6 +34,8 @@ from functions.model.machine import (
     Machine,
     MachineId,
     OldestPatches,
+    PatchStatus,
+    Provider,
     ScaleSet,
     SupportState,
     WaitingPatch,
@@ -56,6 +59,7 @@ _ID_SHOWN = 400  # characters of an id that cannot be read: its name comes last
 CENSUS_SHARES = 256  # by the first two digits of the machines' VM ids
 COUNTS_SHOWN = ROWS_PER_PAGE - 1  # one row more is asked for: it says that there are more
 RowValue = TypeVar("RowValue")
+_ARC = f"/{Provider.ARC}/"  # in an id
 _TOO_LARGE = "ResponsePayloadTooLarge"
 _KQL_NAMES = {"UpdateRollUp": "update_rollup", "FeaturePack": "feature_pack", "ServicePack": "service_pack"}
 
@@ -94,7 +98,7 @@ class ResourceGraph:
         self._client: ResourceGraphClient | None = None
         self._reported: set[str] = set()  # support states that this app does not know
 
-    def due_machines(
+    async def due_machines(
         self, created_after: datetime, now: datetime, *, whatever_window: bool = False
     ) -> AsyncIterator[Machine]:
         """The machines that may need something now: a superset of those for which decision.py starts an operation.
@@ -104,33 +108,43 @@ class ResourceGraph:
         settings = self._session.settings
         wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
         every = _time_between(settings, now)
+        common: dict[str, queries.Value] = {
+            "assessed_before": now - every,
+            "next_slot_before": now - every + slot_length(every),
+            "unsupported_before": now - UNSUPPORTED_EVERY,
+            "window_open": whatever_window or settings.some_window_open(now),
+            "installs": settings.mode in (Mode.INSTALL, Mode.PLAN),
+            "any_class": bool(settings.packages_include),
+            **{_KQL_NAMES.get(name, name.lower()): flag for name, flag in wanted.items()},
+        }
         query = queries.fill(
             "due_machines",
+            **common,
             created_after=created_after,
             any_age=created_after <= ALWAYS,
-            assessed_before=now - every,
-            next_slot_before=now - every + slot_length(every),
-            unsupported_before=now - UNSUPPORTED_EVERY,
-            window_open=whatever_window or settings.some_window_open(now),
             young_after=now - settings.first_span,
             all_images=settings.all_images,
-            installs=settings.mode in (Mode.INSTALL, Mode.PLAN),
-            any_class=bool(settings.packages_include),
-            **{_KQL_NAMES.get(name, name.lower()): flag for name, flag in wanted.items()},
         )
-        return self._machines(query)
+        async for machine in self._machines(query):
+            yield machine
+        if settings.include_arc:
+            async for machine in self._machines(queries.fill("arc_due", **common)):
+                yield machine
 
     async def named_machines(self, ids: Iterable[str]) -> AsyncIterator[Machine]:
         """These machines as Graph shows them now, without those that Graph does not show."""
-        for batch in batches(ids):
-            async for machine in self._machines(queries.fill("named_machines", ids=batch)):
-                yield machine
+        named = list(ids)
+        for query, wanted in (("named_machines", False), ("arc_named", True)):
+            for batch in batches(each for each in named if (_ARC in each.lower()) is wanted):
+                async for machine in self._machines(queries.fill(query, ids=batch)):
+                    yield machine
 
     async def census(self, shares: Iterable[int] = range(CENSUS_SHARES)) -> AsyncIterator[Machine]:
         """The machines in scope, or these shares of them, each about 1/256 of a fleet."""
         for batch in batches(f"{share:02x}" for share in shares):
-            async for machine in self._machines(queries.fill("census", shares=batch)):
-                yield machine
+            for query in ("census", "arc_census") if self._session.settings.include_arc else ("census",):
+                async for machine in self._machines(queries.fill(query, shares=batch)):
+                    yield machine
 
     async def oldest_patches(self, ids: Iterable[str]) -> dict[str, OldestPatches]:
         """When the oldest pending Critical and Security patches were published, by lower-cased machine id.
@@ -160,6 +174,7 @@ class ResourceGraph:
 
         A row that cannot be read is reported, and counts as a member that is off: no other member may start beside it.
         """
+        arc = self._session.settings.include_arc
         for batch in batches(names):
             tagged: dict[str, str] = {}
             async for row in self.rows(queries.fill("groups_tagged", names=batch)):
@@ -170,7 +185,7 @@ class ResourceGraph:
                         yield member
             # No resource group has the tag: the query still needs a list of ids, and the names match no id.
             for ids in list(batches(tagged)) or [batch]:
-                async for row in self.rows(queries.fill("group_members", names=batch, group_ids=ids)):
+                async for row in self.rows(queries.fill("group_members", names=batch, group_ids=ids, arc=arc)):
                     try:
                         yield _member(row, tagged)
                     except BadInput as error:
@@ -200,6 +215,19 @@ class ResourceGraph:
             async for machine, seen in self._values(queries.fill("installations_of", ids=batch), _installation):
                 found.setdefault(machine, []).append(seen)
         return found
+
+    async def with_results(self, machine: Machine) -> Machine:
+        """An Arc-enabled server with its newest assessment and installation: only Graph shows them."""
+        found = [each async for each in self.named_machines([str(machine.id)])]
+        verdict = found[0].verdict if found else None
+        seen = [each for each in (await self.installations([str(machine.id)])).get(str(machine.id), []) if each.started]
+        newest = max(seen, key=lambda each: each.started or ALWAYS, default=None)
+        assessment = installation = None
+        if verdict and verdict.assessment_id:
+            assessment = PatchStatus(verdict.assessment_id, verdict.status, verdict.assessed, None)
+        if newest:
+            installation = PatchStatus(newest.operation_id, newest.status, newest.started, None)
+        return replace(machine, assessment=assessment, installation=installation)
 
     async def schedules_of(self, ids: Iterable[str]) -> list[Assignment]:
         """The maintenance configurations assigned to these ids: machines, resource groups and subscriptions.
@@ -249,6 +277,7 @@ class ResourceGraph:
             created_after=created_after,
             any_age=created_after <= ALWAYS,
             all_images=self._session.settings.all_images,
+            arc=self._session.settings.include_arc,
         )
         async for key, machines in self._values(query, image_size_from_graph):
             sizes[key] = sizes.get(key, 0) + machines
@@ -287,7 +316,7 @@ class ResourceGraph:
 
     def _machine(self, row: Json) -> Machine:
         """The machine of a row. A support state that only a later Azure knows is reported once."""
-        machine = machine_from_graph(row)
+        machine = (arc_machine_from_graph if _ARC in str(row.get("id")).lower() else machine_from_graph)(row)
         if machine.verdict and machine.verdict.state is SupportState.UNKNOWN:
             self._report_unknown(machine.id, unknown_support_state(row))
         return machine

@@ -15,7 +15,7 @@ from typing import Any
 
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version, time_in
 from functions.cloud.tables import Row
-from functions.model.machine import CLASSIFICATIONS, MachineId
+from functions.model.machine import CLASSIFICATIONS, MachineId, Provider
 from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import OperationKind
 from functions.model.text import BadInput, quoted, writable
@@ -27,6 +27,7 @@ LONGEST_OF_A_MACHINE = 200  # characters of the reason of one machine
 COLUMN_BYTES = 60_000
 COLUMNS = 15  # of a list; a row holds 1 MiB
 _MOST_BYTES = 20_000_000  # of a list once it is unpacked: what is longer was not written here
+_ARC = "arc/"  # before the name of an Arc-enabled server: no name has a slash
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -140,7 +141,7 @@ def _by_subscription(machines: Iterable[MachineId]) -> dict[str, dict[str, list[
     """Names by subscription and resource group: the ids have most of their characters in common."""
     found: dict[str, dict[str, list[str]]] = {}
     for each in machines:
-        found.setdefault(each.subscription, {}).setdefault(each.group, []).append(each.name)
+        found.setdefault(each.subscription, {}).setdefault(each.group, []).append(f"{_ARC * each.is_arc}{each.name}")
     return found
 
 
@@ -148,7 +149,8 @@ def _machines(found: Mapping[str, Mapping[str, Sequence[str]]]) -> Iterable[Mach
     for subscription, groups in found.items():
         for group, names in groups.items():
             for name in names:
-                yield MachineId.parse(str(MachineId(subscription, group, name)))
+                provider = Provider.ARC if name.startswith(_ARC) else Provider.AZURE
+                yield MachineId.parse(str(MachineId(subscription, group, name.removeprefix(_ARC), provider)))
 
 
 # -- how far it has come

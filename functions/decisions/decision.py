@@ -74,6 +74,12 @@ def _in_scope(question: Question) -> Step | None:
     return None
 
 
+def _arc_taken_in(question: Question) -> Step | None:
+    if question.settings.include_arc or not question.machine.id.is_arc:
+        return None
+    return Leave(State.OUT_OF_SCOPE, "an Arc-enabled server, and PATCH_ARC is off", "Set PATCH_ARC=on to take it in.")
+
+
 def _ours(question: Question) -> Step | None:
     manager = foreign_manager(question.machine, scale_sets=question.settings.include_scale_sets)
     # A group's tag speaks about its schedules: to take a lab's machine from its service, the machine itself is tagged.
@@ -96,6 +102,8 @@ def _image_in_scope(question: Question) -> Step | None:
 def _new_enough(question: Question) -> Step | None:
     created = question.machine.created
     limit = question.created_after
+    if question.machine.id.is_arc:
+        return None  # Azure shows no time of its creation; PATCH_ARC=on takes them in, whatever their age
     if limit <= ALWAYS or (created is not None and created >= limit):
         return None
     if created is None:
@@ -124,6 +132,8 @@ def _provisioned(question: Question) -> Step | None:
     state = question.machine.provisioning_state.lower()
     if state == "succeeded":
         return None
+    if state == "failed" and question.machine.id.is_arc:
+        return Wait(State.BUILDING, "its provisioning failed", "Connect the server to Azure again (azcmagent connect).")
     if state == "failed":
         remedy = "Repair or redeploy the machine; `az vm reapply` often suffices."
         return Wait(State.BUILDING, "its provisioning failed", remedy)
@@ -135,6 +145,22 @@ def _can_run(question: Question) -> Step | None:
         return None
     reason = "it is generalized: prepared as an image, it cannot be started again"
     return Leave(State.UNSUPPORTED, reason, "Delete it, or make a new machine of its image.", cause=Cause.NEVER)
+
+
+def _connected(question: Question) -> Step | None:
+    """Azure reaches an Arc-enabled server through its agent only.
+
+    Source: Azure Arc-enabled servers, agent overview: Expired follows on 45 days without a connection.
+    """
+    status = question.machine.agent_status
+    if not question.machine.id.is_arc or status.lower() == "connected":
+        return None
+    reason = f"its Connected Machine agent is {status or 'of no known status'}"
+    if status.lower() == "expired":
+        remedy = "Connect the server to Azure again (azcmagent connect), or delete its resource."
+        return Wait(State.AGENT_NOT_READY, reason, remedy, cause=Cause.OWNER)
+    remedy = "Check that the server runs and its agent reaches Azure (azcmagent check)."
+    return Wait(State.AGENT_NOT_READY, reason, remedy, cause=Cause.TRANSIENT)
 
 
 def _powered_on(question: Question) -> Step | None:
@@ -182,12 +208,14 @@ def _old_enough_to_assess(question: Question) -> Step | None:
 
 RULES: tuple[Callable[[Question], Step | None], ...] = (
     _in_scope,
+    _arc_taken_in,
     _ours,
     _image_in_scope,
     _new_enough,
     _tags_allow,
     _can_run,
     _provisioned,
+    _connected,
     _powered_on,
     _no_operation_running,
     _agent_answers,

@@ -28,6 +28,7 @@ _BATCH = Manager("a Batch node")
 _FABRIC = Manager("a node of a Service Fabric managed cluster")
 _CITRIX = Manager("a machine that Citrix provisions")
 _CYCLE = Manager("a CycleCloud node", owner_may_choose=True)
+_AZURE_LOCAL = Manager("a node of Azure Local", remedy="Update its cluster as a whole.")
 _LAB = Manager("a DevTest Labs machine", owner_may_choose=True)
 _CLIENT = Manager("Windows client")
 _LEFT_SCALE_SET = Manager(
@@ -81,6 +82,8 @@ def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | 
     `scale_sets`: members of Flexible scale sets are taken in, where their set leaves them alone.
     """
     group = machine.group
+    if machine.managed_by and machine.id.is_arc:
+        return _AZURE_LOCAL
     if machine.managed_by or (group and group.managed_by):
         return Manager("another Azure resource manages the machine (managedBy)")
     if machine.in_standby_pool:

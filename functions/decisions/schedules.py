@@ -27,7 +27,7 @@ def _covers(assignment: Assignment, machine: Machine) -> bool | None:
 def _selects(scope: ScopeFilter, machine: Machine) -> bool:
     """Each part of a filter narrows it; an empty one does not."""
     facts = (
-        (scope.resource_types, "microsoft.compute/virtualmachines"),
+        (scope.resource_types, machine.id.provider.value),
         (scope.resource_groups, machine.id.group),
         (scope.os_types, machine.os_type.lower()),
         (scope.locations, machine.location),

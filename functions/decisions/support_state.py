@@ -30,7 +30,7 @@ def by_support_state(question: Question) -> Step:
 
 
 def _by_verdict(question: Question, verdict: PatchAssessment) -> Step:
-    answered = is_answered_marketplace(question.machine, verdict)
+    answered = is_answered_without_state(question.machine, verdict)
     if answered and question.machine.third_party_plan:
         return _with_plan(question)
     if verdict.state is SupportState.SUPPORTED or answered:
@@ -139,7 +139,7 @@ def _may_install(question: Question) -> Step | None:
     """The limits of this installation alone. Rollout, caps and the breaker are the fleet's: rollout.py and plan.py."""
     machine, settings = question.machine, question.settings
     if machine.patchers is PatchOrchestration.SCHEDULE and not (
-        settings.include_scheduled or question.overrides.owned_by_us
+        settings.include_scheduled or question.overrides.owned_by_us or _is_arc_without_schedule(machine)
     ):
         return _left_to_a_schedule(machine)
     if machine.patchers is PatchOrchestration.PLATFORM:
@@ -169,6 +169,11 @@ def _tries(question: Question) -> tuple[datetime, ...]:
         return tries
     known = bool(tries) and last.started < tries[-1] + START_MARGIN
     return tries if known else (*tries, last.started)
+
+
+def _is_arc_without_schedule(machine: Machine) -> bool:
+    """A schedule patches an Arc-enabled server whatever its patch settings say, so they leave it to none either."""
+    return machine.id.is_arc and machine.schedule_assigned is False
 
 
 def _left_to_a_schedule(machine: Machine) -> Step:
@@ -228,9 +233,13 @@ def _nothing_wanted(question: Question, total: int) -> Step:
     return Leave(State.PATCHED, f"nothing to install, assessed {format_utc(question.verdict.assessed)}")
 
 
-def is_answered_marketplace(machine: Machine, verdict: PatchAssessment) -> bool:
-    """With PATCH_IMAGES=all: no support state, but a successful assessment, lets a marketplace machine be installed."""
-    return not machine.image.customized and verdict.state is SupportState.ABSENT and verdict.answered
+def is_answered_without_state(machine: Machine, verdict: PatchAssessment) -> bool:
+    """No support state, but a successful assessment, lets these be installed: Azure gives them none.
+
+    They are marketplace machines, with PATCH_IMAGES=all, and Arc-enabled servers, with PATCH_ARC=on.
+    """
+    given_none = machine.id.is_arc or not machine.image.customized
+    return given_none and verdict.state is SupportState.ABSENT and verdict.answered
 
 
 def _with_plan(question: Question) -> Step:

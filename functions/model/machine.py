@@ -28,7 +28,10 @@ _GROUP_ID = re.compile(_GROUP)
 
 
 # 64 characters are documented; a member of a scale set has its name and nine more.
-_MACHINE_ID = re.compile(rf"{_GROUP}/providers/microsoft\.compute/virtualmachines/(?P<name>[\w-][\w.-]{{0,79}})")
+_MACHINE_ID = re.compile(
+    rf"{_GROUP}/providers/(?P<provider>microsoft\.compute/virtualmachines|microsoft\.hybridcompute/machines)"
+    r"/(?P<name>[\w-][\w.-]{0,79})"
+)
 
 
 GALLERY_IMAGE = re.compile(
@@ -103,6 +106,7 @@ class ImageKind(StrEnum):
     SHARED_GALLERY = "shared gallery"
     COMMUNITY_GALLERY = "community gallery"
     MANAGED_IMAGE = "managed image"
+    ARC = "Arc-enabled server"  # of no image: its operating system stands for one
     NONE = "no image"
 
 
@@ -128,33 +132,50 @@ class PatchOrchestration(StrEnum):
 
     SELF = "self"  # the guest by itself: AutomaticByOS, or Windows' automatic updates
     PLATFORM = "platform"  # AutomaticByPlatform on a marketplace image
-    SCHEDULE = "schedule"  # bypassPlatformSafetyChecksOnUserSchedule: left to a schedule, if one is assigned
+    SCHEDULE = "schedule"  # bypassPlatformSafetyChecksOnUserSchedule, or Arc: left to a schedule, if one is assigned
     NOBODY = "nobody"  # AutomaticByPlatform on a customized image: switched off in the guest, not done by Azure
     US = "us"  # Manual or ImageDefault: nothing but this app
     UNKNOWN = "unknown"  # no osProfile, so no patch settings to read
 
 
+class Provider(StrEnum):
+    """Who runs the machine, as the resource type in its id, lower-cased."""
+
+    AZURE = "microsoft.compute/virtualmachines"
+    ARC = "microsoft.hybridcompute/machines"  # a server outside Azure, with the Connected Machine agent
+
+
+_PROVIDERS = {each.value: each for each in Provider}
+
+
 @dataclass(frozen=True)
 class MachineId:
-    """The ARM id of one virtual machine, lower-cased and taken apart."""
+    """The ARM id of one machine, lower-cased and taken apart."""
 
     subscription: str
     group: str
     name: str
+    provider: Provider = Provider.AZURE
 
     @classmethod
     def parse(cls, text: object) -> "MachineId":
         """Reads an id and nothing but an id. Raises BadInput."""
         if match := _MACHINE_ID.fullmatch(lowered_id(text)):
             subscription, group, name = match.group("subscription", "group", "name")
-            return made(cls, subscription=intern(subscription), group=intern(group), name=name)
+            provider = _PROVIDERS[match["provider"]]
+            return made(cls, subscription=intern(subscription), group=intern(group), name=name, provider=provider)
         raise BadInput(
             f"{quoted(text)} is not a virtual machine id; it should read /subscriptions/<guid>/resourceGroups/<group>"
             "/providers/Microsoft.Compute/virtualMachines/<name>"
         )
 
     def __str__(self) -> str:
-        return f"{self.group_id}/providers/microsoft.compute/virtualmachines/{self.name}"
+        return f"{self.group_id}/providers/{self.provider}/{self.name}"
+
+    @property
+    def is_arc(self) -> bool:
+        """Whether it is an Arc-enabled server."""
+        return self.provider is Provider.ARC
 
     @property
     def group_id(self) -> str:
@@ -318,7 +339,7 @@ class ScaleSet:
 
 @dataclass(frozen=True)
 class Machine:
-    """One virtual machine. What only the instance view tells is None when the value came from Graph."""
+    """One virtual machine or Arc-enabled server. What only the instance view tells is None in a value from Graph."""
 
     id: MachineId
     vm_id: str
@@ -344,6 +365,7 @@ class Machine:
     agent_ready: bool | None = None
     agent_reports: bool = True  # the view has a status of the agent, ready or not
     agent_version: str = ""
+    agent_status: str = ""  # of an Arc-enabled server, as Azure writes it: Connected, Disconnected, Expired, Error
     busy_extensions: tuple[str, ...] | None = None
     healthy: bool | None = None  # by the Application Health extension; None where there is none
     reboot_pending: bool | None = None

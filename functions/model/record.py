@@ -249,6 +249,11 @@ def accepted(record: Record, operation_id: str, url: str, *, started_at: datetim
     return replace(record, phase=Phase.RUNNING, flight=flight, hold=None, tries=tries)
 
 
+def known_as(record: Record, operation_id: str) -> Record:
+    """The operation turned out to have this id."""
+    return replace(record, flight=record.flight and replace(record.flight, operation_id=operation_id))
+
+
 def never_ran(record: Record) -> Record:
     """The accepted installation did nothing: another operation took its place."""
     return replace(record, tries=record.tries[:-1]) if record.kind is OperationKind.INSTALL else record

@@ -143,7 +143,7 @@ def machines_in_days(text: str) -> Breaker:
 def machines_named(text: str) -> tuple[str, ...]:
     items = tuple(item.rstrip("/") for item in _listed(text))
     group = rf"/subscriptions/{GUID.pattern}/resourcegroups/[\w().-]{{1,90}}"
-    machine = rf"{group}/providers/microsoft\.compute/virtualmachines/[\w.-]{{1,64}}"
+    machine = rf"{group}/providers/microsoft\.(?:compute/virtual|hybridcompute/)machines/[\w.-]{{1,64}}"
     if not all(re.fullmatch(rf"{group}|{machine}|[\w*?.-]{{1,64}}", item, re.ASCII) for item in items):
         raise ValueError
     return items

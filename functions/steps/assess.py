@@ -25,6 +25,7 @@ from functions.steps.observe import (
     log_unreadable,
     observe,
     observe_group,
+    observe_results,
 )
 from functions.steps.start import NOT_READY, current_claim, new_claim, recheck, retry_when_ready, start_operation
 
@@ -37,11 +38,17 @@ async def on_event(services: Services, machine_id: MachineId) -> None:
     if services.settings.mode is Mode.OFF or not services.settings.covers(machine_id.subscription):
         _ignored(machine_id, "out of scope")
         return
+    if machine_id.is_arc and not services.settings.include_arc:
+        _ignored(machine_id, "an Arc-enabled server, and PATCH_ARC is off")
+        return
     stored = await services.ledger.read(machine_id)
     if stored and (reason := await _known_already(services, stored)):
         _ignored(machine_id, reason)
         return
-    match await observe(services, machine_id):
+    seen = await observe(services, machine_id)
+    if isinstance(seen, Seen):
+        seen = await observe_results(services, seen.machine)
+    match seen:
         case Seen(machine):
             await _on_machine(services, stored, machine)
         case Gone() if stored:

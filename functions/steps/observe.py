@@ -93,6 +93,20 @@ async def observe_scale_set(services: Services, machine: Machine) -> Observation
         return Seen(machine)  # whose rules are not known is left alone
 
 
+async def observe_results(services: Services, machine: Machine) -> Observation:
+    """The same machine with its newest operations, and whether a schedule patches it. Raises Unavailable.
+
+    A virtual machine shows both by itself. Of an Arc-enabled server only Resource Graph tells them.
+    """
+    if not machine.id.is_arc:
+        return Seen(machine)
+    try:
+        machine = await services.graph.with_results(machine)
+        return Seen((await _with_schedules(services, [machine]))[0])
+    except (errors.Refused, errors.Throttled) as error:
+        return _unseen(error, "Resource Graph")
+
+
 def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, what: str) -> Observation:
     if isinstance(error, errors.Gone):
         return Gone(error)

@@ -36,6 +36,7 @@ from functions.steps.observe import (
     log_unreadable,
     observe,
     observe_group,
+    observe_results,
     observe_scale_set,
 )
 
@@ -96,11 +97,16 @@ async def recheck(services: Services, stored: Stored) -> Rechecked | None:
     if reason := _not_wanted(record, run, services.clock()):
         await _give_back(services, stored, reason)
         return None
+    if record.machine.is_arc and not services.settings.include_arc:  # claimed before the setting went off
+        await _give_back(services, stored, "an Arc-enabled server, and PATCH_ARC is off")
+        return None
     seen = await observe(services, record.machine, vm_id=record.vm_id)
     if isinstance(seen, Seen):
         seen = await observe_group(services, seen.machine)
     if isinstance(seen, Seen):
         seen = await observe_scale_set(services, seen.machine)
+    if isinstance(seen, Seen):
+        seen = await observe_results(services, seen.machine)
     if not isinstance(seen, Seen):
         await _not_seen(services, stored, seen)
         return None

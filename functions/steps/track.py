@@ -34,7 +34,7 @@ from functions.decisions.diagnosis import (
 )
 from functions.decisions.plan import waits_to_be_sent
 from functions.decisions.retry import wait_after_no_verdict
-from functions.decisions.support_state import is_answered_marketplace, undetermined
+from functions.decisions.support_state import is_answered_without_state, undetermined
 from functions.model.image_record import ImageRecord
 from functions.model.machine import (
     PATCH_COUNTS,
@@ -58,6 +58,7 @@ from functions.model.record import (
     hold,
     installed_well,
     keep_asking,
+    known_as,
     never_ran,
     release,
 )
@@ -65,7 +66,17 @@ from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import BadInput
 from functions.services import Services
 from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
-from functions.steps.observe import Gone, Paused, Refused, Seen, Throttled, Unreadable, observe
+from functions.steps.observe import (
+    Gone,
+    Observation,
+    Paused,
+    Refused,
+    Seen,
+    Throttled,
+    Unreadable,
+    observe,
+    observe_results,
+)
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
@@ -157,7 +168,21 @@ async def _give_up(services: Services, stored: Stored, problem: str) -> None:
 
 async def _machine_of(services: Services, stored: Stored) -> Machine | None:
     """The machine of a row; None when it is gone, and its row with it. Raises CloudError or BadInput."""
-    match await observe(services, stored.record.machine, vm_id=stored.record.vm_id):
+    return await _seen_or_gone(
+        services, stored, await observe(services, stored.record.machine, vm_id=stored.record.vm_id)
+    )
+
+
+async def _machine_with_results(services: Services, stored: Stored) -> Machine | None:
+    """The same with its newest operations, which an Arc-enabled server does not show by itself."""
+    machine = await _machine_of(services, stored)
+    if machine is None:
+        return None
+    return await _seen_or_gone(services, stored, await observe_results(services, machine))
+
+
+async def _seen_or_gone(services: Services, stored: Stored, seen: Observation) -> Machine | None:
+    match seen:
         case Seen(machine):
             return machine
         case Gone():
@@ -183,7 +208,7 @@ async def _plan_again(services: Services, stored: Stored, now: datetime) -> None
 async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
     """The POST's answer was never recorded: an operation that was not known before the POST is assumed to be ours."""
     record, flight = stored.record, stored.record.flight
-    machine = await _machine_of(services, stored)
+    machine = await _machine_with_results(services, stored)
     if machine is None:
         return
     status = record.ordered_status(machine)
@@ -226,7 +251,7 @@ async def _ask(services: Services, stored: Stored, now: datetime) -> None:
 async def _ask_machine(services: Services, stored: Stored, now: datetime) -> None:
     """The operation's URL is gone: the instance view says how it ended, if it still shows it."""
     record = stored.record
-    machine = await _machine_of(services, stored)
+    machine = await _machine_with_results(services, stored)
     if machine is None:
         return
     status = record.ordered_status(machine)
@@ -255,6 +280,8 @@ async def _overdue(services: Services, stored: Stored, problem: str = "") -> Non
 async def _end_as_answered(services: Services, stored: Stored, outcome: Outcome, *, now: datetime) -> None:
     """The operation's own answer. It does not repeat why the assessment inside an installation failed."""
     inside = None
+    if stored.record.machine.is_arc and outcome.activity_id:  # the URL's id need not be the one that Graph shows
+        stored = replace(stored, record=known_as(stored.record, outcome.activity_id))
     if assessment_failed_inside(outcome.result.get("error")):
         machine = await _machine_of(services, stored)
         if machine is None:
@@ -407,7 +434,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
         _log_support_state(record, machine, verdict)
         stored = stored.telling(notices.support_detected(record, machine))
     trouble = record.ending.trouble if record.ending else None
-    if not verdict.decided and (trouble or not is_answered_marketplace(machine, verdict)):
+    if not verdict.decided and (trouble or not is_answered_without_state(machine, verdict)):
         await _no_verdict(services, stored, verdict)
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)
@@ -557,6 +584,8 @@ async def _stays_unwell(services: Services, stored: Stored, ending: Ending) -> b
 
 def _unwell(machine: Machine) -> str:
     """What is wrong with a machine after its installation; "" when it runs, its agent is ready, and it is healthy."""
+    if machine.id.is_arc and machine.power is not PowerState.RUNNING:
+        return f"its Connected Machine agent is {machine.agent_status} after its installation"
     if machine.power is not PowerState.RUNNING:
         return f"the machine is {machine.power} after its installation"
     if machine.agent_ready is False:

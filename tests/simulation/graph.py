@@ -28,6 +28,9 @@ SUMMARIES = ("fleet_counts", "image_sizes", "subscriptions_seen")  # Resource Gr
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
 
+_PROVIDERS = ("microsoft.compute/virtualmachines", "microsoft.hybridcompute/machines")
+_WAITING = [f"{provider}/patchassessmentresults/softwarepatches" for provider in _PROVIDERS]
+
 Fill = dict[str, str]
 
 
@@ -136,6 +139,49 @@ def _machine(row: Json, assessment: Json | None) -> Json:
     }
 
 
+_ARC_PROPERTIES = (
+    "vmId",
+    "provisioningState",
+    "status",
+    "osType",
+    "osName",
+    "osSku",
+    "agentVersion",
+    "parentClusterResourceId",
+)
+
+
+def _servers(seen: _Seen, keep: Callable[[Json], bool]) -> list[Json]:
+    """The Arc-enabled servers that `keep` says, each with its assessment. They are few: nothing is kept."""
+    kind = "microsoft.hybridcompute/machines"
+    assessed = {
+        row["id"].lower().split("/patchassessmentresults/")[0]: row["properties"]
+        for row in seen.rows("patchassessmentresources")
+        if row["type"] == f"{kind}/patchassessmentresults"
+    }
+    found = (_server(row, assessed.get(row["id"].lower())) for row in seen.rows("resources") if row["type"] == kind)
+    return _ordered(row for row in found if row["properties"]["provisioningState"] != "Deleting" and keep(row))
+
+
+def _server(row: Json, assessment: Json | None) -> Json:
+    properties, found = row["properties"], assessment or {}
+    readiness = (found.get("configurationStatus") or {}).get("vmGuestPatchReadiness") or {}
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "location": row["location"],
+        "tags": row["tags"],
+        "vm_id": properties.get("vmId") or "",
+        "properties": {name: properties.get(name) for name in _ARC_PROPERTIES},
+        "assessment_id": found.get("assessmentActivityId") or "",
+        "assessment_status": found.get("status") or "",
+        "assessment_started": found.get("startDateTime"),
+        "support_state": readiness.get("detectedVMGuestPatchSupportState") or "",
+        "reboot_pending": found.get("rebootPending"),
+        "counts": found.get("availablePatchCountByClassification"),
+    }
+
+
 def _marketplace(image: Json) -> bool:
     return all(image.get(name) for name in ("publisher", "offer", "sku"))
 
@@ -159,22 +205,59 @@ def _named(seen: _Seen, fill: Fill) -> list[Json]:
     return _machines(seen, lambda row: row["id"].lower() in ids)
 
 
+def _arc_census(seen: _Seen, fill: Fill) -> list[Json]:
+    shares = _list(fill["shares"])
+    return _servers(seen, lambda row: f"{row['vm_id'].lower()}00"[:2] in shares)
+
+
+def _arc_named(seen: _Seen, fill: Fill) -> list[Json]:
+    ids = _list(fill["ids"])
+    return _servers(seen, lambda row: row["id"].lower() in ids)
+
+
+_CLASSES = {
+    "critical": "critical",
+    "security": "security",
+    "updateRollup": "update_rollup",
+    "featurePack": "feature_pack",
+    "servicePack": "service_pack",
+    "definition": "definition",
+    "tools": "tools",
+    "updates": "updates",
+    "other": "other",
+}
+
+
+def _arc_due(seen: _Seen, fill: Fill) -> list[Json]:
+    before, next_before, unsupported = (
+        _time(fill[name]) for name in ("assessed_before", "next_slot_before", "unsupported_before")
+    )
+    flags = {name: value == "true" for name, value in fill.items()}
+    classes = {name.lower() for name, flag in _CLASSES.items() if flags["any_class"] or flags[flag]}
+
+    def due(row: Json) -> bool:
+        if str(row["properties"]["status"]).lower() != "connected":
+            return False
+        state, status = row["support_state"].lower(), row["assessment_status"].lower()
+        answered = not state and status in ("succeeded", "completedwithwarnings")
+        slot = next((int(letter) for letter in row["vm_id"] if letter in "0123456789"), 0)
+        limit = unsupported if state == "unsupported" else before + slot * (next_before - before)
+        started = row["assessment_started"]
+        if started is None or _time(started) <= limit or status == "failed":
+            return True
+        if not (answered or state in ("supported", "unsupported")):
+            return True
+        wanted = any(count and name.lower() in classes for name, count in (row["counts"] or {}).items())
+        return flags["installs"] and flags["window_open"] and wanted and state != "unsupported"
+
+    return _servers(seen, due)
+
+
 def _due(seen: _Seen, fill: Fill) -> list[Json]:
     times = ("created_after", "assessed_before", "next_slot_before", "unsupported_before", "young_after")
     after, before, next_before, unsupported, young = (_time(fill[name]) for name in times)
     flags = {name: value == "true" for name, value in fill.items()}
-    classes = {
-        "critical": "critical",
-        "security": "security",
-        "updateRollup": "update_rollup",
-        "featurePack": "feature_pack",
-        "servicePack": "service_pack",
-        "definition": "definition",
-        "tools": "tools",
-        "updates": "updates",
-        "other": "other",
-    }
-    wanted_classes = [name for name, flag in classes.items() if flags["any_class"] or flags[flag]]
+    wanted_classes = [name for name, flag in _CLASSES.items() if flags["any_class"] or flags[flag]]
 
     def due(row: Json) -> bool:
         if row["is_marketplace"] and not flags["all_images"]:
@@ -227,6 +310,11 @@ def _image_sizes(seen: _Seen, fill: Fill) -> list[Json]:
         by_day = not image.get("exactVersion") and (row["is_marketplace"] or "galleries/" in text.lower())
         key = text, f"{created[:10]}T00:00:00.0000000Z" if by_day else ""
         counts[key] = counts.get(key, 0) + 1
+    for row in _servers(seen, lambda row: flags["arc"]):
+        properties = row["properties"]
+        image = {"arc": properties["osType"] or properties["osName"] or "", "sku": properties["osSku"] or ""}
+        key = json.dumps(image, separators=(",", ":"), ensure_ascii=False), ""
+        counts[key] = counts.get(key, 0) + 1
     largest = sorted(counts, key=lambda key: (-counts[key], key))[:1000]
     return [{"reference": key[0], "created": key[1] or None, "machines": counts[key]} for key in largest]
 
@@ -242,6 +330,11 @@ def _members(seen: _Seen, fill: Fill) -> list[Json]:
         own, group = _tag_group(row), row["id"].lower().split("/providers/")[0]
         if own in names or group in groups:
             rows.append({"id": row["id"], "own_group": own, "group_id": group, "power_code": row["power_code"]})
+    for row in _servers(seen, lambda row: fill["arc"] == "true"):
+        own, group = _tag_group(row), row["id"].lower().split("/providers/")[0]
+        code = "PowerState/running" if str(row["properties"]["status"]).lower() == "connected" else ""
+        if own in names or group in groups:
+            rows.append({"id": row["id"], "own_group": own, "group_id": group, "power_code": code})
     return _ordered(rows)
 
 
@@ -298,8 +391,8 @@ def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _installation_rows(seen: _Seen) -> Iterable[Json]:
-    kind = "microsoft.compute/virtualmachines/patchinstallationresults"
-    return (row for row in seen.rows("patchinstallationresources") if row["type"] == kind)
+    kinds = [f"{provider}/patchinstallationresults" for provider in _PROVIDERS]
+    return (row for row in seen.rows("patchinstallationresources") if row["type"] in kinds)
 
 
 def _installation(row: Json) -> tuple[str, Json]:
@@ -334,11 +427,10 @@ def _last_installations(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
-    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
     rows, ids = [], _list(fill["ids"])
     for row in seen.rows("patchassessmentresources"):
         properties = row["properties"]
-        if row["type"] != kind or properties["publishedDateTime"] is None:
+        if row["type"] not in _WAITING or properties["publishedDateTime"] is None:
             continue
         classes = {each.lower() for each in properties["classifications"][:2]}
         machine = row["id"].lower().split("/patchassessmentresults/")[0]
@@ -349,11 +441,10 @@ def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _patches_of(seen: _Seen, fill: Fill) -> list[Json]:
-    kind = "microsoft.compute/virtualmachines/patchassessmentresults/softwarepatches"
     rows, ids = [], _list(fill["ids"])
     for row in seen.rows("patchassessmentresources"):
         machine = row["id"].lower().split("/patchassessmentresults/")[0]
-        if row["type"] == kind and machine in ids:
+        if row["type"] in _WAITING and machine in ids:
             properties = row["properties"]
             names = {"name": "patchName", "kb": "kbId", "version": "version"}
             texts = {name: properties.get(key) or "" for name, key in names.items()}
@@ -382,6 +473,9 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
     for name, answer in (
         ("due_machines", _due),
         ("named_machines", _named),
+        ("arc_due", _arc_due),
+        ("arc_named", _arc_named),
+        ("arc_census", _arc_census),
         ("groups_named", _groups_named),
         ("scale_sets_named", _scale_sets_named),
         ("subscriptions_seen", _subscriptions_seen),

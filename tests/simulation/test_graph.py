@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from functions.cloud import queries
+from simulator.arm.shapes import hybrid_id, hybrid_machine
+from simulator.behaviour import Behaviour
 from simulator.identity import CLIENT_ID
 from simulator.resource_graph.endpoint import CallerRights
 from simulator.resource_graph.graph import Graph
@@ -32,6 +34,12 @@ async def _differences(seed: int) -> list[str]:
     names = workload.schedule_fleet(world, 12, 2.0)
     workload.schedule_events(world, names, 12, 2.0)
     group = f"/subscriptions/{SUBSCRIPTIONS[0]}/resourceGroups/rg-web"
+    for number in range(3):
+        server = hybrid_id(f"srv-{number}", subscription=SUBSCRIPTIONS[0])
+        world.azure.behave(f"srv-{number}", Behaviour(pending={"security": number}))
+        body = hybrid_machine("windows" if number else "linux", tags={"Patch-Group": "quorum-0"})
+        body["properties"] |= {"osSku": "Ubuntu 22.04.3 LTS"} if not number else {}
+        world.azure.connect_machine(server, body)
     ticking = asyncio.ensure_future(world.sweeps(lambda: 3600.0))
     found: list[str] = []
     for moment in range(MOMENTS):
@@ -41,7 +49,14 @@ async def _differences(seed: int) -> list[str]:
         if moment == 3:  # until Resource Graph shows that it is being deleted, and not that it is gone
             world.azure.delete_machine(next(iter(world.azure.world.machines)))
             await asyncio.sleep(world.azure.graph.lag_seconds + 10)
-        ids = [machine.id for machine in world.azure.world.machines.values()] + ["unknown"]
+        servers = list(world.azure.world.hybrid.values())
+        if moment == 1:
+            servers[0].status.set(world.azure.now(), "Disconnected")
+        elif moment == 2:
+            world.azure.start_operation(servers[1].id, "install")
+        else:
+            world.azure.start_operation(servers[2].id, "assess")
+        ids = [machine.id for machine in (*world.azure.world.machines.values(), *servers)] + ["unknown"]
         for name in ANSWERS:
             query = queries.fill(name, **_values(name, rng, ids))
             found += [f"{name}: {text}" for text in _compared(world, query)]

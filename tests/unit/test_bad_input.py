@@ -83,7 +83,8 @@ IDS: dict[str, Any] = {
     "a group too long": ID.replace("/rg/", f"/{'x' * 91}/"),
     "a group that ends with a dot": ID.replace("/rg/", "/rg./"),
     "a scale set's machine": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/s/virtualMachines/0",
-    "an Arc machine": f"{GROUP}/providers/Microsoft.HybridCompute/machines/vm-01",
+    "a part of an Arc machine": f"{GROUP}/providers/Microsoft.HybridCompute/machines/vm-01/extensions/e",
+    "a virtual machine of Arc's provider": f"{GROUP}/providers/Microsoft.HybridCompute/virtualMachines/vm-01",
     "another provider": ID.replace("Microsoft.Compute", "Contoso.Compute"),
     "a dot that stands for any letter": ID.replace("Microsoft.Compute", "MicrosoftxCompute"),
     "a null character": ID.replace("vm-01", "vm\x0001"),
@@ -310,6 +311,9 @@ def test_a_count_that_is_no_number_counts_nothing() -> None:
 
 HOST = "https://management.azure.com"
 PATH = f"/subscriptions/{SUBSCRIPTION}/providers/Microsoft.Compute/locations/westeurope/operations/{OPERATION}"
+ARC_PATH = PATH.replace("Microsoft.Compute", "Microsoft.HybridCompute").replace(
+    "/operations/", "/updateCenterOperationResults/"
+)
 URLS: dict[str, str] = {
     "empty": "",
     "no URL": "operation",
@@ -340,6 +344,8 @@ URLS: dict[str, str] = {
     "dots in the path": f"{HOST}{PATH}/../../../../resourceGroups/rg",
     "dots for the location": f"{HOST}{PATH.replace('westeurope', '..')}",
     "an escaped path": f"{HOST}{PATH.replace('/operations/', '%2Foperations%2F')}",
+    "an Arc operation without a guid": f"{HOST}{ARC_PATH[:-3]}",
+    "another kind of operation of Arc": f"{HOST}{ARC_PATH.replace('updateCenter', 'other')}",
     "another provider": f"{HOST}{PATH.replace('Microsoft.Compute', 'Microsoft.Authorization')}",
     "a machine": f"{HOST}{ID}?api-version=2024-11-01&sig={SECRET}",
     "a file": f"file://management.azure.com{PATH}",
@@ -368,6 +374,8 @@ def test_operation_urls(url: str) -> None:
         pytest.param(OPERATION_URL, id="as ARM sends it"),
         pytest.param(f"{HOST}{PATH.upper()}", id="in another letter case"),
         pytest.param(f"HTTPS://MANAGEMENT.AZURE.COM{PATH}", id="host in another letter case"),
+        pytest.param(f"{HOST}{ARC_PATH}?api-version=2024-07-10", id="of an Arc-enabled server"),
+        pytest.param(f"{HOST}{ARC_PATH}*0A1B2C?p=1", id="of an Arc-enabled server, with a hash"),
     ],
 )
 def test_operation_urls_that_are_right(url: str) -> None:

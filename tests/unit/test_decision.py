@@ -1484,7 +1484,7 @@ def test_the_order_of_objections_is_the_documented_one() -> None:
         State.BUSY,
         State.AGENT_NOT_READY,
     ]
-    assert len(RULES) == 11
+    assert len(RULES) == 13
 
 
 # -- 9. no verdict, three times

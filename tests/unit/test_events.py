@@ -10,7 +10,7 @@ import pytest
 from azure.eventgrid import SystemEventNames
 
 from functions.cloud import event_grid
-from functions.model.machine import MachineId
+from functions.model.machine import MachineId, Provider
 from tests.support import PAYLOADS, SUBSCRIPTION
 
 VM_01 = MachineId(SUBSCRIPTION, "rg-prod", "vm-01")
@@ -28,7 +28,7 @@ CLOUD_EVENT = sample("eventgrid_vm_write_cloudevents_INFERRED")
 SAMPLES: dict[str, tuple[dict[str, Any], MachineId | None]] = {
     "a machine was created": (INFERRED["vm_create"], VM_01),
     "a machine was updated": (INFERRED["vm_update_with_httpRequest"], VM_01),
-    "an Arc machine": (INFERRED["arc_machine"], None),
+    "an Arc machine": (INFERRED["arc_machine"], MachineId(SUBSCRIPTION, "rg-arc", "arc-01", Provider.ARC)),
     "an extension of a machine": (INFERRED["extension_on_vm"], None),
     "a machine, as CloudEvent": (CLOUD_EVENT, VM_01),
     "a storage account was written": (sample("eventgrid_ResourceWriteSuccess_doc_sample")[0], None),

@@ -19,6 +19,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -126,11 +127,40 @@ OFF_04: Row = {
         "storageProfile": {"imageReference": {"id": MANAGED_IMAGE}},
     },
 }
-# What an Arc machine shows is not this; it is made as like a virtual machine as can be, but for its type.
-ARC_05: Row = {
-    "id": f"{GROUP}/providers/Microsoft.HybridCompute/machines/arc-05",
+ARC_PROPERTIES: Row = {
+    "vmId": "00000000-0000-0000-0000-0000000000a6",
+    "provisioningState": "Succeeded",
+    "status": "Connected",
+    "osType": "linux",
+    "osName": "linux",
+    "osSku": "Ubuntu 22.04.3 LTS",
+    "agentVersion": "1.60",
+    "parentClusterResourceId": None,
+}
+ARC_06: Row = {
+    "id": f"{GROUP}/providers/Microsoft.HybridCompute/machines/Arc-06",
     "type": "microsoft.hybridcompute/machines",
-    "properties": WEB_01["properties"],
+    "kind": "VMware",
+    "location": "westeurope",
+    "tags": {"patch-group": "Quorum"},
+    "properties": ARC_PROPERTIES | {"machineFqdn": "arc-06.example"},
+}
+ARC_AWAY: Row = ARC_06 | {
+    "id": f"{GROUP}/providers/Microsoft.HybridCompute/machines/arc-07",
+    "properties": ARC_06["properties"] | {"status": "Disconnected", "vmId": "00000000-0000-0000-0000-0000000000a7"},
+}
+ARC_CHILDREN = f"{SUBSCRIPTION}/resourcegroups/rg-app/providers/microsoft.hybridcompute/machines"
+ARC_ASSESSED: Row = {
+    "id": f"{ARC_CHILDREN}/arc-06/patchAssessmentResults/latest",
+    "type": "microsoft.hybridcompute/machines/patchassessmentresults",
+    "properties": {
+        "assessmentActivityId": "00000000-0000-0000-0000-0000000000b6",
+        "status": "Succeeded",
+        "startDateTime": "2026-11-21T10:00:00Z",
+        "rebootPending": False,
+        "availablePatchCountByClassification": {"security": 2},
+        "errorDetails": None,
+    },
 }
 DISK: Row = {"id": f"{GROUP}/providers/Microsoft.Compute/disks/web-01", "type": "microsoft.compute/disks"}
 
@@ -224,7 +254,7 @@ def scale_set(name: str) -> Row:
 
 
 TABLES: Mapping[str, Sequence[Row]] = {
-    "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_05, WEB_01, scale_set("set"), scale_set("not-asked")],
+    "resources": [OFF_04, MARKET_03, DISK, BARE_02, ARC_06, ARC_AWAY, WEB_01, scale_set("set"), scale_set("not-asked")],
     "resourcecontainers": [
         {
             "id": f"{SUBSCRIPTION}/resourceGroups/RG-Other",
@@ -250,6 +280,7 @@ TABLES: Mapping[str, Sequence[Row]] = {
         MARKET_ASSESSED,
         WEB_ASSESSED,
         OFF_ASSESSED,
+        ARC_ASSESSED,
         MARKET_ASSESSED_BEFORE,
     ],
     "maintenanceresources": [
@@ -389,6 +420,31 @@ OFF_04_FOUND: Row = BARE_02_FOUND | {
     "support_state": "Unsupported",
 }
 
+ARC_06_FOUND: Row = {
+    "id": f"{GROUP}/providers/Microsoft.HybridCompute/machines/Arc-06",
+    "kind": "VMware",
+    "location": "westeurope",
+    "tags": {"patch-group": "Quorum"},
+    "vm_id": "00000000-0000-0000-0000-0000000000a6",
+    "properties": ARC_PROPERTIES,
+    "assessment_id": "00000000-0000-0000-0000-0000000000b6",
+    "assessment_status": "Succeeded",
+    "assessment_started": "2026-11-21T10:00:00.0000000Z",
+    "support_state": "",
+    "reboot_pending": False,
+    "counts": {"security": 2},
+}
+ARC_AWAY_FOUND: Row = ARC_06_FOUND | {
+    "id": ARC_AWAY["id"],
+    "vm_id": "00000000-0000-0000-0000-0000000000a7",
+    "properties": ARC_PROPERTIES | {"status": "Disconnected", "vmId": "00000000-0000-0000-0000-0000000000a7"},
+    "assessment_id": "",
+    "assessment_status": "",
+    "assessment_started": None,
+    "reboot_pending": None,
+    "counts": None,
+}
+
 CLASSES = frozenset(
     {"critical", "security", "update_rollup", "feature_pack", "service_pack", "definition", "tools", "updates", "other"}
 )
@@ -412,15 +468,31 @@ def due_values(wanted: frozenset[str] = frozenset({"critical", "security"}), **c
     }
 
 
+def arc_due_values() -> Row:
+    return {name: value for name, value in due_values().items() if name in queries.placeholders("arc_due")}
+
+
 @cache
 def filled() -> Mapping[str, str]:
     """Every query as it would be sent, asked for the rows above; the ids in yet another letter case."""
     values: Mapping[str, Row] = {
+        "arc_census": {"shares": ["00", "b2"]},
+        "arc_due": arc_due_values(),
+        "arc_named": {"ids": [str(ARC_06["id"]).upper(), str(WEB_01["id"])]},
         "census": {"shares": ["00", "A1", "b2"]},
         "due_machines": due_values(),
         "fleet_counts": {},
-        "group_members": {"names": ["QUORUM", "nobody"], "group_ids": [f"{SUBSCRIPTION}/resourcegroups/RG-Pair"]},
-        "image_sizes": {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False},
+        "group_members": {
+            "names": ["QUORUM", "nobody"],
+            "group_ids": [f"{SUBSCRIPTION}/resourcegroups/RG-Pair"],
+            "arc": True,
+        },
+        "image_sizes": {
+            "created_after": datetime(2026, 10, 1, tzinfo=UTC),
+            "all_images": False,
+            "any_age": False,
+            "arc": True,
+        },
         "groups_named": {"ids": [GROUP.upper(), f"{SUBSCRIPTION}/resourcegroups/rg-other"]},
         "groups_tagged": {"names": ["quorum", "nobody"]},
         "installations_of": {"ids": [f"{MACHINES}/Web-01"]},
@@ -437,6 +509,9 @@ def filled() -> Mapping[str, str]:
 
 
 EXPECTED: Mapping[str, list[Row]] = {
+    "arc_census": [ARC_06_FOUND, ARC_AWAY_FOUND],
+    "arc_due": [ARC_06_FOUND],
+    "arc_named": [ARC_06_FOUND],
     "census": [WEB_01_FOUND, BARE_02_FOUND, MARKET_03_FOUND, MARKET_03_FOUND_AGAIN, OFF_04_FOUND],
     "due_machines": [WEB_01_FOUND, BARE_02_FOUND],
     "fleet_counts": [
@@ -448,12 +523,15 @@ EXPECTED: Mapping[str, list[Row]] = {
     "group_members": [
         {"id": WEB_01["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": "PowerState/running"},
         {"id": OFF_04["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": "PowerState/deallocated"},
+        {"id": ARC_06["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": "PowerState/running"},
+        {"id": ARC_AWAY["id"], "own_group": "quorum", "group_id": GROUP.lower(), "power_code": ""},
     ],
     "groups_named": [
         {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
         {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
     ],
     "image_sizes": [
+        {"reference": '{"arc":"linux","sku":"Ubuntu 22.04.3 LTS"}', "created": None, "machines": 2},
         {"reference": "", "created": None, "machines": 1},
         {"reference": f'{{"id":"{GALLERY_IMAGE}","exactVersion":"1.0.0"}}', "created": None, "machines": 1},
         {"reference": f'{{"id":"{MANAGED_IMAGE}"}}', "created": None, "machines": 1},
@@ -815,6 +893,45 @@ def raw_machines(draw: st.DrawFn) -> tuple[Row, Row | None]:
     )
 
 
+@st.composite
+def raw_servers(draw: st.DrawFn) -> tuple[Row, Row | None]:
+    """An Arc-enabled server as Azure keeps it, and its assessment if it has one."""
+    server = deepcopy(ARC_06)
+    server["properties"] |= {
+        "vmId": draw(st.sampled_from(["0f", "1f", "f1", "9", "A", ""])),
+        "status": draw(mostly("Connected", ["connected", "Disconnected", "Expired", "Error", ""])),
+        "osType": draw(st.sampled_from(["linux", "Windows"])),
+        "parentClusterResourceId": draw(mostly(None, ["/subscriptions/s/clusters/c"])),
+    }
+    if not draw(st.integers(0, 5)):
+        return server, None
+    record = deepcopy(ARC_ASSESSED)
+    record["properties"] |= {
+        "status": draw(mostly("Succeeded", ["succeeded", "Failed", "InProgress", "", "CompletedWithWarnings"])),
+        "startDateTime": draw(mostly(before(2), [None, *AGES])),
+        "availablePatchCountByClassification": draw(
+            st.one_of(st.none(), st.sampled_from(COUNTS).map(lambda n: {n: 1}))
+        ),
+    }
+    state = draw(mostly(None, ["Supported", "Unsupported", "Unknown"]))
+    return server, record | {"properties": record["properties"] | {"configurationStatus": readiness(state)}}
+
+
+async def servers_found_and_decided(
+    raw: list[tuple[Row, Row | None]], given: Settings
+) -> tuple[set[str], dict[str, Step]]:
+    servers = [each | {"id": f"{ARC_06['id']}-{number}"} for number, (each, _) in enumerate(raw)]
+    records = [
+        each | {"id": each["id"].replace("/arc-06/", f"/arc-06-{number}/")}
+        for number, (_, each) in enumerate(raw)
+        if each
+    ]
+    graph = GraphOfRows(given, {"resources": servers, "patchassessmentresources": records})
+    due = {found.id.name async for found in graph.due_machines(LONG_AGO, NOW)}
+    every = [replace(found.in_group(Group()), schedule_assigned=False) async for found in graph.census()]
+    return due, {each.id.name: next_step(question_of(each, None, given, created_after=NOW, now=NOW)) for each in every}
+
+
 # NOW is a Sunday, 00:00 UTC.
 CLOSED, OPEN, SHORT = "Sat 10:00-12:00", "Sat 22:00-04:00", "Sat 23:00-00:10"
 environs = st.fixed_dictionaries(
@@ -869,6 +986,20 @@ def test_what_the_decision_would_do_is_always_returned(raw: list[tuple[Row, Row 
         installs = [step for step in decided.values() if isinstance(step, Install)]
         assert all(step.only_canary for step in installs)
         assert not installs or environ.get("PATCH_CANARY_WINDOW") == OPEN
+
+
+@given(st.lists(raw_servers(), min_size=8, max_size=8), environs)
+def test_what_the_decision_would_do_to_a_server_is_always_returned(
+    raw: list[tuple[Row, Row | None]], environ: Row
+) -> None:
+    returned, decided = asyncio.run(servers_found_and_decided(raw, settings(**environ, PATCH_ARC="on")))
+    assert len(decided) == len(raw)
+    assert {name for name, step in decided.items() if isinstance(step, Assess | Install)} <= returned
+
+
+def test_no_server_is_asked_for_while_arc_is_off() -> None:
+    raw: list[tuple[Row, Row | None]] = [(ARC_06, None), (ARC_AWAY, None)]
+    assert asyncio.run(servers_found_and_decided(raw, settings())) == (set(), {})
 
 
 @pytest.mark.parametrize(
@@ -1047,7 +1178,13 @@ def test_image_sizes_counts_the_machines_in_scope(values: Row, machines: Mapping
         machine("vm-3", image=web, created="2026-09-30T08:00:00Z"),
         machine("vm-4", image=market),
     ]
-    asked = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False, **values}
+    asked = {
+        "created_after": datetime(2026, 10, 1, tzinfo=UTC),
+        "all_images": False,
+        "any_age": False,
+        "arc": False,
+        **values,
+    }
     found = evaluate(queries.fill("image_sizes", **asked), {"resources": rows}, NOW).rows
     references = [json.loads(row["reference"]) for row in found]
     names = [reference.get("id") or reference["publisher"] for reference in references]
@@ -1079,7 +1216,7 @@ def test_a_machine_is_counted_under_the_key_of_its_image(image: Mapping[str, str
     tables = {"resources": [machine(f"vm-{number}", image=image, created=at) for number, at in enumerate(days)]}
     counted: Counter[str] = Counter()
     for row in evaluate(
-        queries.fill("image_sizes", created_after=LONG_AGO, all_images=True, any_age=True), tables, NOW
+        queries.fill("image_sizes", created_after=LONG_AGO, all_images=True, any_age=True, arc=False), tables, NOW
     ).rows:
         key, count = image_size_from_graph(row)
         counted[key] += count

@@ -1,0 +1,254 @@
+"""Arc-enabled servers: with PATCH_ARC=on they are assessed and patched as virtual machines are, by their agent.
+
+Factors: the setting; the system; the agent's status; how an installation ends; a schedule; what others prove.
+Azure shows no operation, support state or creation time on such a server: Resource Graph and the order's answer do.
+"""
+
+import subprocess
+import sys
+from functools import partial
+from typing import Any, Literal
+
+import pytest
+from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
+
+from functions.model.machine import MachineId
+from functions.model.record import Record
+from functions.model.state import Cause, OperationKind, Phase, State
+from simulator.arm import shapes
+from simulator.azure import Behaviour, Fault
+from tests.support.journaled import Told
+from tests.support.world import BOUNDARY, SUBSCRIPTION, World
+
+ON = {"PATCH_ARC": "on"}
+UBUNTU, WINDOWS = "Ubuntu 22.04.3 LTS", "Windows Server 2022 Datacenter"
+WAITING = Behaviour(pending={"security": 3})
+Os = Literal["windows", "linux"]
+
+
+def server(
+    world: World, name: str = "srv-01", behaviour: Behaviour = WAITING, os: Os = "linux", **more: Any
+) -> MachineId:
+    """A server whose agent connects it now."""
+    full_id = shapes.hybrid_id(name, subscription=SUBSCRIPTION)
+    world.azure.behave(name, behaviour)
+    body: dict[str, Any] = dict(shapes.hybrid_machine(os, location="westeurope", tags=more.get("tags")))
+    sku = more.get("sku", UBUNTU if os == "linux" else WINDOWS)
+    body["properties"] = {**body["properties"], "osSku": sku, **more.get("properties", {})}
+    world.azure.connect_machine(full_id, body)
+    return MachineId.parse(full_id)
+
+
+def agent(world: World, machine: MachineId, status: str) -> None:
+    world.azure.world.hybrid[str(machine)].status.set(world.now, status)
+
+
+def calls_about_servers(world: World) -> list[str]:
+    return [each.path for each in world.azure.requests if "hybridcompute" in each.path.lower()]
+
+
+@pytest.mark.parametrize("os", ["windows", "linux"])
+async def test_from_its_event_to_patched(os: Os, told: Told) -> None:
+    world = World(ON)
+    machine = server(world, os=os)
+    await world.pass_time(minutes=2)
+    assert [each.kind for each in world.operations(machine)] == ["assess"]  # its event, before any sweep
+    await world.pass_time(hours=6)
+    assert (await world.states())["srv-01"].state is State.PATCHED
+    (installation,) = world.operations(machine, "install")
+    assert installation.status_at(world.now) == "Succeeded"
+    assert [each["machine"] for each in told("installation.seen")] == [str(machine)]
+    assert world.errors == []
+
+
+async def test_off_by_default_nothing_is_asked_of_a_server() -> None:
+    world = World()
+    server(world)
+    vm = world.create("web-01", WAITING)
+    await world.pass_time(hours=12)
+    assert calls_about_servers(world) == []
+    assert [each.machine.lower() for each in world.operations(kind="install")] == [str(vm)]
+    assert set(await world.states()) == {"web-01"}
+
+
+def test_off_by_default_its_client_is_not_even_loaded() -> None:
+    code = (
+        "import asyncio, sys; from tests.scenario import test_arc as t; "
+        "sys.modules.pop('azure.mgmt.hybridcompute.aio'); "
+        "w = t.World(); t.server(w); w.create('web-01', t.WAITING); asyncio.run(w.pass_time(hours=1)); "
+        "assert w.operations(kind='assess'); sys.exit('azure.mgmt.hybridcompute.aio' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+async def test_a_message_from_before_it_was_switched_off_is_refused(told: Told) -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until_queued(OperationKind.INSTALL)
+    world.set(PATCH_ARC="off")
+    before = len(calls_about_servers(world))
+    await world.pass_time(hours=2)
+    assert world.operations(machine, "install") == []
+    assert len(calls_about_servers(world)) == before
+    reasons = [str(each["reason"]) for each in told("operation.postponed")]
+    assert any("PATCH_ARC is off" in each for each in reasons)
+
+
+async def test_an_operation_that_runs_when_it_is_switched_off_is_followed_to_its_end() -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until(lambda: bool(world.installing()), hours=6)
+    world.set(PATCH_ARC="off")
+    await world.pass_time(hours=6)
+    record = await world.record(machine)
+    assert record is None or record.phase is Phase.HELD
+    assert len(world.operations(machine, "install")) == 1
+
+
+# the agent's status → the cause, and a word of the remedy
+AWAY: dict[str, tuple[str, Cause, str]] = {
+    "disconnected": ("Disconnected", Cause.TRANSIENT, "azcmagent check"),
+    "expired": ("Expired", Cause.OWNER, "azcmagent connect"),
+    "in error": ("Error", Cause.TRANSIENT, "azcmagent check"),
+}
+
+
+@pytest.mark.parametrize(("status", "cause", "remedy"), AWAY.values(), ids=AWAY)
+async def test_a_server_that_azure_does_not_reach_is_left_alone_and_looked_at_again(
+    status: str, cause: Cause, remedy: str
+) -> None:
+    world = World(ON)
+    machine = server(world)
+    agent(world, machine, status)
+    await world.pass_time(hours=2)
+    step = (await world.states())["srv-01"]
+    assert (step.state, step.cause) == (State.AGENT_NOT_READY, cause)
+    assert status in step.reason
+    assert remedy in step.remedy
+    assert world.posts() == []
+    agent(world, machine, "Connected")
+    await world.pass_time(hours=30)
+    assert (await world.states())["srv-01"].state is State.PATCHED
+
+
+async def test_an_agent_that_goes_away_between_claim_and_call_stops_the_call() -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until_queued(OperationKind.INSTALL)
+    agent(world, machine, "Disconnected")
+    await world.pass_time(hours=1)
+    assert world.operations(machine, "install") == []
+    agent(world, machine, "Connected")
+    await world.pass_time(hours=6)
+    assert len(world.operations(machine, "install")) == 1
+
+
+BROKEN = Behaviour(
+    pending={"security": 2}, install_status="Failed", errors=(("PACKAGE_INSTALL_FAILURE", "dpkg was interrupted."),)
+)
+
+
+async def test_what_an_installation_says_in_its_error_details_is_told() -> None:
+    """The same failure as a virtual machine's, without the names of patches: a server's answer lists none."""
+    after = Behaviour(
+        pending={"security": 2},
+        install_status="Failed",
+        failed_patches=0,
+        errors=(("ERROR", "Installation failed due to assessment failure. See the assessment substatus"),),
+    )
+    world = World(ON)
+    machines = [server(world, "srv-01", BROKEN), server(world, "srv-02", after), world.create("web-01", after)]
+    for machine in machines:
+        await world.until(partial(_held, world, machine), hours=8)
+    broken, closing, twin = [record.hold for each in machines if (record := await world.record(each)) and record.hold]
+    assert broken.reason == "some patches failed"
+    assert (closing.reason, closing.remedy, closing.cause) == (twin.reason, twin.remedy, twin.cause)
+    assert closing.reason != broken.reason
+
+
+async def _held(world: World, machine: MachineId) -> bool:
+    record: Record | None = await world.record(machine)
+    return bool(record and record.hold and record.hold.state is State.FAILED)
+
+
+async def test_a_failed_one_stops_those_of_its_own_system_only() -> None:
+    """Canaries are off: three servers that fail open a breaker. Each group is a system by name and main version."""
+    world = World(ON | {"PATCH_BREAKER": "1 in 7 days"})
+    broken = server(world, "srv-01", BROKEN)
+    await world.until(lambda: bool(world.operations(broken, "install")), hours=6)
+    await world.pass_time(hours=3)
+    later = server(world, "srv-02", sku="Ubuntu 22.04.4 LTS")  # the same main version
+    others = [
+        server(world, "srv-03", sku="Ubuntu 24.04 LTS"),
+        server(world, "srv-04", os="windows"),
+        world.create("web-01", WAITING),
+    ]
+    await world.pass_time(hours=8)
+    assert (await world.states())["srv-02"].state is State.BREAKER_OPEN
+    assert world.operations(later, "install") == []
+    assert all(world.operations(each, "install") for each in others)
+    assert (await world.image("arc/linux/ubuntu-22-lts", BOUNDARY)).breaker_open
+
+
+async def test_a_post_whose_answer_was_lost_is_found_in_resource_graph() -> None:
+    world = World(ON)
+    machine = server(world)
+    world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="after"))
+    await world.pass_time(hours=12)
+    assert len(world.operations(machine, "install")) == 1
+    assert (await world.states())["srv-01"].state is State.PATCHED
+
+
+async def test_a_server_that_a_schedule_patches_is_assessed_only() -> None:
+    """No patch setting of a server says that a schedule patches it: the assignment alone does."""
+    world = World(ON)
+    machine = server(world)
+    world.azure.assign(str(machine))
+    await world.pass_time(hours=8)
+    step = (await world.states())["srv-01"]
+    assert step.state is State.SCHEDULED_ELSEWHERE
+    assert {each.kind for each in world.operations(machine)} == {"assess"}
+
+
+# tags and properties of a server → its state
+LEFT: dict[str, tuple[dict[str, Any], State]] = {
+    "by its tag": ({"tags": {"patch-mode": "off"}}, State.OPTED_OUT),
+    "a node of Azure Local": ({"properties": {"parentClusterResourceId": "/x/clusters/c"}}, State.MANAGED_ELSEWHERE),
+    "a Windows client": ({"os": "windows", "sku": "Windows 11 Enterprise"}, State.MANAGED_ELSEWHERE),
+}
+
+
+@pytest.mark.parametrize(("more", "state"), LEFT.values(), ids=LEFT)
+async def test_what_leaves_a_machine_alone_leaves_a_server_alone(more: dict[str, Any], state: State) -> None:
+    world = World(ON)
+    server(world, **more)
+    await world.pass_time(hours=6)
+    assert (await world.states())["srv-01"].state is state
+    assert world.posts() == []
+
+
+async def test_caps_windows_and_pauses_hold_for_servers() -> None:
+    world = World(ON | {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_WINDOW": "Wed 10:00-18:00"})
+    servers = [server(world, f"srv-0{number}") for number in range(3)]
+    vm = world.create("web-01", WAITING)
+    await world.pass_time(hours=1.5)
+    assert world.operations(kind="install") == []
+    await world.pause("a freeze")
+    await world.pass_time(hours=2)
+    assert world.operations(kind="install") == []
+    await world.resume()
+    most = 0
+    while len(world.operations(kind="install")) < 4:
+        await world.pass_time(minutes=1)
+        most = max(most, len(world.installing()))
+    assert most == 1
+    assert {each.machine.lower() for each in world.operations(kind="install")} == {str(each) for each in (*servers, vm)}
+
+
+async def test_the_sdks_own_client_reads_a_simulated_server() -> None:
+    world = World()
+    server(world)
+    async with HybridComputeManagementClient(world.credential, SUBSCRIPTION, transport=world.transport) as client:
+        found = await client.machines.get("rg-arc", "srv-01")
+    assert found.properties
+    assert (found.properties.status, found.properties.os_sku) == ("Connected", UBUNTU)
