@@ -16,6 +16,9 @@ param storageAccountName string
 @description('Resource ids of the system topics, as main.bicep prints them. They may belong to other subscriptions.')
 param systemTopicIds string[]
 
+@description('Whether the app patches Arc-enabled servers (PATCH_ARC=on): it then receives their events, too. main.bicep prints it.')
+param arcServers bool = false
+
 @description('Name of the function.')
 param functionName string = 'on_machine_written'
 
@@ -43,6 +46,7 @@ module subscriptions 'modules/event-subscription.bicep' = [
       functionId: app::function.id
       storageAccountId: account.id
       deadLetterContainerName: 'dead-letters'
+      arcServers: arcServers
     }
   }
 ]

@@ -319,6 +319,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
       principalId: identity.outputs.principalId
       scaleSets: settings.?PATCH_SCALE_SETS == 'include'
+      arcServers: settings.?PATCH_ARC == 'on'
       assignDeadLetterRole: assignRoles
       existingTopicId: first(filter(
         existingSystemTopicIds,
@@ -395,6 +396,9 @@ output STORAGE_ACCOUNT_NAME string = finalNames.storageAccount
 
 @description('Resource ids of the system topics. Pass them to events.bicep.')
 output SYSTEM_TOPIC_IDS string[] = [for (id, index) in watched: watchedSubscriptions[index].outputs.topicId]
+
+@description('Whether the app patches Arc-enabled servers (PATCH_ARC=on). Pass it to events.bicep.')
+output ARC_SERVERS bool = settings.?PATCH_ARC == 'on'
 
 @description('Object id of the identity of the app. Pass it to management-group/main.bicep.')
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId

@@ -38,6 +38,7 @@ try {
             functionAppName    = @{ value = $env:AZURE_FUNCTION_APP_NAME }
             storageAccountName = @{ value = $env:STORAGE_ACCOUNT_NAME }
             systemTopicIds     = @{ value = @($env:SYSTEM_TOPIC_IDS | ConvertFrom-Json) }
+            arcServers         = @{ value = $env:ARC_SERVERS -eq 'true' }
         }
     } | ConvertTo-Json -Depth 5 | Set-Content $parameters
 

@@ -52,7 +52,8 @@ cat >"$parameters" <<END
     "resourceGroupName": { "value": "$AZURE_RESOURCE_GROUP" },
     "functionAppName": { "value": "$AZURE_FUNCTION_APP_NAME" },
     "storageAccountName": { "value": "$STORAGE_ACCOUNT_NAME" },
-    "systemTopicIds": { "value": $SYSTEM_TOPIC_IDS }
+    "systemTopicIds": { "value": $SYSTEM_TOPIC_IDS },
+    "arcServers": { "value": ${ARC_SERVERS:-false} }
   }
 }
 END

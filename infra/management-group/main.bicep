@@ -32,6 +32,9 @@ param patchRoleId string = ''
 @description('Whether the app patches members of scale sets (PATCH_SCALE_SETS=include): it then reads their scale sets.')
 param scaleSets bool = false
 
+@description('Whether the app patches Arc-enabled servers (PATCH_ARC=on): it then reads them, and assesses and patches them.')
+param arcServers bool = false
+
 @description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
@@ -62,7 +65,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(p
       {
         actions: concat(
           loadJsonContent('../patch-actions.json'),
-          scaleSets ? loadJsonContent('../scale-set-actions.json') : []
+          scaleSets ? loadJsonContent('../scale-set-actions.json') : [],
+          arcServers ? loadJsonContent('../arc-actions.json') : []
         )
         notActions: []
       }

@@ -16,6 +16,9 @@ param storageAccountId string
 @description('Name of the container for dead letters.')
 param deadLetterContainerName string
 
+@description('Whether to send writes of Arc-enabled servers, too.')
+param arcServers bool = false
+
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 
@@ -41,10 +44,13 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
           {
             operatorType: 'StringIn'
             key: 'data.operationName'
-            values: [
-              'Microsoft.Compute/virtualMachines/write'
-              'Microsoft.Compute/virtualMachines/start/action'
-            ]
+            values: concat(
+              [
+                'Microsoft.Compute/virtualMachines/write'
+                'Microsoft.Compute/virtualMachines/start/action'
+              ],
+              arcServers ? ['Microsoft.HybridCompute/machines/write'] : []
+            )
           }
         ]
       }

@@ -15,6 +15,9 @@ param existingRoleId string
 @description('Whether the app patches members of scale sets: it then reads their scale sets.')
 param scaleSets bool
 
+@description('Whether the app patches Arc-enabled servers: it then reads them, and assesses and patches them.')
+param arcServers bool
+
 var roleId = empty(existingRoleId)
   ? role.id
   : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', last(split(existingRoleId, '/')))
@@ -33,7 +36,8 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(e
       {
         actions: concat(
           loadJsonContent('../patch-actions.json'),
-          scaleSets ? loadJsonContent('../scale-set-actions.json') : []
+          scaleSets ? loadJsonContent('../scale-set-actions.json') : [],
+          arcServers ? loadJsonContent('../arc-actions.json') : []
         )
         notActions: []
       }

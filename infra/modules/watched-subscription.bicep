@@ -44,6 +44,9 @@ param principalId string
 @description('Whether the app patches members of scale sets.')
 param scaleSets bool = false
 
+@description('Whether the app patches Arc-enabled servers.')
+param arcServers bool = false
+
 @description('Whether to assign the role for writing dead letters to the identity of the topic.')
 param assignDeadLetterRole bool
 
@@ -106,6 +109,7 @@ module role 'patch-role.bicep' = if (assignPatchRole) {
     suffix: token
     existingRoleId: patchRoleId
     scaleSets: scaleSets
+    arcServers: arcServers
   }
 }
 

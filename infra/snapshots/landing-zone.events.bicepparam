@@ -6,3 +6,4 @@ param storageAccountName = 'stcorppatching'
 param systemTopicIds = [
   '/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg-app-patching/providers/Microsoft.EventGrid/systemTopics/evgst-corp-subscription'
 ]
+param arcServers = true

@@ -7,6 +7,7 @@ param mode = 'install'
 param window = 'any'
 param settings = {
   PATCH_SCALE_SETS: 'include'
+  PATCH_ARC: 'on'
 }
 param resourceGroupName = 'rg-app-patching'
 param names = {

@@ -44,6 +44,15 @@ ACTIONS = (
     "Microsoft.Resources/subscriptions/resourceGroups/read",
 )
 OF_SCALE_SETS = ("Microsoft.Compute/virtualMachineScaleSets/read",)  # with PATCH_SCALE_SETS=include
+OF_ARC = (  # with PATCH_ARC=on (infra/arc-actions.json)
+    "Microsoft.HybridCompute/machines/read",
+    "Microsoft.HybridCompute/machines/assessPatches/action",
+    "Microsoft.HybridCompute/machines/installPatches/action",
+    "Microsoft.HybridCompute/machines/patchAssessmentResults/read",
+    "Microsoft.HybridCompute/machines/patchAssessmentResults/softwarePatches/read",
+    "Microsoft.HybridCompute/machines/patchInstallationResults/read",
+    "Microsoft.HybridCompute/locations/updateCenterOperationResults/read",
+)
 PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
 EXAMPLES = 3
 CLOCKS_DIFFER = timedelta(minutes=2)  # Azure says its time in whole seconds, and an answer takes some
@@ -225,7 +234,8 @@ async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
         if isinstance(properties, Mapping) and _covers(str(properties.get("scope")), scope):
             role = await app.arm.get(str(properties.get("roleDefinitionId")), AUTHORIZATION)
             granted += _permissions(role)
-    needed = (*ACTIONS, *(OF_SCALE_SETS if app.settings.include_scale_sets else ()))
+    settings = app.settings
+    needed = ACTIONS + OF_SCALE_SETS * settings.include_scale_sets + OF_ARC * settings.include_arc
     missing = [action for action in needed if not any(_allows(each, action) for each in granted)]
     if missing:
         remedy = f"Assign the app's role to its identity {principal} at {scope} (docs/deploy.md)."

@@ -354,8 +354,9 @@ def test_an_app_that_cannot_be_asked_yet_is_waited_for(stage: Stage) -> None:
 # -- postdeploy
 
 
-def test_the_events_are_deployed_once_the_function_is_there(stage: Stage) -> None:
-    done = stage.run("postdeploy.sh", failures=2)
+@pytest.mark.parametrize(("printed", "arc"), [("true", True), ("false", False), ("", False)])
+def test_the_events_are_deployed_once_the_function_is_there(stage: Stage, printed: str, arc: bool) -> None:
+    done = stage.run("postdeploy.sh", failures=2, ARC_SERVERS=printed)
     assert done.returncode == 0, done.stderr
     assert stage.calls == ["functionapp function show"] * 3 + ["deployment sub create"]
     handed = json.loads((stage.folder / "parameters.json").read_text())["parameters"]
@@ -364,6 +365,7 @@ def test_the_events_are_deployed_once_the_function_is_there(stage: Stage) -> Non
         "functionAppName": "func-patch",
         "storageAccountName": "stpatch",
         "systemTopicIds": [TOPIC],
+        "arcServers": arc,
     }
     text = (CHECKOUT / "infra" / "events.bicep").read_text(encoding="utf-8")
     assert set(handed) <= set(re.findall(r"^param (\w+)", text, re.MULTILINE))

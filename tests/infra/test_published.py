@@ -80,7 +80,7 @@ def test_every_action_of_a_role_is_an_operation_of_azure(kind: str, action: str)
 
 
 def test_the_roles_name_the_listed_actions() -> None:
-    files = ("patch-actions.json", "scale-set-actions.json")
+    files = ("patch-actions.json", "scale-set-actions.json", "arc-actions.json")
     listed = [each for file in files for each in json.loads((INFRA / file).read_text(encoding="utf-8"))]
     assert sorted(("actions", each) for each in listed) == NAMED
 
@@ -92,12 +92,14 @@ def test_what_azure_does_not_have_is_noticed() -> None:
 
 def test_the_role_reads_and_starts_the_two_patch_operations_and_nothing_else() -> None:
     covered = {each for kind, action in NAMED for each in operations(action, kind)}
-    machines = "Microsoft.Compute/virtualMachines"
+    machines, servers = "Microsoft.Compute/virtualMachines", "Microsoft.HybridCompute/machines"
     assert {each for each in covered if not each.endswith("/read")} == {
         f"{machines}/assessPatches/action",
         f"{machines}/installPatches/action",
+        f"{servers}/assessPatches/action",
+        f"{servers}/installPatches/action",
     }
-    results = {each for each in covered if "/patchAssessmentResults/" in each}
+    results = {each for each in covered if each.startswith(machines) and "/patchAssessmentResults/" in each}
     assert results == {f"{machines}/patchAssessmentResults/latest{end}" for end in ("/read", "/softwarePatches/read")}
 
 

@@ -4,6 +4,7 @@ Factors: the setting; the system; the agent's status; how an installation ends; 
 Azure shows no operation, support state or creation time on such a server: Resource Graph and the order's answer do.
 """
 
+import json
 import subprocess
 import sys
 from functools import partial
@@ -16,7 +17,8 @@ from functions.model.machine import MachineId
 from functions.model.record import Record
 from functions.model.state import Cause, OperationKind, Phase, State
 from simulator.arm import shapes
-from simulator.azure import Behaviour, Fault
+from simulator.azure import Behaviour, Fault, Grant
+from tests.support import REPOSITORY
 from tests.support.journaled import Told
 from tests.support.world import BOUNDARY, SUBSCRIPTION, World
 
@@ -243,6 +245,29 @@ async def test_caps_windows_and_pauses_hold_for_servers() -> None:
         most = max(most, len(world.installing()))
     assert most == 1
     assert {each.machine.lower() for each in world.operations(kind="install")} == {str(each) for each in (*servers, vm)}
+
+
+ROLE = [
+    action
+    for name in ("patch-actions.json", "arc-actions.json")
+    for action in json.loads((REPOSITORY / "infra" / name).read_text(encoding="utf-8"))
+]
+# Those of a server without which it is not patched. The rows of single patches only say how old patches are,
+# and Resource Graph shows how an operation ended where its own answer may not be read.
+NEEDED = [
+    each for each in ROLE if "HybridCompute" in each and "softwarePatches" not in each and "locations" not in each
+]
+
+
+@pytest.mark.parametrize("missing", ["", *NEEDED])
+async def test_the_role_of_the_deployment_is_enough_and_nothing_of_it_is_spare(missing: str) -> None:
+    world = World(ON)
+    machine = server(world)
+    world.azure.grants = [Grant(actions=tuple(ROLE), not_actions=(missing,) if missing else ())]
+    await world.pass_time(hours=6)
+    world.azure.grants = [Grant()]
+    patched = (await world.states())["srv-01"].state is State.PATCHED and world.operations(machine, "install")
+    assert bool(patched) is not bool(missing)
 
 
 async def test_the_sdks_own_client_reads_a_simulated_server() -> None:
