@@ -317,6 +317,9 @@ class World:
         self.scale_sets: list[ScaleSet] = []  # earlier versions too
         self.runs: list[Run] = []
         self.subscriptions: dict[str, str] = {}
+        self.features: dict[
+            tuple[str, str], str
+        ] = {}  # states of preview features, by subscription and name in lower case
         self.alerts: dict[str, Json] = {}  # log alerts and action groups, by id in lower case
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations

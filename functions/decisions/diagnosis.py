@@ -166,6 +166,21 @@ _PROVIDER = Meaning(
 )
 
 
+_FEATURE = Meaning(
+    Cause.OWNER,
+    "a preview feature is not registered in the subscription",
+    "Register the feature that Azure's message names (az feature register), then Microsoft.Compute again.",
+)
+
+
+# Of assessPatches it was the answer to a preview feature that was not registered: Azure/azure-cli#14964.
+_SUBSCRIPTION = Meaning(
+    Cause.OWNER,
+    "the subscription is not registered for patching",
+    "Register Microsoft.Compute in the subscription; if that is done, its feature InGuestPatchVMPreview.",
+)
+
+
 _PURCHASE = Meaning(Cause.OWNER, "its marketplace plan is not accepted", "Accept or correct the plan of its image.")
 
 
@@ -294,7 +309,10 @@ SIGNALS: tuple[Signal, ...] = (
     Signal("ScopeLocked", "", _LOCKED),
     Signal("ReadOnlyDisabledSubscription", "", _DISABLED),
     Signal("MissingSubscriptionRegistration", "", _PROVIDER),
-    Signal("SubscriptionNotRegistered", "", _PROVIDER),
+    Signal("MissingRegistrationForLocation", "", _PROVIDER),
+    Signal("InvalidSubscriptionRegistrationState", "", _PROVIDER),
+    Signal("SubscriptionNotRegisteredForFeature", "", _FEATURE),
+    Signal("SubscriptionNotRegistered", "", _SUBSCRIPTION),
     Signal("SubscriptionNotFound", "", _UNSEEN),
     Signal("ResourcePurchaseValidationFailed", "", _PURCHASE),
     Signal("MarketplacePurchaseEligibilityFailed", "", _PURCHASE),

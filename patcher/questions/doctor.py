@@ -1,5 +1,6 @@
 """`patcher doctor`: why does it not work? One line per check, with the remedy."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict
@@ -30,7 +31,7 @@ MARKS: Mapping[Verdict, tuple[str, str]] = {
     "note": ("!", "yellow"),
     "not checked": ("?", "yellow"),
 }
-AUTHORIZATION, RESOURCES, SUBSCRIPTIONS = "2022-04-01", "2021-04-01", "2022-12-01"
+AUTHORIZATION, RESOURCES, SUBSCRIPTIONS, FEATURES = "2022-04-01", "2021-04-01", "2022-12-01", "2021-07-01"
 # What the app's role allows (infra/patch-actions.json): read in each watched subscription.
 ACTIONS = (
     "Microsoft.Compute/virtualMachines/read",
@@ -54,6 +55,7 @@ OF_ARC = (  # with PATCH_ARC=on (infra/arc-actions.json)
     "Microsoft.HybridCompute/locations/updateCenterOperationResults/read",
 )
 PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
+OF_GUEST_PATCHING = re.compile(r"InGuest|GuestPatch", re.IGNORECASE)  # names of preview features of Compute
 EXAMPLES = 3
 CLOCKS_DIFFER = timedelta(minutes=2)  # Azure says its time in whole seconds, and an answer takes some
 DRAINS_WITHIN = timedelta(hours=1)  # a message that is older waits for a function that does not run
@@ -75,6 +77,7 @@ async def ask(app: App) -> Answer:
             (f"rights {where}", _rights(app, subscription)),
             (f"events {where}", delivery.checks(app, subscription)),
             (f"providers {where}", _providers(app, subscription)),
+            (f"preview features {where}", _features(app, subscription)),
         ]
     parts.append(("alerts", alerts.checks(app)))
     found = [each for name, checks in parts for each in await _answers(name, checks)]
@@ -290,3 +293,17 @@ async def _providers(app: App, subscription: str) -> AsyncIterator[Check]:
         yield Check(name, "bad", f"not registered: {', '.join(missing)}", remedy)
     else:
         yield Check(name, "ok", f"registered: {', '.join(PROVIDERS)}")
+
+
+async def _features(app: App, subscription: str) -> AsyncIterator[Check]:
+    """The preview features of guest patching. Azure needs none today, and says so where that is wrong: it refuses."""
+    path = f"/subscriptions/{subscription}/providers/Microsoft.Features/providers/Microsoft.Compute/features"
+    by_state: dict[bool, list[str]] = {True: [], False: []}
+    async for each in app.arm.listed(path, FEATURES):
+        name = str(each.get("name")).rpartition("/")[2]
+        properties = each.get("properties")
+        if OF_GUEST_PATCHING.search(name) and isinstance(properties, Mapping):
+            by_state[properties.get("state") == "Registered"].append(name)
+    registered, others = (", ".join(sorted(by_state[state])) or "none" for state in (True, False))
+    detail = f"registered: {registered}; not registered: {others}; needed only where a refusal says so"
+    yield Check(f"preview features of {subscription}", "ok", detail)

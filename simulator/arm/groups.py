@@ -18,6 +18,13 @@ from simulator.wire import Json, Refused, Request, Response
 from simulator.world import Group, World
 
 _PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance", "Microsoft.ResourceGraph")
+# Preview features that pages of Microsoft named (tests/recordings/customized_images.json); Azure has many more.
+_FEATURES = (
+    "InGuestAutoAssessmentVMPreview",
+    "InGuestScheduledPatchVMPreview",
+    "InGuestPatchVMPreview",
+    "InGuestAutoPatchVMPreview",
+)
 _RETRY_SECONDS = "15"  # of a deletion, as public traces show it
 
 
@@ -117,6 +124,24 @@ def get_provider(world: World, request: Request, params: Mapping[str, str]) -> R
             "resourceTypes": [],
         },
     )
+
+
+def list_features(world: World, request: Request, params: Mapping[str, str]) -> Response:
+    """Features - List: the preview features of guest patching, NotRegistered where the world does not say otherwise."""
+    if params["namespace"].lower() != "microsoft.compute":
+        return Response(200, {"value": []})
+    return Response(200, {"value": [_feature(world, params["subscription"], each) for each in _FEATURES]})
+
+
+def _feature(world: World, subscription: str, name: str) -> Json:
+    full = f"Microsoft.Compute/{name}"
+    features = f"/subscriptions/{subscription}/providers/Microsoft.Features/providers/Microsoft.Compute/features"
+    return {
+        "id": f"{features}/{name}",
+        "name": full,
+        "properties": {"state": world.features.get((subscription, full.lower()), "NotRegistered")},
+        "type": "Microsoft.Features/providers/features",
+    }
 
 
 def delete(world: World, request: Request, params: Mapping[str, str]) -> Response:

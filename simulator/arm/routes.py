@@ -90,6 +90,13 @@ ROUTES: tuple[Route, ...] = (
         scope=_SUBSCRIPTION,
         options=("$expand",),
     ),
+    Route(
+        "GET",
+        f"{_SUBSCRIPTION}/providers/Microsoft.Features/providers/{{namespace}}/features",
+        "Microsoft.Features/providers/features/read",
+        groups.list_features,
+        scope=_SUBSCRIPTION,
+    ),
     Route("GET", f"{_GROUP}/providers/{alerts.RULES}", f"{alerts.RULES}/read", alerts.list_rules, scope=_GROUP),
     Route("GET", f"{_GROUP}/providers/{alerts.GROUPS}/{{name}}", f"{alerts.GROUPS}/read", alerts.get_group),
     Route("HEAD", _GROUP, f"{_GROUPS}/read", groups.head),

@@ -1,5 +1,7 @@
 """Which api-versions each resource type has.
 
+Preview features are addressed by the provider that they belong to: they stand here as a type of it.
+
 Sources: Azure/bicep-types-az, generated/ (folders of Microsoft.Compute, Microsoft.Maintenance and
 Microsoft.Resources); azure-mgmt-compute 39 and azure-mgmt-resource (subscriptions); Azure/azure-rest-api-specs,
 specification/resourcegraph.
@@ -51,6 +53,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     ResourceType("Microsoft.Compute", "virtualMachineScaleSets"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations"): _COMPUTE,
     ResourceType("Microsoft.Compute", "locations/operations"): _COMPUTE,
+    ResourceType("Microsoft.Compute", "features"): ("2015-12-01", "2021-07-01"),
     ResourceType("Microsoft.HybridCompute", "machines"): _HYBRID,
     ResourceType("Microsoft.HybridCompute", "locations/updateCenterOperationResults"): _HYBRID,
     ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,

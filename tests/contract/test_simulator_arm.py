@@ -707,6 +707,18 @@ async def test_a_resource_provider(namespace: str, expected: tuple[int, str]) ->
     assert (answer.status_code, found.get("registrationState") or found["error"]["code"]) == expected
 
 
+async def test_preview_features_are_those_that_pages_named() -> None:
+    """Of one subscription, each with its state (customized_images.json)."""
+    azure, _ = ready()
+    named = [each["name"] for each in payload("customized_images.json")["features"]]
+    azure.world.features[SUBSCRIPTION.rpartition("/")[2], named[0].lower()] = "Registered"
+    async with arm(azure) as client:
+        path = f"{SUBSCRIPTION}/providers/Microsoft.Features/providers/Microsoft.Compute/features"
+        answer = await client.call("GET", path, query={"api-version": "2021-07-01"})
+    states = {each["name"]: each["properties"]["state"] for each in answer.json()["value"]}
+    assert states == dict.fromkeys(named, "NotRegistered") | {named[0]: "Registered"}
+
+
 async def test_alerts_are_those_of_the_deployment() -> None:
     """Of the resource group alone, and as the deployment says them."""
     azure, _ = ready()

@@ -151,6 +151,12 @@ TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "one that is not ready": ({"provisioning": "Failed"}, "events", "bad", "the event subscription is Failed"),
     "the rights of its identity": ({}, "rights", "ok", "the app's identity has all 9 actions"),
     "providers": ({}, "providers", "ok", "registered: Microsoft.Compute"),
+    "preview features": (
+        {},
+        "preview features",
+        "ok",
+        "registered: none; not registered: InGuestAutoAssessmentVMPreview, InGuestAutoPatchVMPreview, ",
+    ),
     "a provider that is not registered": (
         {"registration": "NotRegistered"},
         "providers",

@@ -113,6 +113,25 @@ def judged(where: str) -> dict[str, dict[str, Any]]:
 REFUSED, ENDED = judged("post"), judged("operation") | judged("result")
 
 
+# code of the refusal → what its reason and its remedy name (arm_common.json, documented codes; Azure/azure-cli#14964)
+UNREGISTERED = {
+    "MissingSubscriptionRegistration": ("provider", "Microsoft.Compute"),
+    "MissingRegistrationForLocation": ("provider", "Microsoft.Compute"),
+    "InvalidSubscriptionRegistrationState": ("provider", "Microsoft.Compute"),
+    "SubscriptionNotRegisteredForFeature": ("preview feature", "the feature that Azure's message names"),
+    "SubscriptionNotRegistered": ("subscription", "InGuestPatchVMPreview"),
+}
+
+
+@pytest.mark.parametrize(("code", "named"), UNREGISTERED.items(), ids=UNREGISTERED)
+def test_a_refusal_for_want_of_a_registration_says_what_to_register(code: str, named: tuple[str, str]) -> None:
+    known = meaning(refused(409, wrapped(code, "Subscription is not registered.")))
+    assert (known.cause, known.unsupported) == (Cause.OWNER, False)
+    assert named[0] in known.text
+    assert "not registered" in known.text
+    assert named[1] in known.remedy
+
+
 def test_no_record_is_left_out() -> None:
     assert len(REFUSED) + len(ENDED) == len(JUDGED)
 
@@ -386,6 +405,7 @@ def _examples() -> Iterator[tuple[int | None, list[str], str]]:
     yield from ((409, [entry["code"]], entry["message"]) for entry in CATALOGUE)
     yield from ((None, [], text) for text, *_ in RUN_ROWS)
     yield from SEEN_ELSEWHERE
+    yield from ((409, [code], "") for code in UNREGISTERED)
 
 
 @pytest.mark.parametrize("signals", [SIGNALS, VAGUE], ids=["SIGNALS", "VAGUE"])
