@@ -111,6 +111,9 @@ type settingsType = {
   @description('Whether the app assesses and patches Arc-enabled servers. Azure charges for each one that is assessed.')
   PATCH_ARC: ('on' | 'off')?
 
+  @description('How many stopped machines the app may have running at once: started in their window, patched, stopped again. The role then has the two actions for it.')
+  PATCH_START_STOPPED: string?
+
   @description('Whether the app also installs on machines that a maintenance configuration patches.')
   PATCH_SCHEDULED: ('leave' | 'include')?
 

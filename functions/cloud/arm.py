@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Unavailable
@@ -155,11 +155,8 @@ class ResourceManager:
         from azure.core.rest import HttpRequest
 
         what = f"starting an {kind.noun}"
-        group = f"/subscriptions/{machine.id.subscription}/resourceGroups/{machine.id.group}"
-        provider = "Microsoft.HybridCompute/machines" if machine.id.is_arc else "Microsoft.Compute/virtualMachines"
-        url = f"{group}/providers/{provider}/{machine.id.name}/{kind}Patches"
         version = api_version_for(order, arc=machine.id.is_arc)
-        request = HttpRequest("POST", url, params={"api-version": version}, json=order)
+        request = HttpRequest("POST", f"{_url(machine.id)}/{kind}Patches", params={"api-version": version}, json=order)
         async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
             if self._session.clock() > send_by:
                 raise Unavailable(f"{what}: it could not be sent in time")
@@ -168,6 +165,23 @@ class ResourceManager:
             self._note_tokens(machine.quota_key, answer.headers)
             answer.raise_for_status()
             return self._accepted(answer, machine.id)
+
+    async def power(self, machine: MachineId, action: Literal["start", "deallocate"], *, send_by: datetime) -> None:
+        """Starts or deallocates a machine: sends the POST once, and not after `send_by`.
+
+        Both leave alone a machine that is as they would make it. Raises the same exceptions as start().
+        """
+        from azure.core.rest import HttpRequest
+
+        what = "starting a machine" if action == "start" else "deallocating a machine"
+        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": MACHINE_API_VERSION})
+        async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
+            if self._session.clock() > send_by:
+                raise Unavailable(f"{what}: it could not be sent in time")
+            answer = await self._client(machine).send_request(request)
+            answer.raise_for_status()
+            if answer.status_code not in (200, 202):
+                raise OutcomeUnknown(f"{what}: Azure answers {answer.status_code}")
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
         """Reads the status of an operation. Raises Gone when Azure no longer knows it, or does not say how it ended."""
@@ -266,6 +280,13 @@ class ResourceManager:
             match = _TOKENS_LEFT.fullmatch(part)
             if match and match[1].endswith(PATCH_BUCKET):
                 self._left[bucket] = int(match[2])
+
+
+def _url(machine: MachineId) -> str:
+    """A machine as the interface spells it."""
+    group = f"/subscriptions/{machine.subscription}/resourceGroups/{machine.group}"
+    provider = "Microsoft.HybridCompute/machines" if machine.is_arc else "Microsoft.Compute/virtualMachines"
+    return f"{group}/providers/{provider}/{machine.name}"
 
 
 def _gives_result_alone(url: str) -> bool:

@@ -24,6 +24,7 @@ from functions.cloud.rows import (
     record_of_row,
 )
 from functions.cloud.runs import run_key, run_of_row
+from functions.cloud.started import StoredStart, started_columns, started_key, started_of_row
 from functions.cloud.stops import PAUSE, key_of, stops_of
 from functions.cloud.tables import Delete, Insert, Replace, Row, Table
 from functions.model.image_record import ImageRecord, place
@@ -31,6 +32,7 @@ from functions.model.machine import MachineId
 from functions.model.notice import Notice
 from functions.model.record import Record
 from functions.model.run import Run
+from functions.model.started import StartedMachine
 from functions.model.stop import Scope, Stop
 
 APP = "app"  # the partition of the app's own rows
@@ -153,6 +155,23 @@ class Ledger:
         with suppress(LeftAlone):
             return run_of_row(row) if row else None
         return None
+
+    # -- machines that the app started
+
+    async def started(self, machine: MachineId) -> StoredStart | None:
+        """The machine's row as one that the app started. Raises LeftAlone."""
+        row = await self.table.get(APP, started_key(machine))
+        return StoredStart(started_of_row(row), row) if row else None
+
+    async def put_started(self, stored: StoredStart | None, started: StartedMachine) -> StoredStart | None:
+        """Inserts or replaces it. None when another writer was first."""
+        row = await self.put_row(
+            stored.row if stored else None, (APP, started_key(started.machine)), started_columns(started)
+        )
+        return StoredStart(started, row) if row else None
+
+    async def forget_started(self, stored: StoredStart) -> None:
+        await self.table.delete(stored.row)
 
     async def first_deployment(self, now: datetime) -> datetime:
         """The first writer's timestamp; a later deployment does not change it."""

@@ -87,6 +87,8 @@ def machine_from_arm(vm: Json) -> Machine:
         patchers=_orchestration(image, profile.get("windowsConfiguration"), profile.get("linuxConfiguration")),
         os_name=_text(view.get("osName")),
         generalized="osstate/generalized" in _codes(view),
+        hibernated="hibernationstate/hibernated" in _codes(view),
+        changed=_changed(view),
         agent_ready=_agent_ready(agent) if view else None,
         agent_reports=bool(_objects(agent.get("statuses"))),
         agent_version=_text(agent.get("vmAgentVersion")),
@@ -424,6 +426,16 @@ def _power_code(view: Json) -> str:
 
 def _power(code: str) -> PowerState:
     return _POWER_STATES.get(code.lower().removeprefix("powerstate/"), PowerState.UNKNOWN)
+
+
+def _changed(view: Json) -> datetime | None:
+    """The time of the provisioning state. A start and a deallocation are updates, too (Learn, "States and billing")."""
+    statuses = [each for each in _objects(view.get("statuses")) if _is_provisioning(each)]
+    return time_or_none(statuses[0].get("time")) if statuses else None
+
+
+def _is_provisioning(status: Json) -> bool:
+    return _text(status.get("code")).lower().startswith("provisioningstate/")
 
 
 def _agent_ready(agent: Json) -> bool:

@@ -131,6 +131,16 @@ class ResourceGraph:
             async for machine in self._machines(queries.fill("arc_due", **common)):
                 yield machine
 
+    def stopped_machines(self, created_after: datetime) -> AsyncIterator[Machine]:
+        """The deallocated machines that may be started to patch them: a superset of those that are."""
+        query = queries.fill(
+            "stopped_machines",
+            created_after=created_after,
+            any_age=created_after <= ALWAYS,
+            all_images=self._session.settings.all_images,
+        )
+        return self._machines(query)
+
     async def named_machines(self, ids: Iterable[str]) -> AsyncIterator[Machine]:
         """These machines as Graph shows them now, without those that Graph does not show."""
         named = list(ids)

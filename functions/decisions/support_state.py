@@ -94,7 +94,7 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
         return _reboot_pending(question, wanted, installed.started)
     if not wanted:
         return _nothing_wanted(question, total)
-    if step := _may_install(question):
+    if step := may_install(question):
         return step  # before its freshness: what may not be installed now need not be assessed for it either
     if stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
@@ -135,7 +135,7 @@ def _why_now(question: Question) -> str:
     return f"its window is open{until} ({window.text})"
 
 
-def _may_install(question: Question) -> Step | None:
+def may_install(question: Question) -> Step | None:
     """The limits of this installation alone. Rollout, caps and the breaker are the fleet's: rollout.py and plan.py."""
     machine, settings = question.machine, question.settings
     if machine.patchers is PatchOrchestration.SCHEDULE and not (

@@ -362,6 +362,8 @@ class Machine:
     schedule_assigned: bool | None = None  # a maintenance configuration covers it; None: not known
     os_name: str = ""
     generalized: bool = False  # prepared as an image: it cannot be started again
+    hibernated: bool = False  # a start resumes what is in its memory
+    changed: datetime | None = None  # when the last operation on it ended: a write, start or deallocation
     agent_ready: bool | None = None
     agent_reports: bool = True  # the view has a status of the agent, ready or not
     agent_version: str = ""

@@ -177,6 +177,11 @@ def count_or_percent(text: str) -> Cap:
     return Cap(percent(1, MOST_PERCENT).read(text) if share else number(1, MOST_AT_ONCE).read(text), share)
 
 
+@reader("off, 1 to 10000, or 1% to 100% of the machines")
+def off_or_cap(text: str) -> Cap | None:
+    return None if text.lower() in ("off", "0", "0%") else count_or_percent.read(text)
+
+
 class Sla(NamedTuple):
     """How soon a patch should be in, by its severity."""
 
@@ -249,6 +254,12 @@ class Settings:
         "off",
         grammar.switch,
         "Whether Arc-enabled servers are assessed and patched here. Azure charges for each one that is assessed.",
+    )
+    start_stopped: Cap | None = setting(  # None: a stopped machine is left stopped
+        "PATCH_START_STOPPED",
+        "off",
+        off_or_cap,
+        "How many stopped machines the app may have running at once: started in their window, patched, stopped again.",
     )
     include_scheduled: bool = setting(
         "PATCH_SCHEDULED",
@@ -488,7 +499,8 @@ class Settings:
     @property
     def caps_count_machines(self) -> bool:
         """Whether a cap depends on how many machines are in scope."""
-        return self.max_in_flight.is_percent or self.max_per_image.is_percent
+        caps = (self.max_in_flight, self.max_per_image, self.start_stopped)
+        return any(cap is not None and cap.is_percent for cap in caps)
 
     @property
     def windows(self) -> tuple[Windows, ...]:

@@ -62,6 +62,12 @@ class TagOverrides:
         "One member at a time, and none while another member is off or unhealthy. For quorum pairs, also across zones.",
         absent="",
     )
+    may_start: bool = tag(
+        "patch-start",
+        choice({"no": False}),
+        "A stopped machine stays stopped, whatever PATCH_START_STOPPED says.",
+        absent=True,
+    )
     sla: Sla | None = tag(
         "patch-sla",
         days_by_severity,
@@ -117,6 +123,7 @@ def _narrower(one: TagOverrides, other: TagOverrides) -> TagOverrides:
         window=both(one.window, other.window) if one.window and other.window else one.window or other.window,
         ring=max(one.ring, other.ring) if LAST_RING not in (one.ring, other.ring) else min(one.ring, other.ring),
         group=one.group or other.group,
+        may_start=one.may_start and other.may_start,
         sla=one.sla.and_within(other.sla) if one.sla else other.sla,
         owned_by_us=one.owned_by_us or other.owned_by_us,
     )

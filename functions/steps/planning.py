@@ -3,7 +3,7 @@
 A person's stop plans nothing for those that it covers. An answer that is missing plans none of what depends on it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -34,8 +34,11 @@ _UNKNOWN_GROUP = Wait(
 TROUBLE = {State.FAILED, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 
 
-async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
-    """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it."""
+async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate], *, coming: Sequence[Record] = ()) -> Plan:
+    """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it.
+
+    `coming`: claims to come that count towards the limits.
+    """
     services = sweep.services
     if (wait := await _paused(sweep)) is not None:
         queued = [name for name, stored in sweep.rows.items() if stored.record.phase is Phase.QUEUED]
@@ -44,11 +47,12 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate]) -> Plan:
     candidates = [item for item in candidates if item.machine.id not in stopped]
     sweep.later = sweep.without_stopped(sweep.later)
     rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
+    rows += [each for each in coming if not _in_hand(sweep, each.machine)]
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
     try:
         if any(item.kind is OperationKind.INSTALL for item in candidates):
-            await _count_machines(sweep)
+            await count_machines(sweep)
         candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
         images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
@@ -94,7 +98,7 @@ async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candi
     """Those of these candidates, and of what waits for its window only, that are to be installed; and their limits."""
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
-    await _count_machines(sweep)
+    await count_machines(sweep)
     there = sweep.without_stopped([*installs, *sweep.later])
     waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
@@ -103,7 +107,7 @@ async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candi
     return waiting, Fleet(rows, images, troubled, machines=sweep.machines)
 
 
-async def _count_machines(sweep: Sweep) -> None:
+async def count_machines(sweep: Sweep) -> None:
     """Once per sweep, and only where a cap is a percentage of them."""
     services = sweep.services
     if services.settings.caps_count_machines and not sweep.machines:
@@ -137,6 +141,12 @@ def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:
         return None
     remedy = "Deploy the newer release again; correct or delete a row that no release can read."
     return Wait(State.FAILED, f"left alone: {newer}", remedy)
+
+
+def _in_hand(sweep: Sweep, machine: MachineId) -> bool:
+    """Whether the machine's own row counts as an installation already."""
+    stored = sweep.rows.get(machine)
+    return stored is not None and stored.record.kind is OperationKind.INSTALL and stored.record.may_be_rebooting
 
 
 def _held_by_others(sweep: Sweep) -> list[Record]:

@@ -17,7 +17,7 @@ from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps import changes, notices, outlook, report, runs, states, track
+from functions.steps import changes, notices, outlook, report, runs, states, stopped, track
 from functions.steps.dispatching import dispatch
 from functions.steps.find import find, waits_for_its_window
 from functions.steps.planning import all_waiting, make_sweep_plan
@@ -65,6 +65,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         candidates = []
     plan = await make_sweep_plan(sweep, candidates)
     dispatched = await dispatch(sweep, plan, lease)
+    await _stopped(sweep, plan, candidates)
     await _report(sweep, plan, candidates)
     under_way = Counter(stored.record.kind for stored in sweep.rows.values() if stored.record.in_flight)
     journal.write(
@@ -81,6 +82,19 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         incomplete=", ".join(sweep.incomplete),
     )
     return sweep.failed
+
+
+async def _stopped(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
+    """Machines that the app started, and those that it starts."""
+    stages: tuple[Callable[[], Awaitable[None]], ...] = (
+        lambda: stopped.follow(sweep, plan, candidates),
+        lambda: stopped.start(sweep),
+    )
+    for go in stages:
+        try:
+            await go()
+        except (errors.CloudError, BadInput) as error:
+            sweep.fail("stopped", error)
 
 
 async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:

@@ -9,9 +9,11 @@ from functions.cloud import errors
 from functions.cloud.ledger import LedgerView, Stored, SweepLease
 from functions.cloud.notes import NoteBook
 from functions.cloud.notices import Announced
+from functions.cloud.started import StoredStart, started_in
 from functions.decisions.forecast import Turn
 from functions.decisions.plan import Candidate
 from functions.model.machine import Machine, MachineId
+from functions.model.started import StartedMachine
 from functions.model.stop import Stop, Stops
 from functions.model.text import BadInput
 from functions.model.told import Told
@@ -46,11 +48,14 @@ class Sweep:
     standing: changes.Standing | None = None  # since when settings and pause are as they are
     paused: Paused = field(default_factory=Paused)
     stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
+    started: dict[MachineId, StoredStart] = field(init=False)  # the machines that the app started
+    coming: list[Machine] = field(default_factory=list)  # those of them that run, or are coming up
     runs: list[Standing] = field(default_factory=list)  # on demand, that did not end; an operator's tool has none
 
     def __post_init__(self) -> None:
         self.notes = NoteBook(self.view.table)
         self.had = frozenset(self.view.rows)
+        self.started = {each.started.machine: each for each in started_in(self.view.app.values())}
 
     @property
     def rows(self) -> Mapping[MachineId, Stored]:
@@ -63,6 +68,17 @@ class Sweep:
     def without_stopped(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Without those of a narrower stop: that of everything is a passing one, and the forecast goes on."""
         return [item for item in candidates if self.stop_of(item.machine) in (None, self.stops.everything)]
+
+    async def put_started(self, stored: StoredStart | None, started: StartedMachine) -> StoredStart | None:
+        """Writes one, and remembers it. None when another writer was first."""
+        written = await self.services.ledger.put_started(stored, started)
+        if written:
+            self.started[started.machine] = written
+        return written
+
+    async def forget_started(self, stored: StoredStart) -> None:
+        await self.services.ledger.forget_started(stored)
+        self.started.pop(stored.started.machine, None)
 
     @property
     def incomplete(self) -> list[str]:

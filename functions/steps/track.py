@@ -547,7 +547,7 @@ async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -
     machine = await _machine_of(services, stored)
     if machine is None:
         return None
-    problem = _unwell(machine)
+    problem = "" if await _was_put_back(services, machine) else _unwell(machine)
     # A guest cannot deallocate its machine: an operator did that, and it says nothing about the patches.
     taken_down = machine.power in (PowerState.DEALLOCATING, PowerState.DEALLOCATED)
     if problem and not taken_down and not await _stays_unwell(services, stored, ending):
@@ -560,6 +560,13 @@ async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -
         problem=problem,
     )
     return _Proof(stored, replace(ending, neutral=not ending.at_fault) if taken_down else ending, problem)
+
+
+async def _was_put_back(services: Services, machine: Machine) -> bool:
+    """Whether it is off because the app, which had started it, stopped it again."""
+    if machine.power not in (PowerState.DEALLOCATING, PowerState.DEALLOCATED):
+        return False
+    return await services.ledger.started(machine.id) is not None
 
 
 async def _go_on_after(services: Services, proof: _Proof) -> None:

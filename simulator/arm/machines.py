@@ -415,7 +415,7 @@ def instance_view(world: World, machine: Machine) -> Json:
     state, extensions = machine.provisioning_at(now), _extensions(world, machine, now)
     provisioning = {"code": f"ProvisioningState/{state}", "level": "Info", "displayStatus": f"Provisioning {state}"}
     if state == "succeeded":
-        provisioning["time"] = ticks(machine.provisioned)
+        provisioning["time"] = ticks(_changed(machine, now))
     view: Json = {
         **(guest(machine) if ready else {}),
         "hyperVGeneration": "V2",
@@ -426,6 +426,15 @@ def instance_view(world: World, machine: Machine) -> Json:
         "statuses": [provisioning, *_further_statuses(machine, behaviour, now)],
     }
     return {name: value for name, value in view.items() if value not in ({}, [])}
+
+
+def _changed(machine: Machine, now: datetime) -> datetime:
+    """When its last operation but a patch operation ended: starts and deallocations are updates, too.
+
+    Learn, "States and billing of virtual machines". That patch operations leave the time alone is inferred.
+    """
+    ends = [each.ends for each in machine.operations if each.kind in (*_CHANGES, "update")]
+    return max([machine.provisioned, *(end for end in ends if end is not None and end <= now)])
 
 
 def _further_statuses(machine: Machine, behaviour: Behaviour, now: datetime) -> list[Json]:

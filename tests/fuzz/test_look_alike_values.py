@@ -69,6 +69,7 @@ RIGHT = {
     "PATCH_IMAGES": "custom",
     "PATCH_SCALE_SETS": "leave",
     "PATCH_ARC": "off",
+    "PATCH_START_STOPPED": "5",
     "PATCH_SCHEDULED": "leave",
     "PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z",
     "PATCH_CLASSIFICATIONS": "Critical,Security",
@@ -161,6 +162,7 @@ TAG_VALUES = {
     "patch-ring": "7",
     "patch-window": "Sat 22:00-02:00 Europe/Paris",
     "patch-sla": "Critical 3, Security 14",
+    "patch-start": "no",
 }
 
 
@@ -179,7 +181,7 @@ def test_a_tag_in_look_alike_letters_narrows_as_much_or_more(tag: str, data: st.
             right.hold_until,
             right.window,
         )
-        assert (overrides.ring, overrides.sla) == (right.ring, right.sla)
+        assert (overrides.ring, overrides.sla, overrides.may_start) == (right.ring, right.sla, right.may_start)
 
 
 def test_every_tag_that_forbids_is_among_them() -> None:

@@ -287,6 +287,18 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
     return _machines(seen, lambda row: looked_at(row) and due(row))
 
 
+def _stopped(seen: _Seen, fill: Fill) -> list[Json]:
+    flags, after = {name: value == "true" for name, value in fill.items()}, _time(fill["created_after"])
+
+    def listed(row: Json) -> bool:
+        old = not flags["any_age"] and _time(row["created"]) < after
+        in_scope = not old and (flags["all_images"] or not row["is_marketplace"])
+        off = row["power_code"] == "PowerState/deallocated"
+        return off and in_scope and not row["scale_set"]
+
+    return _machines(seen, listed)
+
+
 def _fleet(seen: _Seen, fill: Fill) -> list[Json]:
     counts: dict[tuple[str, str], int] = {}
     for row in seen.machines():
@@ -476,6 +488,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("arc_due", _arc_due),
         ("arc_named", _arc_named),
         ("arc_census", _arc_census),
+        ("stopped_machines", _stopped),
         ("groups_named", _groups_named),
         ("scale_sets_named", _scale_sets_named),
         ("subscriptions_seen", _subscriptions_seen),

@@ -48,6 +48,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_IMAGES": ("all_images", False),
     "PATCH_SCALE_SETS": ("include_scale_sets", False),
     "PATCH_ARC": ("include_arc", False),
+    "PATCH_START_STOPPED": ("start_stopped", None),
     "PATCH_SCHEDULED": ("include_scheduled", False),
     "PATCH_CREATED_AFTER": ("created_after", None),
     "PATCH_CLASSIFICATIONS": ("classifications", ("Critical", "Security")),
@@ -107,6 +108,14 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_IMAGES": [("custom", False), ("all", True), ("ALL", True)],
     "PATCH_SCALE_SETS": [("leave", False), ("include", True)],
     "PATCH_ARC": [("off", False), ("on", True)],
+    "PATCH_START_STOPPED": [
+        ("off", None),
+        ("OFF", None),
+        ("0", None),
+        ("0%", None),
+        ("1", Cap(1)),
+        ("5%", Cap(5, is_percent=True)),
+    ],
     "PATCH_SCHEDULED": [("leave", False), ("include", True)],
     "PATCH_CREATED_AFTER": [
         ("first-deployment", None),
@@ -233,6 +242,7 @@ BAD: dict[str, list[str]] = {
     "PATCH_IMAGES": ["custom,all", "marketplace", "true"],
     "PATCH_SCALE_SETS": ["yes", "included"],
     "PATCH_ARC": ["include", "2"],
+    "PATCH_START_STOPPED": ["on", "-1", "10001", "101%", "5 %%", "some"],
     "PATCH_SCHEDULED": ["yes", "included"],
     "PATCH_CREATED_AFTER": [
         "yesterday",
@@ -805,6 +815,8 @@ TAG_ROWS: dict[str, tuple[dict[str, str], dict[str, str], TagOverrides]] = {
     "the ring of the group": ({}, {"patch-ring": "1"}, TagOverrides(ring=1)),
     "no ring is the last": ({}, {}, TagOverrides(ring=LAST_RING)),
     "a group, the machine's own first": ({"patch-group": "Quorum"}, {"patch-group": "x"}, TagOverrides(group="quorum")),
+    "not to be started": ({"patch-start": "no"}, {}, TagOverrides(may_start=False)),
+    "a group not to be started": ({}, {"patch-start": "No"}, TagOverrides(may_start=False)),
     "an SLA": ({"patch-sla": "14"}, {}, TagOverrides(sla=Sla(14 * DAY, 14 * DAY))),
     "an SLA of the group": ({}, {"patch-sla": "critical 36h,security 14"}, TagOverrides(sla=Sla(1.5 * DAY, 14 * DAY))),
     "the shorter SLA wins, by severity": (
@@ -839,6 +851,7 @@ BAD_TAGS = [
     ("patch-group", "größe"),
     ("patch-group", "quorum|x"),
     ("patch-group", "x" * 65),
+    ("patch-start", "yes"),
     ("patch-sla", "soon"),
     ("patch-sla", "0"),
     ("patch-sla", "Critical 3"),

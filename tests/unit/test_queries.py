@@ -503,6 +503,7 @@ def filled() -> Mapping[str, str]:
         "schedules_of": {"ids": [f"{MACHINES}/WEB-01", GROUP.upper(), SUBSCRIPTION]},
         "named_machines": {"ids": [f"{MACHINES}/WEB-01", f"{MACHINES}/off-04".lower()]},
         "scale_sets_named": {"ids": [f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/SET"]},
+        "stopped_machines": {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False},
         "subscriptions_seen": {"subscriptions": [SUBSCRIPTION.split("/")[2].upper(), "nobodys"]},
     }
     return {name: queries.fill(name, **values[name]) for name in queries.names()}
@@ -589,6 +590,7 @@ EXPECTED: Mapping[str, list[Row]] = {
             },
         }
     ],
+    "stopped_machines": [OFF_04_FOUND],
     "subscriptions_seen": [{"subscription": SUBSCRIPTION.split("/")[2], "groups": 4}],
     "schedules_of": [
         {
@@ -1157,6 +1159,41 @@ def test_fleet_counts_asks_for_one_page_and_keeps_the_largest() -> None:
     tables = {"resources": [machine(f"vm-{number}", image=image) for number, image in enumerate([*images, images[-1]])]}
     rows = evaluate(queries.fill("fleet_counts"), tables, NOW).rows
     assert (len(rows), rows[0]["image_name"], rows[0]["machines"]) == (ROWS_PER_PAGE, images[-1]["id"], 2)
+
+
+# ---- what stopped_machines lists
+
+STOPPED: dict[str, tuple[dict[str, Any], str | None, bool]] = {
+    "deallocated, Supported": ({}, "Supported", True),
+    "in other letter case": ({"power": "powerstate/Deallocated"}, "Supported", True),
+    "never assessed": ({}, None, True),
+    "running": ({"power": "PowerState/running"}, "Supported", False),
+    "shut down from inside": ({"power": "PowerState/stopped"}, "Supported", False),
+    "being deallocated": ({"power": "PowerState/deallocating"}, "Supported", False),
+    "Azure does not say": ({"power": ""}, "Supported", False),
+    "Unsupported, which the decision leaves alone": ({}, "Unsupported", True),
+    "too old": ({"created": "2026-09-30T08:00:00Z"}, "Supported", False),
+    "a marketplace image": ({"image": MARKETPLACE_IMAGE}, "Supported", False),
+}
+
+
+@pytest.mark.parametrize(("about", "state", "listed"), STOPPED.values(), ids=STOPPED)
+def test_stopped_machines_lists_what_may_be_started(about: dict[str, Any], state: str | None, listed: bool) -> None:
+    values = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False}
+    tables = {
+        "resources": [machine(**{"power": "PowerState/deallocated", **about})],
+        "patchassessmentresources": [assessed(state)] if state else [],
+    }
+    assert bool(evaluate(queries.fill("stopped_machines", **values), tables, NOW).rows) is listed
+
+
+def test_stopped_machines_lists_no_member_of_a_scale_set() -> None:
+    member = machine(power="PowerState/deallocated")
+    member["properties"]["virtualMachineScaleSet"] = {
+        "id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/s"
+    }
+    values = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": True, "any_age": True}
+    assert evaluate(queries.fill("stopped_machines", **values), {"resources": [member]}, NOW).rows == []
 
 
 # ---- how image_sizes counts
