@@ -6,8 +6,6 @@ meanwhile; where a process ends.
 
 from typing import Any
 
-import pytest
-
 from functions.model.machine import MachineId
 from simulator.azure import Behaviour
 from tests.support.world import World

@@ -1179,7 +1179,7 @@ STOPPED: dict[str, tuple[dict[str, Any], str | None, bool]] = {
 
 @pytest.mark.parametrize(("about", "state", "listed"), STOPPED.values(), ids=STOPPED)
 def test_stopped_machines_lists_what_may_be_started(about: dict[str, Any], state: str | None, listed: bool) -> None:
-    values = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False}
+    values: dict[str, Any] = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False}
     tables = {
         "resources": [machine(**{"power": "PowerState/deallocated", **about})],
         "patchassessmentresources": [assessed(state)] if state else [],
@@ -1192,7 +1192,7 @@ def test_stopped_machines_lists_no_member_of_a_scale_set() -> None:
     member["properties"]["virtualMachineScaleSet"] = {
         "id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/s"
     }
-    values = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": True, "any_age": True}
+    values: dict[str, Any] = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": True, "any_age": True}
     assert evaluate(queries.fill("stopped_machines", **values), {"resources": [member]}, NOW).rows == []
 
 
