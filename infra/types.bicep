@@ -244,6 +244,9 @@ type settingsType = {
   @description('Address of Azure Resource Manager in a sovereign cloud, without a slash at the end.')
   ARM_ENDPOINT: string?
 
+  @description('Version of the interface of Microsoft.Compute, in a cloud that does not have the usual one yet.')
+  ARM_COMPUTE_VERSION: string?
+
   @description('What the app accepts as ARM_ENDPOINT and PATCH_NOTICES: Azure\'s own clouds, or any address. Its tokens go there.')
   ARM_ENDPOINT_ALLOW: ('known' | 'custom')?
 

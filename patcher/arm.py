@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from functions.cloud.errors import CloudError
 from functions.cloud.translation import translate
 from functions.model.text import Json
+from functions.policy.settings import audience_of
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -82,7 +83,7 @@ class Arm:
             from azure.mgmt.core import AsyncARMPipelineClient
             from azure.mgmt.core.policies import AsyncARMChallengeAuthenticationPolicy
 
-            scope = f"{self.endpoint}/.default"
+            scope = f"{audience_of(self.endpoint)}/.default"
             self._client = AsyncARMPipelineClient(
                 self.endpoint,
                 policies=[

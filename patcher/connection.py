@@ -18,7 +18,7 @@ from functions.cloud.ledger import Ledger
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.policy.settings import Mode, Settings, read_settings
+from functions.policy.settings import Mode, Settings, audience_of, read_settings
 from functions.services import Services
 from patcher import arm, profile
 from patcher.arm import Arm
@@ -239,7 +239,7 @@ async def _sign_in(credential: AsyncTokenCredential, endpoint: str) -> None:
     from azure.core.exceptions import ClientAuthenticationError
 
     try:
-        await credential.get_token(f"{endpoint}/.default")
+        await credential.get_token(f"{audience_of(endpoint)}/.default")
     except ClientAuthenticationError:
         await credential.close()
         raise NoAnswer("no Azure identity of yours is to be found; sign in: az login") from None

@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from benchmarks.programs import cpu_seconds, tell
-from benchmarks.programs.connected import raw, real_time, session
-from functions.cloud.arm import MACHINE_API_VERSION, ResourceManager
+from benchmarks.programs.connected import SETTINGS, raw, real_time, session
+from functions.cloud.arm import ResourceManager
 from functions.model.machine import MachineId
 from functions.model.state import OperationKind
+from functions.policy.settings import read_settings
 from tests.support import a_machine
 
 AT_ONCE = 32
@@ -46,7 +47,7 @@ async def _reference(endpoint: str, count: int, warm: bool) -> None:
     async with raw(endpoint) as client:
 
         async def start(machine: MachineId) -> object:
-            query = {"api-version": MACHINE_API_VERSION}
+            query = {"api-version": read_settings(SETTINGS).compute_version}
             async with client.post(f"{machine}/assessPatches", params=query) as answer:
                 assert answer.status == 202
                 await answer.read()

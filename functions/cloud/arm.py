@@ -39,8 +39,7 @@ if TYPE_CHECKING:
     from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
 
 SEND_SECONDS = 55  # for the whole POST; 60 s after `begin` a row counts as not sent
-# The SDK's own default is the newest, which sovereign clouds get last. These are the oldest that have what is sent.
-MACHINE_API_VERSION = "2024-11-01"
+# The SDK's own default is the newest, which sovereign clouds get last: the setting ARM_COMPUTE_VERSION names ours.
 NAME_MASKS_API_VERSION = "2025-04-01"  # the first with patchNameMasksToInclude and patchNameMasksToExclude
 # Of Arc-enabled servers: the first stable version with both operations, and the first stable one with name masks.
 ARC_API_VERSION = "2024-07-10"
@@ -99,7 +98,7 @@ class ResourceManager:
     """One per process. Every method raises only BadInput and the exceptions of cloud/errors.py."""
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session, self._compute_version = session, session.settings.compute_version
         # By subscription, and whether it is that of Arc-enabled servers.
         self._clients: dict[tuple[str, bool], ComputeManagementClient | HybridComputeManagementClient] = {}
         self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left according to the last answer
@@ -111,7 +110,7 @@ class ResourceManager:
             body = await self._get(machine, str(machine), what, api_version=ARC_API_VERSION)
             read = arc_machine_from_json(body)
         else:
-            body = await self._get(machine, f"{machine}?$expand=instanceView", what, api_version=MACHINE_API_VERSION)
+            body = await self._get(machine, f"{machine}?$expand=instanceView", what, api_version=self._compute_version)
             read = machine_from_arm(body)
         if read.id != machine:
             raise BadInput(f"an answer about {quoted(machine.name)} is about {quoted(read.id.name)}, another machine")
@@ -128,7 +127,7 @@ class ResourceManager:
     async def scale_set(self, machine: Machine) -> ScaleSet:
         """The rules of the machine's scale set. Raises the same exceptions as machine()."""
         what = "reading a scale set"
-        body = await self._get(machine.id, machine.scale_set, what, api_version=MACHINE_API_VERSION)
+        body = await self._get(machine.id, machine.scale_set, what, api_version=self._compute_version)
         name, rules = scale_set_from_json(body)
         if name != machine.scale_set:
             raise BadInput(f"an answer about the scale set of {quoted(machine.id.name)} is about another one")
@@ -155,7 +154,7 @@ class ResourceManager:
         from azure.core.rest import HttpRequest
 
         what = f"starting an {kind.noun}"
-        version = api_version_for(order, arc=machine.id.is_arc)
+        version = api_version_for(order, self._compute_version, arc=machine.id.is_arc)
         request = HttpRequest("POST", f"{_url(machine.id)}/{kind}Patches", params={"api-version": version}, json=order)
         async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
             if self._session.clock() > send_by:
@@ -174,7 +173,7 @@ class ResourceManager:
         from azure.core.rest import HttpRequest
 
         what = "starting a machine" if action == "start" else "deallocating a machine"
-        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": MACHINE_API_VERSION})
+        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": self._compute_version})
         async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
             if self._session.clock() > send_by:
                 raise Unavailable(f"{what}: it could not be sent in time")
@@ -295,13 +294,13 @@ def _gives_result_alone(url: str) -> bool:
     return parse_qs(parts.query).get("monitor") == ["true"] or bool(match and match["arc"])
 
 
-def api_version_for(order: Json | None, *, arc: bool = False) -> str:
-    """The oldest version of the interface that knows everything in this order (None: an assessment)."""
+def api_version_for(order: Json | None, compute_version: str, *, arc: bool = False) -> str:
+    """The version of the settings, or the oldest later one that knows all of this order (None: an assessment)."""
     windows = (order or {}).get("windowsParameters") or {}
     masks = any("NameMasks" in name for name in windows)
     if arc:
         return ARC_NAME_MASKS_API_VERSION if masks else ARC_API_VERSION
-    return NAME_MASKS_API_VERSION if masks else MACHINE_API_VERSION
+    return max(compute_version, NAME_MASKS_API_VERSION) if masks else compute_version
 
 
 def _status(value: object) -> str:

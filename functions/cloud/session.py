@@ -127,7 +127,7 @@ class Session:
         return [
             sdk.RequestIdPolicy(),
             sdk.UserAgentPolicy("image-patcher"),
-            AsyncARMChallengeAuthenticationPolicy(self.credential, f"{self.settings.arm_endpoint}/.default"),
+            AsyncARMChallengeAuthenticationPolicy(self.credential, f"{self.settings.arm_audience}/.default"),
         ]
 
     def storage_options(self) -> StorageOptions:

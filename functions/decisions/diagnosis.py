@@ -193,7 +193,7 @@ _SIZE = Meaning(Cause.OWNER, "its size is not offered there", "Give the machine 
 _VERSION = Meaning(
     Cause.TRANSIENT,
     "this cloud or region does not know the app's version of the interface",
-    "Check ARM_ENDPOINT, and deploy a release made for this cloud: no machine is at fault.",
+    "Set ARM_COMPUTE_VERSION to one that this cloud has, and check ARM_ENDPOINT: no machine is at fault.",
     app=True,
 )
 

@@ -81,11 +81,25 @@ MODES = choice({mode.name.lower(): mode for mode in Mode})
 REBOOTS = choice({reboot.wire: reboot for reboot in Reboot})
 
 
-# Resource Manager's addresses: public, US Government and China (azure-mgmt-core, tools.get_arm_endpoints).
-ARM_ENDPOINTS = (
-    "https://management.azure.com",
-    "https://management.usgovcloudapi.net",
-    "https://management.chinacloudapi.cn",
+# Resource Manager's addresses, with whom a token is for: public, US Government and China (azure-mgmt-core,
+# tools.get_arm_endpoints).
+ARM_ENDPOINTS = {
+    "https://management.azure.com": "https://management.azure.com",
+    "https://management.usgovcloudapi.net": "https://management.core.usgovcloudapi.net",
+    "https://management.chinacloudapi.cn": "https://management.chinacloudapi.cn",
+}
+
+
+def audience_of(arm_endpoint: str) -> str:
+    """Whom a token for this address is for: in Azure's own clouds as its SDK has it, else the address itself."""
+    return ARM_ENDPOINTS.get(arm_endpoint, arm_endpoint)
+
+
+# The stable versions of Microsoft.Compute's interface (bicep-types-az), from that on in which a machine shows
+# bypassPlatformSafetyChecksOnUserSchedule (azure-mgmt-compute 30.0.0): without it a schedule's machine looks like ours.
+COMPUTE_VERSIONS = (
+    *("2023-03-01", "2023-07-01", "2023-09-01", "2024-03-01", "2024-07-01", "2024-11-01", "2025-04-01"),
+    *("2025-11-01", "2026-04-01"),
 )
 
 
@@ -457,6 +471,12 @@ class Settings:
         grammar.https_host,
         "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
     )
+    compute_version: str = setting(
+        "ARM_COMPUTE_VERSION",
+        "2024-11-01",
+        grammar.choice({each: each for each in COMPUTE_VERSIONS}),
+        "The version of Microsoft.Compute's interface; an older one in a cloud that does not have it yet.",
+    )
     any_arm_endpoint: bool = setting(
         "ARM_ENDPOINT_ALLOW",
         "known",
@@ -506,6 +526,11 @@ class Settings:
     def windows(self) -> tuple[Windows, ...]:
         """In which some machine may be installed. Tags only narrow them."""
         return (self.window or ANY, *filter(None, [self.canary_window]))
+
+    @property
+    def arm_audience(self) -> str:
+        """Whom a token for Resource Manager is for."""
+        return audience_of(self.arm_endpoint)
 
     def some_window_open(self, now: datetime) -> bool:
         """Whether some machine could be in a window now."""
@@ -609,7 +634,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
         right = "write one such as Sat 22:00-02:00 Europe/Paris, or any (docs/windows.md)"
         line = f"PATCH_WINDOW is not set; PATCH_MODE=install is refused without; {right}"
         problems.append(Problem("PATCH_WINDOW", line))
-    arm = values.get("arm_endpoint", ARM_ENDPOINTS[0])
+    arm = values.get("arm_endpoint", next(iter(ARM_ENDPOINTS)))
     if arm not in ARM_ENDPOINTS and values.get("any_arm_endpoint") is False:
         right = "it is none of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
         problems.append(Problem("ARM_ENDPOINT", f"ARM_ENDPOINT is {quoted(arm, limit=60)}; {right}"))

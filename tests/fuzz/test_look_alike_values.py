@@ -105,6 +105,7 @@ RIGHT = {
     "PATCH_NOTICES": "https://notices.westeurope-1.eventgrid.azure.net/api/events",
     "PATCH_NOTICE_MINUTES": "60",
     "ARM_ENDPOINT": "https://management.azure.com",
+    "ARM_COMPUTE_VERSION": "2024-11-01",
     "ARM_ENDPOINT_ALLOW": "known",
     "PATCH_USE_PROXY": "on",
     "RECONCILE_SCHEDULE": "0 */5 * * * *",

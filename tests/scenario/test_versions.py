@@ -12,9 +12,10 @@ import pytest
 
 from functions.cloud.arm import api_version_for, install_order
 from functions.model.state import Cause, Phase, State
+from functions.policy.settings import read_settings
 from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS
-from tests.support.world import QUICK, SUPERSEDE, World
+from tests.support.world import QUICK, SETTINGS, SUPERSEDE, World
 
 INTERFACE = json.loads((PAYLOADS / "compute_patch_api.json").read_text())["compute"]
 SINCE = {each["field"]: each["since"] for each in INTERFACE["fields"]}
@@ -44,11 +45,12 @@ def test_the_version_knows_every_field_and_is_none_newer_than_it_must_be(names: 
     body = order(names, windows)
     fields = {f"{part}.{name}" for part in body if part.endswith("Parameters") for name in body[part]} | body.keys()
     needed = max(SINCE[field] for field in fields)
-    assert api_version_for(body) == max(needed, RECORDED)
+    assert api_version_for(body, RECORDED) == max(needed, RECORDED)
+    assert api_version_for(body, "2023-03-01") == max(needed, "2023-03-01"), "as an older cloud has it"
 
 
 def test_an_assessment_asks_for_the_version_that_was_recorded() -> None:
-    assert api_version_for(None) == RECORDED
+    assert api_version_for(None, read_settings(SETTINGS).compute_version) == RECORDED
 
 
 def test_a_mask_for_windows_holds_what_the_interface_allows() -> None:

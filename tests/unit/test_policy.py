@@ -85,6 +85,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_NOTICES": ("notices", ""),
     "PATCH_NOTICE_MINUTES": ("notice_before", timedelta(0)),
     "ARM_ENDPOINT": ("arm_endpoint", "https://management.azure.com"),
+    "ARM_COMPUTE_VERSION": ("compute_version", "2024-11-01"),
     "ARM_ENDPOINT_ALLOW": ("any_arm_endpoint", False),
     "PATCH_USE_PROXY": ("use_proxy", False),
     "RECONCILE_SCHEDULE": ("schedule", REQUIRED["RECONCILE_SCHEDULE"]),
@@ -213,6 +214,7 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
         ("https://management.usgovcloudapi.net", "https://management.usgovcloudapi.net"),
         ("https://MANAGEMENT.azure.com/", "https://management.azure.com"),
     ],
+    "ARM_COMPUTE_VERSION": [("2023-03-01", "2023-03-01"), (" 2025-04-01 ", "2025-04-01")],
     "ARM_ENDPOINT_ALLOW": [("custom", True), ("Known", False)],
     "PATCH_USE_PROXY": [("on", True), ("Off", False), ("TRUE", True)],
     "RECONCILE_SCHEDULE": [
@@ -371,6 +373,7 @@ BAD: dict[str, list[str]] = {
         "https://management.azure.com?x=1",
         "https://",
     ],
+    "ARM_COMPUTE_VERSION": ["2021-07-01", "2024-11", "latest", "2024-11-01-preview"],
     "ARM_ENDPOINT_ALLOW": ["any", "*", "https://localhost:8443"],
     "PATCH_USE_PROXY": ["1", "http://proxy:8080"],
     "RECONCILE_SCHEDULE": [
