@@ -40,6 +40,7 @@ from functions.model.machine import (
     SupportState,
     WaitingPatch,
     group_id,
+    is_count,
     subscription_in,
 )
 from functions.model.text import BadInput, Json, quoted
@@ -292,6 +293,13 @@ class ResourceGraph:
         async for key, machines in self._values(query, image_size_from_graph):
             sizes[key] = sizes.get(key, 0) + machines
         return sizes
+
+    async def arc_servers(self) -> tuple[int, int]:
+        """How many Arc-enabled servers there are, and how many are connected, whether PATCH_ARC is on or off."""
+        page, _ = await self._page(queries.fill("arc_servers"), None)
+        row = next((row for row in page.rows if isinstance(row, dict)), {})
+        servers, connected = row.get("servers"), row.get("connected")
+        return (servers if is_count(servers) else 0), (connected if is_count(connected) else 0)
 
     async def unseen(self, subscriptions: Iterable[str]) -> list[str]:
         """Which of these subscriptions show no resource group: the identity may not read them, or they are empty."""

@@ -16,6 +16,7 @@ from functions.decisions.turns import is_open
 from functions.model.machine import MachineId
 from functions.model.text import format_utc
 from functions.policy.advice import advice
+from functions.policy.prices import arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.zones import DAY
 from functions.services import Services
@@ -46,6 +47,7 @@ async def tell(
         return {}
     for line in advice(settings, now):
         journal.write("settings.advised", reason=line)
+    await _tell_cost(services)
     candidates, fleet = await waiting()
     turns: dict[MachineId, Turn | None] = {}
     await stuck.tell(services, candidates, fleet, standing)
@@ -59,6 +61,13 @@ async def tell(
         turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
     await services.ledger.remember("forecast", {"key": key})
     return turns
+
+
+async def _tell_cost(services: Services) -> None:
+    """What Azure charges for the Arc-enabled servers of a plan: to make one, the app assesses them."""
+    if services.settings.mode is Mode.PLAN and services.settings.include_arc:
+        _, connected = await services.graph.arc_servers()
+        journal.write("settings.advised", setting="PATCH_ARC", machines=connected, reason=arc_cost_told(connected))
 
 
 def _key(settings: Settings, now: datetime, due: int) -> str:

@@ -12,6 +12,7 @@ from functions.decisions.plan import Candidate
 from functions.decisions.question import narrowed, window_as_canary
 from functions.model.machine import MachineId
 from functions.model.state import AWAIT_A_TURN
+from functions.policy.prices import arc_cost, arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.windows import ANY
 from functions.steps import outlook
@@ -179,9 +180,24 @@ async def ask_plan(app: App) -> Answer:
         "paused": await paused_because(app) or None,
         "start": starts,
         "wait": waits,
+        "arc": await _arc(app),
         "others": _not_waiting(fleet, candidates.keys() | set()),
     }
     return Answer(result, _plan_shown(result))
+
+
+async def _arc(app: App) -> dict[str, Any]:
+    """The Arc-enabled servers in the app's scope, and what assessing them costs or would cost."""
+    servers, connected = await app.services.graph.arc_servers()
+    taken_in = app.settings.include_arc
+    return {"taken_in": taken_in, "servers": servers, "connected": connected, "usd_a_month": arc_cost(connected)}
+
+
+def _arc_lines(arc: Mapping[str, Any]) -> list[RenderableType]:
+    if not arc["servers"]:
+        return []
+    setting = "PATCH_ARC is on" if arc["taken_in"] else "PATCH_ARC is off, and they are left alone; set on"
+    return [line("Arc servers", f"{setting}: {arc_cost_told(arc['connected'])}; some are exempt", "yellow")]
 
 
 def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
@@ -192,6 +208,7 @@ def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
         *_mode_lines(result),
         _cut("Would start now", ("machine", "operation", "image", "why"), starts),
         _cut("Due, and waits for a limit of the fleet", ("machine", "state", "why"), waits),
+        *_arc_lines(result["arc"]),
         line("others", others or "none"),
     ]
 

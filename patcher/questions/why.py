@@ -15,7 +15,7 @@ from functions.model.record import Record
 from functions.model.run import Run
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
 from functions.model.stop import Stop, Stops
-from functions.steps.observe import Seen, observe, observe_group, with_managers, with_named_patches
+from functions.steps.observe import Seen, observe, observe_group, observe_results, with_managers, with_named_patches
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
 from patcher.errors import NoAnswer
@@ -89,6 +89,8 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     in_graph = await with_managers(app.services, await with_named_patches(app.services, in_graph))
     groups = await app.services.graph.groups([machine_id.group_id])
     seen = await observe(app.services, machine_id)
+    if isinstance(seen, Seen):
+        seen = await observe_results(app.services, seen.machine)
     if not isinstance(seen, Seen):
         if not in_graph:
             raise NoAnswer(f"neither Resource Graph nor Resource Manager shows it: {seen.error}")

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 from functions.cloud.rows import place_of
 from simulator.arm import shapes
+from simulator.arm.shapes import hybrid_id, hybrid_machine
 from simulator.azure import Grant
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
@@ -199,6 +200,26 @@ async def test_what_follows_from_other_settings(
         ended = await stage.patcher(*words.split())
     assert (ended.code, ended.err) == (code, "")
     assert expected in ended.out, ended.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"), [("off", "PATCH_ARC is off, and they are left"), ("on", "PATCH_ARC is on")]
+)
+async def test_a_plan_says_what_assessing_arc_servers_costs(stage: Stage, setting: str, said: str) -> None:
+    """List price: $5 per server and month (Azure Update Manager FAQ). One that is not connected costs nothing."""
+    azure = stage.embedded.azure
+    servers = [azure.connect_machine(hybrid_id(f"arc-0{number}"), hybrid_machine()) for number in range(3)]
+    servers[0].status.set(azure.now(), "Disconnected")
+    try:
+        with stage.settings(PATCH_ARC=setting):
+            shown, told = await stage.patcher("plan"), await stage.patcher("plan", "--json")
+    finally:
+        for each in servers:
+            del azure.world.hybrid[each.id.lower()]
+    arc = {"taken_in": setting == "on", "servers": 3, "connected": 2, "usd_a_month": 10.0}
+    assert json.loads(told.out)["result"]["arc"] == arc
+    assert said in shown.out
+    assert "up to $10 a month" in " ".join(shown.out.split())
 
 
 async def test_wrong_settings_answer_nothing_else(stage: Stage) -> None:

@@ -247,6 +247,25 @@ async def test_caps_windows_and_pauses_hold_for_servers() -> None:
     assert {each.machine.lower() for each in world.operations(kind="install")} == {str(each) for each in (*servers, vm)}
 
 
+async def test_a_plan_says_what_assessing_servers_costs(told: Told) -> None:
+    """List price: $5 per server and month (Azure Update Manager FAQ). One that is not connected costs nothing."""
+    world = World(ON | {"PATCH_MODE": "plan"})
+    servers = [server(world, f"srv-0{number}") for number in range(3)]
+    agent(world, servers[0], "Expired")
+    await world.pass_time(hours=2)
+    lines = [each for each in told("settings.advised") if each.get("setting") == "PATCH_ARC"]
+    assert {each["machines"] for each in lines} == {2}
+    assert "up to $10 a month ($0.16 per server and day)" in lines[0]["reason"]
+
+
+@pytest.mark.parametrize("settings", [{}, ON], ids=["off", "in mode install"])
+async def test_who_makes_no_plan_is_told_no_price(settings: dict[str, str], told: Told) -> None:
+    world = World(settings)
+    server(world)
+    await world.pass_time(hours=2)
+    assert [each for each in told("settings.advised") if each.get("setting") == "PATCH_ARC"] == []
+
+
 ROLE = [
     action
     for name in ("patch-actions.json", "arc-actions.json")

@@ -23,7 +23,8 @@ from simulator.resource_graph.tables import Rights
 from simulator.wire import Json, Request, Response
 from simulator.world import Machine
 
-SUMMARIES = ("fleet_counts", "image_sizes", "subscriptions_seen")  # Resource Graph gives one page of them
+# Resource Graph gives one page of them.
+SUMMARIES = ("arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
@@ -213,6 +214,12 @@ def _arc_census(seen: _Seen, fill: Fill) -> list[Json]:
 def _arc_named(seen: _Seen, fill: Fill) -> list[Json]:
     ids = _list(fill["ids"])
     return _servers(seen, lambda row: row["id"].lower() in ids)
+
+
+def _arc_servers(seen: _Seen, fill: Fill) -> list[Json]:
+    kind = "microsoft.hybridcompute/machines"
+    found = [str(row["properties"]["status"]).lower() for row in seen.rows("resources") if row["type"] == kind]
+    return [{"servers": len(found), "connected": found.count("connected")}]
 
 
 _CLASSES = {
@@ -489,6 +496,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("arc_named", _arc_named),
         ("arc_census", _arc_census),
         ("stopped_machines", _stopped),
+        ("arc_servers", _arc_servers),
         ("groups_named", _groups_named),
         ("scale_sets_named", _scale_sets_named),
         ("subscriptions_seen", _subscriptions_seen),

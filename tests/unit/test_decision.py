@@ -30,6 +30,7 @@ from functions.model.machine import (
     Image,
     ImageKind,
     Machine,
+    MachineId,
     OsType,
     PatchOrchestration,
     PowerState,
@@ -1433,6 +1434,54 @@ SCOPE: dict[str, Row] = {
 @rows(SCOPE)
 def test_scope(changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str) -> None:
     check(decide(a_machine(**changes), **environ), verb, state, fragment)
+
+
+SERVER: dict[str, Any] = {
+    "id": MachineId.parse(str(machine_id()).replace("compute/virtualmachines", "hybridcompute/machines")),
+    "image": Image(ImageKind.ARC, "arc/linux/ubuntu-22-lts"),
+    "created": None,
+    "patchers": PatchOrchestration.SCHEDULE,
+    "schedule_assigned": False,
+    "agent_status": "Connected",
+    "verdict": a_verdict(state=SupportState.ABSENT),
+}
+UNSTATED, UNKNOWN = SERVER["verdict"], a_verdict(state=SupportState.UNKNOWN)
+# what differs of a server, and of the settings → the step
+SERVERS: dict[str, Row] = {
+    "assessed without a state": ({}, {}, Install, State.DUE, ""),
+    "its assessment failed": ({"verdict": replace(UNSTATED, status="Failed")}, {}, Assess, State.DUE, "absent"),
+    "Unsupported": ({"verdict": a_verdict(state=SupportState.UNSUPPORTED)}, {}, Leave, State.UNSUPPORTED, ""),
+    "Unknown": ({"verdict": UNKNOWN}, {}, Assess, State.DUE, "Unknown"),
+    "PATCH_ARC is off": ({}, {"PATCH_ARC": "off"}, Leave, State.OUT_OF_SCOPE, "PATCH_ARC is off"),
+    "its age is not asked": ({}, {"PATCH_CREATED_AFTER": "2026-11-25T00:00:00Z"}, Install, State.DUE, ""),
+    "disconnected": ({"agent_status": "Disconnected"}, {}, Wait, State.AGENT_NOT_READY, "agent is Disconnected"),
+    "expired": ({"agent_status": "Expired"}, {}, Wait, State.AGENT_NOT_READY, "agent is Expired"),
+    "no status": ({"agent_status": ""}, {}, Wait, State.AGENT_NOT_READY, "of no known status"),
+    "provisioning failed": ({"provisioning_state": "Failed"}, {}, Wait, State.BUILDING, "provisioning failed"),
+    "a schedule patches it": (
+        {"schedule_assigned": True},
+        {},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "a maintenance configuration patches it",
+    ),
+    "a schedule may patch it": (
+        {"schedule_assigned": None},
+        {},
+        Leave,
+        State.SCHEDULED_ELSEWHERE,
+        "assigned or not is not known",
+    ),
+    "a schedule and the app": ({"schedule_assigned": True}, {"PATCH_SCHEDULED": "include"}, Install, State.DUE, ""),
+    "a node of a cluster": ({"managed_by": "/x"}, {}, Leave, State.MANAGED_ELSEWHERE, "a node of Azure Local"),
+}
+
+
+@rows(SERVERS)
+def test_servers(
+    changes: dict[str, Any], environ: dict[str, str], verb: type[Step], state: State, fragment: str
+) -> None:
+    check(decide(a_machine(**SERVER | changes), **{"PATCH_ARC": "on"} | environ), verb, state, fragment)
 
 
 @pytest.mark.parametrize(

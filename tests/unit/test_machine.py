@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from functions.cloud.models import (
+    arc_machine_from_json,
     group_from_json,
     image_of,
+    image_size_from_graph,
     machine_from_arm,
     machine_from_graph,
     scale_set_from_json,
@@ -621,3 +623,59 @@ def test_an_availability_set_has_one_spelling_in_arm_and_graph(group: str) -> No
         machine_from_arm(vm).availability_set
         == machine_from_graph(a_graph_row(availability_set=lowered)).availability_set
     )
+
+
+# -- Arc-enabled servers
+
+ARC_ID = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/RG-Arc/providers/Microsoft.HybridCompute/machines/Srv-01"
+
+
+def an_arc_machine(**properties: Any) -> dict[str, Any]:
+    """The answer to GET machines/{name} (fields: azure-mgmt-hybridcompute 10.0.0, MachineProperties)."""
+    shown = {"vmId": "A1", "status": "Connected", "osType": "linux", "provisioningState": "Succeeded"} | properties
+    return {"id": ARC_ID, "location": "West Europe", "kind": "VMware", "tags": {"Patch-Ring": "0"}, "properties": shown}
+
+
+def test_a_server_is_read_as_a_machine() -> None:
+    read = arc_machine_from_json(an_arc_machine(osSku="Ubuntu 22.04.3 LTS", agentVersion="1.60"))
+    assert str(read.id) == ARC_ID.lower()
+    assert read.id.is_arc
+    assert (read.vm_id, read.location, read.os_type) == ("a1", "westeurope", OsType.LINUX)
+    assert (read.power, read.agent_ready, read.agent_version) == (PowerState.RUNNING, True, "1.60")
+    assert (read.image.kind, read.image.customized, read.created) == (ImageKind.ARC, True, None)
+    assert read.tags == {"patch-ring": "0"}
+
+
+# system → what stands for the image
+SYSTEMS: dict[str, tuple[str, str, str]] = {
+    "Ubuntu": ("linux", "Ubuntu 22.04.3 LTS", "arc/linux/ubuntu-22-lts"),
+    "the same, patched": ("Linux", "Ubuntu 22.04.4 LTS", "arc/linux/ubuntu-22-lts"),
+    "a later one": ("linux", "Ubuntu 24.04 LTS", "arc/linux/ubuntu-24-lts"),
+    "Red Hat": ("linux", "Red Hat Enterprise Linux 8.6 (Ootpa)", "arc/linux/red-hat-enterprise-linux-8-ootpa"),
+    "CentOS": ("linux", "CentOS Linux 7.9.2009", "arc/linux/centos-linux-7"),
+    "Windows": ("windows", "Windows Server 2022 Datacenter", "arc/windows/windows-server-2022-datacenter"),
+    "a release of the same year": ("windows", "Windows Server 2012 R2", "arc/windows/windows-server-2012-r2"),
+    "not said": ("linux", "", "arc/linux/unknown"),
+    "other characters": ("linux", "\u041b 1'; drop", "arc/linux/1-drop"),
+}
+
+
+@pytest.mark.parametrize(("os", "sku", "key"), SYSTEMS.values(), ids=SYSTEMS)
+def test_its_system_stands_for_the_image_of_a_server(os: str, sku: str, key: str) -> None:
+    assert arc_machine_from_json(an_arc_machine(osType=os, osSku=sku)).image.key == key
+    row = {"reference": json.dumps({"arc": os, "sku": sku}), "created": None, "machines": 3}
+    assert image_size_from_graph(row) == (key, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "cluster", "managed"), [("VMware", None, False), ("HCI", None, True), ("", "/subscriptions/s/c", True)]
+)
+def test_a_node_of_azure_local_is_its_clusters(kind: str, cluster: str | None, managed: bool) -> None:
+    read = arc_machine_from_json(an_arc_machine(parentClusterResourceId=cluster) | {"kind": kind})
+    assert bool(read.managed_by) is managed
+
+
+@pytest.mark.parametrize("status", ["Disconnected", "Expired", "Error", "AwaitingConnection", None, 5])
+def test_only_a_connected_server_runs(status: object) -> None:
+    read = arc_machine_from_json(an_arc_machine(status=status))
+    assert (read.power, read.agent_ready) == (PowerState.UNKNOWN, False)

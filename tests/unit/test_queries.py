@@ -478,6 +478,7 @@ def filled() -> Mapping[str, str]:
     values: Mapping[str, Row] = {
         "arc_census": {"shares": ["00", "b2"]},
         "arc_due": arc_due_values(),
+        "arc_servers": {},
         "arc_named": {"ids": [str(ARC_06["id"]).upper(), str(WEB_01["id"])]},
         "census": {"shares": ["00", "A1", "b2"]},
         "due_machines": due_values(),
@@ -513,6 +514,7 @@ EXPECTED: Mapping[str, list[Row]] = {
     "arc_census": [ARC_06_FOUND, ARC_AWAY_FOUND],
     "arc_due": [ARC_06_FOUND],
     "arc_named": [ARC_06_FOUND],
+    "arc_servers": [{"servers": 2, "connected": 1}],
     "census": [WEB_01_FOUND, BARE_02_FOUND, MARKET_03_FOUND, MARKET_03_FOUND_AGAIN, OFF_04_FOUND],
     "due_machines": [WEB_01_FOUND, BARE_02_FOUND],
     "fleet_counts": [
@@ -1117,7 +1119,7 @@ def test_one_machine_in_need_stands_out_of_a_fleet_at_rest() -> None:
 
 
 # Resource Graph gives one page of a summarize.
-SUMMARIES = ("fleet_counts", "image_sizes", "subscriptions_seen")
+SUMMARIES = ("arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
 
 
 @pytest.mark.parametrize(
