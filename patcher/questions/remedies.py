@@ -21,10 +21,12 @@ def command(machine: Machine, step: Step, stop: Stop | None) -> str:
     """One command to copy; "" where the remedy is not one command. `stop`: the one that covers the machine."""
     if stop and stop.text in step.reason:
         return stop.command
-    if step.state is State.BUILDING and machine.provisioning_state.lower() == "failed":
+    of_azure = not machine.id.is_arc  # `az vm` knows no other
+    if of_azure and step.state is State.BUILDING and machine.provisioning_state.lower() == "failed":
         return f"az vm reapply --ids {machine.id}"
     if name := _BY_TAG.get(step.state):
         where = machine.id if name in machine.tags else machine.id.group_id
         value = machine.tags.get(name) or (machine.group.tags.get(name, "") if machine.group else "")
         return f"az tag update --operation Delete --resource-id {where} --tags {name}={value}"
-    return _COMMANDS.get(step.state, "").format(id=machine.id)
+    text = _COMMANDS.get(step.state, "")
+    return text.format(id=machine.id) if of_azure or not text.startswith("az vm ") else ""

@@ -48,7 +48,7 @@ from functions.cloud.stops import key_of
 from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, Replace, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
-from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState
+from functions.model.machine import LAST_RING, MachineId, PatchAssessment, Provider, SupportState
 from functions.model.notice import Notice, NoticeType
 from functions.model.record import Ending, Flight, Record, begin, hold, release
 from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
@@ -950,7 +950,13 @@ FULL_RUN = Run(
 SHORT_RUN = Run("a", OperationKind.ASSESS, (machine_id(),), "look", "", opened=NOW, until=NOW + HOUR)
 
 
-@pytest.mark.parametrize("run", [FULL_RUN, SHORT_RUN], ids=["every column", "as few as can be"])
+# The names are those of virtual machines in the same group.
+ARC_RUN = replace(SHORT_RUN, machines=(machine_id(), replace(machine_id(), provider=Provider.ARC)))
+
+
+@pytest.mark.parametrize(
+    "run", [FULL_RUN, SHORT_RUN, ARC_RUN], ids=["every column", "as few as can be", "Arc-enabled servers"]
+)
 async def test_a_run_comes_back_as_it_was_written(table: Table, run: Run) -> None:
     await table.insert(APP, run_key(run.id), run_columns(run))
     row = await table.get(APP, run_key(run.id))

@@ -7,16 +7,23 @@ Azure shows no operation, support state or creation time on such a server: Resou
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from functools import partial
 from typing import Any, Literal
 
 import pytest
 from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
 
+from functions.cloud.ledger import APP
+from functions.cloud.runs import columns_of, run_key
+from functions.cloud.stops import columns_of as stop_columns
+from functions.cloud.stops import key_of
 from functions.model.machine import MachineId
 from functions.model.record import Record
+from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State
-from simulator.arm import shapes
+from functions.model.stop import Scope, Stop
+from simulator.arm import hybrid, shapes
 from simulator.azure import Behaviour, Fault, Grant
 from tests.support import REPOSITORY
 from tests.support.journaled import Told
@@ -199,6 +206,55 @@ async def test_a_post_whose_answer_was_lost_is_found_in_resource_graph() -> None
     await world.pass_time(hours=12)
     assert len(world.operations(machine, "install")) == 1
     assert (await world.states())["srv-01"].state is State.PATCHED
+
+
+async def test_an_agent_that_stays_away_after_an_installation_is_a_failure() -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until(lambda: bool(world.installing()), hours=6)
+    await world.until(lambda: not world.installing(), hours=2)
+    agent(world, machine, "Disconnected")
+    await world.pass_time(minutes=50)
+    assert not await _held(world, machine)  # as long as a slow reboot may take
+    await world.pass_time(hours=2)
+    record = await world.record(machine)
+    assert record
+    assert record.hold
+    assert "its Connected Machine agent is Disconnected after its installation" in record.hold.reason
+
+
+async def test_a_run_on_demand_takes_servers_and_machines_of_one_name() -> None:
+    world = World(ON | {"PATCH_WINDOW": "Sun 02:00-06:00"})
+    machines = server(world, "web-01"), world.create("web-01", WAITING)
+    await world.pass_time(hours=2)
+    assert world.operations(kind="install") == []
+    until = world.now + timedelta(hours=12)
+    order = Run(
+        "1", OperationKind.INSTALL, machines, "a CVE", "Jane", opened=world.now, until=until, ignore_window=True
+    )
+    world.table.put(APP, run_key(order.id), columns_of(order))
+    await world.pass_time(hours=4)
+    assert [len(world.operations(each, "install")) for each in machines] == [1, 1]
+
+
+async def test_a_held_server_is_not_patched_and_a_machine_of_its_name_is() -> None:
+    world = World(ON)
+    held, other = server(world, "web-01"), world.create("web-01", WAITING)
+    stop = Stop(Scope.MACHINE, str(held), reason="month-end", by="Jane")
+    world.table.put(APP, key_of(stop.scope, stop.value), stop_columns(stop))
+    await world.pass_time(hours=6)
+    assert world.operations(held, "install") == []
+    assert len(world.operations(other, "install")) == 1
+
+
+async def test_a_server_that_is_gone_is_forgotten() -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until_queued(OperationKind.INSTALL)
+    hybrid.remove(world.azure.world, world.azure.world.hybrid[str(machine)])
+    await world.pass_time(hours=1)
+    assert await world.record(machine) is None
+    assert world.operations(machine, "install") == []
 
 
 async def test_a_server_that_a_schedule_patches_is_assessed_only() -> None:

@@ -11,7 +11,7 @@ import pytest
 from functions.cloud import notes
 from functions.cloud.notes import BUCKETS, PREFIX, NoteBook
 from functions.decisions.plan import Plan
-from functions.model.machine import MachineId
+from functions.model.machine import MachineId, Provider
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
 from functions.model.told import Note, Told, digest
 from functions.steps import states
@@ -162,6 +162,7 @@ async def read_again(table: MemoryTable) -> dict[MachineId, Note]:
 async def test_notes_come_back_and_only_changed_buckets_are_written() -> None:
     table = MemoryTable()
     many = {MachineId(SUBSCRIPTION, "rg", f"vm-{number}"): A_NOTE for number in range(2000)}
+    many[MachineId(SUBSCRIPTION, "rg", "vm-0", Provider.ARC)] = A_NOTE  # a server of a machine's name
     book = NoteBook(table)
     book.load(table.rows.values())
     await book.write(many, A_NOTE.week)
