@@ -134,7 +134,7 @@ def arc_machine_from_json(body: Json) -> Machine:
     properties = _object(body.get("properties"))
     status = _text(properties.get("status"))
     connected = status.lower() == "connected"
-    os_type = _os_type(properties.get("osType") or properties.get("osName"))
+    os_type = _os_type(properties.get("osType") or properties.get("osName"), "osType")
     node = "azure local" if _text(body.get("kind")).lower() == "hci" else ""
     return Machine(
         id=MachineId.parse(body.get("id")),
@@ -274,7 +274,7 @@ def image_size_from_graph(row: Json) -> tuple[str, int]:
         raise BadInput(f"{quoted(machines)} is no number of machines")
     reference, created = _reference(row.get("reference")), time_or_none(row.get("created"))
     if "arc" in reference:  # of a server without an image, see image_sizes.kql
-        return arc_image(_os_type(reference["arc"]), _text(reference.get("sku"))).key, machines
+        return arc_image(_os_type(reference["arc"], "osType"), _text(reference.get("sku"))).key, machines
     return image_of(reference, has_profile=True, created=created).key, machines
 
 
@@ -470,10 +470,10 @@ def _reboot_pending(summary: Json) -> bool | None:
     return pending if isinstance(pending, bool) else None
 
 
-def _os_type(value: object) -> OsType:
+def _os_type(value: object, name: str = "osDisk.osType") -> OsType:
     if os_type := _OS_TYPES.get(value.lower() if isinstance(value, str) else ""):
         return os_type
-    raise BadInput(f"osDisk.osType is {quoted(value)}; it should be Windows or Linux")
+    raise BadInput(f"{name} is {quoted(value)}; it should be Windows or Linux")
 
 
 def _object(value: object) -> Json:

@@ -222,6 +222,23 @@ async def test_a_plan_says_what_assessing_arc_servers_costs(stage: Stage, settin
     assert "up to $10 a month" in " ".join(shown.out.split())
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [("off", "PATCH_ARC is off"), ("on", "its Connected Machine agent is Expired")],
+)
+async def test_why_a_server_is_left_alone(stage: Stage, setting: str, said: str) -> None:
+    azure = stage.embedded.azure
+    server = azure.connect_machine(hybrid_id("arc-01"), hybrid_machine())
+    server.status.set(azure.now(), "Expired")
+    try:
+        with stage.settings(PATCH_ARC=setting):
+            shown = await stage.patcher("why", "arc-01")
+    finally:
+        del azure.world.hybrid[server.id.lower()]
+    assert (shown.code, shown.err) == (0, "")
+    assert said in shown.out
+
+
 async def test_wrong_settings_answer_nothing_else(stage: Stage) -> None:
     with stage.settings(PATCH_WINDOW="Sat"):
         ended = await stage.patcher("status")

@@ -679,3 +679,30 @@ def test_a_node_of_azure_local_is_its_clusters(kind: str, cluster: str | None, m
 def test_only_a_connected_server_runs(status: object) -> None:
     read = arc_machine_from_json(an_arc_machine(status=status))
     assert (read.power, read.agent_ready) == (PowerState.UNKNOWN, False)
+
+
+# what is wrong in the answer → what the one line says
+UNREADABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "no system": ({"properties": {"status": "Connected"}}, "osType is nothing; it should be Windows or Linux"),
+    "another system": ({"properties": {"osType": "solaris"}}, "osType is 'solaris'"),
+    "no properties": ({"properties": None}, "osType is nothing"),
+    "no id": ({"id": None}, "is not a virtual machine id"),
+    "tags that are a list": ({"tags": ["patch-mode=off"]}, "they should be an object of names and values"),
+}
+
+
+@pytest.mark.parametrize(("change", "line"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_server_that_cannot_be_read(change: dict[str, Any], line: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        arc_machine_from_json(an_arc_machine() | change)
+    assert line in str(refused.value)
+
+
+@pytest.mark.parametrize("junk", [[], {}, 7, True, "\n", "x" * 10_000])
+@pytest.mark.parametrize(
+    "name", ["vmId", "status", "osSku", "agentVersion", "provisioningState", "parentClusterResourceId"]
+)
+def test_a_part_of_a_server_that_is_no_text_reads_as_none(name: str, junk: object) -> None:
+    read = arc_machine_from_json(an_arc_machine(**{name: junk}))
+    assert str(read.id) == ARC_ID.lower()
+    assert "\n" not in f"{read.vm_id}{read.agent_status}{read.os_name}{read.agent_version}{read.image.key}"
