@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from functions.cloud import event_grid
 from functions.cloud.queue import QUEUES
 from functions.cloud.tables import TABLE
 from functions.policy.settings import SETTINGS, Setting
@@ -229,6 +230,17 @@ def test_the_role_holds_the_listed_actions_and_nothing_else(snapshot: str) -> No
         listed += json.loads((INFRA / "arc-actions.json").read_text())
     assert permission == {"actions": listed, "notActions": []}
     assert len(role["assignableScopes"]) == 1  # a management group may be the only one
+
+
+@pytest.mark.parametrize("snapshot", HOSTS)
+def test_only_an_app_that_takes_servers_in_gets_their_events(snapshot: str) -> None:
+    """The filter is what the app decodes, and of Arc-enabled servers nothing while PATCH_ARC is off."""
+    taken_in = SNAPSHOTS[snapshot]["outputs"]["ARC_SERVERS"]
+    decoded = {name for names in event_grid.OPERATIONS.values() for name in names}
+    wanted = {name for name in decoded if taken_in or "hybridcompute" not in name}
+    for each in resources(snapshot.replace(".main", ".events"), EVENTS):
+        (only,) = each["properties"]["filter"]["advancedFilters"]
+        assert {value.lower() for value in only["values"]} == wanted
 
 
 def test_there_is_one_role_in_each_deployment() -> None:
