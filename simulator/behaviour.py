@@ -69,6 +69,8 @@ class Limits:
     api_versions: tuple[str, ...] | None = None
     # What Compute does with a second patch operation is not documented: a test chooses.
     conflict: Literal["409", "supersede"] = "409"
+    # Nor is it whether Resource Graph shows results from before a move under the machine's new id.
+    moves_keep_results: bool = True
 
     def scaled(self, speed: float) -> Limits:
         """The same quotas, refilled `speed` times faster."""

@@ -14,7 +14,7 @@ import random
 import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
@@ -24,7 +24,7 @@ from simulator.wire import Json, Request
 T = TypeVar("T")
 
 PATCHING = ("assess", "install")
-RESTARTS = ("restart", "redeploy")
+RESTARTS = ("restart", "redeploy", "reimage")
 POWER = ("start", "deallocate", "powerOff", *RESTARTS)
 
 
@@ -65,7 +65,9 @@ class Patch:
 class Operation:
     """One operation on one machine: kind, origin, start, end and outcome."""
 
-    kind: str  # assess, install, create, update, start, deallocate, powerOff, restart, redeploy, reapply, delete
+    kind: (
+        str  # assess, install, create, update, start, deallocate, powerOff, restart, redeploy, reimage, reapply, delete
+    )
     machine: str  # the machine's id as its creator spelled it
     vm_id: str
     operation_id: str  # the GUID of the 202, equal to the activity id in the results
@@ -175,6 +177,16 @@ class Machine(_Lasting):
     updates: list[tuple[datetime, datetime]] = field(default_factory=list)  # those that take time, as a new size does
     deleting: datetime | None = None  # when its deletion began
     deleted: datetime | None = None  # when that ends: the machine exists until then
+    moved: datetime | None = None  # when it got the id that it has
+    disk_since: datetime | None = None  # when its OS disk was swapped or made anew: what was installed before is gone
+
+    @property
+    def appeared(self) -> datetime:
+        """When a machine first had its id."""
+        return self.moved or self.created
+
+    def exists_at(self, when: datetime) -> bool:
+        return self.appeared <= when and super().exists_at(when)
 
     def provisioning_at(self, when: datetime) -> str:
         if self.deleting is not None and when >= self.deleting:
@@ -210,7 +222,9 @@ class Machine(_Lasting):
         return next((each for each in reversed(self.operations) if each.kind == kind and each.started <= when), None)
 
     def installed_at(self, when: datetime) -> set[str]:
-        done = (each for each in self.operations if each.installs and each.ends is not None and each.ends <= when)
+        since = self.disk_since or self.created
+        ended = (each for each in self.operations if each.installs and each.ends is not None)
+        done = (each for each in ended if each.ends is not None and since <= each.ends <= when)
         return set().union(*(each.installs for each in done))
 
 
@@ -376,6 +390,15 @@ class World:
         self.by_operation_id[operation.operation_id] = operation
         machine.operations.append(operation)
         return operation
+
+    def rename(self, machine: Machine, new_id: str) -> None:
+        """The same machine under another id: what was at the old one is gone."""
+        now, old_id, parts = self.now(), machine.id.lower(), new_id.split("/")
+        self.machines[new_id.lower()] = replace(machine, id=new_id, subscription=parts[2], group=parts[4], moved=now)
+        machine.deleted = now
+        self.bury(machine)
+        if old_id in self._behaviours:
+            self._behaviours[new_id.lower()] = self._behaviours.pop(old_id)
 
     def bury(self, machine: Machine) -> None:
         """Its deletion is over. Without effect a second time."""

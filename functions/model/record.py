@@ -91,7 +91,7 @@ class Record:
     failures: int = 0  # of installations in a row, refused ones included; an assessment in between leaves it as it is
     failure: str = ""  # what was wrong with the last of these installations
     tries: tuple[datetime, ...] = ()  # when the installations that Azure ran since the last good one began
-    void_before: datetime | None = None  # when an installation ended that no assessment has counted after yet
+    void_before: datetime | None = None  # assessments from before say nothing: an installation ended, the image changed
     flight: Flight | None = None  # from starting on
     ending: Ending | None = None  # from ended on
     hold: Wait | None = None  # held: why, and until `when`
@@ -292,6 +292,12 @@ def release(record: Record, now: datetime) -> Record:
     """A hold that ends now: the next sweep decides again."""
     cause = record.hold.cause if record.hold else Cause.TRANSIENT
     return _held(record, Wait(State.DUE, "", when=now, cause=cause))
+
+
+def of_another_image(machine: Machine, now: datetime) -> Record:
+    """A machine that has another image by now: what was counted goes, and what was assessed was another guest."""
+    fresh = claim(machine, OperationKind.ASSESS, token="", due_at=now, sent=False)
+    return release(replace(fresh, verdict=None, void_before=now), now)
 
 
 def _held(record: Record, wait: Wait) -> Record:

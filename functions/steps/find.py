@@ -6,6 +6,7 @@ A page, group or machine without an answer is never taken for one that needs not
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
+from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import IDS_PER_QUERY, batches
@@ -14,9 +15,10 @@ from functions.decisions.plan import Candidate
 from functions.decisions.retry import tried_lately
 from functions.decisions.runs import passes_hold
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
-from functions.model.record import Record
+from functions.model.record import Record, of_another_image
 from functions.model.run import Run
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
+from functions.services import Services
 from functions.steps import runs, states
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
@@ -135,8 +137,7 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     if stored and stored.record.hold and _is_another(stored.record, machine):
         if stored.record.younger_than(machine):
             return None  # Graph still shows the one that had this name before: it says nothing about the row's
-        await forget(services, stored)
-        stored = None
+        stored = await _of_now(services, stored, machine)
     record = stored.record if stored else None
     if pending_step(record, services.clock()):
         return None
@@ -149,6 +150,15 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     if stored:
         await _still_waits(sweep, stored, step)
     return None
+
+
+async def _of_now(services: Services, stored: Stored, machine: Machine) -> Stored | None:
+    """The row of the machine as it is now: none of another VM; of another image one that asks for an assessment."""
+    if stored.record.vm_id != machine.vm_id:
+        await forget(services, stored)
+        return None
+    journal.write("machine.released", machine=machine.id, state=stored.record.hold.state if stored.record.hold else "")
+    return await services.ledger.replace(stored, of_another_image(machine, services.clock()))
 
 
 def _is_another(record: Record, machine: Machine) -> bool:

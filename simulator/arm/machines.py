@@ -1,7 +1,8 @@
 """Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
 
-A new size restarts a running machine (Azure's page "Resize a virtual machine"). A restart and a redeployment end what
-runs in the guest, as a stop does; that a reapplication leaves it alone, and that none of the three starts a deallocated
+A new size restarts a running machine (Azure's page "Resize a virtual machine"). A restart, a redeployment and a reimage
+end what runs in the guest, as a stop does; a reimage makes its OS disk anew. That the view then still shows earlier
+operations, that a reapplication leaves it alone, and that none of the four starts a deallocated
 machine, is inferred.
 
 Not simulated: run command, disks, networks, quotas of cores, allocation failures,
@@ -39,6 +40,7 @@ _POWER_STEPS = {  # kind: (while it runs, at its end)
     "powerOff": ("stopping", "stopped"),
     "restart": ("starting", "running"),
     "redeploy": ("starting", "running"),
+    "reimage": ("starting", "running"),
 }
 _CHANGES = ("create", *POWER, "reapply")  # one of them excludes the next
 SHUTDOWN = ("ShutdownOrUnresponsive", "The machine was shut down, or its agent does not respond.")
@@ -160,6 +162,8 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
         after.pop("tags", None)
     after |= {name: wanted[name] for name in _TOP if wanted.get(name) is not None and name != "location"}
     _merge(after["properties"], _properties_of(wanted))
+    if _disk(after) != _disk(before):
+        _swap_disk(machine, now)
     machine.body.set(now, after)
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
     operation = begin(world, machine, "update", seconds=seconds, request=request)
@@ -198,6 +202,21 @@ def _resize(world: World, machine: Machine) -> float:
     machine.power.set(now + timedelta(seconds=seconds), "running")
     machine.updates.append((now, now + timedelta(seconds=seconds)))
     return seconds
+
+
+def _swap_disk(machine: Machine, now: datetime) -> None:
+    """Another OS disk: the page "Change the OS disk" has the machine deallocated first, and the image stays as it was.
+
+    That imageReference stays, and the code and text of the refusal, are inferred.
+    """
+    if machine.power_at(now) != "deallocated":
+        text = "Changing the OS disk is allowed only when the VM is deallocated."
+        raise Refused(409, "OperationNotAllowed", text, target="osDisk.managedDisk.id")
+    machine.disk_since = now
+
+
+def _disk(body: Json) -> object:
+    return (body["properties"]["storageProfile"]["osDisk"].get("managedDisk") or {}).get("id")
 
 
 def _size(body: Json) -> object:
@@ -265,13 +284,26 @@ def act_on(world: World, machine: Machine, kind: str, request: Request | None) -
         "deallocate": timings.deallocate_seconds,
         "powerOff": timings.deallocate_seconds,
         "redeploy": timings.redeploy_seconds,
+        "reimage": timings.redeploy_seconds,
         "reapply": timings.reapply_seconds,
     }.get(kind, timings.start_seconds)
     if kind in POWER:
         seconds = _change_power(world, machine, kind, seconds)
-    if kind in ("redeploy", "reapply"):
+    if kind == "reimage":
+        _reimage(machine, request, now)
+    if kind in ("redeploy", "reimage", "reapply"):
         machine.updates.append((now, now + timedelta(seconds=seconds)))
     return begin(world, machine, kind, seconds=seconds, request=request)
+
+
+def _reimage(machine: Machine, request: Request | None, now: datetime) -> None:
+    """Its OS disk is made anew, of the image's version that the request names (documented), else of the same one."""
+    machine.disk_since = now
+    version = request.json().get("exactVersion") if request else None
+    body = copy.deepcopy(machine.body.at(now) or {})
+    if version and "imageReference" in body["properties"]["storageProfile"]:
+        body["properties"]["storageProfile"]["imageReference"]["exactVersion"] = version
+        machine.body.set(now, body)
 
 
 def _change_power(world: World, machine: Machine, kind: str, seconds: float) -> float:

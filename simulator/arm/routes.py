@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import alerts, configurations, groups, hybrid, machines, operations, scale_sets, schedules
+from simulator.arm import alerts, configurations, groups, hybrid, machines, moves, operations, scale_sets, schedules
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -99,6 +99,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", f"{_GROUP}/providers/{alerts.RULES}", f"{alerts.RULES}/read", alerts.list_rules, scope=_GROUP),
     Route("GET", f"{_GROUP}/providers/{alerts.GROUPS}/{{name}}", f"{alerts.GROUPS}/read", alerts.get_group),
+    Route("POST", f"{_GROUP}/moveResources", moves.ACTION, moves.post, scope=_GROUP),
     Route("HEAD", _GROUP, f"{_GROUPS}/read", groups.head),
     Route("PUT", _GROUP, f"{_GROUPS}/write", groups.put),
     Route("GET", _GROUP, f"{_GROUPS}/read", groups.get),
@@ -114,6 +115,7 @@ ROUTES: tuple[Route, ...] = (
     _action("powerOff", machines.action_of("powerOff"), "update", "skipShutdown"),
     _action("restart", machines.action_of("restart"), "update"),
     _action("redeploy", machines.action_of("redeploy"), "update"),
+    _action("reimage", machines.action_of("reimage"), "update", "tempDisk"),
     _action("reapply", machines.action_of("reapply"), "update"),
     _action("assessPatches", machines.patch_action_of("assess"), "patch"),
     _action("installPatches", machines.patch_action_of("install"), "patch"),

@@ -21,6 +21,7 @@ _ACTIONS = {
     "powerOff": "powerOff/action",
     "restart": "restart/action",
     "redeploy": "redeploy/action",
+    "reimage": "reimage/action",
     "reapply": "reapply/action",
     "create": "write",
     "update": "write",

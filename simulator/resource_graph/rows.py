@@ -35,16 +35,17 @@ class OperationRows:
 
     def __init__(self, build: Build) -> None:
         self._build = build
-        self._finished: dict[str, list[Json]] = {}
+        self._finished: dict[tuple[str, str], list[Json]] = {}
 
     def of(self, machine: Machine, operation: Operation, when: datetime) -> list[Json]:
         runs = operation.runs_at(when)
-        known = None if runs else self._finished.get(operation.operation_id)
+        key = machine.id, operation.operation_id
+        known = None if runs else self._finished.get(key)
         if known is not None:
             return known
         rows = self._build(machine, operation, when)
         if not runs:
-            self._finished[operation.operation_id] = rows
+            self._finished[key] = rows
         return rows
 
 

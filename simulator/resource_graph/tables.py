@@ -120,7 +120,11 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
     def assessment_of(self, machine: Machine) -> Operation | None:
         """The assessment that has a row: the newest one, for as long as it is kept."""
         operation = machine.newest("assess", self._when)
-        if operation is None or self._world.behaviour(machine).rows_missing:
+        if (
+            operation is None
+            or self._was_left_behind(machine, operation)
+            or self._world.behaviour(machine).rows_missing
+        ):
             return None
         return operation if self._world.now() - results.modified(operation, self._when) < ASSESSMENTS_KEPT else None
 
@@ -178,13 +182,19 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
 
     def _installations_of(self, machine: Machine) -> list[Operation]:
         begun = (each for each in machine.operations if each.kind == "install" and each.started <= self._when)
-        return [each for each in begun if self._world.now() - results.modified(each, self._when) < INSTALLATIONS_KEPT]
+        shown = (each for each in begun if not self._was_left_behind(machine, each))
+        return [each for each in shown if self._world.now() - results.modified(each, self._when) < INSTALLATIONS_KEPT]
+
+    def _was_left_behind(self, machine: Machine, operation: Operation) -> bool:
+        """Whether its result stayed with the id that the machine had before."""
+        keeps = self._world.limits.moves_keep_results
+        return machine.moved is not None and operation.started <= machine.moved and not keeps
 
     def _with_orphans(self) -> list[Machine]:
         if not self._orphans_stay:
             return self._world.machines_at(self._when)
         every = [*self._world.gone, *self._world.machines.values()]
-        return [each for each in every if each.created <= self._when]
+        return [each for each in every if each.appeared <= self._when]
 
     def _readable(self, found: Iterable[_Thing], action: str) -> Iterator[_Thing]:
         """Those that the caller may read. A right at the subscription is checked once, whatever is in it."""

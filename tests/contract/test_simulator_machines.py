@@ -180,6 +180,7 @@ async def test_a_deletion_takes_a_while_and_refuses_everything_but_itself() -> N
 INTERRUPTED = {
     "restart": ("Failed", "PowerState/starting", "Succeeded"),
     "redeploy": ("Failed", "PowerState/starting", "Updating"),
+    "reimage": ("Failed", "PowerState/starting", "Updating"),
     "reapply": ("InProgress", "PowerState/running", "Updating"),
 }
 
@@ -205,7 +206,7 @@ async def test_what_an_action_does_to_a_machine_that_installs(action: str) -> No
     assert assessed.status_code == (409 if action == "reapply" else 202), "its installation still runs"
 
 
-@pytest.mark.parametrize("action", ["restart", "redeploy", "reapply"])
+@pytest.mark.parametrize("action", ["restart", "redeploy", "reimage", "reapply"])
 async def test_a_deallocated_machine_is_not_restarted(action: str) -> None:
     clock = Clock()
     azure = Azure(clock)
@@ -216,6 +217,56 @@ async def test_a_deallocated_machine_is_not_restarted(action: str) -> None:
         answer = await client.call("POST", f"{VM}/{action}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "OperationNotAllowed")
     assert "deallocated" in answer.json()["error"]["message"]
+
+
+async def test_a_move_gives_the_same_machine_another_id() -> None:
+    """Its vmId, its instance view and what runs on it stay (inferred); its former id is unknown."""
+    clock = Clock()
+    azure = Azure(clock, replace(Timings(), graph_lag_seconds=20))
+    ready_machine(azure, clock)
+    operation = azure.start_operation(VM, "assess")
+    target = f"{GROUP}-2"
+    azure.create_group(target)
+    ids = "resources | where type =~ 'microsoft.compute/virtualmachines' | project id"
+    async with arm(azure) as client:
+        before = (await client.call("GET", VM)).json()["properties"]
+        absent = await client.call(
+            "POST", f"{GROUP}/moveResources", {"resources": [VM], "targetResourceGroup": f"{target}x"}
+        )
+        stranger = await client.call(
+            "POST", f"{target}/moveResources", {"resources": [VM], "targetResourceGroup": GROUP}
+        )
+        answer = await client.call("POST", f"{GROUP}/moveResources", {"resources": [VM], "targetResourceGroup": target})
+        moved = VM.replace(GROUP, target)
+        after = (await client.call("GET", moved)).json()["properties"]
+        gone = await client.call("GET", VM)
+        view = (await client.call("GET", f"{moved}/instanceView")).json()
+        shown = [await client.rows(ids)]
+        clock.go(21)
+        shown.append(await client.rows(ids))
+    assert (absent.status_code, stranger.status_code, answer.status_code, gone.status_code) == (404, 400, 204, 404)
+    assert (after["vmId"], after["timeCreated"]) == (before["vmId"], before["timeCreated"])
+    assert view["patchStatus"]["availablePatchSummary"]["assessmentActivityId"] == operation.operation_id
+    assert shown == [[{"id": VM}], [{"id": moved}]]
+
+
+async def test_another_os_disk_brings_its_own_patches() -> None:
+    """As on the page "Change the OS disk": the machine is deallocated first."""
+    clock = Clock()
+    azure = Azure(clock)
+    ready_machine(azure, clock)
+    machine, offered = azure.machine(VM), azure.world.waiting(azure.machine(VM))
+    azure.start_operation(VM, "install")
+    clock.go(3600)
+    disk = {"properties": {"storageProfile": {"osDisk": {"managedDisk": {"id": f"{GROUP}/disks/other"}}}}}
+    assert azure.world.waiting(machine) != offered
+    async with arm(azure) as client:
+        running = await client.call("PATCH", VM, disk)
+        azure.start_operation(VM, "deallocate")
+        clock.go(60)
+        swapped = await client.call("PATCH", VM, disk)
+    assert (running.status_code, swapped.status_code) == (409, 200)
+    assert azure.world.waiting(machine) == offered
 
 
 async def test_a_group_takes_along_a_machine_that_is_being_deleted() -> None:
