@@ -21,7 +21,7 @@ from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, SUPERSEDE, World, 
 
 GOOD = Behaviour(pending={"security": 3})
 OTHER = "00000000-0000-0000-0000-000000000002"
-TIMINGS = replace(QUICK, graph_lag_seconds=120, install_seconds=1800)
+TIMINGS = replace(QUICK, graph_lag_seconds=120, install_seconds=1800, delete_seconds=0)
 SETTINGS = {
     "PATCH_ROLLOUT_DAYS": "1",
     "PATCH_CANARIES": "1",
@@ -70,10 +70,11 @@ async def swapped(world: World, machine: MachineId) -> MachineId:
 
 
 async def recreated(world: World, machine: MachineId) -> MachineId:
-    """Deleted, then created by the same name, of another image version."""
+    """Deleted, and created of the same image by the same name before anybody has looked."""
     world.delete(machine)
-    await world.pass_time(minutes=10)
-    world.azure.create_machine(str(machine), vm_body(image={"id": GALLERY.replace("1.0.0", "1.0.1")}))
+    world.azure.advance()
+    world.azure.behave(str(machine), GOOD)
+    world.azure.create_machine(str(machine), vm_body())
     return machine
 
 
@@ -161,6 +162,10 @@ async def until_well(world: World, before: MachineId, after: MachineId) -> None:
     world.in_steps(timedelta(minutes=30), timedelta(hours=1))
     await world.until(well, days=5)
     assert overlaps(world.azure.operations) == []
+    firsts: dict[str, str] = {}
+    for operation in world.operations():
+        firsts.setdefault(operation.vm_id, operation.kind)
+    assert set(firsts.values()) == {"assess"}, "no VM is installed before it was assessed itself"
     assert world.errors == []
 
 
