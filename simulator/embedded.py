@@ -204,4 +204,4 @@ class Embedded:
 
 
 def _open_sessions() -> list[aiohttp.ClientSession]:
-    return [each for each in gc.get_objects() if isinstance(each, aiohttp.ClientSession) and not each.closed]
+    return [each for each in gc.get_objects() if type(each) is aiohttp.ClientSession and not each.closed]
