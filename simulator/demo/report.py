@@ -65,17 +65,19 @@ async def open_report(
     """The report of the app with these settings, as of the clock's time."""
     read = read_settings(settings)
     session = Session(read, clock, credential=identity.StaticCredential(client_id=identity.OPERATOR))
-    yield AppReport(
-        Services(
-            read,
-            ResourceManager(session),
-            ResourceGraph(session),
-            Ledger(StorageTable(session)),
-            StorageQueues(session),
-            clock,
+    try:
+        yield AppReport(
+            Services(
+                read,
+                ResourceManager(session),
+                ResourceGraph(session),
+                Ledger(StorageTable(session)),
+                StorageQueues(session),
+                clock,
+            )
         )
-    )
-    await session.close()
+    finally:
+        await session.close()
 
 
 def default_settings() -> dict[str, str]:

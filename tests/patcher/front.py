@@ -36,25 +36,27 @@ _RULES = f"{GROUP}/providers/Microsoft.Insights/scheduledQueryRules"
 _GRAPH = "/providers/microsoft.resourcegraph/resources"
 _AZ = """#!{python}
 import sys
-sys.path.insert(0, {repository!r})
-from simulator import identity
+sys.path.insert(0, {tokens!r})
+import tokens
 if not {signed_in}:
     sys.exit("ERROR: Please run 'az login' to setup account.")
 words = sys.argv[1:]
 resource = words[words.index("--resource") + 1]
 with open(__file__.replace("/az", "/calls"), "a") as calls:
     print(resource, file=calls)
-audience = identity.ARM if "localhost" in resource else resource
-token = identity.mint(audience, client_id=identity.OPERATOR)
+audience = tokens.ARM if "localhost" in resource else resource
+token = tokens.mint(audience, client_id=tokens.OPERATOR)
 print('{{"accessToken": "%s", "expiresOn": "2099-01-01 00:00:00.000000", "tokenType": "Bearer"}}' % token)
 """
 
 
 def write_az(folder: Path, *, signed_in: bool = True) -> None:
-    """The Azure CLI, as azure-identity calls it."""
+    """The Azure CLI, as azure-identity calls it. It loads one file: with its whole package it would start slowly."""
     folder.mkdir(exist_ok=True)
     program = folder / "az"
-    program.write_text(_AZ.format(python=sys.executable, repository=str(REPOSITORY), signed_in=signed_in))
+    program.write_text(
+        _AZ.format(python=sys.executable, tokens=str(REPOSITORY / "simulator" / "identity"), signed_in=signed_in)
+    )
     program.chmod(0o700)
 
 

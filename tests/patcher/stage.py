@@ -185,14 +185,16 @@ async def staged(tls: Tls, azurite: Azurite, config: Path) -> AsyncIterator[Stag
             lambda: datetime.now(UTC),
             credential=identity.StaticCredential(client_id=identity.OPERATOR),
         )
-        ledger = Ledger(StorageTable(session))
-        await _create_fleet(embedded)
-        await _write_ledger(ledger, embedded)
-        rows = [(row.partition, row.key, row.etag) async for row in ledger.table.scan()]
-        stage = Stage(embedded, ledger, config, rows, len(embedded.azure.operations))
-        async with told_to_patcher(embedded, settings):
-            yield stage
-        await session.close()
+        try:
+            ledger = Ledger(StorageTable(session))
+            await _create_fleet(embedded)
+            await _write_ledger(ledger, embedded)
+            rows = [(row.partition, row.key, row.etag) async for row in ledger.table.scan()]
+            stage = Stage(embedded, ledger, config, rows, len(embedded.azure.operations))
+            async with told_to_patcher(embedded, settings):
+                yield stage
+        finally:
+            await session.close()
     if before is None:
         del os.environ["XDG_CONFIG_HOME"]
     else:
