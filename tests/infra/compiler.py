@@ -40,7 +40,9 @@ class Compiler:
 
     def run(self, *arguments: str) -> str:
         """What it said about the files: nothing, when all is well."""
-        done = subprocess.run([self.path, *arguments], cwd=self.folder, text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            [self.path, *arguments], cwd=self.folder, env=_environ(), text=True, capture_output=True, check=False
+        )
         lines = [_LINK.sub("", line).replace(f"{self.folder}/", "") for line in done.stderr.splitlines() if line]
         if done.returncode and not lines:
             lines = [f"exit status {done.returncode}"]
@@ -64,7 +66,9 @@ class Server:
     """One compiler process for many questions (`bicep jsonrpc`): a process of its own takes seconds to start."""
 
     def __init__(self, path: str) -> None:
-        self._process = subprocess.Popen([path, "jsonrpc", "--stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [path, "jsonrpc", "--stdio"], env=_environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
 
     def ask(self, method: str, **parameters: object) -> Json:
         """The whole answer, with "result" or "error"."""
@@ -99,6 +103,11 @@ class Server:
 
 def _said(compiled: Json) -> str:
     return "\n".join(f"{each['code']}: {each['message']}" for each in compiled["diagnostics"])
+
+
+def _environ() -> dict[str, str]:
+    """.NET would measure what runs often and compile it again: that takes longer than all it runs here."""
+    return {**os.environ, "DOTNET_TieredCompilation": "0"}
 
 
 def find() -> str | None:
