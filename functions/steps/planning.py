@@ -76,12 +76,14 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate], *, coming: 
 
 
 async def _paused(sweep: Sweep) -> Wait | None:
-    """Why nothing at all is started now; None when something may be. Reads what people stopped."""
+    """Why nothing at all is started now; None when something may be. Reads what people stopped, whatever settings say:
+    the forecast leaves their machines out.
+    """
     services, now = sweep.services, sweep.services.clock()
-    if reason := stopped_by_settings(services.settings, OperationKind.ASSESS):
-        return Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
     holds = stops_of(row for row in sweep.view.app.values() if row.key.startswith(HOLDS))
     sweep.stops = Stops.in_force([*holds, *await services.ledger.stops()], now)
+    if reason := stopped_by_settings(services.settings, OperationKind.ASSESS):
+        return Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
     return sweep.stops.everything.wait() if sweep.stops.everything else None
 
 

@@ -115,3 +115,15 @@ async def test_a_row_that_cannot_be_read_stops_everything_until_it_is_corrected(
     world.table.rows.pop((APP, "pause-1"))
     await world.pass_time(hours=2)
     assert world.installed() == ["vm-01"]
+
+
+@pytest.mark.parametrize("paused", [{}, {"PATCH_PAUSE": "on"}], ids=["running", "paused by the setting"])
+async def test_the_forecast_leaves_out_what_a_person_holds(paused: dict[str, str], told: Told) -> None:
+    world = World({"PATCH_WINDOW": "Sat 22:00-02:00 UTC", "PATCH_CANARIES": "0"}, timings=QUICK)
+    world.in_steps(timedelta(minutes=15))
+    machines = [world.create(f"vm-{number}", GOOD) for number in range(3)]
+    await world.pass_time(hours=2)
+    put(world, Scope.MACHINE, str(machines[0]))
+    world.set(**paused)
+    await world.pass_time(hours=25)
+    assert told("opening.forecast")[-1]["waiting"] == 2
