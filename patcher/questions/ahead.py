@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -59,7 +60,13 @@ def _opening(opening: Opening, waiting: Iterable[Candidate], coming: Forecast, f
         elif windows[False] == opening.window and (turn is None or turn.at >= opening.ends):
             later.append(item)
     going.sort(key=lambda each: (each[0], each[1].need))
-    goes = [item for _, item in going]
+    first = _first_of_images((item for _, item in going), coming, settings)
+    broken = {each.record.place for each in fleet.images if each.record.breaker_open}
+
+    def why(item: Candidate) -> str:
+        place = item.place(settings)
+        return _why_later(item, first.get(place), settings, open_breaker=place in broken)
+
     return {
         "opens": opening.starts,
         "closes": opening.ends,
@@ -68,8 +75,7 @@ def _opening(opening: Opening, waiting: Iterable[Candidate], coming: Forecast, f
             _named(item, settings) | {"at": at, "canary": coming.turns[item.machine.id].canary} for at, item in going
         ],
         "later": [
-            _named(item, settings)
-            | {"expected": _expected(coming, item.machine.id), "reason": _why_later(item, goes, coming, fleet)}
+            _named(item, settings) | {"expected": _expected(coming, item.machine.id), "reason": why(item)}
             for item in later
         ],
     }
@@ -95,20 +101,35 @@ def _expected(coming: Forecast, machine: MachineId) -> datetime | None:
     return turn.at if turn else None
 
 
-def _why_later(item: Candidate, going: Sequence[Candidate], coming: Forecast, fleet: Fleet) -> str:
-    """What goes before it in this opening. The plan admits canary, then ring after ring, then as caps allow."""
-    settings = fleet.app.settings
-    place = item.place(settings)
-    open_breaker = any(each.record.place == place and each.record.breaker_open for each in fleet.images)
+@dataclass(frozen=True)
+class _Before:
+    """What goes before the others of one image in an opening."""
+
+    lowest_ring: int
+    canary: Candidate | None
+
+
+def _first_of_images(going: Iterable[Candidate], coming: Forecast, settings: Settings) -> dict[str, _Before]:
+    """By place. A machine without an image waits for no other."""
+    found: dict[str, _Before] = {}
+    for each in going:
+        if each.machine.image.key:
+            place, ring = each.place(settings), each.overrides.ring
+            before = found.get(place, _Before(ring, None))
+            canary = before.canary or (each if coming.turns[each.machine.id].canary else None)
+            found[place] = _Before(min(before.lowest_ring, ring), canary)
+    return found
+
+
+def _why_later(item: Candidate, first: _Before | None, settings: Settings, *, open_breaker: bool) -> str:
+    """Why not in this opening. The plan admits canary, then ring after ring, then as caps allow."""
     if open_breaker:
         return "the breaker of its image is open"
-    before = [each for each in going if each.place(settings) == place] if item.machine.image.key else []
-    canary = next((each for each in before if coming.turns[each.machine.id].canary), None)
-    if canary:
-        return f"{canary.machine.id.name} goes first, as the canary of its image; then PATCH_BAKE_MINUTES pass"
-    lower = min((each.overrides.ring for each in before), default=item.overrides.ring)
-    if lower < item.overrides.ring:
-        return f"ring {ring_text(lower)} of its image goes first; then PATCH_BAKE_MINUTES pass"
+    if first and first.canary:
+        name = first.canary.machine.id.name
+        return f"{name} goes first, as the canary of its image; then PATCH_BAKE_MINUTES pass"
+    if first and first.lowest_ring < item.overrides.ring:
+        return f"ring {ring_text(first.lowest_ring)} of its image goes first; then PATCH_BAKE_MINUTES pass"
     caps = f"PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
     return f"no room in this opening: {caps}, one at a time of a patch-group or availability set"
 
