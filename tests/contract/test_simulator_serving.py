@@ -1,6 +1,6 @@
 """A server's end leaves no connection open, whoever still holds the other side of it.
 
-Factors: the server; its client neither answers nor closes.
+Factors: the server; how far its client came. It neither answers nor closes.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
+from simulator import serving
 from simulator.azure import Azure
 from simulator.functions_host.webhook import WebServer
 from simulator.server import serve
@@ -45,11 +46,24 @@ def silent_client(url: str, tls: Tls) -> ssl.SSLSocket:
     return client
 
 
+def client_without_handshake(url: str, tls: Tls) -> socket.socket:
+    """It is connected, and never says who it is."""
+    where = urlsplit(url)
+    return socket.create_connection((where.hostname, where.port))
+
+
+@pytest.mark.parametrize("client", [silent_client, client_without_handshake])
 @pytest.mark.parametrize("server", [azure, functions_host])
-def test_a_client_that_says_no_goodbye_leaves_nothing_open(server: Server, tls: Tls) -> None:
-    async def life() -> ssl.SSLSocket:
+def test_a_client_that_says_no_goodbye_leaves_nothing_open(
+    server: Server, client: Callable[[str, Tls], socket.socket], tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HANDSHAKE_SECONDS", 0.1)
+
+    async def life() -> socket.socket:
         async with server(tls) as url:
-            return await asyncio.to_thread(silent_client, url, tls)
+            connected = await asyncio.to_thread(client, url, tls)
+            await asyncio.sleep(0.01)  # the server accepts it
+            return connected
 
     gc.collect()  # what other tests left
     with warnings.catch_warnings(record=True) as seen:

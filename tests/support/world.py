@@ -100,7 +100,7 @@ class World:
         self._events_read = 0
         self.tick, self.sweep_every = timedelta(minutes=1), timedelta(minutes=5)
         self._next_sweep = start + self.sweep_every
-        self.events_arrive = True
+        self.events_arrive = self.messages_arrive_in_sweeps = True
         self._sweeping = False
 
     def connect(self) -> Services:
@@ -121,7 +121,7 @@ class World:
 
     async def _asleep(self, seconds: float) -> None:
         """While a sweep waits, the host goes on with messages: no sweep and no message holds up another one."""
-        if not self._sweeping:
+        if not self._sweeping or not self.messages_arrive_in_sweeps:
             self.now += timedelta(seconds=seconds)
             return
         until, self._sweeping = self.now + timedelta(seconds=seconds), False
@@ -219,7 +219,9 @@ class World:
 
     async def until_queued(self, kind: OperationKind) -> None:
         """Lets time pass until a message of this kind lies in its queue."""
+        self.messages_arrive_in_sweeps = False
         await self.until(lambda: bool(self.queue.messages[QUEUES[kind]]), hours=6)
+        self.messages_arrive_in_sweeps = True
 
     def in_steps(self, tick: timedelta, sweep_every: timedelta | None = None) -> None:
         """For scenarios of hours and days, in which the same few queries are asked hundreds of times.
