@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,8 @@ async def test_the_introduction_names_what_runs(tls: Tls, azurite: Azurite) -> N
 
 
 async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
-    async with Embedded(600, deployment=None, timings=READY_AT_ONCE, tls=tls) as stage, client(tls) as http:
+    never_created = replace(READY_AT_ONCE, create_seconds=1e6)
+    async with Embedded(600, deployment=None, timings=never_created, tls=tls) as stage, client(tls) as http:
         driver = f"{stage.endpoint}/simulator"
         stage.azure.create_machine(VM, shapes.machine())
         async with http.put(f"{driver}/behaviours/web-01", json={"pending": {"security": 7}}) as answer:
