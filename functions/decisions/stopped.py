@@ -13,7 +13,7 @@ from functions.decisions.decision import next_step
 from functions.decisions.question import Question, Way, stale, wanted_count
 from functions.decisions.support_state import may_install, window_wait
 from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState
-from functions.model.record import Record
+from functions.model.record import SEND_WITHIN, Record
 from functions.model.started import (
     IDLE_TIME,
     SHOWN_WITHIN,
@@ -158,7 +158,9 @@ def _off_or_changing(started: StartedMachine, machine: Machine, now: datetime) -
         return Over(started, "it is deallocated", by_us=True)
     if started.ran:
         return Over(started, "another deallocated it")
-    return Over(started, "the start did not come about") if now >= started.at + START_TIME else Keep(started)
+    # Azure shows a start as soon as it took it. A call that nobody answered was sent by now, or never will be.
+    patience = START_TIME if started.stage is Stage.STARTED else 2 * SEND_WITHIN
+    return Over(started, "the start did not come about") if now >= started.at + patience else Keep(started)
 
 
 def _anothers(started: StartedMachine, machine: Machine) -> str:

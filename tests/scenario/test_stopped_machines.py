@@ -1,60 +1,405 @@
 """Stopped machines: left stopped by default; with PATCH_START_STOPPED started in their window, patched, and put back.
 
-Factors: the setting and its cap; why a machine is off; tags; the window; how the installation ends; what people do
-meanwhile; where a process ends.
+Factors: the setting and its cap; why a machine is off; its tags, window and last assessment; how the installation ends;
+what people do meanwhile; what Azure answers; where a process ends.
 """
 
+import itertools
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
-from functions.model.machine import MachineId
-from simulator.azure import Behaviour
-from tests.support.world import World
+import pytest
 
-ON = {"PATCH_START_STOPPED": "5", "PATCH_MIN_INTERVAL_HOURS": "144"}
+from functions.model.machine import MachineId, PowerState
+from functions.model.state import OperationKind
+from simulator.azure import Behaviour, Fault, Grant
+from tests.support.journaled import Told
+from tests.support.tables import Hook, Killed, TableCall
+from tests.support.world import QUICK, START, World
+
+ON = {"PATCH_START_STOPPED": "5"}
 WAITING = Behaviour(pending={"security": 3})
-
-
-def off(
-    world: World, name: str = "web-1", behaviour: Behaviour = WAITING, kind: str = "deallocate", **body: Any
-) -> MachineId:
-    """A machine that was created long ago and that a person stopped."""
-    machine = world.create(name, behaviour, **body)
-    return machine
-
-
-async def stopped_world(settings: dict[str, str] | None = None, **about: Any) -> tuple[World, MachineId]:
-    """A world in which one machine has been off for an hour before the app first looks."""
-    world = World(ON | (settings or {}))
-    machine = off(world, **about)
-    world.events_arrive = False
-    world._next_sweep = world.now.replace(year=2030)
-    await world.pass_time(minutes=30)
-    world.power(machine, about.get("kind", "deallocate"))
-    await world.pass_time(minutes=30)
-    world.fresh_events()
-    world.events_arrive, world._next_sweep = True, world.now
-    return world, machine
+DEALLOCATE = "/deallocate$"
 
 
 def calls(world: World, action: str) -> list[str]:
-    """The machines of the app's calls of this kind, in order."""
-    sent = [path for _, method, path, *_ in world.azure.requests if method == "POST" and f"/{action}" in path]
+    """The machines of the app's calls of this kind, in order; answered or not."""
+    sent = [each.path for each in world.azure.requests if each.method == "POST" and each.path.endswith(f"/{action}")]
     return [path.split("/")[8] for path in sent]
 
 
-async def power(world: World, machine: MachineId) -> str:
-    return (await world.machine(machine)).power.value
+def names(told: Told, event: str) -> list[str]:
+    return [str(line["machine"]).rpartition("/")[2] for line in told if line["event"] == event]
 
 
-async def test_a_stopped_machine_is_started_patched_and_put_back() -> None:
-    world, machine = await stopped_world()
+async def power(world: World, machine: MachineId) -> PowerState:
+    return (await world.machine(machine)).power
+
+
+async def with_stopped(
+    settings: dict[str, str] | None = None, *, kind: str = "deallocate", count: int = 1, **about: Any
+) -> tuple[World, list[MachineId]]:
+    """A world whose machines a person stopped before the app looks for the first time."""
+    world = World(ON | (settings or {}))
+    behaviour = about.pop("behaviour", WAITING)
+    machines = [world.create(f"web-{number}", behaviour, **about) for number in range(1, count + 1)]
+    world.now += timedelta(minutes=30)
+    for machine in machines:
+        world.power(machine, kind)
+    world.now += timedelta(minutes=30)
+    world.fresh_events()
+    world._next_sweep = world.now
+    return world, machines
+
+
+async def until_running(world: World, machine: MachineId) -> None:
+    async def runs() -> bool:
+        return await power(world, machine) is PowerState.RUNNING
+
+    await world.until(runs, hours=1)
+
+
+# -- the whole way
+
+
+async def test_a_stopped_machine_is_started_patched_and_put_back(told: Told) -> None:
+    world, [machine] = await with_stopped()
     await world.pass_time(hours=3)
-    assert world.installed() == ["web-1"]
+    assert [each.kind for each in world.operations(machine)] == ["assess", "install", "assess"]
     assert (calls(world, "start"), calls(world, "deallocate")) == (["web-1"], ["web-1"])
-    assert await power(world, machine) == "deallocated"
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    assert (names(told, "machine.started"), names(told, "machine.put-back")) == (["web-1"], ["web-1"])
 
 
-async def test_by_default_nothing_is_started() -> None:
-    world, machine = await stopped_world({"PATCH_START_STOPPED": ""})
+async def test_a_machine_that_lacks_nothing_is_not_started_again_to_look(told: Told) -> None:
+    world, [machine] = await with_stopped()
+    world.in_steps(timedelta(minutes=5))
+    await world.pass_time(days=6)
+    assert calls(world, "start") == ["web-1"]
+    await world.pass_time(days=3)
+    assert calls(world, "start") == ["web-1"] * 2
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+# settings, tags, how it was stopped → whether it is started
+STARTED: dict[str, tuple[dict[str, str], dict[str, Any], bool]] = {
+    "as it is": ({}, {}, True),
+    "by default": ({"PATCH_START_STOPPED": ""}, {}, False),
+    "off": ({"PATCH_START_STOPPED": "off"}, {}, False),
+    "a cap in percent": ({"PATCH_START_STOPPED": "10%"}, {}, True),
+    "mode assess": ({"PATCH_MODE": "assess"}, {}, False),
+    "mode plan": ({"PATCH_MODE": "plan"}, {}, False),
+    "paused": ({"PATCH_PAUSE": "on"}, {}, False),
+    "its window is closed": ({"PATCH_WINDOW": "Sat 02:00-06:00"}, {}, False),
+    "its own window is closed": ({}, {"tags": {"patch-window": "Sat 02:00-06:00"}}, False),
+    "its window closes too soon": ({"PATCH_WINDOW": "09:00-09:45"}, {}, False),
+    "tagged no": ({}, {"tags": {"patch-start": "no"}}, False),
+    "opted out": ({}, {"tags": {"patch-mode": "off"}}, False),
+    "assessed only": ({}, {"tags": {"patch-mode": "assess"}}, False),
+    "on hold": ({}, {"tags": {"patch-hold-until": "2027-01-15"}}, False),
+    "a tag is wrong": ({}, {"tags": {"patch-start": "maybe"}}, False),
+    "left to a schedule": ({}, {"patch_settings": {"patchMode": "AutomaticByPlatform", "automaticByPlatformSettings": {
+        "bypassPlatformSafetyChecksOnUserSchedule": True}}}, False),
+    "shut down and still billed": ({}, {"kind": "powerOff"}, False),
+    "hibernated": ({}, {"behaviour": Behaviour(pending={"security": 3}, hibernated=True)}, False),
+    "generalized": ({}, {"behaviour": Behaviour(pending={"security": 3}, generalized=True)}, False),
+    "out of scope": ({"PATCH_CREATED_AFTER": "2026-11-26T00:00:00Z"}, {}, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "about", "started"), STARTED.values(), ids=STARTED)
+async def test_only_what_may_be_installed_now_is_started(
+    settings: dict[str, str], about: dict[str, Any], started: bool
+) -> None:
+    world, [machine] = await with_stopped(settings, **about)
+    was = await power(world, machine)
     await world.pass_time(hours=3)
-    assert (calls(world, "start"), calls(world, "deallocate"), world.operations(machine)) == ([], [], [])
+    assert calls(world, "start") == ["web-1"] * started
+    assert await power(world, machine) is was
+    assert bool(world.operations(machine)) is started
+    if not started:
+        assert calls(world, "deallocate") == []
+
+
+@pytest.mark.parametrize("stop", ["everything", "the machine"])
+async def test_what_a_person_stopped_is_not_started(stop: str) -> None:
+    world, [machine] = await with_stopped()
+    if stop == "everything":
+        await world.pause("a change freeze")
+    else:
+        row = hold_of(machine)
+        await world.table.insert("app", row[0], row[1])
+    await world.pass_time(hours=2)
+    assert calls(world, "start") == []
+
+
+def hold_of(machine: MachineId) -> tuple[str, dict[str, str]]:
+    from functions.cloud.stops import columns_of, key_of
+    from functions.model.stop import Scope, Stop
+
+    stop = Stop(Scope.MACHINE, str(machine), "a change freeze", "somebody")
+    return key_of(Scope.MACHINE, str(machine)), columns_of(stop)
+
+
+async def test_no_more_run_at_once_than_the_cap_says() -> None:
+    world, machines = await with_stopped({"PATCH_START_STOPPED": "2"}, count=5)
+    most = 0
+    for _ in range(36):
+        await world.pass_time(minutes=10)
+        running = [await power(world, machine) is not PowerState.DEALLOCATED for machine in machines]
+        most = max(most, sum(running))
+    assert most == 2
+    assert sorted(world.installed()) == [f"web-{number}" for number in range(1, 6)]
+    assert sorted(calls(world, "deallocate")) == sorted(calls(world, "start")) == sorted(world.installed())
+
+
+async def test_a_canary_goes_first_and_the_others_are_not_started_meanwhile() -> None:
+    world, _ = await with_stopped({"PATCH_CANARIES": "1", "PATCH_BAKE_MINUTES": "180"}, count=3)
+    await world.pass_time(hours=3)
+    assert len(calls(world, "start")) == 1
+    assert await_all_off(await powers(world))
+
+
+async def powers(world: World) -> list[PowerState]:
+    return [await power(world, world.machine_id(f"web-{number}")) for number in (1, 2, 3)]
+
+
+def await_all_off(found: list[PowerState]) -> bool:
+    return set(found) == {PowerState.DEALLOCATED}
+
+
+# -- each way to end
+
+
+ENDS: dict[str, Behaviour] = {
+    "it succeeds": WAITING,
+    "a patch fails": Behaviour(pending={"security": 3}, install_status="Failed"),
+    "nothing waits": Behaviour(pending={}),
+    "Azure cannot patch it": Behaviour(support_state="Unsupported"),
+    "Azure cannot tell": Behaviour(support_state="UnableToDetermine"),
+    "the assessment fails": Behaviour(assess_status="Failed"),
+    "Azure refuses it": Behaviour(refuse="unsupported-image"),
+    "the agent never reports": Behaviour(agent_never_ready=True),
+    "an extension hangs": Behaviour(extensions_hang=True),
+    "Resource Graph shows nothing": Behaviour(rows_missing=True),
+    "it never ends": Behaviour(pending={"security": 3}, never_ends=True),
+}
+
+
+@pytest.mark.parametrize("behaviour", ENDS.values(), ids=ENDS)
+async def test_however_it_ends_the_machine_is_put_back_and_started_once(behaviour: Behaviour) -> None:
+    world, [machine] = await with_stopped(behaviour=behaviour)
+    await world.pass_time(hours=9)
+    assert calls(world, "start") == ["web-1"]
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    await world.pass_time(hours=2)
+    assert calls(world, "deallocate") == ["web-1"]
+
+
+async def test_a_window_that_closes_puts_it_back() -> None:
+    world, [machine] = await with_stopped({"PATCH_WINDOW": "08:00-10:30"}, behaviour=Behaviour(agent_never_ready=True))
+    await until_running(world, machine)
+    await world.until(lambda: world.now >= START + timedelta(hours=2, minutes=30), hours=3)
+    await world.pass_time(minutes=20)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+async def switched(world: World, **settings: str) -> None:
+    world.set(**settings)
+
+
+STOPS: dict[str, Callable[[World], Any]] = {
+    "a pause": lambda world: world.pause("a change freeze"),
+    "PATCH_PAUSE": lambda world: switched(world, PATCH_PAUSE="on"),
+    "mode off": lambda world: switched(world, PATCH_MODE="off"),
+    "the setting is taken back": lambda world: switched(world, PATCH_START_STOPPED="off"),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+async def test_what_was_started_is_put_back_whatever_a_person_stops(stop: Callable[[World], Any]) -> None:
+    world, [machine] = await with_stopped()
+    await until_running(world, machine)
+    await stop(world)
+    await world.pass_time(hours=4)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    assert calls(world, "deallocate") == ["web-1"]
+
+
+async def test_an_installation_that_runs_is_not_cut_off_by_a_pause() -> None:
+    world, [machine] = await with_stopped()
+    await world.until(lambda: bool(world.installing()), hours=2)
+    await world.pause("a change freeze")
+    await world.pass_time(hours=3)
+    [installation] = world.operations(machine, "install")
+    assert installation.status_at(world.now) == "Succeeded"
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+async def test_a_machine_that_is_deleted_ends_it() -> None:
+    world, [machine] = await with_stopped()
+    await until_running(world, machine)
+    world.delete(machine)
+    await world.pass_time(hours=3)
+    assert calls(world, "deallocate") == []
+    assert await world.services.ledger.started(machine) is None
+
+
+# -- people meanwhile
+
+
+async def test_a_person_who_stops_it_ends_it_and_may_start_it_again() -> None:
+    world, [machine] = await with_stopped()
+    await until_running(world, machine)
+    await world.pass_time(minutes=6)
+    world.power(machine, "deallocate")
+    await world.pass_time(minutes=10)
+    world.power(machine, "start")
+    await world.pass_time(hours=5)
+    assert (calls(world, "deallocate"), await power(world, machine)) == ([], PowerState.RUNNING)
+
+
+async def test_a_person_who_stops_and_starts_it_between_two_sweeps_keeps_it(told: Told) -> None:
+    world, [machine] = await with_stopped(behaviour=Behaviour(agent_never_ready=True))
+    await until_running(world, machine)
+    await world.pass_time(minutes=6)
+    await world.until(lambda: world.now >= world._next_sweep - timedelta(minutes=4), hours=1)
+    world.power(machine, "deallocate")
+    await world.pass_time(minutes=1)
+    world.power(machine, "start")
+    await world.pass_time(hours=5)
+    assert (calls(world, "deallocate"), await power(world, machine)) == ([], PowerState.RUNNING)
+    assert names(told, "machine.left-running") == ["web-1"]
+
+
+@pytest.mark.parametrize("kind", ["restart", "redeploy"])
+async def test_a_person_who_works_on_it_keeps_it(kind: str, told: Told) -> None:
+    world, [machine] = await with_stopped(behaviour=Behaviour(agent_never_ready=True))
+    await until_running(world, machine)
+    await world.pass_time(minutes=6)
+    world.power(machine, kind)
+    await world.pass_time(hours=5)
+    assert (calls(world, "deallocate"), names(told, "machine.left-running")) == ([], ["web-1"])
+
+
+async def test_a_person_who_starts_it_after_a_start_that_never_left_keeps_it() -> None:
+    world, [machine] = await with_stopped()
+    world.table.kill_once("after", lambda call: call.columns.get("stage") == "starting")
+    with suppress(Killed):
+        await world.pass_time(minutes=2)
+    await world.pass_time(minutes=12)
+    assert calls(world, "start") == []
+    world.power(machine, "start")
+    await world.pass_time(hours=5)
+    assert (calls(world, "deallocate"), await power(world, machine)) == ([], PowerState.RUNNING)
+
+
+async def test_a_person_who_starts_it_after_it_was_put_back_keeps_it() -> None:
+    world, [machine] = await with_stopped()
+    world.azure.faults.add(Fault("POST", DEALLOCATE, times=1, drop="after"))
+    await world.until(lambda: bool(calls(world, "deallocate")), hours=4)
+    await world.pass_time(minutes=2)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    world.power(machine, "start")
+    await world.pass_time(hours=5)
+    assert (calls(world, "deallocate"), await power(world, machine)) == (["web-1"], PowerState.RUNNING)
+
+
+# -- Azure's answers
+
+
+@pytest.mark.parametrize("drop", ["before", "after"])
+@pytest.mark.parametrize("action", ["start", "deallocate"])
+async def test_an_answer_that_is_lost_leaves_no_machine_running(action: str, drop: Any) -> None:
+    world, [machine] = await with_stopped()
+    world.azure.faults.add(Fault("POST", f"/{action}$", times=1, drop=drop))
+    await world.pass_time(hours=5)
+    assert world.installed() == ["web-1"]
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+@pytest.mark.parametrize("status", [403, 409, 429, 500])
+async def test_a_start_that_is_refused_is_not_repeated_at_once(status: int) -> None:
+    world, [machine] = await with_stopped()
+    world.azure.faults.add(Fault("POST", "/start$", times=None, status=status))
+    await world.pass_time(hours=2)
+    assert (await power(world, machine), calls(world, "deallocate")) == (PowerState.DEALLOCATED, [])
+    if status in (403, 409):
+        assert calls(world, "start") == ["web-1"]
+
+
+@pytest.mark.parametrize("status", [403, 409, 429, 500])
+async def test_a_put_back_that_fails_is_told_and_tried_again(status: int, told: Told) -> None:
+    world, [machine] = await with_stopped()
+    fault = world.azure.faults.add(Fault("POST", DEALLOCATE, times=None, status=status))
+    await world.pass_time(hours=4)
+    assert await power(world, machine) is PowerState.RUNNING
+    failed = names(told, "machine.put-back-failed")
+    assert len(failed) >= 3
+    assert len(calls(world, "deallocate")) <= 4 * 4  # not at every sweep
+    world.azure.faults.remove(fault)
+    await world.pass_time(minutes=30)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    assert names(told, "machine.put-back") == ["web-1"]
+
+
+async def test_without_the_right_to_start_nothing_is_started(told: Told) -> None:
+    world, [machine] = await with_stopped()
+    world.azure.grants = [Grant(not_actions=("Microsoft.Compute/virtualMachines/start/action",))]
+    await world.pass_time(hours=2)
+    assert (await power(world, machine), names(told, "machine.not-started")) == (PowerState.DEALLOCATED, ["web-1"])
+
+
+async def test_resource_graph_that_does_not_answer_leaves_no_machine_running() -> None:
+    world, [machine] = await with_stopped()
+    await until_running(world, machine)
+    world.azure.faults.add(Fault("POST", "ResourceGraph", times=None, status=500))
+    await world.pass_time(hours=4)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+async def test_a_result_that_is_shown_after_the_put_back_is_no_failure() -> None:
+    world, [machine] = await with_stopped(behaviour=WAITING)
+    world.azure.timings = QUICK
+    await world.pass_time(hours=3)
+    assert await power(world, machine) is PowerState.DEALLOCATED
+    assert not [each for each in await world.records() if each.kind is OperationKind.INSTALL and each.failures]
+
+
+# -- a process that ends
+
+
+@pytest.mark.parametrize("side", ["before", "after"])
+async def test_a_process_that_ends_at_any_write_leaves_no_machine_running(side: str) -> None:
+    """Each time the process dies at another write of the ledger, until it gets through without."""
+    for number in itertools.count():
+        world, [machine] = await with_stopped()
+        world.tick = timedelta(minutes=5)
+        died = [False]
+        setattr(world.table, side, _kill_at(number, died))
+        with suppress(Killed):
+            await world.pass_time(hours=3)
+        world.table.before = world.table.after = _nothing
+        await world.pass_time(hours=3)
+        assert await power(world, machine) is PowerState.DEALLOCATED, number
+        assert len(calls(world, "start")) <= 1, number
+        stored = await world.services.ledger.started(machine)
+        assert stored is None or not stored.started.is_open, number
+        if not died[0]:
+            break
+
+
+def _kill_at(number: int, died: list[bool]) -> Hook:
+    writes = itertools.count()
+
+    async def die(call: TableCall) -> None:
+        if call.operation in ("insert", "replace", "delete") and next(writes) == number:
+            died[0] = True
+            raise Killed
+
+    return die
+
+
+async def _nothing(call: TableCall) -> None: ...

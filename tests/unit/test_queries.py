@@ -1181,12 +1181,13 @@ STOPPED: dict[str, tuple[dict[str, Any], str | None, bool]] = {
 
 @pytest.mark.parametrize(("about", "state", "listed"), STOPPED.values(), ids=STOPPED)
 def test_stopped_machines_lists_what_may_be_started(about: dict[str, Any], state: str | None, listed: bool) -> None:
-    values: dict[str, Any] = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": False, "any_age": False}
+    created_after = datetime(2026, 10, 1, tzinfo=UTC)
+    query = queries.fill("stopped_machines", created_after=created_after, all_images=False, any_age=False)
     tables = {
         "resources": [machine(**{"power": "PowerState/deallocated", **about})],
         "patchassessmentresources": [assessed(state)] if state else [],
     }
-    assert bool(evaluate(queries.fill("stopped_machines", **values), tables, NOW).rows) is listed
+    assert bool(evaluate(query, tables, NOW).rows) is listed
 
 
 def test_stopped_machines_lists_no_member_of_a_scale_set() -> None:
@@ -1194,8 +1195,9 @@ def test_stopped_machines_lists_no_member_of_a_scale_set() -> None:
     member["properties"]["virtualMachineScaleSet"] = {
         "id": f"{GROUP}/providers/Microsoft.Compute/virtualMachineScaleSets/s"
     }
-    values: dict[str, Any] = {"created_after": datetime(2026, 10, 1, tzinfo=UTC), "all_images": True, "any_age": True}
-    assert evaluate(queries.fill("stopped_machines", **values), {"resources": [member]}, NOW).rows == []
+    created_after = datetime(2026, 10, 1, tzinfo=UTC)
+    query = queries.fill("stopped_machines", created_after=created_after, all_images=True, any_age=True)
+    assert evaluate(query, {"resources": [member]}, NOW).rows == []
 
 
 # ---- how image_sizes counts
