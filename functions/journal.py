@@ -42,7 +42,7 @@ EVENTS = {
     "machine.planned": "PATCH_MODE=plan: what would be done now with a machine differs from what was last told",
     "machine.counted": "the daily census: the state of one machine",
     "machine.started": "the app started a stopped machine, to patch it in its window",
-    "machine.not-started": "Azure did not start a stopped machine; it is tried again a day later at the earliest",
+    "machine.not-started": "a stopped machine whose turn it was did not start",
     "machine.put-back": "a machine that the app started is deallocated again",
     "machine.put-back-failed": "a machine that the app started still runs; it is told to deallocate again",
     "machine.left-running": "a machine that the app started is not put back: another has changed it since",

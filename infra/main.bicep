@@ -320,6 +320,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       principalId: identity.outputs.principalId
       scaleSets: settings.?PATCH_SCALE_SETS == 'include'
       arcServers: settings.?PATCH_ARC == 'on'
+      startStopped: !contains(['off', '0', '0%', ''], toLower(settings.?PATCH_START_STOPPED ?? 'off'))
       assignDeadLetterRole: assignRoles
       existingTopicId: first(filter(
         existingSystemTopicIds,

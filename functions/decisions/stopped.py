@@ -22,7 +22,7 @@ from functions.model.started import (
     Stage,
     StartedMachine,
 )
-from functions.model.state import Assess, Install, Leave, OperationKind, Phase, State, Step, Wait
+from functions.model.state import Assess, Install, Leave, Phase, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import Mode
 
@@ -195,7 +195,7 @@ def _has_operation(record: Record | None, now: datetime) -> bool:
     if record is None:
         return False
     if record.phase is Phase.ENDED and record.ending:
-        return record.kind is OperationKind.ASSESS or now < record.ending.at + SHOWN_WITHIN
+        return now < record.ending.at + SHOWN_WITHIN
     return record.phase in (Phase.STARTING, Phase.RUNNING)
 
 

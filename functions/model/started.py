@@ -19,7 +19,7 @@ START_TIME = timedelta(minutes=20)
 STOP_TIME = timedelta(minutes=15)
 # So long a started machine may run without an operation of the app: agent, assessment and a slot come in this time.
 IDLE_TIME = timedelta(minutes=30)
-# So long Resource Graph may take to show an installation that ended; then the machine is put back all the same.
+# So long Resource Graph may take to show an operation that ended; then the machine is put back all the same.
 SHOWN_WITHIN = timedelta(hours=1)
 # A machine is started once per night at most, whatever came of it. Shorter than a day: openings are a day apart.
 AGAIN_AFTER = timedelta(hours=20)

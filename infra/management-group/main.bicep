@@ -35,6 +35,9 @@ param scaleSets bool = false
 @description('Whether the app patches Arc-enabled servers (PATCH_ARC=on): it then reads them, and assesses and patches them.')
 param arcServers bool = false
 
+@description('Whether the app starts stopped machines to patch them (PATCH_START_STOPPED): it then starts and deallocates machines.')
+param startStopped bool = false
+
 @description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
@@ -67,6 +70,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(p
           loadJsonContent('../patch-actions.json'),
           scaleSets ? loadJsonContent('../scale-set-actions.json') : [],
           arcServers ? loadJsonContent('../arc-actions.json') : []
+          startStopped ? loadJsonContent('../start-stopped-actions.json') : []
         )
         notActions: []
       }

@@ -18,6 +18,9 @@ param scaleSets bool
 @description('Whether the app patches Arc-enabled servers: it then reads them, and assesses and patches them.')
 param arcServers bool
 
+@description('Whether the app starts stopped machines to patch them: it then starts and deallocates machines.')
+param startStopped bool
+
 var roleId = empty(existingRoleId)
   ? role.id
   : subscriptionResourceId('Microsoft.Authorization/roleDefinitions', last(split(existingRoleId, '/')))
@@ -38,6 +41,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(e
           loadJsonContent('../patch-actions.json'),
           scaleSets ? loadJsonContent('../scale-set-actions.json') : [],
           arcServers ? loadJsonContent('../arc-actions.json') : []
+          startStopped ? loadJsonContent('../start-stopped-actions.json') : []
         )
         notActions: []
       }

@@ -47,6 +47,9 @@ param scaleSets bool = false
 @description('Whether the app patches Arc-enabled servers.')
 param arcServers bool = false
 
+@description('Whether the app starts stopped machines to patch them.')
+param startStopped bool = false
+
 @description('Whether to assign the role for writing dead letters to the identity of the topic.')
 param assignDeadLetterRole bool
 
@@ -110,6 +113,7 @@ module role 'patch-role.bicep' = if (assignPatchRole) {
     existingRoleId: patchRoleId
     scaleSets: scaleSets
     arcServers: arcServers
+    startStopped: startStopped
   }
 }
 

@@ -8,6 +8,7 @@ param window = 'any'
 param settings = {
   PATCH_SCALE_SETS: 'include'
   PATCH_ARC: 'on'
+  PATCH_START_STOPPED: '5'
 }
 param resourceGroupName = 'rg-app-patching'
 param names = {

@@ -80,7 +80,7 @@ def test_every_action_of_a_role_is_an_operation_of_azure(kind: str, action: str)
 
 
 def test_the_roles_name_the_listed_actions() -> None:
-    files = ("patch-actions.json", "scale-set-actions.json", "arc-actions.json")
+    files = ("patch-actions.json", "scale-set-actions.json", "arc-actions.json", "start-stopped-actions.json")
     listed = [each for file in files for each in json.loads((INFRA / file).read_text(encoding="utf-8"))]
     assert sorted(("actions", each) for each in listed) == NAMED
 

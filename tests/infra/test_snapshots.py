@@ -225,9 +225,9 @@ def test_the_role_holds_the_listed_actions_and_nothing_else(snapshot: str) -> No
     role = one(snapshot, "Microsoft.Authorization/roleDefinitions")["properties"]
     (permission,) = role["permissions"]
     listed = json.loads((INFRA / "patch-actions.json").read_text())
-    if snapshot == "landing-zone.main":  # its settings take in members of scale sets, and Arc-enabled servers
-        listed += json.loads((INFRA / "scale-set-actions.json").read_text())
-        listed += json.loads((INFRA / "arc-actions.json").read_text())
+    if snapshot == "landing-zone.main":  # its settings take in scale sets and Arc-enabled servers, and start stopped machines
+        for optional in ("scale-set", "arc", "start-stopped"):
+            listed += json.loads((INFRA / f"{optional}-actions.json").read_text())
     assert permission == {"actions": listed, "notActions": []}
     assert len(role["assignableScopes"]) == 1  # a management group may be the only one
 
