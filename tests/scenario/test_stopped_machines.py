@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from functions.model.machine import MachineId, PowerState
-from functions.model.state import OperationKind
 from simulator.azure import Behaviour, Fault, Grant
 from tests.support.journaled import Told
-from tests.support.tables import Hook, Killed, TableCall
-from tests.support.world import QUICK, START, World
+from tests.support.process import Killed
+from tests.support.tables import Hook, TableCall
+from tests.support.world import START, World
 
 ON = {"PATCH_START_STOPPED": "5"}
 WAITING = Behaviour(pending={"security": 3})
@@ -371,14 +371,6 @@ async def test_resource_graph_that_does_not_answer_leaves_no_machine_running() -
     world.azure.faults.add(Fault("POST", "ResourceGraph", times=None, status=500))
     await world.pass_time(hours=4)
     assert await power(world, machine) is PowerState.DEALLOCATED
-
-
-async def test_a_result_that_is_shown_after_the_put_back_is_no_failure() -> None:
-    world, [machine] = await with_stopped(behaviour=WAITING)
-    world.azure.timings = QUICK
-    await world.pass_time(hours=3)
-    assert await power(world, machine) is PowerState.DEALLOCATED
-    assert not [each for each in await world.records() if each.kind is OperationKind.INSTALL and each.failures]
 
 
 # -- a process that ends
