@@ -54,6 +54,10 @@ OF_ARC = (  # with PATCH_ARC=on (infra/arc-actions.json)
     "Microsoft.HybridCompute/machines/patchInstallationResults/read",
     "Microsoft.HybridCompute/locations/updateCenterOperationResults/read",
 )
+OF_STARTS = (  # with PATCH_START_STOPPED
+    "Microsoft.Compute/virtualMachines/start/action",
+    "Microsoft.Compute/virtualMachines/deallocate/action",
+)
 PROVIDERS = ("Microsoft.Compute", "Microsoft.EventGrid", "Microsoft.Maintenance")
 OF_GUEST_PATCHING = re.compile(r"InGuest|GuestPatch", re.IGNORECASE)  # names of preview features of Compute
 EXAMPLES = 3
@@ -239,6 +243,7 @@ async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
             granted += _permissions(role)
     settings = app.settings
     needed = ACTIONS + OF_SCALE_SETS * settings.include_scale_sets + OF_ARC * settings.include_arc
+    needed += OF_STARTS * bool(settings.start_stopped)
     missing = [action for action in needed if not any(_allows(each, action) for each in granted)]
     if missing:
         remedy = f"Assign the app's role to its identity {principal} at {scope} (docs/deploy.md)."

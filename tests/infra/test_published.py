@@ -90,7 +90,7 @@ def test_what_azure_does_not_have_is_noticed() -> None:
     assert operations("Microsoft.HybridCompute/machines/patchAssessmentResults/read", "actions")
 
 
-def test_the_role_reads_and_starts_the_two_patch_operations_and_nothing_else() -> None:
+def test_the_role_reads_starts_the_two_patch_operations_and_if_set_stopped_machines() -> None:
     covered = {each for kind, action in NAMED for each in operations(action, kind)}
     machines, servers = "Microsoft.Compute/virtualMachines", "Microsoft.HybridCompute/machines"
     assert {each for each in covered if not each.endswith("/read")} == {
@@ -98,6 +98,8 @@ def test_the_role_reads_and_starts_the_two_patch_operations_and_nothing_else() -
         f"{machines}/installPatches/action",
         f"{servers}/assessPatches/action",
         f"{servers}/installPatches/action",
+        f"{machines}/start/action",  # with PATCH_START_STOPPED
+        f"{machines}/deallocate/action",
     }
     results = {each for each in covered if each.startswith(machines) and "/patchAssessmentResults/" in each}
     assert results == {f"{machines}/patchAssessmentResults/latest{end}" for end in ("/read", "/softwarePatches/read")}

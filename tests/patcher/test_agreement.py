@@ -14,7 +14,7 @@ from functions.cloud.session import Session
 from functions.cloud.stops import key_of
 from functions.model.state import OperationKind
 from functions.model.stop import Scope
-from patcher.questions.doctor import ACTIONS, OF_ARC, OF_SCALE_SETS
+from patcher.questions.doctor import ACTIONS, OF_ARC, OF_SCALE_SETS, OF_STARTS
 from patcher.questions.status import NEED_A_PERSON
 from patcher.reading import Forbidden, ReadOnlyMachines, ReadOnlyQueues, ReadOnlyTable
 from tests.support import NOW, REPOSITORY, a_machine, machine_id, settings
@@ -27,6 +27,7 @@ def test_the_doctor_looks_for_the_actions_of_the_role() -> None:
     infra = REPOSITORY / "infra"
     assert list(ACTIONS) == json.loads((infra / "patch-actions.json").read_text(encoding="utf-8"))
     assert list(OF_ARC) == json.loads((infra / "arc-actions.json").read_text(encoding="utf-8"))
+    assert list(OF_STARTS) == json.loads((infra / "start-stopped-actions.json").read_text(encoding="utf-8"))
     assert list(OF_SCALE_SETS) == json.loads((infra / "scale-set-actions.json").read_text(encoding="utf-8"))
 
 
