@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from functions.cloud.arm import ResourceManager
 from functions.cloud.queue import QUEUES, Message, Poison, StorageQueues
 from functions.cloud.tables import Change, Entity, Row, Table
-from functions.model.machine import Machine
+from functions.model.machine import Machine, MachineId
 from functions.model.state import OperationKind
 from functions.model.text import Json
 
@@ -51,6 +51,9 @@ class ReadOnlyMachines(ResourceManager):
 
     async def start(self, machine: Machine, kind: OperationKind, *, order: Json | None, send_by: datetime) -> NoReturn:
         raise Forbidden(f"{kind.noun} of {machine.id}")
+
+    async def power(self, machine: MachineId, action: Literal["start", "deallocate"], *, send_by: datetime) -> NoReturn:
+        raise Forbidden(f"{action} of {machine}")
 
 
 class ReadOnlyQueues(StorageQueues):

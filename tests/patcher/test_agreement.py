@@ -101,4 +101,6 @@ async def test_nothing_starts_an_operation_or_sends_a_message() -> None:
     with pytest.raises(Forbidden):
         await ReadOnlyMachines(session).start(a_machine(), OperationKind.ASSESS, order=None, send_by=NOW)
     with pytest.raises(Forbidden):
+        await ReadOnlyMachines(session).power(machine_id(), "start", send_by=NOW)
+    with pytest.raises(Forbidden):
         await ReadOnlyQueues(session).send(OperationKind.ASSESS, Message(machine_id(), "claim"), 0)
