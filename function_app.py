@@ -35,6 +35,16 @@ async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.Clo
             await assess.on_event(services, machine)
 
 
+@app.queue_trigger(arg_name="message", queue_name="machine-events", connection=STORAGE)
+async def on_machine_message(message: func.QueueMessage) -> None:
+    async with _step("on_machine_message", of_a_message=True) as services:
+        from functions.cloud.event_grid import machine_in_message
+        from functions.steps import assess
+
+        if machine := machine_in_message(message.get_body()):
+            await assess.on_event(services, machine)
+
+
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
 async def on_reconcile(timer: func.TimerRequest) -> None:
     from functions.steps import reconcile, sweep
@@ -75,6 +85,16 @@ async def on_install_poisoned(message: func.QueueMessage) -> None:
         from functions.steps import poison
 
         await poison.on_message(services, _read(message), OperationKind.INSTALL)
+
+
+@app.queue_trigger(arg_name="message", queue_name="machine-events-poison", connection=STORAGE)
+async def on_machine_poisoned(message: func.QueueMessage) -> None:
+    async with _step("on_machine_poisoned", of_a_message=True):
+        from functions.cloud.event_grid import machine_in_message
+        from functions.steps import poison
+
+        if machine := machine_in_message(message.get_body()):
+            poison.on_event(machine)
 
 
 @cache

@@ -19,6 +19,9 @@ param systemTopicIds string[]
 @description('Whether the app patches Arc-enabled servers (PATCH_ARC=on): it then receives their events, too. main.bicep prints it.')
 param arcServers bool = false
 
+@description('Where Event Grid delivers events, as main.bicep prints it.')
+param eventDelivery 'function' | 'queue' = 'function'
+
 @description('Name of the function.')
 param functionName string = 'on_machine_written'
 
@@ -43,7 +46,8 @@ module subscriptions 'modules/event-subscription.bicep' = [
     params: {
       systemTopicName: last(split(id, '/'))
       name: functionAppName
-      functionId: app::function.id
+      functionId: eventDelivery == 'function' ? app::function.id : ''
+      queueName: 'machine-events'
       storageAccountId: account.id
       deadLetterContainerName: 'dead-letters'
       arcServers: arcServers

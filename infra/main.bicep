@@ -73,7 +73,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('Maximum number of on-demand instances of each function; the app has six. It limits the cost of an event storm. Some regions accept no value below 40.')
+@description('Maximum number of on-demand instances of each function; the app has eight. It limits the cost of an event storm. Some regions accept no value below 40.')
 param maximumInstanceCount int = 40
 
 @description('Whether instances are spread over availability zones. Azure then keeps two instances of each function that is always ready.')
@@ -111,6 +111,13 @@ param dnsZoneIds dnsZoneIdsType = {}
 
 @description('Address ranges (CIDR) that may publish code to an app with a subnet. Empty: none may, until you name one. Without a subnet every address may, by identity.')
 param publishFrom string[] = []
+
+@allowed([
+  'function'
+  'queue'
+])
+@description('Where Event Grid delivers events: to the function, over the internet; or to a queue of the storage account, as a trusted service, and then no address may call the app (docs/deploy.md).')
+param eventDelivery string = 'function'
 
 @description('Resource ids of existing system topics of watched subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
@@ -322,6 +329,7 @@ module watchedSubscriptions 'modules/watched-subscription.bicep' = [
       arcServers: settings.?PATCH_ARC == 'on'
       startStopped: !contains(['off', '0', '0%', ''], toLower(settings.?PATCH_START_STOPPED ?? 'off'))
       assignDeadLetterRole: assignRoles
+      eventDelivery: eventDelivery
       existingTopicId: first(filter(
         existingSystemTopicIds,
         topic => startsWith(toLower(topic), toLower('/subscriptions/${id}/'))
@@ -366,6 +374,7 @@ module app 'modules/function-app.bicep' = {
     insightsConnectionString: monitoring.outputs.connectionString
     subnetId: privateNetwork.?outputs.appSubnetId ?? appSubnetId
     publishFrom: publishFrom
+    eventDelivery: eventDelivery
     settings: union(empty(noticesTopicId) ? {} : { PATCH_NOTICES: noticesTopic!.outputs.endpoint }, appSettings)
   }
   dependsOn: [
@@ -400,6 +409,9 @@ output SYSTEM_TOPIC_IDS string[] = [for (id, index) in watched: watchedSubscript
 
 @description('Whether the app patches Arc-enabled servers (PATCH_ARC=on). Pass it to events.bicep.')
 output ARC_SERVERS bool = settings.?PATCH_ARC == 'on'
+
+@description('Where Event Grid delivers events. Pass it to events.bicep.')
+output EVENT_DELIVERY string = eventDelivery
 
 @description('Object id of the identity of the app. Pass it to management-group/main.bicep.')
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId

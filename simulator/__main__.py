@@ -25,6 +25,7 @@ import aiohttp
 from simulator.arm import shapes
 from simulator.azure import Timings
 from simulator.deployment import DeploymentError
+from simulator.deployment.events import Function
 from simulator.embedded import Embedded
 from simulator.event_grid.handshake import HandshakeFailed
 from simulator.functions_host import elsewhere
@@ -237,7 +238,8 @@ async def serve_a_host_elsewhere(embedded: Embedded, options: argparse.Namespace
 
     Raises ValueError and FileExistsError.
     """
-    functions = [each.function for each in embedded.deployed.plan.subscriptions]
+    destinations = [each.destination for each in embedded.deployed.plan.subscriptions]
+    functions = [each.name for each in destinations if isinstance(each, Function)]
     host = elsewhere.at(options.host, options.key, functions)
     elsewhere.write_local_settings(options.settings, embedded.settings(**options.values))
     start = f"SSL_CERT_FILE={embedded.tls.ca_path} func start"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from functions.cloud import event_grid
 from functions.cloud.errors import Gone
 from functions.cloud.session import Session
 from functions.model.machine import MachineId
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 QUEUES = {OperationKind.ASSESS: "assess-requests", OperationKind.INSTALL: "install-requests"}
+# The Functions host moves a message that failed five times into the queue of this name.
+POISON_QUEUES = tuple(f"{name}-poison" for name in (*QUEUES.values(), event_grid.QUEUE))
 MAX_DELAY_SECONDS = 6 * 24 * 3600  # must be less than a message's lifetime of seven days
 
 
@@ -94,8 +97,8 @@ class StorageQueues:
 
     async def poison(self) -> list[Poison]:
         found = []
-        for name in QUEUES.values():
-            queue = self._queue(f"{name}-poison")
+        for name in POISON_QUEUES:
+            queue = self._queue(name)
             try:
                 async with self._session.call("reading a poison queue"):
                     count = (await queue.get_queue_properties()).approximate_message_count
@@ -103,7 +106,7 @@ class StorageQueues:
             except Gone:  # the host creates the queue with its first poison message
                 continue
             if count:
-                found.append(Poison(f"{name}-poison", count, seen[0].inserted_on if seen else None))
+                found.append(Poison(name, count, seen[0].inserted_on if seen else None))
         return found
 
     def _queue(self, name: str) -> QueueClient:

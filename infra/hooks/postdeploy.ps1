@@ -37,6 +37,7 @@ try {
             resourceGroupName  = @{ value = $env:AZURE_RESOURCE_GROUP }
             functionAppName    = @{ value = $env:AZURE_FUNCTION_APP_NAME }
             storageAccountName = @{ value = $env:STORAGE_ACCOUNT_NAME }
+            eventDelivery      = @{ value = if ($env:EVENT_DELIVERY) { $env:EVENT_DELIVERY } else { 'function' } }
             systemTopicIds     = @{ value = @($env:SYSTEM_TOPIC_IDS | ConvertFrom-Json) }
             arcServers         = @{ value = $env:ARC_SERVERS -eq 'true' }
         }

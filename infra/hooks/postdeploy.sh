@@ -53,7 +53,8 @@ cat >"$parameters" <<END
     "functionAppName": { "value": "$AZURE_FUNCTION_APP_NAME" },
     "storageAccountName": { "value": "$STORAGE_ACCOUNT_NAME" },
     "systemTopicIds": { "value": $SYSTEM_TOPIC_IDS },
-    "arcServers": { "value": ${ARC_SERVERS:-false} }
+    "arcServers": { "value": ${ARC_SERVERS:-false} },
+    "eventDelivery": { "value": "${EVENT_DELIVERY:-function}" }
   }
 }
 END

@@ -41,6 +41,9 @@ param startStopped bool = false
 @description('Subscriptions whose events the app receives. The sweep finds machines of other subscriptions, minutes later.')
 param subscriptionIds string[]
 
+@description('Where Event Grid delivers events, as given to main.bicep.')
+param eventDelivery 'function' | 'queue' = 'function'
+
 @description('Resource ids of existing system topics of these subscriptions: Azure allows one per subscription. Each needs a system-assigned identity.')
 param existingSystemTopicIds string[] = []
 
@@ -105,6 +108,7 @@ module watchedSubscriptions '../modules/watched-subscription.bicep' = [
       assignPatchRole: false
       principalId: principalId
       assignDeadLetterRole: true
+      eventDelivery: eventDelivery
       existingTopicId: first(filter(
         existingSystemTopicIds,
         topic => startsWith(toLower(topic), toLower('/subscriptions/${id}/'))

@@ -1,5 +1,5 @@
 metadata name = 'Event subscription'
-metadata description = 'Sends writes and starts of machines to the function of the app, and no other event of the subscription.'
+metadata description = 'Sends writes and starts of machines to the function or the queue of the app, and no other event of the subscription.'
 
 @description('Name of the system topic, which is in this resource group.')
 param systemTopicName string
@@ -7,8 +7,11 @@ param systemTopicName string
 @description('Name of the event subscription.')
 param name string
 
-@description('Resource id of the function.')
+@description('Resource id of the function. Empty: events go to the queue.')
 param functionId string
+
+@description('Name of the queue for events.')
+param queueName string
 
 @description('Resource id of the storage account of the app.')
 param storageAccountId string
@@ -19,6 +22,30 @@ param deadLetterContainerName string
 @description('Whether to send writes of Arc-enabled servers, too.')
 param arcServers bool = false
 
+// Event Grid finds this endpoint with the rights of the deploying principal, and does not disclose its key.
+var toFunction = {
+  endpointType: 'AzureFunction'
+  properties: {
+    resourceId: functionId
+    maxEventsPerBatch: 1
+    preferredBatchSizeInKilobytes: 64
+  }
+}
+// Behind a firewall only the topic's own identity is let in, as that of a trusted service.
+var toQueue = {
+  identity: {
+    type: 'SystemAssigned'
+  }
+  destination: {
+    endpointType: 'StorageQueue'
+    properties: {
+      resourceId: storageAccountId
+      queueName: queueName
+      queueMessageTimeToLiveInSeconds: 604800
+    }
+  }
+}
+
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
   name: systemTopicName
 
@@ -26,15 +53,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
     name: name
     properties: {
       eventDeliverySchema: 'EventGridSchema'
-      destination: {
-        // Event Grid finds this endpoint with the rights of the deploying principal, and does not disclose its key.
-        endpointType: 'AzureFunction'
-        properties: {
-          resourceId: functionId
-          maxEventsPerBatch: 1
-          preferredBatchSizeInKilobytes: 64
-        }
-      }
+      ...(empty(functionId) ? { deliveryWithResourceIdentity: toQueue } : { destination: toFunction })
       filter: {
         includedEventTypes: [
           'Microsoft.Resources.ResourceWriteSuccess'

@@ -52,10 +52,14 @@ param subnetId string
 @description('Address ranges that may publish code, if the app has a subnet.')
 param publishFrom string[]
 
+@description('Where Event Grid delivers events. With queue, no address may call the app.')
+param eventDelivery 'function' | 'queue'
+
 @description('The settings of the app itself, by name.')
 param settings { *: string }
 
 var isPrivate = !empty(subnetId)
+var isClosed = isPrivate || eventDelivery == 'queue'
 
 resource account 'Microsoft.Storage/storageAccounts@2026-04-01' existing = {
   name: storageAccountName
@@ -92,15 +96,15 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
-    // Event Grid connects from the internet, also with a private network.
+    // Event Grid, and who publishes code, connect from the internet, also with a private network.
     publicNetworkAccess: 'Enabled'
     virtualNetworkSubnetId: isPrivate ? subnetId : null
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
       http20Enabled: true
-      ipSecurityRestrictionsDefaultAction: isPrivate ? 'Deny' : 'Allow'
-      ipSecurityRestrictions: isPrivate
+      ipSecurityRestrictionsDefaultAction: isClosed ? 'Deny' : 'Allow'
+      ipSecurityRestrictions: isPrivate && eventDelivery == 'function'
         ? [
             {
               name: 'event-grid'

@@ -55,6 +55,7 @@ var isPrivate = !empty(endpointSubnetId)
 var workQueues = [
   'assess-requests'
   'install-requests'
+  'machine-events'
 ]
 // The Functions host moves a message that failed five times into the queue of this name.
 var queues = flatten(map(workQueues, queue => [queue, '${queue}-poison']))
@@ -97,7 +98,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-04-01' = {
     supportsHttpsTrafficOnly: true
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: {
-      // Event Grid writes dead letters with its identity, as a trusted service.
+      // Event Grid writes dead letters, and events to their queue, with its identity, as a trusted service.
       bypass: 'AzureServices'
       defaultAction: isPrivate ? 'Deny' : 'Allow'
     }

@@ -50,8 +50,11 @@ param arcServers bool = false
 @description('Whether the app starts stopped machines to patch them.')
 param startStopped bool = false
 
-@description('Whether to assign the role for writing dead letters to the identity of the topic.')
+@description('Whether to assign the roles for dead letters, and for the queue of events, to the identity of the topic.')
 param assignDeadLetterRole bool
+
+@description('Where Event Grid delivers events. With queue, the identity of the topic gets the role to send them.')
+param eventDelivery 'function' | 'queue' = 'function'
 
 @description('Resource id of the existing system topic of this subscription. Empty: one is created.')
 param existingTopicId string
@@ -100,6 +103,17 @@ module deadLetterRole 'dead-letter-role.bicep' = if (assignDeadLetterRole) {
   params: {
     storageAccountName: storageAccountName
     containerName: deadLetterContainerName
+    #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
+    principalId: makesTopic ? topic!.outputs.principalId : existingTopic!.outputs.principalId
+  }
+}
+
+module queueRole 'event-queue-role.bicep' = if (assignDeadLetterRole && eventDelivery == 'queue') {
+  name: 'patch-event-queue-${uniqueString(subscription().id, token)}'
+  scope: resourceGroup(hostSubscriptionId, hostResourceGroupName)
+  params: {
+    storageAccountName: storageAccountName
+    queueName: 'machine-events'
     #disable-next-line what-if-short-circuiting // the name of an assignment derives from its principal
     principalId: makesTopic ? topic!.outputs.principalId : existingTopic!.outputs.principalId
   }

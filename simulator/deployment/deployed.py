@@ -18,12 +18,12 @@ from typing import Protocol
 import aiohttp
 
 from simulator.behaviour import Grant
-from simulator.deployment import plan, roles, storage
+from simulator.deployment import events, plan, roles, storage
 from simulator.deployment.errors import DeploymentError, refused
 from simulator.deployment.events import DeadLetter, PlannedSubscription
 from simulator.deployment.plan import Plan, Principal
 from simulator.deployment.snapshots import Snapshots
-from simulator.event_grid.subscriptions import DeadLetterSink, EventSubscription
+from simulator.event_grid.subscriptions import DeadLetterSink, EventSubscription, QueueSink
 from simulator.functions_host import FunctionState
 from simulator.storage.azurite import StorageAccount
 from simulator.tls import Tls
@@ -115,16 +115,12 @@ class Deployed:
         return self.subscribed
 
     def _subscription(self, each: PlannedSubscription, host: EventReceiver) -> EventSubscription:
-        function = host.functions.get(each.function)
-        if each.site_id.lower() != self.plan.site.id.lower() or function is None:
-            raise refused(each.name, "Endpoint validation", f"the app has no function {each.function}")
-        if function.binding != "eventGridTrigger":
-            raise refused(each.name, "Endpoint validation", f"{each.function} is not an Event Grid function")
+        to_queue = isinstance(each.destination, events.Queue)
         return EventSubscription(
             each.name,
-            # Event Grid fetches a function's key itself and needs no handshake.
-            f"{self.closed_site or host.event_url}?functionName={each.function}&code={host.system_key}",
-            endpoint_type="AzureFunction",
+            "" if isinstance(each.destination, events.Queue) else self._endpoint(each.name, each.destination, host),
+            endpoint_type="StorageQueue" if to_queue else "AzureFunction",
+            queue=self._queue(each, each.destination) if isinstance(each.destination, events.Queue) else None,
             topic=each.topic.source,
             included_event_types=each.included_event_types,
             filters=each.filters,
@@ -138,6 +134,30 @@ class Deployed:
             dead_letter=self._sink(each, each.dead_letter) if each.dead_letter else None,
             handshake=False,
         )
+
+    def _endpoint(self, name: str, destination: events.Function, host: EventReceiver) -> str:
+        """Event Grid fetches a function's key itself and needs no handshake."""
+        function = host.functions.get(destination.name)
+        if destination.site_id.lower() != self.plan.site.id.lower() or function is None:
+            raise refused(name, "Endpoint validation", f"the app has no function {destination.name}")
+        if function.binding != "eventGridTrigger":
+            raise refused(name, "Endpoint validation", f"{destination.name} is not an Event Grid function")
+        return f"{self.closed_site or host.event_url}?functionName={destination.name}&code={host.system_key}"
+
+    def _queue(self, each: PlannedSubscription, where: events.Queue) -> QueueSink:
+        account = self.plan.account
+        if where.account_id.lower() != account.id.lower() or where.name not in account.names["queue"]:
+            raise refused(each.name, "InvalidRequest", f"the queue {where.name} is not deployed")
+        topic = self.plan.principals[each.topic.id.lower()]
+
+        async def send(event: Json) -> int:
+            """The status of the queue service. Event Grid is a trusted service of an account that is not public."""
+            admitted = account.public or account.trusts_azure
+            if not (admitted and self._may(topic, roles.ADD_MESSAGE, _queue_id(account.id, where.name))):
+                return 403
+            return await storage.send_message(self.account, where.name, json.dumps(event), where.ttl_seconds)
+
+        return send
 
     def _sink(self, each: PlannedSubscription, where: DeadLetter) -> DeadLetterSink:
         account = self.plan.account
@@ -206,6 +226,10 @@ def _refusal_code(first: Plan, service: storage.Service, uses: set[Use]) -> str:
 
 def _container(account_id: str, name: str) -> str:
     return f"{account_id}/blobServices/default/containers/{name}"
+
+
+def _queue_id(account_id: str, name: str) -> str:
+    return f"{account_id}/queueServices/default/queues/{name}"
 
 
 def _package() -> bytes:

@@ -17,6 +17,7 @@ _FUNCTION = re.compile(r"(?P<site>/subscriptions/.+/Microsoft\.Web/sites/[^/]+)/
 # The one kind of topic whose events the simulator has; a subscription's source is the subscription itself.
 _TOPIC_TYPE = "microsoft.resources.subscriptions"
 _SOURCE = re.compile(r"/subscriptions/[0-9a-f-]{36}", re.I)
+_WEEK_SECONDS = 7 * 24 * 3600  # a message's life where none is given
 _FILTERS_AT_MOST = _VALUES_AT_MOST = 25
 
 
@@ -38,13 +39,29 @@ class DeadLetter:
 
 
 @dataclass(frozen=True)
+class Function:
+    """A function as destination."""
+
+    site_id: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A storage queue as destination, which the topic's own identity writes to."""
+
+    account_id: str
+    name: str
+    ttl_seconds: int
+
+
+@dataclass(frozen=True)
 class PlannedSubscription:
-    """An event subscription as declared: the site and the function that it names, and its rules."""
+    """An event subscription as declared: its destination and its rules."""
 
     name: str
     topic: Topic
-    site_id: str
-    function: str
+    destination: Function | Queue
     schema: Schema
     included_event_types: tuple[str, ...]
     filters: tuple[Filter, ...]
@@ -89,10 +106,7 @@ def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription
     if topic is None:
         raise refused(resource["name"], "ParentResourceNotFound", "its system topic is not deployed")
     properties = resource["properties"]
-    destination, chosen = properties["destination"], properties.get("filter", {})
-    function = _FUNCTION.fullmatch(destination["properties"].get("resourceId", ""))
-    if destination["endpointType"] != "AzureFunction" or function is None:
-        raise DeploymentError(f"{resource['name']}: only a function is simulated as destination")
+    destination, chosen = _destination(resource, topic), properties.get("filter", {})
     schema = properties.get("eventDeliverySchema", "EventGridSchema")
     if schema not in get_args(Schema):
         raise DeploymentError(f"{resource['name']}: the simulator does not know the schema {schema}")
@@ -100,8 +114,7 @@ def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription
     return PlannedSubscription(
         name=resource["name"].rpartition("/")[2],
         topic=topic,
-        site_id=function["site"],
-        function=function["name"],
+        destination=destination,
         schema=schema,
         included_event_types=tuple(chosen.get("includedEventTypes") or ()),
         filters=_filters(resource["name"], chosen.get("advancedFilters") or []),
@@ -109,12 +122,42 @@ def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription
         subject_ends_with=chosen.get("subjectEndsWith", ""),
         subject_case_sensitive=chosen.get("isSubjectCaseSensitive", False),
         max_events_per_batch=_number(
-            resource, destination["properties"], "maxEventsPerBatch", default=1, least=1, most=5000
+            resource,
+            properties.get("destination", {}).get("properties", {}),
+            "maxEventsPerBatch",
+            default=1,
+            least=1,
+            most=5000,
         ),
         max_attempts=_number(resource, retry, "maxDeliveryAttempts", default=30, least=1, most=30),
         ttl_minutes=_number(resource, retry, "eventTimeToLiveInMinutes", default=1440, least=1, most=1440),
         dead_letter=_dead_letter(resource, topic),
     )
+
+
+def _destination(resource: Json, topic: Topic) -> Function | Queue:
+    properties = resource["properties"]
+    given = properties.get("deliveryWithResourceIdentity")
+    if (given is None) == ("destination" not in properties):
+        raise refused(resource["name"], "InvalidRequest", "it needs one destination, with or without an identity")
+    if given is not None:
+        return _queue(resource, given, topic)
+    destination = properties["destination"]
+    function = _FUNCTION.fullmatch(destination["properties"].get("resourceId", ""))
+    if destination["endpointType"] != "AzureFunction" or function is None:
+        raise DeploymentError(f"{resource['name']}: without an identity only a function is simulated as destination")
+    return Function(function["site"], function["name"])
+
+
+def _queue(resource: Json, given: Json, topic: Topic) -> Queue:
+    destination = given["destination"]
+    if given["identity"]["type"] != "SystemAssigned" or destination["endpointType"] != "StorageQueue":
+        raise DeploymentError(f"{resource['name']}: with an identity, the topic's own, only a queue is simulated")
+    if not topic.has_identity:
+        raise refused(resource["name"], "InvalidRequest", "its topic has no identity to deliver with")
+    where = destination["properties"]
+    ttl = where.get("queueMessageTimeToLiveInSeconds", _WEEK_SECONDS)
+    return Queue(where["resourceId"], where["queueName"], ttl)
 
 
 def _filters(name: str, advanced: Sequence[Json]) -> tuple[Filter, ...]:

@@ -24,6 +24,7 @@ _ENTITIES = "Microsoft.Storage/storageAccounts/tableServices/tables/entities"
 
 READ_BLOB, WRITE_BLOB = f"{_BLOBS}/blobs/read", f"{_BLOBS}/blobs/write"
 READ_MESSAGE, WRITE_MESSAGE, DELETE_MESSAGE = (f"{_MESSAGES}/{each}" for each in ("read", "write", "delete"))
+ADD_MESSAGE = f"{_MESSAGES}/add/action"
 READ_ENTITY, WRITE_ENTITY, DELETE_ENTITY = (f"{_ENTITIES}/{each}" for each in ("read", "write", "delete"))
 WRITE_TELEMETRY = "Microsoft.Insights/Telemetry/Write"
 

@@ -121,6 +121,27 @@ async def create(account: Account, storage: StorageAccount, session: aiohttp.Cli
         await call(session, "PUT", f"{storage.blob_url}/{name}?restype=container")
 
 
+async def send_message(storage: StorageAccount, queue: str, text: str, ttl_seconds: int) -> int:
+    """One message as Event Grid writes it, in base64. The caller has checked the rights. The status of the answer."""
+    from azure.core.exceptions import HttpResponseError
+    from azure.storage.queue import TextBase64EncodePolicy
+    from azure.storage.queue.aio import QueueClient
+
+    async with QueueClient(
+        storage.queue_url,
+        queue,
+        credential=identity.StaticCredential(identity.STORAGE),
+        message_encode_policy=TextBase64EncodePolicy(),
+        use_env_settings=False,
+        retry_total=0,  # Event Grid has a schedule of its own
+    ) as client:
+        try:
+            await client.send_message(text, time_to_live=ttl_seconds)
+        except HttpResponseError as refused_with:
+            return refused_with.status_code or 500
+    return 201
+
+
 async def call(
     session: aiohttp.ClientSession,
     method: str,

@@ -1,10 +1,10 @@
 """Event Grid: delivers the events of the simulated Azure over HTTP, as event subscriptions say.
 
 Simulated: filters of texts, both schemas, the handshakes, batches, the retry schedule, attempts and time to live, dead
-letters; at least once and in no order (delivery-and-retry.md, webhook-event-delivery.md, event-filtering.md). Not
-simulated: the five minutes before a dead letter is written, an unhealthy endpoint's probation, delivery with an
-identity, filters of numbers, truth values and nulls, and topics other than a subscription's. `Azure.events` has the
-events without any of this.
+letters, a storage queue by the topic's identity; at least once and in no order (delivery-and-retry.md,
+webhook-event-delivery.md, event-filtering.md, handler-storage-queues.md). Not simulated: the five minutes before a dead
+letter is written, an unhealthy endpoint's probation, filters of numbers, truth values and nulls, and topics other than
+a subscription's. `Azure.events` has the events without any of this.
 
 Delivery takes real time: with a clock that is moved by hand, replay `Azure.events` instead.
 """
@@ -125,6 +125,8 @@ class EventGrid:
 
     async def _post(self, delivery: Delivery) -> int:
         """The status of the answer; 0 when none came in time."""
+        if delivery.subscription.queue:
+            return await delivery.subscription.queue(delivery.one())
         body, headers = delivery.content()
         try:
             async with self._session.post(delivery.subscription.endpoint_url, json=body, headers=headers) as answer:

@@ -28,10 +28,10 @@ class _Answers:
     at_least_seconds: dict[int, int]  # it waits longer than the schedule says
 
 
+_AZURE_RESOURCE = _Answers(frozenset({400, 403, 413}), {401: 5 * _MINUTE, 404: 5 * _MINUTE, 408: 2 * _MINUTE, 503: 30})
 _ANSWERS: dict[EndpointType, _Answers] = {
-    "AzureFunction": _Answers(
-        frozenset({400, 403, 413}), {401: 5 * _MINUTE, 404: 5 * _MINUTE, 408: 2 * _MINUTE, 503: 30}
-    ),
+    "AzureFunction": _AZURE_RESOURCE,
+    "StorageQueue": _AZURE_RESOURCE,
     "WebHook": _Answers(frozenset({400, 401, 403, 413}), {408: 2 * _MINUTE, 503: 30}),
 }
 _OUTCOMES = {
@@ -76,6 +76,11 @@ class Delivery:
             return "MaxDeliveryAttemptsExceeded"
         age = (datetime.now(UTC) - self.published).total_seconds() + self.wait_seconds(speed)
         return "TimeToLiveExceeded" if age > self.subscription.ttl_minutes * _MINUTE / speed else None
+
+    def one(self) -> Json:
+        """The event of a delivery to a queue, which takes no batch: a message is one event, and no array."""
+        (event,) = self.events
+        return as_cloud_event(event) if self.subscription.schema == "CloudEventSchemaV1_0" else event
 
     def content(self) -> tuple[list[Json] | Json, dict[str, str]]:
         """Body and headers of the next attempt."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from simulator.wire import Json
 
 Schema = Literal["EventGridSchema", "CloudEventSchemaV1_0"]
-EndpointType = Literal["AzureFunction", "WebHook"]
+EndpointType = Literal["AzureFunction", "StorageQueue", "WebHook"]
 Operator = Literal[
     "StringIn",
     "StringNotIn",
@@ -21,6 +21,7 @@ Operator = Literal[
     "StringNotContains",
 ]
 DeadLetterSink = Callable[[Json], Awaitable[bool]]  # False: the topic may not write there, and the event is dropped
+QueueSink = Callable[[Json], Awaitable[int]]  # the status with which the queue answers
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class EventSubscription:
     """One event subscription of a subscription's topic, as Bicep would declare it."""
 
     name: str
-    endpoint_url: str
+    endpoint_url: str  # empty where a queue is the endpoint
     endpoint_type: EndpointType = "WebHook"
     topic: str = ""  # /subscriptions/{guid}; empty: every subscription
     included_event_types: tuple[str, ...] = ()  # empty: all
@@ -72,6 +73,7 @@ class EventSubscription:
     max_attempts: int = 30
     ttl_minutes: float = 1440
     dead_letter: DeadLetterSink | None = None  # None: what cannot be delivered is dropped
+    queue: QueueSink | None = None  # a storage queue, written with the topic's identity
     handshake: bool = True  # False: the Functions extension answers for its own trigger
 
     def wants(self, event: Json) -> bool:

@@ -77,7 +77,14 @@ bodies = st.one_of(
     st.binary(max_size=80),
     st.sampled_from([b"", b"null", b"[]", b'"x"', b'{"v":2}', b'{"v":1e400,"job":{}}', b"[" * 10_000, b'{"v":"1"}']),
 )
-ENTRANCES = ["on_assess_request", "on_install_request", "on_assess_poisoned", "on_install_poisoned"]
+ENTRANCES = [
+    "on_assess_request",
+    "on_install_request",
+    "on_assess_poisoned",
+    "on_install_poisoned",
+    "on_machine_message",
+    "on_machine_poisoned",
+]
 
 
 @pytest.mark.parametrize("entrance", ENTRANCES)

@@ -354,9 +354,12 @@ def test_an_app_that_cannot_be_asked_yet_is_waited_for(stage: Stage) -> None:
 # -- postdeploy
 
 
+@pytest.mark.parametrize("delivery", ["function", "queue"])
 @pytest.mark.parametrize(("printed", "arc"), [("true", True), ("false", False), ("", False)])
-def test_the_events_are_deployed_once_the_function_is_there(stage: Stage, printed: str, arc: bool) -> None:
-    done = stage.run("postdeploy.sh", failures=2, ARC_SERVERS=printed)
+def test_the_events_are_deployed_once_the_function_is_there(
+    stage: Stage, printed: str, arc: bool, delivery: str
+) -> None:
+    done = stage.run("postdeploy.sh", failures=2, ARC_SERVERS=printed, EVENT_DELIVERY=delivery)
     assert done.returncode == 0, done.stderr
     assert stage.calls == ["functionapp function show"] * 3 + ["deployment sub create"]
     handed = json.loads((stage.folder / "parameters.json").read_text())["parameters"]
@@ -364,6 +367,7 @@ def test_the_events_are_deployed_once_the_function_is_there(stage: Stage, printe
         "resourceGroupName": "rg-patching",
         "functionAppName": "func-patch",
         "storageAccountName": "stpatch",
+        "eventDelivery": delivery,
         "systemTopicIds": [TOPIC],
         "arcServers": arc,
     }

@@ -54,7 +54,7 @@ def app_settings(snapshot: str) -> dict[str, str]:
 
 def test_all_deployments_are_here() -> None:
     phases: dict[str, tuple[str, ...]] = dict.fromkeys(
-        ("default", "private-network", "landing-zone"), ("events", "main")
+        ("default", "private-network", "landing-zone", "queue"), ("events", "main")
     )
     phases["management-group"] = ("events", "fleet", "main")
     assert sorted(SNAPSHOTS) == sorted(f"{name}.{phase}" for name, each in phases.items() for phase in each)
@@ -246,7 +246,13 @@ def test_only_an_app_that_takes_servers_in_gets_their_events(snapshot: str) -> N
 
 
 def test_there_is_one_role_in_each_deployment() -> None:
-    assert sorted(ROLES) == ["default.main", "landing-zone.main", "management-group.fleet", "private-network.main"]
+    assert sorted(ROLES) == [
+        "default.main",
+        "landing-zone.main",
+        "management-group.fleet",
+        "private-network.main",
+        "queue.main",
+    ]
 
 
 # -- the parts were told the right names of each other
@@ -255,7 +261,7 @@ def test_there_is_one_role_in_each_deployment() -> None:
 @pytest.mark.parametrize("snapshot", HOSTS)
 def test_each_queue_has_its_poison_queue_and_all_are_those_of_the_app(snapshot: str) -> None:
     names = {each["name"].rpartition("/")[2] for each in resources(snapshot, f"{STORAGE}/queueServices/queues")}
-    assert names == {f"{queue}{end}" for queue in QUEUES.values() for end in ("", "-poison")}
+    assert names == {f"{queue}{end}" for queue in (*QUEUES.values(), event_grid.QUEUE) for end in ("", "-poison")}
     triggers = re.findall(r'queue_name="([\w-]+)"', (CHECKOUT / "function_app.py").read_text())
     assert names == set(triggers)
 
@@ -504,7 +510,8 @@ def test_everything_that_takes_tags_has_those_of_azd() -> None:
     found = [
         each for snapshot in SNAPSHOTS.values() for each in snapshot["predictedResources"] if each["type"] in kinds
     ]
-    assert {each.get("tags", {}).get("azd-env-name") for each in found} == {"patching", "private", "landing", "fleet"}
+    names = {each.get("tags", {}).get("azd-env-name") for each in found}
+    assert names == {"patching", "private", "landing", "fleet", "queue"}
     assert all(each["tags"]["costCenter"] == "4711" for each in found if each["tags"]["azd-env-name"] == "private")
     (service,) = yaml.safe_load((CHECKOUT / "azure.yaml").read_text())["services"]
     assert {one(each, "Microsoft.Web/sites")["tags"]["azd-service-name"] for each in HOSTS} == {service}
@@ -533,7 +540,7 @@ def test_what_is_looked_at_is_what_was_asked_for() -> None:
     scopes = {snapshot: app_settings(snapshot)["PATCH_SCOPE"] for snapshot in HOSTS}
     own = "00000000-0000-0000-0000-000000000001"
     assert scopes == {
-        **dict.fromkeys(("default.main", "private-network.main", "landing-zone.main"), own),
+        **dict.fromkeys(("default.main", "private-network.main", "landing-zone.main", "queue.main"), own),
         "management-group.main": "mg-fleet",
     }
 

@@ -25,6 +25,8 @@ FUNCIGNORE = (REPOSITORY / ".funcignore").read_text(encoding="utf-8")
 RULES = {"Core Tools": core_tools_rule(FUNCIGNORE), "azd and the GitHub action": gitignore_rule(FUNCIGNORE)}
 FUNCTIONS = {
     "on_machine_written",
+    "on_machine_message",
+    "on_machine_poisoned",
     "on_reconcile",
     "on_assess_request",
     "on_install_request",

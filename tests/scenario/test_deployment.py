@@ -275,7 +275,9 @@ ACTIONS = [
     "Microsoft.Maintenance/configurationAssignments/read",
     "Microsoft.Resources/subscriptions/resourceGroups/read",
 ]
-QUEUE_NAMES = ["assess-requests", "assess-requests-poison", "install-requests", "install-requests-poison"]
+QUEUE_NAMES = [
+    f"{name}{end}" for name in ("assess-requests", "install-requests", "machine-events") for end in ("", "-poison")
+]
 
 MISSING = [
     *(pytest.param(without_action(each), [each.rstrip("*")], id=f"action {each}") for each in ACTIONS),

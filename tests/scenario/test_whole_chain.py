@@ -48,6 +48,8 @@ PAYLOADS = Path(__file__).parents[1] / "recordings"
 HOST_JSON = json.loads((Path(__file__).parents[2] / "host.json").read_text())
 FUNCTIONS = {
     "on_machine_written",
+    "on_machine_message",
+    "on_machine_poisoned",
     "on_reconcile",
     "on_assess_request",
     "on_install_request",

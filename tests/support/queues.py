@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from functions.cloud.errors import CloudError, Gone
-from functions.cloud.queue import MAX_DELAY_SECONDS, QUEUES, Message, Poison
+from functions.cloud.queue import MAX_DELAY_SECONDS, POISON_QUEUES, QUEUES, Message, Poison
 from functions.model.state import OperationKind
 
 
@@ -64,7 +64,7 @@ class MemoryQueue:
     async def poison(self) -> list[Poison]:
         await self._begin("poison")
         found, now = [], self.clock()
-        for name in (f"{name}-poison" for name in QUEUES.values()):
+        for name in POISON_QUEUES:
             lying = self.messages.get(name, [])
             seen = [message.inserted_at for message in lying if message.visible_at <= now]
             if lying:

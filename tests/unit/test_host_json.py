@@ -8,9 +8,10 @@ import re
 from datetime import timedelta
 from typing import Any
 
+from functions.cloud import event_grid
 from functions.cloud.arm import SEND_SECONDS
 from functions.cloud.ledger import SWEEP_LEASE
-from functions.cloud.queue import QUEUES
+from functions.cloud.queue import POISON_QUEUES, QUEUES
 from functions.cloud.session import MAX_CONCURRENT_CALLS
 from functions.decisions.plan import HORIZON
 from functions.model.record import ADOPT_AFTER, CLAIM_LIFE, SEND_WITHIN
@@ -100,4 +101,6 @@ def test_no_journal_line_is_sampled_away_or_filtered_out() -> None:
 def test_every_queue_and_its_poison_queue_has_a_trigger() -> None:
     source = (REPOSITORY / "function_app.py").read_text()
     read = set(re.findall(r'queue_name="([^"]+)"', source))
-    assert read == {*QUEUES.values(), *(f"{name}-poison" for name in QUEUES.values())}
+    queues = {*QUEUES.values(), event_grid.QUEUE}
+    assert read == queues | {f"{name}-poison" for name in queues}
+    assert {name for name in read if name.endswith("-poison")} == set(POISON_QUEUES)

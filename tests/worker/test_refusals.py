@@ -20,6 +20,8 @@ PAYLOADS = {
     "on_install_request": BODY,
     "on_assess_poisoned": BODY,
     "on_install_poisoned": BODY,
+    "on_machine_message": BODY,
+    "on_machine_poisoned": BODY,
 }
 SECRET = "c2VjcmV0LXRoYXQtbXVzdC1ub3Qtc2hvdw"
 SIGNED = f"https://account.queue.core.windows.net/?sv=2026-01-01&sig={SECRET}"
