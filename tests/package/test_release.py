@@ -136,7 +136,7 @@ def test_without_the_bytecode_every_module_is_compiled(built: Path, tmp_path: Pa
     with zipfile.ZipFile(built) as archive:
         archive.extractall(tmp_path, [name for name in archive.namelist() if not name.endswith(".pyc")])
     count, compiled = json.loads(run(tmp_path, COMPILED).stdout)
-    assert count == 6
+    assert count == 8
     assert {str(tmp_path / "function_app.py"), str(tmp_path / "functions" / "policy" / "settings.py")} <= set(compiled)
 
 

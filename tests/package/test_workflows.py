@@ -273,4 +273,4 @@ def test_the_smoke_check_expects_the_functions_of_this_app(package: Path) -> Non
     pattern = re.search(r"grep -oP '\^async def \\K(\S+)' function_app\.py", text_of("deploy"))
     assert pattern
     found = re.findall(rf"^async def ({pattern[1]})", (package / "function_app.py").read_text("utf-8"), re.MULTILINE)
-    assert len(found) == 6
+    assert len(found) == 8
