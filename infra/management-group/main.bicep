@@ -72,7 +72,7 @@ resource role 'Microsoft.Authorization/roleDefinitions@2022-04-01' = if (empty(p
         actions: concat(
           loadJsonContent('../patch-actions.json'),
           scaleSets ? loadJsonContent('../scale-set-actions.json') : [],
-          arcServers ? loadJsonContent('../arc-actions.json') : []
+          arcServers ? loadJsonContent('../arc-actions.json') : [],
           startStopped ? loadJsonContent('../start-stopped-actions.json') : []
         )
         notActions: []
