@@ -114,6 +114,8 @@ def classifications(text: str) -> tuple[str, ...]:
     wanted = [item.strip().lower() for item in text.split(",") if item.strip()]
     if not wanted or any(item not in names for item in wanted):
         raise ValueError
+    if {"other", "critical"} <= {*wanted} and "security" not in wanted:  # PackageFilter of Azure/LinuxPatchExtension
+        raise BadInput("Linux refuses Other with Critical but without Security; add Security, or leave one of them out")
     return tuple(names[item] for item in dict.fromkeys(wanted))
 
 

@@ -231,7 +231,16 @@ def _status(machine: Machine, operation: Operation, status: str) -> tuple[str, t
     duration = operation.order.get("maximumDuration", "PT1H")
     if not operation.windows and not _LINUX_DURATION.fullmatch(duration):
         return "Failed", ("OPERATION_FAILED", f"Unable to parse the maximum duration: {duration}")
+    if not operation.windows and _refused_together(operation):
+        return "Failed", ("PACKAGE_MANAGER_FAILURE", "Invalid classification combination selection detected.")
     return status, None
+
+
+def _refused_together(operation: Operation) -> bool:
+    """Other with Critical but without Security (tests/recordings/linux_classifications.json)."""
+    parameters = operation.order.get("linuxParameters") or {}
+    classes = {name.lower() for name in parameters.get("classificationsToInclude") or ()}
+    return {"other", "critical"} <= classes and "security" not in classes
 
 
 @dataclass(frozen=True)

@@ -318,3 +318,26 @@ async def test_an_operation_is_preempted_with_either_status(status: str) -> None
         answer = (await client.call("GET", url)).json()
     assert (answer["status"], answer["error"]) == (recorded["status"], recorded["error"])
     assert answer.get("properties", {}).get("output") is None
+
+
+LINUX_CLASSES: list[Json] = payload("linux_classifications.json")["rows"]
+
+
+@pytest.mark.parametrize("row", LINUX_CLASSES, ids=lambda row: "+".join(row["wanted"]))
+def test_linux_installs_the_classifications_that_its_extension_takes_together(row: Json) -> None:
+    clock = Clock()
+    azure = Azure(clock)
+    machine = ready_machine(azure, clock, os="Linux")
+    azure.behave(machine, behaviour_of({"pending": {"critical": 1, "security": 1, "other": 1}}))
+    order = install_order() | {"linuxParameters": {"classificationsToInclude": row["wanted"]}}
+    operation = azure.start_operation(machine, "install", "User", order)
+    clock.go(4 * 3600)
+    result = operation.output
+    installed = {
+        name
+        for each in result["patches"]
+        if each["installationState"] == "Installed"
+        for name in each["classifications"]
+    }
+    assert installed == set(row["installs"])
+    assert (result["status"] == "Failed") is row["refused"]

@@ -247,6 +247,10 @@ REFUSED = {
         "run install web-02 --reason x --classification Urgent",
         "--classification is 'Urgent'; allowed: Critical, Security",
     ),
+    "classifications that Linux refuses together": (
+        "run install web-02 --reason x --classification Other --classification Critical",
+        "--classification: Linux refuses Other with Critical but without Security; add Security",
+    ),
     "a CVE": ("run install web-02 --reason x --package CVE-2026-1234", "is no package; write the package or KB number"),
     "every package": ("run install web-02 --reason x --package '*'", "is every package"),
     "a KB as a package": ("run install win-01 --reason x --package KB5043080", "the number of a KB: --kb KB5043080"),

@@ -520,6 +520,21 @@ def test_with_only_what_is_required_nothing_is_ever_installed() -> None:
     assert read_settings(REQUIRED).mode < Mode.INSTALL
 
 
+LINUX_CLASSES = json.loads(
+    (Path(__file__).parents[1] / "recordings" / "linux_classifications.json").read_text(encoding="utf-8")
+)["rows"]
+
+
+@pytest.mark.parametrize("row", LINUX_CLASSES, ids=lambda row: "+".join(row["wanted"]))
+def test_what_the_linux_extension_refuses_is_refused_before(row: dict[str, Any]) -> None:
+    wanted = ",".join(row["wanted"])
+    if not row["refused"]:
+        assert list(settings(PATCH_CLASSIFICATIONS=wanted).classifications) == row["wanted"]
+        return
+    with pytest.raises(SettingsError, match="PATCH_CLASSIFICATIONS: Linux refuses Other with Critical"):
+        settings(PATCH_CLASSIFICATIONS=wanted)
+
+
 def test_installing_without_a_window_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"^PATCH_WINDOW is not set; PATCH_MODE=install is refused without"
