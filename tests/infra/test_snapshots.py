@@ -225,9 +225,7 @@ def test_the_role_holds_the_listed_actions_and_nothing_else(snapshot: str) -> No
     role = one(snapshot, "Microsoft.Authorization/roleDefinitions")["properties"]
     (permission,) = role["permissions"]
     listed = json.loads((INFRA / "patch-actions.json").read_text())
-    if (
-        snapshot == "landing-zone.main"
-    ):  # its settings ask for all of them
+    if snapshot == "landing-zone.main":  # its settings ask for all of them
         for optional in ("scale-set", "arc", "start-stopped"):
             listed += json.loads((INFRA / f"{optional}-actions.json").read_text())
     assert permission == {"actions": listed, "notActions": []}
