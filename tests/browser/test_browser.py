@@ -271,9 +271,9 @@ async def test_arrows_move_in_the_table_alone(page: Page, bad_day: Prepared) -> 
     assert await page.run("table.selected") is None
     await page.run("byId('scroller').focus()")
     await page.press("ArrowDown", "ArrowDown")
-    assert await page.run("table.place()") == 1
+    await page.until("table.place() === 1")
     await page.press("End")
-    assert await page.run("table.place()") == 132
+    await page.until("table.place() === 132")
     await page.press("Home", "Enter")
     await page.until("state.opened !== null && state.opened === table.rows[0].machine")
 
