@@ -40,6 +40,7 @@ class Usage:
             self._storage_missing,
             self._services_closed,
             self._hosts_failed,
+            self._events_refused,
             self._dead_letters_lost,
         )
         return sorted({line for part in parts for line in part()})
@@ -85,6 +86,11 @@ class Usage:
             for each in host.invocations:
                 if each.ok is False:
                     yield f"{each.function} failed: {each.error}"
+
+    def _events_refused(self) -> Iterator[str]:
+        for attempt in self.grid.attempts:
+            if attempt.status == 403:
+                yield f"Event Grid was refused (403) where {attempt.subscription} delivers"
 
     def _dead_letters_lost(self) -> Iterator[str]:
         for event in self.grid.dropped:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from azure.storage.queue.aio import QueueClient
 
 from functions.cloud import event_grid as app_events
 from simulator import identity
@@ -119,8 +120,10 @@ class Run:
 
 
 async def never_delivered(embedded: Embedded, host: FunctionsHost, machine: str) -> None:
-    """The app is gone, and Event Grid gives up on an event about this machine."""
+    """The app is gone, with the queue if events go there, and Event Grid gives up on an event about this machine."""
     await host.stop()
+    if any(each.queue for each in embedded.deployed.subscribed):
+        await delete_queue(embedded, app_events.QUEUE)
     grid = embedded.event_grid
     grid.speed = AT_ONCE
     await embedded.arm("PATCH", machine, {"tags": {"touched": "yes"}})
@@ -128,6 +131,12 @@ async def never_delivered(embedded: Embedded, host: FunctionsHost, machine: str)
         # Azurite's log of the letter comes a moment after the letter.
         while not (grid.dropped or (grid.dead_letters and _logged(embedded, "dead-letters"))):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+
+async def delete_queue(embedded: Embedded, name: str) -> None:
+    credential = identity.StaticCredential(identity.STORAGE)
+    async with QueueClient(embedded.account.queue_url, name, credential=credential, use_env_settings=False) as queue:
+        await queue.delete_queue()
 
 
 def _logged(embedded: Embedded, name: str) -> bool:
@@ -254,12 +263,13 @@ def function_named(name: str) -> Change:
 
 
 COMPUTE = "Microsoft.Compute/virtualMachines"
-OWNER, QUEUES, TABLES, PUBLISHER, LETTERS = (
+OWNER, QUEUES, TABLES, PUBLISHER, LETTERS, SENDER = (
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b",
     "974c5e8b-45b9-4653-ba55-5f855dd0fb88",
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3",
     "3913510d-42f4-4e42-8a64-420c390055eb",
     "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a",
 )
 STORAGE = "AzureWebJobsStorage"
 INSIGHTS = "APPLICATIONINSIGHTS"
@@ -402,6 +412,7 @@ SPARE = [
     pytest.param(
         with_role("19e7f393-937e-4f77-808e-94535e297925"), "nothing needed Storage Queue Data Reader", id="role"
     ),
+    pytest.param(with_role(SENDER), "nothing needed Storage Queue Data Message Sender", id="the road not taken"),
     pytest.param(filtered(WRITE, f"{COMPUTE}/strat/action"), f"{COMPUTE}/strat/action", id="a value misspelt"),
     pytest.param(filtered(WRITE), f"{START} does not pass", id="a value left out"),
     pytest.param(filtered(WRITE, START, f"{COMPUTE}/deallocate/action"), "passes for nothing", id="a value too many"),
@@ -445,6 +456,39 @@ async def test_what_is_spare_is_found_in_a_run_of_its_own_too(tls: Tls, azurite:
 
 
 # -- the other deployments
+
+
+async def test_the_road_by_a_queue_needs_all_of_its_deployment_and_nothing_more(tls: Tls, azurite: Azurite) -> None:
+    async with embed(tls, azurite, "queue") as embedded:
+        run = Run(embedded)
+        await run.live()
+        usage = embedded.usage()
+        assert run.patched()
+        assert (usage.missing(), usage.unused(), said_by_the_app(usage)) == ([], [], [])
+        assert len(embedded.event_grid.dead_letters) == 1
+        deployed = embedded.deployed.plan
+        data = [each for each in deployed.assignments if not each.role.custom]
+        assert len(data) == len({OWNER, QUEUES, TABLES, PUBLISHER, LETTERS, SENDER})
+
+
+def untrusting(resources: list[Json]) -> None:
+    """The account lets no trusted service of Azure in."""
+    for each in of_type(resources, "Storage/storageAccounts"):
+        each["properties"]["networkAcls"]["bypass"] = "None"
+
+
+MISSING_BY_QUEUE = [
+    pytest.param(without("roleAssignments", SENDER), "Event Grid was refused (403)", id="role for events"),
+    pytest.param(untrusting, "Event Grid was refused (403)", id="the trust in Event Grid"),
+    pytest.param(without("/queues", "/machine-events'"), "the queue machine-events is not deployed", id="queue"),
+    pytest.param(without("roleAssignments", LETTERS), "no dead letter could be written", id="role for dead letters"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), MISSING_BY_QUEUE)
+async def test_what_the_road_by_a_queue_misses_is_found(tls: Tls, azurite: Azurite, change: Change, named: str) -> None:
+    found = await findings(tls, azurite, Snapshots.read("queue").changed(change))
+    assert any(named in line for line in found), found
 
 
 async def test_the_private_network_runs_the_same(tls: Tls, azurite: Azurite) -> None:
