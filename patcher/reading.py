@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal, NoReturn
 
 from functions.cloud.arm import ResourceManager
-from functions.cloud.queue import QUEUES, Message, Poison, StorageQueues
+from functions.cloud.queue import Message, Poison, StorageQueues
 from functions.cloud.tables import Change, Entity, Row, Table
 from functions.model.machine import Machine, MachineId
 from functions.model.state import OperationKind
@@ -59,16 +59,13 @@ class ReadOnlyMachines(ResourceManager):
 class ReadOnlyQueues(StorageQueues):
     """It counts messages and sends none."""
 
-    async def waiting(self) -> list[Poison]:
-        """The messages of the work queues, and since when the first one that may be delivered now has been there."""
-        found = []
-        for name in QUEUES.values():
-            queue = self._queue(name)
-            async with self._session.call("reading a queue"):
-                count = (await queue.get_queue_properties()).approximate_message_count or 0
-                seen = await queue.peek_messages(1) if count else []
-            found.append(Poison(name, count, seen[0].inserted_on if seen else None))
-        return found
+    async def waiting(self, name: str) -> Poison:
+        """The messages of a queue, and since when the first that may be delivered now has been there. Raises Gone."""
+        queue = self._queue(name)
+        async with self._session.call("reading a queue"):
+            count = (await queue.get_queue_properties()).approximate_message_count or 0
+            seen = await queue.peek_messages(1) if count else []
+        return Poison(name, count, seen[0].inserted_on if seen else None)
 
     async def send(self, kind: OperationKind, message: Message, delay_seconds: float) -> NoReturn:
         raise Forbidden(f"a message for an {kind.noun} of {message.machine}")

@@ -35,7 +35,7 @@ from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
 from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
-from simulator.world import POWER, Assignment, Group, HybridMachine, Machine, Operation, Run, overlaps
+from simulator.world import POWER, Assignment, Group, HybridMachine, Machine, Operation, Run, SystemTopic, overlaps
 
 __all__ = [
     "REFUSALS",
@@ -55,6 +55,7 @@ __all__ = [
     "Refused",
     "Request",
     "Response",
+    "SystemTopic",
     "Timings",
     "overlaps",
 ]

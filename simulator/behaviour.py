@@ -222,12 +222,16 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Grant:
-    """A right: actions (with `*`) at a scope and all below it, for one caller or (empty) for all."""
+    """A right: actions (with `*`) at a scope and all below it, for one caller or (empty) for all.
+
+    `data_actions` are shown where assignments are listed; each service checks its own (deployment/roles.py).
+    """
 
     scope: str = "/"
     actions: tuple[str, ...] = ("*",)
     not_actions: tuple[str, ...] = ()
     client_id: str = ""
+    data_actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

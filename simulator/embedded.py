@@ -20,7 +20,7 @@ from typing import Any
 import aiohttp
 
 from simulator import identity, server
-from simulator.azure import Azure, Grant, Limits, Timings
+from simulator.azure import Azure, Grant, Limits, SystemTopic, Timings
 from simulator.deployment import Deployed, EventReceiver, Snapshots, Usage, deploy
 from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.subscriptions import Schema
@@ -134,7 +134,11 @@ class Embedded:
         self.deployed = await enter(deploy(snapshots, self.account, self.tls))
         self.azure.grants = [Grant(client_id=identity.OPERATOR), *self.deployed.grants]
         self.identity.identities, self.identity.system_assigned = self.deployed.identities, False
-        self.azure.principals = self.deployed.identities
+        self.azure.principals = self.deployed.principals
+        known = {name: each.object_id for name, each in self.deployed.plan.principals.items()}
+        topics = self.deployed.plan.topics
+        found = [SystemTopic(each.id, each.source, known.get(key, "")) for key, each in topics.items()]
+        self.azure.world.system_topics = found
         self.azure.world.alerts = {each["id"].lower(): each for each in snapshots.resources if each["type"] in _ALERTS}
 
     # --- what a deployment gives ---
@@ -184,6 +188,8 @@ class Embedded:
         for subscription in self.deployed.subscriptions_to(host):
             chosen = replace(subscription, schema=schema or subscription.schema, handshake=handshake)
             await self.event_grid.subscribe(chosen)
+        declared = {each.id: each.declared for each in self.deployed.plan.subscriptions}
+        self.azure.world.event_subscriptions = declared
 
     def usage(self) -> Usage:
         """What is missing and what is unused, up to now."""

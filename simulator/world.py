@@ -290,6 +290,19 @@ class ScaleSet(_Resource):
     deleted: datetime | None = None
 
 
+@dataclass(frozen=True)
+class SystemTopic:
+    """A system topic: the scope whose events it carries, and the object id of its identity ("" without one)."""
+
+    id: str
+    source: str
+    principal_id: str
+
+    @property
+    def subscription(self) -> str:
+        return self.id.split("/")[2]
+
+
 @dataclass(eq=False)
 class Run:
     """One run of a maintenance configuration, with the installations that it started."""
@@ -334,6 +347,8 @@ class World:
         self.features: dict[
             tuple[str, str], str
         ] = {}  # states of preview features, by subscription and name in lower case
+        self.system_topics: list[SystemTopic] = []  # of Event Grid, as deployed
+        self.event_subscriptions: dict[str, Json] = {}  # their properties, by id
         self.alerts: dict[str, Json] = {}  # log alerts and action groups, by id in lower case
         self.management_groups: dict[str, list[str]] = {}  # their subscriptions, by name in lower case
         self.operations: list[Operation] = []  # assessments and installations

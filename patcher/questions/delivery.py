@@ -1,52 +1,98 @@
 """Whether events reach the app: its event subscriptions, and the dead letters of what could not be delivered."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
+from functions.cloud import event_grid
 from functions.cloud.errors import CloudError, Gone
 from functions.model.text import Json
 from patcher import blobs, queries
 from patcher.connection import App
 from patcher.output import ago
 from patcher.questions.check import NOT_CHECKED, Check
+from patcher.questions.granted import allows, granted_to
 
 EVENT_GRID = "2022-06-15"
+ADD_MESSAGE = "Microsoft.Storage/storageAccounts/queueServices/queues/messages/add/action"
 STILL = timedelta(days=1)  # a dead letter that is younger tells of a fault that goes on; they are kept for weeks
 
 
+@dataclass(frozen=True)
+class Road:
+    """An event subscription that leads to this app. `queue`: the id of its queue, "" where it calls the function."""
+
+    properties: Json
+    queue: str
+    principal: str  # the object id of its topic's identity
+
+
 async def checks(app: App, subscription: str) -> AsyncIterator[Check]:
-    """The event subscriptions of the system topic that point at this app, and their dead letters."""
+    """The event subscriptions of the system topic that lead to this app, the right to send, and the dead letters."""
     name = f"events of {subscription}"
-    if not app.site:
-        yield Check(name, NOT_CHECKED, "the simulator shows no event subscriptions")
-        return
-    query = queries.fill("topics_of", sources=[f"/subscriptions/{subscription}"])
-    pointing: list[Json] = []
-    async for topic in app.services.graph.rows(query):
-        async for each in app.arm.listed(f"{topic.get('id')}/eventSubscriptions", EVENT_GRID):
-            if _target(each).lower().startswith(f"{app.site}/functions/".lower()):
-                pointing.append(_properties(each))
-    states = {str(each.get("provisioningState")) for each in pointing}
+    roads = await _roads(app, subscription)
+    states = {str(each.properties.get("provisioningState")) for each in roads}
     remedy = "Deploy infra/events.bicep for it (docs/deploy.md). Until then the sweep finds its machines, later."
-    if not pointing:
+    if not roads:
         yield Check(name, "bad", "no event subscription points at this app", remedy)
     elif states != {"Succeeded"}:
         yield Check(name, "bad", f"the event subscription is {', '.join(sorted(states))}", remedy)
     else:
-        yield Check(name, "ok", "an event subscription points at this app")
-    for container in dict.fromkeys(map(_dead_letter_container, pointing)):
+        where = f", by its queue {event_grid.QUEUE}" if all(each.queue for each in roads) else ""
+        yield Check(name, "ok", f"an event subscription points at this app{where}")
+    for each in roads:
+        if each.queue:
+            yield await _sender(app, f"sender of {subscription}", each)
+    for container in dict.fromkeys(_dead_letter_container(each.properties) for each in roads):
         yield await _dead_letters(app, f"dead letters of {subscription}", container)
 
 
-def _target(subscription: Json) -> str:
-    """The function that events go to."""
-    properties = _properties(subscription)
+async def _roads(app: App, subscription: str) -> list[Road]:
+    query = queries.fill("topics_of", sources=[f"/subscriptions/{subscription}"])
+    roads = []
+    async for topic in app.services.graph.rows(query):
+        async for each in app.arm.listed(f"{topic.get('id')}/eventSubscriptions", EVENT_GRID):
+            place = _place(_properties(each))
+            target, name = str(place.get("resourceId") or ""), str(place.get("queueName") or "")
+            queue = f"{target}/queueServices/default/queues/{name}" if name else ""
+            if _is_our_queue(app, target, name) if name else _is_our_function(app, target):
+                roads.append(Road(_properties(each), queue, str(topic.get("principal") or "")))
+    return roads
+
+
+def _place(properties: Json) -> Json:
+    """Where events go: to a function, or with the topic's identity to a queue."""
     for name in ("destination", "deliveryWithResourceIdentity"):
         destination = properties.get(name) or {}
         destination = destination.get("destination") or destination
-        if found := (destination.get("properties") or {}).get("resourceId"):
-            return str(found)
-    return ""
+        if found := destination.get("properties"):
+            return found if isinstance(found, Mapping) else {}
+    return {}
+
+
+def _is_our_function(app: App, target: str) -> bool:
+    """The simulator's app has no id of its own: it is the one of its resource group."""
+    ours = f"{app.site}/functions/" if app.site else f"{app.group}/providers/Microsoft.Web/sites/"
+    return target.lower().startswith(ours.lower())
+
+
+def _is_our_queue(app: App, account: str, name: str) -> bool:
+    """The queue that the app reads. Of the account its settings say the address; the simulator's names none."""
+    address = app.environ.get("AzureWebJobsStorage__queueServiceUri", "").lower()
+    ours = address.startswith(f"https://{account.rpartition('/')[2]}.queue.".lower()) or ".queue." not in address
+    return ours and name == event_grid.QUEUE
+
+
+async def _sender(app: App, name: str, road: Road) -> Check:
+    """Whether the identity of the topic may add events to the queue. Raises CloudError."""
+    if not road.principal:
+        remedy = "Give the system topic a system-assigned identity, and deploy infra/main.bicep again."
+        return Check(name, "bad", "the topic has no identity with which to write to the queue", remedy)
+    granted = await granted_to(app, road.principal, road.queue)
+    if any(allows(each, ADD_MESSAGE, "dataActions") for each in granted):
+        return Check(name, "ok", f"the topic's identity may write to the queue {event_grid.QUEUE}")
+    remedy = f"Assign Storage Queue Data Message Sender to {road.principal} at {road.queue} (docs/deploy.md)."
+    return Check(name, "bad", f"the topic's identity may not write to the queue {event_grid.QUEUE}", remedy)
 
 
 def _properties(subscription: Json) -> Json:

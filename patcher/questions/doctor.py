@@ -4,15 +4,15 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import asdict
-from datetime import timedelta
-from fnmatch import fnmatchcase
+from datetime import datetime, timedelta
 
 from rich.text import Text
 
-from functions.cloud.errors import CloudError, Refused
+from functions.cloud import event_grid
+from functions.cloud.errors import CloudError, Gone, Refused
 from functions.cloud.ledger import SWEEP_LEASE
-from functions.model.state import State
-from functions.model.text import Json
+from functions.cloud.queue import QUEUES
+from functions.model.state import OperationKind, State
 from functions.policy.advice import advice
 from functions.policy.settings import Mode, SettingsError, read_settings
 from patcher import queries
@@ -23,6 +23,7 @@ from patcher.fleet import look
 from patcher.output import Answer, ago
 from patcher.questions import alerts, delivery, images, status
 from patcher.questions.check import NOT_CHECKED, Check, Verdict
+from patcher.questions.granted import allows, granted_to
 from patcher.reading import ReadOnlyQueues
 
 MARKS: Mapping[Verdict, tuple[str, str]] = {
@@ -31,7 +32,7 @@ MARKS: Mapping[Verdict, tuple[str, str]] = {
     "note": ("!", "yellow"),
     "not checked": ("?", "yellow"),
 }
-AUTHORIZATION, RESOURCES, SUBSCRIPTIONS, FEATURES = "2022-04-01", "2021-04-01", "2022-12-01", "2021-07-01"
+RESOURCES, SUBSCRIPTIONS, FEATURES = "2021-04-01", "2022-12-01", "2021-07-01"
 # What the app's role allows (infra/patch-actions.json): read in each watched subscription.
 ACTIONS = (
     "Microsoft.Compute/virtualMachines/read",
@@ -63,6 +64,11 @@ OF_GUEST_PATCHING = re.compile(r"InGuest|GuestPatch", re.IGNORECASE)  # names of
 EXAMPLES = 3
 CLOCKS_DIFFER = timedelta(minutes=2)  # Azure says its time in whole seconds, and an answer takes some
 DRAINS_WITHIN = timedelta(hours=1)  # a message that is older waits for a function that does not run
+READ_BY = {
+    QUEUES[OperationKind.ASSESS]: "on_assess_request",
+    QUEUES[OperationKind.INSTALL]: "on_install_request",
+    event_grid.QUEUE: "on_machine_message",
+}
 MADE_BY_MISTAKE = (State.BAD_TAG, State.UNDETERMINED, State.OVERDUE)
 
 
@@ -171,11 +177,19 @@ async def _queues(app: App) -> AsyncIterator[Check]:
         remedy = "Find the cause in the log (message.poisoned); the sweep tries the machines again."
         yield Check("poison", "bad", f"{poison.queue} holds {poison.count} messages{since}", remedy)
     if isinstance(queue, ReadOnlyQueues):
-        for waiting in await queue.waiting():
-            old = waiting.since is not None and now - waiting.since > DRAINS_WITHIN
-            detail = f"{waiting.queue} holds {waiting.count} messages"
-            remedy = "See that on_assess_request and on_install_request run, and are not disabled." if old else ""
-            yield Check("queues", "bad" if old else "ok", detail, remedy)
+        for name, function in READ_BY.items():
+            yield await _drains(queue, name, function, now)
+
+
+async def _drains(queue: ReadOnlyQueues, name: str, function: str, now: datetime) -> Check:
+    """Whether the function reads its queue. Raises CloudError."""
+    try:
+        waiting = await queue.waiting(name)
+    except Gone:
+        return Check("queues", "bad", f"{name} does not exist", "Deploy infra/main.bicep again: it creates the queue.")
+    old = waiting.since is not None and now - waiting.since > DRAINS_WITHIN
+    remedy = f"See that {function} runs, and is not disabled." if old else ""
+    return Check("queues", "bad" if old else "ok", f"{name} holds {waiting.count} messages", remedy)
 
 
 async def _clock(app: App) -> AsyncIterator[Check]:
@@ -234,17 +248,11 @@ async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
     if not principal:
         yield Check(name, NOT_CHECKED, "the app's identity is not known")
         return
-    path = f"{scope}/providers/Microsoft.Authorization/roleAssignments"
-    granted: list[Json] = []
-    async for each in app.arm.listed(path, AUTHORIZATION, **{"$filter": f"assignedTo('{principal}')"}):
-        properties = each.get("properties")
-        if isinstance(properties, Mapping) and _covers(str(properties.get("scope")), scope):
-            role = await app.arm.get(str(properties.get("roleDefinitionId")), AUTHORIZATION)
-            granted += _permissions(role)
+    granted = await granted_to(app, principal, scope)
     settings = app.settings
     needed = ACTIONS + OF_SCALE_SETS * settings.include_scale_sets + OF_ARC * settings.include_arc
     needed += OF_STARTS * bool(settings.start_stopped)
-    missing = [action for action in needed if not any(_allows(each, action) for each in granted)]
+    missing = [action for action in needed if not any(allows(each, action) for each in granted)]
     if missing:
         remedy = f"Assign the app's role to its identity {principal} at {scope} (docs/deploy.md)."
         yield Check(name, "bad", f"the app's identity lacks {', '.join(missing)}", remedy)
@@ -263,28 +271,6 @@ async def principal_of(app: App) -> str:
         if str(each.get("clientId")).lower() == app.settings.client_id.lower():
             return str(each.get("principalId"))
     return "" if app.settings.client_id else str(identity.get("principalId") or "")
-
-
-def _covers(scope: str, inner: str) -> bool:
-    """Whether a role assigned there holds in the subscription. One that is inherited comes from a management group."""
-    inherited = scope == "/" or scope.lower().startswith("/providers/microsoft.management/managementgroups/")
-    return inherited or f"{inner}/".lower().startswith(f"{scope.rstrip('/')}/".lower())
-
-
-def _permissions(role: Json) -> list[Json]:
-    properties = role.get("properties")
-    permissions = properties.get("permissions") if isinstance(properties, Mapping) else None
-    return [each for each in permissions or [] if isinstance(each, Mapping)]
-
-
-def _allows(permission: Json, action: str) -> bool:
-    """Azure's rule: an action of the list, and none of the exceptions; `*` stands for any characters."""
-
-    def names(which: str) -> bool:
-        patterns = permission.get(which)
-        return any(fnmatchcase(action.lower(), str(each).lower()) for each in patterns or [])
-
-    return names("actions") and not names("notActions")
 
 
 async def _providers(app: App, subscription: str) -> AsyncIterator[Check]:

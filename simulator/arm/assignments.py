@@ -17,7 +17,7 @@ from simulator.behaviour import Grant
 from simulator.wire import Json, Refused, Request, Response
 
 _PROVIDER = "/providers/Microsoft.Authorization"
-_ASSIGNMENTS = re.compile(rf"(?P<scope>/subscriptions/[^/]+){_PROVIDER}/roleAssignments", re.IGNORECASE)
+_ASSIGNMENTS = re.compile(rf"(?P<scope>/subscriptions/.+?){_PROVIDER}/roleAssignments", re.IGNORECASE)
 _DEFINITION = re.compile(rf"(?P<scope>.*){_PROVIDER}/roleDefinitions/(?P<id>[0-9a-f-]{{36}})", re.IGNORECASE)
 _FILTER = re.compile(r"assignedTo\('(?P<principal>[0-9a-f-]{36})'\)", re.IGNORECASE)
 
@@ -30,7 +30,7 @@ def owns(request: Request) -> bool:
 
 
 def answer(state: State, request: Request) -> Response:
-    """The assignments of a principal that hold in a subscription or below it, or one role."""
+    """The assignments of a principal that hold at a subscription or resource, or below it; or one role."""
 
     def handle(context: Context) -> Response:
         if match := _ASSIGNMENTS.fullmatch(request.path):
@@ -91,7 +91,7 @@ def _definition(grant: Grant) -> Json:
     permission = {
         "actions": list(grant.actions),
         "notActions": list(grant.not_actions),
-        "dataActions": [],
+        "dataActions": list(grant.data_actions),
         "notDataActions": [],
     }
     return {

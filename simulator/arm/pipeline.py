@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from simulator import identity
-from simulator.arm import alerts, authorization, groups, options, routes, throttling, versions
+from simulator.arm import alerts, authorization, event_subscriptions, groups, options, routes, throttling, versions
 from simulator.arm.locations import LOCATIONS
 from simulator.arm.routes import Route
 from simulator.arm.state import State
@@ -139,8 +139,10 @@ def require_subscription(context: Context) -> None:
 def require_group(context: Context) -> None:
     """404 for whatever is in a group that does not exist. That of the deployment does, and is not simulated."""
     world, params = context.state.world, context.params
-    if "group" in params and context.route.handler is not groups.put and not alerts.has_group(world, params):
-        groups.find(world, params)
+    deployed = alerts.has_group, event_subscriptions.has_group
+    if "group" not in params or context.route.handler is groups.put or any(has(world, params) for has in deployed):
+        return
+    groups.find(world, params)
 
 
 def throttle_caller(context: Context) -> None:

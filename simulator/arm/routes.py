@@ -6,7 +6,18 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from simulator.arm import alerts, configurations, groups, hybrid, machines, moves, operations, scale_sets, schedules
+from simulator.arm import (
+    alerts,
+    configurations,
+    event_subscriptions,
+    groups,
+    hybrid,
+    machines,
+    moves,
+    operations,
+    scale_sets,
+    schedules,
+)
 from simulator.arm.throttling import Policy
 from simulator.wire import Refused, Request, Response
 from simulator.world import World
@@ -26,6 +37,7 @@ _LOCATIONS = "Microsoft.Compute/locations"
 _HYBRID = "Microsoft.HybridCompute/machines"
 _HYBRID_MACHINE = f"{_GROUP}/providers/{_HYBRID}/{{name}}"
 _HYBRID_RESULT = "Microsoft.HybridCompute/locations/updateCenterOperationResults"
+_TOPIC = f"{_GROUP}/providers/{event_subscriptions.TOPICS}/{{name}}"
 _GROUPS = "Microsoft.Resources/subscriptions/resourceGroups"
 
 
@@ -99,6 +111,13 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", f"{_GROUP}/providers/{alerts.RULES}", f"{alerts.RULES}/read", alerts.list_rules, scope=_GROUP),
     Route("GET", f"{_GROUP}/providers/{alerts.GROUPS}/{{name}}", f"{alerts.GROUPS}/read", alerts.get_group),
+    Route(
+        "GET",
+        f"{_TOPIC}/eventSubscriptions",
+        f"{event_subscriptions.KIND}/read",
+        event_subscriptions.list_all,
+        scope=_TOPIC,
+    ),
     Route("POST", f"{_GROUP}/moveResources", moves.ACTION, moves.post, scope=_GROUP),
     Route("HEAD", _GROUP, f"{_GROUPS}/read", groups.head),
     Route("PUT", _GROUP, f"{_GROUPS}/write", groups.put),

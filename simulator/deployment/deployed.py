@@ -69,9 +69,13 @@ class Deployed:
 
     @property
     def grants(self) -> list[Grant]:
-        """The rights of the app's identity at Resource Manager."""
-        clients = {each.object_id: each.client_id for each in self.plan.principals.values() if each.client_id}
-        return list(roles.grants(self.plan.assignments, clients))
+        """What the identities of the deployment were assigned."""
+        return list(roles.grants(self.plan.assignments, {each: client for client, each in self.principals.items()}))
+
+    @property
+    def principals(self) -> dict[str, str]:
+        """Object id by client id, of every identity. A topic's has no client id, so its object id stands for it."""
+        return {each.client_id or each.object_id: each.object_id for each in self.plan.principals.values()}
 
     @property
     def identities(self) -> dict[str, str]:

@@ -72,6 +72,11 @@ class PlannedSubscription:
     max_attempts: int
     ttl_minutes: int
     dead_letter: DeadLetter | None
+    declared: Json  # its properties in the templates
+
+    @property
+    def id(self) -> str:
+        return f"{self.topic.id}/eventSubscriptions/{self.name}"
 
 
 def read_topics(resources: Sequence[Json]) -> dict[str, Topic]:
@@ -132,6 +137,7 @@ def _planned(resource: Json, topics: Mapping[str, Topic]) -> PlannedSubscription
         max_attempts=_number(resource, retry, "maxDeliveryAttempts", default=30, least=1, most=30),
         ttl_minutes=_number(resource, retry, "eventTimeToLiveInMinutes", default=1440, least=1, most=1440),
         dead_letter=_dead_letter(resource, topic),
+        declared=properties,
     )
 
 

@@ -131,10 +131,11 @@ def _role(resource: Json) -> Role:
 
 
 def grants(assignments: Sequence[Assignment], clients: Mapping[str, str]) -> Iterator[Grant]:
-    """The rights at Resource Manager. `clients`: client id by object id."""
+    """The rights as Resource Manager knows them. `clients`: client id by object id."""
     for each in assignments:
-        if each.principal_id in clients and each.role.actions:
-            yield Grant(each.scope or "/", each.role.actions, each.role.not_actions, clients[each.principal_id])
+        if each.principal_id in clients:
+            role, client = each.role, clients[each.principal_id]
+            yield Grant(each.scope or "/", role.actions, role.not_actions, client, role.data_actions)
 
 
 def allowing(assignments: Sequence[Assignment], principal_id: str, action: str, scope: str) -> list[Assignment]:

@@ -19,6 +19,7 @@ from simulator.world import (
     Patch,
     Run,
     ScaleSet,
+    SystemTopic,
     World,
 )
 
@@ -156,6 +157,13 @@ def scale_set_row(scale_set: ScaleSet) -> Json:
     shown = {"tags": body.get("tags"), "properties": body["properties"]}
     kind = "microsoft.compute/virtualmachinescalesets"
     return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
+
+
+def topic_row(topic: SystemTopic) -> Json:
+    identity = {"type": "SystemAssigned", "principalId": topic.principal_id, "tenantId": TENANT_ID}
+    shown = {"topicType": "Microsoft.Resources.Subscriptions", "source": topic.source, "provisioningState": "Succeeded"}
+    kind, name = "microsoft.eventgrid/systemtopics", topic.id.rpartition("/")[2]
+    return _row(topic.id, name, kind, "global", properties=shown, identity=identity if topic.principal_id else None)
 
 
 def run_rows(run: Run, when: datetime) -> list[Json]:

@@ -19,6 +19,7 @@ from simulator.world import (
     Operation,
     Run,
     ScaleSet,
+    SystemTopic,
     World,
 )
 
@@ -30,6 +31,7 @@ SCALE_SET_READ = "Microsoft.Compute/virtualMachineScaleSets/read"
 GROUP_READ = "Microsoft.Resources/subscriptions/resourceGroups/read"
 ASSIGNMENT_READ = "Microsoft.Maintenance/configurationAssignments/read"
 CONFIGURATION_READ = "Microsoft.Maintenance/maintenanceConfigurations/read"
+TOPIC_READ = "Microsoft.EventGrid/systemTopics/read"
 RUN_READ = "Microsoft.Maintenance/applyUpdates/read"
 _ASSESSMENT = "Microsoft.Compute/virtualMachines/patchAssessmentResults"
 # Azure publishes one operation for each of the two types of row.
@@ -136,6 +138,9 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         yield from (rows.configuration_row(each) for each in found)
         scale_sets = self._readable(self._world.scale_sets_at(self._when), SCALE_SET_READ)
         yield from (rows.scale_set_row(each) for each in scale_sets)
+        # Without a record: the app reads no topic, and lacks nothing where it is shown none.
+        inside = (each for each in self._world.system_topics if each.subscription.lower() in self._scope)
+        yield from (rows.topic_row(each) for each in inside if self._permits(TOPIC_READ, each))
 
     def _containers(self) -> Iterator[Json]:
         for subscription in sorted(self._scope):
@@ -175,9 +180,9 @@ class Tables(Mapping[str, Sequence[Mapping[str, object]]]):
         for run in self._readable(begun, RUN_READ):
             yield from rows.run_rows(run, self._when)
 
-    def _permits(self, action: str, machine: Machine) -> bool:
+    def _permits(self, action: str, thing: Machine | SystemTopic) -> bool:
         """Asked without a record: the rows of single updates come beside those of the installation."""
-        scopes = (f"/subscriptions/{machine.subscription}", machine.id)
+        scopes = (f"/subscriptions/{thing.subscription}", thing.id)
         return any(self._rights.permits(action, scope) for scope in scopes)
 
     def _installations_of(self, machine: Machine) -> list[Operation]:

@@ -10,7 +10,7 @@ import pytest
 from simulator import identity
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Grant
-from tests.contract.simulator_client import Clock, arm
+from tests.contract.simulator_client import Clock, arm, payload
 
 SCOPE = f"/subscriptions/{SUBSCRIPTION}"
 ASSIGNMENTS = f"{SCOPE}/providers/Microsoft.Authorization/roleAssignments"
@@ -46,6 +46,31 @@ async def test_the_assignments_of_a_principal(scope: str, listed: bool) -> None:
             role = await client.call("GET", each["properties"]["roleDefinitionId"], query={"api-version": VERSION})
             (permission,) = role.json()["properties"]["permissions"]
             assert (permission["actions"], permission["notActions"]) == (["a/read"], ["a/b/read"])
+
+
+# where the role is assigned → whether the list of the queue has it
+QUEUE = f"{SCOPE}/resourceGroups/rg/providers/Microsoft.Storage/storageAccounts/s/queueServices/default/queues/q"
+AT_QUEUE = {
+    "at the queue": (QUEUE, True),
+    "above it": (QUEUE.partition("/queueServices/")[0], True),
+    "at another queue": (f"{QUEUE}-2", False),
+}
+
+
+@pytest.mark.parametrize(("scope", "listed"), AT_QUEUE.values(), ids=AT_QUEUE)
+async def test_a_role_for_data_at_one_queue(scope: str, listed: bool) -> None:
+    add = "Microsoft.Storage/storageAccounts/queueServices/queues/messages/add/action"
+    assert add in payload("azure_operations.json")["Microsoft.Storage"]["dataActions"]
+    azure = azure_with(OPERATOR, Grant(scope, (), (), APP, (add,)))
+    path = f"{QUEUE}/providers/Microsoft.Authorization/roleAssignments"
+    query = {"$filter": f"assignedTo('{OBJECT}')", "api-version": VERSION}
+    async with arm(azure) as client:
+        found = (await client.call("GET", path, query=query)).json()["value"]
+        assert [each["properties"]["scope"] for each in found] == [scope] * listed
+        for each in found:
+            role = await client.call("GET", each["properties"]["roleDefinitionId"], query={"api-version": VERSION})
+            (permission,) = role.json()["properties"]["permissions"]
+            assert (permission["actions"], permission["dataActions"]) == ([], [add])
 
 
 # path, filter, caller's grants → status, code

@@ -26,6 +26,7 @@ from simulator.event_grid.handshake import HandshakeFailed
 from simulator.event_grid.retries import RETRY_SECONDS, Delivery
 from simulator.event_grid.subscriptions import EndpointType, EventSubscription, Filter, Operator
 from simulator.tls import Tls
+from simulator.wire import Json
 from tests.contract.simulator_client import GROUP, Clock, arm, install_order, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
@@ -311,21 +312,33 @@ async def test_what_cannot_be_delivered_is_a_dead_letter(
 
 
 PUBLISHED = payload("event_grid_delivery.json")
+OUTCOMES = {each["value"] for each in PUBLISHED["last_delivery_outcomes"]}
 
 
-def delivered(record: dict[str, Any]) -> Delivery:
+# A function and a queue are Azure resources; the names are among the published types of endpoints.
+KINDS: dict[str, tuple[EndpointType, ...]] = {
+    "webhook": ("WebHook",),
+    "azure resource": ("AzureFunction", "StorageQueue"),
+}
+
+
+def delivered(record: dict[str, Any], kind: EndpointType) -> Delivery:
     """A first attempt that this answer ended."""
-    kind: EndpointType = "WebHook" if record["endpoint"] == "webhook" else "AzureFunction"
     status = {"no answer in 30 s": 0, "other": 500}.get(record["status"], record["status"])
     return Delivery(replace(ANY, endpoint_type=kind), [], datetime.now(UTC), attempts=1, status=status)
 
 
 @pytest.mark.parametrize(
-    "record",
-    [pytest.param(each, id=f"{each['endpoint']} {each['status']}") for each in PUBLISHED["status_codes"]],
+    ("record", "kind"),
+    [
+        pytest.param(each, kind, id=f"{kind} {each['status']}")
+        for each in PUBLISHED["status_codes"]
+        for kind in KINDS[each["endpoint"]]
+    ],
 )
-def test_answers_have_the_published_consequence(record: dict[str, Any]) -> None:
-    delivery = delivered(record)
+def test_answers_have_the_published_consequence(record: dict[str, Any], kind: EndpointType) -> None:
+    assert kind in [each["value"] for each in PUBLISHED["endpoint_types"]]
+    delivery = delivered(record, kind)
     assert delivery.succeeded == (record["result"] == "delivered")
     if not delivery.succeeded:
         gives_up = delivery.reason_to_give_up(1.0) is not None
@@ -347,6 +360,39 @@ async def test_a_stopped_app_answers_403_and_its_events_are_dead_letters_at_once
     grid = await deliver(Webhook(answers=[forbidden]), replace(WRITES, endpoint_type="AzureFunction"))
     assert [attempt.status for attempt in grid.attempts] == [forbidden]
     assert len(grid.dropped) == 1
+
+
+# what the queue answers, attempt by attempt → attempts, dead letter's reason and outcome ("" where it was delivered)
+QUEUE_ANSWERS: dict[str, tuple[list[int], int, str, str]] = {
+    "201": ([201], 1, "", ""),
+    "403: the role is missing": ([403], 1, "UndeliverableDueToHttpForbidden", "Forbidden"),
+    "404: the queue is gone, and comes back": ([404, 404, 201], 3, "", ""),
+    "404: the queue is gone": ([404] * 9, 4, "MaxDeliveryAttemptsExceeded", "NotFound"),
+    "413: the message is too large": ([413], 1, "UndeliverableDueToHttpRequestEntityTooLarge", "BadRequest"),
+    "503: the account is busy": ([503, 201], 2, "", ""),
+}
+
+
+@pytest.mark.parametrize(("answers", "attempts", "reason", "outcome"), QUEUE_ANSWERS.values(), ids=QUEUE_ANSWERS)
+async def test_what_a_queue_answers_is_tried_again_or_a_dead_letter(
+    answers: list[int], attempts: int, reason: str, outcome: str
+) -> None:
+    left, sent = list(answers), []
+
+    async def send(event: Json) -> int:
+        sent.append(event)
+        return left.pop(0)
+
+    async def store(letter: Json) -> bool:
+        return True
+
+    to_queue = replace(WRITES, endpoint_url="", endpoint_type="StorageQueue", queue=send, handshake=False)
+    grid = await deliver(Webhook(), replace(to_queue, dead_letter=store, max_attempts=4))
+    assert [each.status for each in grid.attempts] == answers[:attempts]
+    assert {each["data"]["operationName"] for each in sent} == {WRITE}, "one event, and no array"
+    letters = [(each["deadLetterReason"], each["lastDeliveryOutcome"]) for each in grid.dead_letters]
+    assert letters == ([(reason, outcome)] if reason else [])
+    assert {each["lastDeliveryOutcome"] for each in grid.dead_letters} <= OUTCOMES
 
 
 async def test_without_a_place_for_dead_letters_the_event_is_lost() -> None:

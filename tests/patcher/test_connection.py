@@ -149,6 +149,12 @@ TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no event subscription": ({"target": ""}, "events", "bad", "no event subscription points at this app"),
     "another app's": ({"target": f"{SITE}-2/functions/x"}, "events", "bad", "no event subscription points at this app"),
     "one that is not ready": ({"provisioning": "Failed"}, "events", "bad", "the event subscription is Failed"),
+    "one whose endpoint did not answer": (
+        {"provisioning": "AwaitingManualAction"},  # as event_grid_delivery.json has it
+        "events",
+        "bad",
+        "the event subscription is AwaitingManualAction",
+    ),
     "the rights of its identity": ({}, "rights", "ok", "the app's identity has all 9 actions"),
     "providers": ({}, "providers", "ok", "registered: Microsoft.Compute"),
     "preview features": (
