@@ -127,7 +127,7 @@ def test_the_app_is_imported_from_a_read_only_folder_without_compiling_a_line(un
         path.chmod(0o555 if path.is_dir() else 0o444)
     ended = run(unpacked, COMPILED)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout) == [6, []]
+    assert json.loads(ended.stdout) == [8, []]
     assert files(unpacked) == before
 
 

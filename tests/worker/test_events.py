@@ -3,6 +3,7 @@
 A malformed event ends as Success: to fail would make Event Grid send the whole batch again for a day.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_an_event_about_a_machine_reaches_its_step(
     outcome = app.invoke(FUNCTION, event)
     assert outcome.status == "Success"
     assert outcome.journal == [{"event": "event.ignored", "machine": MACHINE, "reason": "out of scope"}]
+
+
+@pytest.mark.parametrize("event", ABOUT_A_MACHINE.values(), ids=ABOUT_A_MACHINE)
+def test_an_event_in_the_queue_reaches_the_same_step(
+    app: App, settings: Callable[..., Mapping[str, str]], event: Event
+) -> None:
+    """The host lays its members over the queue's metadata; none of them has a name that the worker must parse."""
+    settings(PATCH_SCOPE=ELSEWHERE)
+    outcome = app.invoke("on_machine_message", json.dumps(event))
+    assert outcome.status == "Success"
+    assert outcome.journal == [{"event": "event.ignored", "machine": MACHINE, "reason": "out of scope"}]
+
+
+@pytest.mark.parametrize("event", ABOUT_A_MACHINE.values(), ids=ABOUT_A_MACHINE)
+def test_an_event_that_failed_five_times_names_its_machine(app: App, ledger: Any, event: Event) -> None:
+    outcome = app.invoke("on_machine_poisoned", json.dumps(event))
+    assert (outcome.status, outcome.events) == ("Success", ["message.poisoned"])
+    assert outcome.journal[0]["machine"] == MACHINE
 
 
 @pytest.mark.parametrize("event", [CREATED, CLOUD_EVENT], ids=["Event Grid schema", "CloudEvents"])

@@ -3,6 +3,7 @@
 The text of an exception and its stack reach Application Insights whole, so both are read here as the host gets them.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,8 +21,8 @@ PAYLOADS = {
     "on_install_request": BODY,
     "on_assess_poisoned": BODY,
     "on_install_poisoned": BODY,
-    "on_machine_message": BODY,
-    "on_machine_poisoned": BODY,
+    "on_machine_message": json.dumps(CREATED),
+    "on_machine_poisoned": json.dumps(CREATED),
 }
 SECRET = "c2VjcmV0LXRoYXQtbXVzdC1ub3Qtc2hvdw"
 SIGNED = f"https://account.queue.core.windows.net/?sv=2026-01-01&sig={SECRET}"
@@ -84,6 +85,10 @@ async def fail_with_a_secret(call: TableCall) -> None:
     raise RuntimeError(f"cannot read {SIGNED}")
 
 
+READ_THE_LEDGER = [each for each in PAYLOADS if each != "on_machine_poisoned"]  # a poisoned event is only reported
+
+
+@pytest.mark.parametrize("function", READ_THE_LEDGER)
 def test_a_defect_is_named_by_its_place_and_not_by_its_text(app: App, ledger: Any, function: str) -> None:
     ledger.table.before = fail_with_a_secret
     outcome = app.invoke(function, PAYLOADS[function])
