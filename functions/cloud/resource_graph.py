@@ -41,6 +41,7 @@ from functions.model.machine import (
     WaitingPatch,
     group_id,
     is_count,
+    on_linux,
     subscription_in,
 )
 from functions.model.text import BadInput, Json, quoted
@@ -107,7 +108,8 @@ class ResourceGraph:
         `whatever_window`: also those that only wait for their window.
         """
         settings = self._session.settings
-        wanted = {name: name in settings.classifications for name in CLASSIFICATIONS}
+        asked = {*settings.classifications, *on_linux(settings.classifications)}
+        wanted = {name: name in asked for name in CLASSIFICATIONS}
         every = _time_between(settings, now)
         common: dict[str, queries.Value] = {
             "assessed_before": now - every,

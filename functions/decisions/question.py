@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 
 from functions.model.machine import (
-    LINUX_CLASSIFICATIONS,
     Machine,
     OsType,
     PatchAssessment,
@@ -16,6 +15,7 @@ from functions.model.machine import (
     WaitingPatch,
     is_windows_name,
     made,
+    on_linux,
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.run import Run
@@ -213,12 +213,13 @@ def _names(mask: str, patch: WaitingPatch) -> bool:
 
 
 def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, ...]:
+    """What is installed on a machine of its system, so what is ordered and what is counted."""
     return _of_system(settings.classifications, machine.os_type is OsType.LINUX)
 
 
 @lru_cache
 def _of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]:
-    return tuple(name for name in classifications if (name in LINUX_CLASSIFICATIONS if linux else name != "Other"))
+    return on_linux(classifications) if linux else tuple(name for name in classifications if name != "Other")
 
 
 def least_minutes(machine: Machine, settings: Settings) -> int:

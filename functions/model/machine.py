@@ -5,7 +5,7 @@ rows against ARM ids), so one spelling is kept everywhere.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -68,6 +68,10 @@ CLASSIFICATIONS = (
 LINUX_CLASSIFICATIONS = ("Critical", "Security", "Other")
 
 
+# PackageFilter of Azure/LinuxPatchExtension: a Linux guest that is asked for one of these installs both.
+TOGETHER_ON_LINUX = frozenset({"Critical", "Security"})
+
+
 BUCKET_CAPACITY = 600
 
 
@@ -81,6 +85,14 @@ def made(kind: Callable[Fields, Value], *_: Fields.args, **values: Fields.kwargs
     for name, given in values.items():
         _set(value, name, given)
     return value
+
+
+def on_linux(classifications: Iterable[str]) -> tuple[str, ...]:
+    """What a Linux guest installs that is asked for these classifications."""
+    wanted = {*classifications}
+    if wanted & TOGETHER_ON_LINUX:
+        wanted |= TOGETHER_ON_LINUX
+    return tuple(name for name in LINUX_CLASSIFICATIONS if name in wanted)
 
 
 class SupportState(StrEnum):

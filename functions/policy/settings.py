@@ -288,7 +288,8 @@ class Settings:
         "PATCH_CLASSIFICATIONS",
         "Critical,Security",
         grammar.classifications,
-        "Which patches to install. Linux knows Critical, Security and Other; it refuses Critical with Other alone.",
+        "Which patches to install. Linux knows Critical, Security and Other; it installs Critical and Security "
+        "together, and refuses Critical with Other alone.",
     )
     packages_include: tuple[str, ...] = setting(
         "PATCH_PACKAGES_INCLUDE",

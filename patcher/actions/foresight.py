@@ -16,7 +16,7 @@ from functions.decisions.forecast import SWEEP, USUAL
 from functions.decisions.plan import TOKENS_PER_CALL, TOKENS_PER_MINUTE, Candidate, Plan
 from functions.decisions.question import question_of, wanted_count, with_selection
 from functions.model.image_record import ImageRecord
-from functions.model.machine import Machine, MachineId
+from functions.model.machine import TOGETHER_ON_LINUX, Machine, MachineId, OsType
 from functions.model.run import Progress, Run
 from functions.model.state import Assess, Cause, Leave, OperationKind, State, Step
 from functions.policy.settings import Reboot, Settings
@@ -301,6 +301,7 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
     first = f"; {_count(foresight.assessed_first)} assessed first" if foresight.assessed_first else ""
     parts: list[RenderableType] = [
         line("patches", f"{what}: {_waiting(foresight)}{first}"),
+        *_together(foresight, settings),
         line("reboot", f"{foresight.may_reboot} of {going} may reboot (PATCH_REBOOT, tag patch-reboot)"),
     ]
     if run.ignore_window:
@@ -310,6 +311,17 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
         watched = f"{int(run.bake.total_seconds() // 60)} min"
         parts.append(line("canaries", f"{run.canaries} of each image go first, and are watched for {watched}"))
     return parts
+
+
+def _together(foresight: Foresight, settings: Settings) -> list[RenderableType]:
+    """That Linux installs both of Critical and Security where one of them is selected."""
+    asked = {*with_selection(settings, foresight.run).classifications} & TOGETHER_ON_LINUX
+    on_linux = any(fate.machine.os_type is OsType.LINUX for fate in foresight.going)
+    if not on_linux or len(asked) != 1:
+        return []
+    return [
+        line("on Linux", f"Critical and Security are installed, not {asked.pop()} alone: Azure takes them together")
+    ]
 
 
 def _waiting(foresight: Foresight) -> str:

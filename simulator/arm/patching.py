@@ -40,6 +40,7 @@ REBOOTS = ("IfRequired", "Never", "Always")
 _DURATION = re.compile(r"P(?=.)(?:\d+D)?(?:T(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+(?:\.\d+)?S)?)?")
 _LINUX_DURATION = re.compile(r"PT(?=\d)(?:\d+H)?(?:\d+M)?(?:\d+S)?")  # all that the Linux extension parses
 _WINDOWS_MASK = re.compile(r"[A-Za-z0-9*?]+")  # the alphabet that the API names
+_TOGETHER_ON_LINUX = {"critical", "security"}  # tests/recordings/linux_classifications.json
 _ERRORS_REPORTED = 5
 _MESSAGE_CHARACTERS = 128
 # Azure/LinuxPatchExtension; that Windows does the same is believed.
@@ -255,8 +256,8 @@ class _Plan:
 def _select_patches(operation: Operation, *, failed: bool, nothing: bool) -> _Plan:
     parameters = operation.order.get("windowsParameters" if operation.windows else "linuxParameters") or {}
     classes = {name.lower() for name in parameters.get("classificationsToInclude") or ()}
-    if not operation.windows and "security" in classes:
-        classes.add("critical")  # the Linux extension adds it
+    if not operation.windows and classes & _TOGETHER_ON_LINUX:
+        classes |= _TOGETHER_ON_LINUX
     excluded = [patch for patch in operation.waiting if _named(patch, parameters, "Exclude")]
     wanted = [
         patch

@@ -167,6 +167,10 @@ PREVIEWS: Mapping[str, tuple[str, list[str]]] = {
         "install web-02 web-03 --ignore-window",
         ["Critical, Security (PATCH_CLASSIFICATIONS): 10 "],
     ),
+    "that Linux installs Security with Critical": (
+        "install web-02 --classification Critical --ignore-window",
+        ["Critical: 5 wait on 1 machine", "Critical and Security are installed, not Critical alone"],
+    ),
     "who is assessed first": (
         f"install web-02 {machine('web-01', 'rg-test')} --ignore-window",
         ["on 1 machine not known from Resource Graph; 1 machine assessed first"],

@@ -13,6 +13,7 @@ import json
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -1656,7 +1657,7 @@ def test_a_hold_is_shown_unless_its_owner_has_made_it_needless(
 
 WANTED: dict[str, tuple[OsType, str, tuple[str, ...]]] = {
     "linux, the default": (OsType.LINUX, "Critical,Security", ("Critical", "Security")),
-    "linux knows three classes": (OsType.LINUX, "Security,UpdateRollUp,Tools,Other", ("Security", "Other")),
+    "linux knows three classes": (OsType.LINUX, "Security,UpdateRollUp,Tools,Other", ("Critical", "Security", "Other")),
     "linux, none of its classes": (OsType.LINUX, "Definition", ()),
     "windows has no Other": (OsType.WINDOWS, "Security,Definition,Other", ("Security", "Definition")),
 }
@@ -1665,6 +1666,22 @@ WANTED: dict[str, tuple[OsType, str, tuple[str, ...]]] = {
 @pytest.mark.parametrize(("os_type", "text", "wanted"), WANTED.values(), ids=WANTED)
 def test_classifications_by_operating_system(os_type: OsType, text: str, wanted: tuple[str, ...]) -> None:
     assert wanted_classifications(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=text)) == wanted
+
+
+LINUX_CLASSES = json.loads(
+    (Path(__file__).parents[1] / "recordings" / "linux_classifications.json").read_text(encoding="utf-8")
+)["rows"]
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in LINUX_CLASSES if not row["refused"]], ids=lambda row: "+".join(row["wanted"])
+)
+def test_linux_is_asked_for_what_its_extension_installs_and_this_is_counted(row: dict[str, Any]) -> None:
+    waiting = {"critical": 1, "security": 10, "other": 100}
+    machine = a_machine(os_type=OsType.LINUX, verdict=a_verdict(counts=waiting))
+    given = settings(PATCH_CLASSIFICATIONS=",".join(row["wanted"]))
+    assert wanted_classifications(machine, given) == tuple(row["installs"])
+    assert wanted_count(machine, given) == sum(waiting[name.lower()] for name in row["installs"])
 
 
 def test_wanted_patches_are_counted_by_what_the_installation_will_ask_for() -> None:

@@ -1021,6 +1021,14 @@ async def test_while_no_window_is_open_machines_that_wait_for_it_are_not_returne
     assert decided["vm-0"].state is (State.DUE if due else State.WAITING_FOR_WINDOW)
 
 
+@pytest.mark.parametrize(("wanted", "waiting"), [("Critical", "security"), ("Security", "critical")])
+async def test_what_linux_installs_with_a_wanted_classification_makes_it_due(wanted: str, waiting: str) -> None:
+    linux = (machine(created=before(100)), assessed("Supported", before(1), counts={waiting: 1}))
+    returned, decided = await found_and_decided([linux], settings(PATCH_CLASSIFICATIONS=wanted))
+    assert isinstance(decided["vm-0"], Install)
+    assert returned == {"vm-0"}
+
+
 # What cannot be read of a patch-group's member → the groups that have to wait for it.
 UNREADABLE: dict[str, tuple[list[Row], list[Row], set[str]]] = {
     "its name": ([machine("x" * 90) | {"tags": {"patch-group": "quorum"}}], [], {"quorum"}),
