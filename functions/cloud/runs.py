@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version, time_in
+from functions.cloud.rows import UNREADABLE, VERSION, check_version, time_in
 from functions.cloud.tables import Row
 from functions.model.machine import CLASSIFICATIONS, MachineId, Provider
 from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
@@ -40,15 +40,6 @@ def run_key(run_id: str) -> str:
 def progress_key(run_id: str) -> str:
     """The RowKey of how far it has come."""
     return f"{PROGRESS}{run_id}"
-
-
-def runs_of(rows: Iterable[Row]) -> list[Run]:
-    """The orders among the app's rows, the oldest first, without those of a newer version."""
-    found: list[Run] = []
-    for row in sorted((row for row in rows if row.key.startswith(RUNS)), key=lambda row: row.key):
-        with suppress(LeftAlone):
-            found.append(run_of_row(row))
-    return found
 
 
 # -- the order

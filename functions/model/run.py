@@ -29,7 +29,7 @@ class Selection:
 class Run:
     """The order, as a person's tool wrote it. It names its machines: nobody else is ever touched."""
 
-    id: str  # sorts by time
+    id: str
     kind: OperationKind
     machines: tuple[MachineId, ...]
     reason: str
@@ -45,6 +45,11 @@ class Run:
     stopped_by: str = ""
     stopped_because: str = ""
     problem: str = ""  # its row cannot be read: it wants nothing
+
+    @property
+    def turn(self) -> tuple[datetime, str]:
+        """Sorts runs by age: of two that want the same machine the older one goes first."""
+        return self.opened, self.id
 
     def wants(self, now: datetime) -> bool:
         """Whether its machines may begin now, as far as the run is concerned."""

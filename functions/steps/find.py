@@ -109,7 +109,7 @@ async def order_of(sweep: Sweep, machine: Machine, selected: runs.Selected) -> C
     found: Candidate | None = None
     for standing in runs.wanting(sweep.services, sweep.runs, machine):
         if found:
-            first = f" run {found.run.id}" if found.run else ""
+            first = f", run {found.run.id}" if found.run else ""
             standing.steps[machine.id] = Wait(State.QUEUED, f"it is the turn of another order{first}")
             continue
         shown = selected.get((standing.run.id, machine.id))

@@ -21,7 +21,7 @@ from functions.decisions.question import with_selection
 from functions.model.machine import Machine, MachineId
 from functions.model.notice import Notice
 from functions.model.run import Item, Progress, Run, RunOutcome
-from functions.model.state import OperationKind, Step
+from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
 from functions.services import Services
 from functions.steps.observe import with_named_patches
@@ -53,7 +53,7 @@ class Standing:
 async def read(view: LedgerView) -> list[Standing]:
     """The runs that did not end, the oldest first; a new one is told. One that cannot be read is told and left."""
     found = []
-    for key, row in sorted(view.app.items()):
+    for key, row in view.app.items():
         if not key.startswith(RUNS):
             continue
         try:
@@ -63,6 +63,7 @@ async def read(view: LedgerView) -> list[Standing]:
             journal.write("ledger.newer", problem=newer)
         except BadInput as error:
             journal.write("run.unreadable", row=key, problem=error, remedy=REMEDY)
+    found.sort(key=lambda each: each.run.turn)
     for standing in found:
         if standing.progress_row is None:
             _tell_opened(standing.run)
@@ -214,8 +215,10 @@ def _settle(services: Services, view: LedgerView, standing: Standing, waits: Map
     standing.note({machine: item for machine, item in claims.items() if item is not None})
     kept = {}
     for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
-        step = standing.steps.get(machine)  # without one this sweep did not ask for it: a wait is not of this run
-        if (step := step and waits.get(machine, step)) and (item := decisions.by_step(step)):
+        step = standing.steps.get(machine)
+        if isinstance(step, Assess | Install):  # otherwise it is not this run that the plan lets wait
+            step = waits.get(machine, step)
+        if step and (item := decisions.by_step(step)):
             kept[machine] = item
     standing.note(kept)
     if run.is_over(now):

@@ -84,7 +84,7 @@ async def known_runs(app: App) -> list[Known]:
     found = [
         _known(row, progress.get(progress_key(row.key.removeprefix(RUNS)))) async for row in ledger.keys(APP, RUNS)
     ]
-    return [each for each in found if each is not None]
+    return sorted((each for each in found if each is not None), key=lambda each: each.run.turn)
 
 
 async def known_run(app: App, run_id: str) -> Known:

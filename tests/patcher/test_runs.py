@@ -472,11 +472,11 @@ async def test_the_list_says_what_a_run_does_now(
     assert len(status["result"]["runs"]) == (standing != "ended")
 
 
-async def test_the_newest_run_is_listed_first(stage: Stage) -> None:
-    for run_id in ("20261128T0900-aaaa", "20261128T1000-aaaa", "20261127T2300-aaaa"):
-        await put(stage, an_order(run_id=run_id))
+async def test_the_newest_run_is_listed_first_also_of_one_minute(stage: Stage) -> None:
+    for run_id, seconds in (("20261128T0900-mmmm", 30), ("20261128T0900-aaaa", 50), ("20261128T0900-zzzz", 10)):
+        await put(stage, an_order(run_id=run_id, opened=NOW - timedelta(minutes=1) + timedelta(seconds=seconds)))
     found = json.loads(await run(stage, "run list --json"))["result"]["runs"]
-    assert [each["run"][:13] for each in found] == ["20261128T1000", "20261128T0900", "20261127T2300"]
+    assert [each["run"][-4:] for each in found] == ["aaaa", "mmmm", "zzzz"]
 
 
 async def test_a_run_that_cannot_be_read_is_shown_with_why(stage: Stage) -> None:

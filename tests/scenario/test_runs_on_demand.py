@@ -173,6 +173,26 @@ async def test_a_run_that_waits_keeps_no_other_run_from_its_machine() -> None:
     assert outcomes(world, waits) == {"vm-1": "patched"}
 
 
+async def test_of_two_runs_the_one_that_was_opened_first_goes_first_whatever_their_ids() -> None:
+    world, [machine] = await a_fleet(vm_1=GOOD)
+    older = order(world, ASSESS, machine, id="20261118T1000-zzzz")
+    world.now += timedelta(seconds=1)
+    younger = order(world, ASSESS, machine, id="20261118T1000-2222")
+    await world.sweep()
+    assert outcomes(world, older) == {"vm-1": "in-flight"}
+    assert items(world, younger)["vm-1"].outcome is RunOutcome.TO_DO
+
+
+async def test_a_run_shows_its_own_wait_and_not_that_of_another_run() -> None:
+    world, machines = await a_fleet({"PATCH_MAX_IN_FLIGHT": "1"}, vm_1=GOOD, vm_2=GOOD)
+    installs = order(world, INSTALL, *machines, ignore_window=True)
+    assesses = order(world, ASSESS, machines[1], id="2")
+    await world.sweep()
+    assert items(world, installs)["vm-2"].state == "waiting-for-slot"
+    wait = items(world, assesses)["vm-2"]
+    assert (wait.state, wait.reason) == ("queued", "it is the turn of another order, run 1")
+
+
 async def test_a_run_keeps_to_the_cap_of_the_fleet() -> None:
     fleet = {f"vm_{number}": GOOD for number in range(4)}
     world, machines = await a_fleet({"PATCH_MAX_IN_FLIGHT": "1"}, **fleet)
