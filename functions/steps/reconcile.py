@@ -6,7 +6,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from functions import journal
 from functions.cloud import errors
@@ -19,7 +19,7 @@ from functions.policy.settings import Mode
 from functions.services import Services
 from functions.steps import changes, notices, outlook, report, runs, states, stopped, track
 from functions.steps.dispatching import dispatch
-from functions.steps.find import find, waits_for_its_window
+from functions.steps.find import find, order_of, waits_for_its_window
 from functions.steps.planning import all_waiting, make_sweep_plan
 from functions.steps.sweep import Sweep, SweepFailed, read_ledger
 
@@ -159,6 +159,17 @@ async def view_fleet(services: Services) -> FleetView:
     due = [Candidate(machine, step) for machine, step in seen if isinstance(step, Assess | Install)]
     sweep.later = [Candidate(machine, step) for machine, step in seen if waits_for_its_window(step)]
     return FleetView(sweep, seen, due, await make_sweep_plan(sweep, due))
+
+
+async def with_runs(view: FleetView) -> FleetView:
+    """The same with what runs on demand order now; it writes nothing of how far they have come. Raises CloudError."""
+    sweep = replace(view.sweep, runs=runs.open_runs(view.sweep.view))
+    machines = [machine for machine, _ in view.seen]
+    selected = await runs.as_selected(sweep.services, sweep.runs, machines)
+    ordered = {each.id: item for each in machines if (item := await order_of(sweep, each, selected))}
+    sweep.later = [item for item in sweep.later if item.machine.id not in ordered]
+    due = [*ordered.values(), *(item for item in view.due if item.machine.id not in ordered)]
+    return replace(view, sweep=sweep, due=due, plan=await make_sweep_plan(sweep, due))
 
 
 async def fleet_states(services: Services) -> list[tuple[Machine, Step]]:

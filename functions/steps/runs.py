@@ -43,6 +43,10 @@ class Standing:
     lost: bool = False  # its row could not be written: the sweep decides nothing of it
     steps: dict[MachineId, Step] = field(default_factory=dict)  # what keeps its machines, as far as this sweep knows
 
+    def orders(self, machine: MachineId) -> bool:
+        """Whether the step of this machine that may go now is one that this run orders."""
+        return isinstance(self.steps.get(machine), Assess | Install)
+
     def note(self, items: Mapping[MachineId, Item]) -> None:
         self.progress = self.progress.noted(items)
 
@@ -51,7 +55,17 @@ class Standing:
 
 
 async def read(view: LedgerView) -> list[Standing]:
-    """The runs that did not end, the oldest first; a new one is told. One that cannot be read is told and left."""
+    """The runs that did not end, as `open_runs` has them; a new one is told and noted."""
+    found = open_runs(view)
+    for standing in found:
+        if standing.progress_row is None:
+            _tell_opened(standing.run)
+            await _write(view, standing)
+    return found
+
+
+def open_runs(view: LedgerView) -> list[Standing]:
+    """The runs that did not end, the oldest first. One that cannot be read is told and left."""
     found = []
     for key, row in view.app.items():
         if not key.startswith(RUNS):
@@ -63,12 +77,7 @@ async def read(view: LedgerView) -> list[Standing]:
             journal.write("ledger.newer", problem=newer)
         except BadInput as error:
             journal.write("run.unreadable", row=key, problem=error, remedy=REMEDY)
-    found.sort(key=lambda each: each.run.turn)
-    for standing in found:
-        if standing.progress_row is None:
-            _tell_opened(standing.run)
-            await _write(view, standing)
-    return found
+    return sorted(found, key=lambda each: each.run.turn)
 
 
 def _standing(view: LedgerView, row: Row) -> Standing | None:
@@ -216,7 +225,7 @@ def _settle(services: Services, view: LedgerView, standing: Standing, waits: Map
     kept = {}
     for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
         step = standing.steps.get(machine)
-        if isinstance(step, Assess | Install):  # otherwise it is not this run that the plan lets wait
+        if step and standing.orders(machine):  # otherwise it is not this run that the plan lets wait
             step = waits.get(machine, step)
         if step and (item := decisions.by_step(step)):
             kept[machine] = item

@@ -9,14 +9,16 @@ from typing import Any
 from rich.console import RenderableType
 
 from functions.decisions.forecast import Forecast, Opening
-from functions.decisions.plan import Candidate
+from functions.decisions.plan import Candidate, Dispatch
 from functions.decisions.question import narrowed, window_as_canary
 from functions.model.machine import MachineId
-from functions.model.state import AWAIT_A_TURN
+from functions.model.run import RunOutcome
+from functions.model.state import AWAIT_A_TURN, Cause, OperationKind
 from functions.policy.prices import arc_cost, arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.windows import ANY
-from functions.steps import outlook
+from functions.steps import outlook, reconcile
+from functions.steps.reconcile import FleetView
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.fleet import Fleet, look, look_ahead
@@ -37,16 +39,51 @@ async def ask_next(app: App, openings: int) -> Answer:
     waiting, coming = await look_ahead(fleet)
     if coming is None:
         raise NoAnswer(f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}")
+    taken = _taken(await _with_runs(fleet), coming)
     found = [_opening(each, waiting, coming, fleet) for each in coming.openings[:openings]]
     result = {
         "mode": real.name.lower(),
         "assumed_window": None if app.settings.window else ANY.text,
         "paused": await paused_because(app) or None,
+        "runs": [_named(item, app.settings) | taken[item.machine.id] for item in waiting if item.machine.id in taken],
         "openings": found,
         "never": [_named(item, app.settings) for item in waiting if item.machine.id not in coming.turns],
         "not_waiting": _not_waiting(fleet, {item.machine.id for item in waiting}),
     }
     return Answer(result, _next_shown(result, clock_of(app.settings)))
+
+
+async def _with_runs(fleet: Fleet) -> FleetView:
+    """What runs on demand order now, besides. Raises NoAnswer where a part of it is missing."""
+    view = await reconcile.with_runs(fleet.view)
+    if view.sweep.failed:
+        raise NoAnswer(f"no answer for: {', '.join(view.sweep.failed)}; nothing is said of what depends on it")
+    return view
+
+
+def _run_of(view: FleetView, machine: MachineId) -> str | None:
+    """The id of the run that orders what may start on a machine."""
+    return next((each.run.id for each in view.sweep.runs if each.orders(machine)), None)
+
+
+def _taken(view: FleetView, coming: Forecast) -> dict[MachineId, dict[str, Any]]:
+    """The machines that runs on demand install before their turn comes, with the oldest run and from when on."""
+    now = view.sweep.services.clock()
+    found: dict[MachineId, dict[str, Any]] = {}
+    for standing in view.sweep.runs:
+        run = standing.run
+        if run.kind is not OperationKind.INSTALL or not run.ignore_window or run.is_over(now):
+            continue
+        for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
+            begins, turn, wait = (
+                max(run.at or run.opened, now),
+                _expected(coming, machine),
+                view.plan.waits.get(machine),
+            )
+            goes = standing.orders(machine) and (wait is None or wait.cause is Cause.TRANSIENT)
+            if (goes or not run.wants(now)) and (turn is None or begins < turn):
+                found.setdefault(machine, {"run": run.id, "at": begins})
+    return found
 
 
 def _opening(opening: Opening, waiting: Iterable[Candidate], coming: Forecast, fleet: Fleet) -> dict[str, Any]:
@@ -145,6 +182,10 @@ def _not_waiting(fleet: Fleet, waiting: set[MachineId]) -> dict[str, int]:
 
 def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
     parts: list[RenderableType] = _mode_lines(result)
+    if result["runs"]:
+        taken = [(_name(item), short(item["image"] or ""), item["run"], when(item["at"])) for item in result["runs"]]
+        title = "A run on demand takes these before their turn"
+        parts.append(_cut(title, ("machine", "image", "run", f"from ({when.zone})"), taken))
     for each in result["openings"]:
         canaries = sum(item["canary"] for item in each["go"])
         counts = f"{len(each['go'])} go ({canaries} as canaries), {len(each['later'])} later"
@@ -177,23 +218,17 @@ async def ask_plan(app: App) -> Answer:
     """What a sweep would dispatch now, were PATCH_MODE install."""
     real, app = app.settings.mode, app.whatever_mode()
     fleet = await look(app)
-    candidates = {item.machine.id: item for item in fleet.view.due}
-    starts = []
-    for each in fleet.view.plan.dispatches:
-        item = each.candidate or candidates.get(each.machine)
-        kind = item.kind.noun if item else fleet.view.sweep.rows[each.machine].record.kind.noun
-        starts.append(
-            {
-                "machine": str(each.machine),
-                "operation": kind,
-                "image": (item.machine.image.key or None) if item else None,
-                "reason": item.step.reason if item else "its claim waits to be sent",
-                "after_seconds": each.delay.total_seconds(),
-            }
-        )
+    view = await _with_runs(fleet)
+    candidates = {item.machine.id: item for item in view.due}
+    starts = [_start(each, each.candidate or candidates.get(each.machine), view) for each in view.plan.dispatches]
     waits = [
-        {"machine": str(machine), "state": step.state.value, "reason": step.reason}
-        for machine, step in sorted(fleet.view.plan.waits.items(), key=lambda item: str(item[0]))
+        {
+            "machine": str(machine),
+            "state": step.state.value,
+            "run": _run_of(view, machine),
+            "reason": step.reason,
+        }
+        for machine, step in sorted(view.plan.waits.items(), key=lambda item: str(item[0]))
     ]
     result = {
         "mode": real.name.lower(),
@@ -205,6 +240,23 @@ async def ask_plan(app: App) -> Answer:
         "others": _not_waiting(fleet, candidates.keys() | set()),
     }
     return Answer(result, _plan_shown(result))
+
+
+def _start(dispatch: Dispatch, item: Candidate | None, view: FleetView) -> dict[str, Any]:
+    """What would start; without a candidate, by the claim in its row."""
+    if item:
+        kind, image, run, reason = item.kind, item.machine.image.key, _run_of(view, item.machine.id), item.step.reason
+    else:
+        record = view.sweep.rows[dispatch.machine].record
+        kind, image, run, reason = record.kind, "", record.run, "its claim waits to be sent"
+    return {
+        "machine": str(dispatch.machine),
+        "operation": kind.noun,
+        "image": image or None,
+        "run": run or None,
+        "reason": reason,
+        "after_seconds": dispatch.delay.total_seconds(),
+    }
 
 
 async def _arc(app: App) -> dict[str, Any]:
@@ -222,13 +274,16 @@ def _arc_lines(arc: Mapping[str, Any]) -> list[RenderableType]:
 
 
 def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
-    starts = [(_name(each), each["operation"], short(each["image"] or ""), each["reason"]) for each in result["start"]]
-    waits = [(_name(each), each["state"], each["reason"]) for each in result["wait"]]
+    starts = [
+        (_name(each), each["operation"], short(each["image"] or ""), each["run"], each["reason"])
+        for each in result["start"]
+    ]
+    waits = [(_name(each), each["state"], each["run"], each["reason"]) for each in result["wait"]]
     others = ", ".join(f"{count} {state}" for state, count in result["others"].items())
     return [
         *_mode_lines(result),
-        _cut("Would start now", ("machine", "operation", "image", "why"), starts),
-        _cut("Due, and waits for a limit of the fleet", ("machine", "state", "why"), waits),
+        _cut("Would start now", ("machine", "operation", "image", "run", "why"), starts),
+        _cut("Due, and waits for a limit of the fleet", ("machine", "state", "run", "why"), waits),
         *_arc_lines(result["arc"]),
         line("others", others or "none"),
     ]

@@ -472,6 +472,54 @@ async def test_the_list_says_what_a_run_does_now(
     assert len(status["result"]["runs"]) == (standing != "ended")
 
 
+# the order → what `plan` starts of it, and lets wait; the machines that `next` shows as taken by it
+AHEAD: Mapping[str, tuple[dict[str, Any], set[str], set[str], set[str]]] = {
+    "an installation at any time": (
+        {"ignore_window": True},
+        {"web-02 installation", "web-03 installation"},
+        {"web-04 waiting-for-slot"},
+        {"web-02", "web-03", "web-04"},
+    ),
+    "an installation in its window": ({}, set(), set(), set()),
+    "an installation that is scheduled": (
+        {"ignore_window": True, "at": TOMORROW},
+        set(),
+        set(),
+        {"web-02", "web-03", "web-04"},
+    ),
+    "an assessment": ({"kind": ASSESS}, {f"web-0{number} assessment" for number in (2, 3, 4)}, set(), set()),
+    "one that was stopped": (
+        {"ignore_window": True, "stopped": NOW, "stopped_by": "jim", "stopped_because": "wrong"},
+        set(),
+        set(),
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "starts", "waits", "taken"), AHEAD.values(), ids=AHEAD)
+async def test_plan_and_next_know_what_a_run_orders(
+    stage: Stage, fields: dict[str, Any], starts: set[str], waits: set[str], taken: set[str]
+) -> None:
+    order = await put(stage, an_order("web-02", "web-03", "web-04", **fields))
+    before = await rows_of(stage)
+    plan, coming = json.loads(await run(stage, "plan --json")), json.loads(await run(stage, "next --json"))
+    assert [error.message for told in (plan, coming) for error in SCHEMA.iter_errors(told)] == []
+    found = {what: [each for each in plan["result"][what] if each["run"] == order.id] for what in ("start", "wait")}
+    assert {f"{last(each)} {each['operation']}" for each in found["start"]} == starts
+    assert {f"{last(each)} {each['state']}" for each in found["wait"]} == waits
+    assert {last(each) for each in coming["result"]["runs"]} == taken
+    assert all(each["run"] == order.id for each in coming["result"]["runs"])
+    assert (order.id in await run(stage, "plan")) == bool(starts)
+    assert ("A run on demand takes these before their turn" in await run(stage, "next")) == bool(taken)
+    assert await rows_of(stage) == before
+
+
+def last(item: Mapping[str, Any]) -> str:
+    """The name of a machine."""
+    return str(item["machine"]).rsplit("/", 1)[-1]
+
+
 async def test_the_newest_run_is_listed_first_also_of_one_minute(stage: Stage) -> None:
     for run_id, seconds in (("20261128T0900-mmmm", 30), ("20261128T0900-aaaa", 50), ("20261128T0900-zzzz", 10)):
         await put(stage, an_order(run_id=run_id, opened=NOW - timedelta(minutes=1) + timedelta(seconds=seconds)))
