@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -159,9 +159,12 @@ def clock_of(settings: Settings) -> Clock:
 
 def ago(moment: datetime | None, now: datetime) -> str:
     """How long ago, in the largest unit that says something."""
-    if moment is None:
-        return "–"
-    seconds = int((now - moment).total_seconds())
+    return "–" if moment is None else lasting(now - moment)
+
+
+def lasting(span: timedelta) -> str:
+    """So long, in the largest unit that says something."""
+    seconds = int(span.total_seconds())
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from functions.decisions.decision import next_step
+from functions.decisions.forecast import USUAL
 from functions.decisions.question import Question, Way, stale, wanted_count
 from functions.decisions.support_state import may_install, window_wait
 from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState
@@ -93,6 +94,22 @@ def _once_assessed(question: Question) -> Step:
 def _time_is_enough(question: Question) -> bool:
     """Whether an installation still fits into its own window after the machine has come up."""
     return question.way is Way.WINDOW and replace(question, now=question.now + LEAD).in_own_window
+
+
+def usual_run(installation: timedelta | None) -> timedelta:
+    """For about how long a machine runs that is started to be patched. `installation`: how long one takes; None: as
+    where none has been seen.
+    """
+    return LEAD + (installation or USUAL)
+
+
+def cost_told(machines: int, together: timedelta) -> str:
+    """What starting so many machines costs, in words. `together`: for how long they run, one after another."""
+    hours = together / timedelta(hours=1)
+    return (
+        f"{machines} stopped machine{'s' * (machines != 1)} would be started now, for about {hours / machines:.1f} h "
+        f"each, {hours:.1f} h in all; Azure bills their compute meanwhile"
+    )
 
 
 # -- a machine that the app started

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from functions import journal
 from functions.decisions.compliance import sla_of
 from functions.decisions.forecast import Forecast, Turn, forecast
-from functions.decisions.plan import Candidate, Fleet
+from functions.decisions.plan import Candidate, Fleet, Plan
+from functions.decisions.stopped import cost_told
 from functions.decisions.turns import is_open
 from functions.model.machine import MachineId
 from functions.model.text import format_utc
@@ -19,9 +20,8 @@ from functions.policy.advice import advice
 from functions.policy.prices import arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.zones import DAY
-from functions.services import Services
-from functions.steps import stuck
-from functions.steps.changes import Standing
+from functions.steps import stopped, stuck
+from functions.steps.sweep import Sweep
 
 OPENINGS_TOLD = 3
 MOST = 15_000  # waiting machines: a forecast of so many takes some seconds of a process that has other work
@@ -31,14 +31,12 @@ WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
 
 
-async def tell(
-    services: Services, waiting: Waiting, *, due: int, standing: Standing | None
-) -> Mapping[MachineId, Turn | None]:
+async def tell(sweep: Sweep, waiting: Waiting, *, plan: Plan, due: int) -> Mapping[MachineId, Turn | None]:
     """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
 
-    `due`: how many installations are due now. `standing`: since when people changed nothing. None: a turn that does
-    not come.
+    `plan`: what goes now. `due`: how many installations are due now. None: a turn that does not come.
     """
+    services = sweep.services
     settings, now = services.settings, services.clock()
     if settings.mode not in (Mode.PLAN, Mode.INSTALL):
         return {}
@@ -47,10 +45,10 @@ async def tell(
         return {}
     for line in advice(settings, now):
         journal.write("settings.advised", reason=line)
-    await _tell_cost(services)
+    await _tell_costs(sweep, plan)
     candidates, fleet = await waiting()
     turns: dict[MachineId, Turn | None] = {}
-    await stuck.tell(services, candidates, fleet, standing)
+    await stuck.tell(services, candidates, fleet, sweep.standing)
     fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
     if len(candidates) > MOST:
         journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
@@ -63,11 +61,18 @@ async def tell(
     return turns
 
 
-async def _tell_cost(services: Services) -> None:
-    """What Azure charges for the Arc-enabled servers of a plan: to make one, the app assesses them."""
-    if services.settings.mode is Mode.PLAN and services.settings.include_arc:
+async def _tell_costs(sweep: Sweep, plan: Plan) -> None:
+    """What Azure charges for what a plan is about: assessed Arc-enabled servers, and machines that would be started."""
+    services = sweep.services
+    if services.settings.mode is not Mode.PLAN:
+        return
+    if services.settings.include_arc:
         _, connected = await services.graph.arc_servers()
         journal.write("settings.advised", setting="PATCH_ARC", machines=connected, reason=arc_cost_told(connected))
+    if chosen := await stopped.whose_turn_it_is(sweep, after=plan):
+        together = await stopped.planned_time(sweep, chosen)
+        reason = cost_told(len(chosen), together)
+        journal.write("settings.advised", setting="PATCH_START_STOPPED", machines=len(chosen), reason=reason)
 
 
 def _key(settings: Settings, now: datetime, due: int) -> str:

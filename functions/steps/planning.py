@@ -6,6 +6,7 @@ A person's stop plans nothing for those that it covers. An answer that is missin
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 
 from functions import journal
 from functions.cloud import errors
@@ -34,10 +35,16 @@ _UNKNOWN_GROUP = Wait(
 TROUBLE = {State.FAILED, State.OVERDUE, State.BUSY, State.POWERED_OFF, State.AGENT_NOT_READY}
 
 
-async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate], *, coming: Sequence[Record] = ()) -> Plan:
+async def make_sweep_plan(
+    sweep: Sweep,
+    candidates: list[Candidate],
+    *,
+    coming: Sequence[Record] = (),
+    rollouts: Mapping[str, ImageRecord] = MappingProxyType({}),
+) -> Plan:
     """What goes now. A pause plans nothing; an answer that is missing, none of what depends on it.
 
-    `coming`: claims to come that count towards the limits.
+    `coming`: claims to come that count towards the limits. `rollouts`: records to come of images, by place.
     """
     services = sweep.services
     if (wait := await _paused(sweep)) is not None:
@@ -55,6 +62,7 @@ async def make_sweep_plan(sweep: Sweep, candidates: list[Candidate], *, coming: 
             await count_machines(sweep)
         candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
         images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
+        images = {place: rollouts.get(place, record) for place, record in images.items()}
     except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
         images = {}

@@ -105,7 +105,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
         "scope": lambda: report.scope(services),
-        "forecast": lambda: _look_ahead(sweep, candidates),
+        "forecast": lambda: _look_ahead(sweep, plan, candidates),
         "states": lambda: _tell_states(sweep, plan, candidates),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),
         "notices": lambda: notices.tell(sweep),
@@ -119,11 +119,9 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
             sweep.fail(stage, error)
 
 
-async def _look_ahead(sweep: Sweep, candidates: list[Candidate]) -> None:
+async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     due = sum(item.kind is OperationKind.INSTALL for item in candidates)
-    sweep.forecast = await outlook.tell(
-        sweep.services, lambda: all_waiting(sweep, candidates), due=due, standing=sweep.standing
-    )
+    sweep.forecast = await outlook.tell(sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=due)
 
 
 async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:

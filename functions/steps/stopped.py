@@ -4,7 +4,9 @@ A machine that runs is assessed and installed as any other. Here it is only star
 Each call is written down before it is sent, so a process may end anywhere: the next sweep sees what came of it.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 
 from functions import journal
 from functions.cloud import errors
@@ -15,7 +17,8 @@ from functions.cloud.started import StoredStart
 from functions.decisions.decision import next_step, pending_step
 from functions.decisions.plan import Candidate, Plan
 from functions.decisions.question import Way
-from functions.decisions.stopped import Keep, Over, PutBack, next_move, start_step
+from functions.decisions.rollout import boundary
+from functions.decisions.stopped import Keep, Over, PutBack, next_move, start_step, usual_run
 from functions.decisions.support_state import window_wait
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, Record, release
@@ -175,10 +178,11 @@ async def start(sweep: Sweep) -> None:
             journal.write("sweep.failed", stage="stopped", machine=candidate.machine.id, problem=problem)
 
 
-async def whose_turn_it_is(sweep: Sweep) -> list[Candidate]:
+async def whose_turn_it_is(sweep: Sweep, *, after: Plan | None = None) -> list[Candidate]:
     """The stopped machines that would be started now, in order. Raises CloudError: no answer starts nothing.
 
-    They are planned after the machines that run, under the same rollouts, caps, breakers and stops.
+    They are planned after the machines that run, under the same rollouts, caps, breakers and stops. `after`: the plan
+    of those, where it is not dispatched; what a sweep dispatched is in its rows.
     """
     services = sweep.services
     cap, now = services.settings.start_stopped, services.clock()
@@ -189,10 +193,26 @@ async def whose_turn_it_is(sweep: Sweep) -> list[Candidate]:
     candidates = await _due(sweep) if room > 0 else []
     if not candidates:
         return []
-    coming = [new_claim(services, machine, OperationKind.INSTALL) for machine in sweep.coming]
-    plan = await make_sweep_plan(sweep, candidates, coming=coming)
+    going = [each.machine for each in _installations(after)] if after else []
+    coming = [new_claim(services, machine, OperationKind.INSTALL) for machine in (*sweep.coming, *going)]
+    rollouts = after.rollouts if after else {}
+    plan = await make_sweep_plan(sweep, candidates, coming=coming, rollouts=rollouts)
+    return _installations(plan)[:room]
+
+
+def _installations(plan: Plan) -> list[Candidate]:
     chosen = [item.candidate for item in plan.dispatches if item.candidate]
-    return [each for each in chosen if each.kind is OperationKind.INSTALL][:room]
+    return [each for each in chosen if each.kind is OperationKind.INSTALL]
+
+
+async def planned_time(sweep: Sweep, candidates: Iterable[Candidate]) -> timedelta:
+    """For how long these machines would run, one after another, if they were started now. Raises CloudError."""
+    together, settings = timedelta(0), sweep.services.settings
+    for item in candidates:
+        machine = item.machine
+        known = (await sweep.services.ledger.image(machine.image.key, boundary(machine, settings))).record
+        together += usual_run(known.usual)
+    return together
 
 
 async def _due(sweep: Sweep) -> list[Candidate]:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from rich.console import RenderableType
@@ -11,13 +11,14 @@ from rich.console import RenderableType
 from functions.decisions.forecast import Forecast, Opening
 from functions.decisions.plan import Candidate, Dispatch
 from functions.decisions.question import narrowed, window_as_canary
+from functions.decisions.stopped import cost_told
 from functions.model.machine import MachineId
 from functions.model.run import RunOutcome
 from functions.model.state import AWAIT_A_TURN, Cause, OperationKind
 from functions.policy.prices import arc_cost, arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.windows import ANY
-from functions.steps import outlook, reconcile
+from functions.steps import outlook, reconcile, stopped
 from functions.steps.reconcile import FleetView
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
@@ -237,6 +238,7 @@ async def ask_plan(app: App) -> Answer:
         "start": starts,
         "wait": waits,
         "arc": await _arc(app),
+        "stopped": await _stopped(fleet),
         "others": _not_waiting(fleet, candidates.keys() | set()),
     }
     return Answer(result, _plan_shown(result))
@@ -266,6 +268,21 @@ async def _arc(app: App) -> dict[str, Any]:
     return {"taken_in": taken_in, "servers": servers, "connected": connected, "usd_a_month": arc_cost(connected)}
 
 
+async def _stopped(fleet: Fleet) -> dict[str, Any]:
+    """The stopped machines that would be started now, and for how long they would run."""
+    sweep = fleet.view.sweep
+    chosen = await stopped.whose_turn_it_is(sweep, after=fleet.view.plan)
+    together = await stopped.planned_time(sweep, chosen)
+    return {"start": [str(each.machine.id) for each in chosen], "seconds": together.total_seconds()}
+
+
+def _stopped_lines(stopped: Mapping[str, Any]) -> list[RenderableType]:
+    if not stopped["start"]:
+        return []
+    told = cost_told(len(stopped["start"]), timedelta(seconds=stopped["seconds"]))
+    return [line("stopped", f"PATCH_START_STOPPED is on: {told}", "yellow")]
+
+
 def _arc_lines(arc: Mapping[str, Any]) -> list[RenderableType]:
     if not arc["servers"]:
         return []
@@ -285,6 +302,7 @@ def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
         _cut("Would start now", ("machine", "operation", "image", "run", "why"), starts),
         _cut("Due, and waits for a limit of the fleet", ("machine", "state", "run", "why"), waits),
         *_arc_lines(result["arc"]),
+        *_stopped_lines(result["stopped"]),
         line("others", others or "none"),
     ]
 

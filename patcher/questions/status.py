@@ -11,12 +11,13 @@ from functions.cloud.rows import app_time
 from functions.cloud.stops import HOLDS, PAUSE, is_stop, stop_of_row
 from functions.decisions.forecast import Forecast
 from functions.decisions.plan import Candidate
+from functions.decisions.stopped import running_time
 from functions.model.record import Record
 from functions.model.state import Phase, State, Step
 from functions.model.stop import Scope, Stop, Stops
 from patcher.connection import App
 from patcher.fleet import Fleet, look, look_ahead
-from patcher.output import Answer, ago, clock_of, line, table
+from patcher.output import Answer, ago, clock_of, lasting, line, table
 from patcher.questions import images, runs
 
 ALIVE = timedelta(hours=1)  # as the alert sweep-not-running has it
@@ -76,6 +77,7 @@ async def status_of(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast
         "paused": paused or None,
         **_stopped(stopped),
         "machines": len(fleet.states),
+        "started": _started(fleet),
         "states": _counted(fleet),
         "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
         "rollouts": [images.rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened],
@@ -110,6 +112,19 @@ def _stopped(stops: list[Stop]) -> dict[str, Any]:
         "pauses": [{"what": each.text, "end": each.command} for each in sorted(parts, key=lambda each: each.value)],
         "held": sum(stop.scope is Scope.MACHINE for stop in stops),
     }
+
+
+def _started(fleet: Fleet) -> dict[str, Any]:
+    """What the app started and has to put back. Azure bills the compute."""
+    started = [each.started for each in fleet.view.sweep.started.values() if each.started.is_open]
+    return {"machines": len(started), "seconds": running_time(started, fleet.now).total_seconds()}
+
+
+def _started_lines(started: Mapping[str, Any]) -> list[Any]:
+    if not started["machines"]:
+        return []
+    time = lasting(timedelta(seconds=started["seconds"]))
+    return [line("started", f"{started['machines']} by the app, which puts them back; they have run for {time} in all")]
 
 
 def _unreadable(fleet: Fleet, stops: Mapping[str, Stop]) -> list[dict[str, Any]]:
@@ -184,6 +199,7 @@ def _shown(fleet: Fleet, result: Mapping[str, Any]) -> list[Any]:
         line("paused", str(result["paused"]), "bold yellow") if result["paused"] else line("paused", "no"),
         *(line("paused", f"{each['what']}; to end it: {each['end']}", "bold yellow") for each in result["pauses"]),
         line("machines", f"{result['machines']}{_held(result['held'])}"),
+        *_started_lines(result["started"]),
         table("States", ("state", "machines"), [(each["state"], each["machines"]) for each in result["states"]]),
         table(
             "In flight",

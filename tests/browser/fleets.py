@@ -96,6 +96,7 @@ def document(rows: list[Row], **changes: Any) -> dict[str, Any]:
         "paused": None,
         "pauses": [],
         "held": 0,
+        "started": {"machines": 0, "seconds": 0.0},
         "machines": len(rows),
         "states": [{"state": state, "machines": count} for state, count in states.most_common()],
         "in_flight": [],

@@ -10,6 +10,8 @@ import json
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,14 +19,15 @@ import pytest_asyncio
 from jsonschema import Draft202012Validator
 
 from functions.cloud.rows import place_of
+from functions.model.started import begin_start, end_start, start_accepted
 from simulator.arm import shapes
 from simulator.arm.shapes import hybrid_id, hybrid_machine
 from simulator.azure import Grant
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.patcher import test_acting, test_runs
-from tests.patcher.stage import OPENS, Stage, machine, staged
-from tests.support import REPOSITORY
+from tests.patcher.stage import OPENS, Stage, machine, restored, staged
+from tests.support import REPOSITORY, a_machine
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -220,6 +223,41 @@ async def test_a_plan_says_what_assessing_arc_servers_costs(stage: Stage, settin
     assert json.loads(told.out)["result"]["arc"] == arc
     assert said in shown.out
     assert "up to $10 a month" in " ".join(shown.out.split())
+
+
+# settings → whether off-01 would be started: for 30 minutes to come up, and 30 for an installation
+STOPPED: dict[str, tuple[dict[str, str], bool]] = {
+    "in its window": ({"PATCH_START_STOPPED": "5", "PATCH_WINDOW": "any", "PATCH_MAX_PER_IMAGE": "9"}, True),
+    "those that run go first": ({"PATCH_START_STOPPED": "5", "PATCH_WINDOW": "any"}, False),
+    "its window is closed": ({"PATCH_START_STOPPED": "5"}, False),
+    "the setting is off": ({"PATCH_WINDOW": "any"}, False),
+}
+
+
+@pytest.mark.parametrize(("changes", "starts"), STOPPED.values(), ids=STOPPED)
+async def test_a_plan_says_which_stopped_machines_would_be_started(
+    stage: Stage, changes: dict[str, str], starts: bool
+) -> None:
+    with stage.settings(**changes):
+        shown, told = await stage.patcher("plan"), await stage.patcher("plan", "--json")
+    expected = {"start": [str(machine("off-01"))], "seconds": 3600.0} if starts else {"start": [], "seconds": 0.0}
+    assert told.json["result"]["stopped"] == expected
+    said = "1 stopped machine would be started now, for about 1.0 h each, 1.0 h in all; Azure bills their compute"
+    assert (said in " ".join(shown.out.split())) is starts
+
+
+async def test_status_says_what_the_app_started_and_for_how_long(stage: Stage) -> None:
+    since = datetime.now(UTC) - timedelta(hours=3, minutes=10)
+    runs = start_accepted(replace(begin_start(a_machine(), since), machine=machine("web-02")))
+    over = end_start(replace(runs, machine=machine("web-03")), datetime.now(UTC))
+    async with restored(stage):
+        for each in (runs, replace(runs, machine=machine("web-04")), over):
+            await stage.ledger.put_started(None, each)
+        shown, told = await stage.patcher("status"), await stage.patcher("status", "--json")
+    assert [error.message for error in SCHEMA.iter_errors(told.json)] == []
+    assert told.json["result"]["started"]["machines"] == 2
+    assert 2 * 3 * 3600 < told.json["result"]["started"]["seconds"] < 2 * 4 * 3600
+    assert "2 by the app, which puts them back; they have run for 6 h in all" in " ".join(shown.out.split())
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,41 @@ async def test_a_machine_that_lacks_nothing_is_not_started_again_to_look(told: T
     assert await power(world, machine) is PowerState.DEALLOCATED
 
 
+# settings → how many machines a plan would start; each for 30 minutes to come up, and 30 for an installation
+PLANNED: dict[str, tuple[dict[str, str], int]] = {
+    "all that wait": ({}, 3),
+    "as many as the cap says": ({"PATCH_START_STOPPED": "2"}, 2),
+    "a canary goes first": ({"PATCH_CANARIES": "1"}, 1),
+    "their window is closed": ({"PATCH_WINDOW": "Sat 02:00-06:00"}, 0),
+    "the setting is off": ({"PATCH_START_STOPPED": "off"}, 0),
+    "no plan is made": ({"PATCH_MODE": "assess"}, 0),
+}
+
+
+@pytest.mark.parametrize(("settings", "count"), PLANNED.values(), ids=PLANNED)
+async def test_a_plan_says_what_would_be_started_and_what_is_billed(
+    settings: dict[str, str], count: int, told: Told
+) -> None:
+    world, _ = await with_stopped({"PATCH_MODE": "plan", "PATCH_CANARIES": "0"} | settings, count=3)
+    await world.pass_time(hours=1)
+    lines = [each for each in told("settings.advised") if each.get("setting") == "PATCH_START_STOPPED"]
+    assert [each["machines"] for each in lines] == [count] * bool(count)
+    assert all(f"for about 1.0 h each, {count:.1f} h in all" in each["reason"] for each in lines)
+    assert calls(world, "start") == []
+
+
+@pytest.mark.parametrize("runs", [False, True])
+async def test_a_plan_counts_the_machines_that_run_first(runs: bool, told: Told) -> None:
+    """Of one image with one canary: it is the one that runs, and no other is started."""
+    settings = {"PATCH_MODE": "plan", "PATCH_CANARIES": "1", "PATCH_WINDOW": "daily 10:00-16:00"}
+    world, _ = await with_stopped(settings, count=2)
+    if runs:
+        world.create("web-9", WAITING)
+    await world.pass_time(hours=2)
+    lines = [each for each in told("settings.advised") if each.get("setting") == "PATCH_START_STOPPED"]
+    assert [each["machines"] for each in lines] == [1] * (not runs)
+
+
 # settings, tags, how it was stopped → whether it is started
 STARTED: dict[str, tuple[dict[str, str], dict[str, Any], bool]] = {
     "as it is": ({}, {}, True),
