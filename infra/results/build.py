@@ -117,6 +117,14 @@ ALERTS = (
         2, "PT1H", "PT1H", "machine",
     ),
     Alert(
+        "put-back-failed",
+        "a machine that the app started still runs",
+        "The app started a stopped machine to patch it, and told it to deallocate twice or more in an hour without "
+        "effect. It goes on every 15 minutes; Azure bills the compute meanwhile. The problem says what Azure answers. "
+        "Deallocate the machine by hand.",
+        2, "PT30M", "PT1H", "machine",
+    ),
+    Alert(
         "sweep-failed",
         "a stage of the sweep keeps failing",
         "Three sweeps in an hour got no answer for a stage, so the app decided nothing that depends on it. A right is "
@@ -384,6 +392,8 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                   formats=dict.fromkeys(("opened", "closed"), MOMENT)),
             Panel("held", "Machines that need a person", "No machine needs a person.", census=True, good=True,
                   formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
+            Panel("started", "Machines that the app started and has not put back", "The app keeps no machine running.",
+                  good=True, formats=LINKED | {"newest": MOMENT}),
             Panel("grouped", "Failures that machines have in common", "No three machines have a failure in common.",
                   good=True, formats={"newest": MOMENT, "how_many": HEAT}),
             Panel("refusals", "Refused by Azure", "Azure refused nothing.", good=True,

@@ -77,6 +77,7 @@ STUCK = {
 }
 NO_QUOTA = {"stage": "find", "problem": "429", "wait_seconds": 60}
 STAGE = {"stage": "fleet", "problem": "503 from Resource Graph"}
+STILL_RUNS = {"machine": MACHINE, "problem": "409 from Azure", "remedy": "Deallocate it.", "seconds": 9000}
 FAILED = {"machine": MACHINE, "image": "/i", "status": "Failed", "meaning": "the disk is full"}
 # Alert → rows that fire it, and what the first row of its answer tells.
 FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
@@ -104,6 +105,10 @@ FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
     "machines-overdue": (
         lines(("operation.overdue", {"machine": MACHINE, "kind": "install", "operation": "o"})),
         {"machine": MACHINE, "operation_kind": "install"},
+    ),
+    "put-back-failed": (
+        lines(*[("machine.put-back-failed", STILL_RUNS)] * 2),
+        {"machine": MACHINE, "failures": 2, "hours": 2.5, "problem": "409 from Azure", "remedy": "Deallocate it."},
     ),
     "sweep-failed": (
         lines(*[("sweep.failed", STAGE)] * 3),
@@ -180,6 +185,15 @@ ALSO: Mapping[str, tuple[str, logs.Tables]] = {
     "the worker exits": ("app-without-functions", exceptions([("Host.Function.Console", "SystemExit: 3")])),
 }
 SILENT: Mapping[str, tuple[str, logs.Tables]] = {
+    "one failed call": ("put-back-failed", lines(("machine.put-back-failed", STILL_RUNS))),
+    "a machine that is put back by now": (
+        "put-back-failed",
+        hours_ago(
+            (0.7, "machine.put-back-failed", STILL_RUNS),
+            (0.5, "machine.put-back-failed", STILL_RUNS),
+            (0.2, "machine.put-back", {"machine": MACHINE}),
+        ),
+    ),
     "two failed sweeps": ("sweep-failed", lines(*[("sweep.failed", STAGE)] * 2)),
     "an installation with warnings": (
         "installations-failed",
@@ -262,6 +276,7 @@ def test_a_bad_day_of_the_real_app_fires_them() -> None:
     assert {name for name, rows in told.items() if not rows} == {
         "sweep-not-running",
         "machines-overdue",
+        "put-back-failed",
         "journal-sampled",
         "paused-long",
         "compliance-late",
@@ -320,6 +335,7 @@ TOLD_ONE_BY_ONE = {
     "breaker-open": "because",
     "installations-failed": "image",
     "machines-overdue": "machine",
+    "put-back-failed": "machine",
     "sweep-failed": "stage",
     "rollout-stuck": "rollout",
 }

@@ -4,7 +4,7 @@ the demo, and over lines of what does not happen in it."""
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -119,7 +119,31 @@ def ordered() -> logs.Workspace:
     return logs.Workspace.after(lines(("run.opened", run), ("run.progressed", run | counts)))
 
 
-NOT_IN_THE_DEMO = {
+MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm"
+FAILED = {"problem": "409 from Azure", "remedy": "Deallocate it.", "attempts": 3}
+# what was told of a machine that the app started → the events that the panel shows
+STARTED: dict[str, tuple[tuple[str, ...], list[str]]] = {
+    "it runs": (("started",), ["machine.started"]),
+    "it still runs": (("started", "put-back-failed"), ["machine.put-back-failed"]),
+    "it is put back": (("started", "put-back-failed", "put-back"), []),
+    "another keeps it": (("started", "left-running"), []),
+    "it did not come up": (("started", "not-started"), []),
+}
+
+
+def started(*told: str) -> logs.Workspace:
+    return logs.Workspace.after(lines(*((f"machine.{each}", {"machine": MACHINE, **FAILED}) for each in told)))
+
+
+@pytest.mark.parametrize(("told", "shown"), STARTED.values(), ids=STARTED)
+def test_attention_shows_what_the_app_started_and_keeps_running(told: tuple[str, ...], shown: list[str]) -> None:
+    rows = started(*told).ask(build.text_of("panels", "started"))
+    assert [row["event"] for row in rows] == shown
+    assert all((row["problem"], row["remedy"], row["attempts"]) == tuple(FAILED.values()) for row in rows)
+
+
+NOT_IN_THE_DEMO: dict[str, Callable[[], logs.Workspace]] = {
+    "started": lambda: started("started"),
     "runs": ordered,
     "in-flight": busy,
     "grouped": bad_day,
