@@ -251,17 +251,19 @@ class HostTransport(AzureTransport):
         return None
 
     def _throttled(self, request: Any, answer: Any) -> None:
-        if request.method == "POST" and answer.status_code == 429:
+        if urlsplit(request.url).path.endswith("Patches") and answer.status_code == 429:
             STEP.get().throttled = (self._host.world.now, float(answer.headers.get("retry-after") or 0))
 
     async def _arrives(self, request: Any, path: str, options: Any, *, late: bool = False) -> Any:
         world, step = self._host.world, STEP.get()
-        before = len(world.azure.operations)
+        before, changes = len(world.azure.operations), len(world.azure.changes)
         answer = await super().send(request, **options)
         if request.method == "GET" and "/operations/" not in path and answer.status_code == 200:
             step.reads[path.lower()] = world.now
         for operation in world.azure.operations[before:]:
             world.invariants.started(operation, step, late=late)
+        for change in world.azure.changes[changes:]:
+            world.powered(change, late=late)
         if request.method == "POST" and answer.status_code == 429:
             world.invariants.quota_used_up(path)
         world.pump()

@@ -23,6 +23,7 @@ from functions.model.stop import Stop
 from simulator.world import Machine, Operation
 from tests.simulation import oracle
 from tests.simulation.host import STEP, StepRun
+from tests.simulation.starts import key_of_start
 
 if TYPE_CHECKING:
     from tests.simulation.world import SeededWorld
@@ -78,6 +79,17 @@ class Invariants:
         self.world.failed.set()
 
     # -- the moment of a POST
+
+    def powered(self, change: Operation, *, late: bool) -> None:
+        """3. The app deallocates what it started, and nothing that a person started or worked on since."""
+        world = self.world
+        machine = world.azure.machine(change.machine)
+        world.note(f"{change.kind} of {machine.name} by the app")
+        row = world.table.rows.get((APP, key_of_start(machine)))
+        reason = "" if late else world.starts.objection(change, machine, world.azure.changes, row)
+        if reason and change.kind == "deallocate":
+            self.violated(3, f"{machine.name} was deallocated though {reason}")
+        world.starts.ours.add(change.operation_id)
 
     def started(self, operation: Operation, step: StepRun, *, late: bool) -> None:
         """An operation of ours has just begun in Azure. `late`: its sender had given up already."""
@@ -258,7 +270,7 @@ class Invariants:
         machine = MachineId.parse(line["machine"])
         found = world.azure.world.machines.get(str(machine))
         row = world.table.rows.get((machine.subscription, row_key(machine)))
-        if row is None or row.columns.get("phase") != line["phase"]:
+        if row is None or row.columns.get("phase") != line.get("phase"):
             return  # it has moved on since it was read: its ETag keeps it
         if found is not None and row.columns.get("vm_id") == found.vm_id:
             self.violated(6, f"{machine.name} was forgotten though it exists")
@@ -283,6 +295,13 @@ class Invariants:
             if operation.operation_id not in self.ended and not hidden and not self.world.rows_were_newer:
                 ended = f"the {operation.kind} of {machine.name} that ended at {operation.ends:%H:%M}"
                 self.violated(4, f"the outcome of {ended} is unknown")
+
+    def every_start_is_put_back(self) -> None:
+        """4. No machine runs that the app started and nobody worked on since."""
+        world = self.world
+        for machine in world.azure.world.machines.values():
+            if start := world.starts.forgotten(machine, world.azure.changes, world.now):
+                self.violated(4, f"{machine.name} still runs, which the app started at {start.started:%m-%d %H:%M}")
 
     def every_run_ended(self) -> None:
         """7. People are told that each run ended, with one outcome for each of its machines."""

@@ -20,16 +20,19 @@ from functions.cloud.errors import Gone, Throttled, Unavailable
 from functions.cloud.ledger import Ledger, Stored, SweepLease
 from functions.cloud.queue import Message
 from functions.cloud.rows import LeftAlone
-from functions.decisions import decision, plan, support_state
+from functions.cloud.started import StoredStart
+from functions.decisions import decision, plan, stopped, support_state
 from functions.decisions.question import Question, Way
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
 from functions.model.run import Run
+from functions.model.started import StartedMachine
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Stop
 from functions.services import Services
 from functions.steps import assess, holds, install, poison, start, track
+from functions.steps.sweep import Sweep
 from tests.simulation.late_sweep import canaries_of_a_late_sweep
 from tests.simulation.run import run
 
@@ -166,6 +169,28 @@ def _window_of_a_run() -> Iterator[Any]:
     yield patch.object(Question, "ignores_window", property(lambda asked: asked.install_run is not None))
 
 
+def _start_written_first() -> Iterator[Any]:
+    """The row of a started machine is inserted when Azure has taken the call."""
+    put, forget = Sweep.put_started, Sweep.forget_started
+    unwritten: Any = None
+
+    async def put_later(self: Sweep, stored: StoredStart | None, started: StartedMachine) -> StoredStart | None:
+        if stored is None:
+            return StoredStart(started, unwritten)
+        return await put(self, stored if stored.row else None, started)
+
+    async def forget_written(self: Sweep, stored: StoredStart) -> None:
+        if stored.row:
+            await forget(self, stored)
+
+    yield patch.object(Sweep, "put_started", put_later)
+    yield patch.object(Sweep, "forget_started", forget_written)
+
+
+def _anothers_machine() -> Iterator[Any]:
+    yield patch.object(stopped, "_anothers", lambda started, machine: "")
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("token check", _token_check, (4,), 30),
     Mutant("in-flight check", _without_rule("_no_operation_running"), (2,), 20),
@@ -182,6 +207,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("end of a run", _end_of_a_run, (3,), 1),
     Mutant("machines of a run", _machines_of_a_run, (3,), 8),
     Mutant("window of a run", _window_of_a_run, (3,), 200),
+    Mutant("a start is written down first", _start_written_first, (4,), 48),
+    Mutant("another's machine is left running", _anothers_machine, (3,), 2),
 )
 
 

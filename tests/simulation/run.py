@@ -88,6 +88,7 @@ async def _run(seed: int, without: Without, more: Mapping[str, str]) -> Result:
     names += workload.schedule_hostile(world, days)
     workload.schedule_stops(world, names, days)
     workload.schedule_runs(world, days)
+    workload.schedule_starts(world, names, days)
     idle = rng.choice((1800, 3600, 7200))
     ticking = asyncio.ensure_future(world.sweeps(lambda: idle * (0.5 + world.rng.random())))
     await _pass(world, timedelta(days=days))
@@ -156,7 +157,10 @@ class _Liveness:
         world.end_stops()
         await world.close_breakers()
         world.roll_forward()
-        world.set(PATCH_WINDOW="any", PATCH_MAX_IN_FLIGHT="1000", PATCH_MAX_PER_IMAGE="1000")
+        world.set(PATCH_START_STOPPED="off")  # what it has started is put back
+        # What the app has started is put back though it starts no more.
+        wide = {"PATCH_WINDOW": "any", "PATCH_MAX_IN_FLIGHT": "1000", "PATCH_MAX_PER_IMAGE": "1000"}
+        world.set(**wide, PATCH_START_STOPPED="off")
 
     async def _check_ends(self) -> None:
         """Each machine is right, now or a few sweeps later: it may be due for its next assessment at this moment."""
@@ -172,6 +176,7 @@ class _Liveness:
             world.invariants.violated(1, why)
         world.invariants.every_operation_is_known()
         world.invariants.every_run_ended()
+        world.invariants.every_start_is_put_back()
 
     async def _wrong(self) -> AsyncIterator[tuple[str, str]]:
         world = self.world

@@ -33,6 +33,7 @@ PERCENT_SEEDS = 0.1  # of the seeds have a cap in percent
 HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
 STOP_SEEDS = 0.3  # of the seeds have people who hold machines, and pause images and subscriptions
 RUN_SEEDS = 0.3  # of the seeds have people who order runs
+START_SEEDS = 0.3  # of the seeds have stopped machines that the app starts, and people who work on them meanwhile
 REGIONS = ("westeurope", "northeurope")
 
 
@@ -57,6 +58,8 @@ class Workload:
         self.hostile_rng = random.Random(f"hostile {seed}")  # of their own, so that a seed's fleet stays as it was
         self.stops_rng = random.Random(f"stops {seed}")
         self.runs_rng = random.Random(f"runs {seed}")
+        self.starts_rng = random.Random(f"starts {seed}")
+        self.starts = self.starts_rng.random() < START_SEEDS
         self.size = 0  # machines
         self.events = 0
 
@@ -78,7 +81,8 @@ class Workload:
             "PATCH_ASSESS_AFTER_MINUTES": "0",
         }
         percent = {"PATCH_MAX_IN_FLIGHT": caps.choice(("10%", "50%"))} if caps.random() < PERCENT_SEEDS else {}
-        return drawn | percent
+        cap = {"PATCH_START_STOPPED": self.starts_rng.choice(("1", "5", "50%"))} if self.starts else {}
+        return drawn | percent | cap
 
     def draw_size(self) -> int:
         draw = self.rng.random()
@@ -143,6 +147,19 @@ class Workload:
         for number in range(count):
             drawn = random.Random(rng.getrandbits(64))
             world.later(rng.random() * days * 86400, partial(world.order, drawn, number))
+
+    def schedule_starts(self, world: SeededWorld, names: Sequence[str], days: float) -> None:
+        """People deallocate half of the machines, many before they are patched, and work on some of those that the app
+        starts.
+        """
+        if not self.starts:
+            return
+        rng, world.meddler = self.starts_rng, random.Random(self.starts_rng.getrandbits(64))
+        for name in names:
+            stops, at = rng.random() < 0.5, rng.random() * rng.choice((1800, 7200, days * 43200))
+            if stops and name in world.known:
+                target = Target(world, world.known[name], rng, Behaviour(), {})
+                world.at(world.now + timedelta(seconds=at), partial(_occur, "deallocate", target))
 
     def _behaviour(self) -> Behaviour:
         rng = self.rng

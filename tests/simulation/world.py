@@ -11,8 +11,10 @@ import json
 import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from functions import journal
@@ -31,13 +33,14 @@ from functions.model.text import BadInput
 from functions.steps import assess, install, poison, reconcile
 from functions.steps.sweep import SweepFailed
 from simulator.arm import machines
-from simulator.azure import Machine, Request, Timings
+from simulator.azure import Machine, Operation, Refused, Request, Timings
 from tests.simulation import oracle
 from tests.simulation.faults import Faults
 from tests.simulation.graph import PredicateGraph
 from tests.simulation.host import STEP, Host, StepRun
 from tests.simulation.invariants import Invariants, is_machine, open_breaker
 from tests.simulation.orders import Orders, draw
+from tests.simulation.starts import Starts, meddling
 from tests.support.process import Killed, Side
 from tests.support.queues import QueuedMessage
 from tests.support.world import MAX_DEQUEUE_COUNT, START, SUPERSEDE, VISIBILITY_TIMEOUT, World
@@ -72,7 +75,8 @@ class SeededWorld(World):
         self.azure.graph = PredicateGraph(self.azure.world, self.azure.graph.lag_seconds)
         self.azure.world.random = random.Random(rng.getrandbits(64))
         self.invariants = Invariants(self)
-        self.orders = Orders()
+        self.orders, self.starts = Orders(), Starts()
+        self.meddler: random.Random | None = None  # people who work on what the app started
         self.table_away_until = START
         self.kill_at = kill_at
         self.calls: list[str] = []  # of all processes, in order
@@ -239,6 +243,22 @@ class SeededWorld(World):
                 over = replace(known[0], ended=self.now, ended_by="a person")
                 if known[0].in_force(self.now):
                     self.table.put(APP, key, columns_of(over))
+
+    def powered(self, change: Operation, *, late: bool) -> None:
+        """A call of the app that starts or deallocates a machine has reached Azure."""
+        self.invariants.powered(change, late=late)
+        if change.kind == "start" and self.meddler and self.faults.on:
+            for seconds, kind in meddling(self.meddler):
+                self.at(self.now + timedelta(seconds=seconds), partial(self.meddle, change, kind))
+
+    def meddle(self, start: Operation, kind: str) -> None:
+        """A person works on a machine, if it is still there."""
+        machine = self.azure.world.machines.get(start.machine.lower())
+        if machine and machine.vm_id == start.vm_id and self.faults.on:
+            with suppress(Refused):
+                self.power(MachineId.parse(machine.id), kind)
+                self.note(f"{kind} of {machine.name} by a person")
+            self.pump()
 
     async def order(self, rng: random.Random, number: int) -> None:
         """A person orders a run over some machines, and may stop it."""
