@@ -18,6 +18,8 @@ from functions.model.text import format_utc
 from functions.policy.settings import Mode
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
+# What the check before the call finds where somebody else did it since the run began.
+_DONE_BY_OTHERS = {OperationKind.ASSESS: State.ASSESSED, OperationKind.INSTALL: State.RECENTLY_PATCHED}
 # What a row is held for after a failure, a refusal or a loss: a run does not ask sooner than the row says.
 FAILURES = (State.FAILED, State.UNSUPPORTED, State.BUSY, State.OVERDUE)
 
@@ -153,6 +155,10 @@ def by_record(run: Run, item: Item, record: Record | None) -> Item | None:
     refused = hold.state in (State.FAILED, State.UNSUPPORTED) and hold.cause in (Cause.OWNER, Cause.NEVER)
     if flight and (refused or record.operation_id):  # refused for good, or overdue
         return _ended(item, at=flight.begun_at, problem=hold, at_fault=False)
+    if (
+        hold.state is _DONE_BY_OTHERS[run.kind]
+    ):  # only the instance view shows it yet: Graph would have it claimed again
+        return Item(RunOutcome.LEFT, hold.state, hold.reason)
     return Item() if hold.state is State.DUE else Item(state=hold.state, reason=hold.reason)
 
 

@@ -441,6 +441,15 @@ def test_a_row_shows_how_far_the_run_has_come_with_its_machine(record: Record | 
     assert runs.by_record(a_run(), Item(), record) == item
 
 
+@pytest.mark.parametrize(("kind", "state"), [(ASSESS, State.ASSESSED), (INSTALL, State.RECENTLY_PATCHED)])
+def test_what_somebody_else_did_since_the_run_began_is_left_and_not_claimed_again(
+    kind: OperationKind, state: State
+) -> None:
+    """The claim's own check saw it in the instance view; Resource Graph, which claims, shows it later."""
+    record = a_record(kind=kind, phase=Phase.HELD, state=state, reason="since run 1 began", run="1")
+    assert runs.by_record(a_run(kind), Item(), record) == Item(RunOutcome.LEFT, state, "since run 1 began")
+
+
 def test_a_final_outcome_stays() -> None:
     done, machine = Item(RunOutcome.FAILED, "failed", "first"), machine_id()
     progress = Progress({machine: done}).noted({machine: Item(RunOutcome.SUCCEEDED)})
