@@ -69,6 +69,12 @@ def test_every_service_and_part_of_the_deployment_is_on_the_map(room: str) -> No
     assert any(f"{folder}{name}" == room for folder, names in code_map() for name in names)
 
 
+def test_every_file_of_the_app_is_on_the_map() -> None:
+    known = {f"{folder}{name}" for folder, names in code_map() for name in names}
+    files = {path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "functions").glob("*/*.py")}
+    assert sorted(file for file in files - known if not file.endswith("__init__.py")) == []
+
+
 def test_what_the_map_says_is_in_a_folder_is_there() -> None:
     assert {"functions/steps/", "simulator/", "tests/", "infra/"} <= {folder for folder, _ in code_map()}
     missing = [
