@@ -82,7 +82,7 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
             "the app's identity has all 9 actions",
             "typo-01",
             "registered: Microsoft.Compute",
-            "17 of 17 notify nobody",
+            "18 of 18 notify nobody",
         ],
     ),
     "help": ("--help", 0, ["doctor", "Exit codes", "Try: patcher --simulator status"]),
