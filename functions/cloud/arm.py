@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
@@ -151,16 +151,9 @@ class ResourceManager:
 
         Raises Refused, Throttled, Gone, Unavailable (nothing was sent) or OutcomeUnknown.
         """
-        from azure.core.rest import HttpRequest
-
         what = f"starting an {kind.noun}"
         version = api_version_for(order, self._compute_version, arc=machine.id.is_arc)
-        request = HttpRequest("POST", f"{_url(machine.id)}/{kind}Patches", params={"api-version": version}, json=order)
-        async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
-            if self._session.clock() > send_by:
-                raise Unavailable(f"{what}: it could not be sent in time")
-            # Past the client's method begin_…_patches(): it makes a poller, which nobody asks, of each answer.
-            answer = await self._client(machine.id).send_request(request)
+        async with self._posted(machine.id, f"{kind}Patches", what, version, body=order, send_by=send_by) as answer:
             self._note_tokens(machine.quota_key, answer.headers)
             answer.raise_for_status()
             return self._accepted(answer, machine.id)
@@ -170,17 +163,27 @@ class ResourceManager:
 
         Both leave alone a machine that is as they would make it. Raises the same exceptions as start().
         """
-        from azure.core.rest import HttpRequest
-
         what = "starting a machine" if action == "start" else "deallocating a machine"
-        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": self._compute_version})
-        async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
-            if self._session.clock() > send_by:
-                raise Unavailable(f"{what}: it could not be sent in time")
-            answer = await self._client(machine).send_request(request)
+        async with self._posted(machine, action, what, self._compute_version, send_by=send_by) as answer:
             answer.raise_for_status()
             if answer.status_code not in (200, 202):
                 raise OutcomeUnknown(f"{what}: Azure answers {answer.status_code}")
+
+    @asynccontextmanager
+    async def _posted(
+        self, machine: MachineId, action: str, what: str, version: str, *, body: Json | None = None, send_by: datetime
+    ) -> AsyncIterator[AsyncHttpResponse]:
+        """The answer to a POST to a machine, which is sent once, and not after `send_by`.
+
+        Past the client's methods begin_…(): they make a poller, which nobody asks, of each answer.
+        """
+        from azure.core.rest import HttpRequest
+
+        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": version}, json=body)
+        async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
+            if self._session.clock() > send_by:
+                raise Unavailable(f"{what}: it could not be sent in time")
+            yield await self._client(machine).send_request(request)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
         """Reads the status of an operation. Raises Gone when Azure no longer knows it, or does not say how it ended."""

@@ -155,9 +155,7 @@ def by_record(run: Run, item: Item, record: Record | None) -> Item | None:
     refused = hold.state in (State.FAILED, State.UNSUPPORTED) and hold.cause in (Cause.OWNER, Cause.NEVER)
     if flight and (refused or record.operation_id):  # refused for good, or overdue
         return _ended(item, at=flight.begun_at, problem=hold, at_fault=False)
-    if (
-        hold.state is _DONE_BY_OTHERS[run.kind]
-    ):  # only the instance view shows it yet: Graph would have it claimed again
+    if hold.state is _DONE_BY_OTHERS[run.kind]:  # Graph does not show it yet, and would have it claimed again
         return Item(RunOutcome.LEFT, hold.state, hold.reason)
     return Item() if hold.state is State.DUE else Item(state=hold.state, reason=hold.reason)
 
