@@ -19,7 +19,7 @@ from functions.model.machine import Machine, PatchAssessment, SupportState
 from functions.model.record import SEND_WITHIN, UNKNOWN_DURATION, Record, accepted, begin, claim, release, requeue
 from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
-from functions.model.stop import Scope, Stops
+from functions.model.stop import Scope, Stop, Stops
 from functions.model.text import BadInput, Json
 from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import tag_overrides
@@ -170,6 +170,12 @@ async def start_operation(
     await _after_begin(services.ledger.replace(begun.telling(*notices.started(running)), running))
 
 
+async def stop_of(services: Services, machine: Machine) -> Stop | None:
+    """What a person stopped that covers the machine, read afresh."""
+    stops = Stops.in_force(await services.ledger.stops(machine.id), services.clock())
+    return stops.of(machine, services.settings.owner_tag)
+
+
 async def _is_stopped(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
     """Whether settings, a person's stop or the end of its run forbid the call. The claim waits, or is given back."""
     now, reason, stop = services.clock(), stopped_by_settings(services.settings, record.kind), None
@@ -177,8 +183,7 @@ async def _is_stopped(services: Services, stored: Stored | None, record: Record,
         await _give_back(services, stored, unwanted)
         return True
     if not reason:
-        stops = Stops.in_force(await services.ledger.stops(machine.id), now)
-        stop = stops.of(machine, services.settings.owner_tag)
+        stop = await stop_of(services, machine)
         reason = stop.text if stop else ""
     if not reason:
         return False

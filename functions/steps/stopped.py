@@ -24,13 +24,12 @@ from functions.model.machine import Group, Machine, MachineId, PatchAssessment, 
 from functions.model.record import SEND_WITHIN, Record, release
 from functions.model.started import StartedMachine, begin_start, begin_stop, end_start, start_accepted
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
-from functions.model.stop import Stops
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
-from functions.services import Services
 from functions.steps.holds import rest
 from functions.steps.observe import (
     Gone,
+    Observation,
     Seen,
     Throttled,
     ask,
@@ -41,7 +40,7 @@ from functions.steps.observe import (
     with_named_patches,
 )
 from functions.steps.planning import count_machines, make_sweep_plan
-from functions.steps.start import new_claim, stopped_by_settings
+from functions.steps.start import new_claim, stop_of, stopped_by_settings
 from functions.steps.sweep import Sweep
 
 _NOT_KNOWN = Wait(State.GRAPH_BEHIND, "Resource Graph does not show it", cause=Cause.TRANSIENT)
@@ -78,17 +77,12 @@ async def _shown(sweep: Sweep, stored: list[StoredStart]) -> dict[MachineId, Mac
 
 async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, planned: Step | None) -> None:
     services, started = sweep.services, stored.started
-    seen = await observe(services, started.machine, vm_id=started.vm_id)
-    if isinstance(seen, Seen):
-        seen = await observe_group(services, seen.machine)
+    remedy = "The app started it: stop it if it is not needed."
+    seen = await _observed(sweep, started.machine, vm_id=started.vm_id, remedy=remedy)
     if isinstance(seen, Gone):
         journal.write("machine.gone", machine=started.machine)
         await sweep.forget_started(stored)
-        return
     if not isinstance(seen, Seen):
-        if isinstance(seen, Throttled):
-            sweep.paused.note(started.machine.subscription, seen.error)
-        log_unreadable(started.machine, "ARM", seen.error, remedy="The app started it: stop it if it is not needed.")
         return
     machine = replace(seen.machine, verdict=shown.verdict if shown else None)
     row = await services.ledger.read(started.machine)
@@ -108,6 +102,18 @@ async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, plan
             await _over(sweep, stored, move)
         case _:
             pass
+
+
+async def _observed(sweep: Sweep, machine: MachineId, *, vm_id: str, remedy: str = "") -> Observation:
+    """The machine with its group, read afresh. A line says why where it cannot be seen though it is there."""
+    seen = await observe(sweep.services, machine, vm_id=vm_id)
+    if isinstance(seen, Seen):
+        seen = await observe_group(sweep.services, seen.machine)
+    if isinstance(seen, Throttled):
+        sweep.paused.note(machine.subscription, seen.error)
+    if not isinstance(seen, Seen | Gone):
+        log_unreadable(machine, "ARM", seen.error, remedy=remedy)
+    return seen
 
 
 async def _step(sweep: Sweep, machine: Machine, record: Record | None) -> Step:
@@ -240,18 +246,14 @@ async def _due(sweep: Sweep) -> list[Candidate]:
 async def _start(sweep: Sweep, candidate: Candidate) -> None:
     """Reads the machine afresh, decides again, writes the start down, and sends it once."""
     services, listed = sweep.services, candidate.machine
-    seen = await observe(services, listed.id, vm_id=listed.vm_id)
-    if isinstance(seen, Seen):
-        seen = await observe_group(services, seen.machine)
+    seen = await _observed(sweep, listed.id, vm_id=listed.vm_id)
     if not isinstance(seen, Seen):
-        if isinstance(seen, Throttled):
-            sweep.paused.note(listed.id.subscription, seen.error)
         return
     machine = replace(seen.machine, verdict=listed.verdict or PatchAssessment(SupportState.ABSENT))
     row = sweep.rows.get(machine.id)
     if not isinstance(start_step(await ask(services, machine, row.record if row else None)), Install):
         return
-    if stopped_by_settings(services.settings, OperationKind.INSTALL) or await _is_stopped(services, machine):
+    if stopped_by_settings(services.settings, OperationKind.INSTALL) or await stop_of(services, machine):
         return
     now = services.clock()
     stored = await sweep.put_started(None, begin_start(machine, now))
@@ -273,12 +275,6 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
         return
     journal.write("machine.started", machine=machine.id, reason=candidate.step.reason, image=machine.image.key)
     await sweep.put_started(stored, start_accepted(stored.started))
-
-
-async def _is_stopped(services: Services, machine: Machine) -> bool:
-    """Whether a person stopped something that covers the machine, read afresh."""
-    stops = Stops.in_force(await services.ledger.stops(machine.id), services.clock())
-    return stops.of(machine, services.settings.owner_tag) is not None
 
 
 async def _forget_old(sweep: Sweep) -> None:
