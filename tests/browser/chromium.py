@@ -35,6 +35,7 @@ _OPTIONS = (
     "--disable-component-update",
     "--disable-extensions",
     "--force-color-profile=srgb",
+    "--allow-pre-commit-input",  # else a key before the first frame is dropped: crbug.com/987626
     "--remote-debugging-port=0",
 )
 
