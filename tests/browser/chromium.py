@@ -123,11 +123,18 @@ class Page:
 
     async def click(self, selector: str) -> None:
         """A press of the mouse in the middle of the element."""
+        async with self.pressing(selector):
+            pass
+
+    @asynccontextmanager
+    async def pressing(self, selector: str) -> AsyncIterator[None]:
+        """The mouse's button is down in the middle of the element, and is let go at the end."""
         await self.run(f"document.querySelector({json.dumps(selector)}).scrollIntoView({{block: 'center'}})")
         box = await self.run(f"document.querySelector({json.dumps(selector)}).getBoundingClientRect().toJSON()")
         at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "button": "left", "clickCount": 1}
-        for kind in ("mousePressed", "mouseReleased"):
-            await self.call("Input.dispatchMouseEvent", type=kind, **at)
+        await self.call("Input.dispatchMouseEvent", type="mousePressed", **at)
+        yield
+        await self.call("Input.dispatchMouseEvent", type="mouseReleased", **at)
 
     async def text(self, selector: str) -> str:
         """What the element says; "" where there is none."""

@@ -321,6 +321,17 @@ async def look_again(page: Page, source: Prepared, found: Mapping[str, Any], *, 
     await page.until(f"state.found.at === {as_json(at)}")
 
 
+async def test_a_press_outlasts_the_next_look(page: Page, bad_day: Prepared) -> None:
+    asked = len(bad_day.asked)
+    async with page.pressing("[data-filter='state:installing']"):
+        bad_day.document = {**fleets.calm(), "at": fleets.NOW + timedelta(seconds=1)}
+        while len(bad_day.asked) == asked:  # noqa: ASYNC110 - the page asks while the button is down
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)  # time enough to draw the answer; a slower machine would only prove less
+    await page.until("byId('filter').value === 'state:installing'")
+    await page.until(f"state.found.at === {as_json(fleets.NOW + timedelta(seconds=1))}")
+
+
 async def test_a_refresh_leaves_filter_selection_and_scroll(page: Page) -> None:
     source = Prepared(fleets.ten_thousand())
     async with shown(page, source):

@@ -26,11 +26,14 @@ function filled(element, { on = {}, ...attributes }, children) {
 
 const byId = (id) => document.getElementById(id);
 
-/** Puts new content in place of the old. What has the focus keeps it: it is found again by `data-key`. */
+/** Puts new content in place of the old, if it differs. What has the focus keeps it: it is found again by `data-key`. */
 function show(place, ...children) {
+  const drawn = children.flat(Infinity).filter(Boolean);
+  const shown = [...place.childNodes];
+  if (drawn.length === shown.length && drawn.every((each, at) => each.isEqualNode(shown[at]))) return;
   const key = place.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   const open = new Set([...place.querySelectorAll("details[open]")].map((each) => each.dataset.key));
-  place.replaceChildren(...children.flat(Infinity).filter(Boolean));
+  place.replaceChildren(...drawn);
   for (const each of place.querySelectorAll("details")) each.open = open.has(each.dataset.key);
   if (key) place.querySelector(`[data-key="${CSS.escape(key)}"]`)?.focus({ preventScroll: true });
 }

@@ -50,7 +50,18 @@ function remember(changed, at) {
   }
 }
 
-function breath() {
+let pressing = false; // a mouse button or finger is down
+const PRESSES = { pointerdown: true, pointerup: false, pointercancel: false, blur: false };
+for (const [event, down] of Object.entries(PRESSES))
+  addEventListener(event, () => void (pressing = down));
+
+/** Lets the browser answer a person. What is drawn anew under a press would lose it: it is waited for. */
+async function breath() {
+  await nextTask();
+  while (pressing) await new Promise((on) => setTimeout(on, 50));
+}
+
+function nextTask() {
   return new Promise((on) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
@@ -202,6 +213,7 @@ async function readDetails() {
   const machine = state.opened;
   if (embedded || !state.known.has(machine)) return;
   const answer = await ask(`/machine?id=${encodeURIComponent(machine)}`);
+  await breath();
   if (machine !== state.opened) return;
   state.details = answer.problem ?? answer;
   drawOpened();
@@ -223,6 +235,7 @@ async function ask(path) {
 async function refresh() {
   if (document.hidden) await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
   const found = await ask("/data");
+  await breath();
   try {
     if (found.problem) tellProblem(found.problem);
     else await take(found);
