@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from functions.decisions.ownership import foreign_manager
-from functions.decisions.question import Question, stale, too_new
+from functions.decisions.question import Question, is_under_way, too_new
 from functions.decisions.support_state import by_support_state
 from functions.model.machine import PowerState
 from functions.model.record import GRAPH_PATIENCE, Record
@@ -176,12 +176,10 @@ def _powered_on(question: Question) -> Step | None:
 
 
 def _no_operation_running(question: Question) -> Step | None:
-    for summary in question.machine.summaries:
-        touched = summary.modified or summary.started  # without a time it may have been touched just now
-        if summary.in_progress and (touched is None or not stale(touched, question.now)):
-            reason = "another assessment or installation is running on it"
-            return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=question.now + question.settings.first_retry)
-    return None
+    if not any(is_under_way(summary, question.now) for summary in question.machine.summaries):
+        return None
+    reason = "another assessment or installation is running on it"
+    return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=question.now + question.settings.first_retry)
 
 
 def _agent_answers(question: Question) -> Step | None:

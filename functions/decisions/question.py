@@ -11,6 +11,7 @@ from functions.model.machine import (
     Machine,
     OsType,
     PatchAssessment,
+    PatchStatus,
     SupportState,
     WaitingPatch,
     is_windows_name,
@@ -251,3 +252,9 @@ def too_new(question: Question, age: timedelta, setting: str) -> Step | None:
 def stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMARY) -> bool:
     """Whether a moment is that long ago, or not known."""
     return moment is None or now - moment >= age
+
+
+def is_under_way(summary: PatchStatus, now: datetime) -> bool:
+    """Whether this assessment or installation runs, by what the machine shows: one untouched for long is abandoned."""
+    touched = summary.modified or summary.started  # without a time it may have been touched just now
+    return summary.in_progress and (touched is None or not stale(touched, now))

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from functions.decisions.decision import next_step
 from functions.decisions.forecast import USUAL
-from functions.decisions.question import Question, Way, stale, wanted_count
+from functions.decisions.question import Question, Way, is_under_way, stale, wanted_count
 from functions.decisions.support_state import may_install, window_wait
 from functions.model.machine import Machine, PatchAssessment, PatchStatus, PowerState, SupportState
 from functions.model.record import SEND_WITHIN, Record
@@ -151,11 +151,11 @@ def next_move(started: StartedMachine, machine: Machine, record: Record | None, 
         return Over(started, reason, runs=True)
     known = machine.changed or started.changed
     started = replace(started, ran=True, changed=known, stage=_seen_started(started.stage))
+    if _has_operation(record, now) or _has_anothers_operation(machine, record, now):
+        return Keep(replace(started, busy=now))
     if started.stage is Stage.STOPPING:
         told = started.stopped or now
         return Keep(started) if now < told + STOP_TIME else PutBack(started, "it still runs")
-    if _has_operation(record, now):
-        return Keep(replace(started, busy=now))
     if _goes_on(step) and now < started.busy + IDLE_TIME:
         return Keep(started)
     return PutBack(started, f"{step.state}: {step.reason}")
@@ -214,6 +214,12 @@ def _has_operation(record: Record | None, now: datetime) -> bool:
     if record.phase is Phase.ENDED and record.ending:
         return now < record.ending.at + SHOWN_WITHIN
     return record.phase in (Phase.STARTING, Phase.RUNNING)
+
+
+def _has_anothers_operation(machine: Machine, record: Record | None, now: datetime) -> bool:
+    """Whether an assessment or installation of another runs on it. One of the app that is overdue is given up."""
+    ours = record.operation_id if record else ""
+    return any(is_under_way(each, now) for each in machine.summaries if each.operation_id != ours)
 
 
 def _goes_on(step: Step) -> bool:

@@ -8,9 +8,10 @@ import pytest
 
 from functions.decisions.stopped import Keep, Move, Over, PutBack, next_move
 from functions.model.machine import PatchStatus, PowerState
+from functions.model.record import Ending, Record, hold
 from functions.model.started import Stage, StartedMachine, begin_start, begin_stop, end_start, start_accepted
-from functions.model.state import Assess, Leave, State, Step, Wait
-from tests.support import NOW, a_machine
+from functions.model.state import Assess, Leave, OperationKind, Phase, State, Step, Wait
+from tests.support import NOW, a_machine, a_record
 
 MINUTE = timedelta(minutes=1)
 BEGAN = NOW - 10 * MINUTE  # when the start was written down
@@ -75,6 +76,41 @@ def test_what_follows_for_a_started_machine(
     found = next_move(started, a_machine(**shows), None, step=step, now=NOW)
     assert isinstance(found, move), found
     assert reason in getattr(found, "reason", "")
+
+
+IDLE = replace(RUNS, busy=NOW - 31 * MINUTE)
+THEIRS = PatchStatus("theirs", "InProgress", NOW - 40 * MINUTE, NOW - 2 * MINUTE)
+OURS = replace(THEIRS, operation_id="ours")
+ABANDONED = replace(THEIRS, started=NOW - timedelta(hours=26), modified=NOW - timedelta(hours=25))
+INSTALLING = a_record(
+    kind=OperationKind.INSTALL, phase=Phase.RUNNING, operation_id="ours", started_at=NOW - 40 * MINUTE
+)
+ENDED = replace(INSTALLING, phase=Phase.ENDED, ending=Ending("Succeeded", NOW - MINUTE))
+GIVEN_UP = hold(INSTALLING, Wait(State.OVERDUE, "it is still open"), NOW)
+
+# what is remembered, the machine's row, what the machine shows → what follows: no operation is cut off
+AT_WORK: dict[str, tuple[StartedMachine, Record | None, dict[str, Any], type[Move]]] = {
+    "the app's operation": (IDLE, INSTALLING, {"installation": OURS}, Keep),
+    "the app's, and a call that deallocates it failed": (TOLD_LONG_AGO, INSTALLING, {"installation": OURS}, Keep),
+    "the app's that is about to be shown": (IDLE, ENDED, {}, Keep),
+    "the app's that is about to be shown, and a call failed": (TOLD_LONG_AGO, ENDED, {}, Keep),
+    "another's installation": (IDLE, None, {"installation": THEIRS}, Keep),
+    "another's assessment": (IDLE, None, {"assessment": THEIRS}, Keep),
+    "another's, and a call that deallocates it failed": (TOLD_LONG_AGO, None, {"installation": THEIRS}, Keep),
+    "another's beside an overdue one of the app": (
+        IDLE, GIVEN_UP, {"assessment": OURS, "installation": THEIRS}, Keep),
+    "the app's that is overdue": (IDLE, GIVEN_UP, {"installation": OURS}, PutBack),
+    "another's that was abandoned": (IDLE, None, {"installation": ABANDONED}, PutBack),
+    "none": (TOLD_LONG_AGO, None, {}, PutBack),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("started", "record", "shows", "move"), AT_WORK.values(), ids=AT_WORK)
+def test_a_machine_at_work_is_not_put_back(
+    started: StartedMachine, record: Record | None, shows: dict[str, Any], move: type[Move]
+) -> None:
+    found = next_move(started, a_machine(**UP | shows), record, step=DONE, now=NOW)
+    assert isinstance(found, move), found
 
 
 def test_only_what_ended_long_ago_may_be_started_again() -> None:
