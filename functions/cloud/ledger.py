@@ -301,6 +301,16 @@ class LedgerView(Ledger):
             self._images[record.image, record.boundary] = StoredImage(replace(written.record, fleet=fleet), written.row)
         return written
 
+    async def put_started(self, stored: StoredStart | None, started: StartedMachine) -> StoredStart | None:
+        written = await super().put_started(stored, started)
+        if written:
+            self._note_app(written.row.key, written.row)
+        return written
+
+    async def forget_started(self, stored: StoredStart) -> None:
+        await super().forget_started(stored)
+        self._note_app(stored.row.key, None)
+
     def _note_app(self, key: str, row: Row | None) -> None:
         if row:
             self.app[key] = row

@@ -13,7 +13,7 @@ from functions.cloud import errors
 from functions.cloud.ledger import Stored
 from functions.cloud.resource_graph import batches
 from functions.cloud.rows import LeftAlone
-from functions.cloud.started import StoredStart
+from functions.cloud.started import StoredStart, started_key
 from functions.decisions.decision import next_step, pending_step
 from functions.decisions.plan import Candidate, Plan
 from functions.decisions.question import Way
@@ -26,6 +26,7 @@ from functions.model.started import StartedMachine, begin_start, begin_stop, end
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
+from functions.steps import notices
 from functions.steps.holds import rest
 from functions.steps.observe import (
     Gone,
@@ -225,7 +226,7 @@ async def _due(sweep: Sweep) -> list[Candidate]:
     """The stopped machines that would be installed now if they ran."""
     services = sweep.services
     found = [machine async for machine in services.graph.stopped_machines(await services.created_after())]
-    found = [machine for machine in found if machine.id not in sweep.started]
+    found = [machine for machine in found if started_key(machine.id) not in sweep.view.app]  # readable or not
     groups: dict[str, Group] = {}
     for ids in batches(machine.id.group_id for machine in found):
         groups |= await services.graph.groups(ids)
@@ -255,6 +256,8 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
         return
     if stopped_by_settings(services.settings, OperationKind.INSTALL) or await stop_of(services, machine):
         return
+    if await notices.hold_back(sweep, candidate, row.record if row else None):
+        return  # announced: it stays off until its installation may go
     now = services.clock()
     stored = await sweep.put_started(None, begin_start(machine, now))
     if stored is None:

@@ -7,17 +7,19 @@ what people do meanwhile; what Azure answers; where a process ends.
 import itertools
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from functions.cloud.ledger import APP
+from functions.cloud.started import started_key
 from functions.model.machine import MachineId, PowerState
-from simulator.azure import Behaviour, Fault, Grant
+from simulator.azure import Behaviour, Fault, Grant, Timings
 from tests.support.journaled import Told
 from tests.support.process import Killed
 from tests.support.tables import Hook, TableCall
-from tests.support.world import START, World
+from tests.support.world import NOTICES, START, World
 
 ON = {"PATCH_START_STOPPED": "5"}
 WAITING = Behaviour(pending={"security": 3})
@@ -347,6 +349,40 @@ async def test_a_person_who_starts_it_after_it_was_put_back_keeps_it() -> None:
     assert (calls(world, "deallocate"), await power(world, machine)) == (["web-1"], PowerState.RUNNING)
 
 
+# what the machine would do by itself meanwhile
+MEANWHILE: dict[str, Behaviour] = {
+    "it waits for the other operation": WAITING,
+    "nothing waits": Behaviour(pending={}),
+    "Azure cannot tell": Behaviour(support_state="UnableToDetermine"),
+}
+
+
+@pytest.mark.parametrize("behaviour", MEANWHILE.values(), ids=MEANWHILE)
+async def test_an_installation_that_a_person_ordered_is_not_cut_off(behaviour: Behaviour) -> None:
+    world, [machine] = await with_stopped(behaviour=behaviour)
+    world.azure.world.timings = Timings(install_seconds=5400)
+    await until_running(world, machine)
+    await world.pass_time(minutes=4)
+    theirs = world.azure.start_operation(str(machine), "install", started_by="User")
+    await world.pass_time(hours=4)
+    assert theirs.status_at(world.now) == "Succeeded"
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+# -- others who are told before
+
+
+async def test_a_stopped_machine_stays_off_until_its_installation_was_announced_long_enough() -> None:
+    world, [machine] = await with_stopped(NOTICES | {"PATCH_NOTICE_MINUTES": "60"})
+    await world.until(lambda: bool(calls(world, "start")), hours=3)
+    [planned] = world.topic.of_type("InstallationPlanned")
+    assert world.now - datetime.fromisoformat(planned["time"]) >= timedelta(minutes=60)
+    await world.pass_time(hours=3)
+    assert world.installed() == calls(world, "start") == ["web-1"]
+    assert len(world.topic.of_type("InstallationPlanned")) == 1
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
 # -- Azure's answers
 
 
@@ -393,6 +429,18 @@ async def test_a_put_back_that_fails_is_told_and_tried_again(status: int, told: 
     assert names(told, "machine.put-back") == ["web-1"]
 
 
+async def test_a_put_back_that_failed_waits_for_an_operation_that_began_since() -> None:
+    world, [machine] = await with_stopped()
+    await until_running(world, machine)
+    world.azure.faults.add(Fault("POST", DEALLOCATE, times=1, status=409))
+    await world.pause("a change freeze")
+    await world.until(lambda: bool(calls(world, "deallocate")), hours=1)
+    await world.resume()
+    await world.pass_time(hours=4)
+    assert {each.status_at(world.now) for each in world.operations(machine)} == {"Succeeded"}
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
 async def test_without_the_right_to_start_nothing_is_started(told: Told) -> None:
     world, [machine] = await with_stopped()
     world.azure.grants = [Grant(not_actions=("Microsoft.Compute/virtualMachines/start/action",))]
@@ -406,6 +454,13 @@ async def test_resource_graph_that_does_not_answer_leaves_no_machine_running() -
     world.azure.faults.add(Fault("POST", "ResourceGraph", times=None, status=500))
     await world.pass_time(hours=4)
     assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+async def test_a_row_that_cannot_be_read_keeps_its_own_machine_off_and_no_other() -> None:
+    world, machines = await with_stopped({"PATCH_START_STOPPED": "1"}, count=2)
+    world.table.put(APP, started_key(machines[0]), {"v": 1, "machine": "nonsense"})
+    await world.pass_time(hours=4)
+    assert calls(world, "start") == world.installed() == ["web-2"]
 
 
 # -- a process that ends
