@@ -213,7 +213,7 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         return
     status = record.ordered_status(machine)
     if flight is None or status is None or status.operation_id in flight.known_operations:
-        if flight and not record.overdue(now) and _may_have_begun(record, flight, machine):
+        if flight and (_shown_later(record, now) or _may_have_begun(record, flight, machine, now)):
             return
         journal.write("claim.expired", **record.log_fields(), reason="the POST started nothing")
         await services.ledger.replace(stored, release(record, now))
@@ -227,11 +227,21 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         await _end_as_shown(services, replace(stored, record=record), machine, status, now=now)
 
 
-def _may_have_begun(record: Record, flight: Flight, machine: Machine) -> bool:
+def _shown_later(record: Record, now: datetime) -> bool:
+    """Whether the operation may run though nothing shows it yet.
+
+    That of an Arc-enabled server is shown by Resource Graph alone, which may be late for longer than it lasts.
+    """
+    if record.machine.is_arc:
+        return not record.overdue(now)
+    return record.begun_at is not None and now < record.begun_at + ADOPT_AFTER
+
+
+def _may_have_begun(record: Record, flight: Flight, machine: Machine, now: datetime) -> bool:
     """Whether an unknown assessment runs: an installation begins with one, and shows itself only after it."""
     seen = machine.assessment
     unknown = seen is not None and seen.in_progress and seen.operation_id not in flight.known_operations
-    return record.kind is OperationKind.INSTALL and unknown
+    return record.kind is OperationKind.INSTALL and unknown and not record.overdue(now)
 
 
 async def _ask(services: Services, stored: Stored, now: datetime) -> None:
@@ -255,14 +265,21 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
     if machine is None:
         return
     status = record.ordered_status(machine)
-    if status is not None and status.operation_id == record.operation_id and not status.in_progress:
+    if status is not None and _is_of(record, status) and not status.in_progress:
+        stored = replace(stored, record=known_as(record, status.operation_id))
         await _end_as_shown(services, stored, machine, status, now=now)
         return
-    under_way = any(item.operation_id == record.operation_id for item in machine.summaries)
-    if not under_way and record.begun_at and now < record.begun_at + ADOPT_AFTER:
-        return  # the machine may show it only later
+    under_way = any(_is_of(record, item) for item in machine.summaries)
+    if not under_way and _shown_later(record, now):
+        return
     if not under_way or record.overdue(now):
         await _end(services, stored, "Unknown", result={}, ended=now)
+
+
+def _is_of(record: Record, status: PatchStatus) -> bool:
+    """Whether it is the record's operation. Of an Arc-enabled server the id of the URL need not be the one shown."""
+    known = record.flight.known_operations if record.flight else ()
+    return status.operation_id == record.operation_id or (record.machine.is_arc and status.operation_id not in known)
 
 
 async def _overdue(services: Services, stored: Stored, problem: str = "") -> None:

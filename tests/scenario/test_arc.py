@@ -19,12 +19,12 @@ from functions.cloud.runs import columns_of, run_key
 from functions.cloud.stops import columns_of as stop_columns
 from functions.cloud.stops import key_of
 from functions.model.machine import MachineId
-from functions.model.record import Record
+from functions.model.record import Record, known_as
 from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State
 from functions.model.stop import Scope, Stop
 from simulator.arm import hybrid, shapes
-from simulator.azure import Behaviour, Fault, Grant
+from simulator.azure import Behaviour, Fault, Grant, Timings
 from tests.support import REPOSITORY
 from tests.support.journaled import Told
 from tests.support.world import BOUNDARY, SUBSCRIPTION, World
@@ -204,6 +204,53 @@ async def test_a_post_whose_answer_was_lost_is_found_in_resource_graph() -> None
     machine = server(world)
     world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="after"))
     await world.pass_time(hours=12)
+    assert len(world.operations(machine, "install")) == 1
+    assert (await world.states())["srv-01"].state is State.PATCHED
+
+
+@pytest.mark.parametrize("kind", ["assess", "install"])
+async def test_an_operation_that_resource_graph_shows_late_is_not_begun_again_while_it_may_run(kind: str) -> None:
+    """Its answer was lost, and it takes longer than until the first look. A second one would end it."""
+    world = World(ON, timings=Timings(assess_seconds=5400, install_seconds=5400))
+    machine = server(world)
+    if kind == "install":
+        await world.until_queued(OperationKind.INSTALL)
+    world.azure.graph.lag_seconds = 3 * 3600
+    world.azure.faults.add(Fault("POST", f".*/{kind}Patches", times=1, drop="after"))
+    await world.pass_time(hours=16)
+    assert world.operations(machine, "install")
+    assert {each.status_at(world.now) for each in world.operations(machine)} == {"Succeeded"}
+
+
+@pytest.mark.parametrize("shown_as", ["", "99999999-0000-0000-0000-000000000009"], ids=["its id", "another id"])
+async def test_an_operation_whose_own_answer_is_gone_ends_as_resource_graph_shows_it(shown_as: str, told: Told) -> None:
+    world = World(ON | {"PATCH_MAX_IN_FLIGHT": "1"}, timings=Timings(install_seconds=5400))
+    machine = server(world)
+    world.azure.faults.add(Fault("GET", "updateCenterOperationResults", times=None, status=404))
+    world.azure.graph.lag_seconds = 3600
+    await world.until(lambda: bool(world.installing()), hours=8)
+    await world.pass_time(minutes=1)
+    stored = await world.services.ledger.read(machine)
+    assert stored
+    if shown_as:
+        await world.services.ledger.replace(stored, known_as(stored.record, shown_as))
+    while world.installing():
+        await world.pass_time(minutes=5)
+        record = await world.record(machine)
+        assert record
+        assert record.phase is Phase.RUNNING or not world.installing()
+    await world.pass_time(hours=6)
+    assert len(world.operations(machine, "install")) == 1
+    assert (await world.states())["srv-01"].state is State.PATCHED
+    assert told("machine.held") == []
+
+
+async def test_a_claim_whose_call_never_arrived_is_given_back_once_it_could_not_run_any_more() -> None:
+    world = World(ON)
+    machine = server(world)
+    await world.until_queued(OperationKind.INSTALL)
+    world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="before"))
+    await world.pass_time(hours=8)
     assert len(world.operations(machine, "install")) == 1
     assert (await world.states())["srv-01"].state is State.PATCHED
 
