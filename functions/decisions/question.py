@@ -183,7 +183,7 @@ def with_selection(settings: Settings, run: Run | None) -> Settings:
 def wanted_count(machine: Machine, settings: Settings) -> int:
     """How many patches of the wanted classifications wait, by Graph's newest assessment."""
     verdict = machine.verdict or PatchAssessment(SupportState.ABSENT)
-    if settings.packages_include and verdict.named is None:
+    if verdict.named is None and wanted_names(machine, settings):
         return sum(verdict.counts.values())  # a mask may name a patch of any class
     by_class = sum(verdict.counts.get(name.lower(), 0) for name in wanted_classifications(machine, settings))
     return by_class + (verdict.named or 0)

@@ -149,8 +149,8 @@ def by_record(run: Run, item: Item, record: Record | None) -> Item | None:
     if hold is None:
         return replace(item, outcome=RunOutcome.IN_FLIGHT)
     if ending:
-        unwell = ending.unwell_since is not None and hold.state is State.FAILED
-        problem = hold if hold.state is not State.DUE or hold.reason else None
+        problem = _problem(record, hold)
+        unwell = ending.unwell_since is not None and problem is not None and problem.state is State.FAILED
         return _ended(item, at=ending.at, problem=problem, at_fault=ending.at_fault or (unwell and not ending.neutral))
     refused = hold.state in (State.FAILED, State.UNSUPPORTED) and hold.cause in (Cause.OWNER, Cause.NEVER)
     if flight and (refused or record.operation_id):  # refused for good, or overdue
@@ -158,6 +158,14 @@ def by_record(run: Run, item: Item, record: Record | None) -> Item | None:
     if hold.state is _DONE_BY_OTHERS[run.kind]:  # Graph does not show it yet, and would have it claimed again
         return Item(RunOutcome.LEFT, hold.state, hold.reason)
     return Item() if hold.state is State.DUE else Item(state=hold.state, reason=hold.reason)
+
+
+def _problem(record: Record, hold: Step) -> Step | None:
+    """What was wrong with the installation of a row that is held. A release ends the hold, and not the failure."""
+    if hold.state is not State.DUE or hold.reason:
+        return hold
+    failed = record.kind is OperationKind.INSTALL and record.failures
+    return Wait(State.FAILED, record.failure) if failed else None
 
 
 def _ended(item: Item, *, at: datetime, problem: Step | None, at_fault: bool) -> Item:

@@ -102,7 +102,7 @@ def a_machine(**changes: Any) -> Machine:
 
 
 _FLIGHT = {field.name for field in fields(Flight)}
-_ENDING = {"outcome", "ended_at", "at_fault", "neutral"}
+_ENDING = {"outcome", "ended_at", "at_fault", "neutral", "unwell_since"}
 _WAIT = {"cause", "state", "reason", "remedy", "not_before"}
 
 

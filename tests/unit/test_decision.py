@@ -1690,7 +1690,15 @@ def test_wanted_patches_are_counted_by_what_the_installation_will_ask_for() -> N
     )
     assert wanted_count(windows, settings(PATCH_CLASSIFICATIONS="UpdateRollUp,Security,Other")) == 3
     assert wanted_count(windows, settings(PATCH_PACKAGES_INCLUDE="KB5001234")) == 12
+    assert wanted_count(windows, settings(PATCH_PACKAGES_INCLUDE="lib.so*")) == 1  # no order of Windows can carry it
     assert wanted_count(a_machine(verdict=None), settings()) == 0
+
+
+def test_a_machine_of_which_no_order_can_name_a_patch_is_not_installed() -> None:
+    """Resource Graph shows fewer patches than it counts, so which of them the masks name is not known."""
+    windows = a_machine(os_type=OsType.WINDOWS, verdict=a_verdict(counts={"other": 9}, named=None))
+    step = decide(windows, PATCH_CLASSIFICATIONS="Other", PATCH_PACKAGES_INCLUDE="lib.so*")
+    assert step.state is State.NOTHING_SELECTED
 
 
 # -- 12. what must hold in every combination

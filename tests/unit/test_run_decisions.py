@@ -418,6 +418,32 @@ SHOWN: dict[str, tuple[Record | None, Item | None]] = {
             image=GALLERY_IMAGE,
         ),
     ),
+    "failed by its patches, and released since": (
+        a_record(
+            kind=INSTALL, phase=Phase.HELD, state=State.DUE, failures=1, failure="a patch failed", at_fault=True, **WELL
+        ),
+        Item(
+            RunOutcome.FAILED,
+            "failed",
+            "a patch failed",
+            started=NOW - HOUR,
+            ended=NOW,
+            at_fault=True,
+            image=GALLERY_IMAGE,
+        ),
+    ),
+    "left its machine unwell, and released since": (
+        a_record(
+            kind=INSTALL, phase=Phase.HELD, state=State.DUE, failures=1, failure="it is off", unwell_since=NOW, **WELL
+        ),
+        Item(
+            RunOutcome.FAILED, "failed", "it is off", started=NOW - HOUR, ended=NOW, at_fault=True, image=GALLERY_IMAGE
+        ),
+    ),
+    "ended well on a machine that failed before, and assessed": (
+        a_record(phase=Phase.ENDED, failures=1, failure="a patch failed", **WELL),
+        Item(RunOutcome.SUCCEEDED, started=NOW - HOUR, ended=NOW, image=GALLERY_IMAGE),
+    ),
     "overdue": (
         a_record(
             kind=INSTALL, phase=Phase.HELD, state=State.OVERDUE, reason="x", operation_id="o", begun_at=NOW, run="1"
