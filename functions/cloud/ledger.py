@@ -37,6 +37,7 @@ from functions.model.stop import Scope, Stop
 
 APP = "app"  # the partition of the app's own rows
 SWEEP_LEASE = timedelta(minutes=5)
+CLOCKS_DIFFER = timedelta(minutes=5)  # of two instances, at most
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
 RENEW_EVERY = timedelta(seconds=60)
 
@@ -187,10 +188,10 @@ class Ledger:
         columns = {"v": VERSION, "holder": holder, "until": (now + SWEEP_LEASE).isoformat()}
         if row is None:
             row = await self.table.insert(APP, "sweep", columns)
-        elif app_time(row, "until") <= now:
-            row = await self.table.replace(row, columns)
-        else:
+        elif now < app_time(row, "until") <= now + SWEEP_LEASE + CLOCKS_DIFFER:
             return None
+        else:  # over, or of a clock that is wrong by more: it would keep every sweep away until then
+            row = await self.table.replace(row, columns)
         return SweepLease(self.table, row, holder) if row else None
 
     async def remembered(self, name: str) -> dict[str, str]:

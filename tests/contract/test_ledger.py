@@ -474,6 +474,15 @@ async def test_one_sweep_at_a_time(ledger: Ledger) -> None:
     assert await ledger.take_sweep("later", NOW + SWEEP_LEASE - SECOND) is None
 
 
+async def test_a_lease_by_a_clock_that_was_wrong_keeps_no_sweep_away_until_then(ledger: Ledger) -> None:
+    assert await ledger.take_sweep("a little ahead", NOW + 4 * MINUTE)
+    assert await ledger.take_sweep("on time", NOW) is None
+    wrong = await ledger.take_sweep("far ahead", NOW + timedelta(days=30))
+    assert wrong
+    assert await ledger.take_sweep("on time", NOW + MINUTE)
+    assert not await wrong.renew(NOW + timedelta(days=30, minutes=1))
+
+
 async def test_of_two_who_take_an_expired_lease_one_gets_it(ledger: Ledger) -> None:
     assert await ledger.take_sweep("dead", NOW)
     later = NOW + SWEEP_LEASE
