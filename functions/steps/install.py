@@ -42,8 +42,9 @@ async def _install(services: Services, stored: Stored, machine: Machine, *, step
         wait = rollout.breaker_wait(image) if image.breaker_open else None
     else:
         wait = rollout.objection(machine, image, services.settings, now=services.clock())
-    if wait is None and step.only_canary and image.canaries >= services.settings.canaries:
-        wait = window_wait(question)  # its rollout is proved: a canary is no longer wanted
+    proved = step.only_canary and image.canaries >= services.settings.canaries  # a canary is no longer wanted
+    if wait is None and (proved or question.way is None):  # None: too little is left of its window by now
+        wait = window_wait(question)
     if wait:
         await hold_step(services, stored, wait)
         return

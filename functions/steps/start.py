@@ -141,17 +141,23 @@ async def start_operation(
     order: Json | None = None,
     limit: timedelta = UNKNOWN_DURATION,
 ) -> None:
-    """Begin, POST, record. `stored` is None for an event: its row is inserted in `starting`."""
+    """Begin, POST, record. `stored` is None for an event: its row is inserted in `starting`.
+
+    It follows the decision at once, which holds for SEND_WITHIN, the order's duration too. Raises Unavailable where it
+    holds no more before begin.
+    """
+    send_by = services.clock() + SEND_WITHIN
     if await _is_stopped(services, stored, record, machine):
         return
-    now = services.clock()
+    if (now := services.clock()) > send_by:
+        raise errors.Unavailable("reading the ledger took too long: what was decided before it is no longer fresh")
     forbidden = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire
     begun = await services.ledger.put(stored, begin(record, machine, limit, now=now, reboot_forbidden=forbidden))
     if begun is None:
         journal.write("message.stale", **record.log_fields(), phase="taken by another")
         return
     try:
-        answer = await services.compute.start(machine, record.kind, order=order, send_by=now + SEND_WITHIN)
+        answer = await services.compute.start(machine, record.kind, order=order, send_by=send_by)
     except errors.OutcomeUnknown as unknown:  # the row stays in starting: a sweep finds the operation on the machine
         journal.write("operation.unknown", **record.log_fields(), problem=unknown)
         return

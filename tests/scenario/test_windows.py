@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from functions.model.state import State
+from functions.model.state import OperationKind, State
 from functions.policy.grammar import iso_duration_minutes
 from simulator.azure import Behaviour
-from tests.support.world import QUICK, World
+from tests.support.tables import TableCall
+from tests.support.world import QUICK, START, World
 
 PENDING = Behaviour(pending={"security": 2})
 DAY = timedelta(days=1)
@@ -155,3 +156,33 @@ async def test_an_unsupported_machine_is_assessed_weekly() -> None:
     world.in_long_steps()
     await world.pass_time(days=15)
     assert len(world.operations(machine, "assess")) == 3
+
+
+# which operation of the ledger takes minutes while the message of an installation is handled
+SLOW: dict[str, tuple[str, int]] = {
+    "its image's row": ("get", 2),
+    "a person's stops": ("keys", 1),
+    "the claim's own row, to begin": ("replace", 1),
+}
+
+
+@pytest.mark.parametrize(("operation", "number"), SLOW.values(), ids=SLOW)
+async def test_what_was_decided_before_a_ledger_that_took_minutes_is_not_sent(operation: str, number: int) -> None:
+    """The order's duration is counted from the decision: sent later, its reboot could come after the window."""
+    world = World({"PATCH_WINDOW": "daily 09:00-11:00 UTC"}, timings=QUICK)
+    machine = world.create("vm-01", PENDING)
+    await world.until_queued(OperationKind.INSTALL)
+    world.now = START + timedelta(hours=2, minutes=35)
+    before = world.table.calls[operation]
+
+    async def slowly(call: TableCall) -> None:
+        if call.operation == operation and world.table.calls[operation] == before + number:
+            world.now += timedelta(minutes=6)
+
+    world.table.before = slowly
+    await world.messages()
+    assert world.now == START + timedelta(hours=2, minutes=41)
+    assert world.operations(machine, "install") == []
+    await world.pass_time(hours=24)
+    [installation] = world.operations(machine, "install")
+    assert (installation.started.hour, installation.status_at(world.now)) == (9, "Succeeded")
