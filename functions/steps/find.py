@@ -29,6 +29,7 @@ from functions.steps.observe import (
     Throttled,
     Unreadable,
     decide,
+    in_turn,
     log_unreadable,
     observe,
     observe_group,
@@ -88,8 +89,7 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
         found[machine.id] = machine
         await sweep.stay()
     hidden = [machine for machine in wanted if machine not in known and machine not in found]
-    first = int(services.jitter() * len(hidden))  # those without an answer must not keep the others from being asked
-    for machine_id in [*hidden[first:], *hidden[:first]][:ASKED_OF_ARM]:
+    for machine_id in in_turn(hidden, services.jitter(), ASKED_OF_ARM):
         await sweep.stay()
         match await _observed(sweep, machine_id):
             case Seen(machine):
@@ -175,9 +175,10 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
     found: dict[MachineId, Machine] = {}
     async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
         found[machine.id] = machine
-    for stored in held:
+    hidden = [stored for stored in held if stored.record.machine not in found]
+    for stored in in_turn(hidden, services.jitter()):
         await sweep.stay()
-        if stored.record.machine not in found and (seen := await _not_in_graph(sweep, stored)):
+        if seen := await _not_in_graph(sweep, stored):
             found[seen.id] = seen
     return found
 

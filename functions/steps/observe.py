@@ -4,8 +4,10 @@ Event, message, sweep and tracking all see a machine through observe(), so that 
 meaning of ARM's answers stand in one place. Unavailable is not an answer: it is raised, and the caller is retried.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import TypeVar
 
 from functions import journal
 from functions.cloud import errors
@@ -19,6 +21,15 @@ from functions.model.state import Step
 from functions.model.text import BadInput
 from functions.policy.settings import Settings
 from functions.services import Services
+
+AT_ONCE = 200  # Resource Manager allows 250 reads at once, per subscription and caller; others read, too
+Item = TypeVar("Item")
+
+
+def in_turn(items: Sequence[Item], place: float, most: int = AT_ONCE) -> list[Item]:
+    """So many of them, from a random place (0 to 1) on: those without an answer must not keep the others waiting."""
+    first = int(place * len(items))
+    return [*items[first:], *items[:first]][:most]
 
 
 @dataclass(frozen=True)

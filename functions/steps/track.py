@@ -5,7 +5,7 @@ confirms. Each row is tracked alone; one that cannot be asked now is left as it 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -67,6 +67,7 @@ from functions.model.text import BadInput
 from functions.services import Services
 from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
 from functions.steps.observe import (
+    AT_ONCE,
     Gone,
     Observation,
     Paused,
@@ -74,15 +75,15 @@ from functions.steps.observe import (
     Seen,
     Throttled,
     Unreadable,
+    in_turn,
     observe,
     observe_results,
 )
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
-# Resource Manager allows 250 reads at once and 25 more a second, per subscription and caller; others read, too.
-READS_AT_ONCE = 200
-READS_A_SECOND = 20
+READS_AT_ONCE = AT_ONCE
+READS_A_SECOND = 20  # Resource Manager allows 25, per subscription and caller
 READING_TIME = timedelta(seconds=30)  # of one sweep
 
 
@@ -110,8 +111,7 @@ async def operations(services: Services, rows: Iterable[Stored], paused: Paused,
 
 def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
     """The rows of one subscription in the order in which they are asked, second by second."""
-    first = int(place * len(rows)) % len(rows)
-    rows = rows[first:] + rows[:first]
+    rows = in_turn(rows, place, len(rows))
     rest = rows[READS_AT_ONCE:][: READS_A_SECOND * int(READING_TIME.total_seconds())]
     return [rows[:READS_AT_ONCE], *(rest[at : at + READS_A_SECOND] for at in range(0, len(rest), READS_A_SECOND))]
 
@@ -417,8 +417,12 @@ def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
 
 
 async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:
-    """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing."""
+    """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing.
+
+    Graph may be late for all of a large fleet: a sweep asks Resource Manager for so many that it does not show.
+    """
     ended = [stored for stored in rows if stored.record.phase is Phase.ENDED]
+    turn = {stored.record.machine for stored in in_turn(ended, services.jitter())}
     assessed = [stored for stored in ended if stored.record.kind is OperationKind.ASSESS]
     installed = [stored for stored in ended if stored.record.kind is OperationKind.INSTALL]
     shown = {}
@@ -428,14 +432,15 @@ async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *,
     for stored in assessed:
         await pause()
         machine = shown.get(stored.record.machine)
-        await _isolated(services, stored, paused, partial(_confirm_assessment, services, stored, machine))
+        confirming = partial(_confirm_assessment, services, stored, machine, look=stored.record.machine in turn)
+        await _isolated(services, stored, paused, confirming)
     seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
     for first in range(0, len(installed), rollout.COUNTED):  # no more than an image remembers as counted
         some = installed[first : first + rollout.COUNTED]
-        await _confirm_installations(_Confirming(services, paused, pause, seen), some)
+        await _confirm_installations(_Confirming(services, paused, pause, seen, turn), some)
 
 
-async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None) -> None:
+async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None, *, look: bool) -> None:
     record = stored.record
     if machine is not None and machine.vm_id != record.vm_id:
         machine = None  # Graph may still show the one that had this name before: ARM is asked which one is there
@@ -445,7 +450,8 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
         or verdict is None
         or not _shows(record, verdict.assessment_id, verdict.status, started=verdict.assessed)
     ):
-        await _not_visible_yet(services, stored)
+        if look:
+            await _not_visible_yet(services, stored)
         return
     if not (record.is_routine and record.verdict and verdict.same_news(record.verdict)):
         _log_support_state(record, machine, verdict)
@@ -489,12 +495,13 @@ async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessme
 
 @dataclass(frozen=True)
 class _Confirming:
-    """What the confirmation of installations needs. `seen`: what Graph shows, by machine."""
+    """What the confirmation of installations needs. `seen`: what Graph shows. `turn`: of whom else it may ask."""
 
     services: Services
     paused: Paused
     pause: Pause
     seen: Mapping[str, list[SeenInstallation]]
+    turn: Container[MachineId]
 
 
 @dataclass(frozen=True)
@@ -559,7 +566,8 @@ async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -
     services, record = confirming.services, stored.record
     seen = confirming.seen.get(str(record.machine), [])
     if not any(_shows(record, item.operation_id, item.status, started=item.started) for item in seen):
-        await _not_visible_yet(services, stored)
+        if record.machine in confirming.turn:
+            await _not_visible_yet(services, stored)
         return None
     machine = await _machine_of(services, stored)
     if machine is None:

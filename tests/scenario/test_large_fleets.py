@@ -14,9 +14,9 @@ import pytest
 
 from functions.cloud import resource_graph
 from functions.cloud.arm import Outcome
-from functions.cloud.errors import Refused, Throttled
+from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.resource_graph import COUNTS_SHOWN
-from functions.model.machine import Machine
+from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.model.text import Json
@@ -25,7 +25,7 @@ from functions.steps.observe import Paused
 from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS, a_record
-from tests.support.world import QUICK, World
+from tests.support.world import QUICK, START, World
 
 LIMITS = json.loads((PAYLOADS / "resource_graph_limits.json").read_text())
 TOO_LARGE = next(each for each in LIMITS["errors"] if each["case"] == "answer over the size limit")
@@ -96,6 +96,49 @@ async def test_tracking_keeps_to_the_quota_of_reads_and_asks_everyone_in_turn() 
         world.now += timedelta(minutes=5)
     assert compute.refused == 0
     assert compute.asked.keys() == {row.machine.name for row in rows}
+
+
+class SlowReads:
+    """Resource Manager, whose reads of machines take half a second each and bring no answer."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.asked: Counter[str] = Counter()
+
+    async def machine(self, machine: MachineId) -> Machine:
+        self.world.now += timedelta(seconds=0.5)
+        self.asked[machine.name] += 1
+        raise Unavailable("reading a machine: the service answered 500")
+
+
+AN_HOUR_AGO = START - timedelta(hours=1)
+# what the rows of machines say that Resource Graph does not show
+NOT_SHOWN: dict[str, dict[str, Any]] = {
+    "assessments that ended": {"phase": Phase.ENDED, "ended_at": AN_HOUR_AGO},
+    "assessments that failed": {"phase": Phase.ENDED, "ended_at": AN_HOUR_AGO, "reason": "the time ran out"},
+    "installations that ended": {"kind": OperationKind.INSTALL, "phase": Phase.ENDED, "ended_at": AN_HOUR_AGO},
+    "holds that are over": {"phase": Phase.HELD, "reason": "the agent is silent", "not_before": AN_HOUR_AGO},
+}
+
+
+@pytest.mark.parametrize("row", NOT_SHOWN.values(), ids=NOT_SHOWN)
+async def test_machines_that_resource_graph_does_not_show_are_asked_for_in_turn(row: dict[str, Any]) -> None:
+    """It may be late by a day: no sweep may lose its ten minutes on them."""
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    world.create("web-01", Behaviour(), tags={"patch-mode": "off"})
+    world.fresh_events()
+    names = [f"vm-{each:04}" for each in range(1_500)]
+    for name in names:
+        await world.services.ledger.insert(a_record(machine=world.machine_id(name), **row))
+    compute = SlowReads(world)
+    world.services.compute = compute  # type: ignore[assignment]
+    for turn in range(8):
+        world.services.jitter = lambda turn=turn: turn / 8  # type: ignore[misc]
+        began = world.now
+        await world.sweep()
+        assert world.now - began <= timedelta(minutes=5)
+    assert compute.asked.keys() == set(names)
+    assert len(await world.records()) == len(names)
 
 
 @pytest.mark.parametrize("seconds", [20, 50], ids=lambda seconds: f"{seconds} s for a page")
