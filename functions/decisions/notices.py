@@ -3,6 +3,7 @@
 No text of a notice holds a secret: each is cut and cleaned as a line of the journal is.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ COUNTS = {
 }
 NAMES = 30  # machines or patches that one notice names; a count says how many there are
 LONGEST = 1_000  # characters of a text
+MOST = 30_000  # UTF-16 units of the data of a notice: a column of the table holds 32,768
 MORNING = 6  # o'clock, as the clock of the window's zone shows it
 # A notice is sent by the sweep after the one that wrote it, or by the one after that.
 DELIVERY = timedelta(minutes=10)
@@ -237,8 +239,20 @@ def _started(record: Record) -> datetime | None:
 
 
 def _data(**fields: object) -> dict[str, Any]:
-    """The fields as JSON holds them, without those that are empty."""
-    return {name: _plain(value) for name, value in fields.items() if value not in (None, "", [])}
+    """The fields as JSON holds them, without those that are empty. Lists are cut to what the notice's row holds."""
+    data = {name: _plain(value) for name, value in fields.items() if value not in (None, "", [])}
+    while _units(data) > MOST:
+        lists = [value for value in data.values() if isinstance(value, list) and len(value) > 1]
+        if not lists:
+            break
+        longest = max(lists, key=_units)
+        del longest[len(longest) // 2 :]
+    return data
+
+
+def _units(data: object) -> int:
+    """How long it is as JSON, in UTF-16 units."""
+    return len(json.dumps(data, ensure_ascii=False).encode("utf-16-le")) // 2
 
 
 def _plain(value: object) -> object:

@@ -265,3 +265,40 @@ def test_two_notices_of_one_move_have_an_order_and_ids_of_their_own() -> None:
     ids = [each.id for each in found if each]
     assert len(ids) == len(set(ids)) == 2
     assert ids == sorted(ids)
+
+
+COLUMN = 32_768  # UTF-16 units: 64 KiB (learn.microsoft.com, Understanding the Table service data model)
+NAMES = [f"linux-image-unsigned-6.8.0-{number}-generic 6.8.0-{number}.45~22.04.1" for number in range(40)]
+WIDE = "\U0001f4a5 \\" * 500  # each character takes two units, or two characters of JSON
+MANY_PATCHES = {"patches": [{"name": name, "installationState": "Failed"} for name in NAMES]}
+LONG_NAMES = {"patches": [{"name": WIDE, "installationState": "Failed"} for _ in NAMES]}
+
+
+def _ended_badly(number: int, result: dict[str, Any]) -> Notice:
+    record = replace(INSTALLED, machine=replace(machine_id(f"{'shop-web-' * 6}{number:04}"), group="shop-" * 16 + "rg"))
+    return notices.ended(record, replace(BADLY, trouble=replace(TROUBLE, reason="apt is broken " * 20)), result)[0]
+
+
+def _a_bad_day(result: dict[str, Any]) -> Notice:
+    ended = [_ended_badly(number, result) for number in range(50)]
+    waiting = [replace(INSTALLED.machine, name=f"vm-{number}", group="shop-" * 16) for number in range(50)]
+    return notices.summary(replace(DAY, ended=[each.data for each in ended], waiting=waiting))
+
+
+LARGE: dict[str, Notice] = {
+    "many patches failed": _ended_badly(1, MANY_PATCHES),
+    "patches with names as no system has": _ended_badly(1, LONG_NAMES),
+    "a morning after many failed and many were not reached": _a_bad_day(MANY_PATCHES),
+    "the same with names as no system has": _a_bad_day(LONG_NAMES),
+}
+
+
+@pytest.mark.parametrize("notice", LARGE.values(), ids=LARGE)
+def test_a_notice_fits_its_column_however_much_there_is_to_tell(notice: Notice) -> None:
+    """Else its row could not be written, nor the move that it tells of."""
+    _, [insert] = Outbox(lambda: NOW).written_with(None, ("p", "k"), [notice])
+    assert len(str(insert.columns["data"]).encode("utf-16-le")) // 2 <= COLUMN
+    names = [len(value) for value in notice.data.values() if isinstance(value, list)]
+    assert names
+    assert min(names) >= 1
+    VALIDATOR.validate(event(notice))
