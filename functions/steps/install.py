@@ -9,13 +9,16 @@ from functions.decisions import rollout
 from functions.decisions.question import Question, wanted_classifications
 from functions.decisions.support_state import window_wait
 from functions.model.machine import Machine, OsType
+from functions.model.record import Record
 from functions.model.run import Run
 from functions.model.state import Assess, Install, OperationKind
 from functions.model.text import Json
+from functions.policy.settings import Settings
+from functions.policy.tags import tag_overrides
 from functions.services import Services
 from functions.steps.holds import hold_step
 from functions.steps.observe import ask
-from functions.steps.start import current_claim, new_claim, recheck, send, start_operation
+from functions.steps.start import current_claim, give_back, new_claim, recheck, send, start_operation
 
 
 async def on_message(services: Services, message: Message) -> None:
@@ -36,6 +39,9 @@ async def on_message(services: Services, message: Message) -> None:
 
 async def _install(services: Services, stored: Stored, machine: Machine, *, step: Install, run: Run | None) -> None:
     """The image has the last word: its breaker, and its rollout, which a run on demand passes."""
+    if _tags_changed(stored.record, machine, services.settings):
+        await give_back(services, stored, "its ring, its group or its rollout is not the one that it was admitted to")
+        return
     image = (await services.ledger.image(machine.image.key, stored.record.boundary)).record
     question = await ask(services, machine, stored.record, run)
     if question.install_run:
@@ -56,6 +62,13 @@ async def _install(services: Services, stored: Stored, machine: Machine, *, step
         order=order_for(question, None if question.install_run else image.opened),
         limit=timedelta(minutes=question.minutes_left),
     )
+
+
+def _tags_changed(record: Record, machine: Machine, settings: Settings) -> bool:
+    """Whether what the plan went by is another by now: the slot that the machine holds is then not the right one."""
+    tags = tag_overrides(machine)
+    now = tags.ring, tags.group, rollout.boundary(machine, settings), machine.one_at_a_time
+    return now != (record.ring, record.group, record.boundary, record.availability_set)
 
 
 def order_for(question: Question, cutoff: datetime | None) -> Json:

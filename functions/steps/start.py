@@ -95,10 +95,10 @@ async def recheck(services: Services, stored: Stored) -> Rechecked | None:
     record = stored.record
     run = await services.ledger.run(record.run) if record.run else None
     if reason := _not_wanted(record, run, services.clock()):
-        await _give_back(services, stored, reason)
+        await give_back(services, stored, reason)
         return None
     if record.machine.is_arc and not services.settings.include_arc:  # claimed before the setting went off
-        await _give_back(services, stored, "an Arc-enabled server, and PATCH_ARC is off")
+        await give_back(services, stored, "an Arc-enabled server, and PATCH_ARC is off")
         return None
     seen = await observe(services, record.machine, vm_id=record.vm_id)
     if isinstance(seen, Seen):
@@ -186,7 +186,7 @@ async def _is_stopped(services: Services, stored: Stored | None, record: Record,
     """Whether settings, a person's stop or the end of its run forbid the call. The claim waits, or is given back."""
     now, reason, stop = services.clock(), stopped_by_settings(services.settings, record.kind), None
     if stored and record.run and (unwanted := _not_wanted(record, await services.ledger.run(record.run), now)):
-        await _give_back(services, stored, unwanted)
+        await give_back(services, stored, unwanted)
         return True
     if not reason:
         stop = await stop_of(services, machine)
@@ -208,7 +208,7 @@ def _not_wanted(record: Record, run: Run | None, now: datetime) -> str:
     return f"run {record.run} was stopped, is over, or is gone"
 
 
-async def _give_back(services: Services, stored: Stored, reason: str) -> None:
+async def give_back(services: Services, stored: Stored, reason: str) -> None:
     """The claim ends without a call: the next sweep decides on the machine as on any other."""
     journal.write("operation.postponed", **stored.record.log_fields(), reason=reason)
     await services.ledger.replace(stored, release(stored.record, services.clock()))

@@ -436,6 +436,27 @@ async def test_a_postponed_installation_asks_again_before_it_goes() -> None:
     assert (step.state, "q-b" in step.reason) == (State.WAITING_FOR_GROUP, True)
 
 
+# what an owner writes between the claims and the calls of two machines → how many of them are installed at once
+RETAGGED: dict[str, tuple[dict[str, str], int]] = {
+    "nothing that counts": ({"team": "shop"}, 2),
+    "both into one patch-group": ({"patch-group": "quorum"}, 1),
+}
+
+
+@pytest.mark.parametrize(("tags", "at_once"), RETAGGED.values(), ids=RETAGGED)
+async def test_a_group_that_is_named_between_claim_and_call_counts(tags: dict[str, str], at_once: int) -> None:
+    world = World(timings=QUICK)
+    machines = [world.create(name, GOOD) for name in ("q-a", "q-b")]
+    await world.until_queued(OperationKind.INSTALL)
+    for machine in machines:
+        await arm(world.azure, "PATCH", str(machine), {"tags": tags})
+    most = 0
+    for _ in range(6 * 60):
+        await world.pass_time(minutes=1)
+        most = max(most, len(world.installing()))
+    assert (most, sorted(world.installed())) == (at_once, ["q-a", "q-b"])
+
+
 # -- plan mode
 
 

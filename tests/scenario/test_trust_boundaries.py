@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
+from functions.model.image_record import ImageRecord
 from functions.model.machine import MachineId
-from functions.model.state import State
+from functions.model.state import OperationKind, State
 from simulator.azure import Behaviour
-from tests.support.world import QUICK, SUBSCRIPTION, World, vm_body
+from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, World, arm, vm_body
 
 ELSEWHERE = "00000000-0000-0000-0000-000000000002"
 GOOD = Behaviour(pending={"security": 2})
@@ -75,6 +76,18 @@ async def test_a_machine_that_lies_neither_stops_nor_proves_the_image_of_others(
     await world.pass_time(hours=8)
     assert installed(world) == attack.installed
     assert "liar" in world.installed() or attack.settings == NAMED
+
+
+async def test_a_machine_that_another_owner_got_between_claim_and_call_is_stopped_by_his_breaker() -> None:
+    world = a_world(**BY_OWNER, PATCH_CANARIES="0")
+    machine = world.create("vm-0", GOOD, tags={"owner": "web"})
+    await world.until_queued(OperationKind.INSTALL)
+    opened = ImageRecord(GALLERY.lower(), "owner shop", opening="20261125T080000", opened_because="3 machines failed")
+    assert await world.services.ledger.put_image(await world.services.ledger.image(opened.image, "owner shop"), opened)
+    await arm(world.azure, "PATCH", str(machine), {"tags": {"owner": "shop"}})
+    await world.pass_time(hours=4)
+    assert world.installed() == []
+    assert (await world.states())["vm-0"].state is State.BREAKER_OPEN
 
 
 async def test_the_failures_of_one_machine_do_not_open_the_breaker() -> None:
