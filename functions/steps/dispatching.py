@@ -8,7 +8,7 @@ from functions.cloud.ledger import SweepLease
 from functions.cloud.rows import image_key
 from functions.decisions import notices as told
 from functions.decisions.changes import NOT_KNOWN
-from functions.decisions.plan import Dispatch, Plan
+from functions.decisions.plan import HORIZON, Dispatch, Plan
 from functions.decisions.rollout import ring_name, written_on
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.record import requeue
@@ -114,7 +114,10 @@ async def _send(sweep: Sweep, item: Dispatch) -> bool:
     kind, machine, run = item.candidate.kind, item.candidate.machine, item.candidate.run
     previous = stored.record if stored else None
     if kind is OperationKind.INSTALL:
-        delay = max(delay, await notices.hold_back(sweep, item.candidate, previous))
+        wait = await notices.hold_back(sweep, item.candidate, previous)
+        if wait > HORIZON:
+            return False  # announced: it is claimed once others had their time, by what is true then
+        delay = max(delay, wait)
     due_at = services.clock() + delay
     record = new_claim(services, machine, kind, due_at=due_at, previous=previous, run=run.id if run else "")
     claimed = await send(services, stored, record, delay=delay)

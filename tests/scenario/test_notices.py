@@ -17,6 +17,7 @@ from functions.cloud.ledger import APP
 from functions.cloud.notices import NOTICE_VERSION, PREFIX, Outbox, is_notice
 from functions.cloud.stops import columns_of, key_of
 from functions.model.notice import Notice, NoticeType
+from functions.model.state import State
 from functions.model.stop import Scope, Stop
 from simulator.azure import Behaviour, Fault, Grant
 from tests.support import REPOSITORY
@@ -164,6 +165,22 @@ async def test_each_installation_has_an_announcement_of_its_own() -> None:
     for operation in begun:
         before = [when(event) for event in planned if when(event) <= operation.started]
         assert operation.started - max(before) >= timedelta(minutes=30)
+
+
+async def test_an_announced_installation_goes_by_what_is_true_at_its_time() -> None:
+    """The other member of its group is stopped after the announcement: it must not be down beside it."""
+    world = World(NOTICES | {"PATCH_NOTICE_MINUTES": "60"}, timings=QUICK)
+    machines = [world.create(name, GOOD, tags={"patch-group": "quorum"}) for name in ("vm-01", "vm-02")]
+    await world.until(lambda: bool(world.topic.of_type("InstallationPlanned")), hours=2)
+    planned, *_ = world.topic.of_type("InstallationPlanned")
+    [other] = [machine for machine in machines if str(machine) != planned["subject"]]
+    world.power(other, "deallocate")
+    await world.pass_time(hours=4)
+    assert world.installed() == []
+    assert (await world.states())[planned["data"]["name"]].state is State.WAITING_FOR_GROUP
+    world.power(other, "start")
+    await world.pass_time(hours=8)
+    assert sorted(world.installed()) == ["vm-01", "vm-02"]
 
 
 async def test_a_hold_that_answers_the_announcement_keeps_the_machine_from_being_installed() -> None:
