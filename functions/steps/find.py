@@ -89,7 +89,7 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
         found[machine.id] = machine
         await sweep.stay()
     hidden = [machine for machine in wanted if machine not in known and machine not in found]
-    for machine_id in in_turn(hidden, services.jitter(), ASKED_OF_ARM):
+    for machine_id in in_turn(hidden, services.jitter, ASKED_OF_ARM):
         await sweep.stay()
         match await _observed(sweep, machine_id):
             case Seen(machine):
@@ -176,7 +176,7 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
     async for machine in services.graph.named_machines(str(stored.record.machine) for stored in held):
         found[machine.id] = machine
     hidden = [stored for stored in held if stored.record.machine not in found]
-    for stored in in_turn(hidden, services.jitter()):
+    for stored in in_turn(hidden, services.jitter):
         await sweep.stay()
         if seen := await _not_in_graph(sweep, stored):
             found[seen.id] = seen

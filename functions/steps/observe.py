@@ -4,7 +4,7 @@ Event, message, sweep and tracking all see a machine through observe(), so that 
 meaning of ARM's answers stand in one place. Unavailable is not an answer: it is raised, and the caller is retried.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TypeVar
@@ -26,9 +26,11 @@ AT_ONCE = 200  # Resource Manager allows 250 reads at once, per subscription and
 Item = TypeVar("Item")
 
 
-def in_turn(items: Sequence[Item], place: float, most: int = AT_ONCE) -> list[Item]:
-    """So many of them, from a random place (0 to 1) on: those without an answer must not keep the others waiting."""
-    first = int(place * len(items))
+def in_turn(items: Sequence[Item], jitter: Callable[[], float], most: int = AT_ONCE) -> list[Item]:
+    """So many of them, from a random place on: those without an answer must not keep the others waiting."""
+    if len(items) <= most:
+        return list(items)
+    first = int(jitter() * len(items))
     return [*items[first:], *items[:first]][:most]
 
 

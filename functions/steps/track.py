@@ -111,7 +111,8 @@ async def operations(services: Services, rows: Iterable[Stored], paused: Paused,
 
 def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
     """The rows of one subscription in the order in which they are asked, second by second."""
-    rows = in_turn(rows, place, len(rows))
+    first = int(place * len(rows)) % len(rows)
+    rows = rows[first:] + rows[:first]
     rest = rows[READS_AT_ONCE:][: READS_A_SECOND * int(READING_TIME.total_seconds())]
     return [rows[:READS_AT_ONCE], *(rest[at : at + READS_A_SECOND] for at in range(0, len(rest), READS_A_SECOND))]
 
@@ -422,7 +423,7 @@ async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *,
     Graph may be late for all of a large fleet: a sweep asks Resource Manager for so many that it does not show.
     """
     ended = [stored for stored in rows if stored.record.phase is Phase.ENDED]
-    turn = {stored.record.machine for stored in in_turn(ended, services.jitter())}
+    turn = {stored.record.machine for stored in in_turn(ended, services.jitter)}
     assessed = [stored for stored in ended if stored.record.kind is OperationKind.ASSESS]
     installed = [stored for stored in ended if stored.record.kind is OperationKind.INSTALL]
     shown = {}

@@ -23,7 +23,7 @@ from functions.model.stop import Stop
 from simulator.world import Machine, Operation
 from tests.simulation import oracle
 from tests.simulation.host import STEP, StepRun
-from tests.simulation.starts import key_of_start
+from tests.simulation.starts import TOLERATED, key_of_start
 
 if TYPE_CHECKING:
     from tests.simulation.world import SeededWorld
@@ -89,7 +89,18 @@ class Invariants:
         reason = "" if late else world.starts.objection(change, machine, world.azure.changes, row)
         if reason and change.kind == "deallocate":
             self.violated(3, f"{machine.name} was deallocated though {reason}")
+        if change.kind == "deallocate" and not late:
+            self._cuts_off_nothing(change, machine)
         world.starts.ours.add(change.operation_id)
+
+    def _cuts_off_nothing(self, change: Operation, machine: Machine) -> None:
+        """2. No assessment or installation that the app could have seen is cut off. One that is overdue is older."""
+        for each in machine.operations:
+            age = change.started - each.started
+            cut_off = each.ends == change.started if each.ended_by else each.runs_at(change.started)
+            known = each.kind in ("assess", "install") and TOLERATED < age < timedelta(hours=1)
+            if known and cut_off and not self._lost_sight():
+                self.violated(2, f"{machine.name} was deallocated during its {each.kind} of {each.started:%H:%M:%S}")
 
     def started(self, operation: Operation, step: StepRun, *, late: bool) -> None:
         """An operation of ours has just begun in Azure. `late`: its sender had given up already."""
