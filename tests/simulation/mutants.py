@@ -207,7 +207,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("end of a run", _end_of_a_run, (3,), 1),
     Mutant("machines of a run", _machines_of_a_run, (3,), 8),
     Mutant("window of a run", _window_of_a_run, (3,), 200),
-    Mutant("a start is written down first", _start_written_first, (4,), 48),
+    Mutant("a start is written down first", _start_written_first, (4,), 1874),
     Mutant("another's machine is left running", _anothers_machine, (3,), 2),
 )
 
