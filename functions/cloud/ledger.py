@@ -3,6 +3,7 @@
 PartitionKey is the subscription, RowKey a hash of the machine's id.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from functions.cloud.errors import CloudError
 from functions.cloud.notices import Outbox, is_notice
 from functions.cloud.rows import (
     UNREADABLE,
@@ -40,15 +42,20 @@ SWEEP_LEASE = timedelta(minutes=5)
 CLOCKS_DIFFER = timedelta(minutes=5)  # of two instances, at most
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
 RENEW_EVERY = timedelta(seconds=60)
+WRITES_AT_ONCE = 20
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as read, with the row whose ETag a write must present, and what that write tells others."""
+    """A record as read, with the row whose ETag a write must present, and what that write tells others.
+
+    `put_off`: the record is ahead of its row, and the next write of the row brings it there.
+    """
 
     record: Record
     row: Row
     notices: tuple[Notice, ...] = ()
+    put_off: bool = False
 
     def telling(self, *notices: Notice) -> "Stored":
         """Its next write tells these, too, or does not happen."""
@@ -93,6 +100,13 @@ class Ledger:
     async def replace(self, stored: Stored, record: Record) -> Stored | None:
         row = await self.put_row(stored.row, place_of(record.machine), columns_of(record), stored.notices)
         return Stored(record, row) if row else None
+
+    async def put_off(self, stored: Stored, record: Record) -> None:
+        """A move that the row's next one may contain: what it records can be learned again. Here it is written at once.
+
+        Only a sweep knows whether another move follows: see LedgerView.
+        """
+        await self.replace(stored, record)
 
     async def put(self, stored: Stored | None, record: Record) -> Stored | None:
         """Insert where nothing was read, replace where something was."""
@@ -176,10 +190,11 @@ class Ledger:
 
     async def first_deployment(self, now: datetime) -> datetime:
         """The first writer's timestamp; a later deployment does not change it."""
-        row = await self.table.get(APP, "first-deployment")
+        place = APP, "first-deployment"
+        row = await self.table.get(*place)
         if row is None:
-            await self.table.insert(APP, "first-deployment", {"v": VERSION, "at": now.isoformat()})
-            row = await self.table.get(APP, "first-deployment")
+            written = await self.table.insert(*place, {"v": VERSION, "at": now.isoformat()})
+            row = written or await self.table.get(*place)
         return app_time(row, "at") if row else now
 
     async def take_sweep(self, holder: str, now: datetime) -> "SweepLease | None":
@@ -275,6 +290,25 @@ class LedgerView(Ledger):
         written = await super().replace(stored, record)
         await self._note(record.machine, written)
         return written
+
+    async def put_off(self, stored: Stored, record: Record) -> None:
+        """Only noted: the next move of the row in this sweep writes it, or write_put_off()."""
+        self.rows[record.machine] = replace(stored, record=record, put_off=True)
+
+    async def write_put_off(self) -> dict[MachineId, CloudError]:
+        """Writes the moves that no other one followed. Returns the machines whose row could not be written, and why."""
+        left = [stored for stored in self.rows.values() if stored.put_off]
+        problems: dict[MachineId, CloudError] = {}
+
+        async def write(stored: Stored) -> None:
+            try:
+                await self.replace(stored, stored.record)
+            except CloudError as problem:
+                problems[stored.record.machine] = problem
+
+        for first in range(0, len(left), WRITES_AT_ONCE):
+            await asyncio.gather(*map(write, left[first : first + WRITES_AT_ONCE]))
+        return problems
 
     async def delete(self, stored: Stored) -> bool:
         deleted = await super().delete(stored)

@@ -4,22 +4,21 @@ A bucket holds the machines whose ids share a checksum: one line of text for eac
 column of the table holds 64 KiB, so a bucket takes as many columns as it needs.
 """
 
-import asyncio
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from functions.cloud.ledger import APP
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
-from functions.cloud.tables import Row, Table
+from functions.cloud.tables import MOST_CHANGES, Insert, Replace, Row, Table
 from functions.model.machine import MachineId, Provider
 from functions.model.told import Note
 
 PREFIX = "told-"
 BUCKETS = 256
 COLUMN_BYTES = 60_000
-WRITES_AT_ONCE = 20
+TRANSACTION_BYTES = 2_000_000  # Base64 makes a third more of them, and a transaction takes 4 MiB
 FORGOTTEN_WEEKS = 2  # the daily census names every machine, so an older note is of one that is gone
 _SEPARATOR = "\t"
 
@@ -66,15 +65,35 @@ class NoteBook:
         for machine, note in self.notes.items():
             if (bucket := bucket_of(machine)) in kept and note.week >= week - FORGOTTEN_WEEKS:
                 kept[bucket][machine] = note
-        for first in range(0, len(wanted), WRITES_AT_ONCE):
-            turn = wanted[first : first + WRITES_AT_ONCE]
-            await asyncio.gather(*(self._put(bucket, kept[bucket]) for bucket in turn))
+        for some in _in_transactions(self._change(bucket, kept[bucket]) for bucket in wanted):
+            if not await self._put(some) and len(some) > 1:
+                for change in some:
+                    await self._put([change])
 
-    async def _put(self, bucket: str, notes: Mapping[MachineId, Note]) -> None:
+    def _change(self, bucket: str, notes: Mapping[MachineId, Note]) -> Insert | Replace:
         columns, row = _packed(notes), self._rows.get(bucket)
-        written = await (self.table.replace(row, columns) if row else self.table.insert(APP, bucket, columns))
-        if written:
-            self._rows[bucket] = written
+        return Replace(row, columns) if row else Insert(APP, bucket, columns)
+
+    async def _put(self, changes: Sequence[Insert | Replace]) -> bool:
+        """All or none of these buckets; False: another writer was first."""
+        written = await self.table.transact(changes)
+        self._rows |= {row.key: row for row in written or () if row}
+        return written is not None
+
+
+def _in_transactions(changes: Iterable[Insert | Replace]) -> Iterator[list[Insert | Replace]]:
+    """The changes, in as few transactions as hold them."""
+    some: list[Insert | Replace] = []
+    size = 0
+    for change in changes:
+        length = sum(len(value) for value in change.columns.values() if isinstance(value, bytes))
+        if some and (len(some) == MOST_CHANGES or size + length > TRANSACTION_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(change)
+        size += length
+    if some:
+        yield some
 
 
 def bucket_of(machine: MachineId) -> str:

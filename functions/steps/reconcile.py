@@ -53,10 +53,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     sweep.runs = await runs.read(sweep.view)
     try:
         if sweep.rows:  # with nothing in flight there is nothing to track
-            await track.operations(services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
-            await runs.note(sweep.view, sweep.runs, had=sweep.had)
-            rows = runs.confirmable(sweep.runs, sweep.rows.values())
-            await track.confirm(services, rows, sweep.paused, pause=sweep.stay)
+            await _track(sweep)
         await runs.note(sweep.view, sweep.runs, had=sweep.had)
         candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
         sweep.found = True
@@ -82,6 +79,17 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         incomplete=", ".join(sweep.incomplete),
     )
     return sweep.failed
+
+
+async def _track(sweep: Sweep) -> None:
+    """Track what is in flight. Raises CloudError: what ended is written down all the same, and not told again."""
+    try:
+        await track.operations(sweep.services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
+        await runs.note(sweep.view, sweep.runs, had=sweep.had)
+        rows = runs.confirmable(sweep.runs, sweep.rows.values())
+        await track.confirm(sweep.services, rows, sweep.paused, pause=sweep.stay)
+    finally:
+        await track.write_ends(sweep.view)
 
 
 async def _stopped(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from functions import journal
 from functions.cloud import errors
 from functions.cloud.arm import Outcome
-from functions.cloud.ledger import Stored
+from functions.cloud.ledger import LedgerView, Stored
 from functions.cloud.models import tried_patches
 from functions.cloud.resource_graph import SeenInstallation
 from functions.cloud.rows import LeftAlone, image_key
@@ -366,7 +366,7 @@ async def _end(
         record = never_ran(record)
     over = replace(stored.telling(*notices.ended(record, ending, result)), record=end(record, ending))
     if not ending.trouble or reported:
-        await services.ledger.replace(over, over.record)
+        await services.ledger.put_off(over, over.record)  # Graph may show it by now, and then the row goes on at once
     elif await _machine_of(services, over):  # a deletion ends what runs on its machine
         await hold_for(services, over, ending.trouble)
 
@@ -415,6 +415,12 @@ def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
 
 
 # -- what Resource Graph has to confirm
+
+
+async def write_ends(view: LedgerView) -> None:
+    """The ends that nothing followed in this sweep. One that cannot be written is learned again by the next."""
+    for machine, problem in (await view.write_put_off()).items():
+        journal.write("sweep.failed", stage="track", machine=machine, problem=problem)
 
 
 async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:

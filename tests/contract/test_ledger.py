@@ -243,6 +243,16 @@ async def test_of_a_transaction_with_one_failed_condition_nothing_is_written(
     assert await table.replace(first, {"v": 5}) is not None  # its ETag is still the one that was read
 
 
+async def test_bytes_come_back_from_a_transaction(table: Table) -> None:
+    (first, *_) = await three_rows(table)
+    note = {"v": 1, "notes0": b"\x00\xff", "notes1": b""}
+    assert await table.transact([Replace(first, note), Insert("p", "told-00", note)])
+    for key in ("k0", "told-00"):
+        row = await table.get("p", key)
+        assert row is not None
+        assert row.columns == note
+
+
 async def test_of_two_transactions_on_one_row_one_wins(table: Table) -> None:
     first, *_ = await three_rows(table)
     done = await asyncio.gather(

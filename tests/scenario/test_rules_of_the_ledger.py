@@ -309,8 +309,22 @@ async def test_a_missing_right_holds_the_machine_for_its_owner() -> None:
     assert len(world.posts()) == 1
 
 
+async def test_an_end_that_graph_does_not_answer_for_is_written_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World(timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.installing()), hours=1)
+    world.azure.faults.add(Fault("POST", ".*/resources", times=1_000, status=503))
+    await world.pass_time(minutes=40)
+    assert world.errors
+    record = await world.record(machine)
+    assert record is not None
+    assert record.phase is Phase.ENDED
+    assert len(lines(caplog, "installation.ended")) == 1
+
+
 @pytest.mark.parametrize(
-    ("events", "transactions"), [pytest.param(True, 28, id="by event"), pytest.param(False, 30, id="by sweep alone")]
+    ("events", "transactions"), [pytest.param(True, 22, id="by event"), pytest.param(False, 23, id="by sweep alone")]
 )
 async def test_what_one_machines_whole_life_costs_in_transactions_of_the_table(events: bool, transactions: int) -> None:
     """Assessed, installed, assessed again: what two machines more cost, since a sweep itself costs some."""

@@ -1,6 +1,7 @@
 """One line for each change of a machine's state, and none for what stays: waits, plans, machines that leave both."""
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 
 from functions.cloud import notes
-from functions.cloud.notes import BUCKETS, PREFIX, NoteBook
+from functions.cloud.notes import BUCKETS, PREFIX, NoteBook, bucket_of
+from functions.cloud.tables import MOST_CHANGES
 from functions.decisions.plan import Plan
 from functions.model.machine import MachineId, Provider
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
@@ -35,7 +37,7 @@ def states_of(lines: list[str]) -> list[str]:
 
 
 def writes_a_note(call: TableCall) -> bool:
-    return call.operation in ("insert", "replace") and "parts" in call.columns
+    return call.operation == "transact" and "parts" in call.columns
 
 
 async def waiting(caplog: pytest.LogCaptureFixture) -> World:
@@ -168,10 +170,11 @@ async def test_notes_come_back_and_only_changed_buckets_are_written() -> None:
     await book.write(many, A_NOTE.week)
     assert await read_again(table) == many
     assert len(table.rows) == BUCKETS
+    assert table.calls == {"transact": math.ceil(BUCKETS / MOST_CHANGES)}
     table.calls.clear()
     first = MachineId(SUBSCRIPTION, "rg", "vm-0")
     await book.write({first: None}, A_NOTE.week)
-    assert table.calls == {"replace": 1}
+    assert table.calls == {"transact": 1}
     assert first not in await read_again(table)
 
 
@@ -186,6 +189,28 @@ async def test_a_bucket_outgrows_one_column(monkeypatch: pytest.MonkeyPatch) -> 
     assert row.columns["parts"] > 1
     assert all(len(part) <= 1000 for part in row.columns.values() if isinstance(part, bytes))
     assert set(await read_again(table)) == set(names)
+
+
+async def test_buckets_that_are_too_large_for_one_transaction_take_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notes, "TRANSACTION_BYTES", 200)
+    table = MemoryTable()
+    many = {MachineId(SUBSCRIPTION, "rg", f"vm-{number}"): A_NOTE for number in range(20)}
+    await NoteBook(table).write(many, A_NOTE.week)
+    assert await read_again(table) == many
+    assert 1 < table.calls["transact"] < len(table.rows)
+
+
+async def test_a_bucket_that_another_writer_changed_keeps_no_other_from_being_written() -> None:
+    table = MemoryTable()
+    book = NoteBook(table)
+    mine, others = MachineId(SUBSCRIPTION, "rg", "vm-1"), MachineId(SUBSCRIPTION, "rg", "vm-2")
+    assert bucket_of(mine) != bucket_of(others)
+    await book.write({mine: A_NOTE, others: A_NOTE}, A_NOTE.week)
+    theirs = dict(table.rows["app", bucket_of(others)].columns)
+    table.put("app", bucket_of(others), theirs)
+    told_again = replace(A_NOTE, digest="89ef")
+    await book.write({mine: told_again, others: told_again}, A_NOTE.week)
+    assert await read_again(table) == {mine: told_again, others: A_NOTE}
 
 
 async def test_a_note_of_a_machine_that_nobody_names_any_more_goes(monkeypatch: pytest.MonkeyPatch) -> None:

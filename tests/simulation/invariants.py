@@ -67,6 +67,7 @@ class Invariants:
         self.violations: list[Violation] = []
         self.ours: list[Operation] = []
         self.posted: Counter[tuple[str, str]] = Counter()  # (machine, claim) → operations
+        self.running: set[str] = set()  # operation ids that the ledger or the journal says run
         self.ended: set[str] = set()  # operation ids that the ledger or the journal says ended
         self.paused_since: datetime | None = None
         self.stopped: dict[str, tuple[Stop, datetime]] = {}  # by RowKey, and since when
@@ -247,13 +248,20 @@ class Invariants:
         """4. Operations that ended. 8. Slots in the ledger."""
         world = self.world
         rows = [row.columns for row in world.table.rows.values() if is_machine(row)]
+        running = {str(each.get("operation_id")) for each in rows if each.get("phase") == "running"}
         self.ended |= {str(each.get("operation_id")) for each in rows if each.get("phase") == "ended"}
+        self.ended |= self._over(self.running - running)
+        self.running = running
         if world.rows_were_newer:
             return  # no invariant: what a newer app's rows hold is not known to the older one
         holding = ("queued", "starting", "running")
         slots = sum(each.get("kind") == "install" and each.get("phase") in holding for each in rows)
         if slots > world.cap:
             self.violated(8, f"{slots} installations hold a slot, PATCH_MAX_IN_FLIGHT is {world.cap}")
+
+    def _over(self, left: set[str]) -> set[str]:
+        """Those that Azure has ended, of operations whose row runs no more: a row may go on at once."""
+        return {each.operation_id for each in self.ours if each.operation_id in left and _is_over(each, self.world.now)}
 
     async def look_at_breakers(self) -> None:
         """Since when each image's breaker is open."""
@@ -272,6 +280,8 @@ class Invariants:
             self.runs_ended[line["run"]] = line
         elif '"event": "machine.gone"' in text:
             self._really_gone(json.loads(text))
+        elif '"event": "operation.adopted"' in text:  # its row may go on at once
+            self.running.add(str(json.loads(text)["operation"]))
         elif ".ended" in text or "installation.seen" in text:
             self.ended.add(str(json.loads(text).get("operation", "")))
 
@@ -341,6 +351,10 @@ def _ran_at(operation: Operation, when: datetime) -> bool:
         end = operation.planned_end
         return end is None or end > when
     return operation.runs_at(when)
+
+
+def _is_over(operation: Operation, when: datetime) -> bool:
+    return operation.ends is not None and operation.ends <= when
 
 
 def _in_time(operation: Operation, when: datetime) -> bool:

@@ -16,6 +16,7 @@ import pytest
 from functions.model.machine import MachineId
 from functions.model.state import Phase
 from simulator.azure import Behaviour, overlaps
+from simulator.behaviour import Timings
 from tests.simulation import clock, oracle
 from tests.simulation.faults import Faults
 from tests.simulation.invariants import Violation
@@ -34,6 +35,8 @@ SETTINGS = {
     "PATCH_ASSESS_AFTER_MINUTES": "0",
     "PATCH_MIN_INTERVAL_HOURS": "144",
 }
+SHOWN_AT_ONCE = Timings()
+SHOWN_LATE = Timings(graph_lag_seconds=20 * 60)  # Resource Graph promises no upper bound
 SWEEPS = 30  # five to fifteen minutes apart: after so many the machine is patched, whenever the process was killed
 
 
@@ -49,8 +52,8 @@ class Path:
     told: tuple[dict[str, Any], ...]  # the events that a topic of notices took, as often as it did
 
 
-async def _path(kill_at: tuple[int, Side] | None, settings: dict[str, str]) -> Path:
-    world = SeededWorld(settings, random.Random(7), Faults(random.Random(7)), kill_at=kill_at)
+async def _path(kill_at: tuple[int, Side] | None, settings: dict[str, str], timings: Timings) -> Path:
+    world = SeededWorld(settings, random.Random(7), Faults(random.Random(7)), timings=timings, kill_at=kill_at)
     logging.getLogger("journal").addHandler(JournalLines(world))
     machine, calls = MachineId(SUBSCRIPTIONS[0], "rg-web", "vm-001"), 0
     create(world, machine, Behaviour(), vm_body())
@@ -78,9 +81,11 @@ async def _path(kill_at: tuple[int, Side] | None, settings: dict[str, str]) -> P
     )
 
 
-def _run(kill_at: tuple[int, Side] | None = None, settings: dict[str, str] = SETTINGS) -> Path:
+def _run(
+    kill_at: tuple[int, Side] | None = None, settings: dict[str, str] = SETTINGS, timings: Timings = SHOWN_AT_ONCE
+) -> Path:
     with journal_kept():
-        return clock.run(_path(kill_at, settings))
+        return clock.run(_path(kill_at, settings, timings))
 
 
 @pytest.fixture(scope="module")
@@ -88,21 +93,34 @@ def whole() -> Path:
     return _run()
 
 
-def test_without_a_kill_it_is_assessed_installed_and_assessed_again(whole: Path) -> None:
-    assert whole.kinds == ("assess", "install", "assess")
-    assert not whole.pending
+@pytest.fixture(scope="module")
+def late() -> Path:
+    return _run(timings=SHOWN_LATE)
 
 
-def test_the_path_goes_through_every_phase_and_every_kind_of_call(whole: Path) -> None:
-    phases = {
-        phase for phase in Phase if any(call.startswith("table") and call.endswith(phase) for call in whole.calls)
-    }
-    assert phases == set(Phase)
+def _phases(path: Path) -> set[Phase]:
+    """Those that its calls write."""
+    return {phase for phase in Phase if any(call.startswith("table") and call.endswith(phase) for call in path.calls)}
+
+
+@pytest.mark.parametrize("name", ["whole", "late"])
+def test_without_a_kill_it_is_assessed_installed_and_assessed_again(name: str, request: pytest.FixtureRequest) -> None:
+    path: Path = request.getfixturevalue(name)
+    assert path.kinds == ("assess", "install", "assess")
+    assert not path.pending
+
+
+def test_an_end_that_graph_shows_by_now_is_written_with_what_follows_from_it(whole: Path, late: Path) -> None:
+    assert _phases(whole) == set(Phase) - {Phase.ENDED}
+    assert _phases(late) == set(Phase)
+
+
+def test_the_path_goes_through_every_kind_of_call(whole: Path) -> None:
     assert set(whole.calls) >= {
         "table: reading a row",
         "table: reading the rows",
         "table: insert queued",
-        "table: delete ended",
+        "table: delete running",
         "queue: send",
         "ARM: POST resources",
         "ARM: GET vm-001",
@@ -131,12 +149,30 @@ def test_killed_at_any_call_it_ends_well(whole: Path, when: Side) -> None:
     assert not bad
 
 
+@pytest.mark.parametrize("when", SIDES)
+def test_killed_at_an_end_that_graph_does_not_show_yet_it_ends_well(late: Path, when: Side) -> None:
+    bad: dict[int, Path] = {}
+    for call, name in enumerate(late.calls, 1):
+        if not name.endswith(Phase.ENDED):
+            continue
+        path = _run((call, when), timings=SHOWN_LATE)
+        if path.pending or path.overlapping or path.violations or Counter(path.kinds)["install"] != 1:
+            bad[call] = path
+    assert not bad
+
+
 # -- what others are told
 
 
+@pytest.fixture(scope="module", params=[SHOWN_AT_ONCE, SHOWN_LATE], ids=["shown at once", "shown late"])
+def timings(request: pytest.FixtureRequest) -> Timings:
+    shown: Timings = request.param
+    return shown
+
+
 @pytest.fixture(scope="module")
-def told() -> Path:
-    return _run(settings=SETTINGS | NOTICES)
+def told(timings: Timings) -> Path:
+    return _run(settings=SETTINGS | NOTICES, timings=timings)
 
 
 def _once(path: Path) -> Counter[str]:
@@ -152,20 +188,23 @@ def _expected(path: Path) -> Counter[str]:
     return Counter(["AssessmentEnded", *told])
 
 
-def test_with_notices_each_move_is_told_once(told: Path) -> None:
+def test_with_notices_each_move_is_told_once(told: Path, timings: Timings) -> None:
     assert told.kinds == ("assess", "install", "assess")
     assert _once(told) == _expected(told)
     assert len(told.told) == len({event["id"] for event in told.told})
-    assert {"table: transact running", "table: transact ended", "topic: POST"} <= set(told.calls)
+    assert {"table: transact running", "topic: POST"} <= set(told.calls)
+    assert ("table: transact ended" in told.calls) is (timings is SHOWN_LATE)
 
 
 @pytest.mark.parametrize("when", SIDES)
-def test_killed_at_any_call_no_notice_is_lost_and_one_that_comes_twice_is_the_same(told: Path, when: Side) -> None:
+def test_killed_at_any_call_no_notice_is_lost_and_one_that_comes_twice_is_the_same(
+    told: Path, timings: Timings, when: Side
+) -> None:
     bad: dict[int, object] = {}
     for call, name in enumerate(told.calls, 1):
         if not any(word in name for word in ("transact", "topic", "Patches")):  # no move that tells something
             continue
-        path = _run((call, when), SETTINGS | NOTICES)
+        path = _run((call, when), SETTINGS | NOTICES, timings)
         same = all(event == other for event in path.told for other in path.told if event["id"] == other["id"])
         if _once(path) != _expected(path) or not same or path.violations:
             bad[call] = name, path.kinds, _once(path), path.violations
