@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_CONCURRENT_CALLS = 32
 CONNECT_SECONDS = 10
 READ_SECONDS = 40
+STORAGE_SCOPE = "https://storage.azure.com/.default"  # of tables, in every cloud
 
 
 class ArmOptions(TypedDict):
@@ -138,6 +139,21 @@ class Session:
             "retry_total": 2,
             "permit_redirects": False,
         }
+
+    def row_policies(self) -> list[Policy]:
+        """The pipeline of a request about rows of a table: the policies of the SDK's that do something here.
+
+        Its own also look for redirects, a second host, hooks, traces and lines of log, in each request.
+        """
+        from azure.core.pipeline import policies as sdk
+
+        options = self.storage_options()
+        return [
+            sdk.RequestIdPolicy(),
+            sdk.UserAgentPolicy("image-patcher"),
+            sdk.AsyncBearerTokenCredentialPolicy(options["credential"], STORAGE_SCOPE),
+            sdk.AsyncRetryPolicy(retry_total=options["retry_total"]),
+        ]
 
     def topic_options(self) -> TopicOptions:
         """Options of the client of a topic. It sends once: what failed is sent again by a later sweep."""

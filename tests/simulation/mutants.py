@@ -196,7 +196,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("in-flight check", _without_rule("_no_operation_running"), (2,), 20),
     Mutant("support state", _support_state, (3,), 1),
     Mutant("window", _window, (3,), 1),
-    Mutant("cap", _cap, (8,), 1),
+    Mutant("cap", _cap, (8,), 30),
     Mutant("group", _group, (8,), 49),
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("tries of a failing machine", _tries, (8,), 49),
