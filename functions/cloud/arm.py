@@ -34,7 +34,7 @@ from functions.model.state import OperationKind
 from functions.model.text import GUID, BadInput, Json, quoted
 
 if TYPE_CHECKING:
-    from azure.core.rest import AsyncHttpResponse
+    from azure.core.rest import AsyncHttpResponse, HttpRequest
     from azure.mgmt.compute.aio import ComputeManagementClient
     from azure.mgmt.hybridcompute.aio import HybridComputeManagementClient
 
@@ -99,6 +99,9 @@ class ResourceManager:
 
     def __init__(self, session: Session) -> None:
         self._session, self._compute_version = session, session.settings.compute_version
+        self._endpoint = session.settings.arm_endpoint.rstrip("/")
+        arm = urlsplit(self._endpoint)
+        self._host = arm.scheme, arm.netloc.lower()
         # By subscription, and whether it is that of Arc-enabled servers.
         self._clients: dict[tuple[str, bool], ComputeManagementClient | HybridComputeManagementClient] = {}
         self._left: dict[tuple[str, str], int] = {}  # bucket → patch tokens left according to the last answer
@@ -179,11 +182,11 @@ class ResourceManager:
         """
         from azure.core.rest import HttpRequest
 
-        request = HttpRequest("POST", f"{_url(machine)}/{action}", params={"api-version": version}, json=body)
+        request = HttpRequest("POST", f"{self._endpoint}{_url(machine)}/{action}?api-version={version}", json=body)
         async with self._session.call(what, starts_something=True), asyncio.timeout(SEND_SECONDS):
             if self._session.clock() > send_by:
                 raise Unavailable(f"{what}: it could not be sent in time")
-            yield await self._client(machine).send_request(request)
+            yield await self._send(machine, request)
 
     async def outcome(self, machine: MachineId, url: str) -> Outcome:
         """Reads the status of an operation. Raises Gone when Azure no longer knows it, or does not say how it ended."""
@@ -218,8 +221,8 @@ class ResourceManager:
         match = None
         if url.isascii() and url.isprintable() and not set(url) & set(" #"):  # urlsplit drops line breaks silently
             with suppress(ValueError):  # a host with unbalanced brackets
-                parts, arm = urlsplit(url), urlsplit(self._session.settings.arm_endpoint)
-                if (parts.scheme, parts.netloc.lower()) == (arm.scheme, arm.netloc.lower()):
+                parts = urlsplit(url)
+                if (parts.scheme, parts.netloc.lower()) == self._host:
                     match = _OPERATION_PATH.fullmatch(parts.path)
         if not match:
             raise BadInput("an operation URL is not one of ARM's; it is not called")
@@ -241,12 +244,21 @@ class ResourceManager:
         from azure.core.rest import HttpRequest
 
         params = {"api-version": api_version} if api_version else {}
+        url = f"{self._endpoint}{url}" if url.startswith("/") else url
         async with self._session.call(what):
-            answer = await self._client(of).send_request(HttpRequest("GET", url, params=params))
+            answer = await self._send(of, HttpRequest("GET", url, params=params))
             answer.raise_for_status()
             if answer.status_code >= 300:  # a redirect could lead our token to another host
                 raise Unavailable(f"{what}: the answer is a redirect ({answer.status_code}); it is not followed")
             return answer.status_code, answer.json() if answer.text() else None
+
+    async def _send(self, of: MachineId | str, request: HttpRequest) -> AsyncHttpResponse:
+        """Through the pipeline of the SDK's client but past its send_request(), which copies each request first.
+
+        The request names the whole URL: nothing completes it.
+        """
+        answer: AsyncHttpResponse = await self._client(of)._client.send_request(request)
+        return answer
 
     def _client(self, of: MachineId | str) -> ComputeManagementClient | HybridComputeManagementClient:
         """The client for a machine, or for a subscription. That of Arc-enabled servers is imported for one of them."""
