@@ -193,6 +193,40 @@ async def test_keys_are_the_rows_of_one_partition_that_begin_alike(table: Table)
     assert sorted(seen) == [("p", "told-00", b"\x00\xff"), ("p", "told-ff", b"\x00\xff")]
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["", "it's 5 % of ä & b", True, -1, 2**31 - 1, 2**31, 3600.0, 1e300, b"\x00\xff", NOW],
+    ids=["empty", "text", "flag", "negative", "int32", "int64", "whole float", "float", "bytes", "time"],
+)
+async def test_a_value_comes_back_as_what_it_was(table: Table, value: object) -> None:
+    inserted = await table.insert("p", "k", {"value": value, "other": 1})
+    assert inserted is not None
+    read = await table.get("p", "k")
+    assert read == inserted
+    assert await table.replace(read, read.columns) is not None
+    (row,) = [each async for each in table.scan()]
+    assert (row.columns["value"], type(row.columns["value"])) == (value, type(value))
+
+
+@pytest.mark.parametrize("key", ["o'hara", "100 %25", "a b+c&d=e", "ä€", "(x)"])
+async def test_a_key_is_taken_as_it_is(table: Table, key: str) -> None:
+    row = await table.insert(key, key, {"v": 1})
+    assert row is not None
+    assert [each.key async for each in table.keys(key, key)] == [key]
+    assert await table.get(key, key) == row
+    assert (row := await table.replace(row, {"v": 2})) is not None
+    assert await table.delete(row)
+    assert await table.get(key, key) is None
+
+
+async def test_a_scan_goes_through_all_pages(table: Table) -> None:
+    """The service gives 1,000 entities at most in one answer."""
+    for first in range(0, 1100, MOST_CHANGES):
+        await table.transact([Insert("o'p", f"k{n:04}", {"v": n}) for n in range(first, first + MOST_CHANGES)])
+    assert [row.columns["v"] async for row in table.scan()] == list(range(1100))
+    assert [row.columns["v"] async for row in table.keys("o'p", "k")] == list(range(1100))
+
+
 async def test_a_scan_of_nothing(table: Table) -> None:
     assert [row async for row in table.scan()] == []
 
