@@ -23,7 +23,6 @@ from functions.steps import runs, states
 from functions.steps.holds import forget, hold_step
 from functions.steps.observe import (
     Gone,
-    Observation,
     Refused,
     Seen,
     Throttled,
@@ -31,7 +30,6 @@ from functions.steps.observe import (
     decide,
     in_turn,
     log_unreadable,
-    observe,
     observe_group,
     with_managers,
     with_named_patches,
@@ -91,7 +89,7 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
     hidden = [machine for machine in wanted if machine not in known and machine not in found]
     for machine_id in in_turn(hidden, services.jitter, ASKED_OF_ARM):
         await sweep.stay()
-        match await _observed(sweep, machine_id):
+        match await sweep.see(machine_id):
             case Seen(machine):
                 found[machine_id] = replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
             case Gone():
@@ -185,7 +183,7 @@ async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:
 
 async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
     """Graph shows no such machine: ARM says whether it is gone. It keeps its row when ARM does not answer."""
-    match await _observed(sweep, stored.record.machine):
+    match await sweep.see(stored.record.machine):
         case Seen(machine):
             return replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
         case Gone():
@@ -193,25 +191,6 @@ async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
         case _:
             pass
     return None
-
-
-async def _observed(sweep: Sweep, machine_id: MachineId) -> Observation | None:
-    """What ARM says of a machine; None: nothing now. A line says why where no machine is to be seen."""
-    if machine_id.subscription in sweep.paused:
-        return None
-    try:
-        seen = await observe(sweep.services, machine_id)
-    except errors.CloudError as error:
-        log_unreadable(machine_id, "ARM", error)
-        return None
-    match seen:
-        case Throttled(throttled):
-            sweep.paused.note(machine_id.subscription, throttled)
-        case Unreadable(problem) | Refused(problem):
-            log_unreadable(machine_id, "ARM", problem)
-        case _:
-            pass
-    return seen
 
 
 async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:

@@ -30,13 +30,8 @@ from functions.steps import notices
 from functions.steps.holds import rest
 from functions.steps.observe import (
     Gone,
-    Observation,
     Seen,
-    Throttled,
     ask,
-    log_unreadable,
-    observe,
-    observe_group,
     with_managers,
     with_named_patches,
 )
@@ -79,7 +74,7 @@ async def _shown(sweep: Sweep, stored: list[StoredStart]) -> dict[MachineId, Mac
 async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, planned: Step | None) -> None:
     services, started = sweep.services, stored.started
     remedy = "The app started it: stop it if it is not needed."
-    seen = await _observed(sweep, started.machine, vm_id=started.vm_id, remedy=remedy)
+    seen = await sweep.see(started.machine, vm_id=started.vm_id, with_group=True, remedy=remedy)
     if isinstance(seen, Gone):
         journal.write("machine.gone", machine=started.machine)
         await sweep.forget_started(stored)
@@ -103,18 +98,6 @@ async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, plan
             await _over(sweep, stored, move)
         case _:
             pass
-
-
-async def _observed(sweep: Sweep, machine: MachineId, *, vm_id: str, remedy: str = "") -> Observation:
-    """The machine with its group, read afresh. A line says why where it cannot be seen though it is there."""
-    seen = await observe(sweep.services, machine, vm_id=vm_id)
-    if isinstance(seen, Seen):
-        seen = await observe_group(sweep.services, seen.machine)
-    if isinstance(seen, Throttled):
-        sweep.paused.note(machine.subscription, seen.error)
-    if not isinstance(seen, Seen | Gone):
-        log_unreadable(machine, "ARM", seen.error, remedy=remedy)
-    return seen
 
 
 async def _step(sweep: Sweep, machine: Machine, record: Record | None) -> Step:
@@ -247,7 +230,7 @@ async def _due(sweep: Sweep) -> list[Candidate]:
 async def _start(sweep: Sweep, candidate: Candidate) -> None:
     """Reads the machine afresh, decides again, writes the start down, and sends it once."""
     services, listed = sweep.services, candidate.machine
-    seen = await _observed(sweep, listed.id, vm_id=listed.vm_id)
+    seen = await sweep.see(listed.id, vm_id=listed.vm_id, with_group=True)
     if not isinstance(seen, Seen):
         return
     machine = replace(seen.machine, verdict=listed.verdict or PatchAssessment(SupportState.ABSENT))
@@ -266,8 +249,14 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
         await rest(services, row)
     try:
         await services.compute.power(machine.id, "start", send_by=now + SEND_WITHIN)
-    except (errors.Gone, errors.Throttled, errors.Unavailable):  # nothing was started: the next sweep tries again
+    except (
+        errors.Gone,
+        errors.Throttled,
+        errors.Unavailable,
+    ) as error:  # nothing was started: the next sweep tries again
         await sweep.forget_started(stored)
+        if isinstance(error, errors.Throttled):
+            sweep.paused.note(machine.id.subscription, error)
         return
     except errors.Refused as refused:
         await sweep.put_started(stored, end_start(stored.started, now))

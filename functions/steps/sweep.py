@@ -19,7 +19,18 @@ from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.services import Services
 from functions.steps import changes
-from functions.steps.observe import Paused, log_used_up
+from functions.steps.observe import (
+    Gone,
+    Paused,
+    Refused,
+    Seen,
+    Throttled,
+    Unreadable,
+    log_unreadable,
+    log_used_up,
+    observe,
+    observe_group,
+)
 from functions.steps.runs import Standing
 
 
@@ -95,6 +106,33 @@ class Sweep:
         """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts."""
         if self.lease:
             await self.lease.stay(self.services.clock())
+
+    async def see(
+        self, machine: MachineId, *, vm_id: str | None = None, with_group: bool = False, remedy: str = ""
+    ) -> Seen | Gone | None:
+        """The machine as ARM shows it now; None: nothing is to be learned of it now, and a line says why.
+
+        `vm_id`: only that VM counts as the same machine. `with_group`: its resource group is read, too.
+        """
+        if machine.subscription in self.paused:
+            return None
+        what = "ARM"
+        try:
+            seen = await observe(self.services, machine, vm_id=vm_id)
+            if with_group and isinstance(seen, Seen):
+                what = "resource group"
+                seen = await observe_group(self.services, seen.machine)
+        except errors.CloudError as error:
+            log_unreadable(machine, what, error, remedy=remedy)
+            return None
+        match seen:
+            case Seen() | Gone():
+                return seen
+            case Throttled(throttled):
+                self.paused.note(machine.subscription, throttled)
+            case Unreadable(problem) | Refused(problem):
+                log_unreadable(machine, what, problem, remedy=remedy)
+        return None
 
     def fail(self, stage: str, error: errors.CloudError | BadInput) -> None:
         """A stage got no answer. A used-up quota is no failure: the next sweep goes on."""

@@ -414,6 +414,17 @@ async def test_a_start_that_is_refused_is_not_repeated_at_once(status: int) -> N
         assert calls(world, "start") == ["web-1"]
 
 
+@pytest.mark.parametrize(("method", "path"), [("GET", r"/virtualMachines/web-\d$"), ("POST", "/start$")])
+async def test_a_used_up_quota_leaves_the_rest_of_its_subscription_to_the_next_sweep(method: str, path: str) -> None:
+    world, _ = await with_stopped({"PATCH_START_STOPPED": "3"}, count=3)
+    fault = world.azure.faults.add(Fault(method, path, times=None, status=429))
+    await world.sweep()
+    assert fault.hits == 1
+    world.azure.faults.remove(fault)
+    await world.pass_time(hours=4)
+    assert sorted(world.installed()) == ["web-1", "web-2", "web-3"]
+
+
 @pytest.mark.parametrize("status", [403, 409, 429, 500])
 async def test_a_put_back_that_fails_is_told_and_tried_again(status: int, told: Told) -> None:
     world, [machine] = await with_stopped()
@@ -486,7 +497,7 @@ async def test_a_process_that_ends_at_any_move_leaves_no_machine_running(side: s
         if not died:
             break
         stages |= set(died)
-    assert stages >= {"starting", "started", "stopping", "over", "queued", "running", "ended"}
+    assert stages >= {"starting", "started", "stopping", "over", "queued", "running", "held"}
 
 
 def _kill_at(number: int, died: list[Any]) -> Hook:
