@@ -12,7 +12,7 @@ from functions.cloud.queue import QUEUES
 from functions.model.machine import MachineId
 from functions.model.state import OperationKind, Phase
 from simulator.azure import Behaviour, Timings
-from tests.support.world import World
+from tests.support.world import World, in_phase
 
 # The deletion takes longer than all that the app would do meanwhile.
 SLOW = replace(Timings(), delete_seconds=4 * 3600, graph_lag_seconds=900)
@@ -24,17 +24,6 @@ async def created(world: World, machine: MachineId) -> None:
     """Its event is not delivered before the deletion, and no sweep is due."""
     world.events_arrive = False
     await world.pass_time(minutes=4)
-
-
-def in_phase(kind: OperationKind, phase: Phase) -> Callable[[World, MachineId], Awaitable[None]]:
-    async def until(world: World, machine: MachineId) -> None:
-        async def there() -> bool:
-            record = await world.record(machine)
-            return record is not None and (record.kind, record.phase) == (kind, phase)
-
-        await world.until(there, hours=6)
-
-    return until
 
 
 async def to_be_assessed(world: World, machine: MachineId) -> None:

@@ -17,7 +17,7 @@ from functions.model.state import OperationKind, Phase, State
 from functions.steps import reconcile
 from simulator.azure import Behaviour
 from simulator.world import overlaps
-from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, SUPERSEDE, World, arm, vm_body
+from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, SUPERSEDE, World, arm, in_phase, vm_body
 
 GOOD = Behaviour(pending={"security": 3})
 OTHER = "00000000-0000-0000-0000-000000000002"
@@ -96,17 +96,6 @@ async def at_rest(world: World, machine: MachineId) -> None:
     await world.until(lambda: bool(world.installed()), hours=6)
     await world.pass_time(hours=3)
     assert await world.record(machine) is None
-
-
-def in_phase(kind: OperationKind, phase: Phase) -> Callable[[World, MachineId], Awaitable[None]]:
-    async def until(world: World, machine: MachineId) -> None:
-        async def there() -> bool:
-            record = await world.record(machine)
-            return record is not None and (record.kind, record.phase) == (kind, phase)
-
-        await world.until(there, hours=6)
-
-    return until
 
 
 async def held(world: World, machine: MachineId) -> None:

@@ -23,7 +23,7 @@ from functions.cloud.session import Session
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
-from functions.model.state import OperationKind, Step
+from functions.model.state import OperationKind, Phase, Step
 from functions.policy.settings import read_settings
 from functions.services import Services
 from functions.steps import assess, install, poison, reconcile
@@ -308,6 +308,19 @@ class World:
 
     def posts(self) -> list[Any]:
         return [request for request in self.azure.requests if request[1] == "POST" and "Patches" in request[2]]
+
+
+def in_phase(kind: OperationKind, phase: Phase) -> Callable[[World, MachineId], Awaitable[None]]:
+    """Lets time pass until the machine's row is of this kind and in this phase; fails after six hours."""
+
+    async def until(world: World, machine: MachineId) -> None:
+        async def there() -> bool:
+            record = await world.record(machine)
+            return record is not None and (record.kind, record.phase) == (kind, phase)
+
+        await world.until(there, hours=6)
+
+    return until
 
 
 async def arm(azure: Azure, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
