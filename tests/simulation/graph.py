@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -140,6 +140,9 @@ def _machine(row: Json, assessment: Json | None) -> Json:
     }
 
 
+Answer = Callable[[_Seen, Fill], list[Json]]
+Listing = Callable[[_Seen, Callable[[Json], bool]], list[Json]]
+
 _ARC_PROPERTIES = (
     "vmId",
     "provisioningState",
@@ -196,24 +199,20 @@ def _ordered(rows: Iterable[Json]) -> list[Json]:
     return sorted(rows, key=lambda row: str(row["id"]))
 
 
-def _census(seen: _Seen, fill: Fill) -> list[Json]:
-    shares = _list(fill["shares"])
-    return _machines(seen, lambda row: f"{row['vm_id'].lower()}00"[:2] in shares)
+def _census(listed: Listing) -> Answer:
+    def answer(seen: _Seen, fill: Fill) -> list[Json]:
+        shares = _list(fill["shares"])
+        return listed(seen, lambda row: f"{row['vm_id'].lower()}00"[:2] in shares)
+
+    return answer
 
 
-def _named(seen: _Seen, fill: Fill) -> list[Json]:
-    ids = _list(fill["ids"])
-    return _machines(seen, lambda row: row["id"].lower() in ids)
+def _named(listed: Listing) -> Answer:
+    def answer(seen: _Seen, fill: Fill) -> list[Json]:
+        ids = _list(fill["ids"])
+        return listed(seen, lambda row: row["id"].lower() in ids)
 
-
-def _arc_census(seen: _Seen, fill: Fill) -> list[Json]:
-    shares = _list(fill["shares"])
-    return _servers(seen, lambda row: f"{row['vm_id'].lower()}00"[:2] in shares)
-
-
-def _arc_named(seen: _Seen, fill: Fill) -> list[Json]:
-    ids = _list(fill["ids"])
-    return _servers(seen, lambda row: row["id"].lower() in ids)
+    return answer
 
 
 def _arc_servers(seen: _Seen, fill: Fill) -> list[Json]:
@@ -397,10 +396,8 @@ def _schedules_of(seen: _Seen, fill: Fill) -> list[Json]:
 
 
 def _schedule_runs_of(seen: _Seen, fill: Fill) -> list[Json]:
-    ids = _list(fill["ids"])
-    ran = (row for row in _installation_rows(seen) if row["properties"]["maintenanceRunId"])
-    found = ({"id": row["id"], "machine": row["id"].lower().split("/patchinstallationresults/")[0]} for row in ran)
-    return _ordered(row for row in found if row["machine"] in ids)
+    found = _installations(seen, fill)
+    return _ordered(shown for shown, properties in found if properties["maintenanceRunId"])
 
 
 def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
@@ -409,66 +406,63 @@ def _groups_tagged(seen: _Seen, fill: Fill) -> list[Json]:
     return _ordered(row for row in found if row["patch_group"] in names)
 
 
-def _installation_rows(seen: _Seen) -> Iterable[Json]:
+def _children(rows: Iterable[Json], parent: str, fill: Fill) -> Iterator[tuple[Json, Json]]:
+    """Of the machines that are asked for: the id of each row with its machine, and the row's properties."""
+    ids = _list(fill["ids"])
+    for row in rows:
+        machine = row["id"].lower().split(f"/{parent}/")[0]
+        if machine in ids:
+            yield {"id": row["id"], "machine": machine}, row["properties"]
+
+
+def _installations(seen: _Seen, fill: Fill) -> Iterator[tuple[Json, Json]]:
     kinds = [f"{provider}/patchinstallationresults" for provider in _PROVIDERS]
-    return (row for row in seen.rows("patchinstallationresources") if row["type"] in kinds)
+    rows = (row for row in seen.rows("patchinstallationresources") if row["type"] in kinds)
+    return _children(rows, "patchinstallationresults", fill)
 
 
-def _installation(row: Json) -> tuple[str, Json]:
-    return row["id"].lower().split("/patchinstallationresults/")[0], row["properties"]
+def _waiting(seen: _Seen, fill: Fill) -> Iterator[tuple[Json, Json]]:
+    rows = (row for row in seen.rows("patchassessmentresources") if row["type"] in _WAITING)
+    return _children(rows, "patchassessmentresults", fill)
+
+
+_INSTALLATION = {"operation_id": "installationActivityId", "status": "status", "started": "startDateTime"}
 
 
 def _installations_of(seen: _Seen, fill: Fill) -> list[Json]:
-    ids = _list(fill["ids"])
-    rows = []
-    for row in _installation_rows(seen):
-        machine, properties = _installation(row)
-        if machine in ids:
-            rows.append(
-                {
-                    "id": row["id"],
-                    "machine": machine,
-                    "operation_id": properties["installationActivityId"],
-                    "status": properties["status"],
-                    "started": properties["startDateTime"],
-                }
-            )
-    return _ordered(rows)
+    return _ordered(
+        shown | {name: properties[key] for name, key in _INSTALLATION.items()}
+        for shown, properties in _installations(seen, fill)
+    )
 
 
 def _last_installations(seen: _Seen, fill: Fill) -> list[Json]:
-    rows, ids = [], _list(fill["ids"])
-    for row in _installation_rows(seen):
-        machine, properties = _installation(row)
-        if machine in ids and properties["status"].lower() in ("succeeded", "completedwithwarnings"):
-            rows.append({"id": row["id"], "machine": machine, "at": properties["startDateTime"]})
-    return _ordered(rows)
+    return _ordered(
+        shown | {"at": properties["startDateTime"]}
+        for shown, properties in _installations(seen, fill)
+        if properties["status"].lower() in ("succeeded", "completedwithwarnings")
+    )
 
 
 def _oldest_patches(seen: _Seen, fill: Fill) -> list[Json]:
-    rows, ids = [], _list(fill["ids"])
-    for row in seen.rows("patchassessmentresources"):
-        properties = row["properties"]
-        if row["type"] not in _WAITING or properties["publishedDateTime"] is None:
-            continue
+    rows = []
+    for shown, properties in _waiting(seen, fill):
         classes = {each.lower() for each in properties["classifications"][:2]}
-        machine = row["id"].lower().split("/patchassessmentresults/")[0]
-        if classes & {"critical", "security"} and machine in ids:
-            at = properties["publishedDateTime"]
-            rows.append({"id": row["id"], "machine": machine, "critical": "critical" in classes, "at": at})
+        if properties["publishedDateTime"] is not None and classes & {"critical", "security"}:
+            rows.append(shown | {"critical": "critical" in classes, "at": properties["publishedDateTime"]})
     return _ordered(rows)
+
+
+_TEXTS = {"name": "patchName", "kb": "kbId", "version": "version"}
 
 
 def _patches_of(seen: _Seen, fill: Fill) -> list[Json]:
-    rows, ids = [], _list(fill["ids"])
-    for row in seen.rows("patchassessmentresources"):
-        machine = row["id"].lower().split("/patchassessmentresults/")[0]
-        if row["type"] in _WAITING and machine in ids:
-            properties = row["properties"]
-            names = {"name": "patchName", "kb": "kbId", "version": "version"}
-            texts = {name: properties.get(key) or "" for name, key in names.items()}
-            rows.append({"id": row["id"], "machine": machine, **texts, "classes": properties["classifications"]})
-    return _ordered(rows)
+    return _ordered(
+        shown
+        | {name: properties.get(key) or "" for name, key in _TEXTS.items()}
+        | {"classes": properties["classifications"]}
+        for shown, properties in _waiting(seen, fill)
+    )
 
 
 def _list(text: str) -> set[str]:
@@ -487,14 +481,14 @@ def _time(text: Any) -> datetime:
     return _times[text]
 
 
-ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json]]]] = {
+ANSWERS: dict[str, tuple[str, re.Pattern[str], Answer]] = {
     name: (queries.template(name).split("{")[0], _pattern(name), answer)
     for name, answer in (
         ("due_machines", _due),
-        ("named_machines", _named),
+        ("named_machines", _named(_machines)),
         ("arc_due", _arc_due),
-        ("arc_named", _arc_named),
-        ("arc_census", _arc_census),
+        ("arc_named", _named(_servers)),
+        ("arc_census", _census(_servers)),
         ("stopped_machines", _stopped),
         ("arc_servers", _arc_servers),
         ("groups_named", _groups_named),
@@ -507,7 +501,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Callable[[_Seen, Fill], list[Json
         ("installations_of", _installations_of),
         ("groups_tagged", _groups_tagged),
         ("group_members", _members),
-        ("census", _census),
+        ("census", _census(_machines)),
         ("last_installations", _last_installations),
         ("oldest_patches", _oldest_patches),
         ("patches_of", _patches_of),
