@@ -219,7 +219,10 @@ class Machine(_Lasting):
 
     def newest(self, kind: str, when: datetime) -> Operation | None:
         """The last operation of this kind that had begun at `when`."""
-        return next((each for each in reversed(self.operations) if each.kind == kind and each.started <= when), None)
+        for operation in reversed(self.operations):  # no generator: it is asked per machine and query
+            if operation.kind == kind and operation.started <= when:
+                return operation
+        return None
 
     def installed_at(self, when: datetime) -> set[str]:
         since = self.disk_since or self.created
@@ -328,6 +331,9 @@ class Run:
         return self.started <= when
 
 
+_ORDINARY = (0, Behaviour())  # of a machine of which nothing else was said
+
+
 class World:
     """Everything that exists, and the events that are due."""
 
@@ -373,7 +379,7 @@ class World:
 
     def _behaviour(self, machine: Machine) -> tuple[int, Behaviour]:
         by_id = self._behaviours.get(machine.id.lower())
-        return by_id or self._behaviours.get(machine.name.lower()) or (0, Behaviour())
+        return by_id or self._behaviours.get(machine.name.lower()) or _ORDINARY
 
     def waiting(self, machine: Machine) -> tuple[Patch, ...]:
         """The updates that wait on it now."""

@@ -98,10 +98,11 @@ class MemoryTable:
             yield row
 
     async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
-        found = await self._call(TableCall("keys"), lambda: list(self.rows.values()))
-        for row in found:
-            if row.partition == partition and row.key.startswith(prefix):
-                yield row
+        def keys() -> list[Row]:
+            return [row for (held, key), row in self.rows.items() if held == partition and key.startswith(prefix)]
+
+        for row in await self._call(TableCall("keys"), keys):
+            yield row
 
     def put(self, partition: str, key: str, columns: Entity) -> Row:
         """Writes a row whatever was there, as a person with a storage browser does."""
