@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ from tests.support import examples, processes
 from tests.support.journaled import Told
 
 TESTS = Path(__file__).parent
+
+# As `make` does, for whoever calls pytest: some hundred processes of the tests would each compile the same modules.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # aiohttp reads SSL_CERT_FILE while it is imported, so the authority has to exist before any test module is.
 _KEYS = tempfile.TemporaryDirectory(prefix="simulator-tls-")  # gone with this process, and the keys with it
