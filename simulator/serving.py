@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from aiohttp import web
 
@@ -15,18 +15,23 @@ async def close(runner: web.AppRunner) -> None:
 
     aiohttp says goodbye on a TLS connection and returns; the socket stays open until the other side has said it too. A
     client that is gone or busy does not, and a loop that ends before would leave the socket to the garbage collector.
-    aiohttp does not know of a connection that still shakes hands: that has to end first.
+    aiohttp does not know of a connection that still shakes hands: that has to end first. Nor does it know the socket
+    of one to which it said goodbye earlier, so the loop is asked which there are.
     """
     listening = [server for site in runner.sites if (server := getattr(site, "_server", None))]
     for server in listening:
         server.close()
     await _end_handshakes(listening)
-    transports = [each.transport for each in runner.server.connections] if runner.server else []
     await runner.cleanup()
-    for transport in transports:
-        if transport is not None:
-            transport.abort()
+    for transport in _accepted_by(listening):
+        transport.abort()
     await asyncio.sleep(0)  # the sockets close in the loop's next turn
+
+
+def _accepted_by(servers: Collection[object]) -> Iterator[asyncio.WriteTransport]:
+    """The connections of these servers whose sockets are open. asyncio tells them from Python 3.13 on only."""
+    transports = list(getattr(asyncio.get_running_loop(), "_transports", {}).values())
+    return (each for each in transports if getattr(each, "_server", None) in servers)
 
 
 async def _end_handshakes(servers: Collection[object]) -> None:

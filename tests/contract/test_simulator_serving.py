@@ -36,6 +36,19 @@ async def functions_host(tls: Tls) -> AsyncIterator[str]:
     await server.close()
 
 
+@asynccontextmanager
+async def impatient(tls: Tls) -> AsyncIterator[str]:
+    """It says goodbye to whoever asks nothing more, before it ends itself."""
+    runner = web.AppRunner(web.Application(), keepalive_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.server_context()).start()
+    yield f"https://localhost:{runner.addresses[0][1]}"
+    assert runner.server is not None
+    while any(each.transport for each in runner.server.connections):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await serving.close(runner)
+
+
 def silent_client(url: str, tls: Tls) -> ssl.SSLSocket:
     """It has had one answer, and says nothing more."""
     where = urlsplit(url)
@@ -53,7 +66,7 @@ def client_without_handshake(url: str, tls: Tls) -> socket.socket:
 
 
 @pytest.mark.parametrize("client", [silent_client, client_without_handshake])
-@pytest.mark.parametrize("server", [azure, functions_host])
+@pytest.mark.parametrize("server", [azure, functions_host, impatient])
 def test_a_client_that_says_no_goodbye_leaves_nothing_open(
     server: Server, client: Callable[[str, Tls], socket.socket], tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
