@@ -136,6 +136,7 @@ async def test_a_server_that_azure_does_not_reach_is_left_alone_and_looked_at_ag
     assert remedy in step.remedy
     assert world.posts() == []
     agent(world, machine, "Connected")
+    world.in_steps(timedelta(minutes=15))
     await world.pass_time(hours=30)
     assert (await world.states())["srv-01"].state is State.PATCHED
 

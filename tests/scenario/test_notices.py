@@ -108,6 +108,7 @@ async def test_a_rollout_ends_when_the_next_one_opens() -> None:
 
 async def test_the_morning_summary_counts_each_machine_once() -> None:
     world = World(NOTICES | {"PATCH_WINDOW": "daily 00:00-24:00 Europe/Paris", "PATCH_BREAKER": "9 in 7 days"}, QUICK)
+    world.in_steps(timedelta(minutes=15))
     world.create("vm-01", GOOD)
     world.create("vm-02", Behaviour(support_state="Supported", pending={"security": 2}, needs_reboot=False))
     world.create("vm-03", BAD)
