@@ -43,7 +43,6 @@ CHANGES = {name: value for name, value in SETTINGS.items() if name != "RECONCILE
 }
 AT_ONCE = 1e6  # how much faster Event Grid gives up, at the end of a run
 LONGEST_SECONDS = 120.0  # far beyond what a busy machine needs
-POLLING_SECONDS = 10.0  # a host that starts polls each of its queues well within it, on a busy machine too
 
 
 # Left to a schedule, and taken back by its owner: the app asks whether one is assigned, and installs.
@@ -79,8 +78,8 @@ class Run:
             while not (self.failed() or self.patched()):
                 await self._sweep(host)
                 await asyncio.sleep(0.2)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(POLLING_SECONDS):
+        with suppress(TimeoutError):  # the usage says which queue was not polled
+            async with asyncio.timeout(LONGEST_SECONDS):
                 while self._polls_left():  # noqa: ASYNC110  (Azurite's log signals nothing)
                     await asyncio.sleep(0.2)
         if not self.failed():
