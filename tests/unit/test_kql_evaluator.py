@@ -126,6 +126,20 @@ def test_operators_both_ways(expression: str, expected: object) -> None:
         ("isempty(bag)", {}, False),
         ("isnull(bag)", None, True),
         ("isnotnull(bag.a)", {"a": None}, False),
+        # A bool is what JSON writes of it: the Well-Architected guide of Service Bus finds namespaces by
+        # zoneRedundant == 'false', Update Manager's workbook machines by rebootPending == "true".
+        ("bag == 'true'", True, True),
+        ("bag == 'true'", False, False),
+        ("bag == 'false'", False, True),
+        ("bag != 'true'", False, True),
+        ("bag =~ 'True'", True, True),
+        ("bag == 'Enabled'", True, False),
+        ("bag.a == 'true'", {}, False),
+        # learn.microsoft.com, set_has_element(): whether the array has the value.
+        ("set_has_element(bag, 'example')", ["this", "is", "an", "example"], True),
+        ("set_has_element(bag, 'Example')", ["this", "is", "an", "example"], False),
+        ("set_has_element(bag, 'this')", [], False),
+        ("set_has_element(parse_json(tolower(bag)), 'security-esm')", ["Security-ESM"], True),
     ],
 )
 def test_dynamic_values(expression: str, bag: object, expected: object) -> None:
@@ -142,6 +156,10 @@ def test_dynamic_values(expression: str, bag: object, expected: object) -> None:
         pytest.param("todatetime(bag)", "2026-11-22T08:00:00.12345678Z", id="more digits than ticks"),
         pytest.param("tostring(bag)", 1e300, id="the text of a large real"),
         pytest.param("tolong(bag) + 9223372036854775807", 1, id="a sum beyond 64 bits"),
+        pytest.param("bag == 'True'", True, id="a bool in a text of another letter case"),
+        pytest.param("bag == '1'", True, id="a bool in a text with a number"),
+        pytest.param("set_has_element(bag, 'a')", None, id="an element of null"),
+        pytest.param("set_has_element(bag, 'true')", [True], id="an element that is no text"),
     ],
 )
 def test_a_value_it_is_not_sure_of_is_refused(expression: str, bag: object) -> None:
@@ -264,6 +282,11 @@ def test_summarize_counts(query: str, expected: list[dict[str, Any]]) -> None:
         ("'Contoso-12' matches regex @'^Contoso(.*)[0-9]+$'", True),
         ("'Contoso-12\\n' matches regex '[0-9]$'", False),
         ("'Contoso' !has 'x' and not('vm-01' matches regex '^[0-9]')", True),
+        ("'redhat:rhel:9' matches regex 'canonical:.+|redhat:rhel:9.*'", True),
+        ("'redhat:rhel:8' matches regex 'canonical:.+|redhat:rhel:9.*'", False),
+        (r"trim_end(@'\/\w+\/(\w|\.)+', '/machines/a/licenseProfiles/default')", "/machines/a"),
+        ("datetime('2026-11-22T13:00:00Z') == datetime(2026-11-22T13:00:00Z)", True),  # Kusto.Language strips quotes
+        ('datetime("2026-11-22") == datetime(2026-11-22)', True),
         ("datetime_diff('minute', datetime(2017-10-30 23:05:01), datetime(2017-10-30 23:00:59))", 5),
         ("datetime_diff('hour', datetime(2017-10-31 01:00:00), datetime(2017-10-30 23:59:00))", 2),
         ("datetime_diff('day', datetime(2017-09-30 23:59:00), datetime(2017-10-29 00:00:00))", -29),
@@ -310,6 +333,12 @@ def test_aggregates_leave_nulls_out(aggregate: str, of_a: object, of_b: object) 
         ("project name, size, cost | summarize arg_min(size, *) by name", [{"name": "a", "size": 1, "cost": 0.5}]),
         ("project size, cost | summarize arg_max(size, *)", [{"size": 4, "cost": 1.5}]),
         ("where size > 1 | order by cost desc | project size", [{"size": 4}, {"size": 2}]),
+        # A constant beside aggregates (Update Manager's workbook); to Kusto.Language it is a long.
+        ("summarize total = 0, n = count()", [{"total": 0, "n": 3}]),
+        ("summarize total = 1 + 1, n = count() by name", [{"name": "a", "total": 2, "n": 3}]),
+        # learn.microsoft.com, make_set() and make_list(): maxSize is the greatest number of elements.
+        ("summarize s = make_set(name, 1), l = make_list(size, 3)", [{"s": ["a"], "l": [1, 4, 2]}]),
+        ("summarize l = strcat_array(make_list(iff(size > 1, name, '-')), '; ')", [{"l": "-; a; a"}]),
     ],
 )
 def test_aggregates_over_rows(query: str, expected: list[dict[str, Any]]) -> None:
@@ -322,6 +351,8 @@ def test_aggregates_over_rows(query: str, expected: list[dict[str, Any]]) -> Non
         ("summarize n = avg(size) by name", "no value"),
         ("summarize arg_max(size, on) by name", "no value"),
         ("project on, size, k = 1 | summarize arg_max(k, size)", "different rows with the same key"),
+        ("summarize make_set(name, 1)", r"make_set\(\) of 2 values with a limit of 1"),
+        ("summarize make_list(size, 2)", r"make_list\(\) of 3 values with a limit of 2"),
     ],
 )
 def test_what_kusto_may_choose_is_refused(query: str, names: str) -> None:
@@ -366,13 +397,17 @@ def test_table_names_ignore_case_and_column_names_do_not() -> None:
         ("machines | summarize arg_max(size, nam)", KqlError, "the unknown column 'nam'"),
         ("machines | summarize n = count() by cost", Unsupported, "of type real"),
         ("machines | summarize n = count() + size", Unsupported, "that reads a column at line 1, column 36"),
-        ("machines | summarize n = 1", Unsupported, "an aggregate that is a constant"),
+        ("machines | summarize n = 1", Unsupported, "summarize of constants alone"),
         ("machines | project a = tolower(*)", Unsupported, r"'\*' outside arg_max\(\)"),
         ("machines | project a = bin(size, 1d)", Unsupported, r"bin\(\) of a long by a timespan"),
         ("machines | project a = since * 2", KqlError, r"datetime \* long"),
         ("machines | project a = bag + 2", Unsupported, r"dynamic \+ long"),
         ("machines | project a = name * 2", KqlError, "string \\* long"),
-        ("machines | project a = extract('(a|b)', 1, name)", Unsupported, "the pattern"),
+        ("machines | project a = extract('(ab|a)', 1, name)", Unsupported, "the pattern"),
+        ("machines | where name matches regex 'a||b'", Unsupported, "the pattern"),
+        ("machines | summarize s = make_set(name, 0)", Unsupported, "with the limit 0"),
+        ("machines | summarize s = make_set(name, size)", Unsupported, "with such a limit"),
+        ("machines | project a = set_has_element(bag, 1)", Unsupported, "of a dynamic and a long"),
         ("machines | project a = extract('(a)', 2, name)", Unsupported, "a group that does not exist"),
         ("machines | project a = datetime_diff('week', since, since)", Unsupported, "of that period"),
         ("machines | project a = datetime_diff(name, since, since)", Unsupported, "of that period"),

@@ -75,6 +75,18 @@ TABLES = {
             "location": "westeurope",
             "properties": {"maintenanceScope": "InGuestPatch", "maintenanceWindow": {"duration": "03:55"}},
         },
+        {
+            "id": f"{GROUP}/providers/{ARC}/arc-1/licenseProfiles/default",
+            "name": "default",
+            "type": "microsoft.hybridcompute/machines/licenseprofiles",
+            "properties": {"esuProfile": {"assignedLicense": f"{GROUP}/providers/x/LICENCES/one"}},
+        },
+        {
+            "id": f"{GROUP}/providers/x/licences/ONE",
+            "name": "one",
+            "type": "microsoft.hybridcompute/licenses",
+            "properties": {"licenseDetails": {"state": "Activated"}},
+        },
     ],
     "patchassessmentresources": [
         result("win-1", VM, "assessment", "latest", status="Succeeded", osType="Windows", rebootPending=True,
@@ -128,6 +140,23 @@ TABLES = {
             "name": "scope",
             "type": "microsoft.maintenance/configurationassignments",
             "properties": {"maintenanceConfigurationId": WEEKLY.lower(), "filter": {"osTypes": ["Linux", "Windows"]}},
+        },
+        {
+            "id": f"{WEEKLY.lower()}/providers/microsoft.maintenance/applyupdates/20261120220000",
+            "name": "20261120220000",
+            "type": "microsoft.maintenance/maintenanceconfigurations/applyupdates",
+            "properties": {
+                "startDateTime": "2026-11-20T22:00:00Z",
+                "status": "InProgress",
+                "maintenanceConfigurationId": WEEKLY,
+                "resourceUpdateSummary": {"total": 2},
+            },
+        },
+        {
+            "id": f"{GROUP}/providers/{VM}/win-1/providers/microsoft.maintenance/updates",
+            "name": "updates",
+            "type": "microsoft.maintenance/updates",
+            "properties": {"value": [{"maintenanceScope": "Host", "status": "NoUpdatesPending"}]},
         },
     ],
 }  # fmt: skip
@@ -337,6 +366,100 @@ ANSWERS: dict[str, tuple[str, list[list[Any]]]] = {
         """maintenanceresources | extend criteria = properties['filter'] | where isnotnull(criteria)
         | mv-expand os = criteria.osTypes to typeof(string) | project name, os""",
         [["scope", "Linux"], ["scope", "Windows"]],
+    ),
+    "tiles of the whole fleet: two bracketed tables, comments, conditions on dynamics counted, a bool in a text": (
+        f"""({MACHINES} // the left side
+        | extend machine = tolower(id) | project machine, name)
+        | join kind=leftouter // the right side
+        (({NEWEST} | extend counts = found.availablePatchCountByClassification))
+        on $left.machine == $right.machine
+        | summarize everything = countif(1 == 1), none = countif(isnull(found) == true),
+            restarts = countif(isnotnull(found) and found.rebootPending == 'true'),
+            behind = countif(found.osType =~ 'Linux' and (counts.security>0 or counts.other>0)),
+            current = countif(found.osType =~ 'Linux' and (counts.security==0 and counts.other==0))""",
+        [[4, 1, 1, 1, 1]],
+    ),
+    "sums of pending updates: sumif of casts, a constant column": (
+        f"""{NEWEST} | extend counts = found.availablePatchCountByClassification
+        | summarize total = 0, windows = sumif(toint(counts.security), found.osType =~ 'Windows' and counts.security>0),
+            others = sumif(toint(counts.other) + toint(counts.critical), isnotnull(found))""",
+        [[0, 1, 2]],
+    ),
+    "the most widespread updates: ranks by case(), three sort keys, take": (
+        f"""{UPDATES}
+        | extend severity = iff(isnotnull(properties.msrcSeverity), properties.msrcSeverity, 'N/A')
+        | summarize machines = dcount(owner) by class, severity
+        | extend rank = case(severity =~ 'Critical', 0, severity =~ 'Low', 3, 4),
+            first = iff(class in~ ('security', 'critical'), 0, 1)
+        | sort by rank asc, first asc, class desc | project class, severity, machines | take 3""",
+        [["Security", "Critical", 1], ["Rollup", "N/A", 1], ["Other", "N/A", 1]],
+    ),
+    "runs of schedules: an end without a value, counts that may be missing, a path in an address": (
+        """maintenanceresources
+        | where type =~ 'microsoft.maintenance/maintenanceconfigurations/applyupdates'
+        | where todatetime(properties.startDateTime) > datetime('2026-11-01T00:00:00Z')
+        | extend schedule = tolower(properties.maintenanceConfigurationId)
+        | join kind=leftouter (resources
+            | where type =~ 'microsoft.maintenance/maintenanceconfigurations'
+            | project schedule = tolower(id), title = name) on schedule
+        | extend ended = iff(properties.status =~ 'InProgress', datetime(null), todatetime(properties.endDateTime))
+        | extend done = iff(isempty(properties.resourceUpdateSummary.succeeded), 0,
+            properties.resourceUpdateSummary.succeeded)
+        | extend all_ = iff(isempty(properties.resourceUpdateSummary.total), 0, properties.resourceUpdateSummary.total)
+        | project-rename run = name
+        | project run, title, ended, machines = strcat(done, ' of ', all_),
+            link = strcat_array(split('a/b', '/'), '%2F')
+        | order by run desc | take 1000""",
+        [["20261120220000", "Weekly", None, "0 of 2", "a%2Fb"]],
+    ),
+    "platform updates: mv-expand, then a member in a list": (
+        """maintenanceresources | where type =~ 'microsoft.maintenance/updates'
+        | mv-expand update = properties.value | where update.maintenanceScope in~ ('host')
+        | project update.status""",
+        [["NoUpdatesPending"]],
+    ),
+    "licences of Arc servers: the parent's id by a pattern, two joins, the third table's properties": (
+        rf"""resources | where type =~ '{ARC}' | extend machine = tolower(id)
+        | join kind=leftouter (resources
+            | where type =~ '{ARC}/licenseProfiles'
+            | extend machine = tolower(tostring(trim_end(@'\/\w+\/(\w|\.)+', id)))
+            | extend licence = tolower(tostring(properties.esuProfile.assignedLicense))
+        ) on $left.machine == $right.machine
+        | join kind=leftouter (resources
+            | where type =~ 'microsoft.hybridcompute/licenses' | extend licence = tolower(id)
+        ) on licence
+        | project name, verdict = case(properties2.licenseDetails.state =~ 'Activated', 'enabled', 'unknown')""",
+        [["arc-1", "enabled"]],
+    ),
+    "subscriptions of a machine's schedules: parse of a dynamic, make_list, a union with other columns": (
+        f"""maintenanceresources | where type =~ 'microsoft.maintenance/configurationassignments'
+        | where properties.resourceId =~ '{GROUP}/providers/{VM}/win-1'
+        | parse properties.maintenanceConfigurationId with * '/subscriptions/' subscription '/' *
+        | distinct subscription | summarize subscriptions = make_list(subscription)
+        | project subscriptions, is_scope = 'False'
+        | union (maintenanceresources
+            | where type =~ 'microsoft.maintenance/configurationassignments'
+            | extend parts = split(id, '/')
+            | where array_length(parts) == 7 or array_length(parts) == 9
+            | project name, is_scope = 'True')""",
+        [[["00000000-0000-0000-0000-000000000001"], "False", ""], [None, "True", "scope"]],
+    ),
+    "kinds of images: a list or alternatives, negated inside a choice": (
+        """resources | where name in ('win-1', 'lin-1')
+        | extend os = tolower(tostring(properties.storageProfile.osDisk.osType))
+        | extend image = iff(os == 'windows', 'microsoftwindowsserver:windowsserver:2022', 'canonical:ubuntu:22')
+        | extend foreign_ = isnotempty(image) and not(iff(os =~ 'windows',
+            (image in ('a:b:c') or image matches regex 'microsoftpowerbi:.+:*|microsoftwindowsserver:windowsserver:.+'),
+            not(image in ('d:e:f') or image matches regex 'openlogic:.+|canonical:.+:*')))
+        | project name, foreign_ | order by name asc""",
+        [["lin-1", True], ["win-1", False]],
+    ),
+    "a sample of updates per machine: make_set with a limit, a list in one text": (
+        """patchassessmentresources | where type endswith '/softwarepatches'
+        | extend machine = tostring(split(id, '/', 8)[0]), patch = tostring(properties.patchName)
+        | summarize updates = make_set(patch, 6), text = strcat_array(make_list(strcat(patch, '!')), '; ')
+            by machine, group_ = tolower(resourceGroup) | where machine == 'lin-1' | project updates, text""",
+        [[["libx", "odd"], "libx!; odd!"]],
     ),
     "machines without a successful assessment: leftanti": (
         f"{MACHINES} | extend machine = tolower(id) | join kind=leftanti ({NEWEST}) on machine | project name",

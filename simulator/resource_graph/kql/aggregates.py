@@ -20,15 +20,17 @@ from simulator.resource_graph.kql.scalars import Scope, Shape, compile_expressio
 
 Over = Callable[[list[Row]], list[Any]]
 _Single = tuple[str, Callable[[list[Row]], Any]]
+_ELEMENTS_AT_MOST = 1_048_576  # of make_list() and make_set()
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """`over` gives one value per column."""
+    """`over` gives one value per column. `constant`: it asks nothing of the rows."""
 
     names: tuple[Name, ...]
     types: tuple[str, ...]
     over: Over
+    constant: bool = False
 
 
 def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str | None]) -> Aggregate:
@@ -47,18 +49,22 @@ def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str | Non
 
 
 def _computed(node: syntax.Named, scope: Scope) -> Aggregate:
-    """Each aggregate in the expression becomes a column of a row of its own, over which the rest is computed."""
+    """Each aggregate in the expression becomes a column of a row of its own, over which the rest is computed.
+
+    There may be none: Microsoft's workbook of Update Manager writes `summarize total = 0, …`.
+    """
     if isinstance(node.expression, syntax.Call) and not is_known(node.expression.function):
         raise unknown(f"the aggregate {node.expression.function}()", node.expression.at)
     found: list[_Single] = []
     rest = _extracted(node.expression, scope, found)
-    if not found:
-        raise unknown("an aggregate that is a constant", node.expression.at)
     shape = Shape(tuple((_hidden(number), type_name) for number, (type_name, _) in enumerate(found)))
     compiled = compile_expression(rest, replace(scope, shape=shape))
     over = [each for _, each in found]
     return Aggregate(
-        (name_of(node),), (compiled.type,), lambda rows: [compiled.evaluate([each(rows) for each in over])]
+        (name_of(node),),
+        (compiled.type,),
+        lambda rows: [compiled.evaluate([each(rows) for each in over])],
+        constant=not found,
     )
 
 
@@ -199,26 +205,41 @@ def _where(inner: Callable[[syntax.Call, Sequence[Compiled]], _Single]) -> Calla
     return compiled
 
 
-def _make_list(call: syntax.Call, arguments: Sequence[Compiled]) -> _Single:
-    """In the order of the rows: Kusto gives any."""
-    if len(arguments) > 1:
-        raise unknown(f"{call.function}() with a limit", call.at)
-    argument = _one(call, arguments, HELD)
-    held = apply(HELD[argument.type], "dynamic", argument)
-    return "dynamic", lambda rows: _values(held, rows)
+def _collected(gathered: Callable[[list[Any]], list[Any]]) -> Callable[[syntax.Call, Sequence[Compiled]], _Single]:
+    """make_list() and make_set(). Of more values than the limit Kusto keeps any: that is refused."""
+
+    def compiled(call: syntax.Call, arguments: Sequence[Compiled]) -> _Single:
+        argument, most = _one(call, arguments[:1], HELD), _most(call, arguments[1:])
+        held = apply(HELD[argument.type], "dynamic", argument)
+
+        def over(rows: list[Row]) -> list[Any]:
+            found = gathered(_values(held, rows))
+            if len(found) > most:
+                raise Unsupported(f"{call.function}() of {len(found)} values with a limit of {most}")
+            return found
+
+        return "dynamic", over
+
+    return compiled
 
 
-def _make_set(call: syntax.Call, arguments: Sequence[Compiled]) -> _Single:
+def _most(call: syntax.Call, limit: Sequence[Compiled]) -> int:
+    """How many elements such an array has at most, also where no limit is given (Kusto's pages of both)."""
+    if not limit:
+        return _ELEMENTS_AT_MOST
+    if len(limit) > 1 or limit[0].type not in INTEGERS or not limit[0].constant:
+        raise unknown(f"{call.function}() with such a limit", call.at)
+    most = limit[0].evaluate([])
+    if most is None or not 0 < most <= _ELEMENTS_AT_MOST:
+        raise unknown(f"{call.function}() with the limit {most}", call.at)
+    return int(most)
+
+
+def _distinct(found: list[Any]) -> list[Any]:
     """In the order in which the values are met: Kusto gives any."""
-    _, over = _make_list(call, arguments)
-
-    def distinct(rows: list[Row]) -> list[Any]:
-        found = over(rows)
-        if any(isinstance(each, list | dict) for each in found):
-            raise Unsupported("make_set() of arrays or objects")
-        return list({json.dumps(each): each for each in found}.values())
-
-    return "dynamic", distinct
+    if any(isinstance(each, list | dict) for each in found):
+        raise Unsupported("make_set() of arrays or objects")
+    return list({json.dumps(each): each for each in found}.values())
 
 
 def _take_any(call: syntax.Call, arguments: Sequence[Compiled]) -> _Single:
@@ -241,8 +262,8 @@ _AGGREGATES: Mapping[str, Callable[[syntax.Call, Sequence[Compiled]], _Single]] 
     "maxif": _where(_extreme(max)),
     "minif": _where(_extreme(min)),
     "percentile": _percentile,
-    "make_list": _make_list,
-    "make_set": _make_set,
+    "make_list": _collected(lambda found: found),  # in the order of the rows: Kusto gives any
+    "make_set": _collected(_distinct),
     "take_any": _take_any,
     "any": _take_any,
 }

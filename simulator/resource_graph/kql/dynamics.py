@@ -66,17 +66,32 @@ def branch(type_name: str) -> Callable[[Any], Any]:
 
 
 def equals_text(left: Any, right: str) -> bool:
-    found = text(left)
-    if found is None and right == "":
-        raise Unsupported("comparing null inside a dynamic with the empty text")
-    return found == right
+    if isinstance(left, bool):
+        return _equals_written(left, right)
+    return _compared(left, right) == right
 
 
 def equals_text_ignoring_case(left: Any, right: str) -> bool:
+    if isinstance(left, bool):
+        return _equals_written(left, values.lower(right))
+    found = _compared(left, right)
+    return found is not None and values.lower(found) == values.lower(right)
+
+
+def _compared(left: Any, right: str) -> str | None:
     found = text(left)
     if found is None and right == "":
         raise Unsupported("comparing null inside a dynamic with the empty text")
-    return found is not None and values.lower(found) == values.lower(right)
+    return found
+
+
+def _equals_written(left: bool, right: str) -> bool:
+    """A bool is the text that JSON writes: Microsoft's published queries find it so (zoneRedundant == 'false' in the
+    Well-Architected guide of Service Bus, rebootPending == "true" in the workbook of Update Manager).
+    """
+    if right not in ("true", "false") and values.bool_of_text(right) is not None:
+        raise Unsupported(f"comparing a bool inside a dynamic with the text '{right}'")
+    return values.text_of_dynamic(left) == right
 
 
 def equals_number(left: Any, right: int | float | None) -> bool | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from simulator.resource_graph.kql import times
 from simulator.resource_graph.kql.compiled import Compiled, Function, apply, expect, unknown, wrong
+from simulator.resource_graph.kql.errors import Unsupported
 from simulator.resource_graph.kql.syntax import Place
 
 
@@ -54,6 +55,21 @@ def _pack_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled
     return apply(lambda *found: list(found), "dynamic", *[_held(name, argument, at) for argument in arguments])
 
 
+def _set_has_element(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
+    expect(name, arguments, 2, 2, at)
+    array, element = arguments
+    if array.type != "dynamic" or element.type != "string":
+        raise unknown(f"{name}() of a {array.type} and a {element.type}", at)
+    return apply(_has_element, "bool", array, element)
+
+
+def _has_element(array: Any, element: str) -> bool:
+    """Whether one of the texts is it, in the same letter case."""
+    if not isinstance(array, list) or not all(isinstance(each, str) for each in array):
+        raise Unsupported("set_has_element() of what is no array of texts")
+    return element in array
+
+
 def _of_dynamic(function: Callable[[Any], Any], type_name: str) -> Function:
     def compiled(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
         expect(name, arguments, 1, 1, at)
@@ -68,6 +84,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "pack": _pack,
     "bag_pack": _pack,
     "pack_array": _pack_array,
+    "set_has_element": _set_has_element,
     "array_length": _of_dynamic(lambda value: len(value) if isinstance(value, list) else None, "long"),
     "bag_keys": _of_dynamic(lambda value: list(value) if isinstance(value, dict) else None, "dynamic"),
 }

@@ -139,15 +139,20 @@ def _counted(text: str) -> str:
 
 # ---- patterns
 
-# What RE2 and Python read alike over one line of text.
-_PLAIN_PATTERN = re.compile(r"\^?(?:[\w/.+*()? =:;,@~-]|\\[wd.]|\[\^?[\w/.: -]+\])+\$?")
+# What RE2 and Python read alike over one line of text. Of alternatives that fit, the first or the longest may count:
+# that is for those who only ask whether there is a match, or where each alternative is one character.
+_PLAIN_PATTERN = re.compile(r"\^?(?:[\w/.+*()?| =:;,@~-]|\\[wd./-]|\[\^?[\w/.: -]+\])+\$?")
+_ODD_PATTERN = re.compile(r"\(\?|[*+?]{2}|\(\)|(?:^|[(|])\||\|(?:$|\))")  # or of an empty part
+_ONE_CHARACTER = re.compile(r"\((?:\\.|\w)(?:\|(?:\\.|\w))+\)")  # a group of alternatives of one character each
 
 
 def _pattern(name: str, given: Compiled, at: Place) -> re.Pattern[str]:
     if not given.constant or given.type != "string":
         raise unknown(f"{name}() of a computed pattern", at)
     text = given.evaluate([])
-    if not text.isascii() or not _PLAIN_PATTERN.fullmatch(text) or re.search(r"\(\?|[*+?]{2}|\(\)", text):
+    if name != "matches regex" and "|" in _ONE_CHARACTER.sub("", text):
+        raise unknown(f"{name}() of the pattern '{text}'", at)
+    if not text.isascii() or not _PLAIN_PATTERN.fullmatch(text) or _ODD_PATTERN.search(text):
         raise unknown(f"{name}() of the pattern '{text}'", at)
     try:
         return re.compile(re.sub(r"\$\Z", r"\\Z", text), re.ASCII)  # Python's $ also stands before a last line break

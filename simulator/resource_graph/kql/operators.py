@@ -301,6 +301,8 @@ def _summarize(node: syntax.Summarize, scope: Scope) -> tuple[Shape, Step]:
         _column_behind(key.expression, compiled, scope) for key, (_, compiled) in zip(node.keys, keys, strict=True)
     ]
     aggregates = [compile_aggregate(aggregate, scope, behind) for aggregate in node.aggregates]
+    if aggregates and all(each.constant for each in aggregates):
+        raise unknown("summarize of constants alone", node.aggregates[0].expression.at)
     given = names.assigned([name for each in aggregates for name in each.names], scope.nameless, taken)
     types = [type_name for each in aggregates for type_name in each.types]
     shape = Shape((*_shape_of(keys).columns, *zip(given, types, strict=True)))

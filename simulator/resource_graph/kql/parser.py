@@ -159,6 +159,11 @@ def _inside(token: Any) -> str:
     return str(token[token.index("(") + 1 : -1].strip())
 
 
+def _unquoted(text: str) -> str:
+    """datetime('…') is datetime(…) to Kusto."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def _chained(operator: str, parts: Sequence[Expression], at: Place) -> Expression:
     return reduce(lambda left, right: Binary(left, operator, right, at), parts)
 
@@ -246,7 +251,7 @@ class _Expressions:
         return Literal("timespan", str(parts[0]), _place(parts[0]))
 
     def datetime(self, parts: list[Any]) -> Literal:
-        return Literal("datetime", _inside(parts[0]), _place(parts[0]))
+        return Literal("datetime", _unquoted(_inside(parts[0])), _place(parts[0]))
 
     def dynamic(self, parts: list[Any]) -> Literal:
         return Literal("dynamic", _inside(parts[0]), _place(parts[0]))
