@@ -75,7 +75,9 @@ _EXTENSION = Meaning(
 )
 
 
-_DELETING = Meaning(Cause.NEVER, "the machine is being deleted")
+# Azure's page and the text of the refusal say to wait for the deletion. It ends soon: the machine is gone, or Azure
+# could not delete it, and it is there as before.
+_DELETING = Meaning(Cause.CONFLICT, "the machine is being deleted")
 
 
 _GENERALIZED = Meaning(Cause.NEVER, "the machine is generalized", "A generalized machine cannot be patched.")

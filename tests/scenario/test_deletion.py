@@ -10,8 +10,9 @@ import pytest
 
 from functions.cloud.queue import QUEUES
 from functions.model.machine import MachineId
-from functions.model.state import OperationKind, Phase
+from functions.model.state import OperationKind, Phase, State
 from simulator.azure import Behaviour, Timings
+from simulator.behaviour import Refusal
 from tests.support.world import World, in_phase
 
 # The deletion takes longer than all that the app would do meanwhile.
@@ -83,3 +84,31 @@ async def test_a_machine_whose_deletion_failed_is_taken_up_again() -> None:
     kept.deleting = kept.deleted = None
     await world.pass_time(hours=2)
     assert [each.status for each in world.operations(machine, "assess")][:2] == ["Canceled", "Succeeded"]
+
+
+@pytest.mark.parametrize("goes", [True, False], ids=["it goes", "its deletion fails"])
+@pytest.mark.parametrize("code", ["the machine's", "its group's"])
+async def test_a_call_that_a_deletion_refuses_is_repeated_soon(code: str, goes: bool) -> None:
+    """The machine was read a moment before its deletion began: only the answer to the call tells of it."""
+    group = Refusal(409, "ResourceGroupBeingDeleted", "The group is in deprovisioning state.")
+    world = World()
+    refuses = replace(SUPPORTED, refuse="deletion" if code == "the machine's" else group)
+    machine = world.create("vm-01", refuses)
+
+    async def held() -> bool:
+        record = await world.record(machine)
+        return record is not None and record.phase is Phase.HELD and bool(world.posts())
+
+    await world.until(held, hours=6)
+    step = (await world.states())["vm-01"]
+    assert (step.state, "being deleted" in step.reason) == (State.BUSY, True)
+    if goes:
+        world.delete(machine)
+    else:
+        world.azure.behave(str(machine), SUPPORTED)
+    await world.pass_time(hours=2)
+
+    if goes:
+        assert await world.records() == []
+    else:
+        assert [each.status for each in world.operations(machine, "assess")][:1] == ["Succeeded"]
