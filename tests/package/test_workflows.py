@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -234,6 +235,55 @@ def test_the_events_are_tried_again() -> None:
     """A role that is minutes old may not be in effect yet."""
     (events,) = (script for script in scripts() if "infra/events.bicep" in script)
     assert re.search(r"for attempt in \$\(seq \d+\)", events)
+
+
+def test_the_events_are_deployed_as_azd_deploys_them() -> None:
+    """Each way hands over what main.bicep printed: a parameter that one of them forgets falls back to its default."""
+    (given,) = (given for template, given in deployments() if template == "infra/events.bicep")
+    handed = set(re.findall(r'"(\w+)": \{ "value":', text("infra/hooks/postdeploy.sh")))
+    assert given == handed
+    assert {"eventDelivery", "arcServers"} <= given
+
+
+def of_events() -> list[dict[str, Any]]:
+    return [step for step in steps_of("deploy", "deploy") if "TOPICS" in step.get("env", {})]
+
+
+def test_without_topics_there_is_nothing_to_subscribe_to() -> None:
+    """A management group's topics come from a template of its own; events.bicep refuses an empty list."""
+    assert len(of_events()) == 2
+    assert {step["if"] for step in of_events()} == {"steps.resources.outputs.system_topic_ids != '[]'"}
+
+
+# state of the app's own subscription at each of two topics → whether the workflow is content
+SUBSCRIBED = {
+    "both": (["Succeeded", "Succeeded"], True),
+    "one failed": (["Failed", "Succeeded"], False),
+    "one is still being created": (["Succeeded", "Creating"], False),
+}
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="the workflow's machine has jq")
+@pytest.mark.parametrize(("states", "content"), SUBSCRIBED.values(), ids=SUBSCRIBED)
+def test_the_apps_own_subscription_is_asked_for_whatever_its_destination(
+    states: list[str], content: bool, tmp_path: Path
+) -> None:
+    topics = [f"/subscriptions/{number}/topics/t" for number in range(2)]
+    answers = "".join(
+        f'    *" {topic}/eventSubscriptions/func-patch?"*) echo {state} ;;\n'
+        for topic, state in zip(topics, states, strict=True)
+    )
+    az = tmp_path / "az"
+    az.write_text(f'#!/bin/sh\ncase " $* " in\n{answers}    *) exit 3 ;;\nesac\n')
+    az.chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-e", "-c", of_events()[1]["run"]],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "APP": "func-patch", "TOPICS": json.dumps(topics)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) is content, done.stderr
 
 
 def test_the_workflow_asks_by_the_version_of_the_templates() -> None:
