@@ -165,11 +165,13 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     )
   }
 
+  // One after another: a second change of a site while the first is under way ends in a conflict (azure-dev#3125).
   resource ftp 'basicPublishingCredentialsPolicies' = {
     name: 'ftp'
     properties: {
       allow: false
     }
+    dependsOn: [appSettings]
   }
 
   resource scm 'basicPublishingCredentialsPolicies' = {
@@ -177,6 +179,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     properties: {
       allow: false
     }
+    dependsOn: [ftp]
   }
 }
 

@@ -266,6 +266,9 @@ resource operatorOfQueues 'Microsoft.Authorization/roleAssignments@2022-04-01' =
   }
 ]
 
+// One after another, and after what is written to the account: Azure ends an endpoint with
+// StorageAccountOperationInProgress while something else changes the account (bicep-registry-modules#6001).
+@batchSize(1)
 resource endpoints 'Microsoft.Network/privateEndpoints@2026-03-01' = [
   for service in (isPrivate ? ['blob', 'queue', 'table'] : []): {
     name: 'pep-${name}-${service}'
@@ -287,6 +290,12 @@ resource endpoints 'Microsoft.Network/privateEndpoints@2026-03-01' = [
         }
       ]
     }
+    dependsOn: [
+      containers
+      deletion
+      queueService::queue
+      tableService::ledger
+    ]
   }
 ]
 

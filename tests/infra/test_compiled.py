@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,39 @@ SNAPSHOTS = [path.name for path in sorted(INFRA.glob("snapshots/*.bicepparam"))]
 def test_each_deployment_has_a_snapshot() -> None:
     written = {path.name.removesuffix(".snapshot.json") for path in INFRA.glob("snapshots/*.snapshot.json")}
     assert {name.removesuffix(".bicepparam") for name in SNAPSHOTS} == written
+
+
+def test_what_azure_changes_one_at_a_time_is_made_one_after_another(bicep: Compiler) -> None:
+    """Resource Manager makes all at once what does not depend on each other. A snapshot shows no order.
+
+    A site answers a second change with a conflict, until the first is done (Azure/azure-dev#3125). So does a storage
+    account; a private endpoint then ends in StorageAccountOperationInProgress (Azure/bicep-registry-modules#6001).
+    """
+    site, storage = made_by(bicep, "function-app"), made_by(bicep, "storage")
+    changes = [f"site::{name}" for name in ("appSettings", "ftp", "scm")]
+    assert [name for name in site if name.startswith("site::")] == changes
+    for earlier, later in pairwise(changes):
+        assert earlier in site[later]["dependsOn"]
+
+    endpoints = storage["endpoints"]
+    assert (endpoints["copy"]["mode"], endpoints["copy"]["batchSize"]) == ("serial", 1)
+    parts = {name for name, each in storage.items() if each["type"].startswith("Microsoft.Storage/")}
+    assert parts == before(storage, "endpoints")
+
+
+def made_by(bicep: Compiler, module: str) -> Json:
+    """The resources of the compiled module, by symbolic name."""
+    compiled = bicep.folder / "one.json"
+    assert bicep.run("build", "--no-restore", f"modules/{module}.bicep", "--outfile", str(compiled)) == ""
+    resources: Json = json.loads(compiled.read_text(encoding="utf-8"))["resources"]
+    compiled.unlink()
+    return resources
+
+
+def before(resources: Json, name: str) -> set[str]:
+    """All that is made before it."""
+    direct = set(resources[name].get("dependsOn", ()))
+    return direct.union(*(before(resources, each) for each in direct))
 
 
 @pytest.mark.parametrize("name", SNAPSHOTS)
