@@ -34,6 +34,7 @@ APP_FOLDER = Path(__file__).parents[1]
 _ALERTS = ("Microsoft.Insights/scheduledQueryRules", "Microsoft.Insights/actionGroups")
 _API_VERSION = {
     "virtualmachines": "2024-11-01",
+    "machines": "2024-07-10",
     "maintenanceconfigurations": "2023-04-01",
     "resourcegroups": "2021-04-01",
 }

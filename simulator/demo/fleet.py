@@ -25,6 +25,12 @@ GROUPS: Mapping[str, Mapping[str, Any]] = {
     "rg-office": {"tags": {"owner": "office"}},
     "rg-lab": {"tags": {"patch-mode": "off"}},
     "MC_shop_aks_westeurope": {},
+    "rg-plant": {"tags": {"owner": "plant"}},
+}
+_SCALE_SET = f"{_SUBSCRIPTION_ID}/resourceGroups/rg-shop/providers/Microsoft.Compute/virtualMachineScaleSets/carts"
+# Scale sets: id → the properties of its PUT. This one leaves its members alone.
+SCALE_SETS: Mapping[str, Mapping[str, Any]] = {
+    _SCALE_SET: {"orchestrationMode": "Flexible", "upgradePolicy": {"mode": "Manual"}},
 }
 
 # Of each image version, one machine (the canary) is patched before the others.
@@ -32,6 +38,7 @@ GENERALIZED = {"id": f"{_GALLERY}/web/versions/1.4.0"}
 GENERALIZED_API = {"id": f"{_GALLERY}/api/versions/2.0.0"}
 GENERALIZED_BATCH = {"id": f"{_GALLERY}/batch/versions/1.0.3"}
 GENERALIZED_KIOSK = {"id": f"{_GALLERY}/kiosk/versions/9.9.0"}
+GENERALIZED_NIGHT = {"id": f"{_GALLERY}/night/versions/1.2.0"}
 SPECIALIZED = {"id": f"{_GALLERY}/database/versions/3.0.1"}
 SHARED = {"sharedGalleryImageId": f"/sharedGalleries/{SUBSCRIPTION}-golden/images/app/versions/2.1.0"}
 COMMUNITY = {"communityGalleryImageId": "/communityGalleries/golden-5f3a/images/app/versions/7.0.0"}
@@ -93,6 +100,8 @@ class Part:
     image: Mapping[str, str] | None = field(default_factory=lambda: GENERALIZED)  # None: a disk without an image
     windows: bool = False
     specialized: bool = False  # no osProfile
+    arc: bool = False  # a server outside Azure, connected by its agent
+    scale_set: str = ""  # the set that it is a member of
     behaviour: Behaviour = SUPPORTED
     tags: Mapping[str, str] = field(default_factory=dict)
     patch_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -107,10 +116,21 @@ class Part:
 
     @property
     def id(self) -> str:
-        return f"{_SUBSCRIPTION_ID}/resourceGroups/{self.group}/providers/Microsoft.Compute/virtualMachines/{self.name}"
+        kind = "HybridCompute/machines" if self.arc else "Compute/virtualMachines"
+        return f"{_SUBSCRIPTION_ID}/resourceGroups/{self.group}/providers/Microsoft.{kind}/{self.name}"
 
     def body(self) -> dict[str, Any]:
         """The body of its PUT."""
+        properties = self._connected() if self.arc else self._built()
+        return {"location": self.region, "tags": dict(self.tags), "properties": properties, **self.extra}
+
+    def _connected(self) -> dict[str, Any]:
+        system, product = (
+            ("windows", "Windows Server 2022 Datacenter") if self.windows else ("linux", "Ubuntu 22.04.3 LTS")
+        )
+        return {"osType": system, "osSku": product}
+
+    def _built(self) -> dict[str, Any]:
         disk = {
             "osType": "Windows" if self.windows else "Linux",
             "createOption": "FromImage" if self.image else "Attach",
@@ -121,7 +141,9 @@ class Part:
         properties: dict[str, Any] = {"hardwareProfile": {"vmSize": "Standard_D2s_v5"}, "storageProfile": storage}
         if not self.specialized:
             properties["osProfile"] = self._profile()
-        return {"location": self.region, "tags": dict(self.tags), "properties": properties, **self.extra}
+        if self.scale_set:
+            properties["virtualMachineScaleSet"] = {"id": self.scale_set}
+        return properties
 
     def _profile(self) -> dict[str, Any]:
         name = "windowsConfiguration" if self.windows else "linuxConfiguration"
@@ -147,6 +169,11 @@ async def _power_off_and_on(operator: Operator, machine: str) -> None:
     await operator.call("POST", f"{machine}/deallocate")
     await operator.seconds(600)
     await operator.call("POST", f"{machine}/start")
+
+
+async def _lose_connection(operator: Operator, machine: str) -> None:
+    """Its agent stops reporting as soon as it is connected."""
+    operator.azure.world.hybrid[machine.lower()].status.set(operator.azure.now(), "Disconnected")
 
 
 async def _extensions_end(operator: Operator, machine: str) -> None:
@@ -285,7 +312,6 @@ _ANSWERS = (
 # -- what its owner has decided
 
 _OWNERS = (
-    Part("tag-off", "tag patch-mode=off", Expected("opted-out", *UNTOUCHED), tags={"patch-mode": "off"}),
     Part("lab-01", "group tag patch-mode=off", Expected("opted-out", *UNTOUCHED), group="rg-lab"),
     Part("tag-hold", "on hold by tag", Expected("on-hold", *UNTOUCHED), tags={"patch-hold-until": "2099-01-15"}),
     Part("tag-typo", "a tag with a typo", Expected("bad-tag", *UNTOUCHED), tags={"patch-mode": "instal"}),
@@ -323,7 +349,6 @@ _OWNERS = (
 # -- events during its life
 
 _EVENTS = (
-    Part("powered-off", "powered off at once", Expected("powered-off", *UNTOUCHED), act=_power_off),
     Part("started-later", "powered off, started later", PATCHED, GENERALIZED_API, act=_power_off_and_on),
     Part(
         "agent-silent",
@@ -347,11 +372,30 @@ _EVENTS = (
         GENERALIZED_API,
         fault=_first_assessment("throttled", 429, _THROTTLED, {"Retry-After": "3"}),
     ),
-    Part("event-lost", "its event is lost", PATCHED, GENERALIZED_API, event_lost=True),
     Part("deleted", "deleted while assessed", Expected("gone", 1, 0), act=_delete_in_flight),
+)
+
+# -- what is no running machine of its own in Azure
+
+_ESTATE = (
+    Part("arc-windows", "Windows, Arc-enabled server", PATCHED, None, windows=True, arc=True, group="rg-plant"),
+    Part("arc-linux", "Linux, Arc-enabled server", PATCHED, None, arc=True, group="rg-plant"),
+    Part(
+        "arc-away",
+        "Arc, its agent disconnected",
+        Expected("agent-not-ready", *UNTOUCHED),
+        None,
+        arc=True,
+        group="rg-plant",
+        act=_lose_connection,
+    ),
+    Part(
+        "flex-0a1b2c3d", "Flexible instance, no event", PATCHED, GENERALIZED_API, scale_set=_SCALE_SET, event_lost=True
+    ),
+    Part("stopped", "stopped: started, put back", Expected("powered-off", 2, 1), GENERALIZED_NIGHT, act=_power_off),
 )
 
 FLEET: tuple[Part, ...] = tuple(
     replace(part, region=REGIONS[number % len(REGIONS)])
-    for number, part in enumerate(_IMAGES + _ANSWERS + _OWNERS + _EVENTS)
+    for number, part in enumerate(_IMAGES + _ANSWERS + _OWNERS + _EVENTS + _ESTATE)
 )

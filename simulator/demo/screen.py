@@ -24,8 +24,6 @@ _TICKER_LINES = 200  # kept; the screen shows as many as fit
 _NARROW = 120  # columns; from here on the closing table says what each machine is
 _WIDE = 150  # and from here on the live picture does
 
-_LEGEND = "A: an assessment   I: an installation   ━──: one under way   (docs/states.md)"
-
 # A colour per kind of state: under way, done, left alone by design; any other needs a person.
 _UNDER_WAY = {
     "creating",
@@ -173,8 +171,8 @@ class LiveScreen:
             for row in rows[index::lines]:
                 cells += self._cells(row)
             fleet.add_row(*cells)
-        above = [_headline(rows, numbers), _counters(numbers), Text(_LEGEND, style="dim", no_wrap=True), fleet]
-        room = self._console.height - lines - 6
+        above = [_headline(rows, numbers), _counters(numbers), fleet]
+        room = self._console.height - lines - 5
         return Group(*above, Text(""), self._news(room)) if room > 0 else Group(*above)
 
     def _cells(self, row: Row) -> list[Text]:
@@ -237,10 +235,11 @@ def _headline(rows: Sequence[Row], numbers: Numbers) -> RenderableType:
 
 
 def _counters(numbers: Numbers) -> RenderableType:
+    """They say what A, I and a bar beside a machine mean, too."""
     running, done = numbers.running, numbers.done
     operations = (
-        f"assessments {running.get('assess', 0)} running, {done.get('assess', 0)} done",
-        f"installations {running.get('install', 0)} running (limit {numbers.cap}), {done.get('install', 0)} done",
+        f"assessments {running.get('assess', 0)} ━──, {done.get('assess', 0)} done (A)",
+        f"installations {running.get('install', 0)} ━── of {numbers.cap}, {done.get('install', 0)} done (I)",
     )
     traffic = (
         f"timer runs {numbers.sweeps}",

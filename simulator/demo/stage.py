@@ -24,7 +24,7 @@ from rich.console import Console
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Operation, overlaps
 from simulator.demo import screen
-from simulator.demo.fleet import FLEET, GROUPS, REGIONS, Part
+from simulator.demo.fleet import FLEET, GROUPS, REGIONS, SCALE_SETS, Part
 from simulator.demo.report import AppReport, Fleet, ReportFailed, default_settings, open_report
 from simulator.demo.screen import Line, Numbers, Row, Verdict
 from simulator.demo.ticker import line_of
@@ -32,6 +32,7 @@ from simulator.embedded import ArmAnswer, Embedded
 from simulator.functions_host import FunctionsHost
 from simulator.monitor import logs
 
+DEPLOYMENT = "estate"  # of infra/snapshots: every optional right, and events by a queue
 SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
 HOST_SCALE = 0.02  # the factor of the Functions host's own waits (polling, visibility of messages)
 LONGEST_SECONDS = 180.0  # then the demo ends, whatever state the machines are in
@@ -62,7 +63,7 @@ async def run(logs_file: Path | None = None, *, slow: bool = False) -> bool:
     """The whole demo. True when every machine ended as expected. `logs_file` receives its telemetry."""
     console, slower = Console(), SLOWER if slow else 1.0
     print("Starting the embedded Azure and deploying the app …\n", flush=True)
-    async with Embedded(speed=SPEED / slower) as embedded:
+    async with Embedded(speed=SPEED / slower, deployment=DEPLOYMENT) as embedded:
         print(introduction(embedded, slower), flush=True)
         settings = embedded.settings(**INSTALLING, **shortened(slower))
         host = await embedded.host(settings, time_scale=HOST_SCALE * slower)
@@ -92,7 +93,7 @@ def introduction(embedded: Embedded, slower: float = 1.0) -> str:
         "             guests of the machines\n"
         "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
         f"  deployed   {embedded.snapshots} of infra/snapshots:\n"
-        "             its storage, settings, rights and events only\n"
+        "             its storage, settings, rights and events (by a queue) only\n"
         f"  speed      Azure runs {SPEED / slower:.0f} times faster: its durations, Resource Graph's lag,\n"
         "             its quotas' refill\n"
         "  the app    uses the real clock and installs at any time;\n"
@@ -179,6 +180,8 @@ class Stage:
         for name, more in GROUPS.items():
             body = {"location": "westeurope", **more}
             await self.call("PUT", f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{name}", body)
+        for scale_set, properties in SCALE_SETS.items():
+            await self.call("PUT", scale_set, {"location": REGIONS[0], "properties": dict(properties)})
         for part in FLEET:
             self.azure.behave(part.id, part.behaviour)
             if part.scheduled:

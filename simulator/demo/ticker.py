@@ -51,8 +51,9 @@ def line_of(trace: Trace, seconds: float) -> Line | None:
 
 def _subject(fields: Mapping[str, Any]) -> str:
     """The name of the machine, or image and version."""
-    about = str(fields.get("machine", "")) or str(fields.get("image", "")).replace("/versions/", "/")
-    return about.rsplit("/", 1)[-1] if "/virtualmachines/" in about else "/".join(about.rsplit("/", 2)[-2:])
+    if machine := str(fields.get("machine", "")):
+        return machine.rpartition("/")[2]
+    return "/".join(str(fields.get("image", "")).replace("/versions/", "/").rsplit("/", 2)[-2:])
 
 
 def _details(event: str, fields: Mapping[str, Any]) -> Iterator[str]:

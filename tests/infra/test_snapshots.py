@@ -54,7 +54,7 @@ def app_settings(snapshot: str) -> dict[str, str]:
 
 def test_all_deployments_are_here() -> None:
     phases: dict[str, tuple[str, ...]] = dict.fromkeys(
-        ("default", "private-network", "landing-zone", "queue"), ("events", "main")
+        ("default", "private-network", "landing-zone", "queue", "estate"), ("events", "main")
     )
     phases["management-group"] = ("events", "fleet", "main")
     assert sorted(SNAPSHOTS) == sorted(f"{name}.{phase}" for name, each in phases.items() for phase in each)
@@ -225,7 +225,7 @@ def test_the_role_holds_the_listed_actions_and_nothing_else(snapshot: str) -> No
     role = one(snapshot, "Microsoft.Authorization/roleDefinitions")["properties"]
     (permission,) = role["permissions"]
     listed = json.loads((INFRA / "patch-actions.json").read_text())
-    if snapshot == "landing-zone.main":  # its settings ask for all of them
+    if snapshot in ("landing-zone.main", "estate.main"):  # their settings ask for all of them
         for optional in ("scale-set", "arc", "start-stopped"):
             listed += json.loads((INFRA / f"{optional}-actions.json").read_text())
     assert permission == {"actions": listed, "notActions": []}
@@ -246,6 +246,7 @@ def test_only_an_app_that_takes_servers_in_gets_their_events(snapshot: str) -> N
 def test_there_is_one_role_in_each_deployment() -> None:
     assert sorted(ROLES) == [
         "default.main",
+        "estate.main",
         "landing-zone.main",
         "management-group.fleet",
         "private-network.main",
@@ -509,7 +510,7 @@ def test_everything_that_takes_tags_has_those_of_azd() -> None:
         each for snapshot in SNAPSHOTS.values() for each in snapshot["predictedResources"] if each["type"] in kinds
     ]
     names = {each.get("tags", {}).get("azd-env-name") for each in found}
-    assert names == {"patching", "private", "landing", "fleet", "queue"}
+    assert names == {"patching", "private", "landing", "fleet", "queue", "estate"}
     assert all(each["tags"]["costCenter"] == "4711" for each in found if each["tags"]["azd-env-name"] == "private")
     (service,) = yaml.safe_load((CHECKOUT / "azure.yaml").read_text())["services"]
     assert {one(each, "Microsoft.Web/sites")["tags"]["azd-service-name"] for each in HOSTS} == {service}
@@ -537,10 +538,7 @@ def test_free_texts_arrive_as_they_were_given() -> None:
 def test_what_is_looked_at_is_what_was_asked_for() -> None:
     scopes = {snapshot: app_settings(snapshot)["PATCH_SCOPE"] for snapshot in HOSTS}
     own = "00000000-0000-0000-0000-000000000001"
-    assert scopes == {
-        **dict.fromkeys(("default.main", "private-network.main", "landing-zone.main", "queue.main"), own),
-        "management-group.main": "mg-fleet",
-    }
+    assert scopes == dict.fromkeys(HOSTS, own) | {"management-group.main": "mg-fleet"}
 
 
 # Those that have a parameter of their own.

@@ -176,11 +176,12 @@ def test_a_short_life_needs_all_of_the_default_deployment_and_nothing_more(lived
     assert (usage.missing(), usage.unused(), said_by_the_app(usage)) == ([], [], [])
 
 
-async def test_the_demo_needs_all_of_the_default_deployment_and_nothing_more(
+async def test_the_demo_needs_all_of_its_deployment_and_nothing_more(
     tls: Tls, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "LONGEST_SECONDS", 900.0)  # far beyond what a busy machine needs
-    async with Embedded(SPEED, tls=tls, azurite=azurite) as embedded:
+    """And so nothing that the deployment gives for servers, scale sets and stopped machines is spare."""
+    async with Embedded(SPEED, deployment=stage.DEPLOYMENT, tls=tls, azurite=azurite) as embedded:
         settings = embedded.settings(**SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)
         await embedded.subscribe(host)
