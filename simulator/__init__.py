@@ -25,7 +25,7 @@
 | subscriptions, resource groups, virtual machines and their actions, operations | arm/routes.py |
 | servers outside Azure (Arc): read, connect, assess, install | arm/hybrid.py |
 | maintenance configurations, assignments | arm/configurations.py, arm/schedules.py |
-| GET /subscriptions | arm/tenant.py |
+| GET /subscriptions, descendants of a management group | arm/tenant.py |
 | POST /providers/Microsoft.ResourceGraph/resources | resource_graph/endpoint.py |
 | GET /msi/token | identity/server.py |
 | /runtime/webhooks/eventgrid, /admin/functions/{name} | functions_host/webhook.py |

@@ -32,7 +32,7 @@ MARKS: Mapping[Verdict, tuple[str, str]] = {
     "note": ("!", "yellow"),
     "not checked": ("?", "yellow"),
 }
-RESOURCES, SUBSCRIPTIONS, FEATURES = "2021-04-01", "2022-12-01", "2021-07-01"
+RESOURCES, SUBSCRIPTIONS, FEATURES, GROUPS = "2021-04-01", "2022-12-01", "2021-07-01", "2020-05-01"
 # What the app's role allows (infra/patch-actions.json): read in each watched subscription.
 ACTIONS = (
     "Microsoft.Compute/virtualMachines/read",
@@ -89,6 +89,8 @@ async def ask(app: App) -> Answer:
             (f"providers {where}", _providers(app, subscription)),
             (f"preview features {where}", _features(app, subscription)),
         ]
+    for group in app.settings.scope.management_groups:
+        parts.append((f"subscriptions of mg:{group}", _below(app, group, subscriptions)))
     parts.append(("alerts", alerts.checks(app)))
     found = [each for name, checks in parts for each in await _answers(name, checks)]
     if not subscriptions:
@@ -258,6 +260,29 @@ async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:
         yield Check(name, "bad", f"the app's identity lacks {', '.join(missing)}", remedy)
     else:
         yield Check(name, "ok", f"the app's identity has all {len(needed)} actions")
+
+
+async def _below(app: App, group: str, shown: Iterable[str]) -> AsyncIterator[Check]:
+    """The rights in the subscriptions of a management group that show no machine. `shown`: those that do.
+
+    Resource Graph leaves out what a caller may not read, without a word: only the group itself says what is in it.
+    """
+    name = f"subscriptions of mg:{group}"
+    path = f"/providers/Microsoft.Management/managementGroups/{group}/descendants"
+    try:
+        found = [str(each.get("id")).lower() async for each in app.arm.listed(path, GROUPS)]
+    except Refused as refused:
+        if refused.status != 403:
+            raise
+        detail = "you may not read which there are; Resource Graph leaves out those that the app may not read"
+        yield Check(name, NOT_CHECKED, detail, f"Ask for the role Management Group Reader at {group}.")
+        return
+    below = {each.removeprefix("/subscriptions/") for each in found if each.startswith("/subscriptions/")}
+    without = sorted(below - {each.lower() for each in shown})
+    yield Check(name, "ok", f"{len(below)} in it; {len(without)} of them without a machine that you may read")
+    for subscription in without:
+        for check in await _answers(f"rights of {subscription}", _rights(app, subscription)):
+            yield check
 
 
 async def principal_of(app: App) -> str:

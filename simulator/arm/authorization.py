@@ -62,7 +62,7 @@ def _covers(state: State, outer: str, scope: str) -> bool:
     if not group:
         return is_within(scope, outer)
     subscriptions = state.world.management_groups.get(group, ())
-    return any(is_within(scope, f"/subscriptions/{each}") for each in subscriptions)
+    return is_within(scope, outer) or any(is_within(scope, f"/subscriptions/{each}") for each in subscriptions)
 
 
 def _allows(grant: Grant, action: str) -> bool:

@@ -39,6 +39,9 @@ _MAINTENANCE = (
 # The versions of azure-mgmt-hybridcompute 9 and 10 that have assessPatches and installPatches (compute_patch_api.json).
 _HYBRID = ("2023-06-20-preview", "2024-07-10", "2024-07-31-preview", "2025-02-19-preview", "2026-07-15")
 
+# Microsoft Learn, REST API of management groups; azure-mgmt-managementgroups.
+_MANAGEMENT_GROUPS = ("2020-05-01", "2021-04-01", "2023-04-01")
+
 
 class ResourceType(NamedTuple):
     """A resource type by its provider, and its name as the refusal of a version spells it."""
@@ -58,6 +61,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
     ResourceType("Microsoft.HybridCompute", "locations/updateCenterOperationResults"): _HYBRID,
     ResourceType("Microsoft.Maintenance", "configurationAssignments"): _MAINTENANCE,
     ResourceType("Microsoft.Maintenance", "maintenanceConfigurations"): _MAINTENANCE,
+    ResourceType("Microsoft.Management", "managementGroups"): _MANAGEMENT_GROUPS,
     ResourceType("Microsoft.Resources", "resourceGroups"): _GROUPS,
     ResourceType("Microsoft.Resources", "subscriptions"): _SUBSCRIPTIONS,
     ResourceType("Microsoft.ResourceGraph", "resources"): _GRAPH,

@@ -453,6 +453,31 @@ async def test_single_updates_of_an_installation_need_a_right_of_their_own() -> 
     assert (len(without), len(every)) == (1, 4)
 
 
+# grants, group → status, the subscriptions that are listed: also those in which the caller may do nothing
+BELOW = [
+    pytest.param([Grant(CORP)], "corp", 200, [SUBSCRIPTION, OTHER], id="all of the group"),
+    pytest.param([Grant(CORP, ("Microsoft.Management/*/read",))], "Corp", 200, [SUBSCRIPTION, OTHER], id="reading"),
+    pytest.param([Grant(CORP, ("Microsoft.Compute/*",))], "corp", 403, [], id="another right"),
+    pytest.param([Grant(f"/subscriptions/{OTHER}")], "corp", 403, [], id="a right in one of them"),
+    pytest.param([Grant()], "unknown", 404, [], id="no such group"),
+]
+
+
+@pytest.mark.parametrize(("grants", "group", "status", "listed"), BELOW)
+async def test_only_a_management_group_says_what_is_in_it(
+    grants: list[Grant], group: str, status: int, listed: list[str]
+) -> None:
+    azure = Azure(Clock())
+    azure.world.management_groups["corp"] = [SUBSCRIPTION, OTHER]
+    azure.grants = grants
+    path = f"/providers/Microsoft.Management/managementGroups/{group}/descendants"
+    async with arm(azure) as client:
+        answer = await client.call("GET", f"{path}?api-version=2020-05-01")
+    assert answer.status_code == status
+    if status == 200:
+        assert [each["id"] for each in answer.json()["value"]] == [f"/subscriptions/{each}" for each in listed]
+
+
 async def test_a_management_group_stands_for_its_subscriptions() -> None:
     azure, _ = a_fleet(1)
     azure.world.management_groups["corp"] = [SUBSCRIPTION]

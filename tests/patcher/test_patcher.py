@@ -341,6 +341,59 @@ async def test_the_doctor_names_the_missing_right(stage: Stage) -> None:
     assert f"/subscriptions/{shapes.SUBSCRIPTION}" in check["remedy"]
 
 
+OTHER = "00000000-0000-0000-0000-000000000002"
+MANAGEMENT = "Microsoft.Management/managementGroups/descendants/read"
+CANNOT_KNOW = "you may not read which there are; Resource Graph leaves out those that the app may not read"
+# what the operator may not do, where the app has its role → the checks of the group, and of the subscription without
+# a machine
+UNDER_A_GROUP: dict[str, tuple[tuple[str, ...], str, list[tuple[str, str]]]] = {
+    "the app may not read one": (
+        (),
+        f"/subscriptions/{shapes.SUBSCRIPTION}",
+        [("ok", "2 in it; 1 of them without a machine that you may read"), ("bad", "the app's identity lacks ")],
+    ),
+    "the app may read all": (
+        (),
+        "/providers/Microsoft.Management/managementGroups/fleet",
+        [
+            ("ok", "2 in it; 1 of them without a machine that you may read"),
+            ("ok", "the app's identity has all 9 actions"),
+        ],
+    ),
+    "the operator may not ask": (
+        (MANAGEMENT,),
+        f"/subscriptions/{shapes.SUBSCRIPTION}",
+        [("not checked", CANNOT_KNOW)],
+    ),
+}
+
+
+@pytest.mark.parametrize(("refused", "scope", "expected"), UNDER_A_GROUP.values(), ids=UNDER_A_GROUP)
+async def test_the_doctor_names_what_the_app_may_not_read_under_a_management_group(
+    stage: Stage, refused: tuple[str, ...], scope: str, expected: list[tuple[str, str]]
+) -> None:
+    """Resource Graph says nothing of such a subscription, and shows no machine of it."""
+    azure, before = stage.embedded.azure, stage.embedded.azure.grants
+    operator = before[0]
+    watched = f"/subscriptions/{shapes.SUBSCRIPTION}"
+    moved = [replace(each, scope=scope) if each.scope == watched else each for each in before[1:]]
+    azure.grants = [replace(operator, not_actions=refused), *moved]
+    azure.world.management_groups["fleet"] = [shapes.SUBSCRIPTION, OTHER]
+    try:
+        with stage.settings(PATCH_SCOPE="mg:fleet"):
+            ended = await stage.patcher("doctor", "--json")
+    finally:
+        azure.grants = before
+        del azure.world.management_groups["fleet"]
+    found = [
+        (each["verdict"], each["detail"])
+        for each in ended.json["result"]["checks"]
+        if each["check"] in ("subscriptions of mg:fleet", f"rights of {OTHER}")
+    ]
+    assert [verdict for verdict, _ in found] == [verdict for verdict, _ in expected]
+    assert all(said.startswith(begins) for (_, said), (_, begins) in zip(found, expected, strict=True))
+
+
 async def test_who_may_not_read_is_told_which_role_is_missing(stage: Stage) -> None:
     azure, before = stage.embedded.azure, stage.embedded.azure.grants
     azure.grants = before[1:]
