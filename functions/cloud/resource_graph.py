@@ -272,11 +272,16 @@ class ResourceGraph:
     async def fleet_counts(self) -> tuple[list[Json], bool]:
         """Machines by support state and image: rows of state_name, image_name, machines, the largest first.
 
-        At most COUNTS_SHOWN, and whether there are more: Resource Graph gives one page of a summarize.
+        At most COUNTS_SHOWN, and whether there are more: Resource Graph gives one page of a summarize. Arc-enabled
+        servers come after them, where they are taken in, by their system.
         """
         page, _ = await self._page(queries.fill("fleet_counts"), None)
-        rows: list[Json] = [row for row in page.rows if isinstance(row, dict)]
-        return rows[:COUNTS_SHOWN], page.cut_short or len(page.rows) > COUNTS_SHOWN
+        rows: list[Json] = [row for row in page.rows if isinstance(row, dict)][:COUNTS_SHOWN]
+        cut = page.cut_short or len(page.rows) > COUNTS_SHOWN
+        if self._session.settings.include_arc:
+            servers, _ = await self._page(queries.fill("arc_counts"), None)
+            rows += [row for row in servers.rows if isinstance(row, dict)]
+        return rows, cut
 
     async def image_sizes(self, created_after: datetime) -> dict[str, int]:
         """How many machines are in scope, by the key of their image; "" has those without one.

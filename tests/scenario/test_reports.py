@@ -5,13 +5,14 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from functions import journal
 from functions.model.state import State
 from functions.steps import reconcile, report, states
+from simulator.arm import shapes
 from simulator.azure import Behaviour
 from tests.support.process import Killed
 from tests.support.world import GALLERY, QUICK, World
@@ -214,6 +215,27 @@ async def test_numbers_of_the_fleet_come_when_they_change_and_once_a_day(caplog:
     world.create("vm-02", SUPPORTED)
     await world.pass_time(hours=2)
     assert 1 <= events_of(caplog.messages)["fleet.counted"] <= 4
+
+
+# PATCH_ARC → what is counted beside the one machine: servers by system
+COUNTED: dict[str, dict[str, int]] = {"off": {}, "on": {"arc/linux": 2, "arc/windows": 1}}
+
+
+@pytest.mark.parametrize(("setting", "servers"), COUNTED.items())
+async def test_the_numbers_of_the_fleet_have_the_servers_that_are_taken_in(
+    setting: str, servers: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="journal")
+    world = World({"PATCH_ARC": setting}, timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    systems: tuple[Literal["linux", "windows"], ...] = ("linux", "linux", "windows")
+    for number, system in enumerate(systems):
+        body = shapes.hybrid_machine(system, location="westeurope")
+        world.azure.connect_machine(shapes.hybrid_id(f"srv-{number}", subscription=machine.subscription), body)
+    await world.pass_time(minutes=30)
+    lines = [line for line in map(json.loads, caplog.messages) if line["event"] == "fleet.counted"]
+    newest = {line["image"]: line["machines"] for line in lines}
+    assert {image: count for image, count in newest.items() if image.startswith("arc/")} == servers
 
 
 async def test_a_wait_for_a_limit_is_told_when_its_number_changes(caplog: pytest.LogCaptureFixture) -> None:

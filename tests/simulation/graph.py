@@ -24,7 +24,7 @@ from simulator.wire import Json, Request, Response
 from simulator.world import Machine
 
 # Resource Graph gives one page of them.
-SUMMARIES = ("arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
+SUMMARIES = ("arc_counts", "arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
 
 _HOLE = re.compile(r"\{(\w+)\}")
 _LISTED = re.compile(r"'([^']*)'")
@@ -219,6 +219,18 @@ def _arc_servers(seen: _Seen, fill: Fill) -> list[Json]:
     kind = "microsoft.hybridcompute/machines"
     found = [str(row["properties"]["status"]).lower() for row in seen.rows("resources") if row["type"] == kind]
     return [{"servers": len(found), "connected": found.count("connected")}]
+
+
+def _arc_counts(seen: _Seen, fill: Fill) -> list[Json]:
+    counts = Counter(
+        (
+            f"arc/{(row['properties']['osType'] or row['properties']['osName'] or 'unknown').lower()}",
+            row["support_state"] or "absent",
+        )
+        for row in _servers(seen, lambda row: True)
+    )
+    largest = sorted(counts, key=lambda key: (-counts[key], key))
+    return [{"state_name": key[1], "image_name": key[0], "machines": counts[key]} for key in largest]
 
 
 _CLASSES = {
@@ -491,6 +503,7 @@ ANSWERS: dict[str, tuple[str, re.Pattern[str], Answer]] = {
         ("arc_census", _census(_servers)),
         ("stopped_machines", _stopped),
         ("arc_servers", _arc_servers),
+        ("arc_counts", _arc_counts),
         ("groups_named", _groups_named),
         ("scale_sets_named", _scale_sets_named),
         ("subscriptions_seen", _subscriptions_seen),

@@ -479,6 +479,7 @@ def filled() -> Mapping[str, str]:
         "arc_census": {"shares": ["00", "b2"]},
         "arc_due": arc_due_values(),
         "arc_servers": {},
+        "arc_counts": {},
         "arc_named": {"ids": [str(ARC_06["id"]).upper(), str(WEB_01["id"])]},
         "census": {"shares": ["00", "A1", "b2"]},
         "due_machines": due_values(),
@@ -515,6 +516,7 @@ EXPECTED: Mapping[str, list[Row]] = {
     "arc_due": [ARC_06_FOUND],
     "arc_named": [ARC_06_FOUND],
     "arc_servers": [{"servers": 2, "connected": 1}],
+    "arc_counts": [{"state_name": "absent", "image_name": "arc/linux", "machines": 2}],
     "census": [WEB_01_FOUND, BARE_02_FOUND, MARKET_03_FOUND, MARKET_03_FOUND_AGAIN, OFF_04_FOUND],
     "due_machines": [WEB_01_FOUND, BARE_02_FOUND],
     "fleet_counts": [
@@ -1127,7 +1129,7 @@ def test_one_machine_in_need_stands_out_of_a_fleet_at_rest() -> None:
 
 
 # Resource Graph gives one page of a summarize.
-SUMMARIES = ("arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
+SUMMARIES = ("arc_counts", "arc_servers", "fleet_counts", "image_sizes", "subscriptions_seen")
 
 
 @pytest.mark.parametrize(
