@@ -276,7 +276,7 @@ class ResourceGraph:
         servers come after them, where they are taken in, by their system.
         """
         page, _ = await self._page(queries.fill("fleet_counts"), None)
-        rows: list[Json] = [row for row in page.rows if isinstance(row, dict)][:COUNTS_SHOWN]
+        rows: list[Json] = [row for row in page.rows[:COUNTS_SHOWN] if isinstance(row, dict)]
         cut = page.cut_short or len(page.rows) > COUNTS_SHOWN
         if self._session.settings.include_arc:
             servers, _ = await self._page(queries.fill("arc_counts"), None)

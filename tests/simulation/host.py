@@ -186,7 +186,7 @@ class HostTransport(AzureTransport):
         last = path.rsplit("/", 1)[-1]
         if path == PATH:
             return await self._host.call("topic: POST", lambda: super(HostTransport, self).send(request, **options))
-        name = f"ARM: {request.method} {'operation' if '/operations/' in path else last}"
+        name = f"ARM: {request.method} {'operation' if _follows(path) else last}"
         return await self._host.call(name, lambda: self._send(request, path, options))
 
     async def _send(self, request: Any, path: str, options: Any) -> Any:
@@ -232,7 +232,7 @@ class HostTransport(AzureTransport):
             if strikes("Graph partial"):
                 body = {"totalRecords": 0, "count": 0, "data": [], "facets": [], "resultTruncated": "true"}
                 return SdkResponse(request, Response(200, body, {"content-type": "application/json"}))
-        if "/operations/" in path and strikes("operation gone"):
+        if _follows(path) and strikes("operation gone"):
             return _answer(request, 404, "NotFound")
         if post and strikes("ARM conflict"):
             return _answer(request, 409, "OperationNotAllowed", text="another operation is in progress.")
@@ -258,7 +258,7 @@ class HostTransport(AzureTransport):
         world, step = self._host.world, STEP.get()
         before, changes = len(world.azure.operations), len(world.azure.changes)
         answer = await super().send(request, **options)
-        if request.method == "GET" and "/operations/" not in path and answer.status_code == 200:
+        if request.method == "GET" and not _follows(path) and answer.status_code == 200:
             step.reads[path.lower()] = world.now
         for operation in world.azure.operations[before:]:
             world.invariants.started(operation, step, late=late)
@@ -293,6 +293,11 @@ def _answer(
 ) -> Any:
     body = {"error": {"code": code, "message": text}}
     return SdkResponse(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))
+
+
+def _follows(path: str) -> bool:
+    """Whether a path follows an operation: that of a virtual machine, or of an Arc-enabled server by its Location."""
+    return "/operations/" in path or "/updateCenterOperationResults/" in path
 
 
 def _lost() -> Any:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from simulator.world import Machine, Operation
+from simulator.world import HybridMachine, Machine, Operation
 
 if TYPE_CHECKING:
     from tests.simulation.world import SeededWorld
@@ -37,6 +37,12 @@ HOSTILE: Mapping[str, tuple[str, str, Mapping[str, str], str]] = {
     "an image with a quote": ("", "rg-web", {}, "/images/it's"),
     "an image with half a letter": ("", "rg-web", {}, "/images/\ud800"),
 }
+# Arc-enabled servers: their system as their agent says it → the system's kind, and the key that stands for an image
+# (docs/arc.md).
+ARC_SYSTEMS: Mapping[str, tuple[Literal["linux", "windows"], str]] = {
+    "Ubuntu 22.04.3 LTS": ("linux", "arc/linux/ubuntu-22-lts"),
+    "Windows Server 2022 Datacenter": ("windows", "arc/windows/windows-server-2022-datacenter"),
+}
 HOSTILE_NAME = "evil-"
 WATCHED = timedelta(hours=2)  # PATCH_BAKE_MINUTES, from when a sweep saw the end
 PATCHED = ("Succeeded", "CompletedWithWarnings")
@@ -61,6 +67,8 @@ def tags_of(world: SeededWorld, machine: Machine, when: datetime) -> dict[str, s
 def image_of(machine: Machine, when: datetime) -> str:
     """The key of its image as the ledger writes it."""
     properties: dict[str, Any] = (machine.body.at(when) or {}).get("properties", {})
+    if isinstance(machine, HybridMachine):
+        return ARC_SYSTEMS[properties["osSku"]][1]
     reference = properties.get("storageProfile", {}).get("imageReference") or {}
     return str(reference.get("id") or "").lower()
 
@@ -76,7 +84,7 @@ def marketplace(machine: Machine, when: datetime) -> bool:
 
 
 def machine_of(world: SeededWorld, operation: Operation) -> Machine:
-    found = world.azure.world.machines.get(operation.machine.lower())
+    found = world.machine_there(operation.machine)
     if found is not None and found.vm_id == operation.vm_id:
         return found
     return next(each for each in world.azure.world.gone if each.vm_id == operation.vm_id)
@@ -114,6 +122,8 @@ def against_installing(
         yield f"its tag says patch-mode={tags['patch-mode']}"
     if "patch-hold-until" in tags and at.date().isoformat() < tags["patch-hold-until"]:
         yield "its owner holds it"
+    if isinstance(machine, HybridMachine) and machine.status_at(read) != "Connected":
+        yield f"its agent was {machine.status_at(read)}"
     if not supported(world, machine, at):
         yield "no assessment of it said Supported lately"
     if not any(world.orders.excusing_window(machine, at)):
@@ -126,12 +136,16 @@ def supported(world: SeededWorld, machine: Machine, at: datetime) -> bool:
     """Whether an assessment within PATCH_FRESH_HOURS (and the two hours that a claim may take) said so."""
     since = at - timedelta(hours=world.fresh_hours + 2)
     return any(
-        each.kind == "assess"
-        and each.behaviour.support_state == "Supported"
-        and not each.runs_at(at)
-        and each.started >= since
+        each.kind == "assess" and _says_supported(machine, each) and not each.runs_at(at) and each.started >= since
         for each in machine.operations
     )
+
+
+def _says_supported(machine: Machine, assessment: Operation) -> bool:
+    """Azure gives an Arc-enabled server no support state: its assessment itself shows that it can be patched."""
+    if isinstance(machine, HybridMachine):
+        return assessment.final_status in PATCHED
+    return assessment.behaviour.support_state == "Supported"
 
 
 def _window_closed(tags: Mapping[str, str], at: datetime, texts: set[str]) -> Iterator[str]:
@@ -192,16 +206,19 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
         return {"opted-out", *endless}
     if "patch-hold-until" in tags and now.date().isoformat() < tags["patch-hold-until"]:
         return {"on-hold", *endless}
-    if machine.power_at(now) != "running":
+    arc = isinstance(machine, HybridMachine)  # it has neither power nor support state, and its agent is connected
+    if machine.power_at(now) != "running" and not arc:
         return {"powered-off", "undetermined", "unsupported", "failed"}  # a weekly hold outlives the power
     if endless:
         return {"overdue", "busy", "assessing", "installing", "assessed", "patched", "due", "queued"}
     if behaviour.agent_never_ready:
         return {"agent-not-ready", "building", "undetermined", "due"}
-    if behaviour.support_state == "Unsupported":
+    if behaviour.support_state == "Unsupported" and not arc:
         return {"unsupported"}
-    if behaviour.support_state != "Supported":
+    if behaviour.support_state != "Supported" and not arc:
         return {"undetermined", "due", "failed"}
+    if arc and not assessed_well(machine, now):
+        return {"undetermined", "due", "failed"}  # as a machine without a support state: looked at again weekly
     if "install" not in (world.mode, tags.get("patch-mode", "install")) or world.mode != "install":
         return {"assessed"}
     if tags.get("patch-mode") == "assess":
@@ -232,7 +249,7 @@ def neighbour_off(world: SeededWorld, machine: Machine, now: datetime) -> bool:
 def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> bool:
     """Whether an installation on its image failed in a round that may still be open, or is watched since it ended."""
     place, since = place_of(machine, now), now - timedelta(hours=world.rollout_hours)
-    known = (*world.azure.world.machines.values(), *world.azure.world.gone)
+    known = (*world.everything(), *world.azure.world.gone)
     alike = (each for each in known if place_of(each, now) == place)
     return any(
         each.kind == "install"
@@ -245,6 +262,12 @@ def earlier_rings_hold(world: SeededWorld, machine: Machine, now: datetime) -> b
 
 def wanted_left(world: SeededWorld, machine: Machine) -> bool:
     return any(each.classification in ("Critical", "Security") for each in world.azure.world.waiting(machine))
+
+
+def assessed_well(machine: Machine, now: datetime) -> bool:
+    """Whether its last assessment that ended succeeded."""
+    assessed = [each for each in machine.operations if each.kind == "assess" and not each.runs_at(now)]
+    return bool(assessed) and assessed[-1].final_status in PATCHED
 
 
 def found_nothing_lately(world: SeededWorld, machine: Machine, now: datetime) -> bool:

@@ -89,6 +89,7 @@ async def _run(seed: int, without: Without, more: Mapping[str, str]) -> Result:
     workload.schedule_stops(world, names, days)
     workload.schedule_runs(world, days)
     workload.schedule_starts(world, names, days)
+    names += workload.schedule_servers(world, days)
     idle = rng.choice((1800, 3600, 7200))
     ticking = asyncio.ensure_future(world.sweeps(lambda: idle * (0.5 + world.rng.random())))
     await _pass(world, timedelta(days=days))
@@ -147,7 +148,9 @@ class _Liveness:
 
     async def _correct(self) -> None:
         world = self.world
-        for machine in world.azure.world.machines.values():
+        for server in world.azure.world.hybrid_at(world.now):
+            server.status.set(world.now, "Connected")
+        for machine in world.everything():
             now = world.azure.world.behaviour(machine)
             if healthy(now) != now:
                 world.azure.behave(machine.id, healthy(now))
@@ -185,7 +188,7 @@ class _Liveness:
         steps = {str(machine.id).lower(): step for machine, step in seen}
         if len(steps) != len(seen):
             world.invariants.violated(7, "a machine has two states")
-        for machine in world.azure.world.machines.values():
+        for machine in world.everything():
             if machine.subscription not in world.covered:
                 continue
             step = steps.get(machine.id.lower())

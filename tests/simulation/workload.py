@@ -6,7 +6,7 @@ An event is what a person or the platform does to a machine: power, tags, settin
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -16,8 +16,9 @@ from functions.cloud.ledger import APP
 from functions.cloud.rows import image_key
 from functions.model.machine import MachineId
 from functions.model.stop import Scope
-from simulator.arm import machines
+from simulator.arm import hybrid, machines, shapes
 from simulator.azure import Behaviour, Machine, Refused
+from simulator.world import HybridMachine
 from tests.simulation import oracle
 from tests.simulation.world import SeededWorld
 from tests.support.world import vm_body
@@ -34,6 +35,7 @@ HOSTILE_SEEDS = 0.3  # of the seeds have neighbours of oracle.HOSTILE
 STOP_SEEDS = 0.3  # of the seeds have people who hold machines, and pause images and subscriptions
 RUN_SEEDS = 0.3  # of the seeds have people who order runs
 START_SEEDS = 0.3  # of the seeds have stopped machines that the app starts, and people who work on them meanwhile
+ARC_SEEDS = 0.2  # of the seeds have PATCH_ARC=on and Arc-enabled servers
 REGIONS = ("westeurope", "northeurope")
 
 
@@ -60,6 +62,8 @@ class Workload:
         self.runs_rng = random.Random(f"runs {seed}")
         self.starts_rng = random.Random(f"starts {seed}")
         self.starts = self.starts_rng.random() < START_SEEDS
+        self.arc_rng = random.Random(f"arc {seed}")
+        self.arc = self.arc_rng.random() < ARC_SEEDS
         self.size = 0  # machines
         self.events = 0
 
@@ -82,7 +86,7 @@ class Workload:
         }
         percent = {"PATCH_MAX_IN_FLIGHT": caps.choice(("10%", "50%"))} if caps.random() < PERCENT_SEEDS else {}
         cap = {"PATCH_START_STOPPED": self.starts_rng.choice(("1", "5", "50%"))} if self.starts else {}
-        return drawn | percent | cap
+        return drawn | percent | cap | ({"PATCH_ARC": "on"} if self.arc else {})
 
     def draw_size(self) -> int:
         draw = self.rng.random()
@@ -160,6 +164,22 @@ class Workload:
             if stops and name in world.known:
                 target = Target(world, world.known[name], rng, Behaviour(), {})
                 world.at(world.now + timedelta(seconds=at), partial(_occur, "deallocate", target))
+
+    def schedule_servers(self, world: SeededWorld, days: float) -> list[str]:
+        """Arc-enabled servers, at once or later, and what happens to them. Gives the names of those not left out."""
+        rng, names = self.arc_rng, []
+        for number in range(rng.randint(1, 4) if self.arc else 0):
+            name, drawn = f"srv-{number}", random.Random(rng.getrandbits(64))
+            if name in self.without.machines:
+                continue
+            names.append(name)
+            server = Server(world, shapes.hybrid_id(name, subscription=drawn.choice(SUBSCRIPTIONS[:2])), drawn)
+            begins = world.now + timedelta(seconds=drawn.choice((0.0, drawn.random() * days * 43200)))
+            world.at(begins, server.connect)
+            for _ in range(drawn.randint(0, 8)):
+                kind = drawn.choice(tuple(SERVER_EVENTS))
+                world.at(begins + timedelta(seconds=drawn.random() * days * 86400), partial(server.occur, kind))
+        return names
 
     def _behaviour(self) -> Behaviour:
         rng = self.rng
@@ -252,6 +272,91 @@ def create(world: SeededWorld, machine: MachineId, behaviour: Behaviour, body: d
     world.note(f"{machine.name} created ({behaviour.support_state})")
     world.pump()
 
+
+@dataclass(frozen=True)
+class Server:
+    """An Arc-enabled server, and what people and its agent do."""
+
+    world: SeededWorld
+    id: str
+    rng: random.Random
+
+    @property
+    def name(self) -> str:
+        return self.id.rpartition("/")[2]
+
+    def found(self) -> HybridMachine:
+        """Raises LookupError if it is gone."""
+        server = self.world.azure.world.hybrid.get(self.id.lower())
+        if server is None or not server.exists_at(self.world.now):
+            raise LookupError(f"{self.name} is not there")
+        return server
+
+    def connect(self) -> None:
+        """Its agent connects it for the first time."""
+        rng = self.rng
+        failing = rng.choice(("Succeeded",) * 6 + ("Failed", "CompletedWithWarnings"))
+        behaviour = Behaviour(
+            install_status=failing,
+            assess_status=rng.choice(("Succeeded",) * 8 + ("Failed", "CompletedWithWarnings")),
+            never_ends=rng.random() < 0.05,
+            install_seconds=rng.choice((60.0, 1200.0, 5400.0)),
+        )
+        self.world.azure.behave(self.id, behaviour if self.world.faults.on else healthy(behaviour))
+        sku = rng.choice(tuple(oracle.ARC_SYSTEMS))
+        self._put({"osType": oracle.ARC_SYSTEMS[sku][0], "osSku": sku}, {})
+        self.world.note(f"{self.name} connected ({sku})")
+        self.world.pump()
+
+    def occur(self, kind: str) -> None:
+        try:
+            SERVER_EVENTS[kind](self)
+        except (Refused, LookupError) as refused:
+            self.world.note(f"{kind} of {self.name} refused: {refused}")
+        else:
+            self.world.note(f"{kind} of {self.name}")
+        self.world.pump()
+
+    def away(self, status: str) -> None:
+        """Azure does not reach its agent, for some hours."""
+        self.found().status.set(self.world.now, status)
+        back = self.world.now + timedelta(hours=self.rng.uniform(0.1, 20))
+        self.world.at(back, partial(self.occur, "connected again"))
+
+    def again(self) -> None:
+        body = self.found().body.at(self.world.now) or {}
+        self._put(body["properties"], body["tags"])
+
+    def retag(self) -> None:
+        body, rng = self.found().body.at(self.world.now) or {}, self.rng
+        tags = rng.choice(({"patch-mode": "off"}, {"patch-mode": "assess"}, {"patch-ring": "1"}, {"note": "x"}, {}))
+        self._put(body["properties"], tags)
+
+    def patches(self) -> None:
+        self.world.azure.behave(self.found().id, self.world.azure.world.behaviour(self.found()))
+
+    def remove(self) -> None:
+        hybrid.remove(self.world.azure.world, self.found())
+
+    def operate(self, kind: Literal["assess", "install"]) -> None:
+        self.world.azure.start_operation(self.found().id, kind, started_by="User")
+
+    def _put(self, properties: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        body = {"location": REGIONS[0], "tags": dict(tags), "properties": dict(properties)}
+        self.world.azure.connect_machine(self.id, body)
+
+
+SERVER_EVENTS: dict[str, Callable[[Server], None]] = {
+    "disconnected": lambda server: server.away("Disconnected"),
+    "disconnected once more": lambda server: server.away("Disconnected"),
+    "expired": lambda server: server.away("Expired"),
+    "connected again": Server.again,
+    "re-tag": Server.retag,
+    "new patches": Server.patches,
+    "assessment by a person": lambda server: server.operate("assess"),
+    "installation by a person": lambda server: server.operate("install"),
+    "delete": Server.remove,
+}
 
 Event = Callable[[Target], None]
 

@@ -134,6 +134,17 @@ class SeededWorld(World):
     def note(self, text: str) -> None:
         self.trace.append(f"{self.now:%m-%d %H:%M:%S} {text}")
 
+    # -- what there is, for oracle and invariants
+
+    def everything(self) -> list[Machine]:
+        """The virtual machines and the Arc-enabled servers that exist."""
+        return [*self.azure.world.machines.values(), *self.azure.world.hybrid_at(self.now)]
+
+    def machine_there(self, machine_id: str) -> Machine | None:
+        """The machine that has this id now."""
+        server = self.azure.world.hybrid.get(machine_id.lower())
+        return server if server and server.exists_at(self.now) else self.azure.world.machines.get(machine_id.lower())
+
     # -- what the settings say, for oracle and invariants
 
     @property
@@ -164,7 +175,7 @@ class SeededWorld(World):
     def cap(self) -> int:
         """The most that PATCH_MAX_IN_FLIGHT has allowed: a percentage is of the machines in scope, with those gone."""
         number, percent, _ = self.environment["PATCH_MAX_IN_FLIGHT"].partition("%")
-        ever = (*self.azure.world.machines.values(), *self.azure.world.gone)
+        ever = (*self.azure.world.machines.values(), *self.azure.world.gone, *self.azure.world.hybrid.values())
         in_scope = sum(machine.subscription.lower() in self.covered for machine in ever)
         return max(int(number) * in_scope // 100, 1) if percent else int(number)
 
