@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
+    from functions.cloud.event_grid import MachineEvent
     from functions.cloud.queue import Message
-    from functions.model.machine import MachineId
     from functions.services import Services
 
 app = func.FunctionApp()
@@ -31,18 +31,18 @@ async def on_machine_written(event: func.EventGridEvent) -> None:  # or func.Clo
     async with _step("on_machine_written") as services:
         from functions.steps import assess
 
-        if machine := _machine_of(event):
-            await assess.on_event(services, machine)
+        if about := _about(event):
+            await assess.on_event(services, about)
 
 
 @app.queue_trigger(arg_name="message", queue_name="machine-events", connection=STORAGE)
 async def on_machine_message(message: func.QueueMessage) -> None:
     async with _step("on_machine_message", of_a_message=True) as services:
-        from functions.cloud.event_grid import machine_in_message
+        from functions.cloud.event_grid import event_in_message
         from functions.steps import assess
 
-        if machine := machine_in_message(message.get_body()):
-            await assess.on_event(services, machine)
+        if about := event_in_message(message.get_body()):
+            await assess.on_event(services, about)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%RECONCILE_SCHEDULE%", run_on_startup=False)
@@ -90,11 +90,11 @@ async def on_install_poisoned(message: func.QueueMessage) -> None:
 @app.queue_trigger(arg_name="message", queue_name="machine-events-poison", connection=STORAGE)
 async def on_machine_poisoned(message: func.QueueMessage) -> None:
     async with _step("on_machine_poisoned", of_a_message=True):
-        from functions.cloud.event_grid import machine_in_message
+        from functions.cloud.event_grid import event_in_message
         from functions.steps import poison
 
-        if machine := machine_in_message(message.get_body()):
-            poison.on_event(machine)
+        if about := event_in_message(message.get_body()):
+            poison.on_event(about.machine)
 
 
 @cache
@@ -119,14 +119,15 @@ def _step(
     return told(name, _services, of_a_message=of_a_message, waits_its_turn=waits_its_turn, failures=failures)
 
 
-def _machine_of(event: func.EventGridEvent) -> "MachineId | None":
-    """The machine that an event is about; None where it is about something else, or cannot be read and is reported."""
+def _about(event: func.EventGridEvent) -> "MachineEvent | None":
+    """What an event says of a machine; None where it is about something else, or cannot be read and is reported."""
     from functions import journal
-    from functions.cloud.event_grid import machine_in
+    from functions.cloud.event_grid import event_in
     from functions.model.text import BadInput
 
     try:
-        return machine_in(_type_of(event), event.subject, event.get_json())
+        at = getattr(event, "event_time", None) or getattr(event, "time", None)
+        return event_in(_type_of(event), event.subject, event.get_json(), at)
     except BadInput as problem:
         journal.write("event.malformed", problem=problem)
         return None

@@ -91,7 +91,7 @@ EVENTS = {
     "sweep.skipped": "another sweep is running",
     "sweep.finished": "what one sweep did, in numbers",
     "sweep.failed": "a stage of a sweep failed; what depends on it was not decided",
-    "fleet.counted": "machines by support state and image, Arc-enabled servers by system; told on change, and once a day",
+    "fleet.counted": "machines by support state and image, servers by system; told on change, and once a day",
     "scope.unseen": "Resource Graph shows nothing of a subscription in PATCH_SCOPE; told on change, and once a day",
     "step.failed": "a step ended in an error",
 }

@@ -6,7 +6,10 @@ test compares them with azure-eventgrid's SystemEventNames: importing that packa
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
+from functions.cloud.models import time_or_none
 from functions.model.machine import MachineId
 from functions.model.text import BadInput, quoted
 
@@ -16,12 +19,48 @@ QUEUE = "machine-events"  # where Event Grid delivers if the deployment chose a 
 # Every PUT, PATCH, POST and DELETE in a subscription causes an event; after these a machine may need something.
 OPERATIONS = {
     RESOURCE_WRITE_SUCCESS: ("microsoft.compute/virtualmachines/write", "microsoft.hybridcompute/machines/write"),
-    RESOURCE_ACTION_SUCCESS: ("microsoft.compute/virtualmachines/start/action",),
+    RESOURCE_ACTION_SUCCESS: (
+        "microsoft.compute/virtualmachines/start/action",
+        "microsoft.compute/virtualmachines/reimage/action",
+    ),
 }
 
 
+@dataclass(frozen=True)
+class MachineEvent:
+    """An event about a machine: it was written, started or reimaged.
+
+    `started_by`: the client id of whoever started it, in lower case; "" for another event, or where it does not say.
+    """
+
+    machine: MachineId
+    reimaged: bool = False
+    started_by: str = ""
+    at: datetime | None = None  # when Azure ended what it tells of, in UTC
+
+
+def event_in(event_type: object, subject: object, data: object, at: object = None) -> MachineEvent | None:
+    """The event, if it is about a machine; None when it is about something else. Raises BadInput.
+
+    `at`: its time, as a text or a datetime. Claims as Learn's "Azure subscription as an Event Grid source" shows them.
+    """
+    machine = machine_in(event_type, subject, data)
+    if machine is None or not isinstance(data, Mapping):
+        return None
+    action = str(data.get("operationName")).lower().rpartition("/virtualmachines/")[2]
+    claims = data.get("claims")
+    caller = claims.get("appid") if action == "start/action" and isinstance(claims, Mapping) else None
+    when = at if isinstance(at, datetime) else time_or_none(at)
+    return MachineEvent(
+        machine,
+        reimaged=action == "reimage/action",
+        started_by=caller.lower() if isinstance(caller, str) else "",
+        at=when.replace(tzinfo=UTC) if when and when.tzinfo is None else when,
+    )
+
+
 def machine_in(event_type: object, subject: object, data: object) -> MachineId | None:
-    """The machine that was written or started; None when the event is about something else. Raises BadInput."""
+    """The machine that was written, started or reimaged; None when it is about something else. Raises BadInput."""
     if not isinstance(event_type, str) or not event_type:
         raise BadInput(f"an event's type is {quoted(event_type)}; it should be {RESOURCE_WRITE_SUCCESS} or similar")
     if event_type not in OPERATIONS:
@@ -39,12 +78,13 @@ def machine_in(event_type: object, subject: object, data: object) -> MachineId |
     return MachineId.parse(subject)
 
 
-def machine_in_message(body: bytes) -> MachineId | None:
-    """The machine that an event in a storage queue is about: one event, in either schema. Raises BadInput."""
+def event_in_message(body: bytes) -> MachineEvent | None:
+    """An event in a storage queue, in either schema; None when it is about no machine. Raises BadInput."""
     try:
         event = json.loads(body)
     except (ValueError, RecursionError):  # the second: brackets nested thousands deep
         raise BadInput(f"an event is not JSON: {quoted(body.decode('utf-8', 'replace'))}") from None
     if not isinstance(event, Mapping):
         raise BadInput(f"an event is {quoted(event)}; it should be an object")
-    return machine_in(event.get("eventType") or event.get("type"), event.get("subject"), event.get("data"))
+    about = event.get("eventType") or event.get("type"), event.get("subject"), event.get("data")
+    return event_in(*about, event.get("eventTime") or event.get("time"))

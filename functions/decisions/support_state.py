@@ -266,9 +266,14 @@ def _installed_since(question: Question) -> bool:
 
 
 def _assessed_lately(question: Question) -> bool:
-    """An event brings no support state; a machine whose assessment is not due needs no other one for it."""
-    seen = question.machine.assessment
-    return seen is not None and not question.assessment_due(seen.modified or seen.started)
+    """An event brings no support state; a machine whose assessment is not due needs no other one for it.
+
+    One from before its guest was made anew says nothing.
+    """
+    seen, record = question.machine.assessment, question.record
+    at = (seen.modified or seen.started) if seen else None
+    void = record.void_before if record else None
+    return at is not None and not (void and at <= void) and not question.assessment_due(at)
 
 
 def _graph_is_behind(question: Question) -> bool:

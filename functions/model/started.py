@@ -54,6 +54,10 @@ class StartedMachine:
         """Whether the app still has to put it back, as far as it knows."""
         return self.stage is not Stage.OVER
 
+    def may_be_started_anew(self, at: datetime) -> bool:
+        """Whether a start by another that ended then came after the app's own, or after the app stopped it again."""
+        return self.is_open and at >= (self.stopped or self.at)
+
     def forgotten(self, now: datetime) -> bool:
         """Whether it may be started again."""
         return not self.is_open and now >= self.at + AGAIN_AFTER

@@ -6,10 +6,13 @@ The event is only the fast path: what it cannot do now, it leaves to a delayed m
 from dataclasses import replace
 
 from functions import journal
+from functions.cloud.errors import Unavailable
+from functions.cloud.event_grid import MachineEvent
 from functions.cloud.ledger import Stored
 from functions.cloud.queue import Message
 from functions.model.machine import Machine, MachineId
-from functions.model.record import Record, release
+from functions.model.record import Record, of_another_image, release
+from functions.model.started import end_start
 from functions.model.state import Assess, Cause, Install, OperationKind, State, Step
 from functions.policy.settings import Mode
 from functions.services import Services
@@ -30,11 +33,14 @@ from functions.steps.observe import (
 from functions.steps.start import NOT_READY, current_claim, new_claim, recheck, retry_when_ready, start_operation
 
 
-async def on_event(services: Services, machine_id: MachineId) -> None:
-    """A machine was written or started: filter, observe, decide, claim.
+async def on_event(services: Services, event: MachineEvent) -> None:
+    """A machine was written, started or reimaged: filter, observe, decide, claim.
 
     Raises CloudError before anything is claimed: Event Grid then delivers the event again.
     """
+    machine_id = event.machine
+    if event.started_by:
+        await _note_start(services, event)
     if services.settings.mode is Mode.OFF or not services.settings.covers(machine_id.subscription):
         _ignored(machine_id, "out of scope")
         return
@@ -42,7 +48,8 @@ async def on_event(services: Services, machine_id: MachineId) -> None:
         _ignored(machine_id, "an Arc-enabled server, and PATCH_ARC is off")
         return
     stored = await services.ledger.read(machine_id)
-    if stored and (reason := await _known_already(services, stored)):
+    anew = event.reimaged and (stored is None or stored.record.hold is not None)
+    if stored and not anew and (reason := await _known_already(services, stored)):
         _ignored(machine_id, reason)
         return
     seen = await observe(services, machine_id)
@@ -50,7 +57,7 @@ async def on_event(services: Services, machine_id: MachineId) -> None:
         seen = await observe_results(services, seen.machine)
     match seen:
         case Seen(machine):
-            await _on_machine(services, stored, machine)
+            await _on_machine(services, stored, machine, anew=anew)
         case Gone() if stored:
             await forget(services, stored)
         case Gone():
@@ -100,8 +107,26 @@ async def _known_already(services: Services, stored: Stored) -> str:
     return "" if may_end else f"{record.phase} already"
 
 
-async def _on_machine(services: Services, stored: Stored | None, machine: Machine) -> None:
-    record = stored.record if stored else None
+async def _note_start(services: Services, event: MachineEvent) -> None:
+    """Another started a machine that the app started, or meant to: it is theirs, and is not put back.
+
+    Raises Unavailable where the row moves at the same moment: the event comes again.
+    """
+    ours, now = services.settings.client_id.lower(), services.clock()
+    if not ours or event.started_by == ours or event.at is None:
+        return
+    stored = await services.ledger.started(event.machine)
+    if stored is None or not stored.started.may_be_started_anew(event.at):
+        return
+    if await services.ledger.put_started(stored, end_start(stored.started, now)) is None:
+        raise Unavailable("the row of a started machine has moved meanwhile")
+    reason, since = "an event says that another started it", now - stored.started.at
+    journal.write("machine.left-running", machine=event.machine, reason=reason, seconds=since)
+
+
+async def _on_machine(services: Services, stored: Stored | None, machine: Machine, *, anew: bool) -> None:
+    """`anew`: it was reimaged, so that nothing which is known of its guest counts any more."""
+    record = of_another_image(machine, services.clock()) if anew else stored.record if stored else None
     if record and record.hold and record.hold.cause is Cause.NEVER and record.same_machine(machine):
         _ignored(machine.id, f"{record.hold.state} already")
         return

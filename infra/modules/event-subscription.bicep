@@ -67,6 +67,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' existing = {
               [
                 'Microsoft.Compute/virtualMachines/write'
                 'Microsoft.Compute/virtualMachines/start/action'
+                'Microsoft.Compute/virtualMachines/reimage/action'
               ],
               arcServers ? ['Microsoft.HybridCompute/machines/write'] : []
             )

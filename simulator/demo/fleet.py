@@ -165,6 +165,11 @@ async def _power_off(operator: Operator, machine: str) -> None:
     await operator.call("POST", f"{machine}/deallocate")
 
 
+async def _reimage(operator: Operator, machine: str) -> None:
+    """At once, before it is assessed."""
+    await operator.call("POST", f"{machine}/reimage", {})
+
+
 async def _power_off_and_on(operator: Operator, machine: str) -> None:
     await operator.call("POST", f"{machine}/deallocate")
     await operator.seconds(600)
@@ -268,7 +273,13 @@ _ANSWERS = (
         behaviour=Behaviour("UnableToDetermine"),
     ),
     Part("says-nothing", "support state null", Expected("undetermined", 3, 0), behaviour=Behaviour(None)),
-    Part("up-to-date", "nothing to install", Expected("patched", 1, 0), behaviour=Behaviour(pending={})),
+    Part(
+        "up-to-date",
+        "reimaged; nothing to install",
+        Expected("patched", 1, 0),
+        behaviour=Behaviour(pending={}),
+        act=_reimage,
+    ),
     Part(
         "only-other",
         "no patch of a wanted class",

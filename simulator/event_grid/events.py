@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from simulator.identity.tokens import TENANT_ID
+from simulator.identity.tokens import TENANT_ID, app_of
 from simulator.wire import Json, Request, ticks_z
 from simulator.world import Operation, World
 
@@ -28,6 +28,7 @@ _ACTIONS = {
     "delete": "delete",
 }
 _TYPES = {"write": "Write", "action": "Action", "delete": "Delete"}
+_PORTAL = "0c0c0c0c-0000-4000-8000-00000000a991"  # the client of people
 _CALLER = "0b0b0b0b-0000-4000-8000-00000000ca11"
 
 
@@ -69,7 +70,7 @@ def event(world: World, details: EventDetails) -> Json:
                 "principalType": "ServicePrincipal",
             },
         },
-        "claims": _claims(details.at),
+        "claims": _claims(details),
         "correlationId": world.guid(),
         "resourceProvider": details.operation_name.split("/", 1)[0],
         "resourceUri": details.subject,
@@ -97,8 +98,9 @@ def event(world: World, details: EventDetails) -> Json:
     }
 
 
-def _claims(at: datetime) -> Json:
-    """Invented people, but real claim names: what must never be logged."""
+def _claims(details: EventDetails) -> Json:
+    """Invented people, but real claim names: what must never be logged. The client is that of the call, if known."""
+    at, request = details.at, details.request
     schemas = "http://schemas.microsoft.com/identity/claims"
     return {
         "aud": "https://management.core.windows.net/",
@@ -106,7 +108,7 @@ def _claims(at: datetime) -> Json:
         "iat": str(int(at.timestamp()) - 60),
         "nbf": str(int(at.timestamp()) - 60),
         "exp": str(int(at.timestamp()) + 3600),
-        "appid": "0c0c0c0c-0000-4000-8000-00000000a991",
+        "appid": (app_of(request.headers.get("authorization", "")) if request else "") or _PORTAL,
         "appidacr": "2",
         "ipaddr": "203.0.113.5",
         "name": "Pat Example",

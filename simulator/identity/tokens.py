@@ -94,6 +94,15 @@ def mint(
     return f"{signed}.{_signature(signed)}"
 
 
+def app_of(header: str) -> str:
+    """The client id in the token of an Authorization header, whatever else it says; "" without one."""
+    token = header.partition("Bearer ")[2]
+    try:
+        return str(_verified_claims(token).get("appid", ""))
+    except TokenRefused:
+        return ""
+
+
 def check(token: str, *audiences: str, now_seconds: float | None = None) -> Mapping[str, Any]:
     """The token's claims, if a server that takes these audiences takes it."""
     now = time.time() if now_seconds is None else now_seconds

@@ -54,7 +54,7 @@ OURS = {"patch-owner": "image-patcher"}
 
 
 class Run:
-    """A short life of a deployment: two machines are created, started and patched, one event is never delivered."""
+    """A short life of a deployment: two machines are created, reimaged, started and patched, one event is lost."""
 
     def __init__(self, embedded: Embedded) -> None:
         self.embedded = embedded
@@ -92,6 +92,7 @@ class Run:
         for method, path, body in (
             ("PUT", group, {"location": "westus"}),
             ("PUT", machine, shapes.machine(os="Windows", patch_settings=LEFT, tags=OURS)),
+            ("POST", f"{machine}/reimage", {}),
             ("POST", f"{machine}/deallocate", None),
             ("POST", f"{machine}/start", None),
         ):
@@ -399,7 +400,7 @@ def typed(*kinds: str) -> Change:
     return subscription(lambda properties: properties["filter"].update(includedEventTypes=list(kinds)))
 
 
-WRITE, START = f"{COMPUTE}/write", f"{COMPUTE}/start/action"
+WRITE, START, REIMAGE = f"{COMPUTE}/write", f"{COMPUTE}/start/action", f"{COMPUTE}/reimage/action"
 WRITES, STARTS = "Microsoft.Resources.ResourceWriteSuccess", "Microsoft.Resources.ResourceActionSuccess"
 
 SPARE = [
@@ -415,7 +416,9 @@ SPARE = [
     pytest.param(with_role(SENDER), "nothing needed Storage Queue Data Message Sender", id="the road not taken"),
     pytest.param(filtered(WRITE, f"{COMPUTE}/strat/action"), f"{COMPUTE}/strat/action", id="a value misspelt"),
     pytest.param(filtered(WRITE), f"{START} does not pass", id="a value left out"),
-    pytest.param(filtered(WRITE, START, f"{COMPUTE}/deallocate/action"), "passes for nothing", id="a value too many"),
+    pytest.param(
+        filtered(WRITE, START, REIMAGE, f"{COMPUTE}/deallocate/action"), "passes for nothing", id="a value too many"
+    ),
     pytest.param(typed(WRITES), f"{START} does not pass", id="a type left out"),
     pytest.param(typed(WRITES, STARTS, "Microsoft.Resources.Write"), "no event of the type", id="a type misspelt"),
 ]

@@ -171,6 +171,18 @@ async def test_a_claim_is_void_for_another_version_of_the_image() -> None:
     assert kinds[-1] == "install"
 
 
+async def test_a_reimaged_machine_at_rest_is_assessed_when_its_event_comes() -> None:
+    """Not only when its daily assessment is due: until then the one of before would count."""
+    world = World(SETTINGS, timings=TIMINGS)
+    machine = world.create("aa-01", GOOD)
+    await at_rest(world, machine)
+    assessed = len(world.operations(machine, "assess"))
+    await arm(world.azure, "POST", f"{machine}/reimage", {})
+    await world.pass_time(hours=1)
+    assert len(world.operations(machine, "assess")) == assessed + 1
+    assert (await world.states())[machine.name].state is State.RECENTLY_PATCHED, "it lacks patches again"
+
+
 def test_the_page_has_a_rule_for_each() -> None:
     page = Path("docs/reliability.md").read_text()
     table = page[page.index("| what happens |") :].split("\n\n")[0].splitlines()[2:]

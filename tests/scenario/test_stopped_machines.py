@@ -16,6 +16,7 @@ from functions.cloud.ledger import APP
 from functions.cloud.started import started_key
 from functions.model.machine import MachineId, PowerState
 from simulator.azure import Behaviour, Fault, Grant, Timings
+from simulator.identity.tokens import CLIENT_ID
 from tests.support.journaled import Told
 from tests.support.process import Killed
 from tests.support.tables import Hook, TableCall
@@ -336,6 +337,54 @@ async def test_a_person_who_starts_it_after_a_start_that_never_left_keeps_it() -
     world.power(machine, "start")
     await world.pass_time(hours=5)
     assert (calls(world, "deallocate"), await power(world, machine)) == ([], PowerState.RUNNING)
+
+
+# whether the app knows its own client id, and the event comes → how often the person's machine is deallocated
+AT_ONCE: dict[str, tuple[str, bool, int]] = {
+    "its event names the person": (CLIENT_ID, True, 0),
+    "its event is lost": (CLIENT_ID, False, 1),
+    "the app has a system-assigned identity": ("", True, 1),
+}
+
+
+@pytest.mark.parametrize(("client", "arrives", "stopped"), AT_ONCE.values(), ids=AT_ONCE)
+async def test_a_person_who_starts_it_at_once_after_a_start_that_never_left(
+    client: str, arrives: bool, stopped: int, told: Told
+) -> None:
+    """Only the event tells who started it: without it the time says that the app did (docs/adr/0009)."""
+    world, [machine] = await with_stopped({"AZURE_CLIENT_ID": client})
+    world.events_arrive = arrives
+    world.table.kill_once("after", lambda call: call.columns.get("stage") == "starting")
+    with suppress(Killed):
+        await world.pass_time(minutes=2)
+    assert calls(world, "start") == []
+    world.power(machine, "start")
+    await world.pass_time(hours=5)
+    assert len(calls(world, "deallocate")) == stopped
+    assert names(told, "machine.left-running") == ["web-1"] * (1 - stopped)
+
+
+async def test_the_event_of_its_own_start_keeps_nothing_running() -> None:
+    world, [machine] = await with_stopped({"AZURE_CLIENT_ID": CLIENT_ID})
+    await world.pass_time(hours=3)
+    assert (calls(world, "start"), calls(world, "deallocate")) == (["web-1"], ["web-1"])
+    assert await power(world, machine) is PowerState.DEALLOCATED
+
+
+async def test_the_late_event_of_an_earlier_start_says_nothing() -> None:
+    """Event Grid delivers for a day: a person had started the machine, and stopped it, before the app started it."""
+    world, [machine] = await with_stopped({"AZURE_CLIENT_ID": CLIENT_ID})
+    world.power(machine, "start")
+    world.now += timedelta(minutes=5)
+    late = [each for each in world.azure.events if each["data"]["operationName"].endswith("/start/action")]
+    world.power(machine, "deallocate")
+    world.now += timedelta(minutes=5)
+    world.fresh_events()
+    await until_running(world, machine)
+    for each in late:
+        await world.event(each)
+    await world.pass_time(hours=3)
+    assert calls(world, "deallocate") == ["web-1"]
 
 
 async def test_a_person_who_starts_it_after_it_was_put_back_keeps_it() -> None:

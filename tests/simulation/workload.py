@@ -62,7 +62,7 @@ class Workload:
         self.runs_rng = random.Random(f"runs {seed}")
         self.starts_rng = random.Random(f"starts {seed}")
         self.starts = self.starts_rng.random() < START_SEEDS
-        self.arc_rng = random.Random(f"arc {seed}")
+        self.arc_rng = random.Random(f"arcs {seed}")
         self.arc = self.arc_rng.random() < ARC_SEEDS
         self.size = 0  # machines
         self.events = 0

@@ -383,25 +383,25 @@ class SeededWorld(World):
 
     def _on_event(self, body: dict[str, Any]) -> None:
         try:
-            machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
+            event = event_grid.event_in(body["eventType"], body["subject"], body["data"], body["eventTime"])
         except BadInput as problem:
             journal.write("event.malformed", problem=problem)  # as function_app.py does
             return
-        if machine is None:
+        if event is None:
             return
         strikes, rng = self.faults.strikes, self.rng
         if strikes("event lost"):
-            self.note(f"event about {machine.name} lost")
+            self.note(f"event about {event.machine.name} lost")
             return
         for _ in range(2 if strikes("event doubled") else 1):
             delay = rng.uniform(0, 6 * 3600) if strikes("event late") else rng.uniform(0.5, 20)
-            self.later(delay, lambda: self._deliver_event(machine))
+            self.later(delay, lambda: self._deliver_event(event))
 
-    async def _deliver_event(self, machine: MachineId) -> None:
+    async def _deliver_event(self, event: event_grid.MachineEvent) -> None:
         for seconds in (*REDELIVERY_SECONDS, None):
             host = self.host()
-            run = StepRun(f"event of {machine.name}", self.now)
-            if await self.step(host, run, assess.on_event(host.services, machine)) == "done" or seconds is None:
+            run = StepRun(f"event of {event.machine.name}", self.now)
+            if await self.step(host, run, assess.on_event(host.services, event)) == "done" or seconds is None:
                 return
             await asyncio.sleep(seconds)
 

@@ -175,9 +175,9 @@ class World:
 
     async def event(self, body: dict[str, Any], services: Services | None = None) -> None:
         """One event, as on_machine_written takes it. Raises what the step raises."""
-        machine = event_grid.machine_in(body["eventType"], body["subject"], body["data"])
-        if machine:
-            await assess.on_event(services or self.services, machine)
+        event = event_grid.event_in(body["eventType"], body["subject"], body["data"], body["eventTime"])
+        if event:
+            await assess.on_event(services or self.services, event)
 
     async def sweep(self, services: Services | None = None) -> None:
         self._sweeping = True

@@ -4,6 +4,7 @@ What cannot be read is in test_bad_input.py.
 """
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -54,6 +55,7 @@ OPERATIONS: dict[str, tuple[str, str, bool]] = {
     "write": (WRITE, "Microsoft.Compute/virtualMachines/write", True),
     "write in another letter case": (WRITE, "MICROSOFT.COMPUTE/VIRTUALMACHINES/WRITE", True),
     "start": (ACTION, "Microsoft.Compute/virtualMachines/start/action", True),
+    "reimage": (ACTION, "Microsoft.Compute/virtualMachines/reimage/action", True),
     "restart": (ACTION, "Microsoft.Compute/virtualMachines/restart/action", False),
     "deallocate": (ACTION, "Microsoft.Compute/virtualMachines/deallocate/action", False),
     "our own assessment": (ACTION, "Microsoft.Compute/virtualMachines/assessPatches/action", False),
@@ -71,6 +73,31 @@ OPERATIONS: dict[str, tuple[str, str, bool]] = {
 def test_operations(event_type: str, operation: str, ours: bool) -> None:
     found = event_grid.machine_in(event_type, SUBJECT, {"operationName": operation})
     assert found == (VM_01 if ours else None)
+
+
+CLAIMS = sample("eventgrid_ResourceActionSuccess_doc_sample")[0]["data"]["claims"]
+START, REIMAGE = (f"Microsoft.Compute/virtualMachines/{verb}/action" for verb in ("start", "reimage"))
+AT = datetime(2018, 10, 8, 22, 46, 22, 602255, tzinfo=UTC)
+# type, operation, claims, time → whether it was reimaged, who started it, when
+TOLD: dict[str, tuple[str, str, object, object, tuple[bool, str, datetime | None]]] = {
+    "a start": (ACTION, START, CLAIMS, "2018-10-08T22:46:22.6022559Z", (False, "{id}", AT)),
+    "its time as the worker reads it": (ACTION, START, CLAIMS, AT, (False, "{id}", AT)),
+    "a time without a zone": (ACTION, START, CLAIMS, AT.replace(tzinfo=None), (False, "{id}", AT)),
+    "a start without claims": (ACTION, START, None, AT, (False, "", AT)),
+    "claims of no kind": (ACTION, START, {"appid": 7}, AT, (False, "", AT)),
+    "no time": (ACTION, START, CLAIMS, None, (False, "{id}", None)),
+    "a reimage": (ACTION, REIMAGE, CLAIMS, AT, (True, "", AT)),
+    "a write": (WRITE, "Microsoft.Compute/virtualMachines/write", CLAIMS, AT, (False, "", AT)),
+}
+
+
+@pytest.mark.parametrize(("event_type", "operation", "claims", "at", "told"), TOLD.values(), ids=TOLD)
+def test_what_an_event_tells_besides_its_machine(
+    event_type: str, operation: str, claims: object, at: object, told: tuple[bool, str, datetime | None]
+) -> None:
+    event = event_grid.event_in(event_type, SUBJECT, {"operationName": operation, "claims": claims}, at)
+    assert event is not None
+    assert (event.machine, (event.reimaged, event.started_by, event.at)) == (VM_01, told)
 
 
 @pytest.mark.parametrize(
