@@ -316,6 +316,15 @@ def test_the_sla_adds_up_for_each_image() -> None:
         assert row["within_percent"] == 100.0 * row["within"] / row["machines"]
 
 
+def test_arc_enabled_servers_are_counted_by_their_system() -> None:
+    rows = demo().ask(build.text_of("panels", "support-by-image"))
+    servers = [line for line in counted() if "/microsoft.hybridcompute/" in line["machine"]]
+    assert {row["image_name"]: row["machines"] for row in rows if row["image_name"].startswith("arc/")} == Counter(
+        line["image"] for line in servers
+    )
+    assert len(servers) == 3
+
+
 def test_failures_have_their_meaning() -> None:
     rows = demo().ask(build.text_of("panels", "failures"))
     failed = [line for line in journal_lines(demo(), "installation.ended") if line["status"] != "Succeeded"]
