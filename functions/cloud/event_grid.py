@@ -6,6 +6,7 @@ test compares them with azure-eventgrid's SystemEventNames: importing that packa
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -50,13 +51,21 @@ def event_in(event_type: object, subject: object, data: object, at: object = Non
     action = str(data.get("operationName")).lower().rpartition("/virtualmachines/")[2]
     claims = data.get("claims")
     caller = claims.get("appid") if action == "start/action" and isinstance(claims, Mapping) else None
-    when = at if isinstance(at, datetime) else time_or_none(at)
     return MachineEvent(
         machine,
         reimaged=action == "reimage/action",
         started_by=caller.lower() if isinstance(caller, str) else "",
-        at=when.replace(tzinfo=UTC) if when and when.tzinfo is None else when,
+        at=_time_of(at),
     )
+
+
+def _time_of(at: object) -> datetime | None:
+    """One that cannot be read is none: it only tells an earlier start from a later one."""
+    if isinstance(at, datetime):
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    with suppress(BadInput):
+        return time_or_none(at)
+    return None
 
 
 def machine_in(event_type: object, subject: object, data: object) -> MachineId | None:

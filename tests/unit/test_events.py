@@ -85,6 +85,7 @@ TOLD: dict[str, tuple[str, str, object, object, tuple[bool, str, datetime | None
     "a time without a zone": (ACTION, START, CLAIMS, AT.replace(tzinfo=None), (False, "{id}", AT)),
     "a start without claims": (ACTION, START, None, AT, (False, "", AT)),
     "claims of no kind": (ACTION, START, {"appid": 7}, AT, (False, "", AT)),
+    "a time of no kind": (ACTION, START, CLAIMS, "soon", (False, "{id}", None)),
     "no time": (ACTION, START, CLAIMS, None, (False, "{id}", None)),
     "a reimage": (ACTION, REIMAGE, CLAIMS, AT, (True, "", AT)),
     "a write": (WRITE, "Microsoft.Compute/virtualMachines/write", CLAIMS, AT, (False, "", AT)),
