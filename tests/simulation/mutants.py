@@ -24,7 +24,7 @@ from functions.cloud.started import StoredStart
 from functions.decisions import decision, plan, stopped, support_state
 from functions.decisions.question import Question, Way
 from functions.model.image_record import ImageRecord
-from functions.model.machine import Machine, MachineId, PatchAssessment, SupportState
+from functions.model.machine import Machine, MachineId, SupportState
 from functions.model.record import release
 from functions.model.run import Run
 from functions.model.started import StartedMachine
@@ -32,7 +32,6 @@ from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Stop
 from functions.services import Services
 from functions.steps import assess, holds, install, poison, start, track
-from functions.steps.observe import Seen
 from functions.steps.sweep import Sweep
 from tests.simulation.late_sweep import canaries_of_a_late_sweep
 from tests.simulation.run import run
@@ -192,25 +191,6 @@ def _anothers_machine() -> Iterator[Any]:
     yield patch.object(stopped, "_anothers", lambda started, machine: "")
 
 
-def _assessment_of_a_server() -> Iterator[Any]:
-    """Any assessment permits the installation of an Arc-enabled server, to which Azure gives no support state."""
-
-    def however_it_ended(machine: Machine, verdict: PatchAssessment) -> bool:
-        return machine.id.is_arc and verdict.state is SupportState.ABSENT and verdict.assessed is not None
-
-    yield patch.object(support_state, "is_answered_without_state", however_it_ended)
-
-
-def _operations_of_a_server() -> Iterator[Any]:
-    """An Arc-enabled server is taken for one that has no operation: it shows none by itself."""
-
-    async def as_it_is(services: Services, machine: Machine) -> Seen:
-        return Seen(machine)
-
-    for module in (assess, start, track):
-        yield patch.object(module, "observe_results", as_it_is)
-
-
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("token check", _token_check, (4,), 30),
     Mutant("in-flight check", _without_rule("_no_operation_running"), (2,), 20),
@@ -229,8 +209,6 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("window of a run", _window_of_a_run, (3,), 200),
     Mutant("a start is written down first", _start_written_first, (4,), 1874),
     Mutant("another's machine is left running", _anothers_machine, (3,), 2),
-    Mutant("the assessment of an Arc-enabled server", _assessment_of_a_server, (3,), 6),
-    Mutant("the operations of an Arc-enabled server", _operations_of_a_server, (2, 4), 6),
 )
 
 
