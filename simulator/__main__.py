@@ -37,6 +37,7 @@ from simulator.playground.fleet import members
 from simulator.playground.ground import Plan
 from simulator.playground.log import Log, wrapped
 from simulator.storage.azurite import AzuriteUnavailable
+from simulator.wire import Json
 
 MACHINES, IMAGES, SPEED = 20, 3, 30.0
 _FIRST_YEAR, _LAST_YEAR = 2020, 2090
@@ -189,8 +190,8 @@ async def play(options: argparse.Namespace) -> int:
     def show(text: str) -> None:
         print(text, file=people, flush=True)
 
-    def say(lines: list[str], now: datetime) -> None:
-        for text in lines if options.as_json else chain.from_iterable(map(wrapped, log.lines(lines, now))):
+    def say(lines: list[str], told: list[Json], now: datetime) -> None:
+        for text in lines if options.as_json else chain.from_iterable(map(wrapped, log.lines(lines, now, told))):
             print(text, flush=True)
 
     show("Starting Azure, storage and the app …")

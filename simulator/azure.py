@@ -147,7 +147,7 @@ class Azure(State):
         if endpoint.owns(request):
             return endpoint.answer(self, self.graph, request)
         if topics.owns(request):
-            return topics.answer(self.topic, request, partial(authorization.permits, self), now=self.now())
+            return topics.answer(self.topic, request, partial(authorization.permits, self), self.token_seconds())
         if tenant.owns(request):
             return tenant.answer(self, request)
         if assignments.owns(request):

@@ -24,6 +24,7 @@ from simulator.azure import Azure, Grant, Limits, SystemTopic, Timings
 from simulator.deployment import Deployed, EventReceiver, Snapshots, Usage, deploy
 from simulator.event_grid.delivery import EventGrid
 from simulator.event_grid.subscriptions import Schema
+from simulator.event_grid.topic import PATH, SEND
 from simulator.functions_host import FunctionsHost
 from simulator.functions_host.instance import Instance
 from simulator.storage.azurite import Azurite, StorageAccount
@@ -156,6 +157,13 @@ class Embedded:
     def settings(self, **changes: str) -> dict[str, str]:
         """The app settings: those of the deployment, of the platform, and `changes`. Others have the app's default."""
         return {**self.deployed.plan.site.settings, **self.platform_settings(), **changes}
+
+    def topic_of_notices(self) -> dict[str, str]:
+        """A topic, and what the parameter noticesTopicId of the deployment adds: the right to send, and a setting."""
+        group = self.deployed.plan.site.id.partition("/providers/")[0]
+        topic = self.azure.create_topic(f"{group}/providers/Microsoft.EventGrid/topics/notices")
+        self.azure.grants += [Grant(topic.id, (SEND,), client_id=each) for each in self.deployed.identities]
+        return {"PATCH_NOTICES": f"{self.endpoint}{PATH}"}
 
     async def host(self, settings: Mapping[str, str] | None = None, **options: Any) -> FunctionsHost:
         """A started host of the published app. It is stopped at the end of the block.

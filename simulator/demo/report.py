@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from functions.cloud.arm import ResourceManager
 from functions.cloud.errors import CloudError
@@ -17,8 +17,10 @@ from functions.cloud.tables import StorageTable
 from functions.model.state import Step
 from functions.policy.settings import SETTINGS, read_settings
 from functions.services import Services
-from functions.steps import reconcile
+from functions.steps import notices, reconcile
 from simulator import identity
+
+SETTLED = notices.SETTLED  # so old is a notice before the app sends it
 
 
 class ReportFailed(Exception):
@@ -78,6 +80,16 @@ async def open_report(
         )
     finally:
         await session.close()
+
+
+@contextmanager
+def notices_at_once() -> Iterator[None]:
+    """Inside the block the app sends a notice with the next sweep. Its own wait is for tables of many pages."""
+    notices.SETTLED = timedelta(0)
+    try:
+        yield
+    finally:
+        notices.SETTLED = SETTLED
 
 
 def default_settings() -> dict[str, str]:

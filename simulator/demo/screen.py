@@ -88,6 +88,7 @@ class Numbers:
     quota_left: int = 0  # the fewest that were left in any region
     calls: int = 0
     sweeps: int = 0
+    notices: int = 0  # that the topic took
 
 
 @dataclass(frozen=True)
@@ -228,10 +229,10 @@ def _style(state: str) -> str:
 
 
 def _headline(rows: Sequence[Row], numbers: Numbers) -> RenderableType:
-    progress = f"  {numbers.seconds:4.0f} s   {numbers.as_expected} of {len(rows)} machines are as expected   "
-    text = Text.assemble(("Image Patcher", "bold"), progress)
+    progress = f"  {numbers.seconds:4.0f} s   {numbers.as_expected} of {len(rows)} machines as expected   "
     counted = Counter(row.state for row in rows)
-    return text + Text(f"{counted['patched']} patched", style="green")
+    patched = (f"{counted['patched']} patched", "green")
+    return Text.assemble(("Image Patcher", "bold"), progress, patched, f"   {numbers.notices} notices")
 
 
 def _counters(numbers: Numbers) -> RenderableType:
@@ -252,8 +253,8 @@ def _counters(numbers: Numbers) -> RenderableType:
 # -- the end
 
 
-def conclude(console: Console, verdicts: Sequence[Verdict]) -> None:
-    """The table of every machine, and the last line."""
+def conclude(console: Console, verdicts: Sequence[Verdict], told: str) -> None:
+    """The table of every machine, and the last lines. `told`: what the topic of notices took."""
     if for_people():
         console.print(_table(verdicts, console.width))
         console.print(Text("a/i: assessments and installations in Azure, whoever started them", style="dim"))
@@ -266,17 +267,17 @@ def conclude(console: Console, verdicts: Sequence[Verdict]) -> None:
             f"not as expected: {row.name}: {row.state}, {_operations(row)} ({row.reason}); expected {verdict.expected}"
         )
     print(f"\ndemo: {len(verdicts) - len(wrong)} as expected, {len(wrong)} not")
-    print("\n".join(summary(verdicts, console.width)), flush=True)
+    print("\n".join(summary(verdicts, told, console.width)), flush=True)
 
 
-def summary(verdicts: Sequence[Verdict], width: int) -> list[str]:
-    """A line per state: how many machines are in it, and what it means for the first of them."""
+def summary(verdicts: Sequence[Verdict], told: str, width: int) -> list[str]:
+    """A line per state: how many machines are in it, and what it means for the first of them. Then what was told."""
     rows: dict[str, list[Row]] = {}
     for verdict in verdicts:
         rows.setdefault(verdict.row.state, []).append(verdict.row)
     by_number = sorted(rows.items(), key=lambda item: -len(item[1]))
     lines = (f"{len(items):4} {state:<20}  {items[0].reason}" for state, items in by_number)
-    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in lines]
+    return [line if len(line) <= width else f"{line[: width - 1]}…" for line in [*lines, told]]
 
 
 def _operations(row: Row) -> str:

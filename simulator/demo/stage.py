@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,14 +23,23 @@ from rich.console import Console
 
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Operation, overlaps
-from simulator.demo import screen
+from simulator.demo import notices, screen
 from simulator.demo.fleet import FLEET, GROUPS, REGIONS, SCALE_SETS, Part
-from simulator.demo.report import AppReport, Fleet, ReportFailed, default_settings, open_report
+from simulator.demo.report import (
+    SETTLED,
+    AppReport,
+    Fleet,
+    ReportFailed,
+    default_settings,
+    notices_at_once,
+    open_report,
+)
 from simulator.demo.screen import Line, Numbers, Row, Verdict
 from simulator.demo.ticker import line_of
 from simulator.embedded import ArmAnswer, Embedded
 from simulator.functions_host import FunctionsHost
 from simulator.monitor import logs
+from simulator.wire import Json
 
 DEPLOYMENT = "estate"  # of infra/snapshots: every optional right, and events by a queue
 SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
@@ -65,18 +74,18 @@ async def run(logs_file: Path | None = None, *, slow: bool = False) -> bool:
     print("Starting the embedded Azure and deploying the app …\n", flush=True)
     async with Embedded(speed=SPEED / slower, deployment=DEPLOYMENT) as embedded:
         print(introduction(embedded, slower), flush=True)
-        settings = embedded.settings(**INSTALLING, **shortened(slower))
+        settings = embedded.settings(**INSTALLING, **shortened(slower), **embedded.topic_of_notices())
         host = await embedded.host(settings, time_scale=HOST_SCALE * slower)
         embedded.event_grid.lost_subjects = frozenset(part.id for part in FLEET if part.event_lost)
         await embedded.subscribe(host)
         async with open_report(settings) as report:
             stage = Stage(embedded, host, report, slower)
-            with screen.make(console) as shown:
+            with screen.make(console) as shown, notices_at_once():
                 verdicts = await stage.run(shown)
             if logs_file:
                 await stage.take_census()
                 logs.write(logs.rows_of(host), logs_file)
-    screen.conclude(console, verdicts)
+    screen.conclude(console, verdicts, notices.counted(stage.notices))
     print(what_next(), flush=True)
     return not any(verdict.expected for verdict in verdicts)
 
@@ -93,12 +102,15 @@ def introduction(embedded: Embedded, slower: float = 1.0) -> str:
         "             guests of the machines\n"
         "  real       the app, the Azure SDKs, TLS, queues and tables (Azurite)\n"
         f"  deployed   {embedded.snapshots} of infra/snapshots:\n"
-        "             its storage, settings, rights and events (by a queue) only\n"
+        "             its storage, settings, rights and events (by a queue) only, and\n"
+        "             a topic that takes what the app tells other programs\n"
+        "             (docs/notices.md)\n"
         f"  speed      Azure runs {SPEED / slower:.0f} times faster: its durations, Resource Graph's lag,\n"
         "             its quotas' refill\n"
         "  the app    uses the real clock and installs at any time;\n"
         "             these settings are shorter than deployed:\n"
         f"{shorter}\n"
+        f"{'':13}{'notices are sent at once':<36}instead of {SETTLED.seconds // 60} minutes later\n"
     )
 
 
@@ -130,6 +142,11 @@ class Stage:
     @property
     def azure(self) -> Azure:
         return self.embedded.azure
+
+    @property
+    def notices(self) -> Sequence[Json]:
+        """What the topic took."""
+        return self.azure.topic.events if self.azure.topic else ()
 
     # --- fleet.Operator: what people and guests do ---
 
@@ -256,6 +273,7 @@ class Stage:
             quota=self.azure.limits.patch_subscription.maximum or 0,
             calls=len(self.azure.requests),
             sweeps=self._sweeps(),
+            notices=len(self.notices),
         )
 
     def _quota_left(self) -> int:

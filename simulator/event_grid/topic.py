@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from simulator.identity import tokens
@@ -49,12 +48,12 @@ def owns(request: Request) -> bool:
     return request.path.lower().rstrip("/") == PATH
 
 
-def answer(topic: Topic | None, request: Request, permits: Permits, *, now: datetime) -> Response:
-    """Takes all events of the request, or none."""
+def answer(topic: Topic | None, request: Request, permits: Permits, token_seconds: float) -> Response:
+    """Takes all events of the request, or none. `token_seconds`: the time by which a token is judged, since 1970."""
     try:
         if topic is None:
             raise Refused(404, "ResourceNotFound", "The topic does not exist.")
-        _authorize(topic, request, permits, now=now)
+        _authorize(topic, request, permits, token_seconds)
         events = _read(request)
     except Refused as refused:
         return refused.response()
@@ -63,10 +62,10 @@ def answer(topic: Topic | None, request: Request, permits: Permits, *, now: date
     return Response(200)
 
 
-def _authorize(topic: Topic, request: Request, permits: Permits, *, now: datetime) -> None:
+def _authorize(topic: Topic, request: Request, permits: Permits, token_seconds: float) -> None:
     try:
         header = request.headers.get("authorization")
-        claims = tokens.check_header(header, tokens.EVENT_GRID, now_seconds=now.timestamp())
+        claims = tokens.check_header(header, tokens.EVENT_GRID, now_seconds=token_seconds)
     except tokens.TokenRefused as refused:
         raise Refused(401, "Unauthorized", f"The request is not authorized: {refused}.") from refused
     caller = tokens.caller_of(claims)

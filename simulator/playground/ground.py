@@ -16,6 +16,7 @@ from simulator.playground import app, fleet
 from simulator.playground.clock import Clock
 from simulator.playground.drive import Drive
 from simulator.playground.fleet import Member
+from simulator.wire import Json
 
 # What differs from the default deployment, unless a person sets it. The fleet is older than the app; a sweep every five
 # minutes would make a day on this clock three times as long for the person.
@@ -41,7 +42,7 @@ _DELIVERY_SPEED = 1_000  # an event that is not taken is sent again by this mach
 _SETTLED = timedelta(hours=1)  # after the youngest machine's creation; every machine is older when the app starts
 _HOST_SCALE = 0.05  # of the host's own waits, such as polling
 
-Say = Callable[[list[str], datetime], None]
+Say = Callable[[list[str], list[Json], datetime], None]
 
 
 @dataclass(frozen=True)
@@ -66,17 +67,20 @@ class Ground:
     say: Say
     drive: Drive = field(init=False)
     _said: int = 0
+    _told: int = 0
 
     def tell(self) -> None:
-        """Says every line that the app has written since the last call."""
+        """Says every line that the app has written since the last call, and every notice that the topic took."""
         fresh = [each.message for each in self.host.app_lines[self._said :]]
-        self._said += len(fresh)
-        self.say(fresh, self.clock())
+        topic = self.embedded.azure.topic
+        told = topic.events[self._told :] if topic else []
+        self._said, self._told = self._said + len(fresh), self._told + len(told)
+        self.say(fresh, told, self.clock())
 
 
 @asynccontextmanager
 async def opened(plan: Plan, say: Say) -> AsyncIterator[Ground]:
-    """Starts it all. `say` is given what the app wrote in a moment, and the time."""
+    """Starts it all. `say` is given what the app wrote and told in a moment, and the time."""
     clock = Clock(_beginning(plan))
     queue = app.HeldQueue(clock)
     embedded = Embedded(_DELIVERY_SPEED, limits=LIMITS, clock=clock, port=plan.port)
@@ -86,7 +90,7 @@ async def opened(plan: Plan, say: Say) -> AsyncIterator[Ground]:
             _create(embedded, clock, plan.members)
             clock.move_to(plan.start)
             embedded.azure.advance()
-            settings = embedded.settings(**plan.settings)
+            settings = embedded.settings(**{**embedded.topic_of_notices(), **plan.settings})
             # The drive runs the sweep; the host's own timer goes by a clock that never reaches a tick.
             host = await embedded.host(settings, time_scale=_HOST_SCALE, clock=lambda: plan.start)
             await embedded.subscribe(host)

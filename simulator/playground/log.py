@@ -1,4 +1,4 @@
-"""The journal for people: a line for each event, with the time, whom it is about, what happened, and why.
+"""Journal and notices for people: a line for each, with the time, whom it is about, what happened, and why.
 
 Machines of which the same is said at the same moment share a line.
 """
@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from simulator.demo import notices
+from simulator.wire import Json
+
 # What is hidden says nothing about one machine or image, or is said by the event that follows it.
 _HIDDEN = {
     "assessment.queued",
     "event.ignored",
     "fleet.counted",
     "fleet.limited",
+    "installation.patches",
     "installation.seen",
     "machine.counted",
     "machine.waiting",
@@ -50,8 +54,11 @@ class Log:
     _day: date | None = None
     _last: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def lines(self, texts: Iterable[str], now: datetime) -> Iterator[str]:
-        """The lines of one moment. What is not JSON, such as a line of the host, is shown as it is."""
+    def lines(self, texts: Iterable[str], now: datetime, told: Iterable[Json] = ()) -> Iterator[str]:
+        """The lines of one moment: the app's, then the notices that its topic took.
+
+        What is not JSON, such as a line of the host, is shown as it is.
+        """
         subjects: dict[tuple[str, str], list[str]] = {}
         for text in texts:
             try:
@@ -61,6 +68,9 @@ class Log:
                 continue
             if not self._hides(fields):
                 subjects.setdefault(_told(fields), []).append(_subject(fields))
+        for event in told:
+            why = ": ".join(filter(None, (notices.kind(event), notices.details(event))))
+            subjects.setdefault(("notice", why), []).append(notices.subject(event))
         if subjects and self._day != now.date():
             self._day = now.date()
             yield f"{now:%a %d %b %Y}, UTC"

@@ -47,10 +47,12 @@ ARROWS: dict[str, set[str]] = {
         *("azure", "deployment", "event_grid", "functions_host", "identity", "server", "storage", "tls", "wire"),
     },
     "demo": {
-        *("arm", "azure", "deployment", "embedded", "functions_host", "identity", "monitor", "storage"),
+        *("arm", "azure", "deployment", "embedded", "functions_host", "identity", "monitor", "storage", "wire"),
     },
     "playground": {"arm", "azure", "demo", "embedded", "functions_host", "identity", "wire"},
-    "__main__": {"arm", "azure", "deployment", "embedded", "event_grid", "functions_host", "playground", "storage"},
+    "__main__": {
+        *("arm", "azure", "deployment", "embedded", "event_grid", "functions_host", "playground", "storage", "wire"),
+    },
 }
 
 

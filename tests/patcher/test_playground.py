@@ -95,6 +95,7 @@ async def test_a_night_from_a_pipe(tmp_path: Path) -> None:
     assert re.search(r"opted-out +tag patch-mode=off", said)
     assert re.search(r"^ +10 patched$", said, re.MULTILINE), "all but the one that fails and the one that opted out"
     assert "Wed 09 Dec 2026 02:00 UTC" in said
+    assert re.search(r"^\d\d:\d\d .*notice +installation ended: Succeeded, 5 installed, 0 failed", night, re.MULTILINE)
     assert "10 Dec" not in said, "nothing follows quit"
 
 

@@ -33,16 +33,15 @@ from functions.services import Services
 from functions.steps import notices, reconcile, track
 from simulator import identity
 from simulator.arm import shapes
-from simulator.azure import Behaviour, Fault, Grant, Limits, Operation, Request, Response, overlaps
+from simulator.azure import Behaviour, Fault, Limits, Operation, Request, Response, overlaps
 from simulator.embedded import Embedded
 from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.subscriptions import Schema
-from simulator.event_grid.topic import SEND
 from simulator.functions_host import FunctionsHost
 from simulator.functions_host.host import LONGEST_WAIT_SECONDS
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.support.world import REAL_TIME, TOPIC
+from tests.support.world import REAL_TIME
 
 PAYLOADS = Path(__file__).parents[1] / "recordings"
 HOST_JSON = json.loads((Path(__file__).parents[2] / "host.json").read_text())
@@ -261,10 +260,9 @@ async def test_from_put_to_patched_by_an_event_subscription(chain: Chain, schema
 async def test_notices_reach_a_topic_by_the_identity_of_the_app(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each move with its notices in one transaction of the real table, and azure-eventgrid's client over TLS."""
     monkeypatch.setattr(notices, "SETTLED", timedelta(0))  # one reader of few rows: it misses none
-    azure = chain.embedded.azure
-    topic = azure.create_topic(TOPIC)
-    azure.grants.append(Grant(TOPIC, (SEND,), client_id=identity.CLIENT_ID))
-    host = await chain.host(RECONCILE_SCHEDULE=BY_HAND, PATCH_NOTICES=f"{chain.embedded.endpoint}/api/events")
+    host = await chain.host(RECONCILE_SCHEDULE=BY_HAND, **chain.embedded.topic_of_notices())
+    topic = chain.embedded.azure.topic
+    assert topic is not None
     machine = await chain.create("vm-01")
 
     async def told() -> bool:
