@@ -17,11 +17,12 @@ from functions.policy.settings import Mode
 from functions.steps import outlook
 from patcher.fleet import Fleet, ImageRow, look_ahead
 from patcher.output import clock_of
-from patcher.questions import images, remedies, status
+from patcher.questions import images, remedies, status, why
 from patcher.questions.compliance import Judged, judge
 
 NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
 OPENINGS = 6
+MOST_EXPLAINED = 500  # machines of a report: 1.6 kilobytes each, beside 1.2 MB of ten thousand machines
 
 # The groups in which people read the states, in the order of the page. The first that names a state has it.
 KINDS: Mapping[str, Sequence[State]] = {
@@ -48,8 +49,8 @@ COLUMNS = (
 SHARED = ("group", "owner", "image", "region", "os", "state", "reason", "remedy", "compliance", "late")
 
 
-async def document(fleet: Fleet) -> dict[str, Any]:
-    """What one look at the fleet shows. Raises CloudError."""
+async def document(fleet: Fleet, *, explained: bool = False) -> dict[str, Any]:
+    """What one look at the fleet shows. `explained`: with what a report cannot ask for later. Raises CloudError."""
     app = fleet.app
     waiting, coming = await look_ahead(fleet)
     judged = await judge(fleet)
@@ -74,6 +75,7 @@ async def document(fleet: Fleet) -> dict[str, Any]:
         "columns": COLUMNS,
         "shared": SHARED,
         "rows": places,
+        **({"explained": await _explained(fleet, judged)} if explained else {}),
     }
     stops = [*fleet.view.sweep.stops.by_what.values(), *await app.services.ledger.stops()]
     people = [*(stop.by for stop in stops), *(each["by"] for each in found["runs"])]
@@ -125,6 +127,18 @@ def packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]
         [places.setdefault(row[name], len(places)) if name in SHARED else row[name] for name in COLUMNS] for row in rows
     ]
     return list(places), packed
+
+
+async def _explained(fleet: Fleet, judged: Iterable[Judged]) -> dict[str, Any]:
+    """Rules and evidence of the machines that people look up in a report: of those that need a person, then the late."""
+    needing = [each for each in judged if each.step.state in status.NEED_A_PERSON]
+    late = [
+        each for each in judged if each.compliance is Compliance.LATE and each.step.state not in status.NEED_A_PERSON
+    ]
+    return {
+        str(each.machine.id): await why.explained(fleet, each.machine, each.step)
+        for each in [*needing, *late][:MOST_EXPLAINED]
+    }
 
 
 def _rollouts(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> list[dict[str, Any]]:

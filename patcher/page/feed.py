@@ -51,13 +51,13 @@ class Feed:
                 self._read_at = clock()
             return self._last
 
-    async def read(self) -> Mapping[str, Any]:
-        """Reads the fleet now, by the settings of now. Raises what a question raises."""
+    async def read(self, *, explained: bool = False) -> Mapping[str, Any]:
+        """Reads the fleet now, by the settings of now (`explained`: document.py). Raises what a question raises."""
         unread = self._unread()
         with unread.listening():
             self._app = await self._app.current(self._words)
             self._fleet = await look(self._app)
-            found = await document(self._fleet)
+            found = await document(self._fleet, explained=explained)
         return {**found, "every": self.every, "problems": unread.lines}
 
     async def machine(self, name: str) -> str:

@@ -37,7 +37,7 @@ async def show(app: App, words: Words, screen: Screen, options: Options, unread:
 
 async def _write(feed: Feed, path: Path, screen: Screen) -> Answer:
     with screen.progress("page: reading Azure and the ledger …"):
-        text = report(await feed.read())
+        text = report(await feed.read(explained=True))
     try:
         await asyncio.to_thread(path.write_text, text, encoding="utf-8")
     except OSError as error:

@@ -38,6 +38,9 @@ SETTINGS_SHOWN = (
 UNDER_WAY = (State.ASSESSING, State.INSTALLING, State.CONFIRMING)  # their `when` is the past
 
 
+NOT_READ = "not read for a report; patcher why reads it"
+
+
 @dataclass(frozen=True)
 class Found:
     """One machine, its row, and the result of `patcher why`."""
@@ -81,6 +84,14 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
         "evidence": evidence,
     }
     return Found(shown, record, result)
+
+
+async def explained(fleet: Fleet, machine: Machine, step: Step) -> dict[str, Any]:
+    """Rules and evidence by one look at the fleet, in which no machine's instance view is read. Raises CloudError."""
+    app, stored = fleet.app, fleet.view.sweep.rows.get(machine.id)
+    record = stored.record if stored else None
+    question = _of_this_machine(await question_of(app.services, machine, record))
+    return {"rules": _rules(question, step), "evidence": _evidence(app, machine, record, NOT_READ)}
 
 
 async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
@@ -164,9 +175,7 @@ def _rules(question: Question, answer: Step) -> list[dict[str, Any]]:
 
 async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tuple[Step, datetime | None]:
     """The machine's step with what the fleet's limits make of it, and when its installation is expected."""
-    record = question.record
-    if record and record.phase is Phase.HELD and not record.same_machine(question.machine):
-        question = replace(question, record=None)
+    record, question = question.record, _of_this_machine(question)
     if question.run:  # it passes what the fleet makes others wait for; what keeps it, its progress says
         passes = record is None or passes_hold(question.run, record)
         return (next_step(question) if passes else displayed_step(question)), None
@@ -179,6 +188,13 @@ async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tupl
     if isinstance(step, Assess | Install):
         step = fleet.view.plan.waits.get(question.machine.id, step)
     return step, turn.at if turn else None
+
+
+def _of_this_machine(question: Question) -> Question:
+    """Without the hold of the machine that had this name before, or of its former image."""
+    record = question.record
+    is_former = record and record.phase is Phase.HELD and not record.same_machine(question.machine)
+    return replace(question, record=None) if is_former else question
 
 
 def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.browser import fleets
 from tests.browser.chromium import MISSING, PROGRAM, Page, chromium
-from tests.browser.served import Prepared, shown
+from tests.browser.served import Prepared, details_of, rows_of, shown
 from tests.patcher.stage import Stage, staged
 from tests.support import REPOSITORY
 
@@ -439,7 +439,13 @@ async def test_a_new_machine_is_followed_until_it_is_patched(
 
 async def test_the_report_is_the_page_without_a_server(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    file.write_text(report({**fleets.bad_day(), "every": 60}), encoding="utf-8")
+    rows = {row["group"] + row["name"]: row for row in rows_of(fleets.bad_day())}
+    failed, other = (
+        next(machine for machine, row in rows.items() if row["state"] == state)
+        for state in (State.FAILED, State.PATCHED)
+    )
+    explained = {failed: {name: details_of(rows[failed])[name] for name in ("rules", "evidence")}}
+    file.write_text(report({**fleets.bad_day(), "every": 60, "explained": explained}), encoding="utf-8")
     page.requests.clear()
     page.errors.clear()
     await page.go(file.as_uri())
@@ -447,7 +453,17 @@ async def test_the_report_is_the_page_without_a_server(page: Page, tmp_path: Pat
     assert await page.text("#fresh") == "as of Wed 2026-11-25 14:04"
     await page.press("j", "Enter")
     await page.until("document.querySelector('.timeline')")
-    assert "The live page, and patcher why, show rules" in await page.text("#machine")
+    await page.run(f"location.hash = '#/machine{failed}'")
+    await page.until(f"document.querySelector('.because').innerText === {json.dumps(rows[failed]['reason'])}")
+    shown_failed = await page.text("#machine")
+    assert "Rules, in order" in shown_failed
+    assert "Evidence" in shown_failed
+    assert f"patcher why {failed}" in shown_failed
+    await page.run(f"location.hash = '#/machine{other}'")
+    await page.until(f"document.querySelector('.because').innerText === {json.dumps(rows[other]['reason'])}")
+    shown_other = await page.text("#machine")
+    assert "Rules, in order" not in shown_other
+    assert f"patcher why {other}" in shown_other
     await page.leave()
     assert page.requests == [file.as_uri()]
     assert page.errors == []

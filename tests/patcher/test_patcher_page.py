@@ -29,6 +29,7 @@ from patcher.commands import Unread
 from patcher.connection import App, Words, connected
 from patcher.errors import BadRequest, NoAnswer
 from patcher.fleet import look
+from patcher.page import document as documents
 from patcher.page.document import KINDS, document
 from patcher.page.feed import Feed
 from patcher.page.machine import machine_of
@@ -374,13 +375,34 @@ async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch
 
 
 async def test_the_report_needs_nothing_beside_it(app: App) -> None:
-    text = report(await Feed(app, WORDS, 60, Unread).read())
+    text = report(await Feed(app, WORDS, 60, Unread).read(explained=True))
     assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?!data:)', text) == []
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'; img-src data:; script-src 'sha256-")
     for element in ("script", "style"):
         for content in re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL):
             assert f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'" in policy
+
+
+async def test_a_report_explains_who_needs_a_person_and_who_is_late_as_why_does(
+    app: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await Feed(app, WORDS, 60, Unread).read(explained=True)
+    rows = {row["group"] + row["name"]: row for row in rows_of(found)}
+    needing = [each for each, row in rows.items() if row["state"] in KINDS["needs a person"]]
+    late = [each for each, row in rows.items() if row["compliance"] == "late"]
+    assert list(found["explained"]) == [*needing, *(each for each in late if each not in needing)]
+    assert needing
+    for each, explained in found["explained"].items():
+        afresh = await machine_of(app, each)
+        assert explained["rules"] == afresh["rules"], each
+        assert [said["says"] for said in explained["rules"] if said["speaks"]] == [rows[each]["reason"]]
+        sources = ("Resource Graph", "ledger", "tags", "settings")
+        assert [explained["evidence"][name] for name in sources] == [afresh["evidence"][name] for name in sources]
+        assert explained["evidence"]["instance view"] == {"problem": why.NOT_READ}
+    monkeypatch.setattr(documents, "MOST_EXPLAINED", 1)
+    bounded = await Feed(app, WORDS, 60, Unread).read(explained=True)
+    assert list(bounded["explained"]) == needing[:1]
 
 
 async def test_no_text_of_azure_ends_the_element_that_holds_it() -> None:

@@ -1,9 +1,13 @@
 "use strict";
 // One machine: what the fleet's document says at once, and, on a live page, why and what happened.
 
-/** `details`: the server's answer, null while it is on its way, or a problem's text. `seen`: what this page saw. */
-function drawMachine(place, row, { details, seen, live }) {
+/**
+ * `details`: the server's answer, null while it is on its way, or a problem's text. `seen`: what this page saw.
+ * `explained`: rules and evidence that a report holds of this machine.
+ */
+function drawMachine(place, row, { details, seen, live, explained }) {
   const found = details && typeof details === "object" ? details : null;
+  const reasons = found ?? explained;
   show(
     place,
     h("p", { class: "back" }, h("a", { href: "#/", "data-key": "back" }, "All machines")),
@@ -33,15 +37,20 @@ function drawMachine(place, row, { details, seen, live }) {
         "div",
         {},
         pendingPatches(found),
-        found ? [rules(found.rules), evidence(found.evidence)] : h("p", { class: "none" }, progress(details, live)),
+        reasons ? [rules(reasons.rules), evidence(reasons.evidence)] : null,
+        found ? null : h("p", { class: "none" }, progress(details, live, explained ? LEFT_OUT : REASONS, row.machine)),
       ),
     ),
   );
 }
 
-function progress(details, live) {
+// What a report leaves to the command line.
+const LEFT_OUT = "The same with its instance view, read afresh: ";
+const REASONS = "This file has rules and evidence of machines that need a person or are late. Of this one: ";
+
+function progress(details, live, rest, machine) {
   if (typeof details === "string") return `It could not be read afresh: ${details}`;
-  return live ? "Reading the machine …" : "The live page, and patcher why, show rules, evidence and patches by name.";
+  return live ? "Reading the machine …" : [rest, command(`patcher why ${machine}`, `why ${machine}`)];
 }
 
 function whatToDo({ remedy, command: text }, machine) {

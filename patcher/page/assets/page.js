@@ -199,6 +199,7 @@ function drawOpened() {
       details: state.details,
       seen: state.seen.get(row.machine) ?? [],
       live: !embedded,
+      explained: state.found.explained?.[row.machine],
     });
   else if (state.found)
     show(
