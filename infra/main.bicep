@@ -138,6 +138,9 @@ param alertEmail string
 @description('Resource ids of additional action groups that alerts notify.')
 param actionGroupIds string[] = []
 
+@description('Address of the folder docs of your copy of this repository, to which the workbook links from what needs a person, such as https://github.com/you/image-patcher/blob/main/docs. Empty: no links.')
+param documentsUrl string = ''
+
 @minValue(0)
 @maxValue(100)
 @description('How many percent of the machines may miss a patch for longer than PATCH_SLA_DAYS before an alert tells it.')
@@ -287,6 +290,7 @@ module monitoring 'modules/monitoring.bicep' = {
     alertEmail: alertEmail
     actionGroupIds: actionGroupIds
     latePercent: latePercent
+    documentsUrl: documentsUrl
   }
 }
 
@@ -418,6 +422,11 @@ output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
 
 @description('Resource ids of the action groups that alerts notify. Pass them to management-group/main.bicep if dead letters should notify them too.')
 output ACTION_GROUP_IDS string[] = monitoring.outputs.actionGroupIds
+
+@description('Whom alerts notify.')
+output ALERTS_NOTIFY string = empty(alertEmail) && empty(actionGroupIds)
+  ? 'nobody: set alertEmail (azd: PATCH_ALERT_EMAIL) or actionGroupIds, and deploy again'
+  : 'the action groups of ACTION_GROUP_IDS'
 
 @description('Name of the Log Analytics workspace.')
 output WORKSPACE_NAME string = monitoring.outputs.workspaceName

@@ -105,4 +105,8 @@ if ($env:PATCH_OPERATORS -in $null, '', '[]') {
     Write-Output 'Nobody is an operator, who may pause the app and close a breaker. To become one:'
     Write-Output '  azd env set PATCH_OPERATORS (''[{"principalId":"'' + (az ad signed-in-user show --query id --output tsv) + ''","principalType":"User"}]'')'
 }
+if (-not $env:PATCH_ALERT_EMAIL -and $env:PATCH_ACTION_GROUP_IDS -in $null, '', '[]') {
+    Write-Output 'Alerts notify nobody yet. To be told by mail, answer the question for alertEmail, or:'
+    Write-Output '  azd env set PATCH_ALERT_EMAIL <address>'
+}
 exit $script:missing

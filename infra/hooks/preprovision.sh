@@ -110,4 +110,8 @@ if [ -z "${PATCH_OPERATORS:-}" ] || [ "$PATCH_OPERATORS" = "[]" ]; then
     echo "Nobody is an operator, who may pause the app and close a breaker. To become one:"
     echo "  azd env set PATCH_OPERATORS \"[{\\\"principalId\\\":\\\"\$(az ad signed-in-user show --query id --output tsv)\\\",\\\"principalType\\\":\\\"User\\\"}]\""
 fi
+if [ -z "${PATCH_ALERT_EMAIL:-}" ] && [ "${PATCH_ACTION_GROUP_IDS:-[]}" = "[]" ]; then
+    echo "Alerts notify nobody yet. To be told by mail, answer the question for alertEmail, or:"
+    echo "  azd env set PATCH_ALERT_EMAIL <address>"
+fi
 exit "$missing"

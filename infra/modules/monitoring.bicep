@@ -42,6 +42,9 @@ param alertEmail string
 @description('Resource ids of existing action groups.')
 param actionGroupIds string[]
 
+@description('Address of the folder docs, to which the workbook links. Empty: no links.')
+param documentsUrl string
+
 @description('How many percent of the machines may be late before an alert tells it.')
 param latePercent int
 
@@ -186,7 +189,11 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
     sourceId: workspaceResourceId
     serializedData: rowsOf(
       onlyApp,
-      replace(loadTextContent('../results/workbook.json'), '__WORKSPACE_ID__', workspaceResourceId)
+      replace(
+        replace(loadTextContent('../results/workbook.json'), '__WORKSPACE_ID__', workspaceResourceId),
+        '__DOCUMENTS__',
+        documentsUrl
+      )
     )
   }
 }

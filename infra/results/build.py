@@ -3,7 +3,7 @@
 Each query is a file of its own (panels/, alerts/), so that it can be read, checked and run alone. This file holds the
 order in which people see the panels, and the meaning of each alert. The two JSON files are committed, because Bicep
 loads them; a test compares them with this file's output. They contain no id of a subscription or resource: Bicep
-replaces __WORKSPACE_ID__ by the workspace.
+replaces __WORKSPACE_ID__ by the workspace, and __DOCUMENTS__ by the address of docs/, which may be empty.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 HERE = Path(__file__).parent
 JSON = dict[str, Any]
 WORKSPACE = "__WORKSPACE_ID__"
+DOCUMENTS = "__DOCUMENTS__"
 TWO_DAYS_MS = 2 * 24 * 3_600_000  # contains the newest census line of each machine, whatever time range is selected
 
 
@@ -201,13 +202,22 @@ class Panel:
     good: bool = False  # no rows mean that all is well
     exports: str = ""  # the parameter that receives the `machine` of the clicked row
     needs: str = ""  # the panel is shown only when this parameter has a value
+    documents: str = ""  # the page of docs/ that each row links to, as an expression of KQL
     formats: Mapping[str, JSON] = field(default_factory=dict)
     chart: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def query(self) -> str:
+        """Its file, and the column of links where there are documents to link to."""
+        text = text_of("panels", self.name)
+        if not self.documents:
+            return text
+        return f"{text}\n| extend documents = iff(isempty('{DOCUMENTS}'), '', strcat('{DOCUMENTS}', {self.documents}))"
 
     def item(self) -> JSON:
         content: JSON = {
             "version": "KqlItem/1.0",
-            "query": text_of("panels", self.name),
+            "query": self.query,
             "size": 4 if self.show == "tiles" else 0,
             "title": self.title,
             "noDataMessage": self.empty,
@@ -233,8 +243,9 @@ class Panel:
 
     def _grid(self) -> JSON:
         shown = [name for name in LABELS if re.search(rf"\b{name}\b", text_of("panels", self.name))]
+        formats = {**self.formats, **({"documents": LINK} if self.documents else {})}
         grid = {
-            "formatters": [{"columnMatch": f"^{column}$", **look} for column, look in self.formats.items()],
+            "formatters": [{"columnMatch": f"^{column}$", **look} for column, look in formats.items()],
             "labelSettings": [{"columnId": name, "label": LABELS[name]} for name in shown],
             "filter": True,
             "rowLimit": 10_000,
@@ -288,6 +299,7 @@ TILE: JSON = {"titleContent": {"columnMatch": "label", "formatter": 1}, "showBor
 RESOURCE: JSON = {"formatter": 13, "formatOptions": {"linkTarget": "Resource", "showIcon": True}}
 HIDDEN: JSON = {"formatter": 5}
 MOMENT: JSON = {"formatter": 6}
+LINK: JSON = {"formatter": 7, "formatOptions": {"linkTarget": "Url"}}  # the cell is the address; an empty one is none
 HEAT: JSON = {"formatter": 8, "formatOptions": {"palette": "orange", "min": 0}}
 RED_HEAT: JSON = {"formatter": 8, "formatOptions": {"palette": "red", "min": 0}}
 BLUE_BAR: JSON = {"formatter": 3, "formatOptions": {"palette": "blue", "min": 0}}
@@ -304,6 +316,17 @@ MOMENTS = ("due_at", "expected", "created", "oldest_security", "last_assessed", 
 LIST = {"machine": RESOURCE, "name": HIDDEN}  # a hidden column still serves the filter and the export
 LINKED = {**LIST, "portal": HIDDEN}
 
+# Pages of docs/ that say more of a row than its remedy does, as expressions of KQL over it.
+CLOSE_A_BREAKER = "/stop.md#3-close-a-breaker-after-the-cause-is-fixed"
+TROUBLES = """case(
+    event == 'settings.refused', '/settings.md',
+    event in ('app.paused', 'stop.unreadable', 'breaker.not-closed'), '/stop.md',
+    event in ('notices.failing', 'notices.dropped'), '/notices.md',
+    event == 'rollout.stuck', '/rollouts.md',
+    event == 'run.unreadable', '/runs.md',
+    event in ('operation.overdue', 'machine.unreadable'), '/states.md',
+    '/troubleshoot.md')"""
+
 TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
     "Fleet": (
         "The state of the fleet. States are those of the last sweep that saw them change. What waits on a machine is "
@@ -317,7 +340,8 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
             Panel("machines", "", NO_CENSUS, "tiles", 20, True, formats={"machines": number("blue")}),
             Panel("last-sweep", "", NO_SWEEP, "tiles", 20, formats={"minutes": number("greenRed", 60)}),
             Panel("nobody-list", "Patched by nobody", "There is no such machine.", census=True, good=True,
-                  formats=LIST | {"support_state": VERDICT, "pending_critical": RED_HEAT, "pending_security": HEAT}),
+                  formats=LIST | {"support_state": VERDICT, "pending_critical": RED_HEAT, "pending_security": HEAT},
+                  documents="'/states.md'"),
             Panel("by-state", "Machines by state", NO_CENSUS, width=40, census=True, formats={"machines": BLUE_BAR}),
             Panel(
                 "coverage", "Coverage over time (percent of the fleet)", NO_CENSUS, "linechart", 60,
@@ -389,18 +413,20 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         "What needs a person, and what to do. Breakers never close by themselves (docs/stop.md).",
         (
             Panel("breakers", "Breakers that opened, and who closed them", "No breaker opened.", good=True,
-                  formats=dict.fromkeys(("opened", "closed"), MOMENT)),
+                  formats=dict.fromkeys(("opened", "closed"), MOMENT), documents=f"'{CLOSE_A_BREAKER}'"),
             Panel("held", "Machines that need a person", "No machine needs a person.", census=True, good=True,
-                  formats=LINKED | {"seen": MOMENT, "until": MOMENT}),
+                  formats=LINKED | {"seen": MOMENT, "until": MOMENT},
+                  documents=f"iff(state == 'breaker-open', '{CLOSE_A_BREAKER}', '/states.md')"),
             Panel("started", "Machines that the app started and has not put back", "The app keeps no machine running.",
-                  good=True, formats=LINKED | {"newest": MOMENT}),
+                  good=True, formats=LINKED | {"newest": MOMENT}, documents="'/settings.md#stopped-machines'"),
             Panel("grouped", "Failures that machines have in common", "No three machines have a failure in common.",
                   good=True, formats={"newest": MOMENT, "how_many": HEAT}),
             Panel("refusals", "Refused by Azure", "Azure refused nothing.", good=True,
                   formats={"newest": MOMENT, "refusals": HEAT}),
             Panel("runs", "Runs on demand", "No run was ordered.", good=True,
                   formats={"newest": MOMENT, "failed": RED_HEAT}),
-            Panel("troubles", "Problems of the app", "None.", good=True, formats={"newest": MOMENT}),
+            Panel("troubles", "Problems of the app", "None.", good=True, formats={"newest": MOMENT},
+                  documents=TROUBLES),
             Panel("failed-invocations", "Functions that failed", "None failed.", width=40, good=True,
                   formats={"newest": MOMENT, "failures": RED_HEAT}),
             Panel("exceptions", "Exceptions", "None.", width=60, good=True, formats={"newest": MOMENT}),
@@ -424,6 +450,13 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
 }  # fmt: skip
+
+
+# From a tab that says how many to the tabs that say which and what to do.
+LEADS: Mapping[str, Mapping[str, str]] = {
+    "Fleet": {"Attention": "What needs a person, and what to do", "Machines": "Each machine, and what happened to it"},
+    "Attention": {"Machines": "What happened to one machine"},
+}
 
 
 def workbook() -> JSON:
@@ -487,29 +520,38 @@ def _parameters() -> JSON:
 
 
 def _tabs() -> JSON:
-    links = [
-        {
-            "id": _id(f"tab {name}"),
-            "cellValue": "Tab",
-            "linkTarget": "parameter",
-            "linkLabel": name,
-            "subTarget": name,
-            "preText": name,
-            "style": "link",
-        }
-        for name in TABS
-    ]
+    links = [_link_to(name, name, "tab") | {"preText": name} for name in TABS]
     return {"type": 11, "content": {"version": "LinkItem/1.0", "style": "tabs", "links": links}, "name": "tabs"}
+
+
+def _leads(tab: str, leads: Mapping[str, str]) -> JSON:
+    """Links of a tab to others, as a list: the text of each by its tab."""
+    links = [_link_to(name, text, f"{tab} to") for name, text in leads.items()]
+    content = {"version": "LinkItem/1.0", "style": "list", "links": links}
+    return {"type": 11, "content": content, "name": f"{tab.lower()}-leads"}
+
+
+def _link_to(tab: str, text: str, what: str) -> JSON:
+    """Shows the tab: whoever clicks sets the parameter that tabs go by."""
+    return {
+        "id": _id(f"{what} {tab}"),
+        "cellValue": "Tab",
+        "linkTarget": "parameter",
+        "linkLabel": text,
+        "subTarget": tab,
+        "style": "link",
+    }
 
 
 def _tab(name: str, introduction: str, panels: Sequence[Panel]) -> JSON:
     text = {"type": 1, "content": {"json": introduction}, "name": f"{name.lower()}-introduction"}
+    leads = [_leads(name, LEADS[name])] if name in LEADS else []
     return {
         "type": 12,
         "content": {
             "version": "NotebookGroup/1.0",
             "groupType": "editable",
-            "items": [text, *(panel.item() for panel in panels)],
+            "items": [text, *leads, *(panel.item() for panel in panels)],
         },
         "conditionalVisibility": {"parameterName": "Tab", "comparison": "isEqualTo", "value": name},
         "name": f"{name.lower()}-tab",

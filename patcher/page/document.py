@@ -130,7 +130,7 @@ def packed(rows: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[Any]
 
 
 async def _explained(fleet: Fleet, judged: Iterable[Judged]) -> dict[str, Any]:
-    """Rules and evidence of the machines that people look up in a report: of those that need a person, then the late."""
+    """Rules and evidence of those that need a person, then of the late: whom people look up in a report."""
     needing = [each for each in judged if each.step.state in status.NEED_A_PERSON]
     late = [
         each for each in judged if each.compliance is Compliance.LATE and each.step.state not in status.NEED_A_PERSON

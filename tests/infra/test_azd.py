@@ -208,7 +208,8 @@ def check(
     if az:
         (tools / "az").write_text(ASKED_AZ)
         (tools / "az").chmod(0o755)
-    environment = {**ENVIRONMENT, "PATCH_OPERATORS": '[{"principalId": "x"}]', **(changes or {})}
+    told = {"PATCH_OPERATORS": '[{"principalId": "x"}]', "PATCH_ALERT_EMAIL": "me@example.org"}
+    environment = {**ENVIRONMENT, **told, **(changes or {})}
     done = subprocess.run(
         ["/bin/sh", "infra/hooks/preprovision.sh"],
         cwd=CHECKOUT,
@@ -320,6 +321,9 @@ def test_without_az_one_line_says_so(stage: Stage) -> None:
         pytest.param({"AZURE_SUBSCRIPTION_ID": ""}, {"account": "fails"}, "No subscription is chosen", id="too early"),
         pytest.param({}, {}, "cannot be read, so they are not checked", id="rights that cannot be read"),
         pytest.param({"PATCH_OPERATORS": "[]"}, rights(OWNER), "azd env set PATCH_OPERATORS", id="no operator"),
+        pytest.param(
+            {"PATCH_ALERT_EMAIL": ""}, rights(OWNER), "azd env set PATCH_ALERT_EMAIL", id="nobody is told of alerts"
+        ),
         pytest.param({"PATCH_CHECKS": "off"}, {"account": "fails"}, "", id="not wanted"),
     ],
 )
@@ -327,6 +331,11 @@ def test_what_is_only_said(stage: Stage, changes: dict[str, str], answers: dict[
     status, text = check(stage, answers, changes)
     assert status == 0
     assert said in text
+
+
+def test_an_action_group_is_told_of_alerts_without_a_mail(stage: Stage) -> None:
+    given = {"PATCH_ALERT_EMAIL": "", "PATCH_ACTION_GROUP_IDS": '["/x"]'}
+    assert check(stage, rights(OWNER), given) == (0, "")
 
 
 @pytest.mark.parametrize("hook", ["predeploy", "postdeploy"])

@@ -314,6 +314,15 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         ),
         ([], [f"{SUBNET}app"]),
     ),
+    "an address of the documents: the workbook links there": (
+        "param documentsUrl = 'https://example.org/docs'",
+        lambda found: {
+            (text.count("__DOCUMENTS__"), "strcat('https://example.org/docs', '/states.md')" in text)
+            for each in of(found, "Microsoft.Insights/workbooks")
+            for text in [each["properties"]["serializedData"]]
+        },
+        {(0, True)},
+    ),
     "a share of late machines: the alert asks for it": (
         "param latePercent = 25",
         lambda found: {number for rule in of(found, "Microsoft.Insights/scheduledQueryRules") for number in late(rule)},

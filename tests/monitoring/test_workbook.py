@@ -17,6 +17,7 @@ from functions.model.state import OperationKind, State
 from infra.results import build
 from simulator.monitor import logs
 from tests.monitoring.written import NOON, both, lines
+from tests.support.documents import anchors
 
 ROOT = Path(__file__).parents[2]
 PAYLOADS = ROOT / "tests" / "recordings"
@@ -62,9 +63,31 @@ def test_names_and_ids_are_unique() -> None:
 
 
 def test_every_tab_shows_its_own_group() -> None:
-    links = [link["subTarget"] for item in items(WORKBOOK) if item["type"] == 11 for link in item["content"]["links"]]
+    [tabs] = [item for item in items(WORKBOOK) if item["name"] == "tabs"]
+    links = [link["subTarget"] for link in tabs["content"]["links"]]
     groups = [item["conditionalVisibility"]["value"] for item in items(WORKBOOK) if item["type"] == 12]
     assert links == groups == list(build.TABS)
+
+
+def test_a_tab_leads_to_others_by_the_parameter_that_tabs_go_by() -> None:
+    """Whether the portal then marks the other tab as chosen, only the portal shows."""
+    groups = {item["name"]: item["content"] for item in items(WORKBOOK) if item["type"] == 12}
+    leads = {
+        item["conditionalVisibility"]["value"]: [each for each in item["content"]["items"] if each["type"] == 11]
+        for item in items(WORKBOOK)
+        if item["name"] in groups
+    }
+    assert {
+        tab: [link["subTarget"] for each in found for link in each["content"]["links"]] for tab, found in leads.items()
+    } == {
+        "Fleet": ["Attention", "Machines"],
+        "Images": [],
+        "Work": [],
+        "Attention": ["Machines"],
+        "Machines": [],
+    }
+    for link in (link for found in leads.values() for each in found for link in each["content"]["links"]):
+        assert (link["linkTarget"], link["cellValue"], bool(link["linkLabel"])) == ("parameter", "Tab", True)
 
 
 def test_the_first_thing_shown_is_who_is_patched_by_nobody() -> None:
@@ -153,6 +176,38 @@ NOT_IN_THE_DEMO: dict[str, Callable[[], logs.Workspace]] = {
     "by-people": bad_day,
 }
 A_PATCH = "libsecurity0"
+WITH_DOCUMENTS = [name for name, panel in PANELS.items() if panel.documents]
+
+
+@pytest.mark.parametrize("name", WITH_DOCUMENTS)
+def test_each_row_links_to_a_page_that_says_more(name: str) -> None:
+    workspace = NOT_IN_THE_DEMO.get(name, demo)()
+    query = PANELS[name].query
+    rows = workspace.ask(query.replace("__DOCUMENTS__", "https://example.org/docs"))
+    assert rows
+    for row in rows:
+        page, mark, heading = row["documents"].removeprefix("https://example.org/docs/").partition("#")
+        assert not heading or mark + heading in anchors(ROOT / "docs" / page), row["documents"]
+        assert (ROOT / "docs" / page).is_file(), row["documents"]
+    [link] = [
+        each["formatOptions"]["linkTarget"]
+        for item in QUERY_ITEMS
+        if item["name"] == name
+        for each in item["content"]["gridSettings"]["formatters"]
+        if each["columnMatch"] == "^documents$"
+    ]
+    assert link == "Url"
+    assert {row["documents"] for row in workspace.ask(query.replace("__DOCUMENTS__", ""))} == {""}, "none is given"
+
+
+def test_what_has_a_remedy_says_where_more_is_said() -> None:
+    asked = {name for name in PANELS if re.search(r"\bremedy\b", build.text_of("panels", name))}
+    assert set(WITH_DOCUMENTS) == asked - {"census", "history"}  # all machines, and all events of one
+
+
+@pytest.mark.parametrize("page", re.findall(r"'(/\w+\.md)'", build.TROUBLES))
+def test_every_page_that_troubles_name_is_there(page: str) -> None:
+    assert (ROOT / "docs" / page[1:]).is_file()
 
 
 @pytest.mark.parametrize("name", [*PANELS, "_images"])

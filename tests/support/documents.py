@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.support import REPOSITORY
 
@@ -24,6 +25,12 @@ def blocks(text: str) -> Iterator[str]:
 def sentences(text: str) -> Iterator[str]:
     """The code within sentences and tables."""
     yield from re.findall(r"`((?:patcher|make) [^`]+)`", re.sub(r"\n", " ", text))
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that GitHub makes of the headings."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def words_of(line: str) -> list[str]:

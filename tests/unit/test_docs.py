@@ -48,13 +48,7 @@ def test_every_link_leads_somewhere(document: Path) -> None:
             continue
         path = document.parent / target if target else document
         assert path.exists(), target
-        assert not heading or heading in anchors(path), heading
-
-
-def anchors(document: Path) -> set[str]:
-    """The anchors that GitHub makes of the headings."""
-    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
-    return {"#" + re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+        assert not heading or heading in documents.anchors(path), heading
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
