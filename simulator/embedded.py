@@ -162,6 +162,7 @@ class Embedded:
         """A topic, and what the parameter noticesTopicId of the deployment adds: the right to send, and a setting."""
         group = self.deployed.plan.site.id.partition("/providers/")[0]
         topic = self.azure.create_topic(f"{group}/providers/Microsoft.EventGrid/topics/notices")
+        self.event_grid.deliver_from(topic)
         self.azure.grants += [Grant(topic.id, (SEND,), client_id=each) for each in self.deployed.identities]
         return {"PATCH_NOTICES": f"{self.endpoint}{PATH}"}
 

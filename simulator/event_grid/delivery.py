@@ -4,7 +4,7 @@ Simulated: filters of texts, both schemas, the handshakes, batches, the retry sc
 letters, a storage queue by the topic's identity; at least once and in no order (delivery-and-retry.md,
 webhook-event-delivery.md, event-filtering.md, handler-storage-queues.md). Not simulated: the five minutes before a dead
 letter is written, an unhealthy endpoint's probation, filters of numbers, truth values and nulls, and topics other than
-a subscription's. `Azure.events` has the events without any of this.
+a subscription's and a custom one of CloudEvents. `Azure.events` has the events without any of this.
 
 Delivery takes real time: with a clock that is moved by hand, replay `Azure.events` instead.
 """
@@ -24,6 +24,7 @@ import aiohttp
 from simulator.event_grid.handshake import shake_hands
 from simulator.event_grid.retries import Delivery
 from simulator.event_grid.subscriptions import EventSubscription
+from simulator.event_grid.topic import Topic
 from simulator.wire import Json
 from simulator.world import World
 
@@ -82,6 +83,14 @@ class EventGrid:
             await shake_hands(self._session, subscription, self.world.now(), self._random)
         self.subscriptions.append(subscription)
 
+    def deliver_from(self, topic: Topic) -> None:
+        """From now on the events that this topic takes go to the subscriptions that name it."""
+
+        def receive(event: Json) -> None:
+            self._receive({"subject": "", **event, "topic": topic.id, "eventType": event["type"]})
+
+        topic.listeners.append(receive)
+
     async def until_idle(self, seconds: float = 120.0) -> None:
         """Waits until no delivery is under way, retries included. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
@@ -93,6 +102,8 @@ class EventGrid:
             return
         for subscription in self.subscriptions:
             if subscription.wants(event):
+                if "specversion" in event and subscription.schema != "CloudEventSchemaV1_0":
+                    raise ValueError(f"{subscription.name}: a topic of CloudEvents delivers CloudEvents only")
                 self._waiting.setdefault(subscription, []).append(event)
 
     async def _pump(self) -> None:

@@ -121,7 +121,9 @@ def _claims(details: EventDetails) -> Json:
 
 
 def as_cloud_event(source: Json) -> Json:
-    """The same event in the CloudEvents 1.0 schema (event-schema-subscriptions.md)."""
+    """The same event in the CloudEvents 1.0 schema (event-schema-subscriptions.md); one of a topic's own as it came."""
+    if "specversion" in source:
+        return {name: value for name, value in source.items() if name not in ("topic", "eventType")}
     return {
         "id": source["id"],
         "source": source["topic"],

@@ -2,7 +2,7 @@
 
 Simulated: the token and its audience, the role's data action, the batched content type, sizes, required attributes
 (post-to-custom-topic.md, cloud-event-schema.md, authenticate-with-microsoft-entra-id.md). Not simulated: keys, other
-schemas, the delivery of what it took to event subscriptions. `Azure.faults` makes it fail as a test asks.
+schemas. Event subscriptions get what it took by `EventGrid.deliver_from`. `Azure.faults` makes it fail as a test asks.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _REQUIRED = ("id", "source", "specversion", "type")  # CloudEvents 1.0, required
 
 @dataclass
 class Topic:
-    """One topic. `events`: every event that it took, as often as it came."""
+    """One topic. `events`: every event that it took, as often as it came; `listeners` are given each."""
 
     id: str
     host: str
     events: list[Json] = field(default_factory=list)
     requests: int = 0  # those that it took
+    listeners: list[Callable[[Json], None]] = field(default_factory=list)
 
     @property
     def endpoint(self) -> str:
@@ -59,6 +60,9 @@ def answer(topic: Topic | None, request: Request, permits: Permits, token_second
         return refused.response()
     topic.events += events
     topic.requests += 1
+    for event in events:
+        for listen in topic.listeners:
+            listen(event)
     return Response(200)
 
 

@@ -5,26 +5,37 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote, urlencode
+from xml.etree import ElementTree
 
+import aiohttp
 import pytest
+from azure.core.messaging import CloudEvent
 from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.eventgrid.aio import EventGridPublisherClient
 from azure.storage.queue.aio import QueueClient
+from yarl import URL
 
 from functions.cloud.session import Session
 from functions.cloud.stops import stop_of_row
 from functions.cloud.tables import TABLE, Row, StorageTable
 from simulator.azure import Behaviour
-from simulator.identity import StaticCredential
-from simulator.storage.azurite import Azurite
+from simulator.deployment import storage
+from simulator.embedded import Embedded
+from simulator.event_grid.subscriptions import EventSubscription
+from simulator.identity import STORAGE, ClockCredential, StaticCredential, mint
+from simulator.storage.azurite import Azurite, StorageAccount
+from simulator.tls import Tls
 from tests.support import NOW, REPOSITORY, settings
-from tests.support.world import NOTICES, QUICK, World
+from tests.support.workflow import Refused, Run, Workflow
+from tests.support.world import NOTICES, QUICK, TOPIC, World
 
 EXAMPLES = REPOSITORY / "docs" / "examples"
-SCHEMA = json.loads((REPOSITORY / "docs" / "notices.schema.json").read_text(encoding="utf-8"))
 GOOD = Behaviour(support_state="Supported", pending={"security": 2})
 MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm-01"
 
@@ -162,23 +173,177 @@ def test_an_event_is_read_from_a_message_as_event_grid_writes_it(veto: ModuleTyp
 
 # -- the chat
 
+
 WORKFLOW: dict[str, Any] = json.loads((EXAMPLES / "chat.workflow.json").read_text(encoding="utf-8"))["definition"]
+GUIDE = (REPOSITORY / "docs" / "notices.md").read_text(encoding="utf-8")
+# The guide's example of each notice. tests/unit/test_notice_texts.py holds them to what the app writes.
+EXAMPLE_OF: dict[str, Any] = {
+    event["type"].removeprefix("ImagePatcher."): event
+    for text in re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+    if "specversion" in (event := json.loads(text))
+}
+VM = EXAMPLE_OF["MachineHeld"]["subject"]
+IMAGE = EXAMPLE_OF["BreakerOpened"]["subject"]
+# notice → the line that people read
+LINES = {
+    "AssessmentEnded": "AssessmentEnded: vm-01 some patches failed",
+    "SupportDetected": "SupportDetected: vm-01 ",
+    "InstallationPlanned": "InstallationPlanned: vm-01 ",
+    "InstallationStarted": "InstallationStarted: vm-01 ",
+    "InstallationEnded": "InstallationEnded: vm-01 some patches failed",
+    "MachineHeld": "MachineHeld: vm-01 some patches failed",
+    "CanaryProved": "CanaryProved: vm-01 ",
+    "CanaryFailed": "CanaryFailed: vm-01 it is off",
+    "BreakerOpened": f"BreakerOpened: {IMAGE} its canary web-1: some patches failed",
+    "BreakerClosed": f"BreakerClosed: {IMAGE} ok",
+    "RolloutEnded": f"RolloutEnded: {IMAGE} ",
+    "RunProgress": "RunProgress: run/r1 ",
+    "MorningSummary": (
+        "Patched: 1 of 3 machines, failed: 1, still waiting: 1. "
+        f"{VM.replace('vm-01', 'web-2')}: some patches failed (KB5034439, openssl 3.0.2)"
+    ),
+}
+# As the guide advises.
+FOR_PEOPLE = ("MorningSummary", "BreakerOpened", "CanaryFailed")
+QUEUE, WEBHOOK = "chat", "https://chat.example.org/hook?secret=1"
 
 
-def test_the_chat_reads_fields_that_notices_have_and_names_types_that_exist() -> None:
-    text = json.dumps(WORKFLOW)
-    fields = {name for each in SCHEMA["$defs"].values() for name in each["properties"]}
-    read = set(re.findall(r"\['data'\]\?\['(\w+)'\]", text))
-    assert read >= {"installed", "machines", "failed", "not_reached", "reason"}
-    assert read <= fields
-    assert set(re.findall(r"ImagePatcher\.\w+", text)) <= set(SCHEMA["properties"]["type"]["enum"])
+@dataclass
+class Connector:
+    """The connector of storage queues: what a Logic App asks of it, asked of the queue itself."""
+
+    account: StorageAccount
+    session: aiohttp.ClientSession
+
+    async def ask(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Its answer to the trigger, as JSON of the service's XML; nothing for a deletion."""
+        account, queue, rest = re.fullmatch(r"/v2/storageAccounts/(.+)/queues/([^/]+)/(.+)", inputs["path"]).groups()  # type: ignore[union-attr]
+        assert unquote(unquote(account)) == self.account.name
+        assert inputs["host"]["connection"]["name"] == "/connections/queues"
+        asked = f"{rest}?{urlencode(inputs.get('queries', {}))}"
+        path = "messages?numofmessages=32" if rest == "message_trigger" else asked
+        headers = {"Authorization": f"Bearer {mint(STORAGE)}", "x-ms-version": "2024-11-04"}
+        url = URL(f"{self.account.queue_url}/{unquote(queue)}/{path}", encoded=True)
+        async with self.session.request(inputs["method"], url, headers=headers) as answer:
+            text = await answer.text()
+            assert answer.status in (200, 204), text
+        messages = ElementTree.fromstring(text) if text else ()
+        listed = [{part.tag: part.text for part in message} for message in messages]
+        return {"QueueMessagesList": {"QueueMessage": listed}}
 
 
-def test_each_action_of_the_chat_follows_one_that_exists_and_the_webhook_is_secret() -> None:
-    actions = WORKFLOW["actions"]
-    assert {name for each in actions.values() for name in each["runAfter"]} < set(actions)
-    assert set(re.findall(r"outputs\('(\w+)'\)", json.dumps(WORKFLOW))) <= set(actions)
-    used = set(re.findall(r"parameters\('([$\w]+)'\)", json.dumps(WORKFLOW)))
-    assert used == set(WORKFLOW["parameters"])
+@pytest.fixture
+async def delivering(tls: Tls, azurite: Azurite) -> AsyncIterator[tuple[Embedded, StorageAccount]]:
+    """A topic that real clients reach over TLS, and a queue for what its subscriptions deliver."""
+    account = azurite.fresh_account()
+    async with QueueClient(account.queue_url, QUEUE, credential=StaticCredential()) as queue:
+        await queue.create_queue()
+    async with Embedded(1000, deployment=None, tls=tls) as embedded:
+        embedded.event_grid.deliver_from(embedded.azure.create_topic(TOPIC))
+        yield embedded, account
+
+
+async def subscribe(embedded: Embedded, account: StorageAccount, *kinds: str) -> None:
+    async def put(event: Mapping[str, Any]) -> int:
+        return await storage.send_message(account, QUEUE, json.dumps(event), 3600)
+
+    await embedded.event_grid.subscribe(
+        EventSubscription(
+            "chat",
+            "",
+            endpoint_type="StorageQueue",
+            topic=TOPIC,
+            included_event_types=tuple(f"ImagePatcher.{each}" for each in kinds),
+            schema="CloudEventSchemaV1_0",
+            queue=put,
+            handshake=False,
+        )
+    )
+
+
+async def send(embedded: Embedded, events: Iterable[Mapping[str, Any]]) -> None:
+    """By the client that the app uses, over TLS."""
+    address, credential = f"{embedded.endpoint}/api/events", ClockCredential(embedded.azure.now)
+    async with EventGridPublisherClient(address, credential) as client:
+        await client.send([CloudEvent.from_dict(dict(event)) for event in events])
+    await embedded.event_grid.until_idle()
+
+
+async def told(embedded: Embedded, account: StorageAccount) -> dict[str, list[str]]:
+    """The lines that the chat is told, by the kind of notice; the workflow takes each message from the queue."""
+    values = {"$connections": {"azurequeues": {"connectionId": "/connections/queues"}}}
+    workflow = Workflow(WORKFLOW, values | {"account": account.name, "queue": QUEUE, "webhook": WEBHOOK})
+    lines: dict[str, list[str]] = {}
+    connector = aiohttp.TCPConnector(ssl=embedded.tls.client_context())
+    async with aiohttp.ClientSession(connector=connector) as session:
+        queue = Connector(account, session)
+        for post, taken in workflow.runs_of(await queue.ask(workflow.polled())):
+            assert (post.inputs["method"], post.inputs["uri"]) == ("POST", WEBHOOK)
+            assert list(post.inputs["body"]) == ["text"]
+            line = post.inputs["body"]["text"]
+            kind = line.partition(":")[0].replace("Patched", "MorningSummary")
+            lines.setdefault(kind, []).append(line)
+            await queue.ask(taken.inputs)
+        assert workflow.runs_of(await queue.ask(workflow.polled())) == []
+    async with QueueClient(account.queue_url, QUEUE, credential=StaticCredential()) as client:
+        assert (await client.get_queue_properties()).approximate_message_count == 0, "each was taken"
+    return lines
+
+
+async def test_the_chat_is_told_each_notice_in_one_line(delivering: tuple[Embedded, StorageAccount]) -> None:
+    """From the topic by Event Grid into a queue, and from there by the definition's own trigger and actions."""
+    embedded, account = delivering
+    assert EXAMPLE_OF.keys() == LINES.keys()
+    await subscribe(embedded, account)
+    await send(embedded, EXAMPLE_OF.values())
+    assert await told(embedded, account) == {kind: [line] for kind, line in LINES.items()}
+
+
+async def test_the_chat_is_told_of_what_it_subscribed_to(delivering: tuple[Embedded, StorageAccount]) -> None:
+    assert all(f"`ImagePatcher.{each}`" in GUIDE for each in FOR_PEOPLE)
+    embedded, account = delivering
+    await subscribe(embedded, account, *FOR_PEOPLE)
+    await send(embedded, EXAMPLE_OF.values())
+    assert await told(embedded, account) == {kind: [LINES[kind]] for kind in FOR_PEOPLE}
+
+
+async def test_a_summary_of_a_night_without_failures_is_told_too(delivering: tuple[Embedded, StorageAccount]) -> None:
+    """What is empty is left out of a notice, and the definition reads it all the same."""
+    embedded, account = delivering
+    event = EXAMPLE_OF["MorningSummary"]
+    quiet = {**event["data"], "failed": 0}
+    del quiet["failures"]
+    await subscribe(embedded, account)
+    await send(embedded, [{**event, "data": quiet}])
+    assert (await told(embedded, account))["MorningSummary"] == [
+        "Patched: 1 of 3 machines, failed: 0, still waiting: 1. "
+    ]
+
+
+def test_the_webhook_is_secret() -> None:
     assert WORKFLOW["parameters"]["webhook"]["type"] == "SecureString"
-    assert "inputs" in actions["Post_to_the_chat"]["runtimeConfiguration"]["secureData"]["properties"]
+    assert "inputs" in WORKFLOW["actions"]["Post_to_the_chat"]["runtimeConfiguration"]["secureData"]["properties"]
+
+
+# an expression → what is wrong with it
+NOT_CARRIED_OUT = {
+    "a function that is not known": "@utcNow()",
+    "a member that is not there": "@triggerBody()['nothing']",
+    "an output that is not there yet": "@outputs('Line')",
+    "a parameter that is not declared": "@parameters('secret')",
+    "a number joined to a text": "@concat('a', json('1'))",
+    "no array": "@join('a', ', ')",
+    "no condition": "@if('true', 'a', 'b')",
+    "no base64": "@base64ToString('no base64!')",
+    "no JSON": "@json('{')",
+    "a bracket too few": "@concat('a', 'b'",
+    "something behind": "@string('a') b",
+    "an @ in the middle": "me@example.org",
+}
+
+
+@pytest.mark.parametrize("text", NOT_CARRIED_OUT.values(), ids=NOT_CARRIED_OUT)
+def test_what_logic_apps_would_fail_on_fails_here(text: str) -> None:
+    values = dict.fromkeys(WORKFLOW["parameters"], "x")
+    with pytest.raises(Refused):
+        Run(Workflow(WORKFLOW, values), {}).value_of(text)
