@@ -21,6 +21,8 @@ from functions.cloud.tables import Row
 from functions.model.notice import Notice, NoticeType
 from simulator import identity
 from simulator.azure import Azure, Fault, Grant
+from simulator.event_grid.delivery import EventGrid
+from simulator.event_grid.subscriptions import EventSubscription
 from simulator.event_grid.topic import LARGEST, SEND, Topic
 from simulator.identity import ClockCredential
 from simulator.server import serve
@@ -176,3 +178,11 @@ async def test_what_is_sent_twice_is_the_same_event(azure: Azure, topic: Topic) 
     first, second = topic.events
     assert first == second
     assert first["datacontenttype"] == "application/json"
+
+
+def test_a_subscription_of_a_topic_of_cloud_events_cannot_ask_for_another_schema(azure: Azure, topic: Topic) -> None:
+    grid = EventGrid(azure.world)
+    grid.deliver_from(topic)
+    grid.subscriptions.append(EventSubscription("old", "https://example.org", topic=topic.id))
+    with pytest.raises(ValueError, match="delivers CloudEvents only"):
+        topic.listeners[0]({"specversion": "1.0", "id": "1", "source": "/a", "type": "b.c"})
