@@ -1,5 +1,6 @@
 """The invariants hold over the first seeds, and these are worth it; `make soak` runs as many as wanted."""
 
+import re
 from collections.abc import Sequence
 from functools import cache
 
@@ -8,6 +9,7 @@ import pytest
 from tests.simulation.faults import RATES
 from tests.simulation.run import Result, run
 from tests.simulation.shrink import report
+from tests.support import REPOSITORY
 
 SEEDS, CHUNK = 30, 10
 BUSY = (1, 2, 3, 4, 5)
@@ -35,6 +37,13 @@ def test_the_invariants_hold_over_those_that_are_looked_at_below() -> None:
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
 def test_the_invariants_hold(seeds: list[int]) -> None:
     check(seeds)
+
+
+@pytest.mark.parametrize("page", ["docs/reliability.md", "tests/README.md"])
+def test_a_document_says_how_many_run(page: str) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    [said] = re.findall(r"`make (?:test|unit)` (?:runs|for)\s+(\d+) (?:of them|seeds)", text)
+    assert int(said) == len({*FIRST, *OTHERS})
 
 
 def test_the_seeds_are_busy() -> None:
