@@ -41,6 +41,11 @@ def test_exactly_the_states_that_exist_are_documented() -> None:
     assert all(meaning and remedy for meaning, remedy in rows("states.md").values())
 
 
+@pytest.mark.parametrize("actions", sorted((ROOT / "infra").glob("*-actions.json")), ids=lambda path: path.name)
+def test_security_tells_every_right_that_the_role_may_have(actions: Path) -> None:
+    assert f"(infra/{actions.name})" in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(document: Path) -> None:
     for target, heading in re.findall(r"\]\(([^)#\s]*)(#[^)]+)?\)", document.read_text(encoding="utf-8")):
