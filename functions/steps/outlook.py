@@ -1,6 +1,7 @@
 """What is to come: who fits into the next openings, who is late, and when each machine is expected to go.
 
-Told once a day, when a window opens or closes, and when settings change. Nothing here starts anything.
+Told once a day, when a window opens or closes, and when settings change. A machine that comes to wait in between has
+its time by a forecast made for it, which tells nothing else. Nothing here starts anything.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from functions.policy.advice import advice
 from functions.policy.prices import arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.zones import DAY
+from functions.services import Services
 from functions.steps import stopped, stuck
 from functions.steps.sweep import Sweep
 
@@ -28,37 +30,62 @@ MOST = 15_000  # waiting machines: a forecast of so many takes some seconds of a
 MOST_TRIED = 3_000  # for which wider caps are tried, too
 WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 
+PACE = timedelta(seconds=0.3)  # for each waiting machine: a thousandth of the time that its forecast takes, or less
+
 Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
 
 
-async def tell(sweep: Sweep, waiting: Waiting, *, plan: Plan, due: int) -> Mapping[MachineId, Turn | None]:
+async def tell(
+    sweep: Sweep, waiting: Waiting, *, plan: Plan, due: int, newcomers: bool
+) -> Mapping[MachineId, Turn | None]:
     """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
 
-    `plan`: what goes now. `due`: how many installations are due now. None: a turn that does not come.
+    `plan`: what goes now. `due`: how many installations are due now. `newcomers`: whether a machine waits whose turn no
+    forecast has looked for. None: a turn that does not come.
     """
     services = sweep.services
     settings, now = services.settings, services.clock()
     if settings.mode not in (Mode.PLAN, Mode.INSTALL):
         return {}
-    key = _key(settings, now, due)
-    if (await services.ledger.remembered("forecast")).get("key") == key:
+    key, note = _key(settings, now, due), await services.ledger.remembered("forecast")
+    is_told = note.get("key") == key
+    if is_told and not await _owes_a_time(services, note, newcomers=newcomers):
         return {}
-    for line in advice(settings, now):
+    if not is_told:
+        await _tell_settings(sweep, plan)
+    candidates, fleet = await waiting()
+    if not is_told:
+        await stuck.tell(services, candidates, fleet, sweep.standing)
+    fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
+    turns: dict[MachineId, Turn | None] = {}
+    if len(candidates) <= MOST:
+        found = forecast(candidates, fleet, settings, now=now)
+        turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
+        if not is_told:
+            _tell_openings(found, settings, sum(fleet.machines.values()))
+            _tell_late(candidates, fleet, found, settings=settings, now=now)
+    elif not is_told:
+        journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
+    again = now + len(candidates) * PACE
+    await services.ledger.remember("forecast", {"key": key, "again": again.isoformat()})
+    return turns
+
+
+async def _owes_a_time(services: Services, note: Mapping[str, str], *, newcomers: bool) -> bool:
+    """Whether a forecast is made for newcomers now. Those that come too soon after the last one are remembered."""
+    owed = newcomers or "owed" in note
+    if owed and services.clock().isoformat() >= note.get("again", ""):
+        return True
+    if owed and "owed" not in note:
+        await services.ledger.remember("forecast", {**note, "owed": "yes"})
+    return False
+
+
+async def _tell_settings(sweep: Sweep, plan: Plan) -> None:
+    settings = sweep.services.settings
+    for line in advice(settings, sweep.services.clock()):
         journal.write("settings.advised", reason=line)
     await _tell_costs(sweep, plan)
-    candidates, fleet = await waiting()
-    turns: dict[MachineId, Turn | None] = {}
-    await stuck.tell(services, candidates, fleet, sweep.standing)
-    fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
-    if len(candidates) > MOST:
-        journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
-    else:
-        found = forecast(candidates, fleet, settings, now=now)
-        _tell_openings(found, settings, sum(fleet.machines.values()))
-        _tell_late(candidates, fleet, found, settings=settings, now=now)
-        turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
-    await services.ledger.remember("forecast", {"key": key})
-    return turns
 
 
 async def _tell_costs(sweep: Sweep, plan: Plan) -> None:

@@ -12,9 +12,10 @@ from functions import journal
 from functions.cloud import errors
 from functions.cloud.ledger import SweepLease
 from functions.decisions.plan import Candidate, Plan
-from functions.model.machine import Machine
+from functions.model.machine import Machine, MachineId
 from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
+from functions.model.told import Told
 from functions.policy.settings import Mode
 from functions.services import Services
 from functions.steps import changes, notices, outlook, report, runs, states, stopped, track
@@ -113,13 +114,15 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
         "scope": lambda: report.scope(services),
+        "rest": lambda: _ask_for_the_rest(sweep, candidates),
         "forecast": lambda: _look_ahead(sweep, plan, candidates),
         "states": lambda: _tell_states(sweep, plan, candidates),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),
         "notices": lambda: notices.tell(sweep),
     }
-    if not sweep.found:  # what has no answer is not asked once more
-        del stages["forecast"]
+    if not sweep.found:  # what has no answer is not asked once more, and a machine may only not have been found
+        del stages["rest"], stages["forecast"]
+    sweep.notes.load(sweep.view.app.values())
     for stage, tell in stages.items():
         try:
             await tell()
@@ -127,21 +130,36 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
             sweep.fail(stage, error)
 
 
+async def _ask_for_the_rest(sweep: Sweep, candidates: list[Candidate]) -> None:
+    known = _known(sweep, candidates)
+    sweep.rest = await states.of_the_rest(sweep, sweep.rows, had=sweep.had, in_hand=known)
+
+
 async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
-    due = sum(item.kind is OperationKind.INSTALL for item in candidates)
-    sweep.forecast = await outlook.tell(sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=due)
+    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
+    told = states.of_sweep(sweep.rows, plan, _known(sweep, installs), now=sweep.services.clock())
+    newcomers = states.lack_a_time(sweep, {**sweep.rest, **told})
+    sweep.forecast = await outlook.tell(
+        sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=len(installs), newcomers=newcomers
+    )
 
 
 async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
-    sweep.notes.load(sweep.view.app.values())
-    known = sweep.own | {item.machine.id: states.of_machine(item.machine, item.step, services) for item in candidates}
-    found = set(known)
+    known = _known(sweep, candidates)
+    in_hand = set(known)
     if not services.settings.some_window_open(services.clock()):  # the next sweep does not ask for them
-        found -= {item.machine.id for item in sweep.later}
-    await states.tell_sweep(sweep, sweep.rows, plan, known=known, forecast=sweep.forecast, in_hand=found)
-    if sweep.found:  # else a machine that is not in hand may only not have been found
-        await states.tell_the_rest(sweep, sweep.rows, had=sweep.had, in_hand=known)
+        in_hand -= {item.machine.id for item in sweep.later}
+    rest = {machine: told for machine, told in sweep.rest.items() if told}
+    told = rest | states.of_sweep(sweep.rows, plan, known, now=services.clock())
+    await states.tell(sweep, states.with_turns(told, sweep.forecast), in_hand=in_hand)
+    await states.forget(sweep, sweep.rest.keys() - told.keys())
+
+
+def _known(sweep: Sweep, candidates: list[Candidate]) -> dict[MachineId, Told]:
+    """What the rules of the machines themselves say of those that the sweep found."""
+    found = {item.machine.id: states.of_machine(item.machine, item.step, sweep.services) for item in candidates}
+    return sweep.own | found
 
 
 @dataclass(frozen=True)

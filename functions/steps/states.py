@@ -20,7 +20,7 @@ from functions.decisions.plan import Plan
 from functions.decisions.rollout import ring_name
 from functions.model.machine import Machine, MachineId
 from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
-from functions.model.told import Note, Told, week_of
+from functions.model.told import Note, Told, digest, week_of
 from functions.policy.settings import Mode
 from functions.policy.windows import HORIZON
 from functions.services import Services
@@ -77,46 +77,62 @@ async def tell(
     await _remember(sweep, changed)
 
 
-async def tell_sweep(
-    sweep: Telling,
-    rows: Rows,
-    plan: Plan,
-    *,
-    known: Mapping[MachineId, Told],
-    forecast: Mapping[MachineId, Turn | None],
-    in_hand: Container[MachineId],
-) -> None:
-    """Tells what the sweep saw. `known`: what its own rules say. `forecast`: None if its turn never comes."""
+def of_sweep(rows: Rows, plan: Plan, known: Mapping[MachineId, Told], *, now: datetime) -> dict[MachineId, Told]:
+    """What a sweep says of the machines that it has in hand. `known`: what its own rules say."""
     steps = dict(known)
     for machine, step in plan.waits.items():
         steps[machine] = replace(steps[machine], step=step) if machine in steps else Told(step)
-    for machine, turn in forecast.items():
-        if machine in steps:
-            steps[machine] = _with_turn(steps[machine], turn)
-    now = sweep.services.clock()
     for machine, stored in rows.items():
         if stored.record.is_routine and not stored.record.hold:
             steps.pop(machine, None)  # only what it changes is news
         elif pending := plan.waits.get(machine) or pending_step(stored.record, now):
             steps[machine] = Told(pending, image=stored.record.image)
-    await tell(sweep, steps, in_hand=in_hand)
+    return steps
 
 
-async def tell_the_rest(sweep: Telling, rows: Rows, *, had: Iterable[MachineId], in_hand: Iterable[MachineId]) -> None:
-    """Asks for the machines that were in hand and are no more, tells what they are now, and forgets those gone.
+async def of_the_rest(
+    sweep: Telling, rows: Rows, *, had: Iterable[MachineId], in_hand: Iterable[MachineId]
+) -> dict[MachineId, Told | None]:
+    """What the machines are that were in hand and are no more, asked for by name; None for those gone.
 
-    `had`: whose rows this sweep began with. `in_hand`: what it has in hand besides `rows`.
+    `had`: whose rows this sweep began with. `in_hand`: what it has in hand besides `rows`. Raises CloudError.
     """
     noted = {machine for machine, note in sweep.notes.notes.items() if note.in_hand}
     left = sorted((noted | set(had)) - set(in_hand) - set(rows), key=str)
+    found: dict[MachineId, Told | None] = dict.fromkeys(left)
     for first in range(0, len(left), BATCH):
         await sweep.stay()
-        names = left[first : first + BATCH]
-        machines = [each async for each in sweep.services.graph.named_machines(map(str, names))]
-        seen = [item async for item in _states_of(sweep.services, machines, rows, waits={})]
-        await tell(sweep, {machine.id: of_machine(machine, step, sweep.services) for machine, step in seen})
-        shown = {machine.id for machine, _ in seen}
-        await _remember(sweep, dict.fromkeys(each for each in names if each not in shown))
+        names = map(str, left[first : first + BATCH])
+        machines = [each async for each in sweep.services.graph.named_machines(names)]
+        async for machine, step in _states_of(sweep.services, machines, rows, waits={}):
+            found[machine.id] = of_machine(machine, step, sweep.services)
+    return found
+
+
+def lack_a_time(sweep: Telling, steps: Mapping[MachineId, Told | None]) -> bool:
+    """Whether one of them began to wait for a turn that no forecast has looked for."""
+    notes = sweep.notes.notes
+    return any(_lacks_a_time(told, notes.get(machine)) for machine, told in steps.items() if told)
+
+
+def _lacks_a_time(told: Told, before: Note | None) -> bool:
+    if told.step.state not in AWAIT_A_TURN or isinstance(told.step, Assess):
+        return False
+    known = _with_forecast(told, before)
+    began = before is None or before.digest != digest(told.step)
+    return began and known.expected is None and not known.never
+
+
+def with_turns(steps: Mapping[MachineId, Told], forecast: Mapping[MachineId, Turn | None]) -> dict[MachineId, Told]:
+    """With what a forecast made in this sweep says of each. None: its turn never comes."""
+    return {
+        machine: _with_turn(told, forecast[machine]) if machine in forecast else told for machine, told in steps.items()
+    }
+
+
+async def forget(sweep: Telling, gone: Iterable[MachineId]) -> None:
+    """Machines that are gone, or out of scope, are told no more."""
+    await _remember(sweep, dict.fromkeys(gone))
 
 
 def of_machine(machine: Machine, step: Step, services: Services) -> Told:
@@ -155,7 +171,6 @@ async def _states_of(
 
 
 def _with_turn(told: Told, turn: Turn | None) -> Told:
-    """With what a forecast made in this sweep says of it."""
     if turn:
         return replace(told, expected=turn.at, ring=ring_name(turn.ring), canary=turn.canary)
     return _as_never(told)
@@ -167,8 +182,10 @@ def _as_never(told: Told) -> Told:
 
 
 def _with_forecast(told: Told, before: Note | None) -> Told:
-    """With the last forecast, as long as the machine still waits for its turn."""
+    """With the last forecast, as long as the machine still waits for its turn, and for the same opening."""
     if told.expected or told.never or before is None or told.step.state not in AWAIT_A_TURN:
+        return told
+    if told.step.state == before.state == State.WAITING_FOR_WINDOW and digest(told.step) != before.digest:
         return told
     return _as_never(told) if before.never else replace(told, expected=before.expected)
 
@@ -182,8 +199,10 @@ def _as_planned(told: Told, before: Note | None) -> Told:
 
 
 def _is_news(before: Note | None, after: Note, *, planned: bool) -> bool:
-    """`planned`: another time of its installation is news, too."""
-    return before is None or before.digest != after.digest or (planned and _is_later(before.expected, after.expected))
+    """A time that was not known is news. `planned`: and so is another one."""
+    if before is None or before.digest != after.digest or (after.expected and not before.expected):
+        return True
+    return planned and _is_later(before.expected, after.expected)
 
 
 def _worth_noting(before: Note, after: Note) -> bool:

@@ -51,6 +51,7 @@ class Sweep:
     notes: NoteBook = field(init=False)  # what people were told of each machine
     announced: dict[MachineId, Announced] | None = None  # what others were told of to come; None: not asked yet
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
+    rest: dict[MachineId, Told | None] = field(default_factory=dict)  # no more in hand, as asked for; None: gone
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
     found: bool = False  # Graph named every machine that may be due
     machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image, once a cap in percent asked

@@ -106,7 +106,8 @@ async def test_a_turn_that_never_comes_is_told_with_what_it_waits_for(caplog: py
     waits = {machine: Told(Wait(State.WAITING_FOR_SLOT, "another goes first"))}
     no_work = Plan([], {}, {})
     for forecast in ({machine: None}, {}):
-        await states.tell_sweep(sweep, {}, no_work, known=waits, forecast=forecast, in_hand=waits)
+        told_now = states.of_sweep({}, no_work, waits, now=sweep.services.clock())
+        await states.tell(sweep, states.with_turns(told_now, forecast), in_hand=waits)
     reasons = [line["reason"] for line in told(caplog.messages)]
     assert reasons == ["its turn does not come within 400 days: another goes first"]
 
