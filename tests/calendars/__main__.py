@@ -7,7 +7,7 @@
 import argparse
 import sys
 
-from tests.calendars.outcome import HEAD, outcome
+from tests.calendars.outcome import HEAD, PROMISED, outcome
 from tests.calendars.table import CALENDARS
 
 
@@ -18,13 +18,16 @@ def main() -> int:
     wanted = parser.parse_args()
     print(HEAD)
     missed = 0
+    promised = [PROMISED]
     for calendar in CALENDARS:
         if wanted.only in calendar.name:
             found = outcome(calendar, days=wanted.days)
             print(found.row(), flush=True)
+            promised.append(found.promised())
             for problem in found.problems():
                 print(f"    {problem}", flush=True)
                 missed += 1
+    print("", *promised, sep="\n")
     return min(missed, 1)
 
 

@@ -16,12 +16,14 @@ from random import Random
 
 from functions.decisions import rollout
 from functions.decisions.decision import next_step
+from functions.decisions.forecast import Turn, forecast
 from functions.decisions.plan import Candidate, Fleet, make_plan
 from functions.decisions.question import Question, question_of
+from functions.decisions.turns import is_open, opening_of
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, OsType, PatchStatus, PowerState
 from functions.model.record import Flight, Record, claim
-from functions.model.state import Assess, Install, OperationKind, Phase, Step
+from functions.model.state import Assess, Install, OperationKind, Phase, State, Step
 from functions.policy.freshness import time_between
 from functions.policy.settings import Settings
 from functions.steps.find import waits_for_its_window
@@ -63,6 +65,35 @@ class Moment:
     waiting: Sequence[Candidate]
     fleet: Fleet
     settings: Settings
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the forecast said of one machine when its rollout began."""
+
+    made: datetime
+    expected: datetime | None  # None: no turn was found for it
+    closes: datetime  # the opening of that turn
+    next_closes: datetime  # and the one after it
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A promise with what became of it. `begun`: None of a machine that was never installed."""
+
+    machine: MachineId
+    promise: Promise
+    begun: datetime | None
+    meanwhile: str = ""  # what changed in the fleet between the two; "": it was at rest
+
+    @property
+    def in_time(self) -> bool:
+        return self.begun is not None and self.begun <= self.promise.closes
+
+    @property
+    def late(self) -> bool:
+        """Later than the forecast and one opening."""
+        return self.begun is None or self.begun > self.promise.next_closes
 
 
 @dataclass
@@ -115,7 +146,9 @@ class Life:
         self.began: dict[MachineId, list[datetime]] = {}
         self.failed: list[MachineId] = []
         self.breakers: dict[str, datetime] = {}  # since when each is open, by place
-        self.openings = 0  # of breakers
+        self.broken: list[tuple[str, datetime]] = []  # the openings of breakers, by place
+        self.promises: dict[MachineId, Promise] = {}
+        self.kept: list[Kept] = []
 
     def run(self, until: datetime) -> None:
         while self.now < until:
@@ -155,11 +188,41 @@ class Life:
                 self._ask(self.fleet[name])
         if not self.due:
             return
-        plan = make_plan(self._candidates(self.due), self._fleet(), self.settings, now=self.now)
+        moment = self.moment()
+        plan = make_plan(self._candidates(self.due), moment.fleet, self.settings, now=self.now)
+        if begun := {place for place, record in plan.rollouts.items() if record.opened == self.now}:
+            self._promise(moment, begun)
         self.images = {**self.images, **plan.rollouts}
         for item in plan.dispatches:
             if item.candidate and item.candidate.kind is OperationKind.INSTALL:  # it is assessed by its calendar
                 self._begin(item.candidate, self.now + item.delay)
+
+    def _promise(self, moment: Moment, places: set[str]) -> None:
+        """Asks the forecast about the machines of the rollouts that begin. A promise that is still open holds."""
+        turns = forecast(moment.waiting, moment.fleet, self.settings, now=self.now).turns
+        for item in moment.waiting:
+            if item.place(self.settings) in places:
+                promise = _promise_of(item, turns.get(item.machine.id), self.settings, now=self.now)
+                self.promises.setdefault(item.machine.id, promise)
+
+    def broken_promises(self) -> list[Kept]:
+        """Those of machines that still lack something."""
+        open_ones = (Kept(name, each, None, self._meanwhile(name, each)) for name, each in self.promises.items())
+        return [each for each in open_ones if each.late and self.fleet[each.machine].lacks]
+
+    def _meanwhile(self, name: MachineId, promise: Promise) -> str:
+        """What changed since the promise that a forecast takes for unchanged."""
+        member = self.fleet[name]
+        image, os = member.machine.image.key, member.machine.os_type
+        where = Candidate(member.machine, Install(State.DUE, "")).place(self.settings)
+        alike = (each.machine for each in self.fleet.values() if each.machine.image.key == image)
+        changes = {
+            "off at night": member.off_at_night,
+            "the breaker opened": any(place == where and at >= promise.made for place, at in self.broken),
+            "the image grew": any(each.created and each.created > promise.made for each in alike),
+            "patches came": any(each.os is os and each.published > promise.made for each in self.published),
+        }
+        return next((change for change, happened in changes.items() if happened), "")
 
     def _next_sweep(self) -> datetime:
         if self.due or self.operations:
@@ -273,6 +336,8 @@ class Life:
         canary = image.canaries < self.settings.canaries
         self.operations[machine.id] = _Operation(row, place, ends, takes, canary)
         self.began.setdefault(machine.id, []).append(at)
+        if promise := self.promises.pop(machine.id, None):
+            self.kept.append(Kept(machine.id, promise, at, self._meanwhile(machine.id, promise)))
         self.due.discard(machine.id)
 
     def _end(self, operation: _Operation) -> None:
@@ -291,7 +356,7 @@ class Life:
             self.failed.append(row.machine)
             if record.breaker_open and operation.place not in self.breakers:
                 self.breakers[operation.place] = self.now
-                self.openings += 1
+                self.broken.append((operation.place, self.now))
         else:
             member.installed = row.begun_at
             self._count(member, operation)
@@ -315,6 +380,18 @@ class Life:
                 for member in self.fleet.values():
                     member.lacks = {patch for patch in member.lacks if not patch.bad}
                 self.published = [patch for patch in self.published if not patch.bad]
+
+
+def _promise_of(item: Candidate, turn: Turn | None, settings: Settings, *, now: datetime) -> Promise:
+    if turn is None:
+        return Promise(now, None, now, now)
+    member, blackouts = item.member(settings, now), settings.blackouts
+    window = member.window if is_open(member.window, turn.at, blackouts) else member.canary_window
+    opening = opening_of(window, turn.at, blackouts)
+    assert opening, f"{item.machine.id.name} is expected outside its window"
+    opens = window.opens(opening[1], blackouts)
+    after = opens and window.closes(opens, blackouts)
+    return Promise(now, turn.at, opening[1], after or opening[1] + DAY)
 
 
 def latencies(installations: Sequence[Installed], *, canary: bool, os: OsType | None = None) -> list[float]:

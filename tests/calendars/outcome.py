@@ -1,10 +1,11 @@
 """One calendar lived through: how late each patch was, and whether everything came to its end."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from functions.model.machine import OsType
-from tests.calendars.life import START, Life, latencies, percentile
+from tests.calendars.life import START, Kept, Life, latencies, percentile
 from tests.calendars.table import WEEK, Calendar, life
 from tests.support import DAY
 
@@ -26,22 +27,52 @@ class Outcome:
     def worst(self) -> float:
         return max((each.latency / DAY for each in self.lived.installations), default=0.0)
 
+    def crowd_p95(self, os: OsType) -> float:
+        """The days after which 95 of 100 of this system's patches are on the crowd."""
+        return percentile(latencies(self.lived.installations, canary=False, os=os), 95)
+
+    def _missed_goals(self) -> list[str]:
+        goals = {
+            ("Patch Tuesday", OsType.WINDOWS): self.calendar.patch_tuesday,
+            ("packages", OsType.LINUX): self.calendar.packages,
+        }
+        return [
+            f"the crowd's p95 of {what} is {self.crowd_p95(os):.1f} days"
+            for (what, os), goal in goals.items()
+            if goal is not None and not 0 < self.crowd_p95(os) <= goal
+        ]
+
     @property
-    def patch_tuesday(self) -> float:
-        """The days after which 95 of 100 of Windows' patches are on the crowd."""
-        return percentile(latencies(self.lived.installations, canary=False, os=OsType.WINDOWS), 95)
+    def promises(self) -> list[Kept]:
+        """What the forecast promised at the beginning of each rollout, and what became of it."""
+        return [*self.lived.kept, *self.lived.broken_promises()]
+
+    @property
+    def late_at_rest(self) -> list[Kept]:
+        """Later than the forecast and one opening, while nothing changed that a forecast takes for unchanged."""
+        return [each for each in self.promises if each.late and not each.meanwhile]
+
+    def promised(self) -> str:
+        """How many went in the opening of their forecast, or in the next; and why the others did not."""
+        in_time = sum(each.in_time for each in self.promises)
+        late = Counter(each.meanwhile or "AT REST" for each in self.promises if each.late)
+        told = ", ".join(f"{count} {why}" for why, count in late.most_common())
+        rest = len(self.promises) - in_time - late.total()
+        return f"{self.calendar.name:37}{len(self.promises):9}{in_time:9}{rest:9}{late.total():9}  {told}".rstrip()
 
     def problems(self) -> list[str]:
         """What the calendar promises and did not keep."""
         promises = {
             f"never had their patches: {', '.join(self.left[:5])} and others, {len(self.left)} in all": not self.left,
             f"rollouts without an end: {', '.join(self.unfinished)}": not self.unfinished,
+            f"later than forecast and one opening: {', '.join(sorted({m.machine.name for m in self.late_at_rest}))}": (
+                not self.late_at_rest
+            ),
+            "no turn was forecast for a machine": all(each.promise.expected for each in self.promises),
             f"a patch took {self.worst:.1f} days, the bound is {self.calendar.worst}": self.worst
             <= self.calendar.worst,
-            f"the crowd's p95 of Patch Tuesday is {self.patch_tuesday:.1f} days": self.calendar.patch_tuesday is None
-            or 0 < self.patch_tuesday <= self.calendar.patch_tuesday,
         }
-        return [promise for promise, kept in promises.items() if not kept]
+        return [promise for promise, kept in promises.items() if not kept] + self._missed_goals()
 
     def row(self) -> str:
         parts = [
@@ -60,6 +91,10 @@ class Outcome:
 HEAD = (
     f"{'published to installed, in days':37}{'':15}  {'canaries':17}  {'crowd, Windows':17}  {'crowd, Linux':17}\n"
     f"{'calendar':37}{'size':>5} {'off':>4} {'left':>4}  " + "  ".join(["  p50   p95 worst"] * 3) + "  bound"
+)
+
+PROMISED = (
+    f"{'promised by the forecast, and kept':37}{'machines':>9}{'in time':>9}{'in next':>9}{'later':>9}  as meanwhile"
 )
 
 

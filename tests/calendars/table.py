@@ -48,8 +48,9 @@ class Calendar:
 
     `worst`: days after which a patch must be on every machine that can be installed, from the calendar: the stages that
     a patch may have to await, each an opening apart, after an opening that it just missed. `patch_tuesday`: the goal in
-    days for 95 of 100 of Windows' patches that reach the crowd. Linux packages are published on any day, also on the
-    one after the canaries' opening: no calendar is made for them, so they have the bound alone.
+    days for 95 of 100 of Windows' patches that reach the crowd. `packages`: the same for Linux, whose packages are
+    published on any day. One that just misses the canaries waits for their next opening: with one such opening a week
+    a package takes up to a week more than lies between canaries and crowd, so calendars of that kind have no such goal.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Calendar:
     images: int = 2
     tags: Tags = no_tags
     patch_tuesday: float | None = None
+    packages: float | None = None
     two_subscriptions: bool = False
     weekly_growth: float = 0
     half_off_at_night: bool = False
@@ -77,7 +79,7 @@ WITH_CANARY = {"PATCH_WINDOW": WEEKLY, **canary_in("Wed 22:00-02:00"), **ROOMY}
 # So the bound is: from one rollout's opening to the next, and from there to the end of the crowd's opening.
 CALENDARS = (
     # The rollout lasts 6 days, the next one's canary goes a day later at most, and the crowd the day after.
-    Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=4),
+    Calendar("daily", {"PATCH_WINDOW": "daily 22:00-02:00", **ROOMY}, worst=6 + 1 + 2 + 1, patch_tuesday=4, packages=8),
     # Missed by Wednesday's canaries: a week until the next ones, then to the end of Saturday's opening.
     Calendar("weekly, canaries on Wednesday", WITH_CANARY, worst=WEEK + 4, patch_tuesday=8),
     # The canaries a day before the others: whatever is published in a week is in by the next Saturday but one day.
@@ -86,6 +88,14 @@ CALENDARS = (
         {"PATCH_WINDOW": WEEKLY, **canary_in("Fri 18:00-20:00"), **ROOMY},
         worst=WEEK + 2,
         patch_tuesday=8,
+    ),
+    # Some canary opening lies between any publication and the next Saturday: at most a week, to the end of the opening.
+    Calendar(
+        "weekly, canaries on any day",
+        {"PATCH_WINDOW": WEEKLY, **canary_in("daily 12:00-16:00"), **ROOMY},
+        worst=WEEK + 1,
+        patch_tuesday=8,
+        packages=8,
     ),
     # A rollout takes two openings, the canaries' and the crowd's: missed by one, two weeks until the next, then one.
     Calendar("weekly, no canary window", {"PATCH_WINDOW": WEEKLY, **ROOMY}, worst=3 * WEEK + 1),
