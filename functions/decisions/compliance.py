@@ -2,7 +2,8 @@
 
 Azure gives a patch's publication time on Windows only. On Linux the clock runs from the newest installation that did
 not fail, or from the machine's creation: so a Linux machine may be called late a little too late, never too early.
-Critical and Security patches have a clock and a limit each: PATCH_SLA_DAYS, or less by the machine's tag patch-sla.
+Critical and Security patches have a clock and a limit each: PATCH_SLA_DAYS, or less for its owner there, or less by the
+machine's tag patch-sla.
 """
 
 from datetime import datetime
@@ -63,8 +64,8 @@ def compliance(
 
 
 def sla_of(machine: Machine, settings: Settings) -> Sla:
-    """The machine's own limits: those of PATCH_SLA_DAYS, or shorter ones by its tag patch-sla."""
-    return settings.sla.and_within(tag_overrides(machine).sla)
+    """The machine's own limits: those of PATCH_SLA_DAYS for its owner, or shorter ones by its tag patch-sla."""
+    return settings.sla.of(machine.tag(settings.owner_tag)).and_within(tag_overrides(machine).sla)
 
 
 def is_blocked(step: Step) -> bool:

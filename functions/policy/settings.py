@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from functions.model.machine import MachineId
-from functions.model.text import GUID, quoted
+from functions.model.text import GUID, BadInput, quoted
 from functions.policy import grammar
 from functions.policy.grammar import Reader, choice, duration, number, optional, percent, reader
 from functions.policy.names import nearest
@@ -217,6 +217,40 @@ def days_by_severity(text: str) -> Sla:
     if not text.isascii() or named.keys() != {"critical", "security"} or len(named) != text.count(",") + 1:
         raise ValueError
     return Sla(limit.read(named["critical"]), limit.read(named["security"]))
+
+
+class SlaByOwner(NamedTuple):
+    """How soon everybody's patches should be in, and those of some owners, whose limits are shorter."""
+
+    everyone: Sla
+    owners: tuple[tuple[str, Sla], ...] = ()  # names in lower case
+
+    def of(self, owner: str) -> Sla:
+        """`owner`: as PATCH_OWNER_TAG names one; "" where none is named."""
+        return self.everyone.and_within(dict(self.owners).get(owner.lower()))
+
+
+@reader("days, up to 3650, or by severity such as Critical 7, Security 30; then '; owner NAME: 3' for less")
+def days_by_owner(text: str) -> SlaByOwner:
+    """The limits of all, then those of single owners, which are shorter."""
+    everyone, *parts = text.split(";")
+    sla = SlaByOwner(days_by_severity.read(everyone.strip()), tuple(map(_limit_of_owner, parts)))
+    names = [name for name, _ in sla.owners]
+    for name, limit in sla.owners:
+        if names.count(name) > 1:
+            raise BadInput(f"owner {quoted(name, limit=60)} is named twice")
+        if limit.and_within(sla.everyone) != limit:
+            raise BadInput(f"owner {quoted(name, limit=60)} has more days than everybody has; an owner may have fewer")
+    return sla
+
+
+def _limit_of_owner(part: str) -> tuple[str, Sla]:
+    """`owner NAME: LIMITS`. A name may hold a colon, and no semicolon."""
+    name, colon, limits = part.strip().rpartition(":")
+    word, _, owner = name.strip().partition(" ")
+    if not colon or word.lower() != "owner" or not owner.strip():
+        raise ValueError
+    return owner.strip().lower(), days_by_severity.read(limits.strip())
 
 
 class Setting(NamedTuple):
@@ -442,10 +476,10 @@ class Settings:
         duration("minutes", 0.01, 60),
         "The first wait for a machine that is still being built; it doubles, four times.",
     )
-    sla: Sla = setting(
+    sla: SlaByOwner = setting(
         "PATCH_SLA_DAYS",
         "30",
-        days_by_severity,
+        days_by_owner,
         "How soon a Critical or Security patch should be in; the census says who is late.",
     )
     owner_tag: str = setting(  # "": no owner is named

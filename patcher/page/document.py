@@ -18,7 +18,7 @@ from functions.steps import outlook
 from patcher.fleet import Fleet, ImageRow, look_ahead
 from patcher.output import clock_of
 from patcher.questions import images, remedies, status, why
-from patcher.questions.compliance import Judged, judge
+from patcher.questions.compliance import Judged, in_days, judge
 
 NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
 OPENINGS = 6
@@ -68,7 +68,7 @@ async def document(fleet: Fleet, *, explained: bool = False) -> dict[str, Any]:
         "rollouts": _rollouts(fleet, waiting, coming),
         "openings": _openings(coming),
         "no_forecast": _no_forecast(fleet, waiting, coming),
-        "sla_days": {name: limit / timedelta(days=1) for name, limit in app.settings.sla._asdict().items()},
+        "sla_days": in_days(app.settings.sla.everyone),
         "owners": _owners(judged, app.settings.owner_tag),
         "newborn": _newborn(judged),
         "texts": texts,

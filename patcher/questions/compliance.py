@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from functions.decisions.compliance import Compliance, compliance
+from functions.decisions.compliance import Compliance, compliance, sla_of
 from functions.model.machine import Machine, OldestPatches, OsType
 from functions.model.state import Step
 from functions.policy.settings import Sla
@@ -32,23 +32,25 @@ class Judged:
     compliance: Compliance
     late_critical: bool
     late_security: bool
+    sla: Sla  # its own
 
 
 async def judge(fleet: Fleet) -> list[Judged]:
     """Every machine in scope, sorted by id."""
-    graph, now, sla = fleet.app.services.graph, fleet.now, fleet.app.settings.sla
+    graph, now = fleet.app.services.graph, fleet.now
     ids = [str(machine.id) for machine, _ in fleet.states]
     windows = [str(machine.id) for machine, _ in fleet.states if machine.os_type is OsType.WINDOWS]
     oldest, installed = await graph.oldest_patches(windows), await graph.last_installations(ids)
     judged = []
     for machine, step in sorted(fleet.states, key=lambda each: str(each[0].id)):
         since, last = oldest.get(str(machine.id), OldestPatches()), installed.get(str(machine.id))
+        sla = sla_of(machine, fleet.app.settings)
         whole, critical, security = (
             compliance(machine, step, since, last, sla=limit, now=now)
             for limit in (sla, Sla(sla.critical, NO_LIMIT), Sla(NO_LIMIT, sla.security))
         )
         late_critical, late_security = critical is Compliance.LATE, security is Compliance.LATE
-        judged.append(Judged(machine, step, since, last, whole, late_critical, late_security))
+        judged.append(Judged(machine, step, since, last, whole, late_critical, late_security, sla))
     return judged
 
 
@@ -57,12 +59,17 @@ async def ask_late(app: App) -> Answer:
     late = [each for each in judged if each.compliance is Compliance.LATE]
     owner = app.settings.owner_tag
     result = {
-        "sla_days": {name: limit / timedelta(days=1) for name, limit in app.settings.sla._asdict().items()},
+        "sla_days": in_days(app.settings.sla.everyone),
         "compliance": {each.value: 0 for each in Compliance} | Counter(each.compliance.value for each in judged),
         "by_owner": _by_owner(late, owner),
         "late": [_late(each, owner) for each in late],
     }
     return Answer(result, _shown(result, clock_of(app.settings)), needs_a_person=bool(late))
+
+
+def in_days(sla: Sla) -> dict[str, float]:
+    """By severity."""
+    return {name: limit / timedelta(days=1) for name, limit in sla._asdict().items()}
 
 
 def _by_owner(late: Iterable[Judged], tag: str) -> list[dict[str, Any]]:
@@ -88,6 +95,7 @@ def _late(judged: Judged, tag: str) -> dict[str, Any]:
         "owner": machine.tag(tag) or None,
         "image": machine.image.key or None,
         "late": [name for name, is_late in late.items() if is_late],
+        "sla_days": in_days(judged.sla),
         "pending_critical": pending.critical,
         "pending_security": pending.security,
         "oldest": judged.oldest.first,
@@ -103,7 +111,7 @@ def _shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
     counts = ", ".join(f"{count} {name}" for name, count in result["compliance"].items())
     owners = [(each["owner"] or NO_OWNER, *map(each.get, COUNTS)) for each in result["by_owner"]]
     return [
-        line("limits", f"{limits} (PATCH_SLA_DAYS)"),
+        line("limits", f"{limits} (PATCH_SLA_DAYS), less by owner or tag"),
         line("machines", counts),
         table("Late, by owner", ("owner", *COUNTS), owners),
         table(

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from functions.cloud.rows import LeftAlone
+from functions.decisions.compliance import sla_of
 from functions.decisions.decision import RULES, displayed_step, next_step, pending_step
 from functions.decisions.question import Question, with_selection
 from functions.decisions.runs import passes_hold
@@ -23,6 +24,7 @@ from patcher.fleet import Fleet, look, look_ahead
 from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
 from patcher.questions import remedies
+from patcher.questions.compliance import in_days
 from patcher.questions.patches import failed_last, patch_of, tried_on
 from patcher.questions.runs import Known, covering, known_runs
 
@@ -223,6 +225,9 @@ def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) ->
             "image kind": machine.image.kind.value,
         },
         "ledger": _row(record),
+        "days that a patch may wait": {
+            name: f"{days:g}" for name, days in in_days(sla_of(machine, app.settings)).items()
+        },
         "tags": {
             name: value
             for tags in ((machine.group.tags if machine.group else {}), machine.tags)

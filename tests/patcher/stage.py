@@ -47,7 +47,7 @@ SETTINGS: Mapping[str, str] = {
     "PATCH_WINDOW": f"{OPENS} 22:00-23:00 Europe/Paris",
     "PATCH_BAKE_MINUTES": "60",
     "PATCH_MAX_PER_IMAGE": "2",
-    "PATCH_SLA_DAYS": "Critical 7, Security 30",
+    "PATCH_SLA_DAYS": "Critical 7, Security 30; owner shop: Critical 3, Security 14",
     "PATCH_CREATED_AFTER": "always",
 }
 WEB = str((shapes.IMAGES["gallery"] or {})["id"]).lower()

@@ -88,6 +88,7 @@ def test_within_late_blocked_or_unknown(
     assert compliance(machine, step, oldest, installed, sla=sla, now=NOW) is expected
 
 
+SHOP = "Critical 7, Security 30; owner shop: Critical 7, Security 14"
 SLAS: dict[str, tuple[str, dict[str, str], dict[str, str], Sla]] = {
     "the setting alone": ("Critical 7, Security 30", {}, {}, BOTH),
     "a shorter one on the machine": ("30", {"patch-sla": "Critical 7, Security 30"}, {}, BOTH),
@@ -100,6 +101,11 @@ SLAS: dict[str, tuple[str, dict[str, str], dict[str, str], Sla]] = {
     ),
     "a longer one widens nothing": ("7", {"patch-sla": "90"}, {}, Sla(7 * DAY, 7 * DAY)),
     "a wrong one": ("30", {"patch-sla": "soon"}, {}, ALIKE),
+    "a shorter one of its owner": (SHOP, {"owner": "Shop"}, {}, Sla(7 * DAY, 14 * DAY)),
+    "of its owner, whom the resource group names": (SHOP, {}, {"owner": "shop"}, Sla(7 * DAY, 14 * DAY)),
+    "of another owner": (SHOP, {"owner": "shop-2"}, {}, BOTH),
+    "a shorter tag than that of its owner": (SHOP, {"owner": "shop", "patch-sla": "2"}, {}, Sla(2 * DAY, 2 * DAY)),
+    "a longer tag than that of its owner": (SHOP, {"owner": "shop", "patch-sla": "20"}, {}, Sla(7 * DAY, 14 * DAY)),
 }
 
 

@@ -27,6 +27,7 @@ from functions.policy.settings import (
     Settings,
     SettingsError,
     Sla,
+    SlaByOwner,
     read_settings,
 )
 from functions.policy.tags import TAGS, TagOverrides, read_tags
@@ -80,7 +81,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
     "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
-    "PATCH_SLA_DAYS": ("sla", Sla(timedelta(days=30), timedelta(days=30))),
+    "PATCH_SLA_DAYS": ("sla", SlaByOwner(Sla(timedelta(days=30), timedelta(days=30)))),
     "PATCH_OWNER_TAG": ("owner_tag", "owner"),
     "PATCH_NOTICES": ("notices", ""),
     "PATCH_NOTICE_MINUTES": ("notice_before", timedelta(0)),
@@ -192,11 +193,19 @@ GOOD: dict[str, list[tuple[str, Any]]] = {
     "PATCH_RETRY_MINUTES": [("1440", timedelta(days=1)), ("24h", timedelta(days=1))],
     "PATCH_READY_MINUTES": [("60", timedelta(hours=1)), ("2m", timedelta(minutes=2))],
     "PATCH_SLA_DAYS": [
-        ("7d", Sla(timedelta(days=7), timedelta(days=7))),
-        ("Critical 48h, Security 30d", Sla(timedelta(days=2), timedelta(days=30))),
-        ("7.5", Sla(timedelta(days=7.5), timedelta(days=7.5))),
-        ("Critical 7, Security 30", Sla(timedelta(days=7), timedelta(days=30))),
-        ("security 30,critical 0.5", Sla(timedelta(days=0.5), timedelta(days=30))),
+        ("7d", SlaByOwner(Sla(7 * DAY, 7 * DAY))),
+        ("Critical 48h, Security 30d", SlaByOwner(Sla(2 * DAY, 30 * DAY))),
+        ("7.5", SlaByOwner(Sla(7.5 * DAY, 7.5 * DAY))),
+        ("Critical 7, Security 30", SlaByOwner(Sla(7 * DAY, 30 * DAY))),
+        ("security 30,critical 0.5", SlaByOwner(Sla(0.5 * DAY, 30 * DAY))),
+        ("30; owner shop: 3", SlaByOwner(Sla(30 * DAY, 30 * DAY), (("shop", Sla(3 * DAY, 3 * DAY)),))),
+        (
+            "Critical 7, Security 30; owner Web Team: Critical 3, Security 30d ;OWNER a:b@c.example : 36h",
+            SlaByOwner(
+                Sla(7 * DAY, 30 * DAY),
+                (("web team", Sla(3 * DAY, 30 * DAY)), ("a:b@c.example", Sla(1.5 * DAY, 1.5 * DAY))),
+            ),
+        ),
     ],
     "PATCH_OWNER_TAG": [("Cost-Centre", "cost-centre"), ("team name", "team name")],
     "PATCH_NOTICES": [
@@ -353,6 +362,17 @@ BAD: dict[str, list[str]] = {
         "Critical 7, Critical 7, Security 30",
         "Critical 7 Security 30",
         "7, 30",
+        "7; shop: 3",
+        "7; owner shop",
+        "7; owner: 3",
+        "7; owner shop: soon",
+        "7; owner shop: Critical 3",
+        "7; owner shop: 0",
+        "7;",
+        "owner shop: 3",
+        "7; owner shop: 3; owner SHOP: 4",
+        "7; owner shop: 8",
+        "Critical 7, Security 30; owner shop: 14",
         "Critical 7 days, Security 30 days",
     ],
     "PATCH_OWNER_TAG": ["a<b", "a\\b", "n" * 513, "patch-owner", "Patch_Team"],
@@ -405,6 +425,7 @@ PRECISE = {
     "PATCH_BLACKOUT",
     "PATCH_PACKAGES_INCLUDE",
     "PATCH_PACKAGES_EXCLUDE",
+    "PATCH_SLA_DAYS",
 }
 
 
@@ -433,6 +454,22 @@ def test_an_empty_setting_is_one_left_out(name: str) -> None:
 )
 def test_good_values(name: str, text: str, value: Any) -> None:
     assert getattr(read_settings({**REQUIRED, name: text}), DEFAULTS[name][0]) == value
+
+
+SLA_OF_OWNERS = {
+    "more days than everybody has": ("7; owner shop: 8", "owner 'shop' has more days than everybody"),
+    "one of two more": ("Critical 7, Security 30; owner a: 9", "owner 'a' has more days"),
+    "twice": ("7; owner Shop: 3; owner shop: 4", "owner 'shop' is named twice"),
+}
+
+
+@pytest.mark.parametrize(("text", "problem"), SLA_OF_OWNERS.values(), ids=SLA_OF_OWNERS)
+def test_a_limit_of_an_owner_that_means_nothing_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(REQUIRED | {"PATCH_SLA_DAYS": text})
+    [line] = map(str, caught.value.problems)
+    assert line.startswith(f"PATCH_SLA_DAYS: {problem}")
+    assert len(line) <= 200
 
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, rows in BAD.items() for text in rows])
