@@ -77,7 +77,7 @@ soak: setup ## SEEDS=1000 seeded histories of faults, on all cores
 mutants: setup ## takes guards away one by one: a seed must notice each
 	@$(BIN)/python -m tests.simulation.mutants
 
-calendars: setup ## operators' calendars over DAYS=180: how late patches were under each (minutes)
+calendars: setup ## operators' calendars over DAYS=180: how late patches were, and whether forecasts held (minutes)
 	@$(BIN)/python -m tests.calendars --days $(DAYS)
 
 drain: setup ## 5,000 machines through one quota, in simulated time (minutes)

@@ -1,4 +1,6 @@
-"""`python -m tests.calendars`: every calendar over 180 days, and how late its patches were. Fails where one is missed.
+"""`python -m tests.calendars`: every calendar over 180 days: how late its patches were, and whether its forecasts held.
+
+Fails where a promise is missed.
 
 --days N    the days in which patches are published (180)
 --only TEXT the calendars with this text in their names

@@ -466,7 +466,7 @@ SLA_OF_OWNERS = {
 @pytest.mark.parametrize(("text", "problem"), SLA_OF_OWNERS.values(), ids=SLA_OF_OWNERS)
 def test_a_limit_of_an_owner_that_means_nothing_is_refused(text: str, problem: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        read_settings(REQUIRED | {"PATCH_SLA_DAYS": text})
+        read_settings({**REQUIRED, "PATCH_SLA_DAYS": text})
     [line] = map(str, caught.value.problems)
     assert line.startswith(f"PATCH_SLA_DAYS: {problem}")
     assert len(line) <= 200
