@@ -1,7 +1,8 @@
 """Runs on demand in a sweep: whose turn they give, and how far each has come, told and written.
 
-How far a run has come follows from the machines' rows at every sweep, and is written before a row that proves it goes:
-a sweep that is killed anywhere tells a line twice at most, and no machine runs twice.
+How far a run has come follows from the machines' rows at every sweep, and is written before a row that proves it goes.
+People are told before it is written: a sweep that is killed anywhere tells a line twice at most, and no machine runs
+twice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,6 +47,10 @@ class Standing:
     def orders(self, machine: MachineId) -> bool:
         """Whether the step of this machine that may go now is one that this run orders."""
         return isinstance(self.steps.get(machine), Assess | Install)
+
+    @property
+    def counts(self) -> Mapping[RunOutcome, int]:
+        return self.progress.counts(self.run)
 
     def note(self, items: Mapping[MachineId, Item]) -> None:
         self.progress = self.progress.noted(items)
@@ -161,10 +166,14 @@ async def _write(view: LedgerView, standing: Standing) -> None:
     unchanged = standing.progress == standing.before and standing.progress_row is not None
     if unchanged or standing.lost:
         return
+    is_news = standing.progress.ended is not None or standing.counts != standing.before.counts(standing.run)
+    if is_news:
+        _tell_progress(standing)
     columns = progress_columns(standing.progress, standing.run)
     row, key = standing.progress_row, progress_key(standing.run.id)
+    told = [_notice(standing)] if is_news or row is None else []
     try:
-        written = await view.put_row(row, (APP, key), columns, _notices(standing))
+        written = await view.put_row(row, (APP, key), columns, told)
     except errors.CloudError as error:
         journal.write("sweep.failed", stage="runs", problem=error)
         written = None
@@ -174,24 +183,18 @@ async def _write(view: LedgerView, standing: Standing) -> None:
         standing.before, standing.progress_row = standing.progress, written
 
 
-def _notices(standing: Standing) -> list[Notice]:
-    """What others are told with the row, where a count changed or the run ended."""
-    run, progress = standing.run, standing.progress
-    counts = progress.counts(run)
-    over = progress.ended is not None
-    if standing.progress_row is not None and counts == standing.before.counts(run) and not over:
-        return []
+def _notice(standing: Standing) -> Notice:
+    """What others are told with the row."""
+    run, counts = standing.run, standing.counts
     not_begun = (RunOutcome.TO_DO, RunOutcome.LEFT, RunOutcome.GONE)
-    return [
-        notices.run_progress(
-            run.id,
-            machines=len(run.machines),
-            started=len(run.machines) - sum(counts[each] for each in not_begun),
-            succeeded=counts[RunOutcome.SUCCEEDED],
-            failed=counts[RunOutcome.FAILED],
-            over=over,
-        )
-    ]
+    return notices.run_progress(
+        run.id,
+        machines=len(run.machines),
+        started=len(run.machines) - sum(counts[each] for each in not_begun),
+        succeeded=counts[RunOutcome.SUCCEEDED],
+        failed=counts[RunOutcome.FAILED],
+        over=standing.progress.ended is not None,
+    )
 
 
 def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[Stored]:
@@ -206,13 +209,14 @@ def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[S
 async def tell(
     services: Services, view: LedgerView, standings: Iterable[Standing], waits: Mapping[MachineId, Step]
 ) -> None:
-    """Come further, ended: each once. `waits`: why the plan keeps machines. Deletes rows that are old."""
+    """What this sweep began, what keeps the others, what ended. `waits`: why the plan keeps machines.
+
+    Deletes rows that are old.
+    """
     for each in standings:
         if each.lost:
             continue
-        before = each.before
         _settle(services, view, each, waits)
-        _tell_progress(services, each, before)
         await _write(view, each)
     await _delete_old(services, view)
 
@@ -252,11 +256,9 @@ def _tell_opened(run: Run) -> None:
     )
 
 
-def _tell_progress(services: Services, standing: Standing, before: Progress) -> None:
-    run, progress = standing.run, standing.progress
-    counts, over = progress.counts(run), progress.ended is not None
-    if counts == before.counts(run) and not over:
-        return
+def _tell_progress(standing: Standing) -> None:
+    run, counts, ended_at = standing.run, standing.counts, standing.progress.ended
+    over = ended_at is not None
     journal.write(
         "run.ended" if over else "run.progressed",
         run=run.id,
@@ -270,7 +272,7 @@ def _tell_progress(services: Services, standing: Standing, before: Progress) -> 
         failed=counts[RunOutcome.FAILED],
         gone=counts[RunOutcome.GONE],
         left=counts[RunOutcome.LEFT],
-        seconds=services.clock() - run.opened if over else None,
+        seconds=ended_at - run.opened if ended_at else None,
         stopped_by=(run.stopped_by or NOT_KNOWN) if over and run.stopped else None,
         because=run.stopped_because if over else None,
     )

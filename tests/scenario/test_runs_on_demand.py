@@ -314,12 +314,34 @@ async def test_a_sweep_that_is_killed_at_any_write_runs_no_machine_twice(side: s
         assert outcomes(world, run) == {"vm-1": "succeeded", "vm-2": "succeeded"}, number
 
 
-def _kill_at(number: int) -> Hook:
-    """The process dies at the write of this number."""
+@pytest.mark.parametrize("killed_at", [None, *range(5)])
+async def test_how_far_a_run_has_come_is_told_whenever_it_is_written(killed_at: int | None, told: Told) -> None:
+    """The process dies after it wrote the progress for this time; `off` keeps the run open."""
+    world, [good, off] = await a_fleet(good=GOOD, off=GOOD)
+    world.power(off, "deallocate")
+    run = order(world, INSTALL, good, off, ignore_window=True)
+    if killed_at is not None:
+        world.table.after = _kill_at(killed_at, column="items0")
+    with suppress(Killed):
+        await world.pass_time(hours=2)
+    for _ in range(2):  # as it is written, and once the run has gone on
+        newest = [*told("run.opened"), *told("run.progressed")][-1]
+        counts = progress(world, run).counts(run)
+        assert {name: newest.get(name.replace("-", "_"), 0) for name in counts if name != "to-do"} == {
+            name: count for name, count in counts.items() if name != "to-do"
+        }
+        world.table.after = nothing
+        await world.pass_time(hours=2)
+    assert outcomes(world, run) == {"good": "succeeded", "off": "to-do"}
+
+
+def _kill_at(number: int, column: str = "") -> Hook:
+    """The process dies at the write of this number, of those that write the column."""
     writes = itertools.count()
 
     async def die(call: TableCall) -> None:
-        if call.operation in ("insert", "replace", "delete") and next(writes) == number:
+        written = call.operation in ("insert", "replace", "delete") and (not column or column in call.columns)
+        if written and next(writes) == number:
             raise Killed
 
     return die
