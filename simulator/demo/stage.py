@@ -159,8 +159,10 @@ class Stage:
         await asyncio.sleep(seconds * self.slower / SPEED)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)
-            await asyncio.sleep(0.02)
+        """Raises TimeoutError for what does not come about in the time of a whole demo."""
+        async with asyncio.timeout(LONGEST_SECONDS * self.slower):
+            while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)
+                await asyncio.sleep(0.02)
 
     # --- the run ---
 

@@ -116,6 +116,35 @@ def test_a_breaker_that_was_closed_says_by_whom_and_why_and_one_that_is_open_wha
     assert [row["closed"] is not None for row in rows].count(True) == 1
 
 
+# -- runs on demand
+
+
+def test_a_run_is_one_row_by_its_newest_line() -> None:
+    run = {"kind": "install", "reason": "a CVE", "by": "dana", "machines": 5}
+    far = {"to_do": 1, "in_flight": 2, "succeeded": 1, "failed": 1, "gone": 0, "left": 0}
+    rows = ask("runs", ("run.opened", run | {"run": "1"}), ("run.opened", run | {"run": "2"}))
+    assert {row["run"]: (row["machines"], row["succeeded"]) for row in rows} == {"1": (5, None), "2": (5, None)}
+    [row] = ask("runs", ("run.opened", run | {"run": "1"}), ("run.progressed", run | far | {"run": "1"}))
+    assert {name: row[name.replace("left", "left_out")] for name in far} == far
+    assert (row["who"], row["reason"], row["operation_kind"]) == ("dana", "a CVE", "install")
+
+
+def test_the_bad_day_shows_who_ordered_the_run_who_stopped_it_and_how_far_it_came() -> None:
+    """The till was assessed once more; the machine with the full disk waited until the run was stopped."""
+    [row] = on_a_bad_day("runs")
+    assert (row["event"], row["operation_kind"], row["machines"]) == ("run.ended", "assess", 2)
+    assert (row["succeeded"], row["failed"], row["gone"], row["left_out"]) == (1, 0, 0, 1)
+    assert (row["who"], row["reason"]) == ("dana@contoso.com", "is the till well again?")
+    assert (row["stopped_by"], row["because"]) == ("dana@contoso.com", "its disk is full")
+
+
+def test_the_bad_day_told_how_far_the_run_had_come_before_it_ended() -> None:
+    events = [row for row in logs.Workspace.after(logs.read(BAD_DAY)).patch_events.rows if row["fields"].get("run")]
+    shown = [(row["event"], row["fields"].get("in_flight"), row["fields"].get("succeeded")) for row in events]
+    assert ("run.progressed", 0, 1) in shown
+    assert (shown[0], shown[-1]) == (("run.opened", None, None), ("run.ended", None, 1))
+
+
 # -- people and troubles
 
 # A line → what the panel says of it: what, who, why
@@ -146,6 +175,14 @@ DONE: dict[str, tuple[Line, tuple[str, str, str]]] = {
         ("rollout.ended", {"image": WEB, "by_hand": True, "by": "dana", "reason": "its canary is off"}),
         ("web 1.0.0", "dana", "its canary is off"),
     ),
+    "a run": (
+        ("run.opened", {"run": "1", "reason": "a CVE", "by": "dana", "machines": 5}),
+        ("1", "dana", "a CVE"),
+    ),
+    "a run that another person stopped": (
+        ("run.ended", {"run": "1", "reason": "a CVE", "by": "dana", "stopped_by": "kim", "because": "withdrawn"}),
+        ("1", "kim", "withdrawn"),
+    ),
     "a setting": (
         ("settings.changed", {"setting": "PATCH_MODE", "before": "plan", "after": "install", "by": "not known"}),
         ("PATCH_MODE", "not known", "plan → install"),
@@ -163,6 +200,9 @@ def test_what_the_app_did_itself_is_not_among_it() -> None:
     written: tuple[Line, ...] = (
         ("rollout.ended", {"image": WEB, "by_hand": False}),
         ("rollout.opened", {"image": WEB}),
+        ("run.progressed", {"run": "1", "reason": "a CVE", "by": "dana"}),
+        ("run.ended", {"run": "1", "reason": "a CVE", "by": "dana"}),
+        ("run.unreadable", {"row": "run-1", "problem": "its kind is wrong"}),
         opened(WEB, "1"),
     )
     assert ask("by-people", *written) == []

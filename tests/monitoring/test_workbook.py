@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from functions.model.state import OperationKind, State
+from functions.model.state import State
 from infra.results import build
 from simulator.monitor import logs
 from tests.monitoring.written import NOON, both, lines
@@ -134,14 +134,6 @@ def bad_day() -> logs.Workspace:
     return logs.Workspace.after(logs.read(PAYLOADS / "bad-day-logs.json.gz"))
 
 
-@cache
-def ordered() -> logs.Workspace:
-    """A run that a person ordered, and how far it has come."""
-    run = {"run": "1", "kind": OperationKind.INSTALL, "reason": "a CVE", "by": "Jane", "machines": 5}
-    counts = {"to_do": 1, "in_flight": 2, "succeeded": 1, "failed": 1, "gone": 0, "left": 0}
-    return logs.Workspace.after(lines(("run.opened", run), ("run.progressed", run | counts)))
-
-
 MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm"
 FAILED = {"problem": "409 from Azure", "remedy": "Deallocate it.", "attempts": 3}
 # what was told of a machine that the app started → the events that the panel shows
@@ -167,7 +159,7 @@ def test_attention_shows_what_the_app_started_and_keeps_running(told: tuple[str,
 
 NOT_IN_THE_DEMO: dict[str, Callable[[], logs.Workspace]] = {
     "started": lambda: started("started"),
-    "runs": ordered,
+    "runs": bad_day,
     "in-flight": busy,
     "grouped": bad_day,
     "troubles": bad_day,

@@ -145,7 +145,7 @@ def test_fields(value: Any, shown: Any, caplog: pytest.LogCaptureFixture) -> Non
     assert type(written(caplog, field=value)["field"]) is type(shown)
 
 
-@pytest.mark.parametrize("field", ["owner", "by"])
+@pytest.mark.parametrize("field", ["owner", "by", "stopped_by"])
 def test_only_who_is_named_on_purpose_is_named_by_an_address(field: str, caplog: pytest.LogCaptureFixture) -> None:
     """PATCH_OWNER_TAG names an owner, and a person who pauses may sign; a guest's words name no one on purpose."""
     fields = {field: "jane@contoso.example", "reason": "jane@contoso.example asked"}
