@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from patcher.actions import setting, stops
 from patcher.actions.selecting import Selector
 from patcher.connection import App, Words, connected
 from patcher.errors import BadRequest, PatcherError
+from patcher.options import taking
 from patcher.output import Answer, Screen
 from patcher.page import show as page
 from patcher.questions import ahead, compliance, doctor, export, images, lacks, runs, status, why
@@ -213,13 +215,30 @@ Group = Annotated[str, typer.Option("--resource-group", help="In this resource g
 Image = Annotated[str, typer.Argument(metavar="IMAGE|ROW", help="The image, or its row in the ledger.")]
 
 
-@cli.command("pause", epilog="Examples: patcher pause --reason 'bad kernel' --for 4h · … --image web/1.4.0 --reason …")
-def pause_command(
-    context: typer.Context,
-    reason: Reason,
+def _selector(
+    names: Names = None,
+    tags: Tags = None,
+    image: OfImage = "",
+    owner: Owner = "",
+    resource_group: Group = "",
+) -> Selector:
+    return Selector(names or (), tags or (), image, owner, resource_group)
+
+
+def _scoped(
     subscription: Subscription = "",
     image: OfImage = "",
     owner: Owner = "",
+) -> stops.Scoped:
+    return stops.Scoped(subscription, image, owner)
+
+
+@cli.command("pause", epilog="Examples: patcher pause --reason 'bad kernel' --for 4h · … --image web/1.4.0 --reason …")
+@taking("scoped", _scoped)
+def pause_command(
+    context: typer.Context,
+    reason: Reason,
+    scoped: stops.Scoped,
     until: Until = "",
     lasting: For = "",
     replacing: Replacing = False,
@@ -228,39 +247,34 @@ def pause_command(
 ) -> None:
     """Nothing new starts: everywhere, in a subscription, of an image, of an owner."""
     if by_setting:
-        _refuse_beside_setting(subscription, image, owner, until, lasting)
+        _refuse_beside_setting(scoped.subscription, scoped.image, scoped.owner, until, lasting)
         _act(context, as_json, setting.set_pause(on=True))
-    scoped = stops.Scoped(subscription, image, owner)
     action = stops.pause(scoped, reason=reason, until=until, lasting=lasting, replacing=replacing)
     _act(context, as_json, action)
 
 
 @cli.command("resume", epilog="Examples: patcher resume · patcher resume --image web/1.4.0 --reason 'kernel replaced'")
+@taking("scoped", _scoped)
 def resume_command(
     context: typer.Context,
-    subscription: Subscription = "",
-    image: OfImage = "",
-    owner: Owner = "",
+    scoped: stops.Scoped,
     reason: Reason = "",
     by_setting: BySetting = False,
     as_json: AsJson = False,
 ) -> None:
     """Ends a pause, named as it was when it was placed."""
     if by_setting:
-        _refuse_beside_setting(subscription, image, owner)
+        _refuse_beside_setting(scoped.subscription, scoped.image, scoped.owner)
         _act(context, as_json, setting.set_pause(on=False))
-    _act(context, as_json, stops.resume(stops.Scoped(subscription, image, owner), reason=reason))
+    _act(context, as_json, stops.resume(scoped, reason=reason))
 
 
 @cli.command("hold", epilog="Example: patcher hold web-01 web-02 --reason 'month-end' --until 2026-12-01T06:00 --yes")
+@taking("selector", _selector)
 def hold_command(
     context: typer.Context,
     reason: Reason,
-    names: Names = None,
-    tags: Tags = None,
-    image: OfImage = "",
-    owner: Owner = "",
-    resource_group: Group = "",
+    selector: Selector,
     until: Until = "",
     lasting: For = "",
     replacing: Replacing = False,
@@ -268,25 +282,20 @@ def hold_command(
     as_json: AsJson = False,
 ) -> None:
     """Nothing new starts on these machines. Shows them first, then asks."""
-    selector = Selector(names or (), tags or (), image, owner, resource_group)
     action = stops.hold(selector, reason=reason, until=until, lasting=lasting, replacing=replacing)
     _act(context, as_json, action, yes=yes)
 
 
 @cli.command("release", epilog="Example: patcher release --resource-group rg-month-end --yes")
+@taking("selector", _selector)
 def release_command(
     context: typer.Context,
-    names: Names = None,
-    tags: Tags = None,
-    image: OfImage = "",
-    owner: Owner = "",
-    resource_group: Group = "",
+    selector: Selector,
     reason: Reason = "",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Ends the holds of these machines. Shows them first, then asks."""
-    selector = Selector(names or (), tags or (), image, owner, resource_group)
     _act(context, as_json, stops.release(selector, reason=reason), yes=yes)
 
 
@@ -334,27 +343,21 @@ Expect = Annotated[
 All = Annotated[bool, typer.Option("--all", help="The preview names every machine.")]
 
 
-@run_commands.command("assess", epilog="Example: patcher run assess --image web/1.4.0 --reason 'a new image'")
-def run_assess(
-    context: typer.Context,
+@taking("selector", _selector)
+def _ordered(
     reason: Reason,
-    names: Names = None,
-    tags: Tags = None,
-    image: OfImage = "",
-    owner: Owner = "",
-    resource_group: Group = "",
+    selector: Selector,
     everything: Everything = False,
     at: At = "",
     until: RunUntil = "",
     expect: Expect = None,
     everyone: All = False,
     yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Assesses these machines once. Shows first who goes, then asks."""
-    words = run_actions.Words(
+) -> run_actions.Words:
+    """What any run is told; an assessment needs no more."""
+    return run_actions.Words(
         OperationKind.ASSESS,
-        Selector(names or (), tags or (), image, owner, resource_group, everything),
+        replace(selector, everything=everything),
         reason,
         at=at,
         until=until,
@@ -362,7 +365,13 @@ def run_assess(
         everyone=everyone,
         agreed=yes,
     )
-    _act(context, as_json, run_actions.order(words), yes=yes)
+
+
+@run_commands.command("assess", epilog="Example: patcher run assess --image web/1.4.0 --reason 'a new image'")
+@taking("words", _ordered)
+def run_assess(context: typer.Context, words: run_actions.Words, as_json: AsJson = False) -> None:
+    """Assesses these machines once. Shows first who goes, then asks."""
+    _act(context, as_json, run_actions.order(words), yes=words.agreed)
 
 
 @run_commands.command(
@@ -370,50 +379,34 @@ def run_assess(
     epilog="Examples: patcher run install --tag role=web --package openssl --canaries 1 --bake 30min --reason CVE-… · "
     "patcher run install win-01 --kb KB5043080 --ignore-window --reason CVE-…",
 )
+@taking("words", _ordered)
 def run_install(
     context: typer.Context,
-    reason: Reason,
-    names: Names = None,
-    tags: Tags = None,
-    image: OfImage = "",
-    owner: Owner = "",
-    resource_group: Group = "",
-    everything: Everything = False,
+    words: run_actions.Words,
     packages: Annotated[list[str] | None, typer.Option("--package", help="Linux: a name or mask; repeatable.")] = None,
     kbs: Annotated[list[str] | None, typer.Option("--kb", help="Windows: a KB number; repeatable.")] = None,
     classifications: Annotated[
         list[str] | None, typer.Option("--classification", help="Such as Critical; repeatable. Else the settings'.")
     ] = None,
-    at: At = "",
-    until: RunUntil = "",
     canaries: Annotated[int, typer.Option("--canaries", help="So many of each image go first.")] = 0,
     bake: Annotated[str, typer.Option("--bake", help="How long they are watched: 30min, 4h.")] = "",
     ignore_window: Annotated[
         bool, typer.Option("--ignore-window", help="Also outside maintenance windows and in a blackout.")
     ] = False,
-    expect: Expect = None,
-    everyone: All = False,
-    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Installs patches on these machines once. Shows first who goes, then asks."""
-    words = run_actions.Words(
-        OperationKind.INSTALL,
-        Selector(names or (), tags or (), image, owner, resource_group, everything),
-        reason,
-        at=at,
-        until=until,
+    words = replace(
+        words,
+        kind=OperationKind.INSTALL,
         classifications=classifications or (),
         packages=packages or (),
         kbs=kbs or (),
         canaries=canaries,
         bake=bake,
         ignore_window=ignore_window,
-        expect=expect,
-        everyone=everyone,
-        agreed=yes,
     )
-    _act(context, as_json, run_actions.order(words), yes=yes)
+    _act(context, as_json, run_actions.order(words), yes=words.agreed)
 
 
 @run_commands.command("stop", epilog="Example: patcher run stop 20261208T2301-7k2m --reason 'wrong machines'")

@@ -412,6 +412,16 @@ _NO_EXCUSE = (_REBOOT, _BROKEN_PACKAGES, _BAD_AGENT, _OLD_AGENT)
 
 _HRESULT = re.compile(r"\b0x[0-9a-f]{8}\b", re.IGNORECASE)  # as Windows Update numbers its errors
 
+_FAILED = " failed"  # after the names of patches
+_NAMED = re.compile(rf"(.+){_FAILED}(: 0x[0-9a-f]{{8}}.*)?")
+_MEANT = frozenset(
+    each.text
+    for each in (
+        *(signal.meaning for signal in (*SIGNALS, *VAGUE)),
+        *(_SOME_FAILED, _TIME, _REBOOT, _REPORT_FAILED, _STOPPED, _RETRIED_WELL, _INSIDE_FAILED),
+    )
+)
+
 _HARMLESS = {"0", "success", "ua_esm_required", "package_list_truncated", "informational", "certificate_update"}
 
 
@@ -457,11 +467,26 @@ def naming_patches(meaning: Meaning, failed: Sequence[TriedPatch], error: Mappin
         return meaning
     names = in_short([each.label for each in failed])
     if meaning is not _SOME_FAILED:
-        return replace(meaning, text=f"{meaning.text}; {names} failed")
+        return replace(meaning, text=f"{meaning.text}; {names}{_FAILED}")
     codes, messages = real_errors(error)
     numbers = list(dict.fromkeys(each.lower() for each in _HRESULT.findall(" ".join((*codes, *messages)))))
     remedy = f"Read why in the guest's own update log; add {failed[0].mask} to PATCH_PACKAGES_EXCLUDE to go without it."
-    return replace(meaning, text=f"{names} failed" + (f": {in_short(numbers)}" if numbers else ""), remedy=remedy)
+    return replace(meaning, text=f"{names}{_FAILED}" + (f": {in_short(numbers)}" if numbers else ""), remedy=remedy)
+
+
+def apart(reason: str) -> tuple[str, str]:
+    """What a reason of naming_patches means, and the patches that it names; of any other: the reason, and none.
+
+    The same trouble with other patches means the same. Rows keep a reason as its text alone.
+    """
+    if reason in _MEANT:
+        return reason, ""
+    start, between, rest = reason.partition("; ")
+    if between and start in _MEANT and rest.endswith(_FAILED):
+        return start, rest.removesuffix(_FAILED)
+    if found := _NAMED.fullmatch(reason):
+        return f"{_SOME_FAILED.text}{found[2] or ''}", found[1]
+    return reason, ""
 
 
 def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:

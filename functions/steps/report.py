@@ -13,7 +13,8 @@ from typing import TypeVar
 from functions import journal
 from functions.cloud.resource_graph import CENSUS_SHARES
 from functions.decisions.compliance import compliance, sla_of
-from functions.model.machine import Machine, OldestPatches, OsType
+from functions.decisions.diagnosis import apart
+from functions.model.machine import Machine, MachineId, OldestPatches, OsType
 from functions.model.record import Record
 from functions.model.state import State, Step
 from functions.model.text import Json
@@ -176,9 +177,15 @@ async def _count_all(sweep: Telling, batch: list[tuple[Machine, Step]]) -> None:
 
 
 def _report_groups(rows: Rows) -> None:
-    for (what, which, reason), names in _grouped(stored.record for stored in rows.values()).items():
+    for (what, which, meaning), failed in _grouped(stored.record for stored in rows.values()).items():
         journal.write(
-            "failures.grouped", shared=what, value=which, reason=reason, count=len(names), machines=", ".join(names)
+            "failures.grouped",
+            shared=what,
+            value=which,
+            reason=meaning,
+            count=len(failed),
+            machines=", ".join(machine.name for machine in failed),
+            failed_patches="; ".join(sorted({patches for patches in failed.values() if patches})),
         )
 
 
@@ -225,16 +232,19 @@ def _count(services: Services, machine: Machine, step: Step, times: Times) -> No
     )
 
 
-def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], list[str]]:
-    """The same failure on three or more machines of an image, operating system or agent: one cause to find."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[MachineId, str]]:
+    """The same failure on three or more machines of an image, operating system or agent: one cause to find.
+
+    By what they share and what the failure means; the patches that failed on each machine, as its reason names them.
+    """
+    groups: dict[tuple[str, str, str], dict[MachineId, str]] = {}
     for record in records:
         if not record.hold or record.hold.state is not State.FAILED or not (record.attempts or record.failures):
             continue
-        reason = record.failure or record.hold.reason
+        meaning, patches = apart(record.failure or record.hold.reason)
         flight = record.flight
         shared = {"image": record.image, "os": flight and flight.os, "agent": flight and flight.agent}
         for what, which in shared.items():
             if which:
-                groups.setdefault((what, which, reason), []).append(record.machine.name)
-    return {key: names for key, names in groups.items() if len(names) >= SAME_FAILURE}
+                groups.setdefault((what, which, meaning), {})[record.machine] = patches
+    return {key: failed for key, failed in groups.items() if len(failed) >= SAME_FAILURE}

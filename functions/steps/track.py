@@ -344,10 +344,10 @@ async def _end(
     record = stored.record
     meaning = meaning_of_outcome(status, result.get("error"), result, inside=inside)
     patches = tried_patches(result)
-    if meaning:
-        meaning = naming_patches(meaning, patches.failed, result.get("error"))
     if meaning or not record.is_routine:
         _log_end(record, status, result, meaning=meaning, ended=ended)
+    if meaning:
+        meaning = naming_patches(meaning, patches.failed, result.get("error"))
     if record.kind is OperationKind.INSTALL:
         _log_patches(record, patches)
     at_fault = meaning is not None and meaning.patches

@@ -11,8 +11,8 @@ from patcher.connection import App
 from patcher.fleet import Fleet
 from patcher.machines import meant
 from patcher.page.document import KIND_OF, without_names
-from patcher.questions import images, runs, why
-from patcher.questions.patches import Tried, tried_on, waiting_on
+from patcher.questions import images, why
+from patcher.questions.patches import Tried, waiting_on
 
 Moment = dict[str, Any]
 
@@ -28,7 +28,7 @@ async def machine_of(app: App, name: str, fleet: Fleet | None = None) -> dict[st
     pending = (await app.services.graph.patches_of([key])).get(key, [])
     moments = [
         *_of_machine(found.machine),
-        *await _of_installations(app, key),
+        *await _of_installations(app, key, found.tried),
         *_of_row(found.record),
         *_of_now(found.result, app.services.clock()),
         *_to_come(found.result),
@@ -41,8 +41,7 @@ async def machine_of(app: App, name: str, fleet: Fleet | None = None) -> dict[st
         "pending": [_patch(each) for each in waiting_on(key, pending)],
         "timeline": sorted(moments, key=lambda moment: moment["at"]),
     }
-    stops, ordered = await app.services.ledger.stops(machine_id), await runs.known_runs(app)
-    return dict(without_names(shown, [*(stop.by for stop in stops), *(each.run.by for each in ordered)]))
+    return dict(without_names(shown, [*(stop.by for stop in found.stops), *(each.run.by for each in found.runs)]))
 
 
 def _moment(at: datetime | None, what: str, detail: str = "", **more: Any) -> Iterable[Moment]:
@@ -60,10 +59,10 @@ def _of_machine(machine: Machine) -> Iterable[Moment]:
         yield from _moment(under_way.started, "assessment began", under_way.status)
 
 
-async def _of_installations(app: App, machine: str) -> Iterable[Moment]:
+async def _of_installations(app: App, machine: str, tried: Iterable[Tried]) -> Iterable[Moment]:
     """What Resource Graph keeps: 30 days."""
     patches: dict[str, list[dict[str, Any]]] = {}
-    for each in await tried_on(app, [machine]):
+    for each in tried:
         patches.setdefault(each.installation, []).append(_patch(each))
     installations = (await app.services.graph.installations([machine])).get(machine, [])
     return [

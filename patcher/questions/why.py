@@ -1,6 +1,6 @@
 """`patcher why NAME`: what the app does with one machine now, by which rule, on which evidence, and when next."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from patcher.machines import meant
 from patcher.output import Answer, Clock, clock_of, line, table
 from patcher.questions import remedies
 from patcher.questions.compliance import in_days
-from patcher.questions.patches import failed_last, patch_of, tried_on
+from patcher.questions.patches import Tried, failed_last, patch_of, tried_on
 from patcher.questions.runs import Known, covering, known_runs
 
 SETTINGS_SHOWN = (
@@ -45,11 +45,14 @@ NOT_READ = "not read for a report; patcher why reads it"
 
 @dataclass(frozen=True)
 class Found:
-    """One machine, its row, and the result of `patcher why`."""
+    """One machine, its row, the result of `patcher why`, and what was read for it: each once."""
 
     machine: Machine
     record: Record | None
     result: dict[str, Any]
+    stops: Sequence[Stop]  # that may cover it, ended ones too
+    runs: Sequence[Known]  # all of them
+    tried: Sequence[Tried]  # every patch of its installations
 
 
 async def ask(app: App, name: str) -> Answer:
@@ -64,12 +67,15 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
     """
     shown, unseen = await _observed(app, machine_id)
     record = await _record(app, machine_id)
-    ordered = covering(await known_runs(app), shown)
+    runs, stops = await known_runs(app), await app.services.ledger.stops(machine_id)
+    ordered = covering(runs, shown)
     run = ordered.run if ordered else None
     question = await question_of(app.services, await _as_selected(app, shown, run), record, run)
     step, turn = await _with_fleet(app, question, fleet)
-    failing = [patch_of(each) for each in failed_last(await tried_on(app, [str(machine_id)]))]
-    evidence, stop = _evidence(app, shown, record, unseen), await _stop(app, shown)
+    tried = await tried_on(app, [str(machine_id)])
+    stop = Stops.in_force(stops, app.services.clock()).of(
+        shown, app.settings.owner_tag
+    )  # also where another rule speaks
     result = {
         "machine": str(machine_id),
         "verb": step.verb,
@@ -82,10 +88,10 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
         "when": step.when,
         "expected": turn,
         "rules": _rules(question, step),
-        "failed_patches": failing,
-        "evidence": evidence,
+        "failed_patches": [patch_of(each) for each in failed_last(tried)],
+        "evidence": _evidence(app, shown, record, unseen),
     }
-    return Found(shown, record, result)
+    return Found(shown, record, result, stops, runs, tried)
 
 
 async def explained(fleet: Fleet, machine: Machine, step: Step) -> dict[str, Any]:
@@ -121,13 +127,6 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
         return _in_group(known, groups), ""
     grouped = await observe_group(app.services, known)
     return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
-
-
-async def _stop(app: App, machine: Machine) -> Stop | None:
-    """What a person stopped that covers the machine, also while another rule speaks before it."""
-    services = app.services
-    stops = Stops.in_force(await services.ledger.stops(machine.id), services.clock())
-    return stops.of(machine, services.settings.owner_tag)
 
 
 async def _as_selected(app: App, machine: Machine, run: Run | None) -> Machine:

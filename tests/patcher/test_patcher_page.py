@@ -13,8 +13,9 @@ import json
 import re
 import signal
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -24,6 +25,8 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from functions.cloud.ledger import APP, Ledger
+from functions.cloud.tables import Row, Table
 from functions.model.state import State
 from patcher.commands import Unread
 from patcher.connection import App, Words, connected
@@ -36,6 +39,7 @@ from patcher.page.machine import machine_of
 from patcher.page.report import report
 from patcher.page.server import Server
 from patcher.questions import why
+from patcher.reading import ReadOnlyTable
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.browser.served import rows_of
@@ -308,6 +312,30 @@ async def test_a_machine_has_its_patches_by_name_and_a_timeline(app: App) -> Non
     assert held["hold ends"]["detail"] == "2 patches failed: libssl3"
     with pytest.raises(BadRequest, match="no machine 'web-99'"):
         await machine_of(app, "web-99")
+
+
+class Counted(ReadOnlyTable):
+    """Counts what is read of a partition, by the beginning of its keys."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.reads = Counter[tuple[str, str]]()
+
+    async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        self.reads[partition, prefix] += 1
+        async for row in super().keys(partition, prefix):
+            yield row
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        self.reads[partition, key] += 1
+        return await super().get(partition, key)
+
+
+async def test_no_row_is_read_twice_for_a_machine(app: App) -> None:
+    fleet, table = await look(app), Counted(app.services.ledger.table)
+    await machine_of(replace(app, services=replace(app.services, ledger=Ledger(table))), "win-01", fleet)
+    assert {name: times for name, times in table.reads.items() if times > 1} == {}
+    assert {(APP, prefix) for prefix in ("run-", "progress-")} <= table.reads.keys()
 
 
 async def test_no_person_is_named(stage: Stage, app: App) -> None:

@@ -23,12 +23,13 @@ SUPPORTED = Behaviour(support_state="Supported", pending={"security": 2})
 async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_share(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Three images, so three canaries fail alike: what they share is the operating system and the agent's version."""
+    """Three images, so three canaries fail alike, on other patches each: what they share is system and agent."""
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_BREAKER": "100 in 90 days"}, timings=QUICK)
     failing = replace(SUPPORTED, install_status="Failed")
-    for number in range(3):
-        world.create(f"vm-{number}", failing, image={"id": GALLERY.replace("web", f"web-{number}")})
+    unlike = (failing, replace(failing, pending={"critical": 1}), replace(failing, failed_patches=2))
+    for number, behaviour in enumerate(unlike):
+        world.create(f"vm-{number}", behaviour, image={"id": GALLERY.replace("web", f"web-{number}")})
     world.create("vm-well", SUPPORTED, image={"id": GALLERY.replace("web", "well")})
     await world.pass_time(hours=4)
     assert len([record for record in await world.records() if record.is_held(State.FAILED)]) == 3
@@ -37,7 +38,13 @@ async def test_the_same_failure_on_three_machines_is_one_line_for_what_they_shar
     await world.sweep()
     grouped = [json.loads(line) for line in caplog.messages if '"failures.grouped"' in line]
     assert {line["shared"] for line in grouped} == {"os", "agent"}
-    assert {line["reason"] for line in grouped} == {"libsecurity0 1.1.0-1ubuntu1 failed"}
+    assert {line["reason"] for line in grouped} == {"some patches failed"}
+    critical, first, second = (
+        "libcritical0 1.1.0-1ubuntu1",
+        "libsecurity0 1.1.0-1ubuntu1",
+        "libsecurity1 1.1.1-1ubuntu1",
+    )
+    assert {line["failed_patches"] for line in grouped} == {f"{critical}; {first}; {first}, {second}"}
     assert all((line["count"], "vm-well" in line["machines"]) == (3, False) for line in grouped)
 
 

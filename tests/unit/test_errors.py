@@ -28,6 +28,7 @@ from functions.decisions.diagnosis import (
     VAGUE,
     Meaning,
     Signal,
+    apart,
     is_unfinished,
     meaning_of_outcome,
     meaning_of_refusal,
@@ -610,6 +611,35 @@ def test_a_reason_names_the_patches_that_failed(error: Any, failed: list[TriedPa
     assert named.text == meaning.text or failed[0].name in named.text
     if named.text.startswith(("KB", "lib")):
         assert f"add {failed[0].name} to PATCH_PACKAGES_EXCLUDE" in named.remedy
+
+
+# What a row keeps of a failure → what it means, and the patches
+APART: dict[str, tuple[str, str, str]] = {
+    "one patch": ("KB5031364 failed", "some patches failed", "KB5031364"),
+    "other patches": (
+        "lib0 1.0-1, lib1 1.0-1 and 2 more failed",
+        "some patches failed",
+        "lib0 1.0-1, lib1 1.0-1 and 2 more",
+    ),
+    "with an error": ("KB5031364 failed: 0x80070643", "some patches failed: 0x80070643", "KB5031364"),
+    "with errors": ("KB1 failed: 0x80070643, 0x80070005", "some patches failed: 0x80070643, 0x80070005", "KB1"),
+    "a title that has the words": ("Fix what failed; again failed", "some patches failed", "Fix what failed; again"),
+    "no patch by name": ("some patches failed", "some patches failed", ""),
+    "no patches": ("the patch extension failed", "the patch extension failed", ""),
+    "a refusal": ("another extension is in failed state (409 Conflict)",) * 2 + ("",),
+    "nothing": ("", "", ""),
+}
+
+
+@pytest.mark.parametrize(("reason", "means", "patches"), APART.values(), ids=APART)
+def test_what_a_failure_means_stands_apart_from_the_patches(reason: str, means: str, patches: str) -> None:
+    assert apart(reason) == (means, patches)
+
+
+@pytest.mark.parametrize("meaning", {each.meaning.text: each.meaning for each in (*SIGNALS, *VAGUE)}.values())
+def test_every_meaning_stands_apart_from_any_patches(meaning: Meaning) -> None:
+    assert apart(naming_patches(meaning, [ONE_PATCH], None).text) == (meaning.text, "KB5031364")
+    assert apart(meaning.text) == (meaning.text, "")
 
 
 HARMLESS: dict[str, Any] = {
