@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heapreplace
 from itertools import islice
+from types import MappingProxyType
 
 from functions.decisions import rollout
 from functions.decisions.plan import Candidate, Fleet, Plan, RateBudget, make_plan
@@ -22,11 +23,13 @@ from functions.decisions.turns import ever_opens, opening_of, turn_ends
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
 from functions.model.record import Flight, Record, claim
+from functions.model.run import Item, Progress, Run, RunOutcome
 from functions.model.state import Install, OperationKind, Phase, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.windows import HORIZON, Windows
 
 SWEEP = timedelta(minutes=5)  # as RECONCILE_SCHEDULE has it by default
+ASSESSMENT = timedelta(minutes=5)  # the usual length of one, inferred
 USUAL = timedelta(minutes=30)  # an installation of an image of which none has been seen
 _DUE = Install(State.DUE, "")
 _DUE_AS_CANARY = Install(State.DUE, "", only_canary=True)
@@ -94,7 +97,7 @@ def forecast(waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, 
 def _with_step(queue: dict[MachineId, Candidate], item: Candidate, step: Step) -> Candidate:
     """The candidate with the step, put back into its queue: most keep theirs from one moment to the next."""
     if item.step is not step:
-        item = queue[item.machine.id] = Candidate(item.machine, step, item.installed, item.oldest_patch)
+        item = queue[item.machine.id] = Candidate(item.machine, step, item.installed, item.oldest_patch, item.run)
     return item
 
 
@@ -113,7 +116,7 @@ class _Future:
 
     def __init__(self, fleet: Fleet, settings: Settings, now: datetime) -> None:
         self.fleet, self.settings, self.now, self.begun = fleet, settings, now, now
-        self.cap = settings.max_in_flight.of(sum(fleet.machines.values()))
+        self.cap, self.canaries = settings.max_in_flight.of(sum(fleet.machines.values())), settings.canaries
         self.turns: dict[MachineId, Turn] = {}
         self.images = dict(self.fleet.images)
         # What is in flight now ends as it was ordered; what ended stays until its result is recorded.
@@ -138,7 +141,7 @@ class _Future:
         for item in plan.dispatches:
             if item.candidate:
                 self._begin(item.candidate, self.now + item.delay, canary=item.canary)
-        if not any(self.queues.values()):
+        if not self._is_anyone_left():
             return False
         # What begins or opens may let others go: the next sweep sees it.
         moment = self.now + SWEEP if plan.rollouts or plan.dispatches else self._next()
@@ -146,6 +149,9 @@ class _Future:
             return False
         self.now = moment
         return True
+
+    def _is_anyone_left(self) -> bool:
+        return any(self.queues.values())
 
     # -- one moment
 
@@ -198,7 +204,7 @@ class _Future:
 
     def _first(self, queue: Mapping[MachineId, Candidate], taken: set[_Neighbours]) -> Iterator[Candidate]:
         """The first, and as many that no neighbour holds back as may be canaries."""
-        wanted = max(self.settings.canaries, 1)
+        wanted = max(self.canaries, 1)
         for number, item in enumerate(queue.values()):
             free = not _neighbours(item) & taken
             if free or not number:
@@ -249,6 +255,7 @@ class _Future:
             due_at=at,
             ring=item.overrides.ring,
             group=item.overrides.group,
+            run=item.run.id if item.run else "",
             boundary=rollout.boundary(machine, self.settings),
         )
         self.rows[machine.id] = replace(row, phase=Phase.RUNNING, flight=Flight(begun_at=at))
@@ -262,7 +269,11 @@ class _Future:
         blackouts = self.settings.blackouts
         kinds = [kind for kind, queue in self.queues.items() if queue]
         windows = {window for kind in kinds for window in (kind.window, kind.canary_window) if window}
-        moments = [*self.ends.values(), *(window.opens(self.now, blackouts) for window in windows)]
+        moments = [
+            *self.ends.values(),
+            *self._more_moments(),
+            *(window.opens(self.now, blackouts) for window in windows),
+        ]
         by_place: dict[str, set[Windows]] = {}
         for kind in kinds:
             by_place.setdefault(kind.place, set()).add(kind.window)
@@ -270,6 +281,9 @@ class _Future:
             moments += self._changes_of(record, by_place[record.place])
         after = min((moment for moment in moments if moment and moment > self.now), default=None)
         return after and self.now + -((self.now - after) // SWEEP) * SWEEP  # the sweep that sees it
+
+    def _more_moments(self) -> Iterable[datetime | None]:
+        return ()
 
     def _changes_of(self, record: ImageRecord, windows: Iterable[Windows]) -> Iterator[datetime | None]:
         """When a ring may open or the rollout end."""
@@ -291,8 +305,8 @@ class _Future:
         return _Kind(where, machine.image.key, member.ring, member.window, canary, least, machine.quota_key)
 
     def _end_of(self, row: Record) -> datetime:
-        begun = row.begun_at or row.due_at
-        return max(begun + USUAL, self.now)
+        begun, record = row.begun_at or row.due_at, self.images.get(place(row.image, row.boundary))
+        return max(begun + ((record and record.usual) or USUAL), self.now)
 
     def openings(self) -> list[Opening]:
         """The openings in which somebody goes, in order."""
@@ -312,3 +326,121 @@ class _Future:
 
     def _waiting_for(self, window: Windows) -> int:
         return sum(len(queue) for kind, queue in self.queues.items() if kind.window == window)
+
+
+# -- a run on demand
+
+
+@dataclass(frozen=True)
+class RunForecast:
+    """When each machine of a run begins, and when the last of them has ended; None: none begins.
+
+    `begins` lacks the machines whose turn does not come before the run is over.
+    """
+
+    begins: Mapping[MachineId, datetime]
+    ends: datetime | None
+
+
+def forecast_run(
+    run: Run,
+    ordered: Iterable[Candidate],
+    fleet: Fleet,
+    settings: Settings,
+    *,
+    now: datetime,
+    not_before: Mapping[MachineId, datetime] = MappingProxyType({}),
+) -> RunForecast:
+    """What becomes of the machines of a run, if nothing fails and no other run takes their turns.
+
+    `not_before`: when something that keeps a machine for a while is over.
+    """
+    if run.kind is OperationKind.ASSESS:
+        return _assessments_of(run, ordered, fleet, settings, now=now)
+    future = _FutureOfRun(run, fleet, settings, now, not_before)
+    future.add(ordered)
+    for _ in range(STEPS):
+        if future.now >= run.until or not future.step():
+            break
+    begins = {name: turn.at for name, turn in future.turns.items() if turn.at < run.until}
+    return RunForecast(begins, max((future.all_ends[name] for name in begins), default=None))
+
+
+def _assessments_of(
+    run: Run, ordered: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime
+) -> RunForecast:
+    """Assessments are limited by the quota of calls alone."""
+    rows, left = list(fleet.rows), list(ordered)
+    begins: dict[MachineId, datetime] = {}
+    while left and now < run.until:
+        for item in make_plan(left, replace(fleet, rows=rows), settings, now=now).dispatches:
+            if item.candidate:
+                at = begins[item.machine] = now + item.delay
+                row = claim(item.candidate.machine, OperationKind.ASSESS, token="", due_at=at)
+                rows.append(replace(row, phase=Phase.RUNNING, flight=Flight(begun_at=at)))
+        left = [item for item in left if item.machine.id not in begins]
+        now += SWEEP
+    begins = {name: at for name, at in begins.items() if at < run.until}
+    return RunForecast(begins, max(begins.values()) + ASSESSMENT if begins else None)
+
+
+class _FutureOfRun(_Future):
+    """The fleet at a moment to come, of which a run installs its machines: by its canaries, and no rollout."""
+
+    def __init__(
+        self, run: Run, fleet: Fleet, settings: Settings, now: datetime, not_before: Mapping[MachineId, datetime]
+    ) -> None:
+        super().__init__(fleet, settings, now)
+        self.run, self.canaries, self.not_before = run, run.canaries, not_before
+        self.coming: list[tuple[datetime, Candidate]] = []  # the next one last
+        self.items: dict[MachineId, Item] = {}  # of its canaries
+        self.all_ends: dict[MachineId, datetime] = {}
+
+    def add(self, waiting: Iterable[Candidate]) -> None:
+        there: list[Candidate] = []
+        for item in waiting:
+            at = self.not_before.get(item.machine.id, self.now)
+            if at > self.now:
+                self.coming.append((at, item))
+            else:
+                there.append(item)
+        self.coming.sort(key=lambda each: each[0], reverse=True)
+        super().add(there)
+
+    def step(self) -> bool:
+        arrived: list[Candidate] = []
+        while self.coming and self.coming[-1][0] <= self.now:
+            arrived.append(self.coming.pop()[1])
+        if arrived:  # among the others of their kinds, by need
+            there, self.queues = [item for queue in self.queues.values() for item in queue.values()], {}
+            super().add([*arrived, *there])
+        return super().step()
+
+    def _is_anyone_left(self) -> bool:
+        return bool(self.coming) or super()._is_anyone_left()
+
+    def _end_what_is_over(self) -> None:
+        for name in [name for name, at in self.ends.items() if at <= self.now]:
+            del self.rows[name]
+            at = self.ends.pop(name)
+            if name in self.items:
+                self.items[name] = replace(self.items[name], outcome=RunOutcome.SUCCEEDED, ended=at)
+        self.fleet = replace(self.fleet, progress={self.run.id: Progress(self.items)})
+
+    def _way(self, kind: _Kind) -> Install | None:
+        return _DUE if self.run.ignore_window or self._is_open(kind.window, kind.minutes) else None
+
+    def _ever_opens(self, kind: _Kind) -> bool:
+        return self.run.ignore_window or super()._ever_opens(kind)
+
+    def _begin(self, item: Candidate, at: datetime, *, canary: bool) -> None:
+        super()._begin(item, at, canary=canary)
+        machine = item.machine
+        self.all_ends[machine.id] = self.ends[machine.id]
+        alike = sum(each.image == machine.image.key for each in self.items.values())
+        if alike < self.run.canaries:
+            self.items[machine.id] = Item(RunOutcome.IN_FLIGHT, started=at, image=machine.image.key)
+
+    def _more_moments(self) -> Iterable[datetime | None]:
+        yield from (at for at, _ in self.coming[-1:])
+        yield from (each.ended + self.run.bake for each in self.items.values() if each.ended)

@@ -1,9 +1,8 @@
 """What a run on demand would do with its machines, by the app's own decision and plan, before it is ordered."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -12,28 +11,24 @@ from rich.console import RenderableType
 from functions.cloud.ledger import APP
 from functions.cloud.runs import run_key
 from functions.cloud.tables import Row
-from functions.decisions.forecast import SWEEP, USUAL
-from functions.decisions.plan import TOKENS_PER_CALL, TOKENS_PER_MINUTE, Candidate, Plan
+from functions.decisions.forecast import ASSESSMENT, SWEEP, USUAL, RunForecast, forecast_run
+from functions.decisions.plan import Candidate, Fleet, Plan
 from functions.decisions.question import question_of, wanted_count, with_selection
-from functions.model.image_record import ImageRecord
 from functions.model.machine import TOGETHER_ON_LINUX, Machine, MachineId, OsType
 from functions.model.run import Progress, Run
-from functions.model.state import Assess, Cause, Leave, OperationKind, State, Step
+from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step
 from functions.policy.settings import Reboot, Settings
-from functions.policy.windows import ANY, Windows
 from functions.steps import runs as steps
 from functions.steps.find import order_of
 from functions.steps.observe import with_managers, with_named_patches
-from functions.steps.planning import make_sweep_plan
+from functions.steps.planning import make_sweep_plan, waiting
 from functions.steps.sweep import Sweep, read_ledger
 from patcher.connection import App
 from patcher.errors import NoAnswer
-from patcher.fleet import image_rows
 from patcher.output import Clock, line, table
 
 NAMED = 20  # machines that a preview names
 EXAMPLES = 3
-ASSESSMENT = timedelta(minutes=5)  # the usual length of one, inferred
 _UNDER_WAY = (State.QUEUED, State.ASSESSING, State.INSTALLING, State.CONFIRMING)  # it goes once that has ended
 _BY_A_PERSON = (State.BREAKER_OPEN, State.PAUSED, State.ON_HOLD)
 
@@ -63,6 +58,7 @@ class Foresight:
     fates: Sequence[Fate]
     begins: datetime | None  # None: of none of its machines
     ends: datetime | None
+    too_late: int  # of those that go: their turn is not expected before the run is over
     patches: int  # that wait on those that go, as far as Resource Graph shows them
     not_counted: int  # of those that go: it does not show their patches
     outside_window: int  # of those that go
@@ -105,14 +101,13 @@ async def foresee(app: App, run: Run, machines: Sequence[Machine]) -> Foresight:
     counts = [_counted(each, run, services.settings) for each in installs]
     created_after = await services.created_after()
     questions = [question_of(each, None, services.settings, created_after=created_after, now=now) for each in installs]
-    begins = _begins(fates, now)
-    images = [row.record for row in await image_rows(app)]
-    sizes = await services.graph.image_sizes(created_after) if services.settings.caps_count_machines else {}
+    expected = await _forecast(sweep, run, [fate for fate in fates if fate.way is not Way.NOT])
     return Foresight(
         run,
         fates,
-        begins,
-        _ends(run, going, begins, settings=services.settings, lengths=_lengths(images), sizes=sizes),
+        begins=min(expected.begins.values(), default=None),
+        ends=expected.ends,
+        too_late=len(going) - len(expected.begins),
         patches=sum(count for count in counts if count),
         not_counted=sum(count is None for count in counts),
         outside_window=sum(not each.in_own_window for each in questions) if run.ignore_window else 0,
@@ -163,78 +158,31 @@ def _counted(machine: Machine, run: Run, settings: Settings) -> int | None:
     return wanted_count(machine, with_selection(settings, run))
 
 
-# -- when: an estimate
+# -- when: by the forecast of the app
 
 
-def _begins(fates: Iterable[Fate], now: datetime) -> datetime | None:
-    """When the first machine goes, at the next sweep or when its window opens."""
-    first = [
-        now if fate.way is Way.NOW or fate.step.when is None else max(fate.step.when, now)
-        for fate in fates
-        if fate.way is not Way.NOT
-    ]
-    return min(first, default=None)
+async def _forecast(sweep: Sweep, run: Run, going: Sequence[Fate]) -> RunForecast:
+    """Raises CloudError."""
+    services, now = sweep.services, sweep.services.clock()
+    step = Assess(State.DUE, run.text) if run.kind is OperationKind.ASSESS else Install(State.DUE, run.text)
+    ordered = [Candidate(fate.machine, step, run=run) for fate in going]
+    limits = Fleet([stored.record for stored in sweep.rows.values()])
+    if run.kind is OperationKind.INSTALL:
+        known, limits = await waiting(sweep, ordered)
+        with_history = {item.machine.id: item for item in known}  # without those in flight
+        ordered = [with_history.get(item.machine.id, item) for item in ordered]
+    limits = replace(limits, troubled_groups={})  # everyone is taken for well
+    kept = {fate.machine.id: until for fate in going if (until := _kept_until(fate.step, run, now))}
+    return forecast_run(run, ordered, limits, services.settings, now=now, not_before=kept)
 
 
-def _lengths(images: Iterable[ImageRecord]) -> Callable[[Machine], timedelta]:
-    usual = {record.image: record.usual for record in images if record.usual}
-    return lambda machine: usual.get(machine.image.key) or USUAL
-
-
-def _ends(
-    run: Run,
-    going: Sequence[Machine],
-    begins: datetime | None,
-    *,
-    settings: Settings,
-    lengths: Callable[[Machine], timedelta],
-    sizes: Mapping[str, int],
-) -> datetime | None:
-    """When the last machine has ended, if nothing fails and nothing else takes the slots."""
-    if begins is None:
-        return None
-    if run.kind is OperationKind.ASSESS:
-        return begins + SWEEP + _paced(going) + ASSESSMENT
-    span = SWEEP + max(_paced(going), _by_caps(going, settings=settings, lengths=lengths, sizes=sizes))
-    if run.canaries:
-        span += max(map(lengths, going)) + run.bake + SWEEP
-    return begins + span if run.ignore_window else _within(settings.window or ANY, begins, span, settings=settings)
-
-
-def _paced(machines: Sequence[Machine]) -> timedelta:
-    """By the quota of patch calls of each subscription and region."""
-    most = max(Counter(each.quota_key for each in machines).values(), default=0)
-    return timedelta(minutes=most * TOKENS_PER_CALL / TOKENS_PER_MINUTE)
-
-
-def _by_caps(
-    going: Sequence[Machine], *, settings: Settings, lengths: Callable[[Machine], timedelta], sizes: Mapping[str, int]
-) -> timedelta:
-    """As many at once as PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE allow, one after the other as long as usual."""
-    slots = settings.max_in_flight.of(sum(sizes.values()))
-    spans = [sum(map(lengths, going), timedelta()) / max(min(slots, len(going)), 1)]
-    usual = {each.image.key: lengths(each) for each in going}
-    for image, count in Counter(each.image.key for each in going if each.image.key).items():
-        spans.append(-(-count // max(settings.max_per_image.of(sizes.get(image, 0)), 1)) * usual[image])
-    return max(max(spans), *map(lengths, going))
-
-
-def _within(windows: Windows, begins: datetime, span: timedelta, *, settings: Settings) -> datetime | None:
-    """The end of so much time of a window, one opening after the other; None: not within a year."""
-    at = begins
-    for _ in range(400):
-        closes = windows.closes(at, settings.blackouts)
-        if closes is None:
-            opens = windows.opens(at, settings.blackouts)
-            if opens is None:
-                return None
-            at = opens
-            continue
-        if at + span <= closes:
-            return at + span
-        span -= closes - at
-        at = closes
-    return None
+def _kept_until(step: Step, run: Run, now: datetime) -> datetime | None:
+    """When it is over what keeps a machine for a while; None: nothing does but limits and windows."""
+    if run.kind is OperationKind.INSTALL and isinstance(step, Assess):
+        return now + ASSESSMENT + SWEEP
+    if step.state in _UNDER_WAY:
+        return now + (USUAL if step.state is State.INSTALLING else ASSESSMENT)
+    return None if step.state is State.WAITING_FOR_WINDOW else step.when
 
 
 # -- for programs and for people
@@ -252,6 +200,7 @@ def result(foresight: Foresight) -> dict[str, Any]:
         "may_reboot": foresight.may_reboot,
         "begins": foresight.begins,
         "ends": foresight.ends,
+        "too_late": foresight.too_late,
     }
 
 
@@ -281,8 +230,8 @@ def shown(foresight: Foresight, settings: Settings, when: Clock, *, everyone: bo
     if run.kind is OperationKind.INSTALL:
         parts += _installing(foresight, settings)
     parts.append(line("when", _when(foresight, settings, when)))
-    if foresight.ends and foresight.ends > run.until:
-        late = f"the last ones may not have their turn before {when(run.until)}; give a later --until"
+    if foresight.too_late:
+        late = f"{_count(foresight.too_late)} may not have their turn before {when(run.until)}; give a later --until"
         parts.append(line("too late", late, "yellow"))
     for title, ways in (("Goes later", Way.LATER), ("Does not go, as things stand", Way.NOT)):
         rows = [
@@ -334,7 +283,7 @@ def _waiting(foresight: Foresight) -> str:
 def _when(foresight: Foresight, settings: Settings, when: Clock) -> str:
     if foresight.begins is None:
         return f"as things stand no machine goes before {when(foresight.run.until)}"
-    ends = when(foresight.ends) if foresight.ends else "more than a year from now"
+    ends = when(foresight.ends) if foresight.ends else "not known"
     caps = f", PATCH_MAX_IN_FLIGHT {settings.max_in_flight}, PATCH_MAX_PER_IMAGE {settings.max_per_image}"
     by = caps if foresight.run.kind is OperationKind.INSTALL else ""
     first = f"{when(foresight.begins)} ({when.zone})"
