@@ -19,6 +19,7 @@ from functions.policy.settings import Settings
 from functions.policy.windows import ANY, Windows
 
 SCHEMA = 1  # of --json: schema.json beside this file. A field may be added; another change is another number
+WHOLE = ("run", "machine", "opening", "rollout")  # columns of what people copy: the others make room for them
 WIDE = 160  # columns where there is no terminal to ask
 
 Json = Mapping[str, Any]  # Any: what json.dumps takes
@@ -112,10 +113,15 @@ def table(
         return Text(f"{title}: {empty}")
     shown = Table(box=None, pad_edge=False, header_style="dim", show_header=any(columns))
     for column in columns:
-        shown.add_column(column, overflow="fold")
+        shown.add_column(column, overflow="fold", no_wrap=column in WHOLE)
     for row in rows:
         shown.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     return Group(Text(f"\n{title}", "bold"), shown)
+
+
+def count_of(machines: int) -> str:
+    """So many machines, in words."""
+    return f"{machines:,} machine{'' if machines == 1 else 's'}"
 
 
 def line(name: str, text: str, style: str = "") -> Text:
@@ -123,10 +129,10 @@ def line(name: str, text: str, style: str = "") -> Text:
     return Text.assemble((f"{name:<18}", "dim"), (text, style))
 
 
-def as_csv(rows: Sequence[Json]) -> str:
+def as_csv(rows: Iterable[Json], columns: Sequence[str]) -> str:
     """The rows under the names of their columns. A cell that a spreadsheet would take for a formula is quoted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _cell(value) for name, value in row.items()})

@@ -25,7 +25,7 @@ from functions.steps.planning import make_sweep_plan, waiting
 from functions.steps.sweep import Sweep, read_ledger
 from patcher.connection import App
 from patcher.errors import NoAnswer
-from patcher.output import Clock, line, table
+from patcher.output import Clock, count_of, line, table
 
 NAMED = 20  # machines that a preview names
 EXAMPLES = 3
@@ -231,7 +231,7 @@ def shown(foresight: Foresight, settings: Settings, when: Clock, *, everyone: bo
         parts += _installing(foresight, settings)
     parts.append(line("when", _when(foresight, settings, when)))
     if foresight.too_late:
-        late = f"{_count(foresight.too_late)} may not have their turn before {when(run.until)}; give a later --until"
+        late = f"{count_of(foresight.too_late)} may not have their turn before {when(run.until)}; give a later --until"
         parts.append(line("too late", late, "yellow"))
     for title, ways in (("Goes later", Way.LATER), ("Does not go, as things stand", Way.NOT)):
         rows = [
@@ -247,7 +247,7 @@ def _installing(foresight: Foresight, settings: Settings) -> list[RenderableType
     run, going = foresight.run, len(foresight.going)
     selected = [*run.selection.classifications, *run.selection.packages]
     what = ", ".join(selected) if selected else f"{', '.join(settings.classifications)} (PATCH_CLASSIFICATIONS)"
-    first = f"; {_count(foresight.assessed_first)} assessed first" if foresight.assessed_first else ""
+    first = f"; {count_of(foresight.assessed_first)} assessed first" if foresight.assessed_first else ""
     parts: list[RenderableType] = [
         line("patches", f"{what}: {_waiting(foresight)}{first}"),
         *_together(foresight, settings),
@@ -275,8 +275,8 @@ def _together(foresight: Foresight, settings: Settings) -> list[RenderableType]:
 
 def _waiting(foresight: Foresight) -> str:
     counted = len(foresight.going) - foresight.not_counted
-    known = f"{foresight.patches} wait on {_count(counted)}" if counted else ""
-    unknown = f"on {_count(foresight.not_counted)} not known from Resource Graph" if foresight.not_counted else ""
+    known = f"{foresight.patches} wait on {count_of(counted)}" if counted else ""
+    unknown = f"on {count_of(foresight.not_counted)} not known from Resource Graph" if foresight.not_counted else ""
     return "; ".join(filter(None, (known, unknown))) or "no machine goes"
 
 
@@ -296,8 +296,4 @@ def _names(fates: Sequence[Fate], everyone: bool) -> str:
     names = [fate.machine.id.name for fate in fates]
     cut = names if everyone else names[:NAMED]
     more = " … (--all names all)" if len(cut) < len(names) else ""
-    return f"{_count(len(names))}: {', '.join(cut)}{more}"
-
-
-def _count(machines: int) -> str:
-    return f"{machines:,} machine{'' if machines == 1 else 's'}"
+    return f"{count_of(len(names))}: {', '.join(cut)}{more}"

@@ -75,7 +75,7 @@ async def _row_meant(app: App, text: str, change: Change) -> ImageRow:
     if not found and text.startswith("image-"):
         raise BadRequest(f"{quoted(text)} is no row of an image that can be read; see patcher breaker list")
     if not found:
-        image = image_meant(text, {row.record.image for row in rows})
+        image = image_meant(text, {row.record.image for row in rows}, of_what="the ledger has no row of")
         found = [row for row in rows if row.record.image == image]
     fitting = [row for row in found if not change.wrong(row)]
     if len(fitting) == 1:

@@ -25,7 +25,7 @@ from patcher.actions.selecting import Selector, census, selected
 from patcher.actions.times import moment_of, span_of
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
-from patcher.output import Answer, clock_of, line
+from patcher.output import Answer, clock_of, count_of, line
 from patcher.questions.runs import Known, Standing, covering, known_run, known_runs, named
 from patcher.questions.status import paused_because
 
@@ -73,7 +73,7 @@ def order(words: Words) -> Action:
         shown += foresight.shown(seen, app.settings, clock_of(app.settings), everyone=words.everyone)
         count = str(len(machines))
         return Deed(
-            f"{run.kind.value} on {_count(len(machines))}",
+            f"{run.kind.value} on {count_of(len(machines))}",
             lambda: _place(pen, run, seen),
             ask_first=True,
             shown=shown,
@@ -194,7 +194,7 @@ def _split(run: Run, meant: Sequence[Machine], settings: Settings) -> tuple[list
     systems = sorted({each.os_type for each in meant})
     options = " or ".join(_OF_SYSTEM[system] for system in systems)
     raise BadRequest(
-        f"nothing that is selected is for {' or '.join(systems)}, which {_count(len(meant))} run; {options} is right"
+        f"nothing that is selected is for {' or '.join(systems)}, which {count_of(len(meant))} run; {options} is right"
     )
 
 
@@ -209,7 +209,7 @@ def _check_count(words: Words, found: int) -> None:
     if found > MOST_MACHINES:
         raise BadRequest(f"that means {found:,} machines; up to {MOST_MACHINES:,} go into one run: name fewer")
     if words.expect not in (None, found):
-        raise BadRequest(f"that means {_count(found)}, and --expect is {words.expect}; nothing was done")
+        raise BadRequest(f"that means {count_of(found)}, and --expect is {words.expect}; nothing was done")
     if words.selector.everything and words.agreed and words.expect is None:
         raise BadRequest(f"--everything takes --yes only with --expect N, the number of machines; now it is {found}")
 
@@ -257,7 +257,7 @@ async def _stoppable(app: App, run_id: str) -> Known:
 def _ordered(run: Run, machines: Sequence[Machine], left_out: Sequence[Machine], app: App) -> list[RenderableType]:
     """The order, and who gets what of it."""
     when = clock_of(app.settings)
-    parts: list[RenderableType] = [line("run", f"{run.kind.noun} on {_count(len(machines))}: {run.reason}", "bold")]
+    parts: list[RenderableType] = [line("run", f"{run.kind.noun} on {count_of(len(machines))}: {run.reason}", "bold")]
     begin = f"from {when(run.at)} " if run.at else ""
     parts.append(line("time", f"{begin}until {when(run.until)} ({when.zone})"))
     samples = {each.os_type: each for each in machines}
@@ -265,10 +265,10 @@ def _ordered(run: Run, machines: Sequence[Machine], left_out: Sequence[Machine],
     if run.selection and len(samples) > 1:
         for system, machine in sorted(samples.items()):
             part = ", ".join(_part(run, machine, app.settings))
-            parts.append(line(system.value, f"{_count(counts[system])}: {part}"))
+            parts.append(line(system.value, f"{count_of(counts[system])}: {part}"))
     if left_out:
         others = Counter(each.os_type for each in left_out)
-        text = ", ".join(f"{_count(count)} of {system}" for system, count in sorted(others.items()))
+        text = ", ".join(f"{count_of(count)} of {system}" for system, count in sorted(others.items()))
         parts.append(line("left out", f"{text}: nothing that is selected is for that system", "yellow"))
     return parts
 
@@ -278,7 +278,7 @@ async def _others(app: App, machines: Sequence[Machine]) -> list[RenderableType]
     open_runs = await known_runs(app)
     found = Counter(other.run.id for each in machines if (other := covering(open_runs, each)))
     return [
-        line("also in a run", f"{_count(count)} of these: {run_id}, which goes first", "yellow")
+        line("also in a run", f"{count_of(count)} of these: {run_id}, which goes first", "yellow")
         for run_id, count in sorted(found.items())
     ]
 
@@ -312,7 +312,3 @@ def _stopped(run: Run) -> Answer:
     result = {"run": run.id, "by": run.stopped_by, "reason": run.stopped_because, "stopped": run.stopped}
     said = f"run {run.id}: nothing more of it begins; operations in flight go on to their end"
     return Answer(result, [line("stopped", said, "yellow")])
-
-
-def _count(machines: int) -> str:
-    return f"{machines:,} machine{'' if machines == 1 else 's'}"

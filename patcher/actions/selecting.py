@@ -88,22 +88,25 @@ def needed(owner_tag: str) -> str:
     return owner_tag
 
 
-def image_meant(text: str, keys: Collection[str]) -> str:
-    """The one image that is called so: by its key, name/version, or name. Raises BadRequest."""
+def image_meant(text: str, keys: Collection[str], *, of_what: str = "no machine in the app's scope has") -> str:
+    """The one image that is called so: by its key, name/version, or name. Raises BadRequest.
+
+    `of_what`: where it was looked for, for a person who named another one.
+    """
     text = text.lower()
     spelled = {key: {key, short(key), short(key).partition("/")[0]} for key in keys if key}
     found = [text] if text in spelled else sorted(key for key, names in spelled.items() if text in names)
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadRequest(f"no machine in the app's scope has the image {quoted(text)}; {_known(spelled)}")
+        raise BadRequest(f"{of_what} an image {quoted(text)}; {_known(spelled)}")
     raise BadRequest(f"{len(found)} images are called {quoted(text)}; name one by its key: {', '.join(found)}")
 
 
 def _known(keys: Iterable[str]) -> str:
     names = sorted({short(key) for key in keys})
     more = " …" if len(names) > LISTED else ""
-    return f"there are {', '.join(names[:LISTED])}{more}" if names else "there is none"
+    return f"there are {', '.join(names[:LISTED])}{more}" if names else "no image is known"
 
 
 def _named(targets: Iterable[Target], text: str) -> MachineId:

@@ -15,7 +15,7 @@ from functions.cloud.stops import HOLDS, PAUSE, columns_of, key_of, stop_of_row
 from functions.cloud.tables import Row
 from functions.model.machine import MachineId
 from functions.model.stop import Scope, Stop
-from functions.model.text import GUID, quoted
+from functions.model.text import GUID, format_utc, quoted
 from patcher.acting import Action, Deed, Pen, advice, reason_of
 from patcher.actions.selecting import Selector, Target, census, image_meant, needed, selected
 from patcher.actions.times import end_of
@@ -291,7 +291,7 @@ def _named(stop: Stop) -> str:
 
 
 def _since(stop: Stop) -> str:
-    since = f", since {stop.since.isoformat(timespec='seconds')}" if stop.since else ""
+    since = f", since {format_utc(stop.since)}" if stop.since else ""
     return f"{stop.text}{since}"
 
 

@@ -14,7 +14,7 @@ from functions.decisions.question import narrowed, window_as_canary
 from functions.decisions.stopped import cost_told
 from functions.model.machine import MachineId
 from functions.model.run import RunOutcome
-from functions.model.state import AWAIT_A_TURN, Cause, OperationKind
+from functions.model.state import AWAIT_A_TURN, Cause, OperationKind, Step
 from functions.policy.prices import arc_cost, arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.windows import ANY
@@ -173,12 +173,14 @@ def _why_later(item: Candidate, first: _Before | None, settings: Settings, *, op
 
 
 def _not_waiting(fleet: Fleet, waiting: set[MachineId]) -> dict[str, int]:
-    counts = Counter(
-        step.state.value
-        for machine, step in fleet.states
-        if machine.id not in waiting and step.state not in AWAIT_A_TURN
+    return _by_state(
+        step for machine, step in fleet.states if machine.id not in waiting and step.state not in AWAIT_A_TURN
     )
-    return dict(counts.most_common())
+
+
+def _by_state(steps: Iterable[Step]) -> dict[str, int]:
+    """How many are in which state, the most first."""
+    return dict(Counter(step.state.value for step in steps).most_common())
 
 
 def _next_shown(result: Mapping[str, Any], when: Clock) -> list[RenderableType]:
@@ -239,7 +241,7 @@ async def ask_plan(app: App) -> Answer:
         "wait": waits,
         "arc": await _arc(app),
         "stopped": await _stopped(fleet),
-        "others": _not_waiting(fleet, candidates.keys() | set()),
+        "others": _by_state(step for machine, step in fleet.states if machine.id not in candidates),
     }
     return Answer(result, _plan_shown(result))
 
@@ -300,7 +302,7 @@ def _plan_shown(result: Mapping[str, Any]) -> list[RenderableType]:
     return [
         *_mode_lines(result),
         _cut("Would start now", ("machine", "operation", "image", "run", "why"), starts),
-        _cut("Due, and waits for a limit of the fleet", ("machine", "state", "run", "why"), waits),
+        _cut("Due, and does not start", ("machine", "state", "run", "why"), waits),
         *_arc_lines(result["arc"]),
         *_stopped_lines(result["stopped"]),
         line("others", others or "none"),

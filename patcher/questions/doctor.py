@@ -20,7 +20,7 @@ from patcher.arm import WEB
 from patcher.connection import App
 from patcher.errors import PatcherError
 from patcher.fleet import look
-from patcher.output import Answer, ago
+from patcher.output import Answer, ago, count_of
 from patcher.questions import alerts, delivery, images, status
 from patcher.questions.check import NOT_CHECKED, Check, Verdict
 from patcher.questions.granted import allows, granted_to
@@ -222,7 +222,7 @@ async def _machines(app: App) -> AsyncIterator[Check]:
         count = subscriptions[subscription] if subscription else len(fleet.states)
         where = f" of {subscription}" if subscription else ""
         if count:
-            yield Check("Resource Graph", "ok", f"shows {count} machines{where}")
+            yield Check("Resource Graph", "ok", f"shows {count_of(count)}{where}")
         else:
             remedy = "Check PATCH_SCOPE, and that you and the app have Reader there."
             yield Check("Resource Graph", "bad", f"shows no machine{where}", remedy)
@@ -230,7 +230,7 @@ async def _machines(app: App) -> AsyncIterator[Check]:
         steps = [(machine.id.name, step) for machine, step in fleet.states if step.state is state]
         if steps:
             names = ", ".join(sorted(name for name, _ in steps)[:EXAMPLES])
-            detail = f"{len(steps)} machines ({names}): {steps[0][1].reason}"
+            detail = f"{count_of(len(steps))} ({names}): {steps[0][1].reason}"
             yield Check(state.value, "bad", detail, steps[0][1].remedy)
     for text in fleet.view.sweep.view.left_alone.values():
         yield Check("ledger", "bad", str(text), "Deploy the newer release again, or delete the row.")

@@ -18,6 +18,14 @@ from patcher.questions.patches import Tried, tried_on, waiting_on
 
 Format = Literal["csv", "json", "html"]
 What = Literal["machines", "patches"]
+COLUMNS: Mapping[What, Sequence[str]] = {
+    "machines": (
+        *("machine", "name", "subscription", "resource_group", "region", "os", "owner", "image", "image_version"),
+        *("state", "reason", "remedy", "compliance", "late_critical", "late_security", "support_state"),
+        *("pending_critical", "pending_security", "pending_other", "oldest_patch", "last_assessed", "last_installed"),
+    ),
+    "patches": ("machine", "name", "owner", "patch", "kb", "version", "classes", "state", "at"),
+}
 
 
 async def ask_export(app: App, what: What, written_as: Format) -> Answer:
@@ -31,8 +39,8 @@ async def ask_export(app: App, what: What, written_as: Format) -> Answer:
     if written_as == "json":
         return Answer(result, [], raw=f"{as_json(rows)}\n")
     if written_as == "csv":
-        return Answer(result, [], raw=as_csv(rows))
-    return Answer(result, [], raw=_page(f"{app.name}: {what}", fleet.now, rows))
+        return Answer(result, [], raw=as_csv(rows, COLUMNS[what]))
+    return Answer(result, [], raw=_page(f"{app.name}: {what}", fleet.now, rows, COLUMNS[what]))
 
 
 def _machine(judged: Judged, app: App) -> dict[str, Any]:
@@ -86,20 +94,19 @@ def _patch(machine: Machine, app: App, tried: Tried) -> dict[str, Any]:
     }
 
 
-def _page(title: str, at: datetime, rows: Sequence[Json]) -> str:
+def _page(title: str, at: datetime, rows: Sequence[Json], columns: Sequence[str]) -> str:
     """One page of HTML that needs nothing beside it."""
-    return "\n".join(_page_lines(title, at, rows)) + "\n"
+    return "\n".join(_page_lines(title, at, rows, columns)) + "\n"
 
 
-def _page_lines(title: str, at: datetime, rows: Sequence[Json]) -> Iterator[str]:
+def _page_lines(title: str, at: datetime, rows: Sequence[Json], columns: Sequence[str]) -> Iterator[str]:
     style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:4px 8px;text-align:left}"
     style += "tr:nth-child(even){background:#f2f2f2}"
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>'
     yield f"<h1>{escape(title)}</h1><p>{at.isoformat(timespec='seconds')}, {len(rows)} rows</p><table>"
-    if rows:
-        yield f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in rows[0])}</tr></thead><tbody>"
+    yield f"<thead><tr>{''.join(f'<th>{escape(name)}</th>' for name in columns)}</tr></thead><tbody>"
     for row in rows:
-        yield f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in row.values())}</tr>"
+        yield f"<tr>{''.join(f'<td>{escape(_text(value))}</td>' for value in (row[name] for name in columns))}</tr>"
     yield "</tbody></table></html>"
 
 
@@ -116,6 +123,8 @@ def query_text(path: Path) -> str:
     """The query in a file. Raises BadRequest."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadRequest(f"there is no file {path}; a file with a Resource Graph query is needed") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path}: {type(error).__name__}; a file with a Resource Graph query is needed") from None
     if not text.strip():

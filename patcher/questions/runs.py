@@ -20,7 +20,7 @@ from functions.model.run import Progress, Run, RunOutcome
 from functions.model.text import BadInput, quoted
 from patcher.connection import App
 from patcher.errors import BadRequest
-from patcher.output import Answer, Clock, ago, clock_of, line, table
+from patcher.output import Answer, Clock, ago, clock_of, count_of, line, table
 
 LISTED = 5  # runs that an error names
 ROWS_SHOWN = 40  # machines of one table; --json has all
@@ -113,7 +113,7 @@ def _known(row: Row, progress: Row | None) -> Known | None:
 def named(runs: Sequence[Known], now: datetime) -> str:
     """The ids of the newest runs, for an error: those that did not end come first."""
     if not runs:
-        return "there is none"
+        return "none was ordered in the last 30 days"
     newest = sorted(reversed(runs), key=lambda each: not each.is_open)
     texts = [f"{each.run.id} ({each.standing(now)})" for each in newest[:LISTED]]
     return f"there {'is' if len(runs) == 1 else 'are'} {', '.join(texts)}{' …' if len(runs) > LISTED else ''}"
@@ -231,7 +231,7 @@ def _shown(known: Known, result: Mapping[str, Any], now: datetime, when: Clock) 
     if known.problem:
         return [line("run", run.id), line("unreadable", known.problem, "bold red")]
     parts: list[RenderableType] = [
-        line("run", f"{run.id}: {run.kind.noun} on {_count(len(run.machines))}, {result['standing']}"),
+        line("run", f"{run.id}: {run.kind.noun} on {count_of(len(run.machines))}, {result['standing']}"),
         line("because", run.reason),
         line("by", f"{run.by or 'not known'}, {when(run.opened)}"),
         line("when", f"{f'from {when(run.at)} ' if run.at else ''}until {when(run.until)} ({when.zone})"),
@@ -285,7 +285,3 @@ def _cut(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 def _name(item: Mapping[str, Any]) -> str:
     return str(item["machine"]).rsplit("/", 1)[-1]
-
-
-def _count(machines: int) -> str:
-    return f"{machines} machine{'' if machines == 1 else 's'}"

@@ -144,7 +144,7 @@ REFUSED = {
     "an empty reason": ("pause --reason ' '", "--reason is empty"),
     "a reason that would be cut": (f"pause --reason {'x' * 501}", "--reason has 501 characters; up to 500"),
     "two scopes": (f"pause --image web --subscription {shapes.SUBSCRIPTION} --reason x", "one of them is right"),
-    "an unknown image": ("pause --image wbe/1.4.0 --reason x", "has the image 'wbe/1.4.0'; there are "),
+    "an unknown image": ("pause --image wbe/1.4.0 --reason x", "has an image 'wbe/1.4.0'; there are "),
     "two images of a name": ("pause --image web/1.4.0 --reason x", "2 images are called 'web/1.4.0'; name one by its"),
     "no id of a subscription": ("pause --subscription prod --reason x", "a subscription's id is right"),
     "a subscription without machines": (
@@ -175,7 +175,10 @@ REFUSED = {
     "a row that is none": (f"breaker close image-{'0' * 24} --opening {OPENING} --reason x", "is no row of an image"),
     "no opening": (f"breaker close {API_ROW} --reason x", "Missing option '--opening'"),
     "a wrong rollout": (f"rollout end {WEB_ROW} --rollout 20200101T000000 --reason x", "not 20200101T000000"),
-    "a rollout of an unknown image": ("rollout end wbe --reason x", "has the image 'wbe'"),
+    "a rollout of an unknown image": (
+        "rollout end wbe --reason x",
+        "the ledger has no row of an image 'wbe'; there are ",
+    ),
 }
 
 

@@ -65,6 +65,8 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
     "by its id": (f"why {machine('web-01', 'rg-test')}", 0, ["support state absent", "no image"]),
     "the next opening": ("next --window 1", 0, ["6 go (2 as canaries), 1 later", "web-01", "fail-01 goes first"]),
     "the plan": ("plan", 0, ["Would start now", "assessment", "support state absent"]),
+    "the plan, with who waits for the window": ("plan", 0, [" waiting-for-window"]),
+    "the doctor, of one machine": ("doctor", 1, ["bad-tag: 1 machine (typo-01)"]),
     "who is late": ("late", 1, ["shop", "win-01", "critical, security", "7 days"]),
     "who is late, for programs": ("late --json", 1, ['"critical": 3.0,', '"security": 14.0']),
     "a patch": ("lacks libcritical0", 0, ["pending on 9, installed on 1, failed on 1", "past-01", "fail-01"]),
@@ -116,7 +118,7 @@ REFUSED = {
     "no openings": ("next --window 0", "--window is 0; 1 to 50"),
     "a number that is none": ("next --window many", "Invalid value for '--window'"),
     "an unknown format": ("export --format xml", "'xml' is not one of 'csv', 'json', 'html'"),
-    "a file that is not there": ("query nowhere.kql", "nowhere.kql: FileNotFoundError"),
+    "a file that is not there": ("query nowhere.kql", "there is no file nowhere.kql"),
 }
 
 

@@ -278,7 +278,10 @@ REFUSED = {
     ),
     "a window that opens too late": ("run install web-02 --reason x --yes", "1 waiting-for-window (opens "),
     "without --yes, as JSON": ("run assess web-02 --reason x --json", "nothing was done; add --yes to assess on 1"),
-    "a run that is not there": ("run show 20260101T0000-2222", "there is no run '20260101T0000-2222'; there is none"),
+    "a run that is not there": (
+        "run show 20260101T0000-2222",
+        "there is no run '20260101T0000-2222'; none was ordered in the last 30 days",
+    ),
     "a run whose id can be none": ("run show 'a/../b c?'", "there is no run 'a/../b c'"),
     "a stop of what is not there": ("run stop 20260101T0000-2222 --reason x", "there is no run '20260101T0000-2222'"),
     "a stop without a reason": ("run stop 20260101T0000-2222", "Missing option '--reason'"),
