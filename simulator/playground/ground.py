@@ -110,6 +110,7 @@ def _beginning(plan: Plan) -> datetime:
 def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None:
     """Each machine at its own time, before the app exists; those that are off are switched off once they run."""
     azure, start = embedded.azure, clock()
+    azure.create_group(embedded.deployed.plan.site.id.partition("/providers/")[0])  # the app's, also without a machine
     members = sorted(members, key=lambda each: each.age, reverse=True)
     for each in members:
         clock.move_to(start + (members[0].age - each.age))
