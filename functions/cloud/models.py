@@ -355,9 +355,14 @@ def _assessment(row: Json) -> PatchAssessment:
         assessment_id=_text(row.get("assessment_id")).lower(),
         assessed=time_or_none(row.get("assessment_started")),
         status=intern(_text(row.get("assessment_status"))),
-        counts={intern(str(name).lower()): count for name, count in counts.items() if is_count(count)},
+        counts=_counts(tuple([(name, count) for name, count in counts.items() if is_count(count)])),
         reboot_pending=row.get("reboot_pending") is True,
     )
+
+
+@lru_cache(maxsize=4096)  # shared: a sweep holds those of every due machine, and most are alike
+def _counts(items: tuple[tuple[str, int], ...]) -> Json:
+    return {intern(str(name).lower()): count for name, count in items}
 
 
 def _support_state(text: str) -> SupportState:

@@ -5,7 +5,7 @@ person may well choose is none (tests/recordings/foreign_machines.json has examp
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -93,11 +93,8 @@ def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | 
     if _is_of_aks(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):
-        if not any(map(_may_be_mark, tags)):
-            continue
-        for mark, manager in _TAGS:
-            if all(_has(tags, name, value) for name, value in mark.items()):
-                return manager
+        if manager := _of_tags(tuple([(name, tags[name]) for name in tags if _may_be_mark(name)])):
+            return manager
     named = _of_group(machine.id.group) or _of_name(machine.id.name, _MACHINE_NAMES)
     return named or (_CLIENT if _is_windows_client(machine) else None)
 
@@ -125,6 +122,12 @@ def _may_be_mark(tag: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def _of_tags(tags: tuple[tuple[str, str], ...]) -> Manager | None:
+    marked = (manager for mark, manager in _TAGS if all(_has(tags, name, value) for name, value in mark.items()))
+    return next(marked, None)
+
+
+@lru_cache(maxsize=4096)
 def _of_group(name: str) -> Manager | None:
     return _of_name(name, _GROUP_NAMES)
 
@@ -133,8 +136,8 @@ def _of_name(name: str, marks: Iterable[tuple[re.Pattern[str], Manager]]) -> Man
     return next((manager for pattern, manager in marks if pattern.fullmatch(name)), None)
 
 
-def _has(tags: Mapping[str, str], name: str, value: str) -> bool:
-    return any(re.fullmatch(name, each) and re.fullmatch(value, text.lower()) for each, text in tags.items())
+def _has(tags: Iterable[tuple[str, str]], name: str, value: str) -> bool:
+    return any(re.fullmatch(name, each) and re.fullmatch(value, text.lower()) for each, text in tags)
 
 
 def _is_windows_client(machine: Machine) -> bool:

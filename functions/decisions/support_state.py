@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from sys import intern
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import UNANSWERED_LIMIT, after_failures
@@ -100,7 +101,8 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
     reason = f"Supported, {_patches(wanted)}; {_why_now(question)}"
     reason = f"{run.text}; {reason}" if run else reason
-    return Install(State.DUE, reason, only_canary=question.way is Way.CANARY_WINDOW)
+    # One text for all machines of which the same is to be said: a sweep holds every due one.
+    return Install(State.DUE, intern(reason), only_canary=question.way is Way.CANARY_WINDOW)
 
 
 def _patches(count: int) -> str:

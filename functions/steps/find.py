@@ -57,6 +57,7 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
         groups.update(await services.graph.groups(ids))
         await sweep.stay()
     machines = await with_managers(services, list(due.values()))
+    due.clear()  # a large fleet's machines are not held twice, as Graph shows them and in their groups
     selected = await runs.as_selected(services, sweep.runs, machines) if not whatever_window else {}
     async for machine in _with_named_patches(sweep, machines):
         await sweep.stay()
@@ -71,9 +72,11 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
 
 
 async def _with_named_patches(sweep: Sweep, machines: list[Machine]) -> AsyncIterator[Machine]:
-    """In parts, so that a large fleet does not cost the sweep its lease."""
-    for first in range(0, len(machines), IDS_PER_QUERY):
-        for machine in await with_named_patches(sweep.services, machines[first : first + IDS_PER_QUERY]):
+    """In parts, so that a large fleet does not cost the sweep its lease. Empties the list, from its end."""
+    while machines:
+        part = machines[-IDS_PER_QUERY:]
+        del machines[-IDS_PER_QUERY:]
+        for machine in await with_named_patches(sweep.services, part):
             yield machine
         await sweep.stay()
 
