@@ -309,6 +309,7 @@ async def test_a_sweep_that_is_killed_at_any_write_runs_no_machine_twice(side: s
         with suppress(Killed):
             await world.pass_time(hours=5)
         world.table.before = world.table.after = nothing
+        world.in_steps(timedelta(minutes=5))
         await world.pass_time(hours=6)
         assert sorted(world.installed()) == ["vm-1", "vm-2"], number
         assert outcomes(world, run) == {"vm-1": "succeeded", "vm-2": "succeeded"}, number
