@@ -65,6 +65,7 @@ REAL_TIME = replace(
     start_seconds=0,
     deallocate_seconds=0,
     delete_seconds=0,
+    redeploy_seconds=0,
     assess_seconds=0.3,
     install_seconds=0.6,
     reboot_seconds=0,
