@@ -208,7 +208,6 @@ async def test_without_the_setting_there_is_no_row_and_no_request() -> None:
     assert outbox(world) == []
     assert not any(row.columns.get("noticed") for row in world.table.rows.values())
     assert not [request for request in world.azure.requests if request.path == "/api/events"]
-    assert world.table.calls["transact"] == 0
 
 
 def test_without_the_setting_the_client_of_a_topic_is_not_loaded() -> None:
