@@ -249,11 +249,8 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
         await rest(services, row)
     try:
         await services.compute.power(machine.id, "start", send_by=now + SEND_WITHIN)
-    except (
-        errors.Gone,
-        errors.Throttled,
-        errors.Unavailable,
-    ) as error:  # nothing was started: the next sweep tries again
+    except (errors.Gone, errors.Throttled, errors.Unavailable) as error:
+        # Nothing was started: the next sweep tries again.
         await sweep.forget_started(stored)
         if isinstance(error, errors.Throttled):
             sweep.paused.note(machine.id.subscription, error)
