@@ -20,7 +20,7 @@ from simulator.storage.azurite import StorageCall
 from simulator.wire import Json
 
 _HOSTS_OWN = ("azure-webjobs-hosts", "azure-webjobs-secrets")  # containers that the Functions host creates itself
-_TABLE_LIST = "Tables"
+_NO_NAME = ("Tables", "$batch")  # the list of tables; a transaction, whose body alone names its table
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Usage:
     def _storage_missing(self) -> Iterator[str]:
         names = {name for kind in self.deployed.plan.account.names.values() for name in kind}
         for call in self.calls:
-            if call.name not in names and call.name not in (*_HOSTS_OWN, _TABLE_LIST):
+            if call.name not in names and call.name not in (*_HOSTS_OWN, *_NO_NAME):
                 yield f"{call.name} is used in the storage account and not deployed ({call.method}: {call.status})"
 
     def _services_closed(self) -> Iterator[str]:
