@@ -103,14 +103,19 @@ class Run:
                 await asyncio.sleep(0.05)
 
     async def _reimage(self, machine: str) -> None:
-        """Until its event is sent. What the app does then, tests/scenario/test_moves.py shows."""
+        """Until its event was delivered, if anybody wants it. What the app does then, test_moves.py shows."""
         while not self.failed() and (await self.embedded.arm("POST", f"{machine}/reimage", {})).status == 409:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        while not (self.failed() or self._sent(REIMAGE)):  # noqa: ASYNC110  (Azure's events signal nothing)
+        while not (self.failed() or self._told(REIMAGE)):  # noqa: ASYNC110  (Azure's events signal nothing)
             await asyncio.sleep(0.05)
 
-    def _sent(self, operation: str) -> bool:
-        return any(each["data"]["operationName"] == operation for each in self.embedded.azure.events)
+    def _told(self, operation: str) -> bool:
+        """Whether Azure has an event of the operation, and Event Grid tried to deliver it where it is wanted."""
+        embedded = self.embedded
+        events = [each for each in embedded.azure.events if each["data"]["operationName"] == operation]
+        wanted = {each["id"] for each in events if any(where.wants(each) for where in embedded.deployed.subscribed)}
+        tried = {event for attempt in embedded.event_grid.attempts for event in attempt.event_ids}
+        return bool(events) and wanted <= tried
 
     async def _sweep(self, host: FunctionsHost) -> None:
         if host.timer_function("on_reconcile"):
