@@ -201,7 +201,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("breaker", _breaker, (8,), 8),
     Mutant("tries of a failing machine", _tries, (8,), 49),
     Mutant("pause", _pause, (3,), 49),
-    Mutant("adoption after a crash", _adoption, (4,), 2),
+    Mutant("adoption after a crash", _adoption, (4,), 6),
     Mutant("a 429 is no failure", _postponement, (5,), 20),
     Mutant("no answer is no 404", _silence, (6,), 0),
     Mutant("end of a run", _end_of_a_run, (3,), 1),
