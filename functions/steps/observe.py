@@ -22,11 +22,11 @@ from functions.model.text import BadInput
 from functions.policy.settings import Settings
 from functions.services import Services
 
-AT_ONCE = 200  # Resource Manager allows 250 reads at once, per subscription and caller; others read, too
+READS_AT_ONCE = 200  # Resource Manager allows 250, per subscription and caller; others read, too
 Item = TypeVar("Item")
 
 
-def in_turn(items: Sequence[Item], jitter: Callable[[], float], most: int = AT_ONCE) -> list[Item]:
+def in_turn(items: Sequence[Item], jitter: Callable[[], float], most: int = READS_AT_ONCE) -> list[Item]:
     """So many of them, from a random place on: those without an answer must not keep the others waiting."""
     if len(items) <= most:
         return list(items)

@@ -67,7 +67,7 @@ from functions.model.text import BadInput
 from functions.services import Services
 from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
 from functions.steps.observe import (
-    AT_ONCE,
+    READS_AT_ONCE,
     Gone,
     Observation,
     Paused,
@@ -82,7 +82,6 @@ from functions.steps.observe import (
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
-READS_AT_ONCE = AT_ONCE
 READS_A_SECOND = 20  # Resource Manager allows 25, per subscription and caller
 READING_TIME = timedelta(seconds=30)  # of one sweep
 

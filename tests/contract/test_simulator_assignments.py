@@ -10,6 +10,7 @@ import pytest
 from simulator import identity
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Grant
+from simulator.wire import Json
 from tests.contract.simulator_client import Clock, arm, payload
 
 SCOPE = f"/subscriptions/{SUBSCRIPTION}"
@@ -26,6 +27,19 @@ def azure_with(*grants: Grant) -> Azure:
     return azure
 
 
+async def assigned(azure: Azure, path: str) -> list[tuple[str, Json]]:
+    """What a list has of the principal: where each role is assigned, and the one permission of the role."""
+    query = {"$filter": f"assignedTo('{OBJECT}')", "api-version": VERSION}
+    found = []
+    async with arm(azure) as client:
+        for each in (await client.call("GET", path, query=query)).json()["value"]:
+            properties = each["properties"]
+            role = await client.call("GET", properties["roleDefinitionId"], query={"api-version": VERSION})
+            (permission,) = role.json()["properties"]["permissions"]
+            found.append((properties["scope"], permission))
+    return found
+
+
 # where the role is assigned → whether the list of the subscription has it
 PLACES = {
     "in the subscription": (SCOPE, True),
@@ -38,14 +52,10 @@ PLACES = {
 @pytest.mark.parametrize(("scope", "listed"), PLACES.values(), ids=PLACES)
 async def test_the_assignments_of_a_principal(scope: str, listed: bool) -> None:
     azure = azure_with(OPERATOR, Grant(scope, ("a/read",), ("a/b/read",), APP))
-    query = {"$filter": f"assignedTo('{OBJECT}')", "api-version": VERSION}
-    async with arm(azure) as client:
-        found = (await client.call("GET", ASSIGNMENTS, query=query)).json()["value"]
-        assert [each["properties"]["scope"] for each in found] == [scope] * listed
-        for each in found:
-            role = await client.call("GET", each["properties"]["roleDefinitionId"], query={"api-version": VERSION})
-            (permission,) = role.json()["properties"]["permissions"]
-            assert (permission["actions"], permission["notActions"]) == (["a/read"], ["a/b/read"])
+    found = await assigned(azure, ASSIGNMENTS)
+    assert [at for at, _ in found] == [scope] * listed
+    for _, permission in found:
+        assert (permission["actions"], permission["notActions"]) == (["a/read"], ["a/b/read"])
 
 
 # where the role is assigned → whether the list of the queue has it
@@ -63,14 +73,10 @@ async def test_a_role_for_data_at_one_queue(scope: str, listed: bool) -> None:
     assert add in payload("azure_operations.json")["Microsoft.Storage"]["dataActions"]
     azure = azure_with(OPERATOR, Grant(scope, (), (), APP, (add,)))
     path = f"{QUEUE}/providers/Microsoft.Authorization/roleAssignments"
-    query = {"$filter": f"assignedTo('{OBJECT}')", "api-version": VERSION}
-    async with arm(azure) as client:
-        found = (await client.call("GET", path, query=query)).json()["value"]
-        assert [each["properties"]["scope"] for each in found] == [scope] * listed
-        for each in found:
-            role = await client.call("GET", each["properties"]["roleDefinitionId"], query={"api-version": VERSION})
-            (permission,) = role.json()["properties"]["permissions"]
-            assert (permission["actions"], permission["dataActions"]) == ([], [add])
+    found = await assigned(azure, path)
+    assert [at for at, _ in found] == [scope] * listed
+    for _, permission in found:
+        assert (permission["actions"], permission["dataActions"]) == ([], [add])
 
 
 # path, filter, caller's grants → status, code

@@ -198,8 +198,8 @@ def test_a_short_life_needs_all_of_the_default_deployment_and_nothing_more(lived
 async def test_the_demo_needs_all_of_its_deployment_and_nothing_more(
     tls: Tls, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "LONGEST_SECONDS", 900.0)  # far beyond what a busy machine needs
     """And so nothing that the deployment gives for servers, scale sets and stopped machines is spare."""
+    monkeypatch.setattr(stage, "LONGEST_SECONDS", 900.0)  # far beyond what a busy machine needs
     async with Embedded(SPEED, deployment=stage.DEPLOYMENT, tls=tls, azurite=azurite) as embedded:
         settings = embedded.settings(**SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)

@@ -20,7 +20,7 @@ from functions.model.machine import Machine, MachineId
 from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.model.text import Json
-from functions.steps import report, track
+from functions.steps import observe, report, track
 from functions.steps.observe import Paused
 from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
@@ -83,7 +83,7 @@ async def test_a_quota_of_reads_that_is_used_up_is_one_line_of_information(caplo
     await tracked(world, compute)
     lines = [(record.levelname, json.loads(record.message)["event"]) for record in caplog.records]
     assert lines == [("INFO", "quota.exhausted")]
-    assert compute.refused <= track.READS_AT_ONCE, "then it is left in peace"
+    assert compute.refused <= observe.READS_AT_ONCE, "then it is left in peace"
 
 
 async def test_tracking_keeps_to_the_quota_of_reads_and_asks_everyone_in_turn() -> None:

@@ -386,6 +386,15 @@ def test_canaries_of_a_run_go_first(
 
 FLIGHT = {"run": "1", "started_at": NOW - HOUR}
 WELL = {**FLIGHT, "outcome": "Succeeded", "ended_at": NOW}
+FAILED_BY_PATCHES = Item(
+    RunOutcome.FAILED,
+    "failed",
+    "a patch failed",
+    started=NOW - HOUR,
+    ended=NOW,
+    at_fault=True,
+    image=GALLERY_IMAGE,
+)
 SHOWN: dict[str, tuple[Record | None, Item | None]] = {
     "no row": (None, None),
     "a row of something else": (a_record(phase=Phase.RUNNING), None),
@@ -408,29 +417,13 @@ SHOWN: dict[str, tuple[Record | None, Item | None]] = {
     ),
     "failed by its patches": (
         a_record(kind=INSTALL, phase=Phase.HELD, reason="a patch failed", at_fault=True, **WELL),
-        Item(
-            RunOutcome.FAILED,
-            "failed",
-            "a patch failed",
-            started=NOW - HOUR,
-            ended=NOW,
-            at_fault=True,
-            image=GALLERY_IMAGE,
-        ),
+        FAILED_BY_PATCHES,
     ),
     "failed by its patches, and released since": (
         a_record(
             kind=INSTALL, phase=Phase.HELD, state=State.DUE, failures=1, failure="a patch failed", at_fault=True, **WELL
         ),
-        Item(
-            RunOutcome.FAILED,
-            "failed",
-            "a patch failed",
-            started=NOW - HOUR,
-            ended=NOW,
-            at_fault=True,
-            image=GALLERY_IMAGE,
-        ),
+        FAILED_BY_PATCHES,
     ),
     "left its machine unwell, and released since": (
         a_record(
