@@ -1,16 +1,13 @@
 """Image Patcher: from a provisioned machine to patches installed. Five rooms, named by what may be in them:
 
-model/      what we know and remember   text state machine record image_record told stop notice. Nouns; the
-                                        standard library only
-policy/     what the owner wants        settings tags grammar windows zones window_grammar. May import model
-decisions/  what follows                decision ownership rollout plan compliance diagnosis retry notices. Pure; may
-                                        import model and policy
-cloud/      how we reach Azure          session errors translation models arm resource_graph queries/ event_grid queue
-                                        tables rows ledger notes stops notices. Raw facts: no decisions, no remedies
-steps/      doing it                    assess install poison start holds; of the sweep: reconcile sweep track find
-                                        planning dispatching states report outlook changes notices. Async; the only
-                                        room with effects and rules together
+model/      what we know and remember   nouns; the standard library only
+policy/     what the owner wants        settings, tags, windows. May import model
+decisions/  what follows                values with reasons. Pure; may import model and policy
+cloud/      how we reach Azure          clients, translation, the ledger. Raw facts: no decisions, no remedies
+steps/      doing it                    async; the only room with effects and rules together
 journal     log events as JSON lines;   services: what a step is given, and where it is built
+
+ARCHITECTURE.md names the files of each room.
 
 An event or a message: function_app.py → steps/assess or steps/install → steps/start → cloud/arm.
 A sweep: function_app.py → steps/reconcile: track → find → planning → dispatching → report.
