@@ -119,7 +119,7 @@ class Run:
         self._hosts: list[Host] = []
         self._ended: list[Host] = []
         self._problems: list[str] = []
-        self._doors = _doors_to(embedded, clock)
+        self._services = _services_of(embedded, clock)
         self._number = self._kills = self._stops = 0
         embedded.event_grid.lost_subjects = frozenset(each.id for each in self._members if each.script.event_lost)
 
@@ -147,7 +147,7 @@ class Run:
         """The default scope is machines created from now on, and the app's first sweep writes down when that is: who
         creates machines before an app has ever run cannot expect them to be in it."""
         async with asyncio.timeout(SETTLES_WITHIN_SECONDS):
-            while await self._doors.ledger.table.get(APP, "first-deployment") is None:  # noqa: ASYNC110
+            while await self._services.ledger.table.get(APP, "first-deployment") is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
     # -- rounds
@@ -261,7 +261,7 @@ class Run:
         return judgement
 
     async def _world(self) -> World:
-        shown = await reconcile.fleet_states(self._doors)
+        shown = await reconcile.fleet_states(self._services)
         return World(
             tuple(self._embedded.azure.operations),
             {machine.id.name: (str(step.state), step.reason) for machine, step in shown},
@@ -271,7 +271,7 @@ class Run:
         )
 
     async def _rows(self) -> list[Stored | LeftAlone]:
-        return [row async for row in self._doors.ledger.all()]
+        return [row async for row in self._services.ledger.all()]
 
     async def _starting(self) -> set[str]:
         rows = [row.record for row in await self._rows() if isinstance(row, Stored)]
@@ -315,7 +315,7 @@ def _counted(lines: list[str]) -> dict[str, int]:
     return dict(Counter(str(json.loads(line)["event"]) for line in lines).most_common())
 
 
-def _doors_to(embedded: Embedded, clock: FastClock) -> Services:
+def _services_of(embedded: Embedded, clock: FastClock) -> Services:
     """Somebody else's look into ledger and Graph, with a token that outlives the run."""
     settings = read_settings(embedded.settings(**SETTINGS))
     credential = identity.StaticCredential(lifetime_seconds=MONTH_SECONDS, client_id=identity.OPERATOR)
