@@ -7,8 +7,8 @@ machine's resource id as its last argument; it may snapshot or drain the machine
 first line of its output is the reason of a hold, which ends by itself. The app reads holds before every call.
 
 An event may come twice: the command has to bear that, and a hold that exists stays as it is. An event that could not
-be answered stays in the queue and comes again. Needs: pip install azure-data-tables azure-storage-queue azure-identity
-aiohttp.
+be answered stays in the queue and is redelivered. Needs: pip install azure-data-tables azure-storage-queue
+azure-identity aiohttp.
 """
 
 import argparse

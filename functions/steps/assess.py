@@ -110,7 +110,7 @@ async def _known_already(services: Services, stored: Stored) -> str:
 async def _note_start(services: Services, event: MachineEvent) -> None:
     """Another started a machine that the app started, or meant to: it is theirs, and is not put back.
 
-    Raises Unavailable where the row moves at the same moment: the event comes again.
+    Raises Unavailable where the row moves at the same moment: the event is redelivered.
     """
     ours, now = services.settings.client_id.lower(), services.clock()
     if not ours or event.started_by == ours or event.at is None:
