@@ -6,7 +6,7 @@ from typing import Literal, NoReturn
 
 from functions.cloud.arm import ResourceManager
 from functions.cloud.queue import Message, Poison, StorageQueues
-from functions.cloud.tables import Change, Entity, Row, Table
+from functions.cloud.tables import Change, Entity, Part, Row, Table
 from functions.model.machine import Machine, MachineId
 from functions.model.state import OperationKind
 from functions.model.text import Json
@@ -44,6 +44,9 @@ class ReadOnlyTable:
     async def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
         async for row in self._table.keys(partition, prefix):
             yield row
+
+    async def part(self, partition: str, first: str, end: str, *, columns: Sequence[str], most: int) -> Part:
+        return await self._table.part(partition, first, end, columns=columns, most=most)
 
 
 class ReadOnlyMachines(ResourceManager):

@@ -27,7 +27,7 @@ from functions.cloud.rows import (
 )
 from functions.cloud.runs import run_key, run_of_row
 from functions.cloud.started import StoredStart, started_columns, started_key, started_of_row
-from functions.cloud.stops import PAUSE, key_of, stops_of
+from functions.cloud.stops import COLUMNS, PAUSE, key_of, stops_of
 from functions.cloud.tables import Delete, Insert, Replace, Row, Table
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
@@ -43,6 +43,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)  # of two instances, at most
 STOP_BEFORE_EXPIRY = timedelta(seconds=60)
 RENEW_EVERY = timedelta(seconds=60)
 WRITES_AT_ONCE = 20
+STOPS_READ = 100  # rows: other machines' holds, images and notices, whose keys lie between a hold's and the pauses'
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,19 @@ class Ledger:
 
     async def stops(self, machine: MachineId | None = None) -> list[Stop]:
         """The pauses as they are now, and the hold of this machine (docs/stop.md)."""
-        rows = [row async for row in self.table.keys(APP, PAUSE)]
-        hold = await self.table.get(APP, key_of(Scope.MACHINE, str(machine))) if machine else None
-        return stops_of([*rows, *([hold] if hold else [])])
+        if machine is None:
+            return stops_of([row async for row in self.table.keys(APP, PAUSE)])
+        return stops_of(await self._stops_of(key_of(Scope.MACHINE, str(machine))))
+
+    async def _stops_of(self, hold: str) -> list[Row]:
+        """The rows of the pauses, and the one with this key: one range, as long as little else lies between them."""
+        part = await self.table.part(APP, hold, f"{PAUSE}~", columns=COLUMNS, most=STOPS_READ)
+        if part.whole:
+            return [row for row in part.rows if row.key == hold or row.key.startswith(PAUSE)]
+        # An answer without a row may end before the first one: it says nothing about the hold.
+        first = part.rows[0] if part.rows else await self.table.get(APP, hold)
+        pauses = [row async for row in self.table.keys(APP, PAUSE)]
+        return [first, *pauses] if first and first.key == hold else pauses
 
     async def run(self, run_id: str) -> Run | None:
         """A run on demand as it is now; None: there is none, or it is a newer release's (docs/runs.md)."""

@@ -62,7 +62,11 @@ def stop_of_row(row: Row) -> Stop:
 
 def columns_of(stop: Stop) -> dict[str, Any]:
     """The columns of a stop's row; empty ones are left out."""
-    columns = {
+    return {name: text for name, text in _columns(stop).items() if text}
+
+
+def _columns(stop: Stop) -> dict[str, str]:
+    return {
         "scope": "" if stop.scope is Scope.EVERYTHING else stop.scope.value,
         "value": stop.value,
         "reason": stop.reason[:LONGEST],
@@ -74,7 +78,9 @@ def columns_of(stop: Stop) -> dict[str, Any]:
         "since": stop.since.isoformat() if stop.since else "",
         "told": "yes" if stop.told else "",
     }
-    return {name: text for name, text in columns.items() if text}
+
+
+COLUMNS = tuple(_columns(Stop(Scope.EVERYTHING, "", "", "")))
 
 
 def _scope(row: Row) -> tuple[Scope, str]:

@@ -56,6 +56,17 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """The first rows of a range, in the order of their keys, with some columns: to be read, never to be written.
+
+    `whole`: there are no more.
+    """
+
+    rows: Sequence[Row]
+    whole: bool
+
+
+@dataclass(frozen=True)
 class Insert:
     """One write of a transaction: a row that must not exist."""
 
@@ -130,6 +141,13 @@ class Table(Protocol):
         """The rows of one partition whose key begins with `prefix`, in one query."""
         ...
 
+    async def part(self, partition: str, first: str, end: str, *, columns: Sequence[str], most: int) -> Part:
+        """The first rows of one partition from the key `first` to before `end`, with these columns: one request.
+
+        Never `most` of them or more than the service puts into one answer: then there may be more.
+        """
+        ...
+
 
 class _ConditionFailed(Exception):
     """The row is not as the write required it to be."""
@@ -200,21 +218,31 @@ class StorageTable:
         return self._rows({})
 
     def keys(self, partition: str, prefix: str) -> AsyncIterator[Row]:
-        bounds = (f"PartitionKey eq {_literal(partition)}", f"RowKey ge {_literal(prefix)}")
-        within = " and ".join((*bounds, f"RowKey lt {_literal(f'{prefix}~')}"))
-        return self._rows({"$filter": quote(within)})
+        return self._rows({"$filter": _range(partition, prefix, f"{prefix}~")})
+
+    async def part(self, partition: str, first: str, end: str, *, columns: Sequence[str], most: int) -> Part:
+        selected = ",".join(("PartitionKey", "RowKey", *columns))
+        query = {"$filter": _range(partition, first, end), "$select": selected, "$top": str(most)}
+        rows, following = await self._page(query, _some_of_row)
+        return Part(rows, whole=not following and len(rows) < most)
 
     async def _rows(self, query: dict[str, str]) -> AsyncIterator[Row]:
-        """The rows of all pages: each page names its next one in headers."""
+        """The rows of all pages."""
         page: dict[str, str] | None = {}
         while page is not None:
-            async with self._session.call("reading the ledger"):
-                answer = await self._send("GET", f"{TABLE}()", params=query | page)
-                rows = [_row(entity) for entity in answer.json()["value"]]
+            rows, page = await self._page(query | page, _row)
             for row in rows:
                 yield row
-            following = {name: answer.headers.get(f"{_CONTINUATION}{name}") for name in _NEXT}
-            page = {name: quote(key) for name, key in following.items() if key} or None
+
+    async def _page(
+        self, query: dict[str, str], read: Callable[[Entity], Row]
+    ) -> tuple[list[Row], dict[str, str] | None]:
+        """One page, which names its next one in headers."""
+        async with self._session.call("reading the ledger"):
+            answer = await self._send("GET", f"{TABLE}()", params=query)
+            rows = [read(entity) for entity in answer.json()["value"]]
+        following = {name: answer.headers.get(f"{_CONTINUATION}{name}") for name in _NEXT}
+        return rows, {name: quote(key) for name, key in following.items() if key} or None
 
     async def _write(self, method: str, path: str, entity: Entity | None = None, *, etag: str = "") -> str:
         """Sends one conditional write, once. Returns the ETag of the new row; "" of a deletion."""
@@ -295,6 +323,12 @@ def _path(partition: str, key: str) -> str:
     return f"{TABLE}(PartitionKey={quote(_literal(partition))},RowKey={quote(_literal(key))})"
 
 
+def _range(partition: str, first: str, end: str) -> str:
+    """A filter for the keys of one partition from `first` to before `end`."""
+    within = (f"PartitionKey eq {_literal(partition)}", f"RowKey ge {_literal(first)}", f"RowKey lt {_literal(end)}")
+    return quote(" and ".join(within))
+
+
 def _literal(text: str) -> str:
     doubled = text.replace("'", "''")
     return f"'{doubled}'"
@@ -324,6 +358,11 @@ def _row(entity: Mapping[str, Any]) -> Row:
         if name not in _OF_THE_SERVICE and not name.endswith(_TYPE) and not name.startswith("odata.")
     }
     return Row(entity["PartitionKey"], entity["RowKey"], columns, entity["odata.etag"])
+
+
+def _some_of_row(entity: Mapping[str, Any]) -> Row:
+    """A row of which columns were selected: one that it lacks may be null, and its ETag may be missing."""
+    return _row({"odata.etag": "", **{name: value for name, value in entity.items() if value is not None}})
 
 
 def _refusal(answer: AsyncHttpResponse) -> HttpResponseError:

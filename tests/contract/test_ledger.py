@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.data.tables import UpdateMode
@@ -19,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from functions.cloud.errors import CloudError, Unavailable
-from functions.cloud.ledger import APP, STOP_BEFORE_EXPIRY, SWEEP_LEASE, Ledger, LedgerView, Stored, StoredImage
+from functions.cloud.ledger import (
+    APP,
+    STOP_BEFORE_EXPIRY,
+    STOPS_READ,
+    SWEEP_LEASE,
+    Ledger,
+    LedgerView,
+    Stored,
+    StoredImage,
+)
 from functions.cloud.notices import Outbox, is_notice, pending_of
 from functions.cloud.rows import (
     VERSION,
@@ -45,7 +55,7 @@ from functions.cloud.runs import columns_of as run_columns
 from functions.cloud.session import Session
 from functions.cloud.stops import columns_of as stop_columns
 from functions.cloud.stops import key_of
-from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, Replace, Row, StorageTable, Table
+from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, Part, Replace, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, Provider, SupportState
@@ -225,6 +235,24 @@ async def test_a_scan_goes_through_all_pages(table: Table) -> None:
         await table.transact([Insert("o'p", f"k{n:04}", {"v": n}) for n in range(first, first + MOST_CHANGES)])
     assert [row.columns["v"] async for row in table.scan()] == list(range(1100))
     assert [row.columns["v"] async for row in table.keys("o'p", "k")] == list(range(1100))
+
+
+async def test_a_part_of_a_partition_is_the_first_rows_of_a_range_with_some_columns(table: Table) -> None:
+    for number in (3, 1, 2, 4):
+        await table.insert("o'p", f"k{number}", {"v": number, "text": "größe, 'quoted'", "long": "x" * 10_000})
+    await table.insert("another", "k2", {"v": 2})
+    part = await table.part("o'p", "k2", "k4", columns=("v", "text", "never"), most=10)
+    assert [(row.partition, row.key) for row in part.rows] == [("o'p", "k2"), ("o'p", "k3")]
+    assert [dict(row.columns) for row in part.rows] == [{"v": number, "text": "größe, 'quoted'"} for number in (2, 3)]
+    assert part.whole
+    assert await table.part("o'p", "k5", "k9", columns=("v",), most=10) == Part([], whole=True)
+
+
+@pytest.mark.parametrize(("most", "whole"), [(2, False), (3, False), (4, True)])
+async def test_a_part_says_whether_there_may_be_more(table: Table, most: int, whole: bool) -> None:
+    await three_rows(table)
+    part = await table.part("p", "k0", "k9", columns=("v",), most=most)
+    assert ([row.key for row in part.rows], part.whole) == (["k0", "k1", "k2"][:most], whole)
 
 
 async def test_a_scan_of_nothing(table: Table) -> None:
@@ -980,6 +1008,38 @@ async def test_pauses_and_the_hold_of_one_machine_are_read_together(ledger: Ledg
         await ledger.table.insert(APP, key_of(stop.scope, stop.value), stop_columns(stop))
     assert sorted(await ledger.stops(held), key=str) == sorted(stops, key=str)
     assert sorted(await ledger.stops(), key=str) == sorted(stops[:3], key=str)
+
+
+# others' holds and images lie between a machine's hold and the pauses: of one answer's rows how many are those
+@pytest.mark.parametrize("between", [0, 1, STOPS_READ - 2, STOPS_READ - 1, STOPS_READ, 3 * STOPS_READ])
+@pytest.mark.parametrize("held", [True, False], ids=["held", "not held"])
+@pytest.mark.parametrize("paused", [True, False], ids=["paused", "not paused"])
+async def test_a_stop_is_read_however_much_lies_between_it_and_the_pauses(
+    between: int, held: bool, paused: bool
+) -> None:
+    ledger, machine = Ledger(table := MemoryTable()), machine_id("vm-01")
+    hold = Stop(Scope.MACHINE, str(machine), "a demo", "Jim")
+    pauses = [Stop(Scope.EVERYTHING, "", "looking", "Jane"), Stop(Scope.OWNER, "shop", "inventory", "Jim")]
+    stops = [hold] * held + pauses * paused
+    for stop in stops:
+        table.put(APP, key_of(stop.scope, stop.value), stop_columns(stop))
+    for number in range(between):
+        table.put(APP, f"image-{number:024}", {"v": VERSION, "image": "x"})
+    assert sorted(await ledger.stops(machine), key=str) == sorted(stops, key=str)
+    assert table.calls.total() <= 2
+
+
+async def test_an_answer_without_a_row_says_nothing_about_a_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service may end an answer anywhere and name the next page."""
+    ledger, machine = Ledger(table := MemoryTable()), machine_id("vm-01")
+    hold = Stop(Scope.MACHINE, str(machine), "a demo", "Jim")
+    table.put(APP, key_of(hold.scope, hold.value), stop_columns(hold))
+
+    async def nothing_yet(*_: Any, **__: Any) -> Part:
+        return Part([], whole=False)
+
+    monkeypatch.setattr(table, "part", nothing_yet)
+    assert await ledger.stops(machine) == [hold]
 
 
 # -- runs on demand: the order, and how far it has come

@@ -324,7 +324,7 @@ async def test_an_end_that_graph_does_not_answer_for_is_written_and_told_once(ca
 
 
 @pytest.mark.parametrize(
-    ("events", "transactions"), [pytest.param(True, 22, id="by event"), pytest.param(False, 23, id="by sweep alone")]
+    ("events", "transactions"), [pytest.param(True, 19, id="by event"), pytest.param(False, 20, id="by sweep alone")]
 )
 async def test_what_one_machines_whole_life_costs_in_transactions_of_the_table(events: bool, transactions: int) -> None:
     """Assessed, installed, assessed again: what two machines more cost, since a sweep itself costs some."""

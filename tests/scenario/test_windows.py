@@ -161,7 +161,7 @@ async def test_an_unsupported_machine_is_assessed_weekly() -> None:
 # which operation of the ledger takes minutes while the message of an installation is handled
 SLOW: dict[str, tuple[str, int]] = {
     "its image's row": ("get", 2),
-    "a person's stops": ("keys", 1),
+    "a person's stops": ("part", 1),
     "the claim's own row, to begin": ("replace", 1),
 }
 

@@ -130,7 +130,8 @@ def test_the_path_goes_through_every_kind_of_call(whole: Path) -> None:
     }
 
 
-READS = ("table: reading", "table: keys", "queue: poison", "ARM: GET", "ARM: POST resources")  # the last asks Graph
+# The last asks Graph.
+READS = ("table: reading", "table: keys", "table: part", "queue: poison", "ARM: GET", "ARM: POST resources")
 
 
 SIDES: tuple[Side, ...] = ("before", "after")

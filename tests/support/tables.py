@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from functions.cloud.errors import CloudError
-from functions.cloud.tables import MOST_CHANGES, Change, Delete, Entity, Insert, Row
+from functions.cloud.tables import MOST_CHANGES, Change, Delete, Entity, Insert, Part, Row
 from tests.support.process import Killed, Side
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class TableCall:
     """One operation: the columns that it writes, and the row that its caller has read; of a transaction its first."""
 
-    operation: Literal["get", "insert", "replace", "delete", "transact", "scan", "keys"]
+    operation: Literal["get", "insert", "replace", "delete", "transact", "scan", "keys", "part"]
     columns: Entity = field(default_factory=dict)
     row: Row | None = None
 
@@ -30,6 +30,10 @@ Hook = Callable[[TableCall], Awaitable[None]]
 
 
 async def _nothing(call: TableCall) -> None: ...
+
+
+def _of(row: Row, columns: Sequence[str]) -> Entity:
+    return {name: row.columns[name] for name in columns if name in row.columns}
 
 
 @dataclass
@@ -103,6 +107,15 @@ class MemoryTable:
 
         for row in await self._call(TableCall("keys"), keys):
             yield row
+
+    async def part(self, partition: str, first: str, end: str, *, columns: Sequence[str], most: int) -> Part:
+        def part() -> Part:
+            places = sorted(place for place in self.rows if place[0] == partition and first <= place[1] < end)
+            rows = [self.rows[place] for place in places[:most]]
+            some = [replace(row, columns=_of(row, columns)) for row in rows]
+            return Part(some, whole=len(some) < most)
+
+        return await self._call(TableCall("part"), part)
 
     def put(self, partition: str, key: str, columns: Entity) -> Row:
         """Writes a row whatever was there, as a person with a storage browser does."""
