@@ -5,7 +5,7 @@ PartitionKey is the subscription, RowKey a hash of the machine's id.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -108,6 +108,13 @@ class Ledger:
         Only a sweep knows whether another move follows: see LedgerView.
         """
         await self.replace(stored, record)
+
+    async def leave(self, stored: Stored) -> None:
+        """The row goes, or becomes the machine's next claim: what its end records can be learned again.
+
+        Here it goes at once. Only a sweep knows whether a claim follows: see LedgerView.
+        """
+        await self.delete(stored)
 
     async def put(self, stored: Stored | None, record: Record) -> Stored | None:
         """Insert where nothing was read, replace where something was."""
@@ -264,6 +271,7 @@ class LedgerView(Ledger):
         self.left_alone: dict[tuple[str, str], LeftAlone] = {}
         self.app: dict[str, Row] = {}
         self.outbox_rows: list[Row] = []
+        self._leaving: dict[MachineId, Stored] = {}  # no longer among `rows`, and still in the table
         self._images: dict[tuple[str, str], StoredImage] = {}  # by image and boundary
         self._loaded = False
 
@@ -293,6 +301,10 @@ class LedgerView(Ledger):
             self.app[name] = written
 
     async def insert(self, record: Record) -> Stored | None:
+        if leaving := self._leaving.get(record.machine):
+            stored = await self.replace(leaving, record)
+            del self._leaving[record.machine]
+            return stored
         stored = await super().insert(record)
         await self._note(record.machine, stored)
         return stored
@@ -309,17 +321,17 @@ class LedgerView(Ledger):
     async def write_put_off(self) -> dict[MachineId, CloudError]:
         """Writes the moves that no other one followed. Returns the machines whose row could not be written, and why."""
         left = [stored for stored in self.rows.values() if stored.put_off]
-        problems: dict[MachineId, CloudError] = {}
+        return await _each(left, lambda stored: self.replace(stored, stored.record))
 
-        async def write(stored: Stored) -> None:
-            try:
-                await self.replace(stored, stored.record)
-            except CloudError as problem:
-                problems[stored.record.machine] = problem
+    async def leave(self, stored: Stored) -> None:
+        """Only noted: the machine's next claim in this sweep takes the row, or delete_leaving() deletes it."""
+        self._leaving[stored.record.machine] = stored
+        self.rows.pop(stored.record.machine, None)
 
-        for first in range(0, len(left), WRITES_AT_ONCE):
-            await asyncio.gather(*map(write, left[first : first + WRITES_AT_ONCE]))
-        return problems
+    async def delete_leaving(self) -> dict[MachineId, CloudError]:
+        """Deletes the rows that no claim took. Returns the machines whose row could not be deleted, and why."""
+        left, self._leaving = list(self._leaving.values()), {}
+        return await _each(left, self.delete)
 
     async def delete(self, stored: Stored) -> bool:
         deleted = await super().delete(stored)
@@ -377,6 +389,21 @@ class LedgerView(Ledger):
             self.rows.pop(machine, None)
 
 
+async def _each(rows: Sequence[Stored], write: Callable[[Stored], Awaitable[object]]) -> dict[MachineId, CloudError]:
+    """Writes each of these rows, some at once. Returns the machines whose row could not be written, and why."""
+    problems: dict[MachineId, CloudError] = {}
+
+    async def attempt(stored: Stored) -> None:
+        try:
+            await write(stored)
+        except CloudError as problem:
+            problems[stored.record.machine] = problem
+
+    for first in range(0, len(rows), WRITES_AT_ONCE):
+        await asyncio.gather(*map(attempt, rows[first : first + WRITES_AT_ONCE]))
+    return problems
+
+
 class SweepLease:
     """The right of one sweep to dispatch. Renewed before every batch; useless 60 s before it expires."""
 
@@ -389,10 +416,15 @@ class SweepLease:
             return False
         return await self._write(now + SWEEP_LEASE)
 
-    async def stay(self, now: datetime) -> None:
-        """Renews it once a minute, for a sweep that reads; whether it is lost is asked before a batch."""
-        if now >= datetime.fromisoformat(str(self._row.columns["until"])) - SWEEP_LEASE + RENEW_EVERY:
+    async def stay(self, now: datetime) -> bool:
+        """Renews it once a minute, for a sweep that reads; whether it is lost is asked before a batch.
+
+        Returns whether the minute was over.
+        """
+        due = now >= datetime.fromisoformat(str(self._row.columns["until"])) - SWEEP_LEASE + RENEW_EVERY
+        if due:
             await self.renew(now)
+        return due
 
     async def release(self, now: datetime) -> None:
         await self._write(now)

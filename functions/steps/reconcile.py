@@ -53,16 +53,11 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         sweep.fail("changes", error)
     sweep.runs = await runs.read(sweep.view)
     try:
-        if sweep.rows:  # with nothing in flight there is nothing to track
-            await _track(sweep)
-        await runs.note(sweep.view, sweep.runs, had=sweep.had)
-        candidates = [candidate async for candidate in find(sweep)] if services.settings.mode is not Mode.OFF else []
-        sweep.found = True
-    except (errors.CloudError, BadInput) as error:
-        sweep.fail("find", error)
-        candidates = []
-    plan = await make_sweep_plan(sweep, candidates)
-    dispatched = await dispatch(sweep, plan, lease)
+        candidates = await _learn(sweep)
+        plan = await make_sweep_plan(sweep, candidates)
+        dispatched = await dispatch(sweep, plan, lease)
+    finally:
+        await track.delete_leaving(sweep.view)
     await _stopped(sweep, plan, candidates)
     await _report(sweep, plan, candidates)
     under_way = Counter(stored.record.kind for stored in sweep.rows.values() if stored.record.in_flight)
@@ -82,6 +77,20 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     return sweep.failed
 
 
+async def _learn(sweep: Sweep) -> list[Candidate]:
+    """Tracks what is in flight, then finds what may need something: nothing where there is no answer."""
+    try:
+        if sweep.rows:  # with nothing in flight there is nothing to track
+            await _track(sweep)
+        await runs.note(sweep.view, sweep.runs, had=sweep.had)
+        found = [candidate async for candidate in find(sweep)] if sweep.services.settings.mode is not Mode.OFF else []
+    except (errors.CloudError, BadInput) as error:
+        sweep.fail("find", error)
+        return []
+    sweep.found = True
+    return found
+
+
 async def _track(sweep: Sweep) -> None:
     """Track what is in flight. Raises CloudError: what ended is written down all the same, and not told again."""
     try:
@@ -91,6 +100,7 @@ async def _track(sweep: Sweep) -> None:
         await track.confirm(sweep.services, rows, sweep.paused, pause=sweep.stay)
     finally:
         await track.write_ends(sweep.view)
+        sweep.tracked = True
 
 
 async def _stopped(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:

@@ -18,7 +18,7 @@ from functions.model.stop import Stop, Stops
 from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.services import Services
-from functions.steps import changes
+from functions.steps import changes, track
 from functions.steps.observe import (
     Gone,
     Paused,
@@ -53,6 +53,7 @@ class Sweep:
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
     rest: dict[MachineId, Told | None] = field(default_factory=dict)  # no more in hand, as asked for; None: gone
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
+    tracked: bool = False  # nothing is done any more about operations that ended
     found: bool = False  # Graph named every machine that may be due
     machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image, once a cap in percent asked
     failed: list[str] = field(default_factory=list)
@@ -104,9 +105,12 @@ class Sweep:
         return self.services.clock() - since if since else None
 
     async def stay(self) -> None:
-        """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts."""
-        if self.lease:
-            await self.lease.stay(self.services.clock())
+        """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts.
+
+        Rows that leave wait for a claim no longer then: should the sweep be killed, it has not tracked in vain.
+        """
+        if self.lease and await self.lease.stay(self.services.clock()) and self.tracked:
+            await track.delete_leaving(self.view)
 
     async def see(
         self, machine: MachineId, *, vm_id: str | None = None, with_group: bool = False, remedy: str = ""

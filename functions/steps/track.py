@@ -418,7 +418,16 @@ def _age(created: datetime | None, at: datetime | None) -> timedelta | None:
 
 async def write_ends(view: LedgerView) -> None:
     """The ends that nothing followed in this sweep. One that cannot be written is learned again by the next."""
-    for machine, problem in (await view.write_put_off()).items():
+    _tell_problems(await view.write_put_off())
+
+
+async def delete_leaving(view: LedgerView) -> None:
+    """The rows of assessments that ended, and that no installation took. What cannot be deleted is learned again."""
+    _tell_problems(await view.delete_leaving())
+
+
+def _tell_problems(problems: Mapping[MachineId, errors.CloudError]) -> None:
+    for machine, problem in problems.items():
         journal.write("sweep.failed", stage="track", machine=machine, problem=problem)
 
 
@@ -467,8 +476,10 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
         await _no_verdict(services, stored, verdict)
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)
-    else:
+    elif record.installs_badly:
         await rest(services, stored)
+    else:
+        await services.ledger.leave(stored)
 
 
 def _log_support_state(record: Record, machine: Machine, verdict: PatchAssessment) -> None:

@@ -81,7 +81,7 @@ from tests.support import (
     machine_id,
     settings,
 )
-from tests.support.tables import MemoryTable
+from tests.support.tables import MemoryTable, TableCall
 
 SECOND = timedelta(seconds=1)
 
@@ -434,6 +434,76 @@ async def test_without_an_outbox_nothing_is_told_and_nothing_else_changes(table:
     assert moved is not None
     assert await ledger.delete(moved.telling(told()))
     assert [row async for row in table.scan()] == []
+
+
+# -- the ledger: a row that leaves in a sweep, and the claim that takes it
+
+
+async def a_leaving_row(table: Table) -> LedgerView:
+    """A sweep's view of a row that may go, and that tells something as it goes."""
+    await Ledger(table).insert(a_record(phase=Phase.RUNNING))
+    view = LedgerView(table, Outbox(lambda: NOW))
+    await view.load()
+    await view.leave(view.rows[machine_id()].telling(told(1)))
+    assert view.rows == {}
+    return view
+
+
+async def test_a_claim_takes_the_row_that_leaves_in_one_write(table: Table) -> None:
+    view = await a_leaving_row(table)
+    claimed = await view.insert(a_record(token="next"))
+    assert claimed is not None
+    assert view.rows == {machine_id(): claimed}
+    assert await notices_in(table) == ["1"]
+    assert await view.delete_leaving() == {}
+    assert await Ledger(table).read(machine_id()) is not None
+    assert await view.replace(claimed, a_record(phase=Phase.STARTING)) is not None  # the ETag is that of the new row
+
+
+async def test_a_row_that_no_claim_took_is_deleted(table: Table) -> None:
+    view = await a_leaving_row(table)
+    assert await Ledger(table).read(machine_id()) is not None
+    assert await view.delete_leaving() == {}
+    assert await Ledger(table).read(machine_id()) is None
+    assert await notices_in(table) == ["1"]
+    assert await view.insert(a_record(token="next")) is not None
+
+
+async def test_a_row_that_another_writer_changed_as_it_left_is_neither_taken_nor_deleted(table: Table) -> None:
+    for leave in (True, False):
+        view = await a_leaving_row(table)
+        stored = await Ledger(table).read(machine_id())
+        assert stored is not None
+        assert await Ledger(table).replace(stored, a_record(token="another")) is not None
+        if leave:
+            assert await view.delete_leaving() == {}
+        else:
+            assert await view.insert(a_record(token="next")) is None
+        assert view.rows[machine_id()].record.token == "another"
+        assert await notices_in(table) == []
+        assert await Ledger(table).delete(view.rows[machine_id()])
+
+
+async def test_a_row_whose_claim_got_no_answer_is_deleted_unless_the_claim_was_written() -> None:
+    for side, token in (("before", None), ("after", "next")):
+        view = await a_leaving_row(table := MemoryTable())
+
+        async def fail(call: TableCall) -> None:
+            raise Unavailable("no answer")
+
+        setattr(table, side, fail)
+        with pytest.raises(Unavailable):
+            await view.insert(a_record(token="next"))
+        table.before = table.after = MemoryTable().before
+        assert await view.delete_leaving() == {}
+        found = await Ledger(table).read(machine_id())
+        assert (found.record.token if found else None) == token
+
+
+async def test_a_row_that_cannot_be_deleted_is_named() -> None:
+    view = await a_leaving_row(table := MemoryTable())
+    table.outage = Unavailable("no answer")
+    assert await view.delete_leaving() == {machine_id(): table.outage}
 
 
 # -- the ledger: a machine's row

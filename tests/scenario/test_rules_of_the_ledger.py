@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from functions.cloud.errors import Unavailable
 from functions.cloud.queue import QUEUES, Message, read_message
 from functions.cloud.rows import VERSION, LeftAlone
 from functions.model.state import Cause, OperationKind, Phase, State
-from functions.steps import install
+from functions.steps import install, reconcile
+from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.support import held
 from tests.support.world import GALLERY, QUICK, SUBSCRIPTION, World, arm
@@ -323,8 +325,45 @@ async def test_an_end_that_graph_does_not_answer_for_is_written_and_told_once(ca
     assert len(lines(caplog, "installation.ended")) == 1
 
 
+async def test_the_row_of_an_assessment_that_ended_waits_a_minute_for_the_claim_that_takes_it() -> None:
+    """A sweep that reads for longer, and is killed then, has not tracked in vain."""
+    world = World(timings=QUICK)
+    message = await queued_installation(world)
+    lease = await world.services.ledger.take_sweep("large", world.now)
+    sweep = await read_ledger(world.services)
+    sweep.lease = lease
+    await sweep.view.leave(sweep.rows[message.machine])
+    world.now += timedelta(seconds=70)
+    await sweep.stay()
+    assert await world.record(message.machine) is not None  # tracking goes on: it still works on rows as it read them
+    sweep.tracked = True
+    world.now += timedelta(seconds=50)
+    await sweep.stay()
+    assert await world.record(message.machine) is not None
+    world.now += timedelta(seconds=20)
+    await sweep.stay()
+    assert await world.record(message.machine) is None
+
+
+async def test_a_sweep_that_fails_before_it_dispatches_deletes_the_rows_of_assessments_that_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    machine = world.create("vm-01", SUPPORTED)
+    await world.until(lambda: bool(world.operations(machine, "assess")), hours=1)
+    world.now += timedelta(hours=1)
+
+    async def no_answer(*_: Any) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(reconcile, "make_sweep_plan", no_answer)
+    with pytest.raises(Unavailable):
+        await reconcile.run(world.services)
+    assert await world.record(machine) is None
+
+
 @pytest.mark.parametrize(
-    ("events", "transactions"), [pytest.param(True, 19, id="by event"), pytest.param(False, 20, id="by sweep alone")]
+    ("events", "transactions"), [pytest.param(True, 18, id="by event"), pytest.param(False, 19, id="by sweep alone")]
 )
 async def test_what_one_machines_whole_life_costs_in_transactions_of_the_table(events: bool, transactions: int) -> None:
     """Assessed, installed, assessed again: what two machines more cost, since a sweep itself costs some."""
