@@ -28,7 +28,7 @@ MESSAGE_SECONDS = 2  # of an event or message, counted as if each were alone (do
 OPERATIONS_A_DAY = 1 + 2 / 7
 EVENTS_A_DAY = 1 / 3
 ARM_PER_OPERATION = 4  # the machine, its group, the POST, the operation's end
-STORAGE_PER_OPERATION = 11  # of the row, and three for the message (docs/costs.md)
+STORAGE_PER_OPERATION = 9  # six of the row, and three for the message (docs/costs.md)
 POLLS_A_DAY = 4 * 8640  # four queues, every ten seconds
 GB_SECOND, STORAGE_CALL = 0.000026, 0.0004 / 10_000  # US dollars (docs/costs.md)
 

@@ -108,7 +108,7 @@ def test_a_day_on_paper_is_its_sweeps_its_census_and_its_messages() -> None:
     (day,) = scale.days([SWEEP, CENSUS])
     assert SWEEP.azure_seconds == 1.0 + 2 * 0.5
     assert day.graph == 288 * 2 + 20
-    assert day.storage == pytest.approx(4 * 8640 + 288 * 10 + 11 * 1000 * (1 + 2 / 7))
+    assert day.storage == pytest.approx(4 * 8640 + 288 * 10 + 9 * 1000 * (1 + 2 / 7))
     assert day.gb_seconds == pytest.approx(2 * (288 * 2 + 20 + 2 * 1000 * (1 + 2 / 7 + 1 / 3)))
     assert day.dollars == pytest.approx(day.gb_seconds * 0.000026 + day.storage * 0.0004 / 10_000)
 
