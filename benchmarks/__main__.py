@@ -44,6 +44,7 @@ def groups(custodian: Path | None) -> dict[str, tuple[tuple[str, ...], Measure]]
         "calls": (("ledger_calls",), lives.ledger_calls),
         "whole": (("sweep_whole", "sweep_whole_census", "memory_mb"), sweeps.whole),
         "memory": (("sweep_rss_growth", "memory_mb_100000"), sweeps.memory),
+        "graph": (("simulated_graph",), sweeps.simulated_graph),
         "storm": (("storm_10000",), stores.storm),
         "drain": (("drain_5000", "drain_429_percent"), lives.drain),
         "created": (("created_to_patched",), lives.created_to_patched),

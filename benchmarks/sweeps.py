@@ -10,7 +10,7 @@ from benchmarks.prepared import Prepared
 from benchmarks.processes import Figures
 from benchmarks.rounds import Contender, in_turns
 from benchmarks.sizes import Sizes
-from benchmarks.table import Result, absolute, compared
+from benchmarks.table import Result, absolute, compared, within
 from simulator.tls import Tls
 
 IMAGES = 200
@@ -60,6 +60,12 @@ async def memory(sizes: Sizes, tls: Tls) -> list[Result]:
     peak = max(rounds[0].ours["peak_mb"], counted["peak_mb"])
     note = f"{rounds[0].ours['peak_mb']:.0f} MB without the census, {counted['peak_mb']:.0f} MB with it"
     return [compared("sweep_rss_growth", rounds, "peak_mb"), absolute("memory_mb_100000", [peak], note=note)]
+
+
+async def simulated_graph(sizes: Sizes, tls: Tls) -> list[Result]:
+    """What the simulator's Resource Graph takes for an answer with all of a fleet."""
+    runs = [await processes.run("querying.due", sizes.fleet) for _ in range(sizes.rounds)]
+    return [within("simulated_graph", runs, "answer", "write", note=f"{sizes.fleet:,} machines")]
 
 
 def _sweep(azure: Prepared, empty: Prepared, tls: Tls, *, census: bool = False) -> Contender:

@@ -150,6 +150,9 @@ def _path(node: syntax.Member, scope: Scope) -> Compiled:
 
 
 def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
+    if all(isinstance(key, str) for key in keys):
+        return _walk_by_name(start, keys)
+
     def walk(row: Row) -> Any:
         value = start(row)
         for key in keys:
@@ -157,6 +160,20 @@ def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
                 value = value.get(key) if isinstance(value, dict) else None
             else:
                 value = value[key] if isinstance(value, list) and -len(value) <= key < len(value) else None
+        return value
+
+    return walk
+
+
+def _walk_by_name(start: Evaluate, names: Sequence[str | int]) -> Evaluate:
+    """Most paths have no index, and each row of a query takes several."""
+
+    def walk(row: Row) -> Any:
+        value = start(row)
+        for name in names:
+            if not isinstance(value, dict):
+                return None
+            value = value.get(name)
         return value
 
     return walk
@@ -337,6 +354,8 @@ def _ordering(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
 def _equality(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     common = common_type([left, right])
     if common == "string":
+        if "~" in node.operator and right.constant:  # its case is changed once, and not for every row
+            return apply(_EQUALITY_OF_TEXT[node.operator.replace("~", "=")], "bool", _folding(left), _folding(right))
         return apply(_EQUALITY_OF_TEXT[node.operator], "bool", left, right)
     if "dynamic" in (left.type, right.type):
         return _equality_of_dynamic(node, *((left, right) if left.type == "dynamic" else (right, left)))
@@ -345,6 +364,10 @@ def _equality(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     if common not in INTEGERS | {"bool", "datetime", "timespan"}:
         raise unknown(_operands(node, left, right), node.at)
     return apply(_EQUALITY[node.operator], "bool", left, right)
+
+
+def _folding(text: Compiled) -> Compiled:
+    return apply(values.lower, "string", text)
 
 
 def _equality_of_dynamic(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:

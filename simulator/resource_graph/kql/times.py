@@ -73,7 +73,12 @@ def text_of_ticks(ticks: int) -> str:
     days, rest = divmod(ticks, _TICKS_PER_DAY)
     seconds, fraction = divmod(rest, TICKS_PER_SECOND)
     clock = f"{seconds // 3_600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return f"{date.fromordinal(days + 1).isoformat()}T{clock}.{fraction:07d}Z"
+    return f"{_text_of_day(days)}T{clock}.{fraction:07d}Z"
+
+
+@lru_cache(maxsize=512)  # the times of an answer are of few days
+def _text_of_day(days: int) -> str:
+    return date.fromordinal(days + 1).isoformat()
 
 
 # ---- timespan

@@ -50,7 +50,7 @@ def text_of_dynamic(value: Any) -> str:
         return value
     if value is None:
         return ""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = _COMPACT.encode(value)
     if _EXPONENT.search(text) and _has_exponent(value):
         raise Unsupported(f"the text of the real number in {text}")
     return text
@@ -70,9 +70,7 @@ def dynamic_of_text(text: str) -> Any:
     if not text:
         return None
     try:
-        return json.loads(
-            text, parse_float=numbers.real_of_digits, parse_int=numbers.integer_of_digits, parse_constant=_no_json
-        )
+        return _STRICT.decode(text)
     except ValueError:
         return text
 
@@ -80,6 +78,13 @@ def dynamic_of_text(text: str) -> Any:
 def _no_json(name: str) -> Any:
     """NaN and Infinity: Python's own reader takes them."""
     raise ValueError(f"{name} is no JSON")
+
+
+# Made once: json.dumps and json.loads make theirs anew for every value, which takes longer than a short value.
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_STRICT = json.JSONDecoder(
+    parse_float=numbers.real_of_digits, parse_int=numbers.integer_of_digits, parse_constant=_no_json
+)
 
 
 def integer_of_text(text: str) -> int | None:
