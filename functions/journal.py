@@ -180,4 +180,4 @@ def _shortened(line: dict[str, str | float]) -> str:
 
 def _length(text: str) -> int:
     """In UTF-16 units, as the host counts characters."""
-    return len(text.encode("utf-16-le")) // 2
+    return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2

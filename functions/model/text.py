@@ -46,9 +46,10 @@ _SECRETS = (
     (re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|eyJ)[\w.-]{10,}"), "…"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "…"),
 )
-# What a text holds of which any pattern would find something: most lines hold none, and are read once.
-_SUSPECT = re.compile(
-    r"[@?]|//|(?i:pas|pwd|private|sec|sig|tok|key|cred|auth|earer)|gh[pousr]_|github_|glpat-|xox|eyJ|AKIA|ASIA"
+# What a text holds, in small letters, of which any of these would find something. Most lines hold none of it.
+_SUSPECT = (
+    *("//", "pass", "pwd", "private", "secret", "sig", "token", "key", "credential", "authorization", "bearer"),
+    *("gho_", "ghp_", "ghu_", "ghs_", "ghr_", "github_", "glpat-", "xox", "eyj", "akia", "asia"),
 )
 _WEB_ADDRESS = _any_case(r"https?://[^\s'\"]*")
 # Of a person or of a user principal name. The instance of a systemd unit (name@instance.service) is none.
@@ -87,12 +88,18 @@ def redacted(text: str, *, addresses: bool = False, most: int = FOREIGN) -> str:
     text = on_one_line(text[:most])
     if cut:  # half a secret has no form by which it could be known
         text = text.rpartition(" ")[0] + "…"
-    if not _SUSPECT.search(text):
-        return text
-    text = _WEB_ADDRESS.sub(_without_query, text)
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text if addresses else _MAIL.sub("…", text)
+    if "://" in text:
+        text = _WEB_ADDRESS.sub(_without_query, text)
+    if _is_suspect(text):
+        for pattern, instead in _SECRETS:
+            text = pattern.sub(instead, text)
+    return text if addresses or "@" not in text else _MAIL.sub("…", text)
+
+
+def _is_suspect(text: str) -> bool:
+    """Whether a pattern may find a secret. They ignore case, by which letters outside ASCII are like i, k and s."""
+    small = text.lower() if text.isascii() else text.casefold().replace("i\u0307", "i").replace("\u0131", "i")
+    return any(part in small for part in _SUSPECT)
 
 
 def _without_query(match: re.Match[str]) -> str:
