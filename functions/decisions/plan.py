@@ -17,7 +17,7 @@ from functions.decisions.rollout import LATEST, InFlight, Member
 from functions.decisions.runs import admit
 from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
-from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
+from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId, made
 from functions.model.record import Record
 from functions.model.run import Progress, Run
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
@@ -72,6 +72,13 @@ class Candidate:
     @cached_property
     def overrides(self) -> TagOverrides:
         return tag_overrides(self.machine)
+
+    def with_history(self, installed: datetime | None, oldest_patch: datetime | None) -> "Candidate":
+        """The same with what Graph shows of its past. What was read of its tags stays read: a sweep has many."""
+        if (self.installed, self.oldest_patch) == (installed, oldest_patch):
+            return self
+        known = {name: value for name, value in vars(self).items() if name != "need"}
+        return made(Candidate, **{**known, "installed": installed, "oldest_patch": oldest_patch})
 
     def place(self, settings: Settings) -> str:
         """Its image within its trust boundary."""

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
+from functions.model.machine import made
 from functions.model.state import State, Step
 
 # The reasons of these states name the time of their end, and a new time is news.
@@ -36,6 +37,9 @@ class Told:
     never: bool = False  # a forecast found no time for it
     ring: str = ""
     canary: bool | None = None
+
+    def with_step(self, step: Step) -> "Told":
+        return made(Told, **{**vars(self), "step": step})
 
     def note(self, now: datetime, *, in_hand: bool) -> Note:
         """What to remember once this was told."""

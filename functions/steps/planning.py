@@ -18,7 +18,7 @@ from functions.decisions.rollout import boundary as boundary_of
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, OsType
 from functions.model.record import Record
-from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
+from functions.model.state import Assess, Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Stops
 from functions.model.text import BadInput
 from functions.steps.find import find
@@ -70,7 +70,7 @@ async def make_sweep_plan(
         item for item in candidates if item.kind is OperationKind.ASSESS or item.place(services.settings) in images
     ]
     try:
-        troubled = await _troubled_groups(sweep, candidates)
+        troubled = await _troubled_groups(sweep, [item for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
         sweep.fail("plan", error)
         troubled = {}
@@ -112,7 +112,7 @@ async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candi
     there = sweep.without_stopped([*installs, *sweep.later])
     waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
     images = await _images(sweep, [item.machine for item in waiting])
-    troubled = await _troubled_groups(sweep, [replace(item, step=Install(State.DUE, "")) for item in waiting])
+    troubled = await _troubled_groups(sweep, waiting)
     rows = [stored.record for stored in sweep.rows.values()]
     return waiting, Fleet(rows, images, troubled, machines=sweep.machines)
 
@@ -139,7 +139,7 @@ async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candi
             oldest |= {name: patches.first for name, patches in found.items() if patches.first}
             await sweep.stay()
     return [
-        replace(item, installed=installed.get(name), oldest_patch=oldest.get(name))
+        item.with_history(installed.get(name), oldest.get(name))
         for item in candidates
         for name in [str(item.machine.id)]
     ]
@@ -182,13 +182,13 @@ async def _images(sweep: Sweep, machines: list[Machine]) -> dict[str, ImageRecor
     return records
 
 
-async def _troubled_groups(sweep: Sweep, candidates: list[Candidate]) -> dict[tuple[str, str], str]:
-    """The patch-groups of due machines that have a member off or unhealthy: who, by (Settings.group_scope, group).
+async def _troubled_groups(sweep: Sweep, installs: list[Candidate]) -> dict[tuple[str, str], str]:
+    """The patch-groups of those to be installed that have a member off or unhealthy: who, by (group_scope, group).
 
     A member that cannot be read holds its group back in its whole subscription; "": in any, as its id does not say it.
     """
     services = sweep.services
-    wanted = sorted({item.overrides.group for item in candidates if item.kind is OperationKind.INSTALL} - {""})
+    wanted = sorted({item.overrides.group for item in installs} - {""})
     troubled: dict[tuple[str, str], str] = {}
     unwell: dict[tuple[str, str], MachineId] = {}
     running: dict[MachineId, bool] = {}

@@ -5,7 +5,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 from functions import journal
@@ -118,15 +118,16 @@ async def _stopped(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> Non
 
 async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     services = sweep.services
+    due = {item.machine.id: states.of_machine(item.machine, item.step, services) for item in candidates}
     stages: dict[str, Callable[[], Awaitable[None]]] = {
         "runs": lambda: runs.tell(services, sweep.view, sweep.runs, plan.waits),
         "limits": lambda: report.limits(services, plan.waits),
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),
         "scope": lambda: report.scope(services),
-        "rest": lambda: _ask_for_the_rest(sweep, candidates),
-        "forecast": lambda: _look_ahead(sweep, plan, candidates),
-        "states": lambda: _tell_states(sweep, plan, candidates),
+        "rest": lambda: _ask_for_the_rest(sweep, due),
+        "forecast": lambda: _look_ahead(sweep, plan, candidates, due=due),
+        "states": lambda: _tell_states(sweep, plan, due),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),
         "notices": lambda: notices.tell(sweep),
     }
@@ -140,23 +141,23 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
             sweep.fail(stage, error)
 
 
-async def _ask_for_the_rest(sweep: Sweep, candidates: list[Candidate]) -> None:
-    known = _known(sweep, candidates)
-    sweep.rest = await states.of_the_rest(sweep, sweep.rows, had=sweep.had, in_hand=known)
+async def _ask_for_the_rest(sweep: Sweep, due: Mapping[MachineId, Told]) -> None:
+    sweep.rest = await states.of_the_rest(sweep, sweep.rows, had=sweep.had, in_hand=sweep.own.keys() | due.keys())
 
 
-async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
-    installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
-    told = states.of_sweep(sweep.rows, plan, _known(sweep, installs), now=sweep.services.clock())
+async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, due: Mapping[MachineId, Told]) -> None:
+    told = states.of_sweep(sweep.rows, plan, {**sweep.own, **due}, now=sweep.services.clock())
     newcomers = states.lack_a_time(sweep, {**sweep.rest, **told})
+    installs = sum(item.kind is OperationKind.INSTALL for item in candidates)
     sweep.forecast = await outlook.tell(
-        sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=len(installs), newcomers=newcomers
+        sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=installs, newcomers=newcomers
     )
 
 
-async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
+async def _tell_states(sweep: Sweep, plan: Plan, due: Mapping[MachineId, Told]) -> None:
+    """`due`: what the rules of the machines themselves say of those that are due; sweep.own has the others."""
     services = sweep.services
-    known = _known(sweep, candidates)
+    known = {**sweep.own, **due}
     in_hand = set(known)
     if not services.settings.some_window_open(services.clock()):  # the next sweep does not ask for them
         in_hand -= {item.machine.id for item in sweep.later}
@@ -164,12 +165,6 @@ async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate]) ->
     told = rest | states.of_sweep(sweep.rows, plan, known, now=services.clock())
     await states.tell(sweep, states.with_turns(told, sweep.forecast), in_hand=in_hand)
     await states.forget(sweep, sweep.rest.keys() - told.keys())
-
-
-def _known(sweep: Sweep, candidates: list[Candidate]) -> dict[MachineId, Told]:
-    """What the rules of the machines themselves say of those that the sweep found."""
-    found = {item.machine.id: states.of_machine(item.machine, item.step, sweep.services) for item in candidates}
-    return sweep.own | found
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def of_sweep(rows: Rows, plan: Plan, known: Mapping[MachineId, Told], *, now: da
     """What a sweep says of the machines that it has in hand. `known`: what its own rules say."""
     steps = dict(known)
     for machine, step in plan.waits.items():
-        steps[machine] = replace(steps[machine], step=step) if machine in steps else Told(step)
+        steps[machine] = steps[machine].with_step(step) if machine in steps else Told(step)
     for machine, stored in rows.items():
         if stored.record.is_routine and not stored.record.hold:
             steps.pop(machine, None)  # only what it changes is news
@@ -206,7 +206,7 @@ def _is_news(before: Note | None, after: Note, *, planned: bool) -> bool:
 
 
 def _worth_noting(before: Note, after: Note) -> bool:
-    if replace(before, expected=None) != replace(after, expected=None):
+    if vars(before) | {"expected": None} != vars(after) | {"expected": None}:
         return True
     return _is_later(before.expected, after.expected)
 
