@@ -15,7 +15,8 @@ from patcher.page.server import Server, Source
 from tests.browser.chromium import Page
 from tests.browser.fleets import NOW
 
-SOON = 0.2  # seconds between two looks of a page
+# Seconds between two looks of a page: of one that a test changes, and of one that stays as it is.
+SOON, SELDOM = 0.2, 3600.0
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Prepared:
     """A source of which the test holds the document. `away`: Azure does not answer."""
 
     document: Mapping[str, Any]
+    every: float = SELDOM
     away: bool = False
     asked: list[str] = field(default_factory=list)
 
@@ -33,7 +35,7 @@ class Prepared:
         self.asked.append("")
         if self.away:
             raise NoAnswer("Resource Graph: 503, try later")
-        return as_json({**self.document, "every": SOON}, indent=None)
+        return as_json({**self.document, "every": self.every}, indent=None)
 
     async def machine(self, name: str) -> str:
         self.asked.append(name)

@@ -32,7 +32,7 @@ from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.browser import fleets
 from tests.browser.chromium import MISSING, PROGRAM, Page, chromium
-from tests.browser.served import Prepared, details_of, rows_of, shown
+from tests.browser.served import SOON, Prepared, details_of, rows_of, shown
 from tests.patcher.stage import Stage, staged
 from tests.support import REPOSITORY
 
@@ -61,6 +61,14 @@ async def page(browser: Page) -> AsyncIterator[Page]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def bad_day(page: Page) -> AsyncIterator[Prepared]:
     source = Prepared(fleets.bad_day())
+    async with shown(page, source):
+        yield source
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def changing(page: Page) -> AsyncIterator[Prepared]:
+    """A bad day that the page looks at again soon."""
+    source = Prepared(fleets.bad_day(), every=SOON)
     async with shown(page, source):
         yield source
 
@@ -321,11 +329,11 @@ async def look_again(page: Page, source: Prepared, found: Mapping[str, Any], *, 
     await page.until(f"state.found.at === {as_json(at)}")
 
 
-async def test_a_press_outlasts_the_next_look(page: Page, bad_day: Prepared) -> None:
-    asked = len(bad_day.asked)
+async def test_a_press_outlasts_the_next_look(page: Page, changing: Prepared) -> None:
+    asked = len(changing.asked)
     async with page.pressing("[data-filter='state:installing']"):
-        bad_day.document = {**fleets.calm(), "at": fleets.NOW + timedelta(seconds=1)}
-        while len(bad_day.asked) == asked:  # noqa: ASYNC110 - the page asks while the button is down
+        changing.document = {**fleets.calm(), "at": fleets.NOW + timedelta(seconds=1)}
+        while len(changing.asked) == asked:  # noqa: ASYNC110 - the page asks while the button is down
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)  # time enough to draw the answer; a slower machine would only prove less
     await page.until("byId('filter').value === 'state:installing'")
@@ -333,7 +341,7 @@ async def test_a_press_outlasts_the_next_look(page: Page, bad_day: Prepared) -> 
 
 
 async def test_a_refresh_leaves_filter_selection_and_scroll(page: Page) -> None:
-    source = Prepared(fleets.ten_thousand())
+    source = Prepared(fleets.ten_thousand(), every=SOON)
     async with shown(page, source):
         await page.press("/")
         await page.type("owner:shop")
@@ -357,7 +365,7 @@ async def test_a_refresh_leaves_filter_selection_and_scroll(page: Page) -> None:
 async def test_the_states_that_a_page_saw_stand_in_the_timeline(page: Page) -> None:
     states = (State.WAITING_FOR_WINDOW, State.INSTALLING, State.PATCHED)
     looks = [fleets.document([fleets.row(7, each)]) for each in states]
-    source = Prepared(looks[0])
+    source = Prepared(looks[0], every=SOON)
     async with shown(page, source):
         await page.run("openMachine(table.rows[0].machine)")
         for place, found in enumerate(looks[1:], 1):
@@ -367,35 +375,35 @@ async def test_the_states_that_a_page_saw_stand_in_the_timeline(page: Page) -> N
     assert [each for each in seen if each in ("installing", "patched")] == ["installing", "patched"]
 
 
-async def test_what_is_open_and_focused_stays_so(page: Page, bad_day: Prepared) -> None:
+async def test_what_is_open_and_focused_stays_so(page: Page, changing: Prepared) -> None:
     await page.run("document.querySelector('.cause a').focus()")
     focused = await page.run("document.activeElement.dataset.key")
-    await look_again(page, bad_day, fleets.bad_day())
+    await look_again(page, changing, fleets.bad_day())
     assert await page.run("document.activeElement.dataset.key") == focused
     await page.press("Enter")
     await page.until("document.querySelector('.timeline details')")
     await page.run("document.querySelector('.timeline details summary').click()")
-    asked = len(bad_day.asked)
-    await look_again(page, bad_day, fleets.bad_day(), after=2)
-    while len(bad_day.asked) < asked + 4:  # noqa: ASYNC110 - the machine was read again, too
+    asked = len(changing.asked)
+    await look_again(page, changing, fleets.bad_day(), after=2)
+    while len(changing.asked) < asked + 4:  # noqa: ASYNC110 - the machine was read again, too
         await asyncio.sleep(0.05)
     assert await page.run("document.querySelector('.timeline details').open") is True
 
 
-async def test_without_an_answer_the_last_look_stays_and_says_so(page: Page, bad_day: Prepared) -> None:
-    bad_day.away = True
+async def test_without_an_answer_the_last_look_stays_and_says_so(page: Page, changing: Prepared) -> None:
+    changing.away = True
     await page.until("byId('notices').innerText.includes('could not be read')")
     assert "Resource Graph: 503, try later. This is as of 14:04:07." in await page.text("#notices")
     assert "60 of 133 machines" in await page.text("#headline")
-    bad_day.away = False
+    changing.away = False
     await page.until("!byId('notices').innerText.includes('could not be read')")
     page.errors.clear()  # the browser itself complains of the answer 502
 
 
-async def test_a_machine_that_is_gone(page: Page, bad_day: Prepared) -> None:
+async def test_a_machine_that_is_gone(page: Page, changing: Prepared) -> None:
     await page.run("openMachine(table.rows[0].machine)")
     await page.until("document.querySelector('.rules')")
-    await look_again(page, bad_day, fleets.calm())
+    await look_again(page, changing, fleets.calm())
     assert await page.text("#machine h1") == "This machine is not in scope"
     await page.press("Escape")
     assert await names(page, 1)
