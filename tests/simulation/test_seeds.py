@@ -11,9 +11,10 @@ from tests.simulation.run import Result, run
 from tests.simulation.shrink import report
 from tests.support import REPOSITORY
 
-SEEDS, CHUNK = 30, 10
+SEEDS, CHUNK = 24, 9
 BUSY = (1, 2, 3, 4, 5)
-STRIKING = (55, 22, 54, 45, 17, 58, 8, 48)  # these met every fault when they were written down
+# These met every fault twice when they were written down: a change of the app that takes one away leaves the other.
+STRIKING = (33, 55, 83, 81, 103, 61, 53, 85, 19, 71, 42, 48)
 FIRST = (*BUSY, *STRIKING)
 OTHERS = [seed for seed in range(SEEDS) if seed not in FIRST]
 CHUNKS = [OTHERS[start : start + CHUNK] for start in range(0, len(OTHERS), CHUNK)]
