@@ -5,7 +5,6 @@ A wrong property is a warning to it and leaves its exit status at 0, so what cou
 
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -24,7 +23,6 @@ WHERE = {
     "managementGroupId": "mg-fleet",
     "location": "westeurope",
 }  # as in scripts/snapshots
-_LINK = re.compile(r" \[https://\S+\]$")
 
 
 class Refused(Exception):
@@ -33,20 +31,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Compiler:
-    """Runs in a copy of infra/, so that what it writes stays out of the checkout."""
+    """Over a copy of infra/, so that a test may change a file."""
 
     path: str
     folder: Path
-
-    def run(self, *arguments: str) -> str:
-        """What it said about the files: nothing, when all is well."""
-        done = subprocess.run(
-            [self.path, *arguments], cwd=self.folder, env=_environ(), text=True, capture_output=True, check=False
-        )
-        lines = [_LINK.sub("", line).replace(f"{self.folder}/", "") for line in done.stderr.splitlines() if line]
-        if done.returncode and not lines:
-            lines = [f"exit status {done.returncode}"]
-        return "\n".join(sorted(set(lines)))
 
     def evaluate(self, server: "Server", template: str, parameters: str) -> tuple[list[Json], str]:
         """The resources that a deployment with these parameters would make, and what the compiler said."""
@@ -82,9 +70,18 @@ class Server:
         answer: Json = json.loads(self._process.stdout.read(int(headers["Content-Length"])))
         return answer
 
-    def said_of(self, file: Path) -> str:
-        """What it says of a template: errors, warnings and what its linter finds."""
-        return _said(self.ask("compile", path=str(file))["result"])
+    def compiled(self, file: Path) -> tuple[Json, str]:
+        """The template of a file, and what it says of it: errors, warnings and what its linter finds."""
+        compiled = self.ask("compile", path=str(file))["result"]
+        return json.loads(compiled.get("contents") or "{}"), _said(compiled)
+
+    def said_of_parameters(self, file: Path) -> str:
+        """What it says of a file of parameters and of its template."""
+        return _said(self.ask("compileParams", path=str(file), parameterOverrides={})["result"])
+
+    def formatted(self, file: Path) -> str:
+        """The file's text as it would write it."""
+        return str(self.ask("format", path=str(file))["result"]["contents"])
 
     def snapshot(self, file: Path) -> Json:
         """What `bicep snapshot` writes of a file of parameters. Raises Refused with what the compiler said."""
