@@ -35,6 +35,13 @@ WAITING = Behaviour(pending={"security": 3})
 Os = Literal["windows", "linux"]
 
 
+def quick(settings: dict[str, str] = ON, timings: Timings | None = None) -> World:
+    """A world in which Python answers the queries: most tests ask the same few hundreds of times."""
+    world = World(settings, timings)
+    world.in_steps(world.tick, world.sweep_every)
+    return world
+
+
 def server(
     world: World, name: str = "srv-01", behaviour: Behaviour = WAITING, os: Os = "linux", **more: Any
 ) -> MachineId:
@@ -71,7 +78,7 @@ async def test_from_its_event_to_patched(os: Os, told: Told) -> None:
 
 
 async def test_off_by_default_nothing_is_asked_of_a_server() -> None:
-    world = World()
+    world = quick({})
     server(world)
     vm = world.create("web-01", WAITING)
     await world.pass_time(hours=12)
@@ -91,7 +98,7 @@ def test_off_by_default_its_client_is_not_even_loaded() -> None:
 
 
 async def test_a_message_from_before_it_was_switched_off_is_refused(told: Told) -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until_queued(OperationKind.INSTALL)
     world.set(PATCH_ARC="off")
@@ -104,7 +111,7 @@ async def test_a_message_from_before_it_was_switched_off_is_refused(told: Told) 
 
 
 async def test_an_operation_that_runs_when_it_is_switched_off_is_followed_to_its_end() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until(lambda: bool(world.installing()), hours=6)
     world.set(PATCH_ARC="off")
@@ -126,7 +133,7 @@ AWAY: dict[str, tuple[str, Cause, str]] = {
 async def test_a_server_that_azure_does_not_reach_is_left_alone_and_looked_at_again(
     status: str, cause: Cause, remedy: str
 ) -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     agent(world, machine, status)
     await world.pass_time(hours=2)
@@ -142,7 +149,7 @@ async def test_a_server_that_azure_does_not_reach_is_left_alone_and_looked_at_ag
 
 
 async def test_an_agent_that_goes_away_between_claim_and_call_stops_the_call() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until_queued(OperationKind.INSTALL)
     agent(world, machine, "Disconnected")
@@ -166,7 +173,7 @@ async def test_what_an_installation_says_in_its_error_details_is_told() -> None:
         failed_patches=0,
         errors=(("ERROR", "Installation failed due to assessment failure. See the assessment substatus"),),
     )
-    world = World(ON)
+    world = quick()
     machines = [server(world, "srv-01", BROKEN), server(world, "srv-02", after), world.create("web-01", after)]
     for machine in machines:
         await world.until(partial(_held, world, machine), hours=8)
@@ -183,7 +190,7 @@ async def _held(world: World, machine: MachineId) -> bool:
 
 async def test_a_failed_one_stops_those_of_its_own_system_only() -> None:
     """Canaries are off: three servers that fail open a breaker. Each group is a system by name and main version."""
-    world = World(ON | {"PATCH_BREAKER": "1 in 7 days"})
+    world = quick(ON | {"PATCH_BREAKER": "1 in 7 days"})
     broken = server(world, "srv-01", BROKEN)
     await world.until(lambda: bool(world.operations(broken, "install")), hours=6)
     await world.pass_time(hours=3)
@@ -201,7 +208,7 @@ async def test_a_failed_one_stops_those_of_its_own_system_only() -> None:
 
 
 async def test_a_post_whose_answer_was_lost_is_found_in_resource_graph() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="after"))
     await world.pass_time(hours=12)
@@ -212,7 +219,7 @@ async def test_a_post_whose_answer_was_lost_is_found_in_resource_graph() -> None
 @pytest.mark.parametrize("kind", ["assess", "install"])
 async def test_an_operation_that_resource_graph_shows_late_is_not_begun_again_while_it_may_run(kind: str) -> None:
     """Its answer was lost, and it takes longer than until the first look. A second one would end it."""
-    world = World(ON, timings=Timings(assess_seconds=5400, install_seconds=5400))
+    world = quick(timings=Timings(assess_seconds=5400, install_seconds=5400))
     machine = server(world)
     if kind == "install":
         await world.until_queued(OperationKind.INSTALL)
@@ -225,7 +232,7 @@ async def test_an_operation_that_resource_graph_shows_late_is_not_begun_again_wh
 
 @pytest.mark.parametrize("shown_as", ["", "99999999-0000-0000-0000-000000000009"], ids=["its id", "another id"])
 async def test_an_operation_whose_own_answer_is_gone_ends_as_resource_graph_shows_it(shown_as: str, told: Told) -> None:
-    world = World(ON | {"PATCH_MAX_IN_FLIGHT": "1"}, timings=Timings(install_seconds=5400))
+    world = quick(ON | {"PATCH_MAX_IN_FLIGHT": "1"}, timings=Timings(install_seconds=5400))
     machine = server(world)
     world.azure.faults.add(Fault("GET", "updateCenterOperationResults", times=None, status=404))
     world.azure.graph.lag_seconds = 3600
@@ -247,7 +254,7 @@ async def test_an_operation_whose_own_answer_is_gone_ends_as_resource_graph_show
 
 
 async def test_a_claim_whose_call_never_arrived_is_given_back_once_it_could_not_run_any_more() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until_queued(OperationKind.INSTALL)
     world.azure.faults.add(Fault("POST", r".*/installPatches", times=1, drop="before"))
@@ -257,7 +264,7 @@ async def test_a_claim_whose_call_never_arrived_is_given_back_once_it_could_not_
 
 
 async def test_an_agent_that_stays_away_after_an_installation_is_a_failure() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until(lambda: bool(world.installing()), hours=6)
     await world.until(lambda: not world.installing(), hours=2)
@@ -272,7 +279,7 @@ async def test_an_agent_that_stays_away_after_an_installation_is_a_failure() -> 
 
 
 async def test_a_run_on_demand_takes_servers_and_machines_of_one_name() -> None:
-    world = World(ON | {"PATCH_WINDOW": "Sun 02:00-06:00"})
+    world = quick(ON | {"PATCH_WINDOW": "Sun 02:00-06:00"})
     machines = server(world, "web-01"), world.create("web-01", WAITING)
     await world.pass_time(hours=2)
     assert world.operations(kind="install") == []
@@ -286,7 +293,7 @@ async def test_a_run_on_demand_takes_servers_and_machines_of_one_name() -> None:
 
 
 async def test_a_held_server_is_not_patched_and_a_machine_of_its_name_is() -> None:
-    world = World(ON)
+    world = quick()
     held, other = server(world, "web-01"), world.create("web-01", WAITING)
     stop = Stop(Scope.MACHINE, str(held), reason="month-end", by="Jane")
     world.table.put(APP, key_of(stop.scope, stop.value), stop_columns(stop))
@@ -296,7 +303,7 @@ async def test_a_held_server_is_not_patched_and_a_machine_of_its_name_is() -> No
 
 
 async def test_a_server_that_is_gone_is_forgotten() -> None:
-    world = World(ON)
+    world = quick()
     machine = server(world)
     await world.until_queued(OperationKind.INSTALL)
     hybrid.remove(world.azure.world, world.azure.world.hybrid[str(machine)])
@@ -307,7 +314,7 @@ async def test_a_server_that_is_gone_is_forgotten() -> None:
 
 async def test_a_server_that_a_schedule_patches_is_assessed_only() -> None:
     """No patch setting of a server says that a schedule patches it: the assignment alone does."""
-    world = World(ON)
+    world = quick()
     machine = server(world)
     world.azure.assign(str(machine))
     await world.pass_time(hours=8)
@@ -326,7 +333,7 @@ LEFT: dict[str, tuple[dict[str, Any], State]] = {
 
 @pytest.mark.parametrize(("more", "state"), LEFT.values(), ids=LEFT)
 async def test_what_leaves_a_machine_alone_leaves_a_server_alone(more: dict[str, Any], state: State) -> None:
-    world = World(ON)
+    world = quick()
     server(world, **more)
     await world.pass_time(hours=6)
     assert (await world.states())["srv-01"].state is state
@@ -334,7 +341,7 @@ async def test_what_leaves_a_machine_alone_leaves_a_server_alone(more: dict[str,
 
 
 async def test_caps_windows_and_pauses_hold_for_servers() -> None:
-    world = World(ON | {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_WINDOW": "Wed 10:00-18:00"})
+    world = quick(ON | {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_WINDOW": "Wed 10:00-18:00"})
     servers = [server(world, f"srv-0{number}") for number in range(3)]
     vm = world.create("web-01", WAITING)
     await world.pass_time(hours=1.5)
@@ -353,7 +360,7 @@ async def test_caps_windows_and_pauses_hold_for_servers() -> None:
 
 async def test_a_plan_says_what_assessing_servers_costs(told: Told) -> None:
     """List price: $5 per server and month (Azure Update Manager FAQ). One that is not connected costs nothing."""
-    world = World(ON | {"PATCH_MODE": "plan"})
+    world = quick(ON | {"PATCH_MODE": "plan"})
     servers = [server(world, f"srv-0{number}") for number in range(3)]
     agent(world, servers[0], "Expired")
     await world.pass_time(hours=2)
@@ -364,7 +371,7 @@ async def test_a_plan_says_what_assessing_servers_costs(told: Told) -> None:
 
 @pytest.mark.parametrize("settings", [{}, ON], ids=["off", "in mode install"])
 async def test_who_makes_no_plan_is_told_no_price(settings: dict[str, str], told: Told) -> None:
-    world = World(settings)
+    world = quick(settings)
     server(world)
     await world.pass_time(hours=2)
     assert [each for each in told("settings.advised") if each.get("setting") == "PATCH_ARC"] == []

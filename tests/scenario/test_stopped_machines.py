@@ -44,8 +44,13 @@ async def power(world: World, machine: MachineId) -> PowerState:
 async def with_stopped(
     settings: dict[str, str] | None = None, *, kind: str = "deallocate", count: int = 1, **about: Any
 ) -> tuple[World, list[MachineId]]:
-    """A world whose machines a person stopped before the app looks for the first time."""
+    """A world whose machines a person stopped before the app looks for the first time.
+
+    `evaluated`: the simulator evaluates the app's queries; else Python answers them, for they are the same few.
+    """
     world = World(ON | (settings or {}))
+    if not about.pop("evaluated", False):
+        world.in_steps(world.tick, world.sweep_every)
     behaviour = about.pop("behaviour", WAITING)
     machines = [world.create(f"web-{number}", behaviour, **about) for number in range(1, count + 1)]
     world.now += timedelta(minutes=30)
@@ -68,7 +73,7 @@ async def until_running(world: World, machine: MachineId) -> None:
 
 
 async def test_a_stopped_machine_is_started_patched_and_put_back(told: Told) -> None:
-    world, [machine] = await with_stopped()
+    world, [machine] = await with_stopped(evaluated=True)
     await world.pass_time(hours=3)
     assert [each.kind for each in world.operations(machine)] == ["assess", "install", "assess"]
     assert (calls(world, "start"), calls(world, "deallocate")) == (["web-1"], ["web-1"])
