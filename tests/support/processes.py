@@ -12,11 +12,14 @@ SPREAD = (
     "simulation/test_kills.py",
     "benchmarks/test_harness.py",
 )
-# The dearest first, so that no process is left with one at the end.
+# The dearest and the longest first, so that no process is left with one at the end.
 FIRST = (
     "infra/test_compiled.py",
     "scenario/test_deployment.py",
+    "browser/",
     "crash/test_crash.py",
+    "scenario/test_whole_chain.py",
+    "patcher/test_try.py",
     "contract/test_functions_host_queue.py",
     "scenario/test_limits.py",
     "scenario/test_rollouts.py",
