@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -236,6 +237,7 @@ def _queue_id(account_id: str, name: str) -> str:
     return f"{account_id}/queueServices/default/queues/{name}"
 
 
+@cache  # every deployment of a process is of the same code
 def _package() -> bytes:
     """The app as it is published: only what the Functions host needs."""
     content = io.BytesIO()

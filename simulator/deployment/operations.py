@@ -31,6 +31,7 @@ def _complete(kind: Kind) -> frozenset[str]:
     return frozenset(name.lower() for name, each in providers.items() if each[f"{kind}_complete"])
 
 
+@cache  # the deployments of a process have the same few roles, and there are many operations
 def matching(pattern: str, kind: Kind) -> frozenset[str]:
     """The published operations, lower-cased, that an action of a role covers; `*` covers any text."""
     return frozenset(each for each in published(kind) if fnmatchcase(each, pattern.lower()))
