@@ -52,6 +52,7 @@ def refuse_if_locked(state: State, method: str, scope: str) -> None:
             raise Refused(409, "ScopeLocked", text)
 
 
+@lru_cache(maxsize=4096)  # the same machines and grants, again and again
 def is_within(scope: str, outer: str) -> bool:
     return f"{scope.rstrip('/')}/".lower().startswith(f"{outer.rstrip('/')}/".lower())
 

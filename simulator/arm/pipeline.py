@@ -130,9 +130,10 @@ def require_subscription(context: Context) -> None:
     if not _GUID.fullmatch(subscription):
         text = f"The provided subscription identifier '{subscription}' is malformed or invalid."
         raise Refused(400, "InvalidSubscriptionId", text)
+    wanted = subscription.lower()
     held = (each for subscriptions in world.management_groups.values() for each in subscriptions)
-    known = {*world.subscriptions, *(each.lower() for each in held)}
-    if subscription.lower() not in known and context.route.handler is not groups.put:
+    known = wanted in world.subscriptions or any(each.lower() == wanted for each in held)
+    if not known and context.route.handler is not groups.put:
         raise Refused(404, "SubscriptionNotFound", f"The subscription '{subscription}' could not be found.")
 
 

@@ -20,8 +20,10 @@ class Bucket:
     refilled: datetime
 
     def refill(self, now: datetime) -> None:
+        if self.rate.maximum is None:
+            return
         periods = math.floor((now - self.refilled).total_seconds() / self.rate.period_seconds)
-        if periods > 0 and self.rate.maximum is not None:
+        if periods > 0:
             self.tokens = min(self.rate.maximum, self.tokens + periods * self.rate.refill)
             self.refilled += timedelta(seconds=periods * self.rate.period_seconds)
 
@@ -44,12 +46,12 @@ class Quotas:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._buckets: dict[tuple[str, ...], Bucket] = {}
+        self._buckets: dict[tuple[Rate | str, ...], Bucket] = {}
 
     def bucket(self, rate: Rate, *key: str) -> Bucket:
         """The bucket of this key, refilled up to now. A changed rate starts a new bucket."""
         now = self._now()
-        whole = (repr(rate), *key)
+        whole: tuple[Rate | str, ...] = (rate, *key)
         if whole not in self._buckets:
             self._buckets[whole] = Bucket(rate, rate.maximum or 0, now)
         found = self._buckets[whole]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from simulator.arm import (
     alerts,
@@ -68,10 +69,11 @@ class Route:
         That reading a machine with its instance view needs both is inferred. Of two possible answers this is the one
         under which a role that is too small is found here, and not in Azure.
         """
+        if self.action != f"{_VM}/read":
+            return (self.action,)
         asked = {name.lower(): value.lower() for name, value in request.query.items()}
         viewed = asked.get("$expand") == "instanceview" or asked.get("statusonly") == "true"
-        expands = self.action == f"{_VM}/read" and viewed
-        return (self.action, f"{_VM}/instanceView/read") if expands else (self.action,)
+        return (self.action, f"{_VM}/instanceView/read") if viewed else (self.action,)
 
 
 def _action(name: str, handler: Handler, policy: Policy, *options: str) -> Route:
@@ -204,11 +206,16 @@ _BY_LENGTH = {
 }
 
 
+@lru_cache(maxsize=4096)  # the same machines are asked for again and again
+def _at(path: str) -> tuple[tuple[Route, re.Match[str]], ...]:
+    """The routes of a path, whatever the method, and how each matches."""
+    as_long = _BY_LENGTH.get(path.count("/"), ())
+    return tuple((route, found) for route in as_long if (found := route.pattern.fullmatch(path)))
+
+
 def find(request: Request) -> tuple[Route, dict[str, str]]:
     """The route and its parameters. Raises Refused: 405 for a known path, 404 for any other."""
-    path = request.path.rstrip("/")
-    as_long = _BY_LENGTH.get(path.count("/"), ())
-    matches = [(route, found) for route in as_long if (found := route.pattern.fullmatch(path))]
+    matches = _at(request.path.rstrip("/"))
     for route, found in matches:
         if route.method == request.method:
             return route, found.groupdict()

@@ -10,6 +10,7 @@ specification/resourcegraph.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 _COMPUTE = (
@@ -69,6 +70,7 @@ SUPPORTED: Mapping[ResourceType, tuple[str, ...]] = {
 _KNOWN = {(each.provider.lower(), each.name.lower()): each for each in SUPPORTED}
 
 
+@lru_cache(maxsize=4096)  # the same machines are asked for again and again
 def type_of(path: str) -> ResourceType | None:
     """The type that a path names, also where it ends in an action; None: the simulator has no such type."""
     _, marker, rest = path.lower().rpartition("/providers/")
