@@ -6,9 +6,11 @@ than Resource Manager's fails as an unknown name would, so no token can leave th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import AsyncHttpTransport
@@ -38,7 +40,7 @@ class AzureTransport(AsyncHttpTransport[Any, Any]):
         if parts.netloc.lower() not in self._azure.hosts or parts.scheme != "https":
             raise ServiceRequestError(f"Cannot connect to host {parts.netloc}")
         try:
-            response = await self._azure.handle(_request(request))
+            response = await self._azure.handle(_request(request, parts))
         except ConnectionLost as lost:
             raise (ServiceRequestError if lost.when == "before" else ServiceResponseError)(str(lost)) from lost
         answer = SdkResponse(request, response)
@@ -55,14 +57,18 @@ class AzureTransport(AsyncHttpTransport[Any, Any]):
     async def __aexit__(self, *_: object) -> None: ...
 
 
-def _request(request: Any) -> Request:
-    parts = urlsplit(request.url)
+def _request(request: Any, parts: SplitResult) -> Request:
     content = getattr(request, "content", None)
     data = content if content is not None else getattr(request, "data", None)
     body = data.encode() if isinstance(data, str) else bytes(data or b"")
     headers = {name.lower(): value for name, value in request.headers.items()}
-    query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    return Request(request.method, unquote(parts.path), query, headers, body, parts.netloc.lower(), parts.scheme)
+    path, query = unquote(parts.path), _query(parts.query)
+    return Request(request.method, path, query, headers, body, parts.netloc.lower(), parts.scheme)
+
+
+@lru_cache(maxsize=256)  # few differ, but for those of operations: their signature is long, and each is polled often
+def _query(text: str) -> Mapping[str, str]:
+    return MappingProxyType(dict(parse_qsl(text, keep_blank_values=True)))
 
 
 class _Connection:
