@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -34,7 +33,7 @@ from simulator.event_grid.topic import Topic
 from simulator.faults import Fault, Faults
 from simulator.resource_graph import endpoint
 from simulator.resource_graph.graph import Graph
-from simulator.wire import ConnectionLost, Json, Refused, Request, Response, with_standard_headers
+from simulator.wire import ConnectionLost, Json, Refused, Request, Response, guid, with_standard_headers
 from simulator.world import POWER, Assignment, Group, HybridMachine, Machine, Operation, Run, SystemTopic, overlaps
 
 __all__ = [
@@ -141,7 +140,7 @@ class Azure(State):
 
     def _request_id(self) -> str:
         """From a sequence of its own: a world is the same, however often it is asked."""
-        return str(uuid.UUID(int=self._request_ids.getrandbits(128), version=4))
+        return guid(self._request_ids)
 
     def _answer(self, request: Request) -> Response:
         if endpoint.owns(request):

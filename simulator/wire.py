@@ -6,6 +6,7 @@ Knows nothing of machines or queries, and opens no socket.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,10 @@ _STANDARD_HEADERS: Mapping[str, str] = {
     "x-ms-need-to-refresh-epl-cache": "False",
     "x-msedge-ref": "Ref A: 0 Ref B: 0 Ref C: 0",
 }
+
+_COMPACT = json.JSONEncoder(separators=(",", ":"))  # made once: json.dumps makes one for every answer
+_VERSION_4 = 0x4000_8000_0000_0000_0000  # version and variant of a random UUID (RFC 9562, 5.4)
+_RANDOM_BITS = ~0xF000_C000_0000_0000_0000
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Response:
 
     @cached_property
     def content(self) -> bytes:
-        return b"" if self.body is None else json.dumps(self.body, separators=(",", ":")).encode()
+        return b"" if self.body is None else _COMPACT.encode(self.body).encode()
 
     def with_headers(self, headers: Mapping[str, str]) -> Response:
         """The same answer with these headers; its body is written once."""
@@ -112,6 +117,15 @@ def _correlation(request: Request, stamp: str, guid: Callable[[], str]) -> dict[
     if own and request.headers.get("x-ms-return-client-request-id", "").lower() == "true":
         found["x-ms-client-request-id"] = own
     return found
+
+
+def guid(source: random.Random) -> str:
+    """The next UUID of a sequence, of version 4: the text that `uuid` makes of these bits, without its object.
+
+    Every answer has three.
+    """
+    digits = f"{source.getrandbits(128) & _RANDOM_BITS | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 class Refused(Exception):

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from simulator.behaviour import Behaviour, Limits, Timings
-from simulator.wire import Json, Request
+from simulator.wire import Json, Request, guid
 
 T = TypeVar("T")
 
@@ -367,7 +367,7 @@ class World:
         self._order = itertools.count()
 
     def guid(self) -> str:
-        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        return guid(self.random)
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
         """Applies from now on, with new updates waiting."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import uuid
 from datetime import datetime
 
 import aiohttp
 
 from simulator.event_grid.subscriptions import EventSubscription
-from simulator.wire import ticks_z
+from simulator.wire import guid, ticks_z
 
 _ORIGIN = "eventgrid.azure.net"
 
@@ -62,4 +61,4 @@ async def _ask_for_origin(session: aiohttp.ClientSession, subscription: EventSub
 
 
 def _guid(rng: random.Random) -> str:
-    return str(uuid.UUID(int=rng.getrandbits(128), version=4))
+    return guid(rng)
