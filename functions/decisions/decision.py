@@ -176,7 +176,7 @@ def _powered_on(question: Question) -> Step | None:
 
 
 def _no_operation_running(question: Question) -> Step | None:
-    if not any(is_under_way(summary, question.now) for summary in question.machine.summaries):
+    if not any([is_under_way(summary, question.now) for summary in question.machine.summaries]):
         return None
     reason = "another assessment or installation is running on it"
     return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=question.now + question.settings.first_retry)

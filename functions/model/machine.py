@@ -81,7 +81,7 @@ def made(kind: Callable[Fields, Value], *_: Fields.args, **values: Fields.kwargs
     It sets only the fields that are given. The dataclass's own __init__ sets each one, and takes several times as long;
     a sweep reads every machine of a fleet. A field without a plain default (default_factory) has to be given.
     """
-    value = object.__new__(cast(type[Value], kind))
+    value = object.__new__(cast("type[Value]", kind))
     for name, given in values.items():
         _set(value, name, given)
     return value
@@ -403,7 +403,7 @@ class Machine:
 
     @property
     def summaries(self) -> tuple[PatchStatus, ...]:
-        return tuple(summary for summary in (self.assessment, self.installation) if summary)
+        return tuple([summary for summary in (self.assessment, self.installation) if summary])
 
     def installed_well_since(self, tries: Sequence[datetime]) -> bool:
         """Whether the last of these tries, or a later installation, succeeded, as far as the machine shows."""
@@ -436,7 +436,9 @@ class Machine:
         return self.id.subscription, self.location
 
     def in_group(self, group: Group) -> "Machine":
-        return made(Machine, **{**vars(self), "group": group})
+        machine = object.__new__(Machine)
+        vars(machine).update(vars(self), group=group)  # all fields at once: a sweep does it for every due machine
+        return machine
 
 
 def group_id(text: object) -> str:
