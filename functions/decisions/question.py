@@ -26,6 +26,8 @@ from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, Windows, both
 
+_MINUTE = timedelta(minutes=1)
+
 
 class Way(Enum):
     """The rule that lets an installation go now."""
@@ -65,12 +67,12 @@ class Question:
     def setting_mode(self) -> Mode:
         return Mode.INSTALL if self.settings.mode is Mode.PLAN else self.settings.mode
 
-    @cached_property
+    @property
     def window(self) -> Windows:
         """When this machine may be installed, whatever its place in a rollout. A tag narrows the setting."""
         return narrowed(self.settings.window or ANY, self.overrides)  # only PATCH_MODE=plan gets here without one
 
-    @cached_property
+    @property
     def canary_window(self) -> Windows | None:
         """When it may be installed as a canary; None where canaries have no window of their own, or it can be none.
 
@@ -78,12 +80,12 @@ class Question:
         """
         return None if self.install_run else window_as_canary(self.machine, self.overrides, self.settings)
 
-    @cached_property
+    @property
     def in_own_window(self) -> bool:
         """Whether its window is open for long enough."""
         return self._is_enough(self._minutes_in(self.window))
 
-    @cached_property
+    @property
     def in_canary_window(self) -> bool:
         """Whether it has a window as a canary, which is open for long enough."""
         return self._is_enough(self._minutes_in(self.canary_window))
@@ -135,8 +137,7 @@ class Question:
         return stale(assessed, self.now, time_between(every, self.machine.vm_id))
 
     def _minutes_in(self, windows: Windows | None) -> int:
-        closes = windows.closes(self.now, self.settings.blackouts) if windows else None
-        left = int((closes - self.now).total_seconds() // 60) if closes else 0
+        left = windows.minutes_left(self.now, self.settings.blackouts) if windows else 0
         return min(self.settings.max_duration_minutes, left)
 
     def _is_enough(self, minutes: int) -> bool:
@@ -185,13 +186,13 @@ def wanted_count(machine: Machine, settings: Settings) -> int:
     verdict = machine.verdict or PatchAssessment(SupportState.ABSENT)
     if verdict.named is None and wanted_names(machine, settings):
         return sum(verdict.counts.values())  # a mask may name a patch of any class
-    by_class = sum(verdict.counts.get(name.lower(), 0) for name in wanted_classifications(machine, settings))
-    return by_class + (verdict.named or 0)
+    by_class = [verdict.counts.get(name, 0) for name in _lowered(wanted_classifications(machine, settings))]
+    return sum(by_class) + (verdict.named or 0)
 
 
 def named_count(machine: Machine, settings: Settings, patches: Iterable[WaitingPatch]) -> int:
     """How many of these patches PATCH_PACKAGES_INCLUDE names that are of no wanted classification."""
-    wanted = {name.lower() for name in wanted_classifications(machine, settings)}
+    wanted = {*_lowered(wanted_classifications(machine, settings))}
     rest = [patch for patch in patches if not wanted & {*patch.classes}]
     masks = [mask.lower() for mask in wanted_names(machine, settings)]
     return sum(any(_names(mask, patch) for mask in masks) for patch in rest)
@@ -223,9 +224,14 @@ def _of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]
     return on_linux(classifications) if linux else tuple(name for name in classifications if name != "Other")
 
 
+@lru_cache
+def _lowered(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in names)
+
+
 def least_minutes(machine: Machine, settings: Settings) -> int:
     """The time an installation on this machine needs at least."""
-    return settings.least_installation(on_windows=machine.os_type is not OsType.LINUX) // timedelta(minutes=1)
+    return settings.least_installation(on_windows=machine.os_type is not OsType.LINUX) // _MINUTE
 
 
 def narrowed(setting: Windows, tags: TagOverrides) -> Windows:
@@ -236,8 +242,9 @@ def narrowed(setting: Windows, tags: TagOverrides) -> Windows:
 def window_as_canary(machine: Machine, tags: TagOverrides, settings: Settings) -> Windows | None:
     """When it may be installed as a canary; None where canaries have no window of their own, or it can be none."""
     setting = settings.canary_window
-    proves = settings.canaries and machine.image.key and settings.may_be_canary(machine.id)
-    return narrowed(setting, tags) if setting and proves else None
+    if setting and settings.canaries and machine.image.key and settings.may_be_canary(machine.id):
+        return narrowed(setting, tags)
+    return None
 
 
 def too_new(question: Question, age: timedelta, setting: str) -> Step | None:

@@ -7,6 +7,7 @@ not stay together. Resource Graph narrows by the same slots (cloud/queries/due_m
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from functions.policy.windows import Blackouts, Windows
 from functions.policy.zones import DAY
@@ -29,7 +30,12 @@ def slot_length(every: timedelta) -> timedelta:
 
 def time_between(every: timedelta, vm_id: str) -> timedelta:
     """How old the assessment of this machine may become."""
-    return every - slot_of(vm_id) * slot_length(every)
+    return _time_in_slot(every, slot_of(vm_id))
+
+
+@lru_cache
+def _time_in_slot(every: timedelta, slot: int) -> timedelta:
+    return every - slot * slot_length(every)
 
 
 def at_least_daily(every: timedelta, windows: Iterable[Windows], blackouts: Blackouts, *, now: datetime) -> timedelta:

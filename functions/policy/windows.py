@@ -19,6 +19,9 @@ from functions.policy.zones import DAY, Span, between_changes, clocks, without_z
 WEEK = 7 * DAY
 
 
+_MINUTE = timedelta(minutes=1)
+
+
 # How far ahead opens() looks, and the end closes() gives for what does not close before. Longer than a year, so that
 # every window that opens at all in a year is found, and far longer than any installation.
 HORIZON = timedelta(days=400)
@@ -42,6 +45,14 @@ class Blackouts:
 
     spans: tuple[Span, ...] = ()
     text: str = ""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Computed once, as that of Windows."""
+        return hash(self.spans)
 
     def ends(self, now: datetime) -> datetime | None:
         """The end of the black-out that `now` lies in, None when it lies in none."""
@@ -181,6 +192,10 @@ class Windows:
         """The end of the open stretch that holds `now`, at most now + HORIZON; None when closed at `now`."""
         return _closes(self, now, blackouts)
 
+    def minutes_left(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> int:
+        """How many whole minutes the open stretch that holds `now` still has; 0 when closed."""
+        return _minutes_left(self, now, blackouts)
+
     def opens(self, now: datetime, blackouts: Blackouts = NO_BLACKOUTS) -> datetime | None:
         """The start of the next open stretch after `now` (and after the one that holds it); None within HORIZON."""
         return _opens(self, now, blackouts)
@@ -202,6 +217,7 @@ class Windows:
 ANY = Windows()
 
 
+@lru_cache(maxsize=4096)  # a fleet has few such tags, and a value that is shared keeps its hash and text
 def both(one: Windows, other: Windows) -> Windows:
     """Open only while both are: how a tag narrows a setting. It may be never, which opens() says."""
     return Windows(tuple(dict.fromkeys(one.groups + other.groups)))
@@ -226,6 +242,12 @@ def _closes(windows: Windows, now: datetime, blackouts: Blackouts) -> datetime |
     if any(end == now for end in ends):
         return None
     return min([now + HORIZON, *ends, *filter(None, [blackouts.starts(now)])])
+
+
+@lru_cache(maxsize=4096)
+def _minutes_left(windows: Windows, now: datetime, blackouts: Blackouts) -> int:
+    closes = _closes(windows, now, blackouts)
+    return (closes - now) // _MINUTE if closes else 0
 
 
 @lru_cache(maxsize=4096)
