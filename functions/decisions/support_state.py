@@ -1,8 +1,7 @@
 """What follows from the support state of a machine that no other rule keeps: assess, install, wait or leave."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
-from sys import intern
+from functools import lru_cache
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import UNANSWERED_LIMIT, after_failures
@@ -12,7 +11,7 @@ from functions.model.state import Assess, Cause, Install, Leave, OperationKind, 
 from functions.model.text import format_utc
 from functions.policy.freshness import UNSUPPORTED_EVERY
 from functions.policy.settings import Mode, Reboot
-from functions.policy.windows import HORIZON
+from functions.policy.windows import HORIZON, Blackouts, Windows
 
 
 def by_support_state(question: Question) -> Step:
@@ -31,11 +30,10 @@ def by_support_state(question: Question) -> Step:
 
 
 def _by_verdict(question: Question, verdict: PatchAssessment) -> Step:
-    answered = is_answered_without_state(question.machine, verdict)
-    if answered and question.machine.third_party_plan:
-        return _with_plan(question)
-    if verdict.state is SupportState.SUPPORTED or answered:
+    if verdict.state is SupportState.SUPPORTED:
         return _supported(question)
+    if is_answered_without_state(question.machine, verdict):
+        return _with_plan(question) if question.machine.third_party_plan else _supported(question)
     if verdict.state is SupportState.UNSUPPORTED:
         return _unsupported(question)
     return _no_verdict(question)
@@ -78,7 +76,7 @@ def _supported(question: Question) -> Step:
     if question.install_run or not question.assessment_due(verdict.assessed):
         return step
     if isinstance(step, Install) and not (question.record and question.record.hold):
-        return replace(step, assess_meanwhile=True)
+        return _install(step.reason, only_canary=step.only_canary, assess_meanwhile=True)
     return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
 
 
@@ -101,8 +99,12 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
     reason = f"Supported, {_patches(wanted)}; {_why_now(question)}"
     reason = f"{run.text}; {reason}" if run else reason
-    # One text for all machines of which the same is to be said: a sweep holds every due one.
-    return Install(State.DUE, intern(reason), only_canary=question.way is Way.CANARY_WINDOW)
+    return _install(reason, only_canary=question.way is Way.CANARY_WINDOW)
+
+
+@lru_cache(maxsize=4096)  # one value for all machines of which the same is to be said: a sweep holds every due one
+def _install(reason: str, *, only_canary: bool, assess_meanwhile: bool = False) -> Install:
+    return Install(State.DUE, reason, only_canary=only_canary, assess_meanwhile=assess_meanwhile)
 
 
 def _patches(count: int) -> str:
@@ -129,12 +131,17 @@ def _why_now(question: Question) -> str:
     if question.way is Way.FIRST_HOURS:
         hours, reboot = question.settings.first_span / timedelta(hours=1), question.reboot.wire
         return f"outside its window: first {hours:g} hours (PATCH_FIRST_HOURS), reboot {reboot}"
-    window = question.open_window
-    closes = window.closes(question.now, question.settings.blackouts)
-    until = f" until {window.shown(closes)}" if closes and closes < question.now + HORIZON else ""
+    is_open = _open_until(question.open_window, question.now, question.settings.blackouts)
     if question.way is Way.CANARY_WINDOW:
-        return f"outside its window, as a canary only: PATCH_CANARY_WINDOW is open{until} ({window.text})"
-    return f"its window is open{until} ({window.text})"
+        return f"outside its window, as a canary only: PATCH_CANARY_WINDOW {is_open}"
+    return f"its window {is_open}"
+
+
+@lru_cache(maxsize=4096)  # the answer is the same for all machines of a window
+def _open_until(window: Windows, now: datetime, blackouts: Blackouts) -> str:
+    closes = window.closes(now, blackouts)
+    until = f" until {window.shown(closes)}" if closes and closes < now + HORIZON else ""
+    return f"is open{until} ({window.text})"
 
 
 def may_install(question: Question) -> Step | None:
@@ -198,12 +205,17 @@ def _left_to_a_schedule(machine: Machine) -> Step:
 
 def window_wait(question: Question) -> Wait:
     """The wait for the next opening of its window, or of that of canaries where it may be one."""
-    now, blackouts, minutes = question.now, question.settings.blackouts, question.minutes_left
-    opens, canaries = question.window.opens(now, blackouts), question.canary_window
-    as_canary = canaries.opens(now, blackouts) if canaries else None
-    next_one = f"opens {question.window.shown(opens)}" if opens else "it does not open within 400 days"
+    blackouts, minutes = question.settings.blackouts, question.minutes_left
+    return _window_wait(question.window, question.canary_window, minutes, question.now, blackouts)
+
+
+@lru_cache(maxsize=4096)  # the answer is the same for all machines of a window, and a sweep holds every waiting one
+def _window_wait(own: Windows, canaries: Windows | None, minutes: int, now: datetime, blackouts: Blackouts) -> Wait:
+    """`minutes`: what is left of the window that counts now, which is not enough."""
+    opens, as_canary = own.opens(now, blackouts), canaries.opens(now, blackouts) if canaries else None
+    next_one = f"opens {own.shown(opens)}" if opens else "it does not open within 400 days"
     reason = f"only {minutes} minutes of its window are left; {next_one}" if minutes else next_one
-    reason = f"{reason} ({question.window.text})"
+    reason = f"{reason} ({own.text})"
     if canaries and as_canary and (opens is None or as_canary < opens):
         reason = f"{reason}; as a canary it may go from {canaries.shown(as_canary)} (PATCH_CANARY_WINDOW)"
     remedy = "" if opens else "Correct PATCH_WINDOW, PATCH_BLACKOUT or the tag patch-window."
@@ -255,6 +267,8 @@ def _with_plan(question: Question) -> Step:
 def _installed_since(question: Question) -> bool:
     """Whether an installation, ours or another one, ended after the assessment: its counts are then void."""
     installed, record, verdict = question.machine.installation, question.record, question.verdict
+    if installed is None and record is None:
+        return False
     ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
     if record and record.ending and record.kind is OperationKind.INSTALL:
         ends.append((record.operation_id, record.ending.at))
