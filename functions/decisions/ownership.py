@@ -93,7 +93,8 @@ def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | 
     if _is_of_aks(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):
-        if manager := _of_tags(tuple([(name, tags[name]) for name in tags if _may_be_mark(name)])):
+        marks = _may_be_marks(tuple(tags))
+        if marks and (manager := _of_tags(tuple([(name, tags[name]) for name in marks]))):
             return manager
     named = _of_group(machine.id.group) or _of_name(machine.id.name, _MACHINE_NAMES)
     return named or (_CLIENT if _is_windows_client(machine) else None)
@@ -117,6 +118,11 @@ def _is_of_aks(image: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
+def _may_be_marks(tags: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([tag for tag in tags if _may_be_mark(tag)])
+
+
+@lru_cache(maxsize=4096)
 def _may_be_mark(tag: str) -> bool:
     return _ANY_TAG.fullmatch(tag) is not None
 
@@ -133,7 +139,10 @@ def _of_group(name: str) -> Manager | None:
 
 
 def _of_name(name: str, marks: Iterable[tuple[re.Pattern[str], Manager]]) -> Manager | None:
-    return next((manager for pattern, manager in marks if pattern.fullmatch(name)), None)
+    for pattern, manager in marks:
+        if pattern.fullmatch(name):
+            return manager
+    return None
 
 
 def _has(tags: Iterable[tuple[str, str]], name: str, value: str) -> bool:
@@ -142,6 +151,6 @@ def _has(tags: Iterable[tuple[str, str]], name: str, value: str) -> bool:
 
 def _is_windows_client(machine: Machine) -> bool:
     marketplace = machine.image.kind is ImageKind.MARKETPLACE
-    return (marketplace and machine.image.key.startswith("microsoftwindowsdesktop:")) or bool(
-        _WINDOWS_CLIENT.fullmatch(machine.os_name)
-    )
+    if marketplace and machine.image.key.startswith("microsoftwindowsdesktop:"):
+        return True
+    return bool(machine.os_name and _WINDOWS_CLIENT.fullmatch(machine.os_name))
