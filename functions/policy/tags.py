@@ -100,7 +100,12 @@ def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverri
 
 def _ours(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The app's own tags among these, and those that are meant to be one."""
-    return tuple([(name, text) for name, text in tags.items() if name.startswith(RESERVED)])
+    return tuple([(name, tags[name]) for name in _reserved(tuple(tags))]) if tags else ()
+
+
+@lru_cache(maxsize=4096)
+def _reserved(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple([name for name in names if name.startswith(RESERVED)])
 
 
 @lru_cache(maxsize=4096)  # a fleet has few such sets, and each machine's is read several times per sweep
