@@ -82,9 +82,11 @@ def _arc_taken_in(question: Question) -> Step | None:
 
 def _ours(question: Question) -> Step | None:
     manager = foreign_manager(question.machine, scale_sets=question.settings.include_scale_sets)
+    if manager is None:
+        return None
     # A group's tag speaks about its schedules: to take a lab's machine from its service, the machine itself is tagged.
     chosen = question.overrides.owned_by_us and "patch-owner" in question.machine.tags
-    if manager is None or (manager.owner_may_choose and chosen):
+    if manager.owner_may_choose and chosen:
         return None
     remedy = manager.remedy or "Leave it to the service that manages it, or patch its image."
     if manager.owner_may_choose:
@@ -102,10 +104,10 @@ def _image_in_scope(question: Question) -> Step | None:
 def _new_enough(question: Question) -> Step | None:
     created = question.machine.created
     limit = question.created_after
-    if question.machine.id.is_arc:
-        return None  # Azure shows no time of its creation; PATCH_ARC=on takes them in, whatever their age
     if limit <= ALWAYS or (created is not None and created >= limit):
         return None
+    if question.machine.id.is_arc:
+        return None  # Azure shows no time of its creation; PATCH_ARC=on takes them in, whatever their age
     if created is None:
         reason = f"its creation time is not known; in scope are machines created after {format_utc(limit)}"
         return Leave(State.OUT_OF_SCOPE, reason, "Set PATCH_CREATED_AFTER to always.")
@@ -152,8 +154,10 @@ def _connected(question: Question) -> Step | None:
 
     Source: Azure Arc-enabled servers, agent overview: Expired follows on 45 days without a connection.
     """
+    if not question.machine.id.is_arc:
+        return None
     status = question.machine.agent_status
-    if not question.machine.id.is_arc or status.lower() == "connected":
+    if status.lower() == "connected":
         return None
     reason = f"its Connected Machine agent is {status or 'of no known status'}"
     if status.lower() == "expired":

@@ -93,7 +93,7 @@ def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | 
     if _is_of_aks(machine.image.key):
         return _NODE
     for tags in (machine.tags, group.tags if group else {}):
-        marks = _may_be_marks(tuple(tags))
+        marks = _may_be_marks(tuple(tags)) if tags else ()
         if marks and (manager := _of_tags(tuple([(name, tags[name]) for name in marks]))):
             return manager
     named = _of_group(machine.id.group) or _of_name(machine.id.name, _MACHINE_NAMES)

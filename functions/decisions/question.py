@@ -15,7 +15,6 @@ from functions.model.machine import (
     SupportState,
     WaitingPatch,
     is_windows_name,
-    made,
     on_linux,
 )
 from functions.model.record import STALE_SUMMARY, Record
@@ -25,6 +24,7 @@ from functions.policy.freshness import at_least_daily, time_between
 from functions.policy.settings import Mode, Reboot, Settings
 from functions.policy.tags import TagOverrides, tag_overrides
 from functions.policy.windows import ANY, Windows, both
+from functions.policy.zones import DAY
 
 _MINUTE = timedelta(minutes=1)
 
@@ -131,7 +131,7 @@ class Question:
     def assessment_due(self, assessed: datetime | None) -> bool:
         """Whether a machine assessed at this time is assessed again now."""
         every = self.settings.assess_every
-        if self.setting_mode is Mode.INSTALL:
+        if every > DAY and self.setting_mode is Mode.INSTALL:
             windows = filter(None, (self.window, self.canary_window))
             every = at_least_daily(every, windows, self.settings.blackouts, now=self.now)
         return stale(assessed, self.now, time_between(every, self.machine.vm_id))
@@ -162,8 +162,8 @@ def question_of(
     A run that is over, or that does not name this machine, changes nothing.
     """
     run = run if run and run.wants(now) and run.covers(machine) else None
-    return made(
-        Question,
+    question = object.__new__(Question)
+    vars(question).update(
         machine=machine,
         record=record,
         settings=with_selection(settings, run),
@@ -172,6 +172,7 @@ def question_of(
         now=now,
         run=run,
     )
+    return question
 
 
 def with_selection(settings: Settings, run: Run | None) -> Settings:
@@ -184,7 +185,7 @@ def with_selection(settings: Settings, run: Run | None) -> Settings:
 def wanted_count(machine: Machine, settings: Settings) -> int:
     """How many patches of the wanted classifications wait, by Graph's newest assessment."""
     verdict = machine.verdict or PatchAssessment(SupportState.ABSENT)
-    if verdict.named is None and wanted_names(machine, settings):
+    if settings.packages_include and verdict.named is None and wanted_names(machine, settings):
         return sum(verdict.counts.values())  # a mask may name a patch of any class
     by_class = [verdict.counts.get(name, 0) for name in _lowered(wanted_classifications(machine, settings))]
     return sum(by_class) + (verdict.named or 0)
