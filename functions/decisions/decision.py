@@ -180,10 +180,11 @@ def _powered_on(question: Question) -> Step | None:
 
 
 def _no_operation_running(question: Question) -> Step | None:
-    if not any([is_under_way(summary, question.now) for summary in question.machine.summaries]):
+    machine, now = question.machine, question.now
+    if not is_under_way(machine.assessment, now) and not is_under_way(machine.installation, now):
         return None
     reason = "another assessment or installation is running on it"
-    return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=question.now + question.settings.first_retry)
+    return Wait(State.BUSY, reason, cause=Cause.CONFLICT, when=now + question.settings.first_retry)
 
 
 def _agent_answers(question: Question) -> Step | None:

@@ -150,7 +150,7 @@ def _has(tags: Iterable[tuple[str, str]], name: str, value: str) -> bool:
 
 
 def _is_windows_client(machine: Machine) -> bool:
-    marketplace = machine.image.kind is ImageKind.MARKETPLACE
-    if marketplace and machine.image.key.startswith("microsoftwindowsdesktop:"):
+    image = machine.image
+    if image.kind is ImageKind.MARKETPLACE and image.key.startswith("microsoftwindowsdesktop:"):
         return True
     return bool(machine.os_name and _WINDOWS_CLIENT.fullmatch(machine.os_name))

@@ -111,9 +111,9 @@ class Question:
     @property
     def open_window(self) -> Windows:
         """The window that counts now: the one that lets it go, else its own."""
-        if self.way in (Way.FIRST_HOURS, Way.RUN):
-            return ANY
-        return self.canary_window or ANY if self.way is Way.CANARY_WINDOW else self.window
+        if self.way is Way.CANARY_WINDOW:
+            return self.canary_window or ANY
+        return ANY if self.way in (Way.FIRST_HOURS, Way.RUN) else self.window
 
     @property
     def minutes_left(self) -> int:
@@ -166,7 +166,7 @@ def question_of(
     vars(question).update(
         machine=machine,
         record=record,
-        settings=with_selection(settings, run),
+        settings=with_selection(settings, run) if run else settings,
         overrides=tag_overrides(machine),
         created_after=created_after,
         now=now,
@@ -187,13 +187,13 @@ def wanted_count(machine: Machine, settings: Settings) -> int:
     verdict = machine.verdict or PatchAssessment(SupportState.ABSENT)
     if settings.packages_include and verdict.named is None and wanted_names(machine, settings):
         return sum(verdict.counts.values())  # a mask may name a patch of any class
-    by_class = [verdict.counts.get(name, 0) for name in _lowered(wanted_classifications(machine, settings))]
+    by_class = [verdict.counts.get(name, 0) for name in _counted(machine, settings)]
     return sum(by_class) + (verdict.named or 0)
 
 
 def named_count(machine: Machine, settings: Settings, patches: Iterable[WaitingPatch]) -> int:
     """How many of these patches PATCH_PACKAGES_INCLUDE names that are of no wanted classification."""
-    wanted = {*_lowered(wanted_classifications(machine, settings))}
+    wanted = {*_counted(machine, settings)}
     rest = [patch for patch in patches if not wanted & {*patch.classes}]
     masks = [mask.lower() for mask in wanted_names(machine, settings)]
     return sum(any(_names(mask, patch) for mask in masks) for patch in rest)
@@ -220,14 +220,19 @@ def wanted_classifications(machine: Machine, settings: Settings) -> tuple[str, .
     return _of_system(settings.classifications, machine.os_type is OsType.LINUX)
 
 
+def _counted(machine: Machine, settings: Settings) -> tuple[str, ...]:
+    """The same, as Graph names it where it counts patches."""
+    return _lowered_of_system(settings.classifications, machine.os_type is OsType.LINUX)
+
+
+@lru_cache
+def _lowered_of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]:
+    return tuple(name.lower() for name in _of_system(classifications, linux))
+
+
 @lru_cache
 def _of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]:
     return on_linux(classifications) if linux else tuple(name for name in classifications if name != "Other")
-
-
-@lru_cache
-def _lowered(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name.lower() for name in names)
 
 
 def least_minutes(machine: Machine, settings: Settings) -> int:
@@ -262,7 +267,9 @@ def stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMARY
     return moment is None or now - moment >= age
 
 
-def is_under_way(summary: PatchStatus, now: datetime) -> bool:
+def is_under_way(summary: PatchStatus | None, now: datetime) -> bool:
     """Whether this assessment or installation runs, by what the machine shows: one untouched for long is abandoned."""
+    if summary is None:
+        return False
     touched = summary.modified or summary.started  # without a time it may have been touched just now
     return summary.in_progress and (touched is None or not stale(touched, now))

@@ -1,5 +1,6 @@
 """What follows from the support state of a machine that no other rule keeps: assess, install, wait or leave."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -64,7 +65,8 @@ def _unsupported(question: Question) -> Step:
 
 
 def _supported(question: Question) -> Step:
-    verdict, total = question.verdict, sum(question.verdict.counts.values())
+    verdict = question.verdict
+    total = sum(verdict.counts.values())
     wanted = wanted_count(question.machine, question.settings)
     if verdict.status.lower() == "failed":  # its empty counts are ignored: they do not mean that the machine is patched
         return Assess(State.DUE, "the last assessment failed")
@@ -76,7 +78,7 @@ def _supported(question: Question) -> Step:
     if question.install_run or not question.assessment_due(verdict.assessed):
         return step
     if isinstance(step, Install) and not (question.record and question.record.hold):
-        return _install(step.reason, only_canary=step.only_canary, assess_meanwhile=True)
+        return _assessed_meanwhile(step)
     return Assess(State.DUE, f"last assessed {format_utc(verdict.assessed)}")
 
 
@@ -97,14 +99,19 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
         return step  # before its freshness: what may not be installed now need not be assessed for it either
     if stale(verdict.assessed, question.now, settings.fresh):
         return Assess(State.DUE, f"the support state of {format_utc(verdict.assessed)} is too old to install on")
-    reason = f"Supported, {_patches(wanted)}; {_why_now(question)}"
-    reason = f"{run.text}; {reason}" if run else reason
-    return _install(reason, only_canary=question.way is Way.CANARY_WINDOW)
+    only_canary = question.way is Way.CANARY_WINDOW
+    return _install(run.text if run else "", wanted, _why_now(question), only_canary=only_canary)
 
 
 @lru_cache(maxsize=4096)  # one value for all machines of which the same is to be said: a sweep holds every due one
-def _install(reason: str, *, only_canary: bool, assess_meanwhile: bool = False) -> Install:
-    return Install(State.DUE, reason, only_canary=only_canary, assess_meanwhile=assess_meanwhile)
+def _install(run: str, wanted: int, why_now: str, *, only_canary: bool) -> Install:
+    reason = f"Supported, {_patches(wanted)}; {why_now}"
+    return Install(State.DUE, f"{run}; {reason}" if run else reason, only_canary=only_canary)
+
+
+@lru_cache(maxsize=4096)  # likewise
+def _assessed_meanwhile(step: Install) -> Install:
+    return replace(step, assess_meanwhile=True)
 
 
 def _patches(count: int) -> str:
@@ -131,17 +138,17 @@ def _why_now(question: Question) -> str:
     if question.way is Way.FIRST_HOURS:
         hours, reboot = question.settings.first_span / timedelta(hours=1), question.reboot.wire
         return f"outside its window: first {hours:g} hours (PATCH_FIRST_HOURS), reboot {reboot}"
-    is_open = _open_until(question.open_window, question.now, question.settings.blackouts)
+    which = "its window"
     if question.way is Way.CANARY_WINDOW:
-        return f"outside its window, as a canary only: PATCH_CANARY_WINDOW {is_open}"
-    return f"its window {is_open}"
+        which = "outside its window, as a canary only: PATCH_CANARY_WINDOW"
+    return _is_open(which, question.open_window, question.now, question.settings.blackouts)
 
 
 @lru_cache(maxsize=4096)  # the answer is the same for all machines of a window
-def _open_until(window: Windows, now: datetime, blackouts: Blackouts) -> str:
+def _is_open(which: str, window: Windows, now: datetime, blackouts: Blackouts) -> str:
     closes = window.closes(now, blackouts)
     until = f" until {window.shown(closes)}" if closes and closes < now + HORIZON else ""
-    return f"is open{until} ({window.text})"
+    return f"{which} is open{until} ({window.text})"
 
 
 def may_install(question: Question) -> Step | None:
