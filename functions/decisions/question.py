@@ -83,12 +83,12 @@ class Question:
     @property
     def in_own_window(self) -> bool:
         """Whether its window is open for long enough."""
-        return self._is_enough(self._minutes_in(self.window))
+        return self._fits_into(self.window)
 
     @property
     def in_canary_window(self) -> bool:
         """Whether it has a window as a canary, which is open for long enough."""
-        return self._is_enough(self._minutes_in(self.canary_window))
+        return self._fits_into(self.canary_window)
 
     @property
     def in_first_hours(self) -> bool:
@@ -106,7 +106,7 @@ class Question:
             return Way.WINDOW
         if self.in_canary_window:
             return Way.CANARY_WINDOW
-        return Way.FIRST_HOURS if self.in_first_hours and self._is_enough(self._minutes_in(ANY)) else None
+        return Way.FIRST_HOURS if self.in_first_hours and self._fits_into(ANY) else None
 
     @property
     def open_window(self) -> Windows:
@@ -140,8 +140,8 @@ class Question:
         left = windows.minutes_left(self.now, self.settings.blackouts) if windows else 0
         return min(self.settings.max_duration_minutes, left)
 
-    def _is_enough(self, minutes: int) -> bool:
-        return minutes >= least_minutes(self.machine, self.settings)
+    def _fits_into(self, windows: Windows | None) -> bool:
+        return self._minutes_in(windows) >= least_minutes(self.machine, self.settings)
 
     @property
     def verdict(self) -> PatchAssessment:

@@ -437,7 +437,9 @@ class Machine:
 
     def in_group(self, group: Group) -> "Machine":
         machine = object.__new__(Machine)
-        vars(machine).update(vars(self), group=group)  # all fields at once: a sweep does it for every due machine
+        fields = vars(machine)  # set at once: a sweep does this for every due machine
+        fields.update(vars(self))
+        fields["group"] = group
         return machine
 
 

@@ -100,7 +100,8 @@ def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverri
 
 def _ours(tags: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The app's own tags among these, and those that are meant to be one."""
-    return tuple([(name, tags[name]) for name in _reserved(tuple(tags))]) if tags else ()
+    names = _reserved(tuple(tags)) if tags else ()
+    return tuple([(name, tags[name]) for name in names]) if names else ()
 
 
 @lru_cache(maxsize=4096)
