@@ -16,6 +16,7 @@ from functions.model.machine import (
     WaitingPatch,
     is_windows_name,
     on_linux,
+    short_lived,
 )
 from functions.model.record import STALE_SUMMARY, Record
 from functions.model.run import Run
@@ -162,8 +163,8 @@ def question_of(
     A run that is over, or that does not name this machine, changes nothing.
     """
     run = run if run and run.wants(now) and run.covers(machine) else None
-    question = object.__new__(Question)
-    vars(question).update(
+    return short_lived(
+        Question,
         machine=machine,
         record=record,
         settings=with_selection(settings, run) if run else settings,
@@ -172,7 +173,6 @@ def question_of(
         now=now,
         run=run,
     )
-    return question
 
 
 def with_selection(settings: Settings, run: Run | None) -> Settings:

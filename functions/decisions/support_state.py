@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from sys import intern
 
 from functions.decisions.question import Question, Way, stale, too_new, wanted_count
 from functions.decisions.retry import UNANSWERED_LIMIT, after_failures
@@ -103,13 +104,15 @@ def _by_counts(question: Question, wanted: int, total: int) -> Step:
     return _install(run.text if run else "", wanted, _why_now(question), only_canary=only_canary)
 
 
-@lru_cache(maxsize=4096)  # one value for all machines of which the same is to be said: a sweep holds every due one
+# One value for all machines of which the same is to be said: a sweep holds every due one.
+@lru_cache(maxsize=4096)
 def _install(run: str, wanted: int, why_now: str, *, only_canary: bool) -> Install:
     reason = f"Supported, {_patches(wanted)}; {why_now}"
-    return Install(State.DUE, f"{run}; {reason}" if run else reason, only_canary=only_canary)
+    reason = f"{run}; {reason}" if run else reason
+    return Install(State.DUE, intern(reason), only_canary=only_canary)  # one text even where the cache is too small
 
 
-@lru_cache(maxsize=4096)  # likewise
+@lru_cache(maxsize=4096)
 def _assessed_meanwhile(step: Install) -> Install:
     return replace(step, assess_meanwhile=True)
 

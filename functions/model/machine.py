@@ -87,6 +87,13 @@ def made(kind: Callable[Fields, Value], *_: Fields.args, **values: Fields.kwargs
     return value
 
 
+def short_lived(kind: Callable[Fields, Value], *_: Fields.args, **values: Fields.kwargs) -> Value:
+    """The same in half the time, for a value that is soon gone: it takes 64 bytes more, which made() saves a fleet."""
+    value = object.__new__(cast("type[Value]", kind))
+    vars(value).update(values)
+    return value
+
+
 def on_linux(classifications: Iterable[str]) -> tuple[str, ...]:
     """What a Linux guest installs that is asked for these classifications."""
     wanted = {*classifications}
