@@ -1090,6 +1090,22 @@ def test_canaries_may_have_a_window_of_their_own(
     assert not opens or (step.when and opens in step.reason and f"{step.when:%Y-%m-%d %H:%M}".startswith(opens))
 
 
+@pytest.mark.parametrize(
+    ("window", "assessed"),
+    [
+        pytest.param("any", HOUR, id="installed"),
+        pytest.param("any", 26 * HOUR, id="installed, or assessed meanwhile"),
+        pytest.param(NIGHTS, HOUR, id="waiting for the window"),
+    ],
+)
+def test_a_sweep_holds_one_step_for_all_machines_of_which_it_says_the_same(window: str, assessed: timedelta) -> None:
+    verdict = a_verdict(assessed=NOW - assessed)
+    first, second = (
+        decide(a_machine(id=machine_id(name), verdict=verdict), PATCH_WINDOW=window) for name in ("a", "b")
+    )
+    assert first is second
+
+
 def test_an_installation_ends_before_a_black_out() -> None:
     """2026-11-26 begins in Auckland at 11:00 UTC of the day before."""
     now = NOW - 105 * MINUTE

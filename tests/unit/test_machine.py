@@ -50,6 +50,7 @@ from tests.support import (
     SUBSCRIPTION,
     VM_ID,
     a_graph_row,
+    a_machine,
     a_verdict,
     an_arm_machine,
     settings,
@@ -529,6 +530,12 @@ def test_a_machine_without_a_profile_allows_extensions_as_azure_does() -> None:
 def test_graph_says_whether_extensions_are_allowed() -> None:
     for allowed in (True, False):
         assert machine_from_graph(a_graph_row(allow_extensions=allowed)).extensions_allowed is allowed
+
+
+def test_a_machine_in_its_group_is_another_value_of_the_same_machine() -> None:
+    group, alone = Group({"a": "b"}), a_machine(group=None)
+    assert alone.in_group(group) == replace(alone, group=group)
+    assert alone.group is None
 
 
 def test_a_group_is_read_alike_from_arm_and_graph() -> None:

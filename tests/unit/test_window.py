@@ -914,6 +914,7 @@ def asked() -> st.SearchStrategy[Windows]:
 @example(ANY, NO_BLACKOUTS, at("2026-01-01"), 50)
 def test_closes_and_opens_belong_together(windows: Windows, closed: Blackouts, now: datetime, percent: int) -> None:
     closes, opens = windows.closes(now, closed), windows.opens(now, closed)
+    assert windows.minutes_left(now, closed) == (int((closes - now).total_seconds() // 60) if closes else 0)
     if opens is not None:
         assert now < opens < now + HORIZON
         assert windows.closes(opens, closed) is not None
