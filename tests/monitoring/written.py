@@ -55,7 +55,8 @@ class _Kept(logging.Handler):
 def _captured() -> Iterator[list[logging.LogRecord]]:
     handler = _Kept()
     logger = logging.getLogger("journal")
-    level, logger.level = logger.level, logging.INFO
+    level = logger.level
+    logger.setLevel(logging.INFO)  # not by the attribute: a logger remembers which levels it passes
     logger.addHandler(handler)
     try:
         yield handler.records
