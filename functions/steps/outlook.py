@@ -5,7 +5,7 @@ its time by a forecast made for it, which tells nothing else. Nothing here start
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,13 +16,14 @@ from functions.decisions.plan import Candidate, Fleet, Plan
 from functions.decisions.stopped import cost_told
 from functions.decisions.turns import is_open
 from functions.model.machine import MachineId
+from functions.model.state import OperationKind
 from functions.model.text import format_utc
 from functions.policy.advice import advice
 from functions.policy.prices import arc_cost_told
 from functions.policy.settings import Mode, Settings
 from functions.policy.zones import DAY
 from functions.services import Services
-from functions.steps import stopped, stuck
+from functions.steps import planning, stopped, stuck
 from functions.steps.sweep import Sweep
 
 OPENINGS_TOLD = 3
@@ -32,43 +33,49 @@ WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 
 PACE = timedelta(seconds=0.3)  # for each waiting machine: a thousandth of the time that its forecast takes, or less
 
-Waiting = Callable[[], Awaitable[tuple[list[Candidate], Fleet]]]
 
-
-async def tell(
-    sweep: Sweep, waiting: Waiting, *, plan: Plan, due: int, newcomers: bool
-) -> Mapping[MachineId, Turn | None]:
+async def tell(sweep: Sweep, due: list[Candidate], *, plan: Plan, newcomers: bool) -> Mapping[MachineId, Turn | None]:
     """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
 
-    `plan`: what goes now. `due`: how many installations are due now. `newcomers`: whether a machine waits whose turn no
+    `due`: what the sweep found. `plan`: what goes of it now. `newcomers`: whether a machine waits whose turn no
     forecast has looked for. None: a turn that does not come.
     """
     services = sweep.services
     settings, now = services.settings, services.clock()
     if settings.mode not in (Mode.PLAN, Mode.INSTALL):
         return {}
-    key, note = _key(settings, now, due), await services.ledger.remembered("forecast")
+    installs = sum(item.kind is OperationKind.INSTALL for item in due)
+    key, note = _key(settings, now, installs), await services.ledger.remembered("forecast")
     is_told = note.get("key") == key
     if is_told and not await _owes_a_time(services, note, newcomers=newcomers):
         return {}
     if not is_told:
         await _tell_settings(sweep, plan)
-    candidates, fleet = await waiting()
-    if not is_told:
-        await stuck.tell(services, candidates, fleet, sweep.standing)
-    fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
+    candidates = await planning.all_waiting(sweep, due)
     turns: dict[MachineId, Turn | None] = {}
-    if len(candidates) <= MOST:
-        found = forecast(candidates, fleet, settings, now=now)
-        turns = {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
-        if not is_told:
-            _tell_openings(found, settings, sum(fleet.machines.values()))
-            _tell_late(candidates, fleet, found, settings=settings, now=now)
-    elif not is_told:
-        journal.write("opening.forecast", waiting=len(candidates), reason=f"no forecast is made of more than {MOST}")
+    if len(candidates) <= MOST or not is_told:  # of more a forecast would say nothing, so nothing is read for it
+        turns = await _look_ahead(sweep, candidates, is_told=is_told)
     again = now + len(candidates) * PACE
     await services.ledger.remember("forecast", {"key": key, "again": again.isoformat()})
     return turns
+
+
+async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: bool) -> dict[MachineId, Turn | None]:
+    services = sweep.services
+    settings, now = services.settings, services.clock()
+    candidates, fleet = await planning.with_limits(sweep, candidates)
+    if not is_told:
+        await stuck.tell(services, candidates, fleet, sweep.standing)
+    if len(candidates) > MOST:
+        reason = f"no forecast is made of more than {MOST}"
+        journal.write("opening.forecast", waiting=len(candidates), reason=reason)
+        return {}
+    fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
+    found = forecast(candidates, fleet, settings, now=now)
+    if not is_told:
+        _tell_openings(found, settings, sum(fleet.machines.values()))
+        _tell_late(candidates, fleet, found, settings=settings, now=now)
+    return {item.machine.id: found.turns.get(item.machine.id) for item in candidates}
 
 
 async def _owes_a_time(services: Services, note: Mapping[str, str], *, newcomers: bool) -> bool:

@@ -95,22 +95,30 @@ async def _paused(sweep: Sweep) -> Wait | None:
     return sweep.stops.everything.wait() if sweep.stops.everything else None
 
 
-async def all_waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
-    """Every machine that could be installed but for its window and the fleet's limits, and what limits them."""
+async def all_waiting(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
+    """Every machine that could be installed but for its window and the fleet's limits."""
     services = sweep.services
     if not services.settings.some_window_open(services.clock()):  # the sweep asked for none of them
         sweep.later.clear()
         candidates = [item async for item in find(sweep, whatever_window=True)]
-    return await waiting(sweep, candidates)
+    return _to_be_installed(sweep, candidates)
 
 
 async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candidate], Fleet]:
     """Those of these candidates, and of what waits for its window only, that are to be installed; and their limits."""
+    return await with_limits(sweep, _to_be_installed(sweep, candidates))
+
+
+def _to_be_installed(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
+    return [item for item in sweep.without_stopped([*installs, *sweep.later]) if item.machine.id not in gone]
+
+
+async def with_limits(sweep: Sweep, waiting: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+    """These machines with their history, and what limits them."""
     await count_machines(sweep)
-    there = sweep.without_stopped([*installs, *sweep.later])
-    waiting = await _with_history(sweep, [item for item in there if item.machine.id not in gone])
+    waiting = await _with_history(sweep, waiting)
     images = await _images(sweep, [item.machine for item in waiting])
     troubled = await _troubled_groups(sweep, waiting)
     rows = [stored.record for stored in sweep.rows.values()]

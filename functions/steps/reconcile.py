@@ -21,7 +21,7 @@ from functions.services import Services
 from functions.steps import changes, notices, outlook, report, runs, states, stopped, track
 from functions.steps.dispatching import dispatch
 from functions.steps.find import find, order_of, waits_for_its_window
-from functions.steps.planning import all_waiting, make_sweep_plan
+from functions.steps.planning import make_sweep_plan
 from functions.steps.sweep import Sweep, SweepFailed, read_ledger
 
 
@@ -148,10 +148,7 @@ async def _ask_for_the_rest(sweep: Sweep, due: Mapping[MachineId, Told]) -> None
 async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, due: Mapping[MachineId, Told]) -> None:
     told = states.of_sweep(sweep.rows, plan, {**sweep.own, **due}, now=sweep.services.clock())
     newcomers = states.lack_a_time(sweep, {**sweep.rest, **told})
-    installs = sum(item.kind is OperationKind.INSTALL for item in candidates)
-    sweep.forecast = await outlook.tell(
-        sweep, lambda: all_waiting(sweep, candidates), plan=plan, due=installs, newcomers=newcomers
-    )
+    sweep.forecast = await outlook.tell(sweep, candidates, plan=plan, newcomers=newcomers)
 
 
 async def _tell_states(sweep: Sweep, plan: Plan, due: Mapping[MachineId, Told]) -> None:

@@ -15,6 +15,7 @@ from functions.decisions.plan import Candidate, Fleet
 from functions.model.state import AWAIT_A_TURN
 from functions.policy.settings import Settings
 from functions.steps import outlook, planning, reconcile
+from functions.steps.sweep import Sweep
 from simulator.azure import Behaviour
 from tests.support.world import QUICK, World
 
@@ -140,3 +141,27 @@ async def test_newcomers_of_a_large_fleet_wait_for_the_next_forecast_of_its_pace
     at = SATURDAY.isoformat()
     times = [(line["machine"].rsplit("/")[-1], line.get("expected")) for line, _ in watched.told]
     assert times == [("new-0-0", at), ("new-1-0", None), ("new-1-0", at), ("new-2-0", None), ("new-2-0", at)]
+
+
+async def test_nothing_is_read_for_a_forecast_that_is_not_made(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many waiting machines no forecast is made: their history is asked for when that is told, once a day."""
+    monkeypatch.setattr(outlook, "MOST", 1)
+    watched = Watched(caplog)
+    watched.create({}, {})
+    await watched.watch(hours=1)
+    read: list[int] = []
+    with_limits = planning.with_limits
+
+    async def counted(sweep: Sweep, waiting: list[Candidate]) -> tuple[list[Candidate], Fleet]:
+        read.append(len(waiting))
+        return await with_limits(sweep, waiting)
+
+    monkeypatch.setattr(planning, "with_limits", counted)
+    watched.create({}, name="new")
+    await watched.world.pass_time(hours=1)
+    assert events(caplog, "machine.changed") == 6, "each of the three is assessed, and waits"
+    assert read == []
+    await watched.world.pass_time(hours=24)
+    assert read == [3], "with the next day's outlook"
