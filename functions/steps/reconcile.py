@@ -59,6 +59,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     finally:
         await track.delete_leaving(sweep.view)
     await _stopped(sweep, plan, candidates)
+    found = len(candidates)
     await _report(sweep, plan, candidates)
     under_way = Counter(stored.record.kind for stored in sweep.rows.values() if stored.record.in_flight)
     journal.write(
@@ -66,7 +67,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         rows=len(sweep.rows),
         assessing=under_way[OperationKind.ASSESS],
         installing=under_way[OperationKind.INSTALL],
-        candidates=len(candidates),
+        candidates=found,
         dispatched=dispatched,
         waiting=len(plan.waits),
         seconds=services.clock() - started,
@@ -127,7 +128,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
         "scope": lambda: report.scope(services),
         "rest": lambda: _ask_for_the_rest(sweep, due),
         "forecast": lambda: _look_ahead(sweep, plan, candidates, due=due),
-        "states": lambda: _tell_states(sweep, plan, due),
+        "states": lambda: _tell_states(sweep, plan, candidates, due=due),
         "census": lambda: report.census(sweep, sweep.rows, plan.waits),
         "notices": lambda: notices.tell(sweep),
     }
@@ -146,22 +147,31 @@ async def _ask_for_the_rest(sweep: Sweep, due: Mapping[MachineId, Told]) -> None
 
 
 async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, due: Mapping[MachineId, Told]) -> None:
-    told = states.of_sweep(sweep.rows, plan, {**sweep.own, **due}, now=sweep.services.clock())
-    newcomers = states.lack_a_time(sweep, {**sweep.rest, **told})
+    newcomers = states.lack_a_time(sweep, _said(sweep, plan, {**sweep.own, **due}))
     sweep.forecast = await outlook.tell(sweep, candidates, plan=plan, newcomers=newcomers)
 
 
-async def _tell_states(sweep: Sweep, plan: Plan, due: Mapping[MachineId, Told]) -> None:
-    """`due`: what the rules of the machines themselves say of those that are due; sweep.own has the others."""
-    services = sweep.services
+async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, due: Mapping[MachineId, Told]) -> None:
+    """`due`: what the rules of the machines themselves say of those that are due; sweep.own has the others.
+
+    It empties the lists of machines: nothing else looks at them, and what people were told of a large fleet takes room.
+    """
     known = {**sweep.own, **due}
     in_hand = set(known)
-    if not services.settings.some_window_open(services.clock()):  # the next sweep does not ask for them
+    if not sweep.services.settings.some_window_open(sweep.services.clock()):  # the next sweep does not ask for them
         in_hand -= {item.machine.id for item in sweep.later}
-    rest = {machine: told for machine, told in sweep.rest.items() if told}
-    told = rest | states.of_sweep(sweep.rows, plan, known, now=services.clock())
-    await states.tell(sweep, states.with_turns(told, sweep.forecast), in_hand=in_hand)
-    await states.forget(sweep, sweep.rest.keys() - told.keys())
+    candidates.clear()
+    sweep.later.clear()
+    await states.tell(sweep, states.with_turns(_said(sweep, plan, known), sweep.forecast), in_hand=in_hand)
+    await states.forget(sweep, [machine for machine, told in sweep.rest.items() if not told and machine not in known])
+
+
+def _said(sweep: Sweep, plan: Plan, known: Mapping[MachineId, Told]) -> states.Said:
+    """What there is to say of each machine that the sweep has in hand, and of those that it had."""
+    for machine, told in sweep.rest.items():
+        if told and machine not in known:
+            yield machine, told
+    yield from states.of_sweep(sweep.rows, plan, known, now=sweep.services.clock())
 
 
 @dataclass(frozen=True)

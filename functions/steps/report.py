@@ -172,7 +172,7 @@ async def _count_all(sweep: Telling, batch: list[tuple[Machine, Step]]) -> None:
         expected = states.expected(sweep, machine.id)
         times = Times(oldest=oldest.get(name, OldestPatches()), last_installed=installed.get(name), expected=expected)
         _count(services, machine, step, times)
-    told = {machine.id: states.of_machine(machine, step, services) for machine, step in batch}
+    told = ((machine.id, states.of_machine(machine, step, services)) for machine, step in batch)
     await states.tell(sweep, told, counted=True)
 
 

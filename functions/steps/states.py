@@ -8,6 +8,7 @@ notes: a sweep that is killed in between tells twice, and loses nothing.
 from collections.abc import AsyncIterator, Container, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Protocol
 
 from functions import journal
@@ -32,6 +33,7 @@ AN_HOUR = timedelta(hours=1)  # a forecast that moves less is no news
 
 Rows = Mapping[MachineId, Stored]
 Steps = Mapping[MachineId, Step]
+Said = Iterable[tuple[MachineId, Told]]  # one after the other: those of a large fleet are not held at once
 
 
 class Telling(Protocol):
@@ -49,9 +51,7 @@ def expected(sweep: Telling, machine: MachineId) -> datetime | None:
     return note.expected if note else None
 
 
-async def tell(
-    sweep: Telling, steps: Mapping[MachineId, Told], *, in_hand: Container[MachineId] = (), counted: bool = False
-) -> None:
+async def tell(sweep: Telling, steps: Said, *, in_hand: Container[MachineId] = (), counted: bool = False) -> None:
     """One line for each machine of which people were told something else, or nothing. Raises CloudError.
 
     `in_hand`: those that the next sweep finds again unless they change. `counted`: the census has written the line of
@@ -60,7 +60,7 @@ async def tell(
     book, now, settings = sweep.notes, sweep.services.clock(), sweep.services.settings
     changed: dict[MachineId, Note | None] = {}
     lines = 0
-    for machine, found in steps.items():
+    for machine, found in steps:
         if not book.knows(machine):
             continue
         before = book.notes.get(machine)
@@ -77,28 +77,36 @@ async def tell(
     await _remember(sweep, changed)
 
 
-def of_sweep(rows: Rows, plan: Plan, known: Mapping[MachineId, Told], *, now: datetime) -> dict[MachineId, Told]:
+def of_sweep(rows: Rows, plan: Plan, known: Mapping[MachineId, Told], *, now: datetime) -> Said:
     """What a sweep says of the machines that it has in hand. `known`: what its own rules say."""
-    steps = dict(known)
-    for machine, step in plan.waits.items():
-        steps[machine] = steps[machine].with_step(step) if machine in steps else Told(step)
-    for machine, stored in rows.items():
-        if stored.record.is_routine and not stored.record.hold:
-            steps.pop(machine, None)  # only what it changes is news
-        elif pending := plan.waits.get(machine) or pending_step(stored.record, now):
-            steps[machine] = Told(pending, image=stored.record.image)
-    return steps
+    waits = plan.waits
+    others = (machine for machine in (*waits, *(each for each in rows if each not in waits)) if machine not in known)
+    for machine in chain(known, others):
+        if told := _in_hand(machine, rows, waits, known.get(machine), now=now):
+            yield machine, told
+
+
+def _in_hand(machine: MachineId, rows: Rows, waits: Steps, known: Told | None, *, now: datetime) -> Told | None:
+    """None: nothing that is news."""
+    stored, wait = rows.get(machine), waits.get(machine)
+    if stored and stored.record.is_routine and not stored.record.hold:
+        return None  # only what it changes is news
+    if stored and (pending := wait or pending_step(stored.record, now)):
+        return Told(pending, image=stored.record.image)
+    if wait:
+        return known.with_step(wait) if known else Told(wait)
+    return known
 
 
 async def of_the_rest(
-    sweep: Telling, rows: Rows, *, had: Iterable[MachineId], in_hand: Iterable[MachineId]
+    sweep: Telling, rows: Rows, *, had: Iterable[MachineId], in_hand: Container[MachineId]
 ) -> dict[MachineId, Told | None]:
     """What the machines are that were in hand and are no more, asked for by name; None for those gone.
 
     `had`: whose rows this sweep began with. `in_hand`: what it has in hand besides `rows`. Raises CloudError.
     """
     noted = {machine for machine, note in sweep.notes.notes.items() if note.in_hand}
-    left = sorted((noted | set(had)) - set(in_hand) - set(rows), key=str)
+    left = sorted((each for each in noted.union(had) if each not in in_hand and each not in rows), key=str)
     found: dict[MachineId, Told | None] = dict.fromkeys(left)
     for first in range(0, len(left), BATCH):
         await sweep.stay()
@@ -109,10 +117,10 @@ async def of_the_rest(
     return found
 
 
-def lack_a_time(sweep: Telling, steps: Mapping[MachineId, Told | None]) -> bool:
+def lack_a_time(sweep: Telling, steps: Said) -> bool:
     """Whether one of them began to wait for a turn that no forecast has looked for."""
     notes = sweep.notes.notes
-    return any(_lacks_a_time(told, notes.get(machine)) for machine, told in steps.items() if told)
+    return any(_lacks_a_time(told, notes.get(machine)) for machine, told in steps)
 
 
 def _lacks_a_time(told: Told, before: Note | None) -> bool:
@@ -123,11 +131,10 @@ def _lacks_a_time(told: Told, before: Note | None) -> bool:
     return began and known.expected is None and not known.never
 
 
-def with_turns(steps: Mapping[MachineId, Told], forecast: Mapping[MachineId, Turn | None]) -> dict[MachineId, Told]:
+def with_turns(steps: Said, forecast: Mapping[MachineId, Turn | None]) -> Said:
     """With what a forecast made in this sweep says of each. None: its turn never comes."""
-    return {
-        machine: _with_turn(told, forecast[machine]) if machine in forecast else told for machine, told in steps.items()
-    }
+    for machine, told in steps:
+        yield machine, _with_turn(told, forecast[machine]) if machine in forecast else told
 
 
 async def forget(sweep: Telling, gone: Iterable[MachineId]) -> None:
