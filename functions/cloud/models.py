@@ -357,6 +357,7 @@ def _assessment(row: Json) -> PatchAssessment:
         status=intern(_text(row.get("assessment_status"))),
         counts=_counts(tuple([(name, count) for name, count in counts.items() if is_count(count)])),
         reboot_pending=row.get("reboot_pending") is True,
+        named=None,
     )
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 
 from functions.decisions import rollout
 from functions.decisions.question import narrowed, window_as_canary
@@ -17,7 +16,7 @@ from functions.decisions.rollout import LATEST, InFlight, Member
 from functions.decisions.runs import admit
 from functions.decisions.turns import is_open
 from functions.model.image_record import ImageRecord, place
-from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId, made
+from functions.model.machine import BUCKET_CAPACITY, Machine, MachineId
 from functions.model.record import Record
 from functions.model.run import Progress, Run
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
@@ -55,7 +54,7 @@ Bucket = tuple[str, str]
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A machine that is due, and the step that follows."""
 
@@ -64,27 +63,26 @@ class Candidate:
     installed: datetime | None = None  # when its last good installation began, as far as Graph shows
     oldest_patch: datetime | None = None  # when its oldest missing Critical or Security patch was published
     run: Run | None = None  # on demand, which orders this step
+    overrides: TagOverrides = field(init=False, repr=False, compare=False)  # what its machine's tags ask for
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "overrides", tag_overrides(self.machine))  # once: a plan asks for them often
 
     @property
     def kind(self) -> OperationKind:
         return OperationKind.INSTALL if isinstance(self.step, Install) else OperationKind.ASSESS
 
-    @cached_property
-    def overrides(self) -> TagOverrides:
-        return tag_overrides(self.machine)
-
     def with_history(self, installed: datetime | None, oldest_patch: datetime | None) -> "Candidate":
-        """The same with what Graph shows of its past. What was read of its tags stays read: a sweep has many."""
+        """The same with what Graph shows of its past."""
         if (self.installed, self.oldest_patch) == (installed, oldest_patch):
             return self
-        known = {name: value for name, value in vars(self).items() if name != "need"}
-        return made(Candidate, **{**known, "installed": installed, "oldest_patch": oldest_patch})
+        return Candidate(self.machine, self.step, installed, oldest_patch, self.run)
 
     def place(self, settings: Settings) -> str:
         """Its image within its trust boundary."""
         return place(self.machine.image.key, rollout.boundary(self.machine, settings))
 
-    @cached_property
+    @property
     def need(self) -> tuple[datetime, datetime, int, str]:
         """The longest in need first: by its oldest missing patch, then by how long ago it was installed."""
         since = self.installed or self.machine.created or LATEST

@@ -79,7 +79,8 @@ def made(kind: Callable[Fields, Value], *_: Fields.args, **values: Fields.kwargs
     """A value of a frozen dataclass, its fields by keyword: one that is left out reads as its class's default.
 
     It sets only the fields that are given. The dataclass's own __init__ sets each one, and takes several times as long;
-    a sweep reads every machine of a fleet. A field without a plain default (default_factory) has to be given.
+    a sweep reads every machine of a fleet. A field without a plain default (default_factory) has to be given, and of a
+    class with slots each one.
     """
     value = object.__new__(cast("type[Value]", kind))
     for name, given in values.items():
@@ -167,7 +168,7 @@ class Provider(StrEnum):
 _PROVIDERS = {each.value: each for each in Provider}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MachineId:
     """The ARM id of one machine, lower-cased and taken apart."""
 
@@ -261,7 +262,7 @@ class WaitingPatch:
     classes: tuple[str, ...]  # lower-cased
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PatchAssessment:
     """What Graph's newest assessment of a machine says: the support state, and the patches that wait."""
 

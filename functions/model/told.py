@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from functions.model.machine import made
 from functions.model.state import State, Step
 
 # The reasons of these states name the time of their end, and a new time is news.
@@ -14,7 +13,7 @@ _NUMBER = re.compile(r"\d+")
 _NUMBER_BUT_NO_HOUR = re.compile(r"(\d{4}-\d\d-\d\d(?:[ T]\d\d)?)|\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Note:
     """What the app remembers of its last word about a machine."""
 
@@ -25,8 +24,12 @@ class Note:
     expected: datetime | None = None  # when its installation is expected
     never: bool = False  # the last forecast found no time for it
 
+    def same_but_for_the_time(self, other: "Note") -> bool:
+        mine = self.state, self.digest, self.week, self.in_hand, self.never
+        return mine == (other.state, other.digest, other.week, other.in_hand, other.never)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Told:
     """A machine's step as people are told it. A field that is not known is left out of the line."""
 
@@ -39,7 +42,7 @@ class Told:
     canary: bool | None = None
 
     def with_step(self, step: Step) -> "Told":
-        return made(Told, **{**vars(self), "step": step})
+        return Told(step, self.expected, self.image, self.owner, self.never, self.ring, self.canary)
 
     def note(self, now: datetime, *, in_hand: bool) -> Note:
         """What to remember once this was told."""

@@ -3,14 +3,15 @@
 A person's stop plans nothing for those that it covers. An answer that is missing plans none of what depends on it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
+from typing import TypeVar
 
 from functions import journal
 from functions.cloud import errors
-from functions.cloud.resource_graph import batches
+from functions.cloud.resource_graph import IDS_PER_QUERY
 from functions.cloud.rows import LeftAlone, place_of, row_key
 from functions.cloud.stops import HOLDS, stops_of
 from functions.decisions.plan import Candidate, Fleet, Plan, make_plan
@@ -25,6 +26,7 @@ from functions.steps.find import find
 from functions.steps.start import stopped_by_settings
 from functions.steps.sweep import Sweep
 
+Answers = TypeVar("Answers", bound=Mapping[str, object])
 LONG_OFF = timedelta(days=7)  # from then on the reason says since when a member of a patch-group is off
 MEMBERS_NOTED = 200  # a note of them fits a column of the table
 _UNKNOWN_GROUP = Wait(
@@ -134,23 +136,28 @@ async def count_machines(sweep: Sweep) -> None:
 
 async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     """Those that are to be installed, with their last installation and, if not all can go, their oldest patch."""
-    graph = sweep.services.graph
-    installs = {str(item.machine.id): item.machine for item in candidates if not isinstance(item.step, Assess)}
-    installed: dict[str, datetime] = {}
-    oldest: dict[str, datetime] = {}
-    for ids in batches(installs):
-        installed |= await graph.last_installations(ids)
-        await sweep.stay()
+    graph, known = sweep.services.graph, list(candidates)
+    installs = [place for place, item in enumerate(known) if not isinstance(item.step, Assess)]
+    async for place, name, times in _asked(sweep, known, installs, graph.last_installations):
+        known[place] = known[place].with_history(times.get(name), None)
     if len(installs) > sweep.services.settings.max_in_flight.of(sum(sweep.machines.values())):
-        for ids in batches(name for name, machine in installs.items() if machine.os_type is OsType.WINDOWS):
-            found = await graph.oldest_patches(ids)
-            oldest |= {name: patches.first for name, patches in found.items() if patches.first}
-            await sweep.stay()
-    return [
-        item.with_history(installed.get(name), oldest.get(name))
-        for item in candidates
-        for name in [str(item.machine.id)]
-    ]
+        windows = [place for place in installs if known[place].machine.os_type is OsType.WINDOWS]
+        async for place, name, oldest in _asked(sweep, known, windows, graph.oldest_patches):
+            first = oldest[name].first if name in oldest else None
+            known[place] = known[place].with_history(known[place].installed, first)
+    return known
+
+
+async def _asked(
+    sweep: Sweep, items: Sequence[Candidate], places: Sequence[int], ask: Callable[[list[str]], Awaitable[Answers]]
+) -> AsyncIterator[tuple[int, str, Answers]]:
+    """Each place among the items with its machine's id and the answers about its part, which are held no longer."""
+    for start in range(0, len(places), IDS_PER_QUERY):
+        part = {place: str(items[place].machine.id) for place in places[start : start + IDS_PER_QUERY]}
+        answers = await ask(list(part.values()))
+        for place, name in part.items():
+            yield place, name, answers
+        await sweep.stay()
 
 
 def _left_alone(sweep: Sweep, machine: MachineId) -> Step | None:

@@ -213,9 +213,7 @@ def _is_news(before: Note | None, after: Note, *, planned: bool) -> bool:
 
 
 def _worth_noting(before: Note, after: Note) -> bool:
-    if vars(before) | {"expected": None} != vars(after) | {"expected": None}:
-        return True
-    return _is_later(before.expected, after.expected)
+    return not before.same_but_for_the_time(after) or _is_later(before.expected, after.expected)
 
 
 def _is_later(before: datetime | None, after: datetime | None) -> bool:
