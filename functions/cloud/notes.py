@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from sys import intern
 
 from functions.cloud.ledger import APP
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
@@ -129,6 +130,6 @@ def _note(line: str) -> tuple[MachineId, Note]:
     subscription, group, name, state, digest, week, marks, expected = line.split(_SEPARATOR)
     at = datetime.fromtimestamp(int(expected, 16) * 60, UTC) if expected else None
     provider = Provider.ARC if "a" in marks else Provider.AZURE
-    return MachineId(subscription, group, name, provider), Note(
-        state, digest, int(week), "h" in marks, at, "n" in marks
-    )
+    # Each sweep holds the notes of the whole fleet: what many of them share is held once.
+    machine = MachineId(intern(subscription), intern(group), name, provider)
+    return machine, Note(intern(state), intern(digest), int(week), "h" in marks, at, "n" in marks)
