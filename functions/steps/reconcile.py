@@ -5,7 +5,7 @@ on with what does not depend on it, and then fails, saying what it could not do.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, replace
 
 from functions import journal
@@ -157,9 +157,9 @@ async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate], *,
     It empties the lists of machines: nothing else looks at them, and what people were told of a large fleet takes room.
     """
     known = {**sweep.own, **due}
-    in_hand = set(known)
+    in_hand: Container[MachineId] = known
     if not sweep.services.settings.some_window_open(sweep.services.clock()):  # the next sweep does not ask for them
-        in_hand -= {item.machine.id for item in sweep.later}
+        in_hand = known.keys() - {item.machine.id for item in sweep.later}
     candidates.clear()
     sweep.later.clear()
     await states.tell(sweep, states.with_turns(_said(sweep, plan, known), sweep.forecast), in_hand=in_hand)
