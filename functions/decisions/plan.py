@@ -214,8 +214,8 @@ def _admit(
     candidates: Iterable[Candidate], fleet: Fleet, limits: "_Limits", *, settings: Settings, now: datetime
 ) -> tuple[list[Candidate], list[Candidate], dict[MachineId, Step], dict[str, ImageRecord]]:
     """The canaries and the others that their images' rollouts admit now, why the rest waits, and the rollouts."""
-    by_place: dict[str, list[Member]] = {}
-    due: dict[str, dict[MachineId, Candidate]] = {}
+    places: dict[str, list[Candidate]] = {}
+    later: dict[str, list[Candidate]] = {}
     canaries: list[Candidate] = []
     admitted: list[Candidate] = []
     waits: dict[MachineId, Step] = {}
@@ -227,21 +227,22 @@ def _admit(
         if step:
             waits[item.machine.id] = step
         if item.machine.image.key:
-            name = item.place(settings)
-            due.setdefault(name, {})[item.machine.id] = item
-            by_place.setdefault(name, []).append(item.member(settings, now, held_back=bool(step)))
+            places.setdefault(item.place(settings), []).append(item)
         elif not step:
             admitted.append(item)  # no image: a group of one, under the caps alone
     for item in fleet.later:
-        if members := by_place.get(item.place(settings)):
-            members.append(item.member(settings, now))
+        if (name := item.place(settings)) in places:
+            later.setdefault(name, []).append(item)
     under_way = installations_under_way(fleet.rows)
-    for name, members in by_place.items():
-        known, running = rollout_of(next(iter(due[name].values())), fleet, settings, under_way=under_way)
+    for name, due in places.items():  # one image after the other: its members are needed no longer than that
+        members = [item.member(settings, now, held_back=item.machine.id in waits) for item in due]
+        members += [item.member(settings, now) for item in later.get(name, ())]
+        known, running = rollout_of(due[0], fleet, settings, under_way=under_way)
         record = rollout.current(known, members, running, settings, now)
         admission = rollout.admit(record, members, running, settings=settings, now=now)
         records[name] = admission.record
-        going = [due[name][machine] for machine in admission.admitted]
+        by_id = {item.machine.id: item for item in due}
+        going = [by_id[machine] for machine in admission.admitted]
         (canaries if admission.canaries else admitted).extend(going)
         waits |= admission.waits
     return sorted(canaries, key=_need), sorted(admitted, key=_need), waits, records
