@@ -31,10 +31,10 @@ async def _validate(
     session: aiohttp.ClientSession, subscription: EventSubscription, now: datetime, rng: random.Random
 ) -> None:
     """A validation event, whose code the endpoint must repeat."""
-    code = _guid(rng)
+    code = guid(rng)
     url = f"https://rp-westus.eventgrid.azure.net:553/eventsubscriptions/{subscription.name}/validate?id={code}"
     event = {
-        "id": _guid(rng),
+        "id": guid(rng),
         "topic": subscription.topic or "/subscriptions/00000000-0000-0000-0000-000000000000",
         "subject": "",
         "data": {"validationCode": code, "validationUrl": url},
@@ -58,7 +58,3 @@ async def _ask_for_origin(session: aiohttp.ClientSession, subscription: EventSub
         allowed = answer.headers.get("WebHook-Allowed-Origin", "")
         if answer.status != 200 or allowed not in ("*", _ORIGIN):
             raise HandshakeFailed(f"{subscription.name}: {answer.status}, allowed origin '{allowed}'")
-
-
-def _guid(rng: random.Random) -> str:
-    return guid(rng)

@@ -150,9 +150,6 @@ def _path(node: syntax.Member, scope: Scope) -> Compiled:
 
 
 def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
-    if all(isinstance(key, str) for key in keys):
-        return _walk_by_name(start, keys)
-
     def walk(row: Row) -> Any:
         value = start(row)
         for key in keys:
@@ -160,20 +157,6 @@ def _walk(start: Evaluate, keys: Sequence[str | int]) -> Evaluate:
                 value = value.get(key) if isinstance(value, dict) else None
             else:
                 value = value[key] if isinstance(value, list) and -len(value) <= key < len(value) else None
-        return value
-
-    return walk
-
-
-def _walk_by_name(start: Evaluate, names: Sequence[str | int]) -> Evaluate:
-    """Most paths have no index, and each row of a query takes several."""
-
-    def walk(row: Row) -> Any:
-        value = start(row)
-        for name in names:
-            if not isinstance(value, dict):
-                return None
-            value = value.get(name)
         return value
 
     return walk
