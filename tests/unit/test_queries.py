@@ -938,6 +938,11 @@ async def servers_found_and_decided(
     return due, {each.id.name: next_step(question_of(each, None, given, created_after=NOW, now=NOW)) for each in every}
 
 
+def allowed(chosen: list[str]) -> bool:
+    """Other with Critical needs Security: the settings refuse the rest."""
+    return not {"Other", "Critical"} <= {*chosen} or "Security" in chosen
+
+
 # NOW is a Sunday, 00:00 UTC.
 CLOSED, OPEN, SHORT = "Sat 10:00-12:00", "Sat 22:00-04:00", "Sat 23:00-00:10"
 environs = st.fixed_dictionaries(
@@ -949,7 +954,9 @@ environs = st.fixed_dictionaries(
         "PATCH_FIRST_HOURS": st.sampled_from(["0", "48"]),
         "PATCH_IMAGES": st.just("all"),
         "PATCH_SCHEDULED": st.just("include"),
-        "PATCH_CLASSIFICATIONS": st.lists(st.sampled_from(CLASSIFICATIONS), min_size=1, max_size=3).map(",".join),
+        "PATCH_CLASSIFICATIONS": st.lists(st.sampled_from(CLASSIFICATIONS), min_size=1, max_size=3)
+        .filter(allowed)
+        .map(",".join),
         "PATCH_PACKAGES_INCLUDE": st.just("openssl*"),
         "PATCH_MIN_INTERVAL_HOURS": st.sampled_from(["24", "100"]),
         "PATCH_ASSESS_HOURS": st.sampled_from(["1", "48", "48", "100", "160"]),
