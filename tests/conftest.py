@@ -5,6 +5,7 @@ Tests share the Azurite and not its data: each takes an account of its own (`azu
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -18,7 +19,7 @@ import pytest
 
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
-from tests.support import examples, processes
+from tests.support import examples, loops, processes
 from tests.support.journaled import Told
 
 TESTS = Path(__file__).parent
@@ -31,6 +32,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 _KEYS = tempfile.TemporaryDirectory(prefix="simulator-tls-")  # gone with this process, and the keys with it
 _TLS = Tls.create(Path(_KEYS.name))
 _TLS.trust_in_this_process()
+
+asyncio.set_event_loop_policy(loops.Policy())
 
 examples.load_profile()  # before any test module asks for its share of the examples
 
