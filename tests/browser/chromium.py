@@ -24,6 +24,8 @@ PROGRAM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which
 MISSING = "no Chromium is here: the page was not tried in a browser"
 STARTS_WITHIN = 120  # seconds, on a busy machine
 SEEN_WITHIN = 120
+# The head of the page is drawn before its table, and keys come in between.
+DRAWN = "state.found !== null && !byId('overview').hasAttribute('aria-busy')"
 _OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # of a container, which runs tests as root; the page is ours
@@ -102,7 +104,7 @@ class Page:
 
     async def go(self, address: str) -> None:
         await self.call("Page.navigate", url=address)
-        await self.until("document.readyState === 'complete' && typeof state !== 'undefined' && state.found !== null")
+        await self.until(f"document.readyState === 'complete' && typeof state !== 'undefined' && {DRAWN}")
 
     async def leave(self) -> None:
         """Ends the page, and with it all that it would still ask for."""

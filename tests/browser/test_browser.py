@@ -31,7 +31,7 @@ from simulator.embedded import Embedded
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.browser import fleets
-from tests.browser.chromium import MISSING, PROGRAM, Page, chromium
+from tests.browser.chromium import DRAWN, MISSING, PROGRAM, Page, chromium
 from tests.browser.served import SOON, Prepared, details_of, rows_of, shown
 from tests.patcher.stage import Stage, staged
 from tests.support import REPOSITORY
@@ -326,7 +326,7 @@ async def look_again(page: Page, source: Prepared, found: Mapping[str, Any], *, 
     """The next look of the page finds this document. `after`: seconds."""
     at = fleets.NOW + timedelta(seconds=after)
     source.document = {**found, "at": at}
-    await page.until(f"state.found.at === {as_json(at)}")
+    await page.until(f"state.found.at === {as_json(at)} && {DRAWN}")
 
 
 async def test_a_press_outlasts_the_next_look(page: Page, changing: Prepared) -> None:

@@ -32,11 +32,12 @@ async function take(found) {
   tellTimesIn(found.zone);
   Object.assign(state, { found, rows, known, ordered: null });
   remember(changed, found.at);
-  byId("overview").removeAttribute("aria-busy");
+  byId("overview").setAttribute("aria-busy", "true");
   drawHead();
   drawOverview();
   await breath();
   drawTable();
+  byId("overview").removeAttribute("aria-busy");
   if (state.opened) drawOpened();
   if (changed.length) tellChanges(changed);
 }
