@@ -61,7 +61,7 @@ worker: ## the tier that runs Microsoft's worker, where there is a Python 3.13: 
 	@if $(PYTHON313) -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null; then \
 		$(MAKE) --no-print-directory .venv-worker/$(STAMP) PYTHON="$(PYTHON313)" && \
 		.venv-worker/bin/python -m pytest -q tests/worker; \
-	else echo "tests/worker: not run, as '$(PYTHON313)' is no Python 3.13 or newer (PYTHON313=/path/to/python3.13)"; fi
+	else echo "tests/worker: not run, as '$(PYTHON313)' is not a Python 3.13 or newer (PYTHON313=/path/to/python3.13)"; fi
 
 coverage: setup ## how much of each room of functions/ the tests run: lines and branches
 	@$(BIN)/coverage erase

@@ -75,7 +75,7 @@ EVENTS = {
     "breaker.opened": "installations of an image stopped until a person closes this breaker",
     "fleet.limited": "due machines wait for a limit of the fleet, counted by state and reason; told on change",
     "breaker.closed": "a person closed a breaker; installations of the image go on",
-    "breaker.not-closed": "a person named an opening that is not open, or a row that is no image's; nothing was closed",
+    "breaker.not-closed": "a person named an opening that is not open, or a row of no image; nothing was closed",
     "failures.grouped": "three or more machines of an image, operating system or agent version fail alike",
     "app.paused": "a person paused the app; it starts nothing new",
     "app.resumed": "a person ended the pause; the app goes on",

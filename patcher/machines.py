@@ -12,7 +12,7 @@ async def meant(app: App, text: str) -> MachineId:
     try:
         query = queries.fill("machines_called", names=[text])
     except BadInput:
-        raise BadRequest(f"'{on_one_line(text)[:60]}' is no name or id of a machine") from None
+        raise BadRequest(f"'{on_one_line(text)[:60]}' is not a name or id of a machine") from None
     found = [MachineId.parse(row.get("id")) async for row in app.services.graph.rows(query)]
     if len(found) == 1:
         return found[0]

@@ -165,7 +165,7 @@ class Azure(State):
 
     @property
     def changes(self) -> list[Operation]:
-        """Every operation on a machine that is no assessment or installation, in order."""
+        """Every operation on a machine that is not an assessment or installation, in order."""
         return self.world.changes
 
     @property

@@ -58,7 +58,7 @@ def services(endpoint: str, clock: Callable[[], datetime], table: Table | None =
 
 
 async def _at_once(_: float) -> None:
-    """Pauses of the app are no part of a measurement of its work."""
+    """Pauses of the app are not part of a measurement of its work."""
 
 
 def raw(endpoint: str, audience: str = identity.ARM) -> aiohttp.ClientSession:

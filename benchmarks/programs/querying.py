@@ -19,7 +19,7 @@ ASSESSED_IN = timedelta(minutes=30)
 def due(machines: int) -> None:
     """Tells `answer`: CPU of the whole answer, pages and JSON included. `write`: of writing its rows as JSON alone."""
     world = _assessed(machines)
-    _rows(world)  # what is compiled once and kept is no part of the figure
+    _rows(world)  # what is compiled once and kept is not part of the figure
     began = cpu_seconds()
     rows = _rows(world)
     answered = cpu_seconds()

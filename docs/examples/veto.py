@@ -102,7 +102,7 @@ async def take(queue: QueueClient, ledger: TableClient, ask: Ask, *, now: dateti
     try:
         event = event_of(message.content)
     except ValueError as error:
-        print(f"this message is no notice: {error}", flush=True)
+        print(f"this message is not a notice: {error}", flush=True)
     else:
         held = await answer(event, ledger, ask, now=now)
         print("held" if held else "may go", event.get("subject"), flush=True)
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("command", nargs="+", help="what is asked, after --")
     given = parser.parse_args()
     if not os.access(given.command[0], os.X_OK) and os.sep in given.command[0]:
-        sys.exit(f"{given.command[0]} is no program that can be run")
+        sys.exit(f"{given.command[0]} is not a program that can be run")
     asyncio.run(run(given.queue, given.table, given.command))
 
 

@@ -204,7 +204,7 @@ def assignment_from_graph(row: Json) -> Assignment:
 def _scope_filter(value: object) -> ScopeFilter:
     """Raises BadInput."""
     if value is not None and not isinstance(value, Mapping):
-        raise BadInput("the filter of a maintenance scope is no object")
+        raise BadInput("the filter of a maintenance scope is not an object")
     content = _object(value)
     settings = _object(content.get("tagSettings"))
     return ScopeFilter(
@@ -222,7 +222,7 @@ def _names(value: object) -> frozenset[str]:
     if value is None:
         return frozenset()
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise BadInput("a filter of a maintenance scope is no list of texts")
+        raise BadInput("a filter of a maintenance scope is not a list of texts")
     return frozenset(each.lower() for each in value)
 
 
@@ -271,7 +271,7 @@ def image_size_from_graph(row: Json) -> tuple[str, int]:
     """The key of an image, and how many machines are of it: a row of image_sizes.kql. Raises BadInput."""
     machines = row.get("machines")
     if not is_count(machines):
-        raise BadInput(f"{quoted(machines)} is no number of machines")
+        raise BadInput(f"{quoted(machines)} is not a number of machines")
     reference, created = _reference(row.get("reference")), time_or_none(row.get("created"))
     if "arc" in reference:  # of a server without an image, see image_sizes.kql
         return arc_image(_os_type(reference["arc"], "osType"), _text(reference.get("sku"))).key, machines
@@ -285,7 +285,7 @@ def _reference(text: object) -> Json:
     except (ValueError, RecursionError):  # the second: brackets nested thousands deep
         value = None
     if not isinstance(value, dict):
-        raise BadInput(f"{quoted(text)} is no imageReference")
+        raise BadInput(f"{quoted(text)} is not an imageReference")
     return value
 
 

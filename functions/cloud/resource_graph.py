@@ -359,7 +359,7 @@ class ResourceGraph:
                 yield value
 
     async def _pages(self, query: str) -> AsyncIterator[Iterator[Json]]:
-        """The rows of each page. One that is no JSON object comes as an empty one, which no reader can read."""
+        """The rows of each page. One that is not a JSON object comes as an empty one, which no reader can read."""
         token: str | None = None
         tokens: set[str] = set()
         size = ROWS_PER_PAGE
@@ -434,12 +434,12 @@ class ResourceGraph:
 
 
 def _page_of(content: object) -> _Page:
-    """Raises Unavailable for an answer that is no page, or names its next one in a way that cannot be read."""
+    """Raises Unavailable for an answer that is not a page, or names its next one in a way that cannot be read."""
     if not isinstance(content, dict) or not isinstance(rows := content.get("data"), list):
         raise Unavailable("querying Resource Graph: the answer has no list of rows")
     token = content.get("$skipToken")
     if not isinstance(token, str | None):
-        raise Unavailable("querying Resource Graph: the token of the next page is no text")
+        raise Unavailable("querying Resource Graph: the token of the next page is not a text")
     return _Page(rows, token or None, cut_short=str(content.get("resultTruncated")).lower() == "true")
 
 

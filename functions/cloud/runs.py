@@ -60,7 +60,7 @@ def run_of_row(row: Row) -> Run:
 def columns_of(run: Run) -> dict[str, Any]:
     """The columns of an order's row; empty ones are left out. Raises BadInput: too many machines, or a wrong id."""
     if not _ID.fullmatch(run.id):
-        raise BadInput(f"{quoted(run.id)} is no id of a run")
+        raise BadInput(f"{quoted(run.id)} is not an id of a run")
     _check_number_of(run.machines)
     columns: dict[str, Any] = {
         "v": VERSION,
@@ -104,7 +104,7 @@ def _run(run_id: str, columns: Mapping[str, Any]) -> Run:
         stopped_because=_text(columns, "stopped_because"),
     )
     if not _ID.fullmatch(run_id):
-        raise BadInput("its RowKey is no id of a run")
+        raise BadInput("its RowKey is not an id of a run")
     return run
 
 

@@ -1,6 +1,6 @@
 """The rows of the machines that the app started: `started-…` among the app's own, read and written.
 
-They are no part of a machine's row in the ledger: that one goes whenever its operation is done.
+They are not part of a machine's row in the ledger: that one goes whenever its operation is done.
 """
 
 from collections.abc import Iterable

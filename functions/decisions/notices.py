@@ -63,7 +63,7 @@ def installation_planned(machine: MachineId, image: str, expected: datetime) -> 
 
 
 def started(record: Record) -> tuple[Notice, ...]:
-    """Azure has the operation of this record. That of an assessment is no news."""
+    """Azure has the operation of this record. That of an assessment is not news."""
     if record.kind is OperationKind.ASSESS:
         return ()
     kind, at = NoticeType.INSTALLATION_STARTED, _started(record)

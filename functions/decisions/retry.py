@@ -29,14 +29,14 @@ TRIES_IN_INTERVAL = 3
 
 
 def tried_lately(record: Record, settings: Settings, now: datetime) -> bool:
-    """Whether an installation that was no success began within the interval."""
+    """Whether an installation that did not succeed began within the interval."""
     return bool(record.tries) and now < record.tries[-1] + settings.min_interval
 
 
 def after_failures(
     tries: tuple[datetime, ...], failure: str, *, alone: bool, settings: Settings, now: datetime
 ) -> Wait | None:
-    """The wait of a machine whose last installations, begun at these times, were no success; None: it may try again.
+    """The wait of a machine whose last installations, begun at these times, did not succeed; None: it may try again.
 
     `failure` is what the last one said. The wait doubles from try to try, up to a week, and an interval has
     TRIES_IN_INTERVAL of them. `alone`: the machine has no image whose breaker could stop it, so that it has one of its

@@ -183,7 +183,7 @@ def _off_or_changing(started: StartedMachine, machine: Machine, now: datetime) -
 def _anothers(started: StartedMachine, machine: Machine) -> str:
     """Why a running machine is not the app's to stop; "" where it is.
 
-    What Azure does not say is no evidence. Where the start's answer is not recorded, it takes evidence that it was the
+    What Azure does not say is not evidence. Where the start's answer is not recorded, it takes evidence that it was the
     app's: a machine that another started then must not be stopped.
     """
     changed = machine.changed

@@ -196,7 +196,7 @@ def _is_arc_without_schedule(machine: Machine) -> bool:
 
 
 def _left_to_a_schedule(machine: Machine) -> Step:
-    """The flag that leaves a machine to a schedule is no schedule: without one nobody patches it.
+    """The flag that leaves a machine to a schedule is not a schedule: without one nobody patches it.
 
     Only the sweep and the census ask for assignments. Until they did, as on an event, the flag alone keeps the machine
     from being installed.

@@ -59,7 +59,7 @@ _MAIL = _any_case(
 )
 
 
-# What JSON calls the values that are no texts.
+# What JSON calls the values that are not texts.
 _KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a number",

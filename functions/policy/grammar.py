@@ -126,7 +126,7 @@ def packages(text: str) -> tuple[str, ...]:
         raise ValueError
     for item in items:
         if re.match(r"CVE-\d", item, re.IGNORECASE):
-            raise BadInput(f"{short(item)} is no package; write the package or KB number that mends it")
+            raise BadInput(f"{short(item)} is not a package; write the package or KB number that fixes it")
         if set(item) <= {"*", "?"} and "*" in item:
             raise BadInput(f"{short(item)} is every package; PATCH_CLASSIFICATIONS says which patches go in")
     return items

@@ -1,4 +1,4 @@
-"""Names that are nearly one of the app's own. A misspelt limit is no limit, so such a name is refused."""
+"""Names that are nearly one of the app's own. A misspelt limit is not a limit, so such a name is refused."""
 
 from collections.abc import Iterable
 

@@ -27,7 +27,7 @@ from functions.policy.windows import ANY, HORIZON, NO_BLACKOUTS, Blackouts, Wind
 
 T = TypeVar("T")
 
-# former name → name. Refused, because an ignored limit is no limit.
+# former name → name. Refused, because an ignored limit is not a limit.
 FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES": "PATCH_MIN_AGE_MINUTES"}
 
 # The timer's first tick comes up to one schedule after the app went live; machines created meanwhile are ours too.
@@ -641,7 +641,7 @@ def _wrong_names(environ: Mapping[str, str]) -> list[Problem]:
 
 
 def _wrong_name(name: str, known: list[str]) -> Problem | None:
-    """What is wrong with a name of the environment that is no setting's; None where it is somebody else's.
+    """What is wrong with a name of the environment that is not a setting's; None where it is somebody else's.
 
     Names of app settings have letters, digits, `.` and `_`, and keep their case on Linux, where `.` becomes `_`
     (learn.microsoft.com, Configure an App Service app). A file of local settings may hold any name.
@@ -651,14 +651,14 @@ def _wrong_name(name: str, known: list[str]) -> Problem | None:
     if name in FORMER_NAMES:
         return Problem(name, f"{name} is a former name; write {FORMER_NAMES[name]}")
     if plain in known:
-        return Problem(shown, f"{shown} is no setting; write {plain}")
+        return Problem(shown, f"{shown} is not a setting; write {plain}")
     if plain.startswith("PATCH_"):
         near = nearest(plain, known, prefix="PATCH_")
         hint = f"did you mean {near}?" if near else "docs/settings.md lists all of them"
-        return Problem(shown, f"{shown} is no setting; {hint}")
+        return Problem(shown, f"{shown} is not a setting; {hint}")
     if plain.startswith(("RECONCILE", "ARM_E")):  # others' names may begin so, too
         near = nearest(plain, known, cutoff=0.85)
-        return Problem(shown, f"{shown} is no setting; did you mean {near}?") if near else None
+        return Problem(shown, f"{shown} is not a setting; did you mean {near}?") if near else None
     return None
 
 
@@ -675,7 +675,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[Problem]:
         problems.append(Problem("ARM_ENDPOINT", f"ARM_ENDPOINT is {quoted(arm, limit=60)}; {right}"))
     topic = urlsplit(values.get("notices", "")).hostname or ""
     if topic and not topic.endswith(TOPIC_DOMAINS) and values.get("any_arm_endpoint") is False:
-        right = "it is no topic of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
+        right = "it is not a topic of Azure's clouds, so set ARM_ENDPOINT_ALLOW=custom if it is right"
         problems.append(Problem("PATCH_NOTICES", f"PATCH_NOTICES is {quoted(topic, limit=60)}; {right}"))
     return problems
 

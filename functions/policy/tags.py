@@ -158,4 +158,4 @@ def _check_name(name: str) -> None:
         return
     near = nearest(name, known, prefix="patch-")
     hint = f"did you mean {near}?" if near else f"the app's tags are {', '.join(known)}"
-    raise ValueError(f"tag {quoted(name, limit=60)[1:-1]} is no tag of the app; {hint}")
+    raise ValueError(f"tag {quoted(name, limit=60)[1:-1]} is not a tag of the app; {hint}")

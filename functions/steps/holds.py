@@ -24,7 +24,7 @@ UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
 async def hold_step(services: Services, stored: Stored, step: Step) -> None:
     """A Wait or Leave at the second check: the row keeps its reason, so that sweeps do not ask again too early.
 
-    It is no failure: what passes by itself is looked at again within the hour.
+    It is not a failure: what passes by itself is looked at again within the hour.
     """
     record, until = stored.record, step.when
     if until is None:

@@ -29,7 +29,7 @@ from functions.steps.observe import ask, with_managers, with_named_patches
 
 BATCH = 1000  # machines asked about or counted together, and lines between two pauses
 PAUSE_SECONDS = 1.0  # the host carries 290 journal lines a second without losing one
-AN_HOUR = timedelta(hours=1)  # a forecast that moves less is no news
+AN_HOUR = timedelta(hours=1)  # a forecast that moves less is not news
 
 Rows = Mapping[MachineId, Stored]
 Steps = Mapping[MachineId, Step]

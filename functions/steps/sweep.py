@@ -140,7 +140,7 @@ class Sweep:
         return None
 
     def fail(self, stage: str, error: errors.CloudError | BadInput) -> None:
-        """A stage got no answer. A used-up quota is no failure: the next sweep goes on."""
+        """A stage got no answer. A used-up quota is not a failure: the next sweep goes on."""
         if isinstance(error, errors.Throttled):
             log_used_up(error, stage=stage)
             self.throttled.append(stage)

@@ -12,11 +12,11 @@ function Say([string]$What, [string]$Remedy) {
     $script:missing = 1
 }
 
-# A variable that is no parameter is read by nobody, and an ignored limit is no limit.
+# A variable that is not a parameter is read by nobody, and an ignored limit is not a limit.
 $parameters = Get-Content -Raw "$PSScriptRoot/../main.parameters.json"
 foreach ($name in (Get-ChildItem env:PATCH_* | Where-Object Value).Name) {
     if ("$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" -notmatch "{$name[}=]") {
-        Say "$name is no variable of the deployment" `
+        Say "$name is not a variable of the deployment" `
             "put app settings into PATCH_SETTINGS (docs/deploy.md), and unset it: azd env set $name ''"
     }
 }

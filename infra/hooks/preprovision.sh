@@ -12,12 +12,12 @@ say() { # WHAT REMEDY
     missing=1
 }
 
-# A variable that is no parameter is read by nobody, and an ignored limit is no limit.
+# A variable that is not a parameter is read by nobody, and an ignored limit is not a limit.
 parameters=$(cat "${0%/*}/../main.parameters.json")
 for name in $(env | sed -n 's/^\(PATCH_[A-Za-z0-9_]*\)=..*/\1/p'); do
     case "$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" in
     *"{$name}"* | *"{$name="*) ;;
-    *) say "$name is no variable of the deployment" \
+    *) say "$name is not a variable of the deployment" \
         "put app settings into PATCH_SETTINGS (docs/deploy.md), and unset it: azd env set $name ''" ;;
     esac
 done

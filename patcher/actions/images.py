@@ -73,7 +73,7 @@ async def _row_meant(app: App, text: str, change: Change) -> ImageRow:
     rows = await image_rows(app)
     found = [row for row in rows if row.key == text]
     if not found and text.startswith("image-"):
-        raise BadRequest(f"{quoted(text)} is no row of an image that can be read; see patcher breaker list")
+        raise BadRequest(f"{quoted(text)} is not a row of an image that can be read; see patcher breaker list")
     if not found:
         image = image_meant(text, {row.record.image for row in rows}, of_what="the ledger has no row of")
         found = [row for row in rows if row.record.image == image]

@@ -109,7 +109,7 @@ class Site:
         try:
             path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
         except ValueError:
-            return refusal(HTTPStatus.BAD_REQUEST, "this is no address")
+            return refusal(HTTPStatus.BAD_REQUEST, "this is not an address")
         if path == "/" and "token" in query and method == "GET":
             return self._entered(query["token"][0])
         if not self._sessions.knows(headers.get("cookie", "")):
@@ -199,4 +199,4 @@ class Server(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that goes away in the middle is no error."""
+        """A browser that goes away in the middle is not an error."""

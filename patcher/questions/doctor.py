@@ -128,7 +128,7 @@ def _lines(check: Check) -> list[Text]:
 
 
 async def _answers(name: str, checks: AsyncIterator[Check]) -> list[Check]:
-    """A check without an answer is no good news: it says so, and the others go on."""
+    """A check without an answer says so, as it may hide a fault; the others go on."""
     found = []
     try:
         async for each in checks:

@@ -51,7 +51,7 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
     if match := KB_NUMBER.fullmatch(name):
         return [name], [match[1], f"KB{match[1]}"]
     if not _NAME.fullmatch(name):
-        raise BadRequest(f"'{on_one_line(name)[:60]}' is no KB number and no name of a package")
+        raise BadRequest(f"'{on_one_line(name)[:60]}' is neither a KB number nor the name of a package")
     return [name], [name]
 
 

@@ -2,7 +2,7 @@
 
 Properties: Azure/bicep-types-az, microsoft.compute/2024-11-01; orchestrationMode, upgradePolicy and
 automaticRepairsPolicy are kept as they were sent.
-Not simulated: instances of a Uniform one, which are no machines; and that a set makes, repairs or upgrades its members.
+Not simulated: instances of a Uniform one, which are not VMs; and that a set makes, repairs or upgrades its members.
 """
 
 from __future__ import annotations

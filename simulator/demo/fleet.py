@@ -386,7 +386,7 @@ _EVENTS = (
     Part("deleted", "deleted while assessed", Expected("gone", 1, 0), act=_delete_in_flight),
 )
 
-# -- what is no running machine of its own in Azure
+# -- what is not a running machine of its own in Azure
 
 _ESTATE = (
     Part("arc-windows", "Windows, Arc-enabled server", PATCHED, None, windows=True, arc=True, group="rg-plant"),

@@ -89,7 +89,7 @@ def _read(request: Request) -> list[Json]:
     except ValueError:
         raise Refused(400, "BadRequest", "The body is not JSON.") from None
     if not isinstance(events, list) or not events or not all(map(_is_cloud_event, events)):
-        raise Refused(400, "BadRequest", "The body is no array of CloudEvents 1.0.")
+        raise Refused(400, "BadRequest", "The body is not an array of CloudEvents 1.0.")
     return events
 
 

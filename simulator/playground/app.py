@@ -26,12 +26,12 @@ _STORAGE = {f"AzureWebJobsStorage__{each}ServiceUri": "https://localhost/account
 
 
 def chosen(changes: Mapping[str, str], usual: Mapping[str, str], now: datetime) -> dict[str, str]:
-    """The settings that differ from the deployment. Raises ValueError: a name is no setting's, or a value is wrong."""
+    """The settings that differ from the deployment. Raises ValueError: a name is not a setting, or a value is wrong."""
     known = [each.name for each in SETTINGS]
     for name in changes:
         if name not in known:
             near = nearest(name.upper(), known)
-            raise ValueError(f"{name} is no setting; {f'did you mean {near}?' if near else 'see docs/settings.md'}")
+            raise ValueError(f"{name} is not a setting; {f'did you mean {near}?' if near else 'see docs/settings.md'}")
     values = {**usual, **changes}
     try:
         read_settings({"RECONCILE_SCHEDULE": "0 */5 * * * *", **_STORAGE, **values}, now)

@@ -118,7 +118,7 @@ def members(machines: int, images: int, behaviours: Mapping[str, int]) -> list[M
 def behaviour_named(name: str) -> Behaviour:
     """Raises ValueError where there is none of this name."""
     if name not in BEHAVIOURS:
-        raise ValueError(f"'{name}' is no behaviour; one of: {', '.join(BEHAVIOURS)}")
+        raise ValueError(f"'{name}' is not a behaviour; one of: {', '.join(BEHAVIOURS)}")
     return BEHAVIOURS[name][1]
 
 

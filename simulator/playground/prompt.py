@@ -62,7 +62,7 @@ def welcome(ground: Ground) -> str:
 
 @dataclass
 class Prompt:
-    """Carries commands out. `show` is for people: what it is given is no line of the journal."""
+    """Carries commands out. `show` is for people: what it is given is not a line of the journal."""
 
     ground: Ground
     show: Callable[[str], None]
@@ -89,7 +89,7 @@ class Prompt:
             "help": self._help,
         }
         if words not in named:
-            raise Wrong(f"'{words[:40]}' is no command; one of: +1d, {', '.join(named)}, behave, quit")
+            raise Wrong(f"'{words[:40]}' is not a command; one of: +1d, {', '.join(named)}, behave, quit")
         return named[words]
 
     async def _now(self) -> None:
@@ -152,7 +152,7 @@ def duration(text: str) -> timedelta:
     found = _MOVE.fullmatch(text)
     by = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
     if not timedelta() < by <= _LONGEST:
-        raise Wrong(f"'{text[:40]}' is no move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
+        raise Wrong(f"'{text[:40]}' is not a move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
     return by
 
 

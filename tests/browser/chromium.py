@@ -47,7 +47,7 @@ _CODES = {
     "ArrowDown": (40, ""),
     "Home": (36, ""),
     "End": (35, ""),
-}  # of keys that are no characters
+}  # of keys that are not characters
 
 
 class ScriptFailed(AssertionError):

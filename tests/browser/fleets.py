@@ -35,7 +35,7 @@ SAID: Mapping[State, tuple[str, str]] = {
     State.FAILED: ("2 patches failed: libssl3, linux-image-6.8.0-49", "Free disk space."),
     State.BREAKER_OPEN: ("the breaker of its image is open: 3 of 4 failed", "Close it when the cause is gone."),
     State.UNDETERMINED: ("Azure could not determine the support state", "Restart the machine."),
-    State.BAD_TAG: ("tag patch-windw is no tag of the app; did you mean patch-window?", "Correct the tag."),
+    State.BAD_TAG: ("tag patch-windw is not a tag of the app; did you mean patch-window?", "Correct the tag."),
     State.UNSUPPORTED: ("Azure cannot patch this operating system or image", "Patch it inside the guest."),
     State.OVERDUE: ("its installation runs since 2026-11-25 03:00 UTC", "Look at the operation in Azure."),
 }

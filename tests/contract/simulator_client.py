@@ -36,7 +36,7 @@ READY_SECONDS = 60 + 45 + 90  # of the default timings: created, agent ready, ex
 
 @dataclass
 class Clock:
-    """Begins at a time that is no whole second, as clocks do."""
+    """Begins at a time that is not a whole second, as clocks do."""
 
     time: datetime = field(default_factory=lambda: datetime(2026, 11, 25, 8, 0, 0, 123456, tzinfo=UTC))
 

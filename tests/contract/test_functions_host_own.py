@@ -172,7 +172,7 @@ BAD_APPS = {
     "two FunctionApps": "app = func.FunctionApp()\nother = func.FunctionApp()\n",
     "two functions of one name": "app = func.FunctionApp()\n"
     + "@app.event_grid_trigger(arg_name='e')\ndef f(e): pass\n" * 2,
-    "an argument that is no binding": "app = func.FunctionApp()\n"
+    "an argument that is not a binding": "app = func.FunctionApp()\n"
     "@app.event_grid_trigger(arg_name='e')\ndef f(e, other): pass\n",
 }
 

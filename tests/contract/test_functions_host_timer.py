@@ -180,7 +180,7 @@ TICKS = {
     "seconds": ("*/20 * * * * *", _time(second=21), _time(second=40)),
     "names": ("0 0 2 * * Sun", _time(), _time(2, day=3)),
     "day and weekday must both match": ("0 0 0 10 * Sun", _time(), _time(0, day=10)),
-    "the 11th is no Sunday before July": ("0 0 0 11 * Sun", _time(), dt.datetime(2027, 4, 11, tzinfo=dt.UTC)),
+    "the 11th is not a Sunday before July": ("0 0 0 11 * Sun", _time(), dt.datetime(2027, 4, 11, tzinfo=dt.UTC)),
 }
 
 

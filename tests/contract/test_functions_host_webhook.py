@@ -78,7 +78,7 @@ REQUESTS: dict[str, Sent] = {
     "empty body": Sent(""),
     "array of no objects": Sent('["a",1,null]'),
     "JSON text": Sent('"text"'),
-    "eventTime is no time": _sent([_event(eventTime="yesterday")]),
+    "eventTime is not a time": _sent([_event(eventTime="yesterday")]),
     "without id": _sent([_less("id")]),
     "without eventType": _sent([_less("eventType")]),
     "without subject": _sent([_less("subject")]),

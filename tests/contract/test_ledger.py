@@ -1202,7 +1202,7 @@ BAD_RUNS: dict[str, tuple[dict[str, object], str]] = {
     "a kind of its own": ({"kind": "reboot"}, "assess or install is right"),
     "no end": ({"until": None}, "until is empty"),
     "an end without a zone": ({"until": "2026-12-24T18:00:00"}, "no time zone"),
-    "a beginning that is no time": ({"at": "soon"}, "at is 'soon'"),
+    "a beginning that is not a time": ({"at": "soon"}, "at is 'soon'"),
     "a window that is perhaps ignored": ({"ignore_window": "no"}, "true or false"),
     "canaries in words": ({"canaries": "two"}, "a number"),
     "fewer canaries than none": ({"canaries": -1}, "a number"),

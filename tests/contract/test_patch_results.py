@@ -146,7 +146,7 @@ def test_the_sampled_rows_are_read_whole() -> None:
 
 @pytest.mark.parametrize("record", RESULTS["naming"], ids=lambda each: each["patch"]["name"])
 def test_a_mask_names_a_patch_by_what_people_see_of_it(record: dict[str, Any]) -> None:
-    """By its name, by name_version, by its KB number with and without the letters; a placeholder is no patch."""
+    """By its name, by name_version, by its KB number with and without the letters; a placeholder is not a patch."""
     patch, number = record["patch"], record["kb"]
     found = read([a_row(patch)])
     assert len(found) == (1 if record["shown"] else 0)
@@ -230,8 +230,8 @@ TOLD: dict[str, tuple[dict[str, Any], str, int]] = {
     "nothing is reported": ({}, "not known", 0),
     "an instance view, which counts alone": ({"installedPatchCount": 2, "failedPatchCount": 1}, "not known", 3),
     "nothing was to be done": ({"patches": [], "installedPatchCount": 0}, "none", 0),
-    "a list that is no list": ({"patches": "many"}, "not known", 0),
-    "entries that are no patches": ({"patches": [None, 7, {"name": ""}], "installedPatchCount": 3}, "not known", 3),
+    "a list that is not a list": ({"patches": "many"}, "not known", 0),
+    "entries that are not patches": ({"patches": [None, 7, {"name": ""}], "installedPatchCount": 3}, "not known", 3),
 }
 
 

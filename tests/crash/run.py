@@ -55,7 +55,7 @@ HOST_LEASE_SECONDS = 60.0  # the product's lease on a timer, in Azure's time
 LONGEST_ROUND_SECONDS = 3.0  # without its moment having come, a host is killed then
 SETTLES_WITHIN_SECONDS = 600.0  # far beyond what a busy machine needs
 SECOND_HOST = 0.3  # the share of rounds with two hosts
-STOP_EVERY = 6  # of so many rounds one ends with SIGTERM, and is no kill
+STOP_EVERY = 6  # of so many rounds one ends with SIGTERM, and is not a kill
 FIRST_MACHINES = 4
 
 SETTINGS = {

@@ -83,7 +83,7 @@ def check(watched: WatchedAzure, lines: list[str]) -> None:
 
 
 def no_json(constant: str) -> None:
-    raise AssertionError(f"{constant} is no JSON")
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def duration(text: str) -> timedelta:

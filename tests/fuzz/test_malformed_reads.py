@@ -106,7 +106,7 @@ def encoded(body: Any) -> bytes:
 
 
 @given(statuses, st.one_of(bodies.map(encoded), st.sampled_from(RAW)), headers)
-@example(409, encoded({"error": {"code": {"claims": SECRET}, "message": [SECRET]}}), {})  # a code that is no text
+@example(409, encoded({"error": {"code": {"claims": SECRET}, "message": [SECRET]}}), {})  # a code that is not a text
 @example(409, encoded({"error": {"code": SIGNED_URL, "message": "x"}}), {})
 @example(202, b"", {"x-ms-ratelimit-remaining-resource": "VMGuestPatchOperationSubscriptionMaximum;\u00b2"})
 @example(202, b"", {"x-ms-ratelimit-remaining-resource": f"VMGuestPatchOperationSubscriptionMaximum;{'9' * 5000}"})

@@ -278,12 +278,12 @@ MISSES = {
         {"PATCH_SUBSCRIPTION_IDS": f'["{OTHER}"]'},
         [f"{DEFINES} on the subscription {OTHER}"],
     ),
-    "an app setting that is no variable": (
+    "an app setting that is not a variable": (
         rights(OWNER),
         {"PATCH_BLACKOUT": "2026-12-24"},
-        ["PATCH_BLACKOUT is no variable of the deployment", "PATCH_SETTINGS", "azd env set PATCH_BLACKOUT ''"],
+        ["PATCH_BLACKOUT is not a variable of the deployment", "PATCH_SETTINGS", "azd env set PATCH_BLACKOUT ''"],
     ),
-    "a misspelt variable": (rights(OWNER), {"PATCH_WINDO": "any"}, ["PATCH_WINDO is no variable of the deployment"]),
+    "a misspelt variable": (rights(OWNER), {"PATCH_WINDO": "any"}, ["PATCH_WINDO is not a variable of the deployment"]),
     "one before a subscription is chosen": ({}, {"AZURE_SUBSCRIPTION_ID": "", "PATCH_X": "1"}, ["PATCH_X is no"]),
     "a name that is too long": (rights(OWNER), {"AZURE_ENV_NAME": "x" * 41}, ["longer than 40 characters"]),
     "no Flex Consumption": ({**rights(OWNER), "regions": "northeurope"}, {}, ["westeurope has no Flex Consumption"]),

@@ -86,8 +86,8 @@ FIRES: Mapping[str, tuple[logs.Tables, Mapping[str, Any]]] = {
         {"OuterMessage": "ModuleNotFoundError: No module named 'x'"},
     ),
     "settings-refused": (
-        lines(("settings.refused", {"function": "f", "setting": "PATCH_MODE", "problem": "'instal' is no mode"})),
-        {"setting": "PATCH_MODE", "problem": "'instal' is no mode"},
+        lines(("settings.refused", {"function": "f", "setting": "PATCH_MODE", "problem": "'instal' is not a mode"})),
+        {"setting": "PATCH_MODE", "problem": "'instal' is not a mode"},
     ),
     "sweep-not-running": (lines(("assessment.started", {"machine": MACHINE})), {"sweeps": 0, "lines": 1}),
     "breaker-open": (

@@ -172,7 +172,7 @@ REFUSED = {
         f"open is opening {OPENING} of api/1.4.0 in {WITHIN}, not 20200101T000000; nothing was written",
     ),
     "a breaker that is not open": (f"breaker close {WEB_ROW} --opening {OPENING} --reason x", "is open; nothing was"),
-    "a row that is none": (f"breaker close image-{'0' * 24} --opening {OPENING} --reason x", "is no row of an image"),
+    "no image's row": (f"breaker close image-{'0' * 24} --opening {OPENING} --reason x", "not a row of an image"),
     "no opening": (f"breaker close {API_ROW} --reason x", "Missing option '--opening'"),
     "a wrong rollout": (f"rollout end {WEB_ROW} --rollout 20200101T000000 --reason x", "not 20200101T000000"),
     "a rollout of an unknown image": (

@@ -37,15 +37,15 @@ SETTINGS = ("--set", WINDOW, "--set", "PATCH_BAKE_MINUTES=30")
 
 REFUSED = {
     "an unknown option": ("--machine 5", "--machine"),
-    "a setting's name": ("--set PATCH_WINDW=any", "PATCH_WINDW is no setting; did you mean PATCH_WINDOW?"),
-    "a name that is nobody's": ("--set COLOUR=red", "COLOUR is no setting"),
+    "a setting's name": ("--set PATCH_WINDW=any", "PATCH_WINDW is not a setting; did you mean PATCH_WINDOW?"),
+    "a name that is nobody's": ("--set COLOUR=red", "COLOUR is not a setting"),
     "no value": ("--set PATCH_WINDOW", "NAME=VALUE is right"),
     "a setting's value": ("--set PATCH_WINDOW=sometimes", "PATCH_WINDOW: window 1 'sometimes'"),
     "a number in words": ("--machines many", "invalid int value"),
     "too many machines": ("--machines 100000", "0 to 2000 is right"),
     "no image": ("--images 0", "1 to 50 is right"),
     "no such day": ("--day 2026-02-30", "--day is '2026-02-30'"),
-    "no such behaviour": ("--behaviour sings", "'sings' is no behaviour; one of: plain"),
+    "no such behaviour": ("--behaviour sings", "'sings' is not a behaviour; one of: plain"),
     "more that misbehave than there are": ("--machines 2 --behaviour fails=3", "asks for 3 machines, and there are 2"),
     "a clock of its own beside a host's": ("--day 2026-12-08 --speed 5", "--day is the playground's"),
     "a setting without the app": ("--azure-only --set PATCH_MODE=off", "--set needs the app"),
@@ -102,7 +102,7 @@ async def test_a_night_from_a_pipe(tmp_path: Path) -> None:
 async def test_a_wrong_command_from_a_pipe_ends_it(tmp_path: Path) -> None:
     ended = await run(*("--port", "0", "--machines", "0"), config=tmp_path, typed="now\nforward\nstatus\n")
     assert ended.code == 2
-    assert ended.err.startswith("simulator: 'forward' is no command; one of: +1d, now, status")
+    assert ended.err.startswith("simulator: 'forward' is not a command; one of: +1d, now, status")
 
 
 async def test_the_journal_as_it_is(tmp_path: Path) -> None:
@@ -161,13 +161,13 @@ async def test_a_query_and_what_a_guest_does(terminal: AtATerminal, tmp_path: Pa
     assert json.loads(answer.out)["result"]["rows"] == [{"Count": 12}]
     assert "web-001: the VM agent never reports" in await terminal.type("behave web-001 silent")
     assert "web-001: the machine is powered off" in await terminal.type("behave web-001 off")
-    assert "'sings' is no behaviour" in await terminal.type("behave web-001 sings")
+    assert "'sings' is not a behaviour" in await terminal.type("behave web-001 sings")
     assert "0 machines are called nobody" in await terminal.type("behave nobody fails")
 
 
 async def test_a_wrong_command_at_a_terminal_is_explained(terminal: AtATerminal) -> None:
-    assert "'foo' is no command" in await terminal.type("foo")
-    assert "is no move of the clock" in await terminal.type("+1y")
+    assert "'foo' is not a command" in await terminal.type("foo")
+    assert "is not a move of the clock" in await terminal.type("+1y")
     assert "+15min" in await terminal.type("help")
     assert "UTC" in await terminal.type("now")
 
@@ -217,7 +217,7 @@ async def test_how_far_the_clock_is_moved(text: str, expected: timedelta) -> Non
 
 @pytest.mark.parametrize("text", ["+", "+0h", "+1", "+1y", "+500d", "+-1d", "+1.5h"])
 async def test_a_move_that_cannot_be_meant(text: str) -> None:
-    with pytest.raises(Wrong, match="is no move of the clock"):
+    with pytest.raises(Wrong, match="is not a move of the clock"):
         duration(text)
 
 

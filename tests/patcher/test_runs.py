@@ -255,7 +255,7 @@ REFUSED = {
         "run install web-02 --reason x --classification Other --classification Critical",
         "--classification: Linux refuses Other with Critical but without Security; add Security",
     ),
-    "a CVE": ("run install web-02 --reason x --package CVE-2026-1234", "is no package; write the package or KB number"),
+    "a CVE": ("run install web-02 --reason x --package CVE-2026-1234", "is not a package; write the package or KB"),
     "every package": ("run install web-02 --reason x --package '*'", "is every package"),
     "a KB as a package": ("run install win-01 --reason x --package KB5043080", "the number of a KB: --kb KB5043080"),
     "a package as a KB": ("run install win-01 --reason x --kb openssl", "--kb is 'openssl'; KB5043080 is right"),
@@ -266,7 +266,7 @@ REFUSED = {
         "is for Linux",
     ),
     "a bake of nobody": ("run install web-02 --reason x --bake 30min", "say how many: --canaries N"),
-    "a bake that is no span": ("run install web-02 --reason x --canaries 1 --bake soon", "--bake is 'soon'; 30min"),
+    "a bake that is not a span": ("run install web-02 --reason x --canaries 1 --bake soon", "--bake is 'soon'; 30min"),
     "a bake beyond the end": (
         "run install web-02 --reason x --canaries 1 --bake 2d",
         "--bake is '2d', and the run is over before; give a later --until",

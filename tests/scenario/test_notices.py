@@ -362,7 +362,7 @@ async def test_an_announcement_that_cannot_be_read_stops_nobody(columns: dict[st
 
 
 HARMED_NOTES = {
-    "tries that are no number": {"problem": "x", "since": "x", "tries": "many", "again": ""},
+    "tries that are not a number": {"problem": "x", "since": "x", "tries": "many", "again": ""},
     "a next try in a far year": {"problem": "x", "since": "", "tries": "1", "again": "2999-01-01T00:00:00+00:00"},
     "a time without a zone": {"problem": "x", "since": "2026-11-25", "tries": "1", "again": "2026-11-25T09:00:00"},
 }

@@ -1,6 +1,6 @@
 """What Azure does not say: a support state, a power state, an agent's word, a health state.
 
-Factors: what is silent × when × for how long. What only time changes is looked at again soon; it is no failure of the
+Factors: what is silent × when × for how long. What only time changes is checked again soon; it is not a failure of the
 machine, and no word against its image.
 """
 

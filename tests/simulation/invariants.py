@@ -232,7 +232,7 @@ class Invariants:
     # -- moves in the ledger
 
     def about_to_move(self, row: Row, columns: Entity) -> None:
-        """4. A newer app's row is left alone. 5. A 429 is no failure, and Retry-After is waited for."""
+        """4. A newer app's row is left alone. 5. A 429 is not a failure, and Retry-After is waited for."""
         step = STEP.get(None)
         if step and step.throttled and "phase" in columns:
             at, seconds = step.throttled

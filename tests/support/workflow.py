@@ -3,7 +3,7 @@
 The expressions are those of the Workflow Definition Language. Written by Microsoft's reference of its functions
 (learn.microsoft.com/azure/logic-apps/workflow-definition-language-functions-reference): every argument is evaluated
 before the call, a missing member after `?` is null, `string` of null is an empty text. Types are held more strictly
-than there: what is no text is not joined to one.
+than there: what is not a text is not joined to one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Workflow:
         """The runs that an answer of the connector starts, one for each item of `splitOn`, and what each sends."""
         items = Run(self, body).value_of(self.trigger["splitOn"])
         if not isinstance(items, list):
-            raise Refused("splitOn is no array")
+            raise Refused("splitOn is not an array")
         return [Run(self, item).carried_out() for item in items]
 
 
@@ -184,7 +184,7 @@ class Expression:
 
 def _texts(*values: Any) -> Sequence[str]:
     if wrong := [each for each in values if not isinstance(each, str)]:
-        raise TypeError(f"{wrong[0]!r} is no text")
+        raise TypeError(f"{wrong[0]!r} is not a text")
     return values
 
 
@@ -206,7 +206,7 @@ def _if(condition: Any, then: Any, otherwise: Any) -> Any:
 
 def _join(values: Any, between: Any) -> str:
     if not isinstance(values, list):
-        raise TypeError(f"{values!r} is no array")
+        raise TypeError(f"{values!r} is not an array")
     return str(*_texts(between)).join(_texts(*values))
 
 

@@ -115,7 +115,7 @@ WRITE = {"operationName": "Microsoft.Compute/virtualMachines/write"}
 EVENTS: dict[str, tuple[Any, Any, Any, str]] = {
     "no type": (None, ID, WRITE, "an event's type is nothing; it should be Microsoft.Resources"),
     "an empty type": ("", ID, WRITE, "an event's type is ''; it should be"),
-    "a type that is no text": (7, ID, WRITE, "an event's type is a number; it should be"),
+    "a type that is not a text": (7, ID, WRITE, "an event's type is a number; it should be"),
     "no data": (RESOURCE_WRITE_SUCCESS, ID, None, "an event's data is nothing; it should be an object"),
     "data as text": (RESOURCE_WRITE_SUCCESS, ID, '{"a": 1}', "an event's data is '{\"a\": 1}'; it should be an object"),
     "data as a list": (RESOURCE_WRITE_SUCCESS, ID, [WRITE], "an event's data is a list; it should be an object"),

@@ -680,7 +680,7 @@ HOW_OFTEN: dict[str, tuple[dict[str, Any], dict[str, str], float]] = {
     "rarely, the canaries' window opens in a day": (
         {}, RARELY | {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "Thu 10:00-14:00"}, 24
     ),
-    "rarely, it is no canary": (
+    "rarely, it is not a canary": (
         {},
         RARELY
         | {"PATCH_WINDOW": NIGHTS, "PATCH_CANARY_WINDOW": "Thu 10:00-14:00", "PATCH_CANARY_MACHINES": "other-*"},
@@ -1640,7 +1640,7 @@ SHOWN: dict[str, tuple[dict[str, Any], dict[str, str], dict[str, str], State]] =
     "out of scope since": ({}, {"PATCH_SCOPE": "00000000-0000-0000-0000-000000000009"}, {}, State.OUT_OF_SCOPE),
     "switched off since": ({}, {"PATCH_MODE": "off"}, {}, State.SWITCHED_OFF),
     "only assessed since": ({}, {"PATCH_MODE": "assess"}, {}, State.ASSESSED),
-    "an assessment's hold is no less wanted": (
+    "an assessment's hold is wanted just as much": (
         {"kind": OperationKind.ASSESS},
         {"PATCH_MODE": "assess"},
         {},

@@ -108,7 +108,7 @@ CAUSES = {
 
 
 def causes(record: dict[str, Any]) -> set[Cause]:
-    """A deletion is "never" while it lasts: the record says to wait for it, and a week is no such wait."""
+    """A deletion is "never" while it lasts: the record says to wait for it, and a week is not such a wait."""
     return {Cause.CONFLICT} if record["code"] == "ResourceGroupBeingDeleted" else CAUSES[record["class"]]
 
 
@@ -333,7 +333,7 @@ FATES: dict[str, tuple[Exception, type[CloudError], type[CloudError]]] = {
     "no answer in time": (sdk.ServiceResponseTimeoutError("timeout"), OutcomeUnknown, Unavailable),
     "our own time-out": (TimeoutError(), OutcomeUnknown, Unavailable),
     "an answer cut off": (sdk.IncompleteReadError("incomplete"), OutcomeUnknown, Unavailable),
-    "a success that is no JSON": (json.JSONDecodeError("no", "<html>", 0), OutcomeUnknown, Unavailable),
+    "a success that is not JSON": (json.JSONDecodeError("no", "<html>", 0), OutcomeUnknown, Unavailable),
     "a success the SDK cannot read": (decode_error(202), OutcomeUnknown, Unavailable),
     "a success the SDK did not expect": (answered(204, ""), OutcomeUnknown, Unavailable),
     "never connected": (unsent(aiohttp.ClientConnectorError(KEY, OSError("refused"))), Unavailable, Unavailable),
@@ -539,7 +539,7 @@ FIELDS: dict[str, tuple[str, dict[str, Any], str, bool]] = {
         False,
     ),
     "warnings alone": ("CompletedWithWarnings", {"maintenanceWindowExceeded": False, "rebootStatus": None}, "", False),
-    "fields that are no fields": (
+    "fields that are not fields": (
         "Succeeded",
         {"failedPatchCount": "many", "maintenanceWindowExceeded": "yes"},
         "",

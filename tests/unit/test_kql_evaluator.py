@@ -159,7 +159,7 @@ def test_dynamic_values(expression: str, bag: object, expected: object) -> None:
         pytest.param("bag == 'True'", True, id="a bool in a text of another letter case"),
         pytest.param("bag == '1'", True, id="a bool in a text with a number"),
         pytest.param("set_has_element(bag, 'a')", None, id="an element of null"),
-        pytest.param("set_has_element(bag, 'true')", [True], id="an element that is no text"),
+        pytest.param("set_has_element(bag, 'true')", [True], id="an element that is not a text"),
     ],
 )
 def test_a_value_it_is_not_sure_of_is_refused(expression: str, bag: object) -> None:

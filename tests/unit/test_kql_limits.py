@@ -1,4 +1,4 @@
-"""The evaluator's edges: numbers beyond 64 bits, texts that are no number, depth, tables that are elsewhere.
+"""The evaluator's edges: numbers beyond 64 bits, texts that are not a number, depth, tables that are elsewhere.
 
 At each it gives the right value or raises Unsupported. It never ends with an error of Python's own, and no answer
 holds NaN or Infinity, which JSON cannot write. A property test says so of random queries.
@@ -76,11 +76,11 @@ def test_aggregates_beyond_64_bits_are_unsupported() -> None:
 
 
 VALUES = [
-    pytest.param("toint(parse_json('NaN'))", {}, None, id="NaN is no JSON"),
-    pytest.param("tolong(parse_json('Infinity'))", {}, None, id="Infinity is no JSON"),
-    pytest.param("parse_json('NaN')", {}, "NaN", id="what is no JSON stays a text"),
-    pytest.param("parse_json('[1, NaN]')", {}, "[1, NaN]", id="NaN in an array is no JSON"),
-    pytest.param("toint(name)", {"name": "9" * 5000}, None, id="a text of 5,000 digits is no int"),
+    pytest.param("toint(parse_json('NaN'))", {}, None, id="NaN is not JSON"),
+    pytest.param("tolong(parse_json('Infinity'))", {}, None, id="Infinity is not JSON"),
+    pytest.param("parse_json('NaN')", {}, "NaN", id="what is not JSON stays a text"),
+    pytest.param("parse_json('[1, NaN]')", {}, "[1, NaN]", id="NaN in an array is not JSON"),
+    pytest.param("toint(name)", {"name": "9" * 5000}, None, id="a text of 5,000 digits is not an int"),
     pytest.param("since in (datetime(null))", {}, None, id="null in a list with null"),
     pytest.param("since !in (datetime(null))", {}, None, id="null not in a list with null"),
     pytest.param("since !in (datetime(null))", {"since": "2026-11-22"}, True, id="a time not in a list of null"),

@@ -156,7 +156,7 @@ IMAGES: dict[str, tuple[dict[str, Any], bool, ImageKind, str]] = {
     ),
     "no image": ({}, False, ImageKind.NONE, ""),
     "publisher without sku is customized": ({"publisher": "p", "offer": "o"}, True, ImageKind.NONE, ""),
-    "empty texts are no image": ({"id": "", "publisher": "", "offer": "", "sku": ""}, True, ImageKind.NONE, ""),
+    "empty texts are not an image": ({"id": "", "publisher": "", "offer": "", "sku": ""}, True, ImageKind.NONE, ""),
 }
 
 

@@ -223,7 +223,7 @@ CAPS: dict[str, Case] = {
     "the cap of an image, partly taken": Case(
         of(2), [at_work(a_member("r", "x"))], {"PATCH_MAX_PER_IMAGE": "2"}, ["x0"], {"x1": SLOT}, "on its image"
     ),
-    "machines without an image are no image": Case(
+    "machines without an image are not an image": Case(
         of(3, ""), [], {"PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "1"}, ["0", "1", "2"], {}
     ),
     "one of an availability set": Case(
@@ -789,7 +789,7 @@ def test_a_restriction_never_makes_more_installations(
     restriction: str,
     more: list[Record],
 ) -> None:
-    """Counted over the fleet: a slot that one machine loses may go to another. Among neighbours even that is no rule:
+    """Counted over the fleet: a slot that one machine loses may go to another. Among neighbours not even that holds:
     who is stopped may have stood in the way of two, one of its group and one of its availability set."""
     environ = environ | {"PATCH_PACE_PERCENT": "100"}
     free = make_plan(due, Fleet(rows, known), settings(**environ), now=NOW)

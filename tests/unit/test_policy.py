@@ -723,7 +723,7 @@ NO_SETTINGS = {
 def test_a_misspelt_name_is_refused_and_the_nearest_one_named(name: str, remedy: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read_settings({**REQUIRED, name: "1"})
-    assert [str(problem) for problem in caught.value.problems] == [f"{name} is no setting; {remedy}"]
+    assert [str(problem) for problem in caught.value.problems] == [f"{name} is not a setting; {remedy}"]
     assert read_settings({**REQUIRED, name: " "}) == read_settings(REQUIRED), "a deleted value"
 
 
@@ -942,7 +942,7 @@ NO_TAGS = {
 def test_a_misspelt_tag_stops_everything_and_the_nearest_is_named(tag: str, hint: str, on_group: bool) -> None:
     tags = {tag: "", "patch-owner": "image-patcher"}
     overrides = read_tags({} if on_group else tags, tags if on_group else {})
-    assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is no tag of the app; {hint}")
+    assert overrides == TagOverrides(mode=Mode.OFF, problem=f"tag {tag} is not a tag of the app; {hint}")
 
 
 @pytest.mark.parametrize(

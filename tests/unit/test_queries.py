@@ -1288,7 +1288,7 @@ def test_a_machine_is_counted_under_the_key_of_its_image(image: Mapping[str, str
         pytest.param({"reference": "{", "machines": 1}, id="no JSON"),
         pytest.param({"reference": "[" * 100_000, "machines": 1}, id="nested too deep"),
         pytest.param({"reference": "[]", "machines": 1}, id="no object"),
-        pytest.param({"reference": '{"id":1}', "machines": 1}, id="an id that is no text"),
+        pytest.param({"reference": '{"id":1}', "machines": 1}, id="an id that is not a text"),
         pytest.param({"reference": "", "machines": "1"}, id="no number"),
         pytest.param({"reference": "", "machines": -1}, id="fewer than none"),
         pytest.param({"reference": "", "machines": 1, "created": "today"}, id="no time"),

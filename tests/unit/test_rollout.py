@@ -161,12 +161,12 @@ WHO: dict[str, tuple[ImageRecord, dict[str, str], str, str, str, dict[str, State
     "more of the same ring may go": (an_image(), {}, "b0", "a0", "b0", {}),
     "a later ring in flight holds nobody up": (an_image(), {}, "a0", "z9", "a0", {}),
     "ring 0 is done: ring 1 opens": (an_image(), {}, "a1 b2", "", "a1", {"b2": RING}),
-    "an empty ring between is no ring": (an_image(), {}, "a5", "", "a5", {}),
+    "an empty ring between is not a ring": (an_image(), {}, "a5", "", "a5", {}),
     "the untagged are last": (an_image(), {}, "a z99", "", "z99", {"a": RING}),
     "the untagged, when all others are done": (an_image(), {}, "a b", "", "a b", {}),
     "the ring before bakes": (an_image(rings={0: Tally(9, 0, NOW - HOUR)}), {}, "a1", "", "", {"a1": RING}),
     "the same ring does not wait for its own bake": (an_image(rings={0: Tally(9, 0, NOW)}), {}, "a0", "", "a0", {}),
-    "a later ring's end is no bake of this one": (an_image(rings={5: Tally(9, 0, NOW)}), {}, "a1", "", "a1", {}),
+    "a later ring's end is not a bake of this one": (an_image(rings={5: Tally(9, 0, NOW)}), {}, "a1", "", "a1", {}),
     "the breaker is open": (an_image(opening="o"), {}, "a0 b", "", "", {"a0": BREAKER, "b": BREAKER}),
     "the breaker is open before any canary": (fresh(opening="o"), NONE, "a0", "", "", {"a0": BREAKER}),
     "the breaker was closed": (an_image(opening="o", closed="o"), {}, "a0", "", "a0", {}),
@@ -329,7 +329,7 @@ def test_what_began_before_the_round_proves_nothing_of_it(
     record = end(fresh(opened=NOW), "a0", problem, begun=begun, at=NOW + HOUR)
     assert (record.canaries, len(record.failures)) == (canaries, failures)
     assert bool(record.rings) is (begun >= NOW)
-    assert not record.breaker_open  # a failure of last month's patches is no failure of this round's canary
+    assert not record.breaker_open  # a failure of last month's patches is not a failure of this round's canary
 
 
 def test_what_ends_where_no_round_was_ever_opened_counts_its_failure_alone() -> None:

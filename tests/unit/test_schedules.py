@@ -54,7 +54,7 @@ COVERED: dict[str, tuple[list[Json], bool | None]] = {
     "one of its tags, all": ([row(SUBSCRIPTION, tagged("All", env=["prod"], owner=["x"]))], False),
     "all of its tags": ([row(SUBSCRIPTION, tagged("All", env=["test", "prod"], tier=["web"]))], True),
     "another value": ([row(SUBSCRIPTION, tagged("Any", env=["test"]))], False),
-    "a filter that is no object": ([row(SUBSCRIPTION, "Linux")], None),
+    "a filter that is not an object": ([row(SUBSCRIPTION, "Linux")], None),
     "a list that is none": ([row(SUBSCRIPTION, {"osTypes": "Linux"})], None),
     "an unreadable filter beside its own": ([row(SUBSCRIPTION, "Linux"), row(str(WEB))], True),
     "an unreadable filter elsewhere": ([row(f"{GROUP}-2", "Linux")], False),

@@ -95,7 +95,7 @@ def _equals_written(left: bool, right: str) -> bool:
 
 
 def equals_number(left: Any, right: int | float | None) -> bool | None:
-    """A text is no number. One that reads as the same number is refused."""
+    """A text is not a number. One that reads as the same number is refused."""
     if isinstance(left, str):
         if right is not None and values.real_of_text(left) == right:
             raise Unsupported(f"comparing the text '{left}' inside a dynamic with the number {right}")

@@ -66,7 +66,7 @@ def _set_has_element(name: str, arguments: Sequence[Compiled], at: Place) -> Com
 def _has_element(array: Any, element: str) -> bool:
     """Whether one of the texts is it, in the same letter case."""
     if not isinstance(array, list) or not all(isinstance(each, str) for each in array):
-        raise Unsupported("set_has_element() of what is no array of texts")
+        raise Unsupported("set_has_element() of what is not an array of texts")
     return element in array
 
 

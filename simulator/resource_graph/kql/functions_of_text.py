@@ -79,7 +79,7 @@ def _strcat_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compil
 
 def _joined(array: Any, delimiter: str) -> str:
     if not isinstance(array, list) or None in array:
-        raise Unsupported("strcat_array() of what is no array, or of one with null")
+        raise Unsupported("strcat_array() of what is not an array, or of one with null")
     return delimiter.join(map(values.text_of_dynamic, array))
 
 

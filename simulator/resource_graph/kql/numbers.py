@@ -30,7 +30,7 @@ def real_of_digits(digits: str) -> float:
 
 
 def finite(value: int | float) -> float:
-    """The number as a real. Infinity and NaN are no JSON, so no answer may hold one: raises Unsupported."""
+    """The number as a real. Infinity and NaN are not JSON, so no answer may hold one: raises Unsupported."""
     try:
         real = float(value)
     except OverflowError:

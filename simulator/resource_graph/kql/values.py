@@ -77,7 +77,7 @@ def dynamic_of_text(text: str) -> Any:
 
 def _no_json(name: str) -> Any:
     """NaN and Infinity: Python's own reader takes them."""
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 # Made once: json.dumps and json.loads make theirs anew for every value, which takes longer than a short value.
