@@ -26,7 +26,7 @@ PYTEST := -m pytest -q -n $(PYTEST_WORKERS)
 
 # Node for Azurite and the Kusto language service: scripts/setup links it here, whatever its source.
 export NODE := $(CURDIR)/$(BIN)/node
-# Hosts, deployed copies and test processes import the SDK: without kept bytecode each compiles it anew, for seconds.
+# Hosts, deployed copies and test processes import the SDK: without kept bytecode each compiles it again, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
