@@ -32,7 +32,7 @@ class Services:
     ledger: Ledger
     queue: WorkQueue
     clock: Callable[[], datetime]
-    topic: Topic | None = None  # of notices; None: nobody is told
+    topic: Topic | None = None  # of notices; None: none are sent
     jitter: Callable[[], float] = random.random
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     # The host runs everything that it receives at once. Work is bounded per event and message, not per call: otherwise

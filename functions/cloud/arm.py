@@ -178,7 +178,7 @@ class ResourceManager:
     ) -> AsyncIterator[AsyncHttpResponse]:
         """The answer to a POST to a machine, which is sent once, and not after `send_by`.
 
-        Past the client's methods begin_…(): they make a poller, which nobody asks, of each answer.
+        Past the client's methods begin_…(): they make a poller, which the app would never ask, of each answer.
         """
         from azure.core.rest import HttpRequest
 
@@ -348,8 +348,8 @@ def install_order(
     Plain JSON, because the SDK's model would write the duration in a form that the Linux guest refuses. Windows takes
     KB numbers apart from name masks, and `published_before`; Linux takes package masks only.
 
-    A mask that Windows cannot take is left out of what is included, and made wider where it excludes: what somebody
-    shut out stays out. Raises BadInput when nothing would be left to include, since that may mean everything.
+    A mask that Windows cannot take is left out of what is included, and made wider where it excludes: what a person
+    excluded stays excluded. Raises BadInput when nothing would be left to include, since that may mean everything.
     """
     parameters: dict[str, object] = {"classificationsToInclude": list(classifications)}
     if windows:

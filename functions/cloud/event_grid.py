@@ -31,13 +31,13 @@ OPERATIONS = {
 class MachineEvent:
     """An event about a machine: it was written, started or reimaged.
 
-    `started_by`: the client id of whoever started it, in lower case; "" for another event, or where it does not say.
+    `started_by`: the client id of its caller, in lower case; "" for another event, or where it does not say.
     """
 
     machine: MachineId
     reimaged: bool = False
     started_by: str = ""
-    at: datetime | None = None  # when Azure ended what it tells of, in UTC
+    at: datetime | None = None  # when Azure ended what it reports, in UTC
 
 
 def event_in(event_type: object, subject: object, data: object, at: object = None) -> MachineEvent | None:

@@ -79,7 +79,7 @@ class StoredImage:
 class Ledger:
     """The rows of machines. A write returns None (False) when another writer was first.
 
-    `outbox`: a write that tells others something writes the notice in one transaction. None: nobody is told.
+    `outbox`: a write that other programs learn of writes the notice in one transaction. None: no notices.
     """
 
     def __init__(self, table: Table, outbox: Outbox | None = None) -> None:
@@ -342,7 +342,7 @@ class LedgerView(Ledger):
         return deleted
 
     async def image(self, image: str, boundary: str) -> StoredImage:
-        """As it was when the sweep began. Whoever changed it since is not overwritten: the write then fails."""
+        """As it was when the sweep began. A change made since is not overwritten: the write then fails."""
         if (known := self._images.get((image, boundary))) is None:
             known = self._images[image, boundary] = await super().image(image, boundary)
         return known

@@ -1,4 +1,4 @@
-"""What people were told about each machine, in few rows of the ledger: read in one query, written where it changed.
+"""What was last reported of each machine, in few rows of the ledger: read in one query, written where it changed.
 
 A bucket holds the machines whose ids share a checksum: one line of text for each, compressed, because ids repeat. A
 column of the table holds 64 KiB, so a bucket takes as many columns as it needs.
@@ -34,7 +34,7 @@ class NoteBook:
     _newer: set[str] = field(default_factory=set)
 
     def load(self, rows: Iterable[Row]) -> None:
-        """Reads the buckets among the app's rows. One that cannot be read counts as empty: it is told once more."""
+        """Reads the buckets among the app's rows. One that cannot be read is empty: its machines are reported again."""
         for row in rows:
             if not row.key.startswith(PREFIX):
                 continue

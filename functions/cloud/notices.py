@@ -1,4 +1,4 @@
-"""The outbox of notices: rows that one transaction writes with the move they tell of, and the topic that takes them.
+"""The outbox of notices: rows that one transaction writes with the move they report, and the topic that takes them.
 
 A notice's row lies in the partition of the row that moved. Its key names that row and the time, and the notices of one
 row are in the order of its moves: the row remembers the time of its last one. Its key is the CloudEvent's id, so that

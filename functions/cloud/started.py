@@ -68,7 +68,7 @@ def started_of_row(row: Row) -> StartedMachine:
 
 
 def started_in(rows: Iterable[Row]) -> list[StoredStart]:
-    """The started machines among the app's rows. One that cannot be read is told: nobody puts its machine back."""
+    """The started machines among the app's rows. One that cannot be read is reported: its machine is not put back."""
     found = []
     for row in rows:
         if not row.key.startswith(STARTED):

@@ -1,7 +1,7 @@
 """The rows by which people stop machines (docs/stop.md), read and written.
 
 `pause` stops everything. `pause-…` stops a subscription, an image or an owner, `hold-…` one machine; what they stop
-stands in their columns. A row that cannot be read stops everything: nobody knows what it was meant to stop.
+stands in their columns. A row that cannot be read stops everything: what it was meant to stop is not known.
 """
 
 import hashlib

@@ -92,7 +92,7 @@ class _OfRow:
 
 @dataclass(frozen=True)
 class Replace(_OfRow):
-    """It is written anew."""
+    """The row is overwritten."""
 
     columns: Entity
 

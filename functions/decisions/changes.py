@@ -62,7 +62,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Chang
 
 
 def closing(record: ImageRecord) -> Closing | None:
-    """What is to be told of its column `closed`; None where that was told, or is of an earlier opening."""
+    """What to report of its column `closed`; None if it was reported, or belongs to an earlier opening."""
     if record.closed == record.closed_told.replace(NOT_CLOSED, ""):
         return None
     if record.closed == record.opening:

@@ -197,7 +197,7 @@ def _agent_answers(question: Question) -> Step | None:
         return Wait(State.AGENT_NOT_READY, "Azure shows no report of a VM agent", remedy)
     if machine.agent_ready is False:
         remedy = "Check that the VM agent runs and can reach Azure storage."
-        reason = "the VM agent does not report ready"  # it comes and goes, so it is looked at again soon
+        reason = "the VM agent does not report ready"  # it comes and goes, so it is checked again soon
         return Wait(State.AGENT_NOT_READY, reason, remedy, cause=Cause.TRANSIENT)
     if machine.busy_extensions:
         names = ", ".join(machine.busy_extensions)

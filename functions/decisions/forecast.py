@@ -35,7 +35,7 @@ _DUE = Install(State.DUE, "")
 _DUE_AS_CANARY = Install(State.DUE, "", only_canary=True)
 _WAITS = Wait(State.WAITING_FOR_WINDOW, "")
 _AT_A_LIMIT = (State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP)  # its rollout admits it, or may
-STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
+STEPS = 20_000  # moments tried; a fleet that needs more is forecast as far as they reach
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ class _Future:
         return max(begun + ((record and record.usual) or USUAL), self.now)
 
     def openings(self) -> list[Opening]:
-        """The openings in which somebody goes, in order."""
+        """The openings in which a machine goes, in order."""
         return sorted(self.seen.values(), key=lambda each: (each.starts, each.window.text))
 
     def _count(self, item: Candidate, *, canary: bool) -> None:

@@ -126,7 +126,7 @@ def machine_held(record: Record, wait: Wait, until: datetime) -> Notice:
 
 
 def proved(before: ImageRecord, after: ImageRecord, machine: MachineId, *, canary: bool, problem: str) -> list[Notice]:
-    """What the result of one installation tells of its image. `canary`: the machine was one of its rollout."""
+    """What the result of one installation proves of its image. `canary`: the machine was one of its rollout."""
     if before == after:
         return []
     told = []

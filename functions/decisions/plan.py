@@ -317,7 +317,7 @@ class _Limits:
         # A neighbour that may be rebooting keeps its slot: it frees it once its outcome is recorded.
         rebooting = [row for row in installs if row.may_be_rebooting]
         self._sets = Counter(row.availability_set for row in rebooting)
-        # One at a time in the whole subscription: that passes with the installation, whoever tagged the machine. What
+        # One at a time in the whole subscription: that passes with the installation, with any owner's machine. What
         # may last, a member that is overdue or not well, holds back its own scope alone.
         self._groups = Counter((row.machine.subscription, row.group) for row in rebooting if row.hold is None)
         overdue = (row for row in rebooting if row.hold)
@@ -379,7 +379,7 @@ class RateBudget:
 
     A bucket at rest is full: the first calls go at once. Whatever is queued, or was called while an empty bucket would
     fill up, counts against them; a claim that a 429 postponed shows that it is not full at all. A claim whose time came
-    since the rows were read has called by now: it waits in no queue, so nobody is sent after it.
+    since the rows were read has called by now: it waits in no queue, so no machine is sent after it.
     """
 
     def __init__(

@@ -54,7 +54,7 @@ class Member:
 
     @property
     def order(self) -> tuple[int, datetime, datetime, str]:
-        """By ring, and inside a ring by need: nobody starves at the end of the alphabet."""
+        """By ring, and inside a ring by need: no machine starves at the end of the alphabet."""
         return self.ring, self.oldest_patch or LATEST, self.installed or self.created or LATEST, str(self.machine)
 
     def is_done(self, record: ImageRecord) -> bool:
@@ -135,7 +135,7 @@ def _is_over(
 def _had_turn(record: ImageRecord, item: Member, *, settings: Settings, now: datetime) -> bool:
     opened = record.rings.get(item.ring, Tally()).opened
     if record.proved and not any(tally.opened for tally in record.rings.values()):
-        opened = record.proved + settings.bake  # nobody was left behind its canary: so no ring ever opened
+        opened = record.proved + settings.bake  # no machine was left behind its canary, so no ring ever opened
     ends = turn_ends(item.window, opened, settings.blackouts) if opened else None
     return ends is not None and ends <= now
 
@@ -300,7 +300,7 @@ def _canaries(
 
 
 def _canary_to_come(left: list[Member], settings: Settings, *, now: datetime) -> Wait:
-    """Nobody who may be a canary can go now: who will, and when."""
+    """No machine that may be a canary can go now: which will, and when."""
     able = [item for item in left if item.may_be_canary]
     opens = {window: window.opens(now, settings.blackouts) for window in {item.canary_window for item in able}}
     if when := min(filter(None, opens.values()), default=None):

@@ -18,7 +18,7 @@ from functions.model.text import format_utc
 from functions.policy.settings import Mode
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
-# What the check before the call finds where somebody else did it since the run began.
+# What the check before the call finds where another client did it since the run began.
 _DONE_BY_OTHERS = {OperationKind.ASSESS: State.ASSESSED, OperationKind.INSTALL: State.RECENTLY_PATCHED}
 # What a row is held for after a failure, a refusal or a loss: a run does not ask sooner than the row says.
 FAILURES = (State.FAILED, State.UNSUPPORTED, State.BUSY, State.OVERDUE)

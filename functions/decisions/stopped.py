@@ -124,7 +124,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class PutBack:
-    """It is told to deallocate."""
+    """Azure is asked to deallocate it."""
 
     started: StartedMachine
     reason: str
@@ -175,7 +175,7 @@ def _off_or_changing(started: StartedMachine, machine: Machine, now: datetime) -
         return Over(started, "it is deallocated", by_us=True)
     if started.ran:
         return Over(started, "another deallocated it")
-    # Azure shows a start as soon as it took it. A call that nobody answered was sent by now, or never will be.
+    # Azure shows a start as soon as it took it. A call without an answer was sent by now, or never will be.
     patience = START_TIME if started.stage is Stage.STARTED else 2 * SEND_WITHIN
     return Over(started, "the start did not come about") if now >= started.at + patience else Keep(started)
 

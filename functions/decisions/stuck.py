@@ -57,7 +57,7 @@ def standstills(
     waiting: Iterable[Candidate], fleet: Fleet, settings: Settings, *, since: Mapping[str, datetime], now: datetime
 ) -> list[Standstill]:
     """The rollouts that do not move. `waiting`: what could be installed, now or but for its window. `since`: from when
-    on machines wait, by Candidate.place; a place that it lacks is not looked at.
+    on machines wait, by Candidate.place; a place that it lacks is skipped.
     """
     everyone = list(waiting)
     missed = list(_missed(everyone, fleet, settings, since=since, now=now))

@@ -196,14 +196,14 @@ def _is_arc_without_schedule(machine: Machine) -> bool:
 
 
 def _left_to_a_schedule(machine: Machine) -> Step:
-    """The flag that leaves a machine to a schedule is not a schedule: without one nobody patches it.
+    """The flag that leaves a machine to a schedule is not a schedule: without one the machine stays unpatched.
 
     Only the sweep and the census ask for assignments. Until they did, as on an event, the flag alone keeps the machine
     from being installed.
     """
     here = "tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
     if machine.schedule_assigned is False:
-        reason = "its patch settings leave it to a schedule, and none is assigned: nobody patches it"
+        reason = "its patch settings leave it to a schedule, and none is assigned: it stays unpatched"
         return Leave(State.PATCHED_BY_NOBODY, reason, f"Assign a schedule; or {here}")
     if machine.schedule_assigned:
         reason = "a maintenance configuration patches it: assessed only"
@@ -282,7 +282,7 @@ def _installed_since(question: Question) -> bool:
     ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
     if record and record.ending and record.kind is OperationKind.INSTALL:
         ends.append((record.operation_id, record.ending.at))
-    if record and record.void_before:  # its claim for an assessment came to nothing: the wish for one did not
+    if record and record.void_before:  # its claim for an assessment was void: one is still wanted
         ends.append(("", record.void_before))
     return any(
         end is not None and (verdict.assessed is None or end > verdict.assessed)
@@ -294,7 +294,7 @@ def _installed_since(question: Question) -> bool:
 def _assessed_lately(question: Question) -> bool:
     """An event brings no support state; a machine whose assessment is not due needs no other one for it.
 
-    One from before its guest was made anew says nothing.
+    One from before its guest was re-created says nothing.
     """
     seen, record = question.machine.assessment, question.record
     at = (seen.modified or seen.started) if seen else None

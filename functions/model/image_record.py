@@ -66,7 +66,7 @@ class ImageRecord:
     closed: str = ""  # the opening that a person closed
     closed_by: str = ""  # who, as far as that person wrote it
     closed_because: str = ""  # and why
-    closed_told: str = ""  # what `closed` held when the journal last told of it; NOT_CLOSED: nothing, at an opening
+    closed_told: str = ""  # what `closed` held when the journal last reported it; NOT_CLOSED: nothing, at an opening
 
     fleet: "ImageRecord | None" = field(
         default=None, compare=False

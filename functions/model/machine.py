@@ -272,7 +272,7 @@ class PatchAssessment:
     status: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)  # by classification, keys lower-cased
     reboot_pending: bool = False
-    named: int | None = None  # of the other patches, those that PATCH_PACKAGES_INCLUDE names; None: nobody asked
+    named: int | None = None  # of the other patches, those that PATCH_PACKAGES_INCLUDE names; None: not asked for
 
     @property
     def decided(self) -> bool:

@@ -1,4 +1,4 @@
-"""What programs of others are told: one notice per move (docs/notices.md), and what a summary counts of them."""
+"""What other programs receive: one notice per move (docs/notices.md), and what a summary counts of them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ class NoticeType(StrEnum):
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing that others are told. `data` holds texts, numbers, flags and lists of texts; times are ISO texts.
+    """One message to other programs. `data` holds texts, numbers, flags and lists of texts; times are ISO texts.
 
     `keep_until`: its row stays until then, though the topic has it, because the app still goes by it.
     """

@@ -25,7 +25,7 @@ ADOPT_AFTER = timedelta(minutes=15)
 # An operation still open this long after its own limit is overdue.
 OVERDUE_MARGIN = timedelta(hours=1)
 UNKNOWN_DURATION = timedelta(hours=4)
-# How long Graph may take to show an ended operation before people are told what to check.
+# How long Graph may take to show an ended operation before the app says what to check.
 GRAPH_PATIENCE = timedelta(hours=24)
 # An operation in progress that has not changed for this long is treated as abandoned.
 STALE_SUMMARY = timedelta(hours=24)

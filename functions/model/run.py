@@ -27,7 +27,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Run:
-    """The order, as a person's tool wrote it. It names its machines: nobody else is ever touched."""
+    """The order, as a person's tool wrote it. It names its machines: no other is ever touched."""
 
     id: str
     kind: OperationKind
@@ -111,7 +111,7 @@ class Progress:
     """How far a run has come. A machine without an item is to do."""
 
     items: Mapping[MachineId, Item] = field(default_factory=dict)
-    ended: datetime | None = None  # when it ended, and people were told
+    ended: datetime | None = None  # when it ended, and that was reported
 
     def of(self, machine: MachineId) -> Item:
         return self.items.get(machine, Item())

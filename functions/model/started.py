@@ -15,7 +15,7 @@ from functions.model.machine import Machine, MachineId
 
 # Between the call and the end of a start. Sizes that are short in a region are refused sooner.
 START_TIME = timedelta(minutes=20)
-# After this long a machine that still runs is told to deallocate again.
+# After this long Azure is asked again to deallocate a machine that still runs.
 STOP_TIME = timedelta(minutes=15)
 # So long a started machine may run without an operation of the app: agent, assessment and a slot come in this time.
 IDLE_TIME = timedelta(minutes=30)
@@ -45,7 +45,7 @@ class StartedMachine:
     changed: datetime | None  # when its last operation ended that is known to be none of another's
     busy: datetime  # when it last had an operation of the app
     ran: bool = False  # it was seen running since
-    stopped: datetime | None = None  # when it was last told to deallocate
+    stopped: datetime | None = None  # when Azure was last asked to deallocate it
     tries: int = 0  # how often it was
     over: datetime | None = None
 

@@ -33,8 +33,8 @@ class Stop:
     ended_by: str = ""
     ended_because: str = ""
     since: datetime | None = None  # when it was placed; None: its row does not say
-    told: bool = False  # people have been told that it was placed
-    problem: str = ""  # its row cannot be read: it stops everything, as nobody knows what it was meant to stop
+    told: bool = False  # whether its placing was reported
+    problem: str = ""  # its row cannot be read: it stops everything, as what it was meant to stop is not known
 
     def in_force(self, now: datetime) -> bool:
         return self.ended is None and (self.until is None or now < self.until)

@@ -1,4 +1,4 @@
-"""What people were last told about a machine, so that they are told again only when it changed."""
+"""What was last reported about a machine, so that it is reported again only when it changed."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ class Note:
     """What the app remembers of its last word about a machine."""
 
     state: str
-    digest: str  # of what was told; only its equality means something
+    digest: str  # of what was reported; only its equality means something
     week: int  # of the last word; a machine that is not named for weeks is gone
     in_hand: bool = False  # a sweep had it in hand: once it has not, the state is asked for
     expected: datetime | None = None  # when its installation is expected
@@ -31,7 +31,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A machine's step as people are told it. A field that is not known is left out of the line."""
+    """A machine's step as it is reported to people. A field that is not known is left out of the line."""
 
     step: Step
     expected: datetime | None = None  # when its installation is expected
@@ -45,7 +45,7 @@ class Told:
         return Told(step, self.expected, self.image, self.owner, self.never, self.ring, self.canary)
 
     def note(self, now: datetime, *, in_hand: bool) -> Note:
-        """What to remember once this was told."""
+        """What to remember once this was reported."""
         return Note(self.step.state, digest(self.step), week_of(now), in_hand, self.expected, self.never)
 
 

@@ -41,7 +41,7 @@ def _of_scope(settings: Settings) -> list[str]:
 
 
 def _of_notices(settings: Settings) -> list[str]:
-    """Of a time before which nobody is told."""
+    """Of a time for announcements that no topic receives."""
     if settings.notices or not settings.notice_before:
         return []
-    return ["PATCH_NOTICE_MINUTES: nobody is told before an installation, for PATCH_NOTICES is empty"]
+    return ["PATCH_NOTICE_MINUTES: no installation is announced, because PATCH_NOTICES is empty"]

@@ -220,7 +220,7 @@ def days_by_severity(text: str) -> Sla:
 
 
 class SlaByOwner(NamedTuple):
-    """How soon everybody's patches should be in, and those of some owners, whose limits are shorter."""
+    """How soon patches should be in: by default, and for owners whose limits are shorter."""
 
     everyone: Sla
     owners: tuple[tuple[str, Sla], ...] = ()  # names in lower case
@@ -240,7 +240,7 @@ def days_by_owner(text: str) -> SlaByOwner:
         if names.count(name) > 1:
             raise BadInput(f"owner {quoted(name, limit=60)} is named twice")
         if limit.and_within(sla.everyone) != limit:
-            raise BadInput(f"owner {quoted(name, limit=60)} has more days than everybody has; an owner may have fewer")
+            raise BadInput(f"owner {quoted(name, limit=60)} has more days than the default; an owner may have fewer")
     return sla
 
 
@@ -488,7 +488,7 @@ class Settings:
         grammar.tag_name,
         "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
     )
-    notices: str = setting(  # "": nobody is told
+    notices: str = setting(  # "": none are sent
         "PATCH_NOTICES",
         "",
         grammar.topic_endpoint,
@@ -534,7 +534,7 @@ class Settings:
     table_endpoint: str
     client_id: str  # "": the system-assigned identity
 
-    # Each setting's text by its name, given or by default: what a person is told of a change.
+    # Each setting's text by its name, given or by default: the journal shows it when it changes.
     texts: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def group_scope(self, machine: MachineId) -> str:
@@ -641,7 +641,7 @@ def _wrong_names(environ: Mapping[str, str]) -> list[Problem]:
 
 
 def _wrong_name(name: str, known: list[str]) -> Problem | None:
-    """What is wrong with a name of the environment that is not a setting's; None where it is somebody else's.
+    """What is wrong with a name of the environment that is not a setting's; None where it is another program's.
 
     Names of app settings have letters, digits, `.` and `_`, and keep their case on Linux, where `.` becomes `_`
     (learn.microsoft.com, Configure an App Service app). A file of local settings may hold any name.

@@ -48,8 +48,8 @@ async def on_event(services: Services, event: MachineEvent) -> None:
         _ignored(machine_id, "an Arc-enabled server, and PATCH_ARC is off")
         return
     stored = await services.ledger.read(machine_id)
-    anew = event.reimaged and (stored is None or stored.record.hold is not None)
-    if stored and not anew and (reason := await _known_already(services, stored)):
+    new_guest = event.reimaged and (stored is None or stored.record.hold is not None)
+    if stored and not new_guest and (reason := await _known_already(services, stored)):
         _ignored(machine_id, reason)
         return
     seen = await observe(services, machine_id)
@@ -57,7 +57,7 @@ async def on_event(services: Services, event: MachineEvent) -> None:
         seen = await observe_results(services, seen.machine)
     match seen:
         case Seen(machine):
-            await _on_machine(services, stored, machine, anew=anew)
+            await _on_machine(services, stored, machine, new_guest=new_guest)
         case Gone() if stored:
             await forget(services, stored)
         case Gone():
@@ -124,9 +124,9 @@ async def _note_start(services: Services, event: MachineEvent) -> None:
     journal.write("machine.left-running", machine=event.machine, reason=reason, seconds=since)
 
 
-async def _on_machine(services: Services, stored: Stored | None, machine: Machine, *, anew: bool) -> None:
-    """`anew`: it was reimaged, so that nothing which is known of its guest counts any more."""
-    record = of_another_image(machine, services.clock()) if anew else stored.record if stored else None
+async def _on_machine(services: Services, stored: Stored | None, machine: Machine, *, new_guest: bool) -> None:
+    """`new_guest`: it was reimaged, so that nothing which is known of its guest counts any more."""
+    record = of_another_image(machine, services.clock()) if new_guest else stored.record if stored else None
     if record and record.hold and record.hold.cause is Cause.NEVER and record.same_machine(machine):
         _ignored(machine.id, f"{record.hold.state} already")
         return

@@ -45,7 +45,7 @@ async def dispatch(sweep: Sweep, plan: Plan, lease: SweepLease) -> int:
 
 
 async def _write_rollouts(sweep: Sweep, plan: Plan, lease: SweepLease) -> set[str]:
-    """Writes the rollouts that this plan changes. Returns the places whose row changed meanwhile: nobody there goes."""
+    """Writes the rollouts that this plan changes. Returns the places whose row changed meanwhile: none there goes."""
     lost = set()
     for record in plan.rollouts.values():
         stored = await sweep.services.ledger.image(record.image, record.boundary)

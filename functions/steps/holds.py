@@ -15,7 +15,7 @@ from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
 NEXT_LOOK = timedelta(hours=1)  # at most, at what passes by itself without being a failure
-LOOKS = 8  # hours of silence before somebody should look, too
+LOOKS = 8  # hours of silence before a person should look, too
 _SILENT = (State.BUILDING, State.AGENT_NOT_READY)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
@@ -24,7 +24,7 @@ UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
 async def hold_step(services: Services, stored: Stored, step: Step) -> None:
     """A Wait or Leave at the second check: the row keeps its reason, so that sweeps do not ask again too early.
 
-    It is not a failure: what passes by itself is looked at again within the hour.
+    It is not a failure: what passes by itself is checked again within the hour.
     """
     record, until = stored.record, step.when
     if until is None:

@@ -1,6 +1,6 @@
-"""Notices to programs of others: announcing, summing up, and sending what the ledger's moves left in the outbox.
+"""Notices to other programs: announcing, summing up, and sending what the ledger's moves left in the outbox.
 
-It is the last stage of a sweep, and bounded in number and time. A topic that fails is told of once, is asked again with
+It is the last stage of a sweep, and bounded in number and time. A topic that fails is reported once, is tried again with
 growing waits, and keeps nothing else waiting. A notice is deleted once the topic has it: killed in between, the next
 sweep sends it again under the same id.
 """
@@ -55,7 +55,7 @@ FAILING, MORNING = "notices", "morning"  # notes of the ledger
 async def tell(sweep: Sweep) -> None:
     """Announces, sums up and sends. Raises CloudError when the ledger does not answer."""
     rows = [row for row in sweep.view.outbox_rows if not is_newer(row)]
-    if sweep.services.topic is None:  # switched off: what is left of before is nobody's
+    if sweep.services.topic is None:  # switched off: what is left of before is deleted
         await _delete(sweep.view.table, rows[:A_SWEEP])
         return
     pending = [each for row in rows if is_readable(row) and (each := pending_of(row))]
@@ -258,7 +258,7 @@ async def _alone(table: Table, change: Change) -> None:
 
 
 async def _drop(sweep: Sweep, unreadable: Sequence[Row], pending: Sequence[Pending]) -> None:
-    """Deletes what is sent and of no more use, and what the topic did not take in time, which is told."""
+    """Deletes what is sent and of no more use, and what the topic did not take in time, which is reported."""
     now, note = sweep.services.clock(), await sweep.services.ledger.remembered(MORNING)
     summed_up = _time(note.get("at"))
     over = [each.row for each in pending if each.sent and _is_over(each, summed_up, now)]

@@ -187,7 +187,7 @@ async def _with_scale_sets(services: Services, machines: list[Machine]) -> list[
 async def _with_schedules(services: Services, machines: list[Machine]) -> list[Machine]:
     """The machines, those left to a schedule with whether one is assigned. Raises CloudError.
 
-    Without a schedule nobody patches such a machine. Resource Graph is asked once for all of them, and Resource Manager
+    Without a schedule it stays unpatched. Resource Graph is asked once for all of them, and Resource Manager
     where no row covers one: no row of an identity that may not read them says nothing. There a run of one tells.
     """
     left = [each for each in machines if each.patchers is PatchOrchestration.SCHEDULE]

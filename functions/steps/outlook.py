@@ -35,7 +35,7 @@ PACE = timedelta(seconds=0.3)  # for each waiting machine: a thousandth of the t
 
 
 async def tell(sweep: Sweep, due: list[Candidate], *, plan: Plan, newcomers: bool) -> Mapping[MachineId, Turn | None]:
-    """Tells the outlook, where it was not told yet, and returns the turns that it found. Raises CloudError.
+    """Reports the outlook, unless it was reported already, and returns the turns that it found. Raises CloudError.
 
     `due`: what the sweep found. `plan`: what goes of it now. `newcomers`: whether a machine waits whose turn no
     forecast has looked for. None: a turn that does not come.

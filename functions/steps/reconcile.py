@@ -93,7 +93,7 @@ async def _learn(sweep: Sweep) -> list[Candidate]:
 
 
 async def _track(sweep: Sweep) -> None:
-    """Track what is in flight. Raises CloudError: what ended is written down all the same, and not told again."""
+    """Track what is in flight. Raises CloudError: what ended is written down all the same, and not reported again."""
     try:
         await track.operations(sweep.services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
         await runs.note(sweep.view, sweep.runs, had=sweep.had)
@@ -154,7 +154,7 @@ async def _look_ahead(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, 
 async def _tell_states(sweep: Sweep, plan: Plan, candidates: list[Candidate], *, due: Mapping[MachineId, Told]) -> None:
     """`due`: what the rules of the machines themselves say of those that are due; sweep.own has the others.
 
-    It empties the lists of machines: nothing else looks at them, and what people were told of a large fleet takes room.
+    It empties the lists of machines: nothing else looks at them, and what was reported of a large fleet takes room.
     """
     known = {**sweep.own, **due}
     in_hand: Container[MachineId] = known

@@ -1,7 +1,7 @@
-"""Runs on demand in a sweep: whose turn they give, and how far each has come, told and written.
+"""Runs on demand in a sweep: whose turn they give, and how far each has come, reported and written.
 
 How far a run has come follows from the machines' rows at every sweep, and is written before a row that proves it goes.
-People are told before it is written: a sweep that is killed anywhere tells a line twice at most, and no machine runs
+It is reported before it is written: a sweep that is killed anywhere writes a line twice at most, and no machine runs
 twice.
 """
 
@@ -60,7 +60,7 @@ class Standing:
 
 
 async def read(view: LedgerView) -> list[Standing]:
-    """The runs that did not end, as `open_runs` has them; a new one is told and noted."""
+    """The runs that did not end, as `open_runs` has them; a new one is reported and noted."""
     found = open_runs(view)
     for standing in found:
         if standing.progress_row is None:
@@ -70,7 +70,7 @@ async def read(view: LedgerView) -> list[Standing]:
 
 
 def open_runs(view: LedgerView) -> list[Standing]:
-    """The runs that did not end, the oldest first. One that cannot be read is told and left."""
+    """The runs that did not end, the oldest first. One that cannot be read is reported and left."""
     found = []
     for key, row in view.app.items():
         if not key.startswith(RUNS):
@@ -184,7 +184,7 @@ async def _write(view: LedgerView, standing: Standing) -> None:
 
 
 def _notice(standing: Standing) -> Notice:
-    """What others are told with the row."""
+    """The notices that are written with the row."""
     run, counts = standing.run, standing.counts
     not_begun = (RunOutcome.TO_DO, RunOutcome.LEFT, RunOutcome.GONE)
     return notices.run_progress(
@@ -203,7 +203,7 @@ def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[S
     return [stored for stored in rows if stored.record.run not in lost]
 
 
-# -- what people are told
+# -- what is reported to people
 
 
 async def tell(

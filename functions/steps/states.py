@@ -1,8 +1,8 @@
-"""The state of each machine now: what it is, and one line when it differs from what was last told.
+"""The state of each machine now: what it is, and one line when it differs from what was last reported.
 
-A sweep tells what it has in hand: rows of the ledger, its plan, and waits of the machines themselves. A machine that
-it had in hand and has no more is asked for by name, once. The daily census tells of all others. Lines come before
-notes: a sweep that is killed in between tells twice, and loses nothing.
+A sweep reports what it has in hand: rows of the ledger, its plan, and waits of the machines themselves. A machine that
+it had in hand and has no more is asked for by name, once. The daily census reports all others. Lines come before
+notes: a sweep that is killed in between reports twice, and loses nothing.
 """
 
 from collections.abc import AsyncIterator, Container, Iterable, Mapping
@@ -52,7 +52,7 @@ def expected(sweep: Telling, machine: MachineId) -> datetime | None:
 
 
 async def tell(sweep: Telling, steps: Said, *, in_hand: Container[MachineId] = (), counted: bool = False) -> None:
-    """One line for each machine of which people were told something else, or nothing. Raises CloudError.
+    """One line for each machine of which something else was reported, or nothing. Raises CloudError.
 
     `in_hand`: those that the next sweep finds again unless they change. `counted`: the census has written the line of
     each, and does not know what a sweep has in hand.
@@ -138,7 +138,7 @@ def with_turns(steps: Said, forecast: Mapping[MachineId, Turn | None]) -> Said:
 
 
 async def forget(sweep: Telling, gone: Iterable[MachineId]) -> None:
-    """Machines that are gone, or out of scope, are told no more."""
+    """Machines that are gone, or out of scope, are no longer reported."""
     await _remember(sweep, dict.fromkeys(gone))
 
 
@@ -198,7 +198,7 @@ def _with_forecast(told: Told, before: Note | None) -> Told:
 
 
 def _as_planned(told: Told, before: Note | None) -> Told:
-    """PATCH_MODE=plan: what would be installed is told as that, with its time."""
+    """PATCH_MODE=plan: what would be installed is reported as that, with its time."""
     known = _with_forecast(told, before)
     if known.expected is None:
         return known

@@ -48,8 +48,8 @@ class Sweep:
     lease: SweepLease | None = None  # None: an operator's tool, which dispatches nothing
     later: list[Candidate] = field(default_factory=list)  # what waits for nothing but its window
     forecast: Mapping[MachineId, Turn | None] = field(default_factory=dict)  # where this sweep made one
-    notes: NoteBook = field(init=False)  # what people were told of each machine
-    announced: dict[MachineId, Announced] | None = None  # what others were told of to come; None: not asked yet
+    notes: NoteBook = field(init=False)  # what was reported of each machine
+    announced: dict[MachineId, Announced] | None = None  # what was announced to other programs; None: not read yet
     own: dict[MachineId, Told] = field(default_factory=dict)  # what keeps a machine by itself
     rest: dict[MachineId, Told | None] = field(default_factory=dict)  # no more in hand, as asked for; None: gone
     had: frozenset[MachineId] = field(init=False)  # whose rows it began with
@@ -107,7 +107,7 @@ class Sweep:
     async def stay(self) -> None:
         """Keeps the lease while the sweep reads: a large fleet takes longer than the lease lasts.
 
-        Rows that leave wait for a claim no longer then: should the sweep be killed, it has not tracked in vain.
+        Rows that leave wait for a claim no longer then: should the sweep be killed, it need not track again.
         """
         if self.lease and await self.lease.stay(self.services.clock()) and self.tracked:
             await track.delete_leaving(self.view)
