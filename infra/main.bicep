@@ -425,7 +425,7 @@ output ACTION_GROUP_IDS string[] = monitoring.outputs.actionGroupIds
 
 @description('Whom alerts notify.')
 output ALERTS_NOTIFY string = empty(alertEmail) && empty(actionGroupIds)
-  ? 'nobody: set alertEmail (azd: PATCH_ALERT_EMAIL) or actionGroupIds, and deploy again'
+  ? 'no recipient: set alertEmail (azd: PATCH_ALERT_EMAIL) or actionGroupIds, and deploy again'
   : 'the action groups of ACTION_GROUP_IDS'
 
 @description('Name of the Log Analytics workspace.')

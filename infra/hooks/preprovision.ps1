@@ -12,7 +12,7 @@ function Say([string]$What, [string]$Remedy) {
     $script:missing = 1
 }
 
-# A variable that is not a parameter is read by nobody, and an ignored limit is not a limit.
+# A variable that is not a parameter is read by no template, and an ignored limit is not a limit.
 $parameters = Get-Content -Raw "$PSScriptRoot/../main.parameters.json"
 foreach ($name in (Get-ChildItem env:PATCH_* | Where-Object Value).Name) {
     if ("$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" -notmatch "{$name[}=]") {
@@ -102,11 +102,11 @@ if ($env:AZURE_LOCATION) {
 }
 
 if ($env:PATCH_OPERATORS -in $null, '', '[]') {
-    Write-Output 'Nobody is an operator, who may pause the app and close a breaker. To become one:'
+    Write-Output 'No operator is named, who may pause the app and close a breaker. To name yourself:'
     Write-Output '  azd env set PATCH_OPERATORS (''[{"principalId":"'' + (az ad signed-in-user show --query id --output tsv) + ''","principalType":"User"}]'')'
 }
 if (-not $env:PATCH_ALERT_EMAIL -and $env:PATCH_ACTION_GROUP_IDS -in $null, '', '[]') {
-    Write-Output 'Alerts notify nobody yet. To be told by mail, answer the question for alertEmail, or:'
+    Write-Output 'Alerts have no recipient yet. To receive them by mail, answer the question for alertEmail, or:'
     Write-Output '  azd env set PATCH_ALERT_EMAIL <address>'
 }
 exit $script:missing

@@ -12,7 +12,7 @@ say() { # WHAT REMEDY
     missing=1
 }
 
-# A variable that is not a parameter is read by nobody, and an ignored limit is not a limit.
+# A variable that is not a parameter is read by no template, and an ignored limit is not a limit.
 parameters=$(cat "${0%/*}/../main.parameters.json")
 for name in $(env | sed -n 's/^\(PATCH_[A-Za-z0-9_]*\)=..*/\1/p'); do
     case "$parameters {PATCH_CHECKS} {PATCH_PARAMETERS}" in
@@ -107,11 +107,11 @@ if [ -n "${AZURE_LOCATION:-}" ]; then
 fi
 
 if [ -z "${PATCH_OPERATORS:-}" ] || [ "$PATCH_OPERATORS" = "[]" ]; then
-    echo "Nobody is an operator, who may pause the app and close a breaker. To become one:"
+    echo "No operator is named, who may pause the app and close a breaker. To name yourself:"
     echo "  azd env set PATCH_OPERATORS \"[{\\\"principalId\\\":\\\"\$(az ad signed-in-user show --query id --output tsv)\\\",\\\"principalType\\\":\\\"User\\\"}]\""
 fi
 if [ -z "${PATCH_ALERT_EMAIL:-}" ] && [ "${PATCH_ACTION_GROUP_IDS:-[]}" = "[]" ]; then
-    echo "Alerts notify nobody yet. To be told by mail, answer the question for alertEmail, or:"
+    echo "Alerts have no recipient yet. To receive them by mail, answer the question for alertEmail, or:"
     echo "  azd env set PATCH_ALERT_EMAIL <address>"
 fi
 exit "$missing"

@@ -1,5 +1,5 @@
 metadata name = 'Audit alerts'
-metadata description = 'Alerts on the log itself: somebody else than the app changed its package, and the log grows too fast.'
+metadata description = 'Alerts on the log itself: another principal than the app changed its package, and the log grows too fast.'
 
 import { tagsType } from '../types.bicep'
 
@@ -32,8 +32,8 @@ param actionGroupIds string[]
 
 var packageWritten = {
   name: 'package-written'
-  title: 'somebody else than the app changed its package'
-  meaning: 'Publishing writes the package with the identity of the app. Somebody else wrote or deleted it directly. If that was not you, follow SECURITY.md.'
+  title: 'another principal than the app changed its package'
+  meaning: 'Publishing writes the package with the identity of the app. Another principal wrote or deleted it directly. If it was not you, follow SECURITY.md.'
   severity: 1
   frequency: 'PT15M'
   window: 'PT30M' // lines of storage are some minutes late
@@ -50,7 +50,7 @@ var packageWritten = {
 var logGrows = {
   name: 'log-grows'
   title: 'the log grew by more than 1 GB in a day'
-  meaning: 'A fleet of 10,000 machines writes less than 2 GB in a month. Somebody may be causing events without end, or something else writes here. See docs/costs.md.'
+  meaning: 'A fleet of 10,000 machines writes less than 2 GB in a month. A person or program may be causing events without end, or another app writes to this workspace. See docs/costs.md.'
   severity: 2
   frequency: 'PT6H'
   window: 'P1D'

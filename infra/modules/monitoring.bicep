@@ -159,7 +159,7 @@ resource rules 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
           {
             query: replace(rowsOf(onlyApp, alert.query), 'most_percent = 10', 'most_percent = ${latePercent}')
             timeAggregation: 'Count'
-            // A rule stays silent until what it told is over. So it tells of each of these values by itself.
+            // A rule that fired stays silent until its condition is over. So it fires for each of these values by itself.
             dimensions: map(alert.dimensions, name => { name: name, operator: 'Include', values: ['*'] })
             operator: 'GreaterThan'
             threshold: alert.threshold

@@ -36,7 +36,7 @@ class Alert:
     severity: int  # 0 critical, 1 error, 2 warning, 3 informational
     frequency: str
     window: str
-    each: str = ""  # the column whose values are told one by one; a rule tells of a value once until it is over
+    each: str = ""  # a rule fires for each value of this column by itself, once until the condition is over
 
     def json(self) -> JSON:
         return {
@@ -120,8 +120,8 @@ ALERTS = (
     Alert(
         "put-back-failed",
         "a machine that the app started still runs",
-        "The app started a stopped machine to patch it, and told it to deallocate twice or more in an hour without "
-        "effect. It goes on every 15 minutes; Azure bills the compute meanwhile. The problem says what Azure answers. "
+        "The app started a stopped machine to patch it, and asked Azure to deallocate it twice or more in an hour, "
+        "without effect. It goes on every 15 minutes; Azure bills the compute meanwhile. The problem says what Azure answers. "
         "Deallocate the machine by hand.",
         2, "PT30M", "PT1H", "machine",
     ),
@@ -165,7 +165,7 @@ ALERTS = (
         "rollout-stuck",
         "a rollout does not move",
         "The next stage of a rollout let two openings of its window pass that it could have used. Reason and remedy "
-        "say what keeps it. One alert per image and boundary; told once a day while it lasts.",
+        "say what keeps it. One alert per image and boundary, once a day while it lasts.",
         2, "PT1H", "P1D", "rollout",
     ),
     Alert(
@@ -178,8 +178,8 @@ ALERTS = (
     ),
     Alert(
         "sweep-throttled",
-        "no sweep was complete for a day, for want of quota",
-        "Every sweep of a day met a used-up quota (quota.exhausted), so some machines were not looked at. Find who "
+        "no sweep was complete for a day, for lack of quota",
+        "Every sweep of a day met a used-up quota (quota.exhausted), so some machines were not checked. Find who "
         "else calls Resource Graph or Resource Manager in these subscriptions, or let the app sweep less often.",
         2, "PT1H", "P1D",
     ),
@@ -405,7 +405,7 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
                   formats=dict.fromkeys(("first_expected", "last_expected", "newest"), MOMENT) | {"machines": HEAT}),
             Panel("sweeps", "Sweeps per hour", NO_SWEEP, width=40,
                   formats={"hour": MOMENT, "failed_stages": RED_HEAT, "longest_seconds": SECONDS}),
-            Panel("by-people", "Who did what", "Nobody did anything in this time range.",
+            Panel("by-people", "Who did what", "No operator did anything in this time range.",
                   formats={"TimeGenerated": MOMENT, "until": MOMENT}),
         ),
     ),
@@ -433,7 +433,7 @@ TABS: Mapping[str, tuple[str, Sequence[Panel]]] = {
         ),
     ),
     "Machines": (
-        "Every machine: its state as the sweeps last told it, and its patches as they were last counted, a day ago at "
+        "Every machine: its state as a sweep last reported it, and its patches as they were last counted, a day ago at "
         "most. Filter above the columns, or export the table (the arrow at the right). Click a row to see below what "
         "happened to that machine in the time range.",
         (
@@ -532,7 +532,7 @@ def _leads(tab: str, leads: Mapping[str, str]) -> JSON:
 
 
 def _link_to(tab: str, text: str, what: str) -> JSON:
-    """Shows the tab: whoever clicks sets the parameter that tabs go by."""
+    """Shows the tab: a click sets the parameter that selects the tab."""
     return {
         "id": _id(f"{what} {tab}"),
         "cellValue": "Tab",
