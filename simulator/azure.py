@@ -160,7 +160,7 @@ class Azure(State):
 
     @property
     def operations(self) -> list[Operation]:
-        """Every assessment and installation that ever started, in order, whoever started it."""
+        """Every assessment and installation that ever started, in order, by any client."""
         return self.world.operations
 
     @property
@@ -227,7 +227,7 @@ class Azure(State):
         started_by: Literal["User", "Platform"] = "Platform",
         order: Json | None = None,
     ) -> Operation:
-        """Someone other than the app starts something: assess, install, a change of power, restart,
+        """Another client than the app starts something: assess, install, a change of power, restart,
         redeploy or reapply.
 
         Raises Refused as Resource Manager would, and ValueError for another kind.
@@ -259,9 +259,9 @@ class Azure(State):
         return configurations.run(self.world, configuration_id)
 
     def delete_machine(self, machine_id: str) -> None:
-        """Someone other than the app begins its deletion."""
+        """Another client than the app begins its deletion."""
         machines.remove(self.world, self.machine(machine_id), None)
 
     def delete_group(self, group_id: str) -> None:
-        """Someone begins the deletion of a group and of everything in it. Raises LookupError."""
+        """Another client begins the deletion of a group and of everything in it. Raises LookupError."""
         groups.remove(self.world, self.world.groups[group_id.lower()], None)

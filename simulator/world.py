@@ -178,7 +178,7 @@ class Machine(_Lasting):
     deleting: datetime | None = None  # when its deletion began
     deleted: datetime | None = None  # when that ends: the machine exists until then
     moved: datetime | None = None  # when it got the id that it has
-    disk_since: datetime | None = None  # when its OS disk was swapped or made anew: what was installed before is gone
+    disk_since: datetime | None = None  # when its OS disk was swapped or re-created: what was installed before is gone
 
     @property
     def appeared(self) -> datetime:

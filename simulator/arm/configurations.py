@@ -3,7 +3,7 @@
 Properties: Azure/bicep-types-az, microsoft.maintenance/2023-04-01. Type, id and properties of runs: what the public
 queries of MicrosoftDocs/azure-docs (update-manager, pre- and post-events) and of operators read. The status of a run,
 and the refusal of a duration, are inferred.
-Not simulated: the clock of a schedule. Whoever drives the simulator says when a run begins (`Azure.run_schedule`).
+Not simulated: the clock of a schedule. The test that drives the simulator starts a run (`Azure.run_schedule`).
 """
 
 from __future__ import annotations

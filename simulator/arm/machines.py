@@ -1,7 +1,7 @@
 """Microsoft.Compute/virtualMachines: from PUT to DELETE, with its instance view and power state.
 
 A new size restarts a running machine (Azure's page "Resize a virtual machine"). A restart, a redeployment and a reimage
-end what runs in the guest, as a stop does; a reimage makes its OS disk anew. That the view then still shows earlier
+end what runs in the guest, as a stop does; a reimage re-creates its OS disk. That the view then still shows earlier
 operations, that a reapplication leaves it alone, and that none of the four starts a deallocated
 machine, is inferred.
 
@@ -297,7 +297,7 @@ def act_on(world: World, machine: Machine, kind: str, request: Request | None) -
 
 
 def _reimage(machine: Machine, request: Request | None, now: datetime) -> None:
-    """Its OS disk is made anew, of the image's version that the request names (documented), else of the same one."""
+    """Its OS disk is re-created, of the image's version that the request names (documented), else of the same one."""
     machine.disk_since = now
     version = request.json().get("exactVersion") if request else None
     body = copy.deepcopy(machine.body.at(now) or {})
@@ -418,7 +418,7 @@ def document(machine: Machine, when: datetime, *, copied: bool = True) -> Json:
 
 
 def told(world: World, machine: Machine, when: datetime, *, copied: bool = True) -> Json:
-    """The same as a reader is told it: of some machines nothing says when they were created."""
+    """The same as Azure shows it: for some machines it leaves out when they were created."""
     body = document(machine, when, copied=copied)
     if world.behaviour(machine).created_unsaid:
         del body["properties"]["timeCreated"]

@@ -1,4 +1,4 @@
-"""Microsoft.Maintenance/configurationAssignments: which machines somebody's maintenance configuration patches.
+"""Microsoft.Maintenance/configurationAssignments: which machines a maintenance configuration patches.
 
 Simulated: assignments to a machine, dynamic scopes at a resource group or subscription, and the list of a subscription.
 The configurations themselves: configurations.py.

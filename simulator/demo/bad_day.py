@@ -103,7 +103,7 @@ class _Operator:
     ledger: TableClient
 
     async def write(self, key: str, told: str, **columns: str | int | bytes) -> None:
-        """Merges columns into a row, and waits until a sweep tells of it."""
+        """Merges columns into a row, and waits until a sweep reports it."""
         before = _lines(self.stage.host, told)
         row = {"PartitionKey": "app", "RowKey": key, **columns}
         await self.ledger.upsert_entity(row, mode=UpdateMode.MERGE)
@@ -213,7 +213,7 @@ def _newest(host: FunctionsHost, event: str) -> dict[str, Any]:
 
 
 def _states(host: FunctionsHost, part: Part) -> list[str]:
-    """The states that the machine was told to be in."""
+    """The states in which the journal reported the machine."""
     return [line["state"] for line in _told(host, "machine.changed") if line["machine"] == part.id.lower()]
 
 

@@ -78,7 +78,7 @@ Act = Callable[[Operator, str], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Expected:
-    """The expected end of a machine, and the number of operations on it, whoever started them."""
+    """The expected end of a machine, and the number of operations on it, by any client."""
 
     state: str
     assessments: int

@@ -257,7 +257,7 @@ def conclude(console: Console, verdicts: Sequence[Verdict], told: str) -> None:
     """The table of every machine, and the last lines. `told`: what the topic of notices took."""
     if for_people():
         console.print(_table(verdicts, console.width))
-        console.print(Text("a/i: assessments and installations in Azure, whoever started them", style="dim"))
+        console.print(Text("a/i: assessments and installations in Azure, by any client", style="dim"))
     else:
         _plain_table(verdicts)
     wrong = [verdict for verdict in verdicts if verdict.expected]
@@ -271,7 +271,7 @@ def conclude(console: Console, verdicts: Sequence[Verdict], told: str) -> None:
 
 
 def summary(verdicts: Sequence[Verdict], told: str, width: int) -> list[str]:
-    """A line per state: how many machines are in it, and what it means for the first of them. Then what was told."""
+    """A line per state: how many machines are in it, and what it means for the first of them. Then `told`."""
     rows: dict[str, list[Row]] = {}
     for verdict in verdicts:
         rows.setdefault(verdict.row.state, []).append(verdict.row)

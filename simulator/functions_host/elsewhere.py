@@ -1,4 +1,4 @@
-"""A Functions host that somebody else runs, such as `func start`: where Event Grid finds it, and its settings file."""
+"""A Functions host of another program, such as `func start`: where Event Grid finds it, and its settings file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def at(url: str, key: str, function_names: Iterable[str]) -> HostElsewhere:
 
 
 def write_local_settings(path: Path, settings: Mapping[str, str]) -> None:
-    """The file that Core Tools read. Raises FileExistsError rather than replace a file of somebody else."""
+    """The file that Core Tools read. Raises FileExistsError rather than replace another program's file."""
     if path.exists() and json.loads(path.read_text(encoding="utf-8")).get("WrittenBy") != _WRITTEN_BY:
         raise FileExistsError(f"{path} is not the simulator's; move it away, or name another file with --settings")
     # Nothing here takes telemetry: without these settings the host writes its lines to the terminal alone.

@@ -1,7 +1,7 @@
 """An instance of the plan: a host that ends itself is started again, as the platform does.
 
 A host ends itself when its queue service cannot be reached, or when its identity is not known (recorded on host
-4.1037.0). Whoever watches it sees one exception per end, and no line of the app. The next one answers at the same
+4.1037.0). A watcher sees one exception per end, and no line of the app. The next one answers at the same
 address with the same keys, so that Event Grid finds it.
 """
 

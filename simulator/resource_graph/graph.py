@@ -44,7 +44,7 @@ class Graph:
     lag_seconds: float
     stopped_at: datetime | None = None  # None: it goes on indexing
     # Whether all pages of a chain of tokens are cut from one evaluation, or each from one of its own. Azure does not
-    # say: its page about paging (Microsoft Learn, "Paging results in Azure Resource Graph") tells of rows that change
+    # say: its page about paging (Microsoft Learn, "Paging results in Azure Resource Graph") mentions rows that change
     # places between two pages where an order leaves them equal.
     pages_held: bool = True
     subscriptions_at_most: int = SUBSCRIPTIONS_AT_MOST  # under the tenant or a management group

@@ -153,7 +153,7 @@ def page(
 ) -> Json:
     """The body that answers: one page of the rows, and a token for the next where there may be one.
 
-    resultTruncated tells of rows that no token leads to (work-with-data.md; a recorded page with a token has "false").
+    resultTruncated means rows that no token leads to (work-with-data.md; a recorded page with a token has "false").
     """
     first = query.first()
     if shuffler and len(rows) > query.top:

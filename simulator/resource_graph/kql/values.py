@@ -80,7 +80,7 @@ def _no_json(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-# Made once: json.dumps and json.loads make theirs anew for every value, which takes longer than a short value.
+# Made once: json.dumps and json.loads make theirs again for every value, which takes longer than a short value.
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _STRICT = json.JSONDecoder(
     parse_float=numbers.real_of_digits, parse_int=numbers.integer_of_digits, parse_constant=_no_json
