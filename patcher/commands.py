@@ -354,7 +354,7 @@ def _ordered(
     everyone: All = False,
     yes: Yes = False,
 ) -> run_actions.Words:
-    """What any run is told; an assessment needs no more."""
+    """The words of any run; an assessment needs no more."""
     return run_actions.Words(
         OperationKind.ASSESS,
         replace(selector, everything=everything),

@@ -32,7 +32,7 @@ class Answer:
     result: Json
     shown: Sequence[RenderableType]
     needs_a_person: bool = False  # where that is the question: the exit code is 1
-    is_final: bool = True  # looked at again, it will be the same
+    is_final: bool = True  # read again, it will be the same
     raw: str = ""  # written as it stands in place of `shown`: an export
 
 
@@ -86,7 +86,7 @@ class Screen:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[None]:
-        """Says on stderr what takes its time, where somebody sits before it."""
+        """Says on stderr what takes its time, if stderr is a terminal."""
         if not self.err.is_terminal:
             yield
             return

@@ -24,7 +24,7 @@ def set_pause(*, on: bool) -> Action:
                 raise BadRequest(f"{NAME} is {value} already; nothing was written")
             lines = [
                 line("set", f"{NAME}={value}; the app restarts with it", "bold yellow" if on else "green"),
-                line("told as", "the next sweep tells of it without who and why: an app setting holds neither"),
+                line("reported", "by the next sweep, without who and why: an app setting holds neither"),
             ]
             if on:
                 lines.append(line("to end it", "patcher resume --by-setting", "green"))

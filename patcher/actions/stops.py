@@ -1,6 +1,6 @@
 """`pause`, `resume`, `hold`, `release`: the rows of functions/cloud/stops.py.
 
-The sweep tells of them, and deletes those that ended.
+The sweep reports them, and deletes those that ended.
 """
 
 import asyncio
@@ -193,7 +193,7 @@ async def _counted(app: App, scoped: Scoped, *, to_end: bool) -> Covered:
 
 
 async def _place(pen: Pen, stop: Stop, now: datetime, *, replacing: bool) -> bool:
-    """Writes the row; False where such a stop is in force already, whoever was first."""
+    """Writes the row; False where such a stop is in force already: another operator was first."""
     key, columns = key_of(stop.scope, stop.value), columns_of(stop)
     for _ in range(TRIES):
         row = await pen.table.get(APP, key)

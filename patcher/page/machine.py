@@ -18,7 +18,7 @@ Moment = dict[str, Any]
 
 
 async def machine_of(app: App, name: str, fleet: Fleet | None = None) -> dict[str, Any]:
-    """`fleet`: the last look at it, if there was one, by which it is told when the machine's turn comes.
+    """`fleet`: as it was last read, if it was: it says when the machine's turn comes.
 
     Raises BadRequest where no machine or several are meant, NoAnswer, and CloudError.
     """

@@ -61,7 +61,7 @@ def refusal(status: HTTPStatus, text: str, **more: str) -> Answer:
 
 
 class Sessions:
-    """Who may ask. `said`: is told each new link, as one line for the terminal."""
+    """Who may ask. `said`: receives each new link, as one line for the terminal."""
 
     def __init__(self, port: int, said: Callable[[str], None]) -> None:
         self.host = f"{LOOPBACK}:{port}"

@@ -1,4 +1,4 @@
-"""Whether the alerts of the app's resource group notify somebody."""
+"""Whether the alerts of the app's resource group have a recipient."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ async def checks(app: App) -> AsyncIterator[Check]:
         yield Check("alerts", "note", f"{len(off)} of {len(rules)} are switched off: {_names(off)}", "Switch them on.")
     silent = [each for each in rules if not _groups(each)]
     if silent:
-        yield Check("alerts", "bad", f"{len(silent)} of {len(rules)} notify nobody: {_names(silent)}", _REMEDY)
+        yield Check("alerts", "bad", f"{len(silent)} of {len(rules)} have no recipient: {_names(silent)}", _REMEDY)
     used = sorted({group.lower() for each in rules for group in _groups(each)})
     for group in used:
         yield await _group(app, group)
@@ -48,7 +48,7 @@ def _names(resources: Iterable[Json]) -> str:
 
 
 async def _group(app: App, group: str) -> Check:
-    """Whether an action group reaches somebody. Raises CloudError."""
+    """Whether an action group has a receiver. Raises CloudError."""
     name = group.rsplit("/", 1)[-1]
     try:
         properties = _properties(await app.arm.get(group, GROUPS))
@@ -60,7 +60,9 @@ async def _group(app: App, group: str) -> Check:
     if properties.get("enabled") is False:
         return Check("alert mail", "bad", f"action group {name} is switched off", "Enable it.")
     if not reached:
-        return Check("alert mail", "bad", f"action group {name} reaches nobody", "Add a receiver to it, or renew one.")
+        return Check(
+            "alert mail", "bad", f"action group {name} has no active receiver", "Add a receiver to it, or renew one."
+        )
     return Check("alert mail", "ok", f"action group {name} has {len(reached)} receivers")
 
 

@@ -9,7 +9,7 @@ NOT_CHECKED: Verdict = "not checked"
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at and found. `remedy` is "" where nothing is to be done."""
+    """What was checked and found. `remedy` is "" where nothing is to be done."""
 
     check: str
     verdict: Verdict

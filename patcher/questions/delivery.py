@@ -15,11 +15,11 @@ from patcher.questions.granted import allows, granted_to
 
 EVENT_GRID = "2022-06-15"
 ADD_MESSAGE = "Microsoft.Storage/storageAccounts/queueServices/queues/messages/add/action"
-STILL = timedelta(days=1)  # a dead letter that is younger tells of a fault that goes on; they are kept for weeks
+STILL = timedelta(days=1)  # a dead letter that is younger reports a fault that goes on; they are kept for weeks
 
 
 @dataclass(frozen=True)
-class Road:
+class EventPath:
     """An event subscription that leads to this app. `queue`: the id of its queue, "" where it calls the function."""
 
     properties: Json
@@ -30,34 +30,34 @@ class Road:
 async def checks(app: App, subscription: str) -> AsyncIterator[Check]:
     """The event subscriptions of the system topic that lead to this app, the right to send, and the dead letters."""
     name = f"events of {subscription}"
-    roads = await _roads(app, subscription)
-    states = {str(each.properties.get("provisioningState")) for each in roads}
+    paths = await _event_paths(app, subscription)
+    states = {str(each.properties.get("provisioningState")) for each in paths}
     remedy = "Deploy infra/events.bicep for it (docs/deploy.md). Until then the sweep finds its machines, later."
-    if not roads:
+    if not paths:
         yield Check(name, "bad", "no event subscription points at this app", remedy)
     elif states != {"Succeeded"}:
         yield Check(name, "bad", f"the event subscription is {', '.join(sorted(states))}", remedy)
     else:
-        where = f", by its queue {event_grid.QUEUE}" if all(each.queue for each in roads) else ""
+        where = f", by its queue {event_grid.QUEUE}" if all(each.queue for each in paths) else ""
         yield Check(name, "ok", f"an event subscription points at this app{where}")
-    for each in roads:
+    for each in paths:
         if each.queue:
             yield await _sender(app, f"sender of {subscription}", each)
-    for container in dict.fromkeys(_dead_letter_container(each.properties) for each in roads):
+    for container in dict.fromkeys(_dead_letter_container(each.properties) for each in paths):
         yield await _dead_letters(app, f"dead letters of {subscription}", container)
 
 
-async def _roads(app: App, subscription: str) -> list[Road]:
+async def _event_paths(app: App, subscription: str) -> list[EventPath]:
     query = queries.fill("topics_of", sources=[f"/subscriptions/{subscription}"])
-    roads = []
+    paths = []
     async for topic in app.services.graph.rows(query):
         async for each in app.arm.listed(f"{topic.get('id')}/eventSubscriptions", EVENT_GRID):
             place = _place(_properties(each))
             target, name = str(place.get("resourceId") or ""), str(place.get("queueName") or "")
             queue = f"{target}/queueServices/default/queues/{name}" if name else ""
             if _is_our_queue(app, target, name) if name else _is_our_function(app, target):
-                roads.append(Road(_properties(each), queue, str(topic.get("principal") or "")))
-    return roads
+                paths.append(EventPath(_properties(each), queue, str(topic.get("principal") or "")))
+    return paths
 
 
 def _place(properties: Json) -> Json:
@@ -83,15 +83,15 @@ def _is_our_queue(app: App, account: str, name: str) -> bool:
     return ours and name == event_grid.QUEUE
 
 
-async def _sender(app: App, name: str, road: Road) -> Check:
+async def _sender(app: App, name: str, path: EventPath) -> Check:
     """Whether the identity of the topic may add events to the queue. Raises CloudError."""
-    if not road.principal:
+    if not path.principal:
         remedy = "Give the system topic a system-assigned identity, and deploy infra/main.bicep again."
         return Check(name, "bad", "the topic has no identity with which to write to the queue", remedy)
-    granted = await granted_to(app, road.principal, road.queue)
+    granted = await granted_to(app, path.principal, path.queue)
     if any(allows(each, ADD_MESSAGE, "dataActions") for each in granted):
         return Check(name, "ok", f"the topic's identity may write to the queue {event_grid.QUEUE}")
-    remedy = f"Assign Storage Queue Data Message Sender to {road.principal} at {road.queue} (docs/deploy.md)."
+    remedy = f"Assign Storage Queue Data Message Sender to {path.principal} at {path.queue} (docs/deploy.md)."
     return Check(name, "bad", f"the topic's identity may not write to the queue {event_grid.QUEUE}", remedy)
 
 

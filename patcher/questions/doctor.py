@@ -240,7 +240,7 @@ async def _machines(app: App) -> AsyncIterator[Check]:
             yield Check("breaker", "bad", detail, images.closing(row.key, row.record.opening))
 
 
-# -- what Azure was told about the app
+# -- how the app is configured in Azure
 
 
 async def _rights(app: App, subscription: str) -> AsyncIterator[Check]:

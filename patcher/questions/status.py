@@ -128,7 +128,7 @@ def _started_lines(started: Mapping[str, Any]) -> list[Any]:
 
 
 def _unreadable(fleet: Fleet, stops: Mapping[str, Stop]) -> list[dict[str, Any]]:
-    """Each row that stops everything because nobody knows what it was meant to stop."""
+    """Each row that stops everything because what it was meant to stop is not known."""
     where = f"--account-name {account_of(fleet.app.settings.table_endpoint)} --auth-mode login --table-name ledger"
     return [
         {

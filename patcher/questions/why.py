@@ -113,7 +113,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     if not isinstance(seen, Seen):
         if not in_graph:
             raise NoAnswer(f"neither Resource Graph nor Resource Manager shows it: {seen.error}")
-        return _in_group(in_graph[0], groups), f"its instance view is not to be had: {seen.error}"
+        return _in_group(in_graph[0], groups), f"its instance view is not available: {seen.error}"
     known = seen.machine
     if in_graph:
         graph = in_graph[0]
@@ -126,7 +126,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     if machine_id.group_id in groups:
         return _in_group(known, groups), ""
     grouped = await observe_group(app.services, known)
-    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
+    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not available")
 
 
 async def _as_selected(app: App, machine: Machine, run: Run | None) -> Machine:

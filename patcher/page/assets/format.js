@@ -4,7 +4,7 @@
 let zone = "UTC";
 let clock = clockOf(zone);
 
-/** Times are told by the clock of the app's window. */
+/** Times are shown by the clock of the app's window. */
 function tellTimesIn(name) {
   if (name === zone) return;
   clock = clockOf(name);

@@ -56,7 +56,7 @@ const PRESSES = { pointerdown: true, pointerup: false, pointercancel: false, blu
 for (const [event, down] of Object.entries(PRESSES))
   addEventListener(event, () => void (pressing = down));
 
-/** Lets the browser answer a person. What is drawn anew under a press would lose it: it is waited for. */
+/** Lets the browser answer a person. Drawing again under a press would lose the press: wait for its end. */
 async function breath() {
   await nextTask();
   while (pressing) await new Promise((on) => setTimeout(on, 50));

@@ -22,7 +22,7 @@ const COLUMNS = [
 const address = (machine) => `#/machine${machine}`;
 
 class MachineTable {
-  /** `opened`: is told the id of a machine that a person opens. */
+  /** `opened`: receives the id of a machine that a person opens. */
   constructor(scroller, { sortedBy }) {
     this.scroller = scroller;
     this.sortedBy = sortedBy;
