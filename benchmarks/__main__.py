@@ -60,7 +60,7 @@ async def measure(
 ) -> list[str]:
     """Hands the results of each group to `keep`; returns the groups of which a program failed.
 
-    Nothing fails on a time, or for want of Azurite.
+    Nothing fails on a time, or because Azurite is missing.
     """
     failed: list[str] = []
     for name, group in chosen.items():
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before, results = _before(options.json, names), list[Result]()
 
         def keep(found: list[Result]) -> None:
-            """After each group, so that a run that is broken off has not run in vain."""
+            """After each group, so that an interrupted run keeps what it measured."""
             results.extend(found)
             options.json.write_text(as_json(results, before), encoding="utf-8")
 

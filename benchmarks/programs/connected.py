@@ -62,7 +62,7 @@ async def _at_once(_: float) -> None:
 
 
 def raw(endpoint: str, audience: str = identity.ARM) -> aiohttp.ClientSession:
-    """What somebody writes without an SDK: one session, one bearer token."""
+    """What a programmer writes without an SDK: one session, one bearer token."""
     import aiohttp
 
     headers = {"Authorization": f"Bearer {identity.mint(audience)}"}

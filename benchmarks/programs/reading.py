@@ -1,4 +1,4 @@
-"""A fleet read from Resource Graph and decided on, page by page: by the app, and by what somebody writes in an hour."""
+"""A fleet read from Resource Graph and decided on, page by page: by the app, and by a script written in an hour."""
 
 from __future__ import annotations
 

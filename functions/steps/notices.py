@@ -1,6 +1,6 @@
 """Notices to other programs: announcing, summing up, and sending what the ledger's moves left in the outbox.
 
-It is the last stage of a sweep, and bounded in number and time. A topic that fails is reported once, is tried again with
+It is the last stage of a sweep, and bounded in number and time. A topic that fails is reported once, is retried with
 growing waits, and keeps nothing else waiting. A notice is deleted once the topic has it: killed in between, the next
 sweep sends it again under the same id.
 """
