@@ -24,7 +24,7 @@ from tests.support.journaled import Told
 
 TESTS = Path(__file__).parent
 
-# As `make` does, for whoever calls pytest: some hundred processes of the tests would each compile the same modules.
+# As `make` does, for people who call pytest: some hundred processes of the tests would each compile the same modules.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -121,8 +121,8 @@ ALERTS = (
         "put-back-failed",
         "a machine that the app started still runs",
         "The app started a stopped machine to patch it, and asked Azure to deallocate it twice or more in an hour, "
-        "without effect. It goes on every 15 minutes; Azure bills the compute meanwhile. The problem says what Azure answers. "
-        "Deallocate the machine by hand.",
+        "without effect. It goes on every 15 minutes; Azure bills the compute meanwhile. The problem says what Azure "
+        "answers. Deallocate the machine by hand.",
         2, "PT30M", "PT1H", "machine",
     ),
     Alert(

@@ -206,7 +206,7 @@ def bad_day() -> dict[str, Any]:
         ],
         openings=openings(),
         newborn=NEWBORN,
-        problems=["/subscriptions/…/virtualmachines/lab-3 its instance view is not to be had"],
+        problems=["/subscriptions/…/virtualmachines/lab-3 its instance view is not available"],
     )
 
 

@@ -9,7 +9,7 @@ from tests.calendars.life import START, Kept, Life, latencies, percentile
 from tests.calendars.table import WEEK, Calendar, life
 from tests.support import DAY
 
-# When nobody is left the last rollout ends: after PATCH_ROLLOUT_DAYS, or the turn of those that are off.
+# When no machine is left the last rollout ends: after PATCH_ROLLOUT_DAYS, or the turn of those that are off.
 LAST_ROLLOUT = 2 * WEEK * DAY
 
 

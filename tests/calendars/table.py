@@ -50,7 +50,7 @@ class Calendar:
     a patch may have to await, each an opening apart, after an opening that it just missed. `patch_tuesday`: the goal in
     days for 95 of 100 of Windows' patches that reach the crowd. `packages`: the same for Linux, whose packages are
     published on any day. One that just misses the canaries waits for their next opening: with one such opening a week
-    a package takes up to a week more than lies between canaries and crowd, so calendars of that kind have no such goal.
+    a package may take a week longer than lies between canaries and crowd, so calendars of that kind have no such goal.
     """
 
     name: str

@@ -70,7 +70,7 @@ def test_a_forecast_that_promises_too_much_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_moment_shows_a_forecast_whom_it_must_place() -> None:
-    """Nothing is published from then on: who waits is installed, once, and nobody else begins."""
+    """Nothing is published from then on: a machine that waits is installed, once, and no other begins."""
     lived = life(BY_NAME["weekly, canaries on Wednesday"], days=DAYS, machines=MACHINES)
     lived.run(START + 11 * DAY)  # a Thursday: the canaries have gone
     moment = lived.moment()

@@ -80,7 +80,7 @@ def test_what_cannot_be_evaluated_is_an_error(text: str, problem: str) -> None:
 
 
 def test_guids_are_those_of_the_compiler() -> None:
-    """An assignment whose name the compiler worked out itself: of scope, principal and role, as everybody does it."""
+    """An assignment whose name the compiler worked out itself: of scope, principal and role, as usual."""
     resources = list(Snapshots.read("management-group").resources)
     worked_out = [each for each in resources if "roleAssignments" in each["type"] and not each["id"].startswith("[")]
     for each in worked_out:
@@ -105,8 +105,8 @@ def test_every_deployment_can_be_made_real(name: str) -> None:
 
 
 def test_a_deployment_that_is_not_there_is_named() -> None:
-    with pytest.raises(DeploymentError, match="no snapshot of the phase main of deployment nobody"):
-        Snapshots.read("nobody")
+    with pytest.raises(DeploymentError, match="no snapshot of the phase main of deployment absent"):
+        Snapshots.read("absent")
 
 
 def test_a_snapshot_made_with_diagnostics_is_refused(tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ REFUSED = [
         id="a queue elsewhere",
     ),
     pytest.param(
-        changed("roleAssignments", lambda each: each["properties"].update(principalId="nobody")),
+        changed("roleAssignments", lambda each: each["properties"].update(principalId="unknown")),
         "PrincipalNotFound",
-        id="a role for nobody",
+        id="a role for no principal of ours",
     ),
     pytest.param(
         changed("roleAssignments", lambda each: each["properties"].update(roleDefinitionId="/x/of-no-role")),
@@ -228,7 +228,7 @@ REFUSED = [
         changed("sites/config", lambda each: each["properties"].update(PATCH_SLA_DAYS=30)), "not a string", id="number"
     ),
     pytest.param(
-        changed("Web/sites", lambda each: each["identity"].update(userAssignedIdentities={"/x/nobody": {}})),
+        changed("Web/sites", lambda each: each["identity"].update(userAssignedIdentities={"/x/unknown": {}})),
         "FailedIdentityOperation",
         id="an identity that is not there",
     ),

@@ -131,7 +131,7 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    state = Path(f"/proc/{pid}/stat")  # an orphan that nobody reaps is a zombie, and dead
+    state = Path(f"/proc/{pid}/stat")  # an orphan that no parent reaps is a zombie, and dead
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 

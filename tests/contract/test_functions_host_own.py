@@ -106,13 +106,13 @@ async def test_a_kill_from_a_hook_leaves_the_message_undone(harness: Harness, pl
 
 
 async def test_a_run_of_a_killed_host_raises_for_its_caller(harness: Harness) -> None:
-    host = await harness.host(harness.settings(TICK_DOES='{"until": "nobody waits"}'))
+    host = await harness.host(harness.settings(TICK_DOES='{"until": "no call waits"}'))
     waiting = asyncio.create_task(host.run_timer("on_tick"))
     await host.until(lambda: bool(host.running))
     await host.kill()
     with pytest.raises(HostGone):
         await waiting
-    gate("nobody waits").open()
+    gate("no call waits").open()
 
 
 @pytest.mark.parametrize("path", ["/runtime/webhooks/EventGrid", "/RUNTIME/Webhooks/eventgrid"])

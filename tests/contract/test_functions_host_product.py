@@ -114,7 +114,7 @@ def starts(case: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("case", "changes"),
     [
-        ("queue service unreachable", {"AzureWebJobsStorage__queueServiceUri": "https://127.0.0.1:9/nobody"}),
+        ("queue service unreachable", {"AzureWebJobsStorage__queueServiceUri": "https://127.0.0.1:9/absent"}),
         ("identity unknown to the platform", {"AzureWebJobsStorage__clientId": "nobody"}),
     ],
 )

@@ -322,7 +322,7 @@ async def _no_queue(harness: Harness, case: dict[str, Any]) -> None:
 
 @recording.repeats("queue service unreachable")
 async def _unreachable(harness: Harness, case: dict[str, Any]) -> None:
-    settings = harness.settings(WORK__queueServiceUri="https://127.0.0.1:9/nobody")
+    settings = harness.settings(WORK__queueServiceUri="https://127.0.0.1:9/absent")
     host = await harness.host(settings, time_scale=0.4)  # 25 s are 10 s
     assert (await harness.post(host, [EVENT])).status == 202  # not at the first try
     await host.until(lambda: host.state == "Stopped")

@@ -164,7 +164,7 @@ async def _no_schedule(harness: Harness, case: dict[str, Any]) -> None:
 
 
 def _ticks(host: Any) -> bool:
-    """Whether the host holds the timer's lease and has looked at the stored status."""
+    """Whether the host holds the timer's lease and has read the stored status."""
     return any(getattr(listener, "ticking", False) for listener in host.listeners)
 
 

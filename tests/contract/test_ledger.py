@@ -177,7 +177,7 @@ async def test_a_row_that_is_gone_cannot_be_moved(table: Table) -> None:
     assert row is not None
     assert await table.delete(row)
     assert await table.replace(row, {"v": 2}) is None
-    assert await table.delete(row) is True  # it is gone, whoever did it
+    assert await table.delete(row) is True  # it is gone, by another client
     again = await table.insert("p", "k", {"v": 3})
     assert again is not None
     assert await table.replace(row, {"v": 4}) is None  # the old ETag says nothing about the new row
@@ -584,7 +584,7 @@ async def test_all_gives_every_machine_and_none_of_the_apps_own_rows(ledger: Led
 
 async def test_a_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:
     await ledger.insert(a_record(machine=machine_id("known")))
-    newer = {"v": VERSION + 1, "shape": "nobody knows"}
+    newer = {"v": VERSION + 1, "shape": "of no release"}
     await ledger.table.insert(machine_id().subscription, row_key(machine_id()), newer)
     with pytest.raises(LeftAlone, match=f"version {VERSION + 1}; this app knows {VERSION}"):
         await ledger.read(machine_id())
@@ -860,7 +860,7 @@ OPEN_IMAGE = replace(FULL_IMAGE, boundary="", closed="")
 
 
 async def close_by_hand(table: Table, image: str, opening: str) -> None:
-    """What docs/stop.md tells a person to do: merge one column, without looking at anybody's ETag."""
+    """What docs/stop.md tells a person to do: merge one column, without looking at any ETag."""
     if isinstance(table, MemoryTable):
         row = table.rows[APP, image_key(image)]
         table.put(APP, row.key, {**row.columns, "closed": opening})
@@ -954,7 +954,7 @@ async def test_a_sweep_knows_the_images_from_its_one_reading_of_the_ledger(bound
     view = LedgerView(table)
     await view.load()
     assert (await view.image(GALLERY_IMAGE, boundary)).record == known
-    assert (await view.image("nobody knows it", boundary)).row is None
+    assert (await view.image("of no machine", boundary)).row is None
     assert table.calls["get"] == 0
 
 
@@ -991,7 +991,7 @@ async def test_a_sweep_does_not_overwrite_an_image_that_a_person_changed_since_a
 
 
 async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: Ledger) -> None:
-    newer = {"v": VERSION + 1, "image": GALLERY_IMAGE, "shape": "nobody knows"}
+    newer = {"v": VERSION + 1, "image": GALLERY_IMAGE, "shape": "of no release"}
     await ledger.table.insert(APP, image_key(GALLERY_IMAGE), newer)
     with pytest.raises(LeftAlone, match=f"version {VERSION + 1}; this app knows {VERSION}"):
         await ledger.image(GALLERY_IMAGE, "")
@@ -1356,7 +1356,7 @@ async def test_failures_of_a_row_that_tells_no_machines_apart_are_each_anothers(
 
 
 async def test_what_a_person_closed_leaves_the_breaker_of_the_whole_fleet_open_in_the_same_sweep(table: Table) -> None:
-    """The row of one boundary is written before anybody asked for its image, as for a breaker that was closed."""
+    """The row of one boundary is written before a sweep asked for its image, as for a breaker that was closed."""
     fleet = ImageRecord(GALLERY_IMAGE, opening="20261124T120000")
     own = ImageRecord(GALLERY_IMAGE, "subscription 1", opening="20261125T120000", closed="20261125T120000")
     for record in (fleet, own):

@@ -592,7 +592,7 @@ async def test_a_correlation_id_is_made_where_none_is_sent() -> None:
 
 
 def test_an_id_is_the_text_that_uuid_makes_of_the_same_bits() -> None:
-    """Whoever reads it may parse it, and what was seeded before keeps its ids."""
+    """A reader may parse it, and what was seeded before keeps its ids."""
     ids, bits = random.Random(7), random.Random(7)
     assert [guid(ids) for _ in range(100)] == [str(uuid.UUID(int=bits.getrandbits(128), version=4)) for _ in range(100)]
 
@@ -745,7 +745,7 @@ async def test_alerts_are_those_of_the_deployment() -> None:
     async with arm(azure) as client:
         listed = (await client.call("GET", rules, query=query)).json()["value"]
         found = await client.call("GET", f"{groups}/mail", query=query)
-        missing = await client.call("GET", f"{groups}/nobody", query=query)
+        missing = await client.call("GET", f"{groups}/absent", query=query)
     assert [each["id"] for each in listed] == [rule["id"]]
     assert "condition" not in listed[0]
     assert (found.status_code, found.json()["properties"]) == (200, {"enabled": True})

@@ -195,7 +195,7 @@ async def test_the_driver_sets_guests_and_shows_operations(tls: Tls) -> None:
             assert (answer.status, [each.scope for each in stage.azure.world.assignments]) == (204, [VM])
         async with http.put(f"{driver}/assignments/weekly", json={"scope": "web-01"}) as answer:
             assert answer.status == 400
-        async with http.post(f"{driver}/runs", json={"configuration": "of nobody"}) as answer:
+        async with http.post(f"{driver}/runs", json={"configuration": "of no one"}) as answer:
             assert answer.status == 400
         configuration = f"{VM.split('/providers/')[0]}/providers/Microsoft.Maintenance/maintenanceConfigurations/weekly"
         assert (await stage.arm("PUT", configuration, {"location": "westus", "properties": {}})).status == 201
@@ -224,5 +224,5 @@ def test_a_wrong_behaviour_is_explained(body: dict[str, Any], problem: str) -> N
 
 
 def test_a_machine_of_no_known_name_does_not_pass_silently() -> None:
-    with pytest.raises(LookupError, match="0 machines are called nobody"):
-        Azure(Clock()).machine("nobody")
+    with pytest.raises(LookupError, match="0 machines are called absent"):
+        Azure(Clock()).machine("absent")

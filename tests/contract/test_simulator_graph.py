@@ -153,7 +153,7 @@ async def test_a_few_updates_show_as_rows_of_their_own() -> None:
 
 @pytest.mark.parametrize("os", ["Linux", "Windows"])
 async def test_single_updates_have_the_properties_of_their_system(os: Any) -> None:
-    """As the public rows and queries have them; which of them a row must have is told there by `certain`."""
+    """As the public rows and queries have them; `certain` says there which of them a row must have."""
     facts = payload("patch_results.json")["resource_graph"]["properties"]
     clock = Clock()
     azure = Azure(clock)
@@ -181,11 +181,11 @@ async def test_single_updates_have_the_properties_of_their_system(os: Any) -> No
 async def test_groups_and_subscriptions_are_containers() -> None:
     clock = Clock()
     azure = Azure(clock)
-    azure.create_group(GROUP, tags={"patch-mode": "off"}, managedBy="somebody")
+    azure.create_group(GROUP, tags={"patch-mode": "off"}, managedBy="another")
     clock.go(60)
     async with arm(azure) as client:
         rows = await client.rows(f"{GROUPS} | project id, tags, managedBy")
-    assert rows == [{"id": GROUP, "tags": {"patch-mode": "off"}, "managedBy": "somebody"}]
+    assert rows == [{"id": GROUP, "tags": {"patch-mode": "off"}, "managedBy": "another"}]
 
 
 # --- paging --------------------------------------------------------------------------------------------------------

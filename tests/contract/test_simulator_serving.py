@@ -1,4 +1,4 @@
-"""A server's end leaves no connection open, whoever still holds the other side of it.
+"""A server's end leaves no connection open, even if a client still holds the other side of it.
 
 Factors: the server; how far its client came. It neither answers nor closes.
 """
@@ -38,7 +38,7 @@ async def functions_host(tls: Tls) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def impatient(tls: Tls) -> AsyncIterator[str]:
-    """It says goodbye to whoever asks nothing more, before it ends itself."""
+    """It says goodbye to a client that asks nothing more, before it ends itself."""
     runner = web.AppRunner(web.Application(), keepalive_timeout=0.01)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls.server_context()).start()

@@ -1,7 +1,7 @@
 """One suite for the work queues: the one in memory that tests use, and Azure Queue Storage (Azurite).
 
-What a message looks like to whoever takes it, that a delay hides it, and what is seen of a poison queue that is there,
-read at the moment, or not made yet. The raw text on the wire is looked at without the SDK's decoding: the host reads
+What a message looks like to its receiver, that a delay hides it, and what is seen of a poison queue that is there,
+read at the moment, or not made yet. The raw text on the wire is read without the SDK's decoding: the host reads
 base64 (host.json).
 """
 

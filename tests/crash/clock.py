@@ -1,4 +1,4 @@
-"""One clock that goes faster than this machine's, the same in every process that is told its two numbers."""
+"""One clock that goes faster than this machine's, the same in every process that receives its two numbers."""
 
 from __future__ import annotations
 

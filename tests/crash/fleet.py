@@ -29,7 +29,7 @@ class Script:
 
     name: str
     ends: str  # its State
-    assessments: int  # at least: a crash may cost one more, which harms nobody
+    assessments: int  # at least: a crash may cost one more, which does no harm
     installations: int  # exactly: each of these ends well, or holds the machine for its owner
     behaviour: Behaviour = _SUPPORTED
     image: shapes.ImageName = "gallery"
@@ -80,7 +80,7 @@ def fleet(size: int) -> tuple[Member, ...]:
 
 @dataclass(frozen=True)
 class World:
-    """What is looked at in the end: what Azure saw, what people are shown, what lies in table and queues."""
+    """What is checked in the end: what Azure saw, what people are shown, what lies in table and queues."""
 
     operations: Sequence[Operation]
     states: Mapping[str, tuple[str, str]]  # machine's name → its State and reason
@@ -140,7 +140,7 @@ def _twice(member: Member, world: World) -> Iterable[str]:
 
 
 def _left_over(world: World) -> Iterable[str]:
-    """A row that is not at rest, or cannot be read; a message that nobody took."""
+    """A row that is not at rest, or cannot be read; a message that no host took."""
     for row in world.rows:
         if isinstance(row, LeftAlone):
             yield f"a row cannot be read: {row}"

@@ -1,8 +1,8 @@
 """`python -m tests.crash.host_program`: the real app on the simulated Functions host, its time faster by one factor.
 
 The app is unchanged, and so are its times: 15 minutes to adoption, an hour for a claim, 5 minutes for the sweep's
-lease, 60 s from begin to POST. What is faster is the clock. The app is handed its clock at one door, `open_doors`, and
-this program stands in that door: the app's clock goes `speed` times faster, and so the delay of a message, which the
+lease, 60 s from begin to POST. What is faster is the clock. The app receives its clock in one place, `connect`, and
+this program replaces it there: the app's clock goes `speed` times faster, and so the delay of a message, which the
 queue service counts in seconds of this machine, is divided by the same factor. The simulated Azure in the parent goes
 by the same clock, and the host's own waits (visibility of a received message, of a failed one, polling) are divided
 too. So an operator meets no switch for any of this, and no test changes a constant of the app.

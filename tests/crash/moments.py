@@ -54,7 +54,7 @@ def choose(chance: random.Random, longest_seconds: float) -> Moment:
 
 
 class Trap:
-    """Lies in wait at Azure's door for one host, known by its user agent. Only that host's calls are counted."""
+    """Lies in wait in front of Azure for one host, known by its user agent. Only that host's calls are counted."""
 
     def __init__(self, azure: Azure) -> None:
         self._handle = azure.handle
@@ -84,7 +84,7 @@ class Trap:
             await self._handle(request)
         await kill()
         self.sprung.set()
-        raise ConnectionLost("after" if moment.side == "after" else "before")  # there is nobody to answer any more
+        raise ConnectionLost("after" if moment.side == "after" else "before")  # the caller is gone
 
     async def _later(self, seconds: float, kill: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(seconds)

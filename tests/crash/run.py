@@ -46,7 +46,7 @@ from tests.crash.fleet import Judgement, Member, World, fleet, judge, machines_i
 from tests.crash.front_door import EVENT_FUNCTION, FrontDoor
 
 # 15 minutes to adoption are 6 s, a claim's hour 24 s, the sweep's lease 2 s, 60 s to the POST 0.4 s. An installation
-# with its reboot takes 18 minutes, so 7 s: it still runs when its row is looked at.
+# with its reboot takes 18 minutes, so 7 s: it still runs when its row is checked.
 SPEED = 150.0
 PROGRAM = "tests.crash.host_program"
 MONTH_SECONDS = 30 * 24 * 3600
@@ -110,8 +110,8 @@ Say = Callable[[str], None]
 class Run:
     """One run, from the first host to the last look."""
 
-    def __init__(self, embedded: Embedded, clock: FastClock, door: FrontDoor, seed: int, size: int, say: Say) -> None:
-        self._embedded, self._clock, self._door, self._say = embedded, clock, door, say
+    def __init__(self, embedded: Embedded, clock: FastClock, front: FrontDoor, seed: int, size: int, say: Say) -> None:
+        self._embedded, self._clock, self._front, self._say = embedded, clock, front, say
         self._chance = random.Random(seed)
         self._trap = moments.Trap(embedded.azure)
         self._members = fleet(size)
@@ -128,7 +128,7 @@ class Run:
         try:
             await self._embedded.deployed.publish()
             await self._start_host()
-            await self._embedded.subscribe(self._door)
+            await self._embedded.subscribe(self._front)
             await self._first_sweep()
             while self._kills < kills:
                 self._create(self._due(kills))
@@ -183,12 +183,12 @@ class Run:
     async def _stop(self, host: Host) -> None:
         """SIGTERM: what runs is finished. Nothing that this host began may lie without its answer."""
         if (code := await host.process.terminate()) != 0:
-            self._problems.append(f"{host.agent} ended with {code} when it was told to stop")
+            self._problems.append(f"{host.agent} ended with {code} when it was asked to stop")
         self._gone(host)
         self._stops += 1
         left = await self._starting() - host.starting_before
         if left and host.alone:
-            self._problems.append(f"{host.agent} was told to stop and left without an answer: {sorted(left)}")
+            self._problems.append(f"{host.agent} was asked to stop and left without an answer: {sorted(left)}")
         self._tell(f"stop {self._stops}: {host.agent}")
 
     async def _start_host(self) -> None:
@@ -199,7 +199,7 @@ class Run:
             str(APP_FOLDER),
             self._embedded.settings(**SETTINGS, AZURE_HTTP_USER_AGENT=agent),
             (str(tls.ca_path), str(tls.certificate_path), str(tls.key_path)),
-            self._door.system_key,
+            self._front.system_key,
             self._clock.real_seconds(1),
             {"clock": self._clock.as_json()},
         )
@@ -208,11 +208,11 @@ class Run:
         for other in self._hosts:
             other.alone = False
         self._hosts.append(Host(agent, process, before, alone=not self._hosts))
-        self._door.instances.append(process)
+        self._front.instances.append(process)
 
     def _gone(self, host: Host) -> None:
         self._hosts.remove(host)
-        self._door.instances.remove(host.process)
+        self._front.instances.remove(host.process)
         self._ended.append(host)
 
     async def _stop_all(self) -> None:
@@ -233,7 +233,7 @@ class Run:
         connector = aiohttp.TCPConnector(ssl=self._embedded.tls.client_context())
         url = f"{self._embedded.account.blob_url}/{blob}?comp=lease"
         async with aiohttp.ClientSession(connector=connector) as session, session.put(url, headers=headers) as answer:
-            assert answer.status in (202, 404, 409), answer.status  # broken; or nobody has ever had one
+            assert answer.status in (202, 404, 409), answer.status  # broken; or no client has ever had one
 
     # -- the fleet
 
@@ -250,13 +250,13 @@ class Run:
     # -- looking
 
     async def _settle(self) -> Judgement:
-        """Nobody is killed any more: the fleet comes to rest, or the time for it is over."""
+        """No host is killed any more: the fleet comes to rest, or the time for it is over."""
         deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
         if not self._hosts:
             await self._start_host()
         while not (judgement := judge(self._members, await self._world())) and time.monotonic() < deadline:
             if overlaps(self._embedded.azure.operations):
-                break  # nothing mends that
+                break  # nothing repairs that
             await asyncio.sleep(0.5)
         return judgement
 
@@ -316,7 +316,7 @@ def _counted(lines: list[str]) -> dict[str, int]:
 
 
 def _services_of(embedded: Embedded, clock: FastClock) -> Services:
-    """Somebody else's look into ledger and Graph, with a token that outlives the run."""
+    """Another client's look into ledger and Graph, with a token that outlives the run."""
     settings = read_settings(embedded.settings(**SETTINGS))
     credential = identity.StaticCredential(lifetime_seconds=MONTH_SECONDS, client_id=identity.OPERATOR)
     access = Session(settings, clock, credential=credential)
@@ -347,9 +347,9 @@ async def stage(
     embedded.identity.lifetime_seconds = (
         MONTH_SECONDS  # tokens are made by this machine's clock, and read by the fast one
     )
-    async with embedded, FrontDoor().open(embedded.tls) as door:
-        assert EVENT_FUNCTION in door.functions
-        yield Run(embedded, clock, door, seed, size, say)
+    async with embedded, FrontDoor().open(embedded.tls) as front:
+        assert EVENT_FUNCTION in front.functions
+        yield Run(embedded, clock, front, seed, size, say)
 
 
 async def crash(

@@ -103,7 +103,7 @@ def test_a_world_in_which_all_went_well() -> None:
         pytest.param(_with(_operation(_OTHER, "install", 40)), 0, 1, 0, id="patched though not supported"),
         pytest.param(_with(_operation(_MEMBER, "assess", 11)), 0, 1, 0, id="assessed while it was being patched"),
         pytest.param(_with(_operation(_MEMBER, "install", 11)), 0, 2, 0, id="patched while it was being patched"),
-        pytest.param(replace(_WELL, messages={"install-requests": 1}), 0, 0, 1, id="a message nobody took"),
+        pytest.param(replace(_WELL, messages={"install-requests": 1}), 0, 0, 1, id="a message no host took"),
         pytest.param(replace(_WELL, rows=(LeftAlone(Why.UNREADABLE, "odd"),)), 0, 0, 1, id="a row that cannot be read"),
         pytest.param(replace(_WELL, rows=(_stored(phase=Phase.STARTING),)), 0, 0, 1, id="a row left in starting"),
         pytest.param(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 SECRET = "c2VjcmV0c2VjcmV0"  # in every signed URL and key that is planted; it may come out nowhere
 SIGNED_URL = f"https://account.blob.core.windows.net/logs?sv=2024&sig={SECRET}"
 CONNECTION_STRING = f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={SECRET};EndpointSuffix=x"
-TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.{SECRET}"  # a bearer token, as far as anybody can see
+TOKEN = f"eyJhbGciOiJSUzI1NiJ9.eyJvaWQiOiIxIn0.{SECRET}"  # a bearer token, by its looks
 ANOTHER = "off-01"  # the name of another machine of the tests
 LOOK_ALIKES = str.maketrans("aceiknops", "\u0430\u0441\u0435\u0131\u212a\u0578\u043e\u0440\u017f")
 JUNK: tuple[Any, ...] = (
@@ -205,7 +205,7 @@ def noisy(text: str) -> st.SearchStrategy[str]:
 
 
 def look_alikes(text: str) -> st.SearchStrategy[str]:
-    """The text as nobody would see that it is another."""
+    """Another text that looks like this one."""
     return st.one_of(
         st.builds(lambda at, mark: text[:at] + mark + text[at:], st.integers(0, len(text)), st.sampled_from(NOISE[:8])),
         st.builds(lambda at: look_alike(text, at), st.integers(0, len(text))),

@@ -32,7 +32,7 @@ ENVIRONMENT = {
     "RETRY_SECONDS": "0",
     "TRIES": "3",
 }
-# Keeps what it was called with, and the parameters file; fails as often as it is told.
+# Keeps what it was called with, and the parameters file; fails as often as a test asks.
 FALSE_AZ = """#!/bin/sh
 if [ "$1 $2" = "account show" ]; then exit "${NOT_LOGGED_IN:-0}"; fi
 echo "$*" >>"$STAGE/calls"
@@ -104,7 +104,7 @@ PLAIN = ("string", "int", "bool")
 
 
 def variable(name: str) -> tuple[str, str]:
-    """The azd variable of a parameter, and the value that it has if nobody sets it."""
+    """The azd variable of a parameter, and the value that it has if the operator sets none."""
     found = re.fullmatch(r"\$\{([A-Z_]+)(?:=([^}]+))?\}", GIVEN[name])
     assert found, "an array or object is the JSON of one variable too"
     return found[1], found[2] or ""
@@ -322,7 +322,7 @@ def test_without_az_one_line_says_so(stage: Stage) -> None:
         pytest.param({}, {}, "cannot be read, so they are not checked", id="rights that cannot be read"),
         pytest.param({"PATCH_OPERATORS": "[]"}, rights(OWNER), "azd env set PATCH_OPERATORS", id="no operator"),
         pytest.param(
-            {"PATCH_ALERT_EMAIL": ""}, rights(OWNER), "azd env set PATCH_ALERT_EMAIL", id="nobody is told of alerts"
+            {"PATCH_ALERT_EMAIL": ""}, rights(OWNER), "azd env set PATCH_ALERT_EMAIL", id="alerts have no recipient"
         ),
         pytest.param({"PATCH_CHECKS": "off"}, {"account": "fails"}, "", id="not wanted"),
     ],

@@ -1,4 +1,4 @@
-"""checkov over what would be deployed, as the snapshots say it. What it finds is mended, or accepted here for a reason.
+"""checkov over what would be deployed, as the snapshots say it. What it finds is fixed, or accepted here for a reason.
 
 It is handed neither the source nor the compiled files: of both it silently skips what it cannot read, and reports
 success. So the checks are counted too.

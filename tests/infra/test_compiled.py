@@ -329,7 +329,7 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         lambda found: sorted(where(found, OTHER)),
         ["blobServices/default/containers/dead-letters", "storageAccounts", "tableServices/default/tables/ledger"],
     ),
-    "a topic of notices: the app may send to it and to nothing else of Event Grid, and is told its endpoint": (
+    "a topic of notices: the app may send to it and to nothing else of Event Grid, and receives its endpoint": (
         f"param noticesTopicId = '{NOTICES}'",
         lambda found: (
             [each["id"].split("'")[1] for each in senders(found)],
@@ -345,7 +345,7 @@ PARAMETERS: dict[str, tuple[str, Check, object]] = {
         ),
         ([], 1),
     ),
-    "a group that is told of alerts, and no mail": (
+    "a group that alerts notify, and no mail": (
         "param actionGroupIds = ['/subscriptions/x/resourceGroups/y/providers/Microsoft.Insights/actionGroups/z']",
         lambda found: (told(found), of(found, "Microsoft.Insights/actionGroups")),
         ({"z"}, []),

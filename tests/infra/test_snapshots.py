@@ -74,7 +74,7 @@ EVERYWHERE = {
     "no plain HTTP to storage": (STORAGE, "properties.supportsHttpsTrafficOnly", True),
     "Event Grid may write dead letters": (STORAGE, "properties.networkAcls.bypass", "AzureServices"),
     "deleted blobs come back for a week": (f"{STORAGE}/blobServices", "properties.deleteRetentionPolicy.days", 7),
-    "no container for everybody": (f"{STORAGE}/blobServices/containers", "properties.publicAccess", "None"),
+    "no public container": (f"{STORAGE}/blobServices/containers", "properties.publicAccess", "None"),
     "no keys to the telemetry": ("Microsoft.Insights/components", "properties.DisableLocalAuth", True),
     "no keys to the logs": (
         WORKSPACE,
@@ -105,7 +105,7 @@ EVERYWHERE = {
 @pytest.mark.parametrize(("kind", "path", "expected"), EVERYWHERE.values(), ids=EVERYWHERE)
 def test_in_every_deployment(snapshot: str, kind: str, path: str, expected: object) -> None:
     found = resources(snapshot, kind)
-    assert found or (snapshot == "landing-zone.main" and kind == WORKSPACE)  # its workspace is somebody else's
+    assert found or (snapshot == "landing-zone.main" and kind == WORKSPACE)  # its workspace is another team's
     assert [at(each, path) for each in found] == [expected] * len(found)
 
 
@@ -126,7 +126,7 @@ PARAMETERS = {
     "a network closes the account": ("private-network", STORAGE, "properties.publicNetworkAccess", "Disabled"),
     "and its firewall": ("private-network", STORAGE, "properties.networkAcls.defaultAction", "Deny"),
     "none leaves it open to identities": ("default", STORAGE, "properties.publicNetworkAccess", "Enabled"),
-    "nobody but Event Grid calls an app in a network": (
+    "only Event Grid calls an app in a network": (
         "private-network",
         "Microsoft.Web/sites",
         "properties.siteConfig.ipSecurityRestrictionsDefaultAction",
@@ -254,7 +254,7 @@ def test_there_is_one_role_in_each_deployment() -> None:
     ]
 
 
-# -- the parts were told the right names of each other
+# -- the parts have the right names of each other
 
 
 @pytest.mark.parametrize("snapshot", HOSTS)
@@ -427,7 +427,7 @@ AUDIT_ALERT = re.compile(r"-(?:package-written|log-grows)-")
 
 @pytest.mark.parametrize("snapshot", HOSTS)
 def test_each_rule_tells_of_each_of_its_values_by_itself(snapshot: str) -> None:
-    """A rule tells once until what it told is over: without this a second image or machine would tell nobody."""
+    """A rule fires once until its condition is over: without this a second image or machine would fire no alert."""
     every = resources(snapshot, "Microsoft.Insights/scheduledQueryRules")
     rules = [each for each in every if not AUDIT_ALERT.search(each["name"])]
     assert [each["properties"]["displayName"] for each in rules] == [each["displayName"] for each in ALERTS]

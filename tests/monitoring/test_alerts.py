@@ -219,7 +219,7 @@ SILENT: Mapping[str, tuple[str, logs.Tables]] = {
         hours_ago(*census(20, 5, compliance="late"), *census(2, 5)),
     ),
     "states that are unknown are not late": ("compliance-late", hours_ago(*census(2, 5, compliance="unknown"))),
-    "no census, so nobody is late": ("compliance-late", hours_ago((1, "sweep.finished", {"rows": 0}))),
+    "no census, so no machine is late": ("compliance-late", hours_ago((1, "sweep.finished", {"rows": 0}))),
     "a rollout that goes on": ("rollout-stuck", hours_ago((2, "rollout.ring", {"image": "/i", "ring": "1"}))),
     "two machines more": (
         "undetermined-growing",
@@ -328,7 +328,7 @@ def test_the_shape_that_the_deployment_loads() -> None:
         assert 0 <= alert["severity"] <= 4
 
 
-# Alert → what tells two of its alerts apart: each is told by itself.
+# Alert → what tells two of its alerts apart: each fires by itself.
 TOLD_ONE_BY_ONE = {
     "app-without-functions": "category",
     "settings-refused": "setting",

@@ -44,11 +44,11 @@ def ask(name: str, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any
 
 
 CALLS = {
-    "somebody else overwrites the package": ({}, True),
-    "somebody else deletes it": ({"Category": "StorageDelete", "StatusCode": "202"}, True),
+    "another principal overwrites the package": ({}, True),
+    "another principal deletes it": ({"Category": "StorageDelete", "StatusCode": "202"}, True),
     "the app's identity, as publishing does": ({"RequesterObjectId": APP}, False),
-    "somebody reads it": ({"Category": "StorageRead", "StatusCode": "200"}, False),
-    "somebody is refused": ({"StatusCode": "403"}, False),
+    "a principal reads it": ({"Category": "StorageRead", "StatusCode": "200"}, False),
+    "a principal is refused": ({"StatusCode": "403"}, False),
     "another container": ({"Uri": "https://stpatch.blob.core.windows.net:443/dead-letters/x.json"}, False),
     "another account": ({"AccountName": "stother"}, False),
 }

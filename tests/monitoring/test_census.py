@@ -1,7 +1,7 @@
 """Panels over a census that is spread over the day: each machine's line comes at its own time.
 
 Factors: how old the newest line of each machine is; machines that are gone, new, or counted twice; the time of the day
-at which somebody looks.
+at which a person looks.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""docs/troubleshoot.md against the real host: each start that fails has its row, and an alert tells of it."""
+"""docs/troubleshoot.md against the real host: each start that fails has its row, and an alert reports it."""
 
 import json
 import re

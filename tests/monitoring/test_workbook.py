@@ -136,7 +136,7 @@ def bad_day() -> logs.Workspace:
 
 MACHINE = "/subscriptions/s/resourcegroups/g/providers/microsoft.compute/virtualmachines/vm"
 FAILED = {"problem": "409 from Azure", "remedy": "Deallocate it.", "attempts": 3}
-# what was told of a machine that the app started → the events that the panel shows
+# what was reported of a machine that the app started → the events that the panel shows
 STARTED: dict[str, tuple[tuple[str, ...], list[str]]] = {
     "it runs": (("started",), ["machine.started"]),
     "it still runs": (("started", "put-back-failed"), ["machine.put-back-failed"]),
@@ -232,7 +232,7 @@ def counted() -> list[dict[str, Any]]:
 
 
 def machines_now() -> list[dict[str, Any]]:
-    """The newest count of each machine with the newest state that was told, in the order of the lines."""
+    """The newest count of each machine with the newest state that was reported, in the order of the lines."""
     now: dict[str, dict[str, Any]] = {}
     for row in demo().tables["AppTraces"]:
         line = json.loads(row["Message"])
@@ -243,7 +243,7 @@ def machines_now() -> list[dict[str, Any]]:
     return list(now.values())
 
 
-# States that end only when somebody does something, and that are not somebody's own wish.
+# States that end only when a person does something, and that no person asked for.
 FOR_A_PERSON = {
     State.FAILED,
     State.OVERDUE,

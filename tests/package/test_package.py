@@ -148,7 +148,7 @@ def test_every_query_is_there(package: Path) -> None:
 
 
 def test_the_package_runs_from_unchecked_bytecode(package: Path, tmp_path: Path) -> None:
-    """The cheapest bytecode to load: no source is looked at. A build may make it; nothing here must forbid it."""
+    """The cheapest bytecode to load: no source is read. A build may make it; nothing here must forbid it."""
     folder = Path(shutil.copytree(package, tmp_path / "compiled"))
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     assert compileall.compile_dir(folder, quiet=2, force=True, invalidation_mode=mode)

@@ -115,7 +115,7 @@ class Stage:
         return Ended(process.returncode or 0, out.decode(), err.decode())
 
     async def started(self, *words: str, simulator: bool = True, **environ: str) -> asyncio.subprocess.Process:
-        """The same, while it goes on. Ctrl-C ends it, also where whoever runs the tests ignores that."""
+        """The same, while it goes on. Ctrl-C ends it, also where the process of the tests ignores that."""
         return await asyncio.create_subprocess_exec(
             *self._command(words, simulator),
             cwd=REPOSITORY,

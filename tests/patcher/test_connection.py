@@ -1,6 +1,6 @@
 """How the tool finds the app by a person's own identity, and what it says where Azure does not let it.
 
-Factors: how the app is named; signed in or not; what the person may list; what Azure was told about the app.
+Factors: how the app is named; signed in or not; what the person may list; how the app is configured in Azure.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ async def test_who_is_not_signed_in_is_told_how(stage: Stage, front: Front, tmp_
     assert "sign in: az login" in ended.err
 
 
-# what Azure was told → check, verdict, what was found
+# how it is configured → check, verdict, what was found
 NOBODY = {"enabled": True, "emailReceivers": [{**RECEIVER, "status": "Disabled"}], "smsReceivers": []}
 TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no dead letter": ({}, "dead letters", "ok", "none in container dead-letters of stpatcher"),
@@ -131,14 +131,14 @@ TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "a clock that is ahead": ({"ahead": -100 * HOUR}, "clock", "bad", "this machine's is 4 d ahead of Azure's"),
     "alerts by mail": ({}, "alert mail", "ok", "action group ag-patch has 1 receivers"),
     "no alert": ({"rules": {}}, "alerts", "note", "the app's resource group has no alert rule"),
-    "an alert that notifies nobody": (
+    "an alert without a recipient": (
         {"rules": {"failed": [], "late": [ACTION_GROUP]}},
         "alerts",
         "bad",
-        "1 of 2 notify nobody: failed",
+        "1 of 2 have no recipient: failed",
     ),
     "a group that is gone": ({"group": None}, "alert mail", "bad", "action group ag-patch does not exist"),
-    "who unsubscribed": ({"group": NOBODY}, "alert mail", "bad", "action group ag-patch reaches nobody"),
+    "who unsubscribed": ({"group": NOBODY}, "alert mail", "bad", "action group ag-patch has no active receiver"),
     "a group that is off": (
         {"group": {"enabled": False, "emailReceivers": [RECEIVER]}},
         "alert mail",

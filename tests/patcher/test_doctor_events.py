@@ -1,6 +1,6 @@
-"""What the doctor says of the road of events, over good and broken deployments, by function and by queue.
+"""What the doctor says of the path of events, over good and broken deployments, by function and by queue.
 
-Factors: the road; whether its subscription exists and leads here; the topic's right; what lies in the queues.
+Factors: the path; whether its subscription exists and leads here; the topic's right; what lies in the queues.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ async def queue_deleted(embedded: Embedded) -> None:
 HERE = "an event subscription points at this app"
 NOWHERE = "no event subscription points at this app"
 # deployment, its change, what follows → check, verdict, what was found
-ROADS: dict[str, tuple[str, Change | None, Then, str, str, str]] = {
+PATHS: dict[str, tuple[str, Change | None, Then, str, str, str]] = {
     "the function": ("default", None, subscribed, "events", "ok", HERE),
     "the function, never subscribed": ("default", None, never_subscribed, "events", "bad", NOWHERE),
     "a function elsewhere": ("default", None, to_another_app, "events", "bad", NOWHERE),
@@ -122,11 +122,11 @@ ROADS: dict[str, tuple[str, Change | None, Then, str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("row", ROADS)
-async def test_what_the_doctor_says_of_the_road(
+@pytest.mark.parametrize("row", PATHS)
+async def test_what_the_doctor_says_of_the_path(
     tls: Tls, azurite: Azurite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str
 ) -> None:
-    deployment, change, then, check, verdict, detail = ROADS[row]
+    deployment, change, then, check, verdict, detail = PATHS[row]
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     async with deployed(tls, azurite, deployment, change) as embedded:
         await then(embedded)

@@ -35,7 +35,7 @@ FLEET = {
     "…": "x",
 }
 ROWS = {"breaker": API_ROW, "rollout": WEB_ROW}  # for <row>
-# A real app, its settings, the shell of whoever runs the test.
+# A real app, its settings, the shell of the person who runs the test.
 NOT_HERE = {"--app", "--by-setting", "--install-completion"}
 # What has to be there first.
 BEFORE = {
@@ -84,7 +84,7 @@ def typed(command: str) -> list[str]:
     if "<rollout>" in words:  # without it the one that is open ends
         at = words.index("<rollout>")
         words = words[: at - 1] + words[at + 1 :]
-    if topic == "page" and not {"--output", "--help"}.intersection(words):  # else it serves until somebody ends it
+    if topic == "page" and not {"--output", "--help"}.intersection(words):  # else it serves until a person ends it
         words = [*words, "--output", os.devnull]
     asks = topic in ASKS and words[1:2] not in (["list"], ["show"]) and not {"--yes", "--help"}.intersection(words)
     return [known.get(word, word) for word in words] + (["--yes"] if asks else [])

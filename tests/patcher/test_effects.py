@@ -102,7 +102,7 @@ async def test_what_is_stopped_waits_and_goes_on(
     stop: Action, end: Action, go: set[str], event: str, fields: dict[str, str], told: Told
 ) -> None:
     world = a_world()
-    await world.sweep()  # the first one tells of nothing
+    await world.sweep()  # the first one reports nothing
     await act(world, stop)
     await world.pass_time(hours=3)
     assert set(world.installed()) == go

@@ -70,7 +70,7 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
     "who is late": ("late", 1, ["shop", "win-01", "critical, security", "7 days"]),
     "who is late, for programs": ("late --json", 1, ['"critical": 3.0,', '"security": 14.0']),
     "a patch": ("lacks libcritical0", 0, ["pending on 9, installed on 1, failed on 1", "past-01", "fail-01"]),
-    "a patch of nobody": ("lacks KB5043080", 0, ["pending on 0", "No assessment lists it"]),
+    "a patch of no machine": ("lacks KB5043080", 0, ["pending on 0", "No assessment lists it"]),
     "rollouts": ("rollout list", 0, ["web/1.4.0", "1/1 ✓", "ring untagged 1/5"]),
     "breakers": (
         "breaker list",
@@ -89,7 +89,7 @@ SHOWN: dict[str, tuple[str, int, list[str]]] = {
             "the app's identity has all 9 actions",
             "typo-01",
             "registered: Microsoft.Compute",
-            "18 of 18 notify nobody",
+            "18 of 18 have no recipient",
         ],
     ),
     "help": ("--help", 0, ["doctor", "Exit codes", "Try: patcher --simulator status"]),

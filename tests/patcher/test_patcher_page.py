@@ -53,7 +53,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @dataclass
 class Told:
-    """A source that says what it is told to."""
+    """A source that says what a test gives it."""
 
     fleet_says: str | Exception = '{"fleet": 1}'
     machine_says: str | Exception = '{"machine": 1}'
@@ -115,7 +115,7 @@ async def test_a_link_works_once_and_begins_a_session(browser: Browser) -> None:
     assert "SameSite=Strict" in cookie
     again, _ = await browser.ask(path_of(link))
     assert (again.status, again.getheader("Set-Cookie")) == (403, None)
-    assert link not in browser.said[0], "a new link is told"
+    assert link not in browser.said[0], "a new link is shown"
     other, _ = await browser.ask(path_of(browser.said[0].rpartition(" ")[2]))
     assert other.status == 303, "and another browser opens it"
 
@@ -154,7 +154,7 @@ REFUSED: Mapping[str, tuple[str, str, dict[str, str], int]] = {
     "a session that was never begun": ("GET", "/data", {"Cookie": "patcher-{port}=guess"}, 403),
     "an empty session": ("GET", "/data", {"Cookie": "patcher-{port}="}, 403),
     "a cookie that is none": ("GET", "/data", {"Cookie": "\x01;=;;"}, 403),
-    "a token that was never told": ("GET", "/?token=guess", {}, 403),
+    "a token that was never shown": ("GET", "/?token=guess", {}, 403),
     "an empty token": ("GET", "/?token=", {"Cookie": ""}, 403),
     "a token that is not ASCII": ("GET", "/?token=%C3%A9", {"Cookie": ""}, 403),
     "a path upwards": ("GET", "/../document.py", {}, 404),

@@ -38,7 +38,7 @@ SETTINGS = ("--set", WINDOW, "--set", "PATCH_BAKE_MINUTES=30")
 REFUSED = {
     "an unknown option": ("--machine 5", "--machine"),
     "a setting's name": ("--set PATCH_WINDW=any", "PATCH_WINDW is not a setting; did you mean PATCH_WINDOW?"),
-    "a name that is nobody's": ("--set COLOUR=red", "COLOUR is not a setting"),
+    "a name of no setting": ("--set COLOUR=red", "COLOUR is not a setting"),
     "no value": ("--set PATCH_WINDOW", "NAME=VALUE is right"),
     "a setting's value": ("--set PATCH_WINDOW=sometimes", "PATCH_WINDOW: window 1 'sometimes'"),
     "a number in words": ("--machines many", "invalid int value"),
@@ -162,7 +162,7 @@ async def test_a_query_and_what_a_guest_does(terminal: AtATerminal, tmp_path: Pa
     assert "web-001: the VM agent never reports" in await terminal.type("behave web-001 silent")
     assert "web-001: the machine is powered off" in await terminal.type("behave web-001 off")
     assert "'sings' is not a behaviour" in await terminal.type("behave web-001 sings")
-    assert "0 machines are called nobody" in await terminal.type("behave nobody fails")
+    assert "0 machines are called absent" in await terminal.type("behave absent fails")
 
 
 async def test_a_wrong_command_at_a_terminal_is_explained(terminal: AtATerminal) -> None:

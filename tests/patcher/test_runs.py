@@ -265,7 +265,7 @@ REFUSED = {
         "run install web-02 --reason x --classification UpdateRollUp",
         "is for Linux",
     ),
-    "a bake of nobody": ("run install web-02 --reason x --bake 30min", "say how many: --canaries N"),
+    "a bake without canaries": ("run install web-02 --reason x --bake 30min", "say how many: --canaries N"),
     "a bake that is not a span": ("run install web-02 --reason x --canaries 1 --bake soon", "--bake is 'soon'; 30min"),
     "a bake beyond the end": (
         "run install web-02 --reason x --canaries 1 --bake 2d",

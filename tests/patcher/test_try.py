@@ -22,7 +22,7 @@ async def _shown(terminal: AtATerminal, mark: str, command: str) -> str:
     words = shlex.split(command)
     assert words[:4] == ["python", "-m", "patcher", "--simulator"], command
     ended = await terminal.patcher(*words[4:])
-    # The default deployment has nobody whom its alerts could notify: the doctor says so.
+    # The alerts of the default deployment have no recipient: the doctor says so.
     assert (ended.code, ended.err) == (1 if words[4] == "doctor" else 0, ""), command
     return ended.out
 

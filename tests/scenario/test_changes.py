@@ -1,5 +1,5 @@
-"""What people change is told by the next sweep, once: a pause and its end, a breaker closed or not, a setting, and a
-rollout that does not move until somebody changes something.
+"""The next sweep reports what people change, once: a pause and its end, a breaker closed or not, a setting, and a
+rollout that does not move until a person changes something.
 """
 
 import json

@@ -89,7 +89,7 @@ async def test_a_machine_whose_deletion_failed_is_taken_up_again() -> None:
 @pytest.mark.parametrize("goes", [True, False], ids=["it goes", "its deletion fails"])
 @pytest.mark.parametrize("code", ["the machine's", "its group's"])
 async def test_a_call_that_a_deletion_refuses_is_repeated_soon(code: str, goes: bool) -> None:
-    """The machine was read a moment before its deletion began: only the answer to the call tells of it."""
+    """The machine was read a moment before its deletion began: only the answer to the call reports it."""
     group = Refusal(409, "ResourceGroupBeingDeleted", "The group is in deprovisioning state.")
     world = World()
     refuses = replace(SUPPORTED, refuse="deletion" if code == "the machine's" else group)

@@ -1,6 +1,6 @@
 """The deployment is run, not only read: the app on the committed snapshots of infra/, with nothing missing or spare.
 
-One run of the default deployment leaves nothing that was asked for in vain and nothing that was not needed. Then the
+One run of the default deployment finds no permission needed and missing, and none that is not needed. Then the
 same with one mistake in a copy of the snapshots, for every kind of mistake: each is found, by its name.
 """
 
@@ -71,7 +71,7 @@ class Run:
         return topics if len(topics) > 1 else (*topics, *topics)
 
     async def live(self) -> None:
-        """Ends early when something was asked for in vain: nothing else is looked for then."""
+        """Ends early when a permission was missing: nothing else is checked then."""
         embedded = self.embedded
         host = await embedded.host(embedded.settings(**CHANGES), time_scale=HOST_SCALE)
         await embedded.subscribe(host)
@@ -103,7 +103,7 @@ class Run:
                 await asyncio.sleep(0.05)
 
     async def _reimage(self, machine: str) -> None:
-        """Until its event was delivered, if anybody wants it. What the app does then, test_moves.py shows."""
+        """Until its event was delivered, if a subscription wants it. What the app does then, test_moves.py shows."""
         while not self.failed() and (await self.embedded.arm("POST", f"{machine}/reimage", {})).status == 409:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         while not (self.failed() or self._told(REIMAGE)):  # noqa: ASYNC110  (Azure's events signal nothing)
@@ -431,7 +431,7 @@ SPARE = [
     pytest.param(
         with_role("19e7f393-937e-4f77-808e-94535e297925"), "nothing needed Storage Queue Data Reader", id="role"
     ),
-    pytest.param(with_role(SENDER), "nothing needed Storage Queue Data Message Sender", id="the road not taken"),
+    pytest.param(with_role(SENDER), "nothing needed Storage Queue Data Message Sender", id="the path not taken"),
     pytest.param(filtered(WRITE, f"{COMPUTE}/strat/action"), f"{COMPUTE}/strat/action", id="a value misspelt"),
     pytest.param(filtered(WRITE), f"{START} does not pass", id="a value left out"),
     pytest.param(
@@ -444,7 +444,7 @@ SPARE = [
 
 @pytest.mark.parametrize(("change", "named"), SPARE)
 def test_what_is_spare_or_wrong_is_found(lived: Run, change: Change, named: str) -> None:
-    """The app would have run alike, so its run is looked at as if it had been deployed like this."""
+    """The app would have run alike, so its run is checked as if it had been deployed like this."""
     usage = lived.embedded.usage()
     account = lived.embedded.account
     addresses: plan.Addresses = {"blob": account.blob_url, "queue": account.queue_url, "table": account.table_url}

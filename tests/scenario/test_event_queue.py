@@ -35,7 +35,7 @@ SENDER = "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a"  # Storage Queue Data Message Se
 
 
 @dataclass
-class Road:
+class Deployed:
     """One deployment with a queue, its host, and what people do."""
 
     embedded: Embedded
@@ -100,13 +100,15 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @asynccontextmanager
-async def road(tls: Tls, azurite: Azurite, change: Change | None = None, **settings: str) -> AsyncIterator[Road]:
+async def deployed(
+    tls: Tls, azurite: Azurite, change: Change | None = None, **settings: str
+) -> AsyncIterator[Deployed]:
     deployment = Snapshots.read("queue").changed(change) if change else "queue"
     embedded = Embedded(deployment=deployment, timings=REAL_TIME, limits=Limits().scaled(100), tls=tls, azurite=azurite)
     async with embedded:
         chosen = INSTALL | {"PATCH_MODE": "assess", "RECONCILE_SCHEDULE": BY_HAND} | settings
         host = await embedded.host(embedded.settings(**chosen), time_scale=HOST_SCALE)
-        yield Road(embedded, host)
+        yield Deployed(embedded, host)
     check_what_is_logged([host])
 
 
@@ -120,7 +122,7 @@ SCHEMAS: list[Schema] = ["EventGridSchema", "CloudEventSchemaV1_0"]
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 async def test_an_event_in_the_queue_starts_the_assessment(tls: Tls, azurite: Azurite, schema: Schema) -> None:
-    async with road(tls, azurite) as it:
+    async with deployed(tls, azurite) as it:
         await it.embedded.subscribe(it.host, schema)
         machine = it.create("vm-01")
         await until(lambda: it.kinds(machine) == ["assess"])
@@ -132,8 +134,8 @@ async def test_an_event_in_the_queue_starts_the_assessment(tls: Tls, azurite: Az
 
 
 async def test_an_event_that_comes_often_and_by_both_roads_counts_once(tls: Tls, azurite: Azurite) -> None:
-    """While a deployment moves from one road to the other, both may be in use."""
-    async with road(tls, azurite) as it:
+    """While a deployment moves from one path to the other, both may be in use."""
+    async with deployed(tls, azurite) as it:
         machine = it.create("vm-01")
         event = it.written()
         by_webhook = it.host.event_url + f"?functionName=on_machine_written&code={it.host.system_key}"
@@ -168,7 +170,7 @@ MALFORMED: dict[str, tuple[str, str]] = {
 
 
 async def test_an_event_that_cannot_be_read_is_one_line_and_stops_no_other(tls: Tls, azurite: Azurite) -> None:
-    async with road(tls, azurite) as it:
+    async with deployed(tls, azurite) as it:
         for text, _ in MALFORMED.values():
             await it.send(text)
         machine = it.create("vm-01")
@@ -185,7 +187,7 @@ async def test_an_event_that_cannot_be_read_is_one_line_and_stops_no_other(tls: 
 async def test_an_event_that_fails_five_times_is_reported_and_the_sweep_finds_its_machine(
     tls: Tls, azurite: Azurite
 ) -> None:
-    async with road(tls, azurite) as it:
+    async with deployed(tls, azurite) as it:
         machine = it.create("vm-01")
         await it.send(json.dumps(it.written()), queue=f"{event_grid.QUEUE}-poison")
         await it.drained()
@@ -198,7 +200,7 @@ async def test_an_event_that_fails_five_times_is_reported_and_the_sweep_finds_it
 
 async def test_without_its_role_the_topic_writes_dead_letters(tls: Tls, azurite: Azurite) -> None:
     """A 403 of an Azure resource is not tried again (tests/recordings/event_grid_delivery.json)."""
-    async with road(tls, azurite, sender_lost) as it:
+    async with deployed(tls, azurite, sender_lost) as it:
         await it.embedded.subscribe(it.host)
         machine = it.create("vm-01")
         grid = it.embedded.event_grid
@@ -218,7 +220,7 @@ def untrusting(resources: list[Json]) -> None:
 
 
 async def test_behind_a_firewall_event_grid_is_let_in_as_a_trusted_service_only(tls: Tls, azurite: Azurite) -> None:
-    async with road(tls, azurite, untrusting) as it:
+    async with deployed(tls, azurite, untrusting) as it:
         await it.embedded.subscribe(it.host)
         machine = it.create("vm-01")
         grid = it.embedded.event_grid

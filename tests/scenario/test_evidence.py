@@ -73,7 +73,7 @@ async def test_an_installation_whose_url_is_unknown_at_once_is_not_taken_for_end
 
 
 async def test_a_canary_that_installed_nothing_proves_nothing() -> None:
-    """Its only wanted patch is excluded: whoever comes next would get patches that nobody tried."""
+    """Its only wanted patch is excluded: the next machine would get patches that were not tried."""
     world = a_world(PATCH_PACKAGES_EXCLUDE="k*,o*,l*")
     for number in range(4):
         world.create(f"vm-{number}", GOOD)

@@ -104,7 +104,7 @@ async def release(world: World, machine: MachineId) -> None:
     await world.table.delete(stored.row)
 
 
-async def nobody(world: World, machine: MachineId) -> None: ...
+async def no_one_acts(world: World, machine: MachineId) -> None: ...
 
 
 async def restarted(world: World, machine: MachineId) -> None:
@@ -121,7 +121,7 @@ PEOPLE: Mapping[Callable[[World, MachineId], Awaitable[None]], bool] = {
     release: True,
     installed_by_hand: True,
     restarted: False,
-    nobody: False,
+    no_one_acts: False,
 }
 
 

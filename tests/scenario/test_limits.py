@@ -232,7 +232,7 @@ async def test_no_member_of_a_group_is_installed_while_another_is_off() -> None:
 
 @pytest.mark.parametrize(("scope", "held"), [("resource-group", False), ("subscription", True)])
 async def test_another_owners_machine_holds_a_group_only_where_it_was_widened(scope: str, held: bool) -> None:
-    """In another resource group of the subscription somebody tags a machine that is off with this group's name."""
+    """In another resource group of the subscription an owner tags a machine that is off with this group's name."""
     world = coarse(World({"PATCH_GROUP_SCOPE": scope}, timings=QUICK), 5)
     create(world, 2, "quorum", tags={"patch-group": "quorum"})
     foreign = world.machine_id("foreign", "rg-other")
@@ -299,7 +299,7 @@ async def test_a_neighbour_that_is_not_back_from_its_reboot_keeps_the_others_wai
 
 
 async def test_a_member_whose_hold_is_over_does_not_stand_in_its_own_way() -> None:
-    """Somebody else's operation kept it once; its group must not be stuck on that."""
+    """Another client's operation kept it once; its group must not be stuck on that."""
     world = coarse(World(timings=QUICK), 5)
     create(world, 2, "quorum", tags={"patch-group": "quorum"})
     refused = Behaviour(pending={"security": 2}, refuse="conflict", refuse_kinds=("install",))

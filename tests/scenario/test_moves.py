@@ -70,7 +70,7 @@ async def swapped(world: World, machine: MachineId) -> MachineId:
 
 
 async def recreated(world: World, machine: MachineId) -> MachineId:
-    """Deleted, and created of the same image by the same name before anybody has looked."""
+    """Deleted, and created of the same image by the same name before the app has looked."""
     world.delete(machine)
     world.azure.advance()
     world.azure.behave(str(machine), GOOD)
@@ -191,7 +191,7 @@ def test_the_page_has_a_rule_for_each() -> None:
 
 @pytest.mark.parametrize("in_hand", IN_HAND)
 async def test_a_moved_machine_whose_results_stay_behind_is_assessed_again(in_hand: str) -> None:
-    """Nobody says whether Graph shows earlier results under the new id: without them nothing is installed."""
+    """No source says whether Graph shows earlier results under the new id: without them nothing is installed."""
     world = World(SETTINGS, timings=TIMINGS, limits=replace(SUPERSEDE, moves_keep_results=False))
     world.in_steps(timedelta(minutes=2), timedelta(minutes=6))
     before = world.create("aa-01", GOOD)
@@ -200,5 +200,5 @@ async def test_a_moved_machine_whose_results_stay_behind_is_assessed_again(in_ha
     moved = world.now
     await until_well(world, before, after)
     later = [each for each in world.operations(after) if each.started >= moved]
-    assert later, "it is taken up under its new id"
+    assert later, "it is found under its new id"
     assert later[0].kind == "assess"

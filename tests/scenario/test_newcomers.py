@@ -27,7 +27,7 @@ TICK = timedelta(minutes=15)
 
 
 class Watched:
-    """A fleet, and what its waiting machines were told, with what a whole forecast of that moment says."""
+    """A fleet, and the times of its waiting machines, with what a whole forecast of that moment says."""
 
     def __init__(self, lines: pytest.LogCaptureFixture, **settings: str) -> None:
         lines.set_level("INFO", logger="journal")
@@ -101,7 +101,7 @@ async def test_its_time_is_that_of_a_whole_forecast(
     await watched.watch(hours=1)
     watched.create(*newcomers, name="new")
     await watched.watch(hours=1.5)
-    assert watched.told, "somebody waits"
+    assert watched.told, "a machine waits"
     assert [to_the_minute(line.get("expected")) for line, _ in watched.told] == [judged for _, judged in watched.told]
 
 
@@ -116,13 +116,13 @@ async def test_a_machine_created_between_two_forecasts_is_told_with_its_time(cap
     [first, second] = [(line["machine"].rsplit("/")[-1], line["expected"]) for line, _ in watched.told]
     assert first == ("vm-0", SATURDAY.isoformat())
     assert second == ("new-0", (SATURDAY + timedelta(minutes=30)).isoformat())
-    assert events(caplog, "opening.forecast") == openings, "the openings are told once a day"
+    assert events(caplog, "opening.forecast") == openings, "the openings are reported once a day"
 
 
 async def test_newcomers_of_a_large_fleet_wait_for_the_next_forecast_of_its_pace(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forecast that takes its time is not made in every sweep: those that come too soon are told again, once."""
+    """A forecast that takes its time is not made in every sweep: those that come too soon are reported again, once."""
     made: list[datetime] = []
     watched = Watched(caplog)
 
@@ -136,7 +136,7 @@ async def test_newcomers_of_a_large_fleet_wait_for_the_next_forecast_of_its_pace
         watched.create({}, name=f"new-{number}")
         await watched.watch(minutes=45)
     await watched.watch(hours=4)
-    assert len(made) == 4, "while nobody waits, then for the first, the second, the third"
+    assert len(made) == 4, "while none waits, then for the first, the second, the third"
     assert [made[2] - made[1] >= timedelta(hours=1), made[3] - made[2] >= timedelta(hours=2)] == [True, True]
     at = SATURDAY.isoformat()
     times = [(line["machine"].rsplit("/")[-1], line.get("expected")) for line, _ in watched.told]
@@ -146,7 +146,7 @@ async def test_newcomers_of_a_large_fleet_wait_for_the_next_forecast_of_its_pace
 async def test_nothing_is_read_for_a_forecast_that_is_not_made(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many waiting machines no forecast is made: their history is asked for when that is told, once a day."""
+    """Of many waiting machines no forecast is made: their history is asked for when that is reported, once a day."""
     monkeypatch.setattr(outlook, "MOST", 1)
     watched = Watched(caplog)
     watched.create({}, {})

@@ -270,7 +270,7 @@ async def send(embedded: Embedded, events: Iterable[Mapping[str, Any]]) -> None:
 
 
 async def told(embedded: Embedded, account: StorageAccount) -> dict[str, list[str]]:
-    """The lines that the chat is told, by the kind of notice; the workflow takes each message from the queue."""
+    """The lines that the chat receives, by the kind of notice; the workflow takes each message from the queue."""
     values = {"$connections": {"azurequeues": {"connectionId": "/connections/queues"}}}
     workflow = Workflow(WORKFLOW, values | {"account": account.name, "queue": QUEUE, "webhook": WEBHOOK})
     lines: dict[str, list[str]] = {}

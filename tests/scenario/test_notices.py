@@ -1,4 +1,4 @@
-"""What others are told through a topic of Event Grid: each move once, in order, and never at the cost of patching.
+"""What other programs receive through a topic of Event Grid: each move once, in order, never at the cost of patching.
 
 The topic is the simulator's, reached by azure-eventgrid's own client.
 """
@@ -47,7 +47,7 @@ def outbox(world: World) -> list[str]:
     return [key for _, key in world.table.rows if is_notice(key)]
 
 
-# -- what is told
+# -- what is sent
 
 
 async def test_a_machine_from_its_assessment_to_the_end_of_its_installation() -> None:

@@ -142,7 +142,7 @@ async def test_a_refused_image_is_the_same_verdict_as_unsupported() -> None:
     assert world.operations(machine) == []
     step = (await world.states())["vm-01"]
     assert (step.state, bool(step.remedy)) == (State.UNSUPPORTED, True)
-    assert len(world.posts()) == 1, "looked at again weekly, not at every sweep"
+    assert len(world.posts()) == 1, "checked again weekly, not at every sweep"
 
 
 async def test_what_should_have_passed_and_does_not_becomes_its_owners_with_a_remedy() -> None:

@@ -1,4 +1,4 @@
-"""What a sweep tells of what is to come, and that it comes so: openings, who is late, what would help."""
+"""What a sweep reports of what is to come, and that it comes so: openings, who is late, what would help."""
 
 import json
 from datetime import UTC, datetime, timedelta

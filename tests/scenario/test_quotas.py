@@ -1,4 +1,4 @@
-"""A quota is a speed limit: where Azure answers 429, one line of information says so, and what was asked comes again.
+"""A quota is a speed limit: where Azure answers 429, one line of information says so, and the app asks again later.
 
 Factors: which call is refused × which trigger makes it. No line is an error, no machine is at fault, nothing is lost.
 """
@@ -28,7 +28,7 @@ AN_HOUR = {"Retry-After": "3600"}
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, str, float]]:
-    """The lines about quotas: level, what was asked, where, for how long. No other line may tell of a failure."""
+    """The lines about quotas: level, what was asked, where, for how long. No other line may report a failure."""
     lines = [(record.levelno, json_of(record)) for record in caplog.records if record.name == "journal"]
     assert [line["event"] for level, line in lines if level > logging.INFO] == []
     found = [(level, line) for level, line in lines if line["event"] == "quota.exhausted"]

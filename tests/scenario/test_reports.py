@@ -168,7 +168,7 @@ async def test_the_whole_fleet_is_reported_even_in_reconcile_only() -> None:
     assert [machine.id.name for machine, _ in seen] == ["vm-01"]
 
 
-# -- what comes again and again is told when it changes
+# -- what repeats is reported when it changes
 
 
 OF_A_SWEEP = {"sweep.finished", "machine.counted", "fleet.counted"}

@@ -153,7 +153,7 @@ async def test_a_post_that_could_not_leave_within_a_minute_is_abandoned(caplog: 
 
 
 async def test_pending_counts_from_before_the_last_installation_are_void() -> None:
-    """Somebody else installs right after our assessment: Graph still counts those patches, and nothing is installed."""
+    """Another client installs just after our assessment: Graph still counts those patches, and nothing is installed."""
     world = World(timings=QUICK)
     message = await queued_installation(world)
     world.azure.start_operation(str(message.machine), "install", started_by="Platform")
@@ -209,7 +209,7 @@ LEFT_ALONE = {
 @pytest.mark.parametrize("columns", LEFT_ALONE.values(), ids=LEFT_ALONE)
 @pytest.mark.parametrize("limit", ["PATCH_CANARIES", "PATCH_MAX_IN_FLIGHT"])
 async def test_a_row_that_is_left_alone_takes_no_other_machines_place(columns: dict[str, object], limit: str) -> None:
-    """First in every order, but not to be touched: it is neither canary nor in a slot, and a person is told why."""
+    """First in every order, but not to be touched: it is neither canary nor in a slot, and the journal says why."""
     world = World({limit: "1"}, timings=QUICK)
     first = world.create("vm-0", SUPPORTED)
     for name in ("vm-1", "vm-2"):
@@ -326,7 +326,7 @@ async def test_an_end_that_graph_does_not_answer_for_is_written_and_told_once(ca
 
 
 async def test_the_row_of_an_assessment_that_ended_waits_a_minute_for_the_claim_that_takes_it() -> None:
-    """A sweep that reads for longer, and is killed then, has not tracked in vain."""
+    """A sweep that reads for longer, and is killed then, need not track again."""
     world = World(timings=QUICK)
     message = await queued_installation(world)
     lease = await world.services.ledger.take_sweep("large", world.now)

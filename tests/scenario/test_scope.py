@@ -1,4 +1,4 @@
-"""A subscription of which the app sees nothing is told: it does not read as one without machines."""
+"""A subscription of which the app sees nothing is reported: it does not read as one without machines."""
 
 from datetime import timedelta
 

@@ -185,7 +185,7 @@ def hold_of(machine: MachineId) -> tuple[str, dict[str, str]]:
     from functions.cloud.stops import columns_of, key_of
     from functions.model.stop import Scope, Stop
 
-    stop = Stop(Scope.MACHINE, str(machine), "a change freeze", "somebody")
+    stop = Stop(Scope.MACHINE, str(machine), "a change freeze", "an operator")
     return key_of(Scope.MACHINE, str(machine)), columns_of(stop)
 
 
@@ -423,7 +423,7 @@ async def test_an_installation_that_a_person_ordered_is_not_cut_off(behaviour: B
     assert await power(world, machine) is PowerState.DEALLOCATED
 
 
-# -- others who are told before
+# -- other programs that are notified before
 
 
 async def test_a_stopped_machine_stays_off_until_its_installation_was_announced_long_enough() -> None:

@@ -219,13 +219,13 @@ async def test_a_patch_mode_by_which_the_platform_does_nothing_is_told(mode: dic
     world.azure.create_machine(str(machine), body)
     await world.pass_time(hours=3)
     step = (await world.states())["web-01"]
-    nobody = mode["patch_mode"] == "AutomaticByPlatform" and not mode["platform_patches"]
+    unpatched = mode["patch_mode"] == "AutomaticByPlatform" and not mode["platform_patches"]
     if app == "install":
         assert step.state is (State.SCHEDULED_ELSEWHERE if mode["platform_patches"] else State.PATCHED)
         assert len(world.operations(machine, "install")) == (0 if mode["platform_patches"] else 1)
         return
     assert world.operations(machine, "install") == []
-    assert step.state is (State.PATCHED_BY_NOBODY if nobody else State.ASSESSED)
-    if nobody:
+    assert step.state is (State.PATCHED_BY_NOBODY if unpatched else State.ASSESSED)
+    if unpatched:
         assert "neither guest nor platform patches it" in step.reason
         assert "PATCH_MODE=install" in step.remedy

@@ -1,4 +1,4 @@
-"""An attack on an image that many share: one machine of it, in somebody else's hands, that lies about its installation.
+"""An attack on an image that many share: one machine of it, in an attacker's hands, that lies about its installation.
 
 Factors: where the liar is (another subscription, another owner, among the victims) × what it says (failed, succeeded) ×
 PATCH_ROLLOUT_SCOPE and PATCH_CANARY_MACHINES. What is asserted is which of the victims Azure installed.

@@ -479,4 +479,4 @@ async def test_failures_tell_what_happened_and_no_secret(chain: Chain, fault: Fa
     await host.run_timer("on_reconcile")
 
     told = [line for line in chain.journal() if machine.lower() in str(line) or line["event"] == "step.failed"]
-    assert told, "every failure is told"
+    assert told, "every failure is reported"

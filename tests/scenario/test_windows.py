@@ -40,7 +40,7 @@ def starts(world: World) -> dict[str, str]:
 
 
 async def test_a_canary_goes_in_its_own_window_and_the_others_wait_for_theirs() -> None:
-    """The canary proves the rollout within its first hour: the window of canaries stays open, for nobody."""
+    """The canary proves the rollout within its first hour: the window of canaries stays open, for no machine."""
     world = a_world(**CANARY_FIRST)
     for number in range(4):
         world.create(f"vm-{number}", PENDING)

@@ -320,14 +320,14 @@ class Invariants:
                 self.violated(4, f"the outcome of {ended} is unknown")
 
     def every_start_is_put_back(self) -> None:
-        """4. No machine runs that the app started and nobody worked on since."""
+        """4. No machine runs that the app started and no operation worked on since."""
         world = self.world
         for machine in world.azure.world.machines.values():
             if start := world.starts.forgotten(machine, world.azure.changes, world.now):
                 self.violated(4, f"{machine.name} still runs, which the app started at {start.started:%m-%d %H:%M}")
 
     def every_run_ended(self) -> None:
-        """7. People are told that each run ended, with one outcome for each of its machines."""
+        """7. The journal says that each run ended, with one outcome for each of its machines."""
         final = ("succeeded", "failed", "gone", "left")
         for run in self.world.orders.runs.values():
             if (told := self.runs_ended.get(run.id)) is None:

@@ -22,7 +22,7 @@ WINDOWS: Mapping[str, Callable[[datetime], bool]] = {
     "Mon-Sun 20:00-23:30 UTC": lambda at: (20, 0) <= (at.hour, at.minute) < (23, 30),
     "Wed 08:00-20:00 UTC; Fri 08:00-20:00 UTC": lambda at: at.weekday() in (2, 4) and 8 <= at.hour < 20,
 }
-# What a neighbour may have that nobody can read: the end of its name, its resource group, its tags, and its image ("":
+# What a neighbour may have that cannot be read: the end of its name, its resource group, its tags, and its image ("":
 # one of the fleet's).
 HOSTILE: Mapping[str, tuple[str, str, Mapping[str, str], str]] = {
     "a group of one letter that lowers to two": ("", "rg-web", {"patch-group": "\u0130"}, ""),
@@ -218,7 +218,7 @@ def right_end(world: SeededWorld, machine: Machine, now: datetime) -> set[str]:
     if behaviour.support_state != "Supported" and not arc:
         return {"undetermined", "due", "failed"}
     if arc and not assessed_well(machine, now):
-        return {"undetermined", "due", "failed"}  # as a machine without a support state: looked at again weekly
+        return {"undetermined", "due", "failed"}  # as a machine without a support state: checked again weekly
     if "install" not in (world.mode, tags.get("patch-mode", "install")) or world.mode != "install":
         return {"assessed"}
     if tags.get("patch-mode") == "assess":

@@ -16,9 +16,9 @@ from simulator.world import Machine, Operation
 
 # What was read this long before a POST may have changed since, and a POST may arrive late.
 TOLERATED = timedelta(minutes=5)
-# An operation that ends so soon after the app began its start cannot be told from the start (docs/adr/0009).
+# An operation that ends so soon after the app began its start cannot be distinguished from the start (docs/adr/0009).
 LIKE_A_START = timedelta(minutes=20)
-# Nor can one that ends within a patch operation, or so close to it, be told from that.
+# Nor can one that ends within a patch operation, or so close to it, be distinguished from that.
 CLOSE = timedelta(minutes=2)
 # What people do to a machine that the app has just started.
 MEDDLING = (("restart",), ("redeploy",), ("start",), ("deallocate",), ("deallocate", "start"))
@@ -46,7 +46,7 @@ class Starts:
         return ""
 
     def forgotten(self, machine: Machine, changes: Iterable[Operation], now: datetime) -> Operation | None:
-        """The start of the app that nobody has put back: none of the machine's operations is later."""
+        """The start of the app that no operation has put back: none of the machine's operations is later."""
         known = [each for each in changes if each.vm_id == machine.vm_id]
         ours = [each for each in known if each.operation_id in self.ours and each.kind == "start"]
         if not ours or machine.power_at(now) != "running":

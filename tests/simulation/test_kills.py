@@ -162,7 +162,7 @@ def test_killed_at_an_end_that_graph_does_not_show_yet_it_ends_well(late: Path, 
     assert not bad
 
 
-# -- what others are told
+# -- what other programs receive
 
 
 @pytest.fixture(scope="module", params=[SHOWN_AT_ONCE, SHOWN_LATE], ids=["shown at once", "shown late"])

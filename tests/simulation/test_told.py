@@ -1,4 +1,4 @@
-"""What others are told under faults and kills: over these seeds each installation that ended is told, once by its id,
+"""Notices under faults and kills: over these seeds each installation that ended sends a notice, once by its id,
 and in the order of the machine's moves; and the invariants hold as they do without notices.
 """
 

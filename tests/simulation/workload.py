@@ -120,7 +120,7 @@ class Workload:
         return [name for name in names if name not in self.without.machines]
 
     def schedule_hostile(self, world: SeededWorld, days: float) -> list[str]:
-        """Machines with tags, names and images that no release can read, now or later. They stop nobody."""
+        """Machines with tags, names and images that no release can read, now or later. They stop no other machine."""
         rng, names = self.hostile_rng, []
         count = rng.randint(1, 4) if rng.random() < HOSTILE_SEEDS else 0
         for number in range(count):
@@ -136,7 +136,7 @@ class Workload:
         return names
 
     def schedule_stops(self, world: SeededWorld, names: Sequence[str], days: float) -> None:
-        """A person stops machines, images or subscriptions for hours, until a time or until somebody ends it."""
+        """A person stops machines, images or subscriptions for hours, until a time or until a person ends it."""
         rng = self.stops_rng
         count = rng.randint(1, 4) if rng.random() < STOP_SEEDS else 0
         for _ in range(count):

@@ -1,6 +1,6 @@
 """What follows for one machine, row by row.
 
-The factors: support state (absent, Unknown, Supported, Unsupported, UnableToDetermine; None on the event's road) ×
+The factors: support state (absent, Unknown, Supported, Unsupported, UnableToDetermine; None on the event's path) ×
 image kind × power, agent, extensions × what is in flight (fresh, stale) × age of assessment and machine × who else
 patches × mode (setting and tag) × opt-out, hold, owner and wrong tags × who manages it × scale set × scope.
 
@@ -345,7 +345,7 @@ SUPPORTED: dict[str, Row] = {
         State.DUE,
         "Supported",
     ),
-    "a reboot is pending, nobody installed": ({"verdict": REBOOT}, {}, Install, State.DUE, "Supported"),
+    "a reboot is pending, none installed": ({"verdict": REBOOT}, {}, Install, State.DUE, "Supported"),
     "too young for an installation": (
         {"created": NOW - 59 * MINUTE},
         {},
@@ -532,14 +532,14 @@ MODES: dict[str, Row] = {
         State.ASSESSED,
         "PATCH_MODE=assess",
     ),
-    "setting assess, nobody patches it": (
+    "setting assess, it stays unpatched": (
         {"patchers": PatchOrchestration.NOBODY},
         {"PATCH_MODE": "assess"},
         Leave,
         State.PATCHED_BY_NOBODY,
         "neither guest nor platform",
     ),
-    "setting install, nobody patches it: we do": (
+    "setting install, it stays unpatched: we patch it": (
         {"patchers": PatchOrchestration.NOBODY},
         {},
         Install,
@@ -847,14 +847,14 @@ WINDOWS: dict[str, Row] = {
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
     ),
-    "a first patching heeds its owner's tag": (
+    "a first patching respects its owner's tag": (
         {**YOUNG, "tags": {"patch-window": NIGHTS}},
         FIRST_DAY,
         Wait,
         State.WAITING_FOR_WINDOW,
         "2026-11-28",
     ),
-    "a first patching heeds a black-out": (
+    "a first patching respects a black-out": (
         YOUNG,
         {"PATCH_WINDOW": NIGHTS, "PATCH_BLACKOUT": "2026-11-25"} | FIRST_DAY,
         Wait,
@@ -1150,7 +1150,7 @@ ELSEWHERE: dict[str, Row] = {
         {},
         Leave,
         State.PATCHED_BY_NOBODY,
-        "nobody patches it",
+        "it stays unpatched",
     ),
     "left to a schedule, none is assigned, and tagged ours": (
         {"patchers": PatchOrchestration.SCHEDULE, "schedule_assigned": False, **OWNED},

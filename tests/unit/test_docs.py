@@ -67,13 +67,13 @@ def test_every_file_and_make_target_that_a_document_names_exists(document: Path)
 
 
 @pytest.mark.parametrize("document", PRESENT, ids=lambda path: path.name)
-def test_every_setting_state_and_happening_that_a_document_names_exists(document: Path) -> None:
+def test_every_setting_state_and_event_that_a_document_names_exists(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     variables = re.findall(r"\$\{(\w+)", (ROOT / "infra/main.parameters.json").read_text(encoding="utf-8"))
     settings = {setting.name for setting in SETTINGS} | {*variables, "PATCH_CHECKS", "PATCH_PARAMETERS"}
     assert set(re.findall(r"\b(?:PATCH|RECONCILE|ARM)_[A-Z_]+\b", text)) <= settings
-    happenings = set(re.findall(r"`([a-z]+\.[a-z]+)`", text)) - {"host.json"}
-    known = {name for name in happenings if name.split(".")[1] not in ("md", "py", "txt", "json", "kql", "yaml")}
+    events = set(re.findall(r"`([a-z]+\.[a-z]+)`", text)) - {"host.json"}
+    known = {name for name in events if name.split(".")[1] not in ("md", "py", "txt", "json", "kql", "yaml")}
     assert known <= set(journal.EVENTS)
 
 

@@ -239,7 +239,7 @@ def test_a_refusal_that_nobody_knows_passes_by_itself_with_azures_own_words() ->
 
 
 def test_the_caller_is_not_named_in_what_is_kept() -> None:
-    """The text of a 401 or 403 names the object id of whoever called."""
+    """The text of a 401 or 403 names the object id of the caller."""
     body = wrapped("AuthorizationFailed", "The client '11111111' with object id '2222' has no right")
     found = refused(403, body)
     assert found.message == ""
@@ -285,7 +285,7 @@ RETRY_AFTER: dict[str, tuple[dict[str, str], float]] = {
     "a date": ({"Retry-After": "Wed, 25 Nov 2026 12:00:00 GMT"}, DEFAULT_RETRY_AFTER_SECONDS),
     "negative": ({"Retry-After": "-5"}, DEFAULT_RETRY_AFTER_SECONDS),
     "no number": ({"Retry-After": "²"}, DEFAULT_RETRY_AFTER_SECONDS),
-    "for ever": ({"Retry-After": "9" * 400}, MAX_RETRY_AFTER_SECONDS),
+    "longer than any wait": ({"Retry-After": "9" * 400}, MAX_RETRY_AFTER_SECONDS),
     "half a time": ({"x-ms-user-quota-resets-after": "00:05"}, DEFAULT_RETRY_AFTER_SECONDS),
 }
 

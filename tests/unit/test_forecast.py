@@ -68,7 +68,7 @@ class Life:
         return self.begun
 
     def sweep(self) -> bool:
-        """Whether somebody was due."""
+        """Whether a machine was due."""
         for row in [row for row in self.rows.values() if row.begun_at and row.begun_at + USUAL <= self.now]:
             del self.rows[row.machine]
             self._record(row)

@@ -1,4 +1,4 @@
-"""The journal: a closed list of names, one JSON line a happening, never longer than the host carries, at its level."""
+"""The journal: a closed list of names, one JSON line per event, never longer than the host carries, at its level."""
 
 import ast
 import json
@@ -112,8 +112,8 @@ def test_every_happening_is_written_at_its_level(name: str, caplog: pytest.LogCa
 
 
 def test_a_name_outside_the_list_is_a_programming_error(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(KeyError, match=r"nobody.knows"):
-        journal.write("nobody.knows")
+    with pytest.raises(KeyError, match=r"unknown.event"):
+        journal.write("unknown.event")
     assert not caplog.records
 
 

@@ -262,7 +262,7 @@ PATCHERS: dict[str, tuple[dict[str, Any], bool, PatchOrchestration]] = {
         True,
         PatchOrchestration.US,
     ),
-    "platform on a customized image: nobody": (
+    "platform on a customized image: neither": (
         {"linuxConfiguration": {"patchSettings": {"patchMode": "AutomaticByPlatform"}}},
         True,
         PatchOrchestration.NOBODY,

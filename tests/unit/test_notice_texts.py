@@ -134,7 +134,7 @@ def test_the_guide_explains_every_field() -> None:
     assert {name for name in fields if f"`{name}`" not in GUIDE} == set()
 
 
-# -- what is told, and what is not
+# -- what is sent, and what is not
 
 
 def test_a_routine_assessment_is_told_where_it_went_wrong_only() -> None:
@@ -295,7 +295,7 @@ LARGE: dict[str, Notice] = {
 
 @pytest.mark.parametrize("notice", LARGE.values(), ids=LARGE)
 def test_a_notice_fits_its_column_however_much_there_is_to_tell(notice: Notice) -> None:
-    """Else its row could not be written, nor the move that it tells of."""
+    """Else its row could not be written, nor the move that it reports."""
     _, [insert] = Outbox(lambda: NOW).written_with(None, ("p", "k"), [notice])
     assert len(str(insert.columns["data"]).encode("utf-16-le")) // 2 <= COLUMN
     names = [len(value) for value in notice.data.values() if isinstance(value, list)]

@@ -3,9 +3,9 @@
 Factors: assessments and installations; slots taken by every phase; fleet, image, availability set and patch-group;
 groups in trouble; images with every kind of record; one and two quota buckets; claims that wait to be sent, and how
 much is queued already. Below the examples, random fleets: what holds in each, what a restriction never adds, and that
-in time everybody is dispatched.
+in time every machine is dispatched.
 
-Who is the canary and when a ring opens is told in test_rollout.py; here it is enough that the plan heeds it.
+test_rollout.py says who is the canary and when a ring opens; here it is enough that the plan follows that.
 """
 
 from collections import Counter
@@ -263,7 +263,7 @@ CAPS: dict[str, Case] = {
         {"x0": GROUP},
         "availability set",
     ),
-    "a member that is assessed holds nobody up": Case(
+    "a member that is assessed holds no other back": Case(
         of(1, group="quorum"), [at_work(a_member("r", "y", group="quorum"), kind=OperationKind.ASSESS)], {}, ["x0"], {}
     ),
     "a group of another subscription": Case(
@@ -543,7 +543,7 @@ def test_what_is_queued_already_is_taken_off_the_pace() -> None:
     ],
 )
 def test_a_claim_whose_time_came_while_the_sweep_read_waits_in_no_queue(due_at: datetime, first: str) -> None:
-    """It has called: its call counts against the bucket, as another's does, and keeps nobody back besides."""
+    """It has called: its call counts against the bucket, as another's does, and holds no other machine back besides."""
     rows = [a_record(machine=machine_id(f"q{number}"), due_at=due_at) for number in range(300)]
     plan = make_plan(many(900), Fleet(rows, read_at=NOW - 2 * MINUTE), settings(), now=NOW)
     late = 300 * timedelta(milliseconds=800) if first == "after it" else timedelta(0)
@@ -642,7 +642,7 @@ def an_image(image: str) -> dict[str, ImageRecord]:
 images = st.fixed_dictionaries(
     {}, optional={name: st.sampled_from(list(an_image(name).values())) for name in IMAGES if name}
 )
-trouble = st.sets(st.sampled_from(["g", "h"])).map(lambda found: {(SUBSCRIPTION, name): "somebody" for name in found})
+trouble = st.sets(st.sampled_from(["g", "h"])).map(lambda found: {(SUBSCRIPTION, name): "another" for name in found})
 sizes = st.dictionaries(st.sampled_from(IMAGES), st.integers(0, 40))
 fleets = st.builds(Fleet, records(), images, trouble, machines=sizes)
 environs = st.fixed_dictionaries(
@@ -732,7 +732,7 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
 
 
 def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candidate], running: list[Record]) -> None:
-    """All that go are of one ring, and nobody of an earlier one is due or at work, but who waits for a neighbour."""
+    """All that go are of one ring, and no earlier one has a machine due or at work, unless it waits for a neighbour."""
     [ring] = {item.overrides.ring for item in mine}
     assert not [row for row in running if row.ring < ring]
     earlier = [
@@ -747,7 +747,7 @@ def _assert_ring_after_ring(due: list[Candidate], plan: Plan, mine: list[Candida
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 200), st.integers(1, 100))
 def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> None:
-    """The pace: within the horizon, never more than the quota's share, and no slower than it where somebody waits."""
+    """The pace: within the horizon, never more than the quota's share, and no slower than it where a machine waits."""
     rows = [a_record(machine=machine_id(f"q{number}")) for number in range(queued)]
     rows += [a_record(machine=machine_id(f"r{number}"), phase=Phase.RUNNING, begun_at=NOW) for number in range(called)]
     plan = make_plan(many(due), Fleet(rows), settings(PATCH_PACE_PERCENT=str(percent)), now=NOW)
@@ -770,7 +770,7 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
 def test_a_smaller_cap_of_the_fleet_adds_nobody(
     due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
 ) -> None:
-    environ = environ | {"PATCH_PACE_PERCENT": "100"}  # the pace is spent by whoever goes: it would give to others
+    environ = environ | {"PATCH_PACE_PERCENT": "100"}  # what goes spends the pace: it would give to others
     smaller = min(cap, settings(**environ).max_in_flight.of(sum(fleet.machines.values())))
     wide = installed(make_plan(due, fleet, settings(**environ), now=NOW))
     narrow = installed(make_plan(due, fleet, settings(**environ | {"PATCH_MAX_IN_FLIGHT": str(smaller)}), now=NOW))
@@ -817,17 +817,17 @@ def _by_image(plan: Plan) -> Counter[str]:
 
 @given(candidates(), fleets, environs)
 def test_trouble_in_a_group_stops_that_group(due: list[Candidate], fleet: Fleet, environ: dict[str, str]) -> None:
-    everywhere = {(SUBSCRIPTION, name): "somebody" for name in ("g", "h")}
+    everywhere = {(SUBSCRIPTION, name): "another" for name in ("g", "h")}
     plan = make_plan(due, replace(fleet, troubled_groups=everywhere), settings(**environ), now=NOW)
     assert {item.overrides.group for item in installed(plan)} <= {""}
 
 
-# -- in time everybody goes
+# -- in time every machine goes
 
 
 @dataclass
 class Life:
-    """A fleet over time: whoever is dispatched is at work for a while, and every installation succeeds."""
+    """A fleet over time: each dispatched machine is at work for a while, and every installation succeeds."""
 
     due: list[Candidate]
     images: dict[str, ImageRecord]

@@ -457,7 +457,7 @@ def test_good_values(name: str, text: str, value: Any) -> None:
 
 
 SLA_OF_OWNERS = {
-    "more days than everybody has": ("7; owner shop: 8", "owner 'shop' has more days than everybody"),
+    "more days than the default": ("7; owner shop: 8", "owner 'shop' has more days than the default"),
     "one of two more": ("Critical 7, Security 30; owner a: 9", "owner 'a' has more days"),
     "twice": ("7; owner Shop: 3; owner shop: 4", "owner 'shop' is named twice"),
 }
@@ -670,8 +670,8 @@ ADVICE: dict[str, tuple[dict[str, str], list[str]]] = {
     ),
     "a subscription's id": ({"PATCH_SCOPE": SUBSCRIPTION}, []),
     "a management group": ({"PATCH_SCOPE": "mg:platform"}, []),
-    "a time before which a topic is told": ({"PATCH_NOTICE_MINUTES": "60", "PATCH_NOTICES": TOPIC}, []),
-    "a time before which nobody is told": ({"PATCH_NOTICE_MINUTES": "60"}, ["PATCH_NOTICE_MINUTES: nobody is told"]),
+    "announcements that a topic receives": ({"PATCH_NOTICE_MINUTES": "60", "PATCH_NOTICES": TOPIC}, []),
+    "announcements that no topic receives": ({"PATCH_NOTICE_MINUTES": "60"}, ["PATCH_NOTICE_MINUTES: no installation"]),
     "a name": ({"PATCH_SCOPE": "My-Sub"}, ["PATCH_SCOPE: 'my-sub' is taken for a management group"]),
 }
 
@@ -894,7 +894,7 @@ BAD_TAGS = [
     ("patch-reboot", "sometimes"),
     ("patch-hold-until", "next week"),
     ("patch-hold-until", "2027-02-30"),
-    ("patch-owner", "somebody"),
+    ("patch-owner", "another"),
     ("patch-window", "Saturday night"),
     ("patch-window", ""),
     ("patch-ring", "first"),

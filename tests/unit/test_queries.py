@@ -209,7 +209,7 @@ def waiting_patch(machine: str, name: str, classification: str, published: str) 
 MARKET_PATCHES = [
     waiting_patch("MARKET-03", "kb-3", "Critical", "2026-10-20T00:00:00Z"),
     waiting_patch("market-03", "kb-2", "Security", "2026-10-14T00:00:00Z"),
-    waiting_patch("market-03", "kb-1", "Definition", "2026-09-01T00:00:00Z"),  # old, and nobody's promise
+    waiting_patch("market-03", "kb-1", "Definition", "2026-09-01T00:00:00Z"),  # old, but no limit names its severity
 ]
 MARKET_ASSESSED = assessment("MARKET-03", "latest", status="Succeeded", startDateTime="2026-11-21T11:00:00Z")
 MARKET_ASSESSED_BEFORE = assessment(
@@ -248,7 +248,7 @@ def scale_set(name: str) -> Row:
         "properties": {
             "orchestrationMode": "Flexible",
             "automaticRepairsPolicy": {"enabled": True, "gracePeriod": "PT10M"},
-            "virtualMachineProfile": {"osProfile": {"adminUsername": "somebody"}},
+            "virtualMachineProfile": {"osProfile": {"adminUsername": "admin"}},
         },
     }
 
@@ -259,7 +259,7 @@ TABLES: Mapping[str, Sequence[Row]] = {
         {
             "id": f"{SUBSCRIPTION}/resourceGroups/RG-Other",
             "type": "microsoft.resources/subscriptions/resourceGroups",
-            "managedBy": "/someone",
+            "managedBy": "/another",
         },
         {"id": SUBSCRIPTION, "type": "microsoft.resources/subscriptions", "tags": {"patch-mode": "off"}},
         {
@@ -533,7 +533,7 @@ EXPECTED: Mapping[str, list[Row]] = {
     ],
     "groups_named": [
         {"id": GROUP, "tags": {"patch-window": "any"}, "managedBy": ""},
-        {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/someone"},
+        {"id": f"{SUBSCRIPTION}/resourceGroups/RG-Other", "tags": None, "managedBy": "/another"},
     ],
     "image_sizes": [
         {"reference": '{"arc":"linux","sku":"Ubuntu 22.04.3 LTS"}', "created": None, "machines": 2},
@@ -739,7 +739,7 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
             ]
             for what, found, counts in [("pending", True, {key: 1}), ("left out", False, {"unheard of": 1})]
         ],
-        # Age: looked at again whatever was found.
+        # Age: checked again whatever was found.
         row("supported, old", True, assessed("Supported", OLD), installs=False),
         row("supported, exactly at the limit", True, assessed("Supported", "2026-11-15T00:00:00Z")),
         row("supported, just younger", False, assessed("Supported", "2026-11-15T00:00:00.000001Z")),
@@ -797,7 +797,7 @@ YOUNG, GROWN = "2026-11-21T00:00:00Z", "2026-11-20T23:59:59Z"
             "marketplace in part is customized",
             True,
             NEVER,
-            machine(image={"publisher": "someone", "offer": "something"}),
+            machine(image={"publisher": "another", "offer": "something"}),
         ),
         # While no window is open: installations for the young alone, assessments for all.
         row("window closed, pending", False, PENDING, window_open=False),
@@ -835,7 +835,7 @@ def test_due_machines_narrows(vm: Row, record: Row | None, values: Row, expected
 
 
 class GraphOfRows(ResourceGraph):
-    """The app's own door, with the evaluator in place of the service."""
+    """The app's own client, with the evaluator in place of the service."""
 
     def __init__(self, given: Settings, tables: Mapping[str, Sequence[Row]]) -> None:
         super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))
@@ -1060,7 +1060,7 @@ UNREADABLE: dict[str, tuple[list[Row], list[Row], set[str]]] = {
 async def test_a_member_that_cannot_be_read_counts_as_one_that_is_off(
     machines: list[Row], groups: list[Row], wait: set[str]
 ) -> None:
-    """Its neighbours wait for it; the plan of everybody else goes on."""
+    """Its neighbours wait for it; the plan of all others goes on."""
     well = machine("a") | {"tags": {"patch-group": "quorum"}}
     graph = GraphOfRows(settings(), {"resources": [well, *machines], "resourcecontainers": groups})
     found = [item async for item in graph.group_members(["quorum", "other"])]

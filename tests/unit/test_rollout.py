@@ -140,7 +140,7 @@ LATER = {"PATCH_CANARIES": "3"}
 NONE = {"PATCH_CANARIES": "0"}
 WHO: dict[str, tuple[ImageRecord, dict[str, str], str, str, str, dict[str, State]]] = {
     # record, settings, due, in flight, admitted, waits
-    "nobody is due": (fresh(), {}, "", "", "", {}),
+    "none is due": (fresh(), {}, "", "", "", {}),
     "the canary goes alone": (fresh(), {}, "b c a", "", "a", {"b": CANARY, "c": CANARY}),
     "the canary is of the lowest ring": (fresh(), {}, "a b2 c0", "", "c0", {"a": CANARY, "b2": CANARY}),
     "the canary is in flight": (fresh(), {}, "b0 c", "a0", "", {"b0": CANARY, "c": CANARY}),
@@ -159,7 +159,7 @@ WHO: dict[str, tuple[ImageRecord, dict[str, str], str, str, str, dict[str, State
     "ring after ring": (an_image(), {}, "c2 a0 b1 d", "", "a0", {"b1": RING, "c2": RING, "d": RING}),
     "a ring is in flight": (an_image(), {}, "b1", "a0", "", {"b1": RING}),
     "more of the same ring may go": (an_image(), {}, "b0", "a0", "b0", {}),
-    "a later ring in flight holds nobody up": (an_image(), {}, "a0", "z9", "a0", {}),
+    "a later ring in flight holds no other back": (an_image(), {}, "a0", "z9", "a0", {}),
     "ring 0 is done: ring 1 opens": (an_image(), {}, "a1 b2", "", "a1", {"b2": RING}),
     "an empty ring between is not a ring": (an_image(), {}, "a5", "", "a5", {}),
     "the untagged are last": (an_image(), {}, "a z99", "", "z99", {"a": RING}),
@@ -195,7 +195,7 @@ BAR: list[tuple[str, dict[int, tuple[int, int]], str, bool]] = [
     ("two rings add up to less", {0: (1, 1), 1: (16, 1)}, "90", False),
     ("its own ring does not count", {2: (0, 2)}, "90", True),
     ("a later ring does not count", {3: (0, 2)}, "90", True),
-    ("nobody went before", {}, "100", True),
+    ("none went before", {}, "100", True),
 ]
 
 
@@ -434,10 +434,10 @@ TEAM = "00000000-0000-0000-0000-000000000002"
 BOUNDARIES: dict[str, tuple[str, dict[str, Any], str]] = {
     # PATCH_ROLLOUT_SCOPE, the machine, its boundary
     "of a subscription": ("subscription", {"id": machine_id("a", subscription=TEAM)}, f"subscription {TEAM}"),
-    "of a subscription, whoever owns it": ("subscription", {"tags": {"owner": "x"}}, f"subscription {SUBSCRIPTION}"),
+    "of a subscription, of any owner": ("subscription", {"tags": {"owner": "x"}}, f"subscription {SUBSCRIPTION}"),
     "of an owner": ("owner", {"tags": {"owner": "Web"}}, "owner web"),
     "of an owner, by the resource group's tag": ("owner", {"group": Group({"owner": "Web"})}, "owner web"),
-    "of nobody": ("owner", {}, "owner"),
+    "of no owner": ("owner", {}, "owner"),
     "of the fleet": ("fleet", {"tags": {"owner": "x"}}, ""),
 }
 
@@ -480,7 +480,7 @@ def test_after_it_was_closed_a_later_failure_opens_another() -> None:
 
 
 def test_after_it_was_closed_at_the_limit_the_next_failure_within_the_span_opens_another() -> None:
-    """Cumulative: who closes it has looked at what failed; what fails on is news."""
+    """Cumulative: a person who closes it has checked what failed; what fails on is news."""
     record = failing(3, "3 in 7 days")
     record = replace(record, closed=record.opening)
     assert end(record, "x", BROKEN, at=NOW + HOUR).breaker_open
@@ -553,10 +553,10 @@ def since(opened: datetime | None, ring: int = LAST_RING) -> dict[int, Tally]:
 
 ENDS: dict[str, tuple[ImageRecord, list[Member], bool]] = {
     # record (its canary was proved 20 days ago), the machines left, whether it is over
-    "nobody is left": (an_image(), [], True),
+    "none is left": (an_image(), [], True),
     "its ring has not opened, but another": (an_image(rings=since(WEDNESDAY - 9 * DAY, 5)), [in_window(WEEKLY)], False),
-    "nobody was left behind its canary, and their opening passed": (an_image(rings={}), [in_window(WEEKLY)], True),
-    "nobody was left behind its canary, and their opening is to come": (
+    "none was left behind its canary, and their opening passed": (an_image(rings={}), [in_window(WEEKLY)], True),
+    "none was left behind its canary, and their opening is to come": (
         an_image(rings={}),
         [in_window(read_windows("last Fri 22:00-02:00 UTC"))],
         False,

@@ -173,7 +173,7 @@ def test_a_run_that_does_not_want_the_machine_changes_nothing(run: dict[str, Any
 
 
 def test_a_run_never_installs_a_machine_that_was_installed_since_it_began() -> None:
-    """Whoever did: what the row of the machine proves may be lost."""
+    """By any client: what the row of the machine proves may be lost."""
     since = replace(INSTALLED, started=NOW - MINUTE, modified=NOW - MINUTE)
     machine = a_machine(installation=since, verdict=a_verdict(assessed=NOW))
     step = decide(machine, a_run(opened=NOW - 5 * MINUTE))

@@ -1,7 +1,7 @@
 """Which rollouts do not move, and what is said of them.
 
 Factors: how many openings passed since machines wait, when the rollout last got on, black-outs, what keeps its next
-stage, and what is told elsewhere: an installation under way, an open breaker. Saturdays are 5, 12, 19 December.
+stage, and what other lines report: an installation under way, an open breaker. Saturdays are 5, 12, 19 December.
 """
 
 from collections.abc import Mapping
@@ -37,10 +37,10 @@ PROVED = {"opened": december(5, 22, 5), "canaries": 1, "proved": december(5, 22,
 
 @dataclass(frozen=True)
 class Case:
-    """Two machines of an image that wait, and when they are looked at."""
+    """Two machines of an image that wait, and when they are checked."""
 
     now: datetime
-    stage: str = ""  # of the rollout that does not move; "": none is told
+    stage: str = ""  # of the rollout that does not move; "": none is reported
     state: State | None = None
     said: str = ""
     since: datetime = TUESDAY

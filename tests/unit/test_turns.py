@@ -16,7 +16,7 @@ from tests.support.world import World
 
 
 class Steps:
-    """Stands in for a step: counts who is in it, and lets nobody out before `leave` is set."""
+    """Stands in for a step: counts the calls in it, and lets none out before `leave` is set."""
 
     def __init__(self) -> None:
         self.inside = self.peak = 0

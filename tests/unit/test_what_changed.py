@@ -81,7 +81,7 @@ CLOSINGS: dict[str, tuple[dict[str, str], str | None]] = {
     "words": ({"opening": FIRST, "closed": "all", "closed_told": "-"}, "names opening all"),
     "what was closed is erased": ({"opening": FIRST, "closed_told": FIRST}, f"open is {FIRST}"),
     "nothing ever opened": ({"closed": FIRST}, "no breaker of this image has opened"),
-    "a wrong one that was told": ({"opening": FIRST, "closed": SECOND, "closed_told": SECOND}, None),
+    "a wrong one that was reported": ({"opening": FIRST, "closed": SECOND, "closed_told": SECOND}, None),
     "an older release: closed": ({"opening": FIRST, "closed": FIRST}, ""),
     "an older release: opened again since": ({"opening": SECOND, "closed": FIRST}, None),
     "an older release: a wrong one": ({"opening": FIRST, "closed": SECOND}, f"open is {FIRST}"),

@@ -163,7 +163,7 @@ def test_a_window_at_a_moment(text: str, now: str, closes: str | None, opens: st
     assert (closes, opens) == (written(windows.closes(at(now))), written(windows.opens(at(now))))
 
 
-# name: (text, a noon, the next noon, every open stretch between) – whoever reads the wall clock agrees with each
+# name: (text, a noon, the next noon, every open stretch between) – the wall clock agrees with each
 NIGHTS = {
     # 29 March 2026: 02:00 → 03:00 at 01:00 UTC. 25 October: 03:00 → 02:00 at 01:00 UTC.
     "Paris, spring, over the gap": ("Sat 22:00-04:00 Europe/Paris", "2026-03-28", ["28 21:00 - 29 02:00"]),

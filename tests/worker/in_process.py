@@ -1,6 +1,6 @@
 """Microsoft's own worker code in this process: the `azure-functions-runtime` package indexes and invokes the app.
 
-The package is what Azure runs on Python 3.13 and newer. It takes its message classes from whoever calls it, so plain
+The package is what Azure runs on Python 3.13 and newer. It takes its message classes from its caller, so plain
 classes serve here in place of protobuf's. What is real: indexing, decoding of payloads, the call, the answer. What is
 not: gRPC, protobuf's type checks, and everything the Functions host does (listeners, retries, `%NAME%` in bindings).
 
@@ -94,7 +94,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the host is told of an invocation, and what was logged meanwhile."""
+    """What the host learns of an invocation, and what was logged meanwhile."""
 
     status: str
     exception: str

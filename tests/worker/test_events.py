@@ -41,7 +41,7 @@ ABOUT_A_MACHINE = {
     "created, CloudEvents": CLOUD_EVENT,
     "started, Event Grid schema": started(CREATED, "eventType"),
     "started, CloudEvents": started(CLOUD_EVENT, "type"),
-    "a field nobody knows": CREATED | {"partitionKey": "1"},
+    "an unknown field": CREATED | {"partitionKey": "1"},
     "no id": without(CREATED, "id"),
     "no eventTime": without(CREATED, "eventTime"),
     "id a number": CREATED | {"id": 5},
@@ -82,7 +82,7 @@ def test_azure_out_of_reach_makes_event_grid_send_again(app: App, ledger: Any, e
     assert outcome.status == "Failure"
     assert outcome.events == ["step.failed"]
     assert "could not be sent" in outcome.exception
-    assert not ledger.table.rows  # nothing was claimed that nobody would give back
+    assert not ledger.table.rows  # nothing was claimed that would never be given back
 
 
 BOTH = (("Event Grid schema", CREATED), ("CloudEvents", CLOUD_EVENT))

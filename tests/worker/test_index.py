@@ -1,4 +1,4 @@
-"""What the host is told when it asks which functions there are. One wrong binding, and a function never runs."""
+"""What the host learns when it asks which functions there are. One wrong binding, and a function never runs."""
 
 import pytest
 

@@ -19,7 +19,7 @@ MACHINE = MachineId.parse(
 )
 BODY = Message(MACHINE, "a-claim").body()
 
-# function → the lines of a message whose claim nobody knows (any more)
+# function → the lines of a message whose claim is not known (any more)
 QUEUE_FUNCTIONS = {
     "on_assess_request": ["message.stale"],
     "on_install_request": ["message.stale"],

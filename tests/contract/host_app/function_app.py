@@ -1,6 +1,6 @@
 """The app of the recording: four functions that note what they get and then do what the event or message asks for.
 
-`IMPORT_DOES` and `TICK_DOES` are read at import, since each host imports this file anew under its own settings.
+`IMPORT_DOES` and `TICK_DOES` are read at import, since each host imports this file again under its own settings.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Where the sample app notes what happened to it, for the tests to read.
 
-The host imports function_app.py anew for every host; this module is imported once and so outlives them.
+The host imports function_app.py again for every host; this module is imported once and so outlives them.
 """
 
 from __future__ import annotations
