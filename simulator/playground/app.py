@@ -1,7 +1,7 @@
 """The app's side of the playground: its settings reader, its services on the playground's clock, its windows.
 
-The app is unchanged, and so are its times. It receives its clock in one place, `functions.services.connect`, and
-`on_this_clock` replaces it there. A message's delay is the app's time too, and storage would count it by this
+The app is unchanged, and so are its times. It gets its clock from one function, `functions.services.connect`, and
+`on_this_clock` wraps that function. A message's delay is the app's time too, and storage would count it by this
 machine's clock: the playground keeps such a message until it is due, and sends it then.
 """
 

@@ -1,8 +1,8 @@
 """`python -m tests.crash.host_program`: the real app on the simulated Functions host, its time faster by one factor.
 
 The app is unchanged, and so are its times: 15 minutes to adoption, an hour for a claim, 5 minutes for the sweep's
-lease, 60 s from begin to POST. What is faster is the clock. The app receives its clock in one place, `connect`, and
-this program replaces it there: the app's clock goes `speed` times faster, and so the delay of a message, which the
+lease, 60 s from begin to POST. What is faster is the clock. The app gets its clock from one function, `connect`, and
+this program wraps that function: the app's clock goes `speed` times faster, and so the delay of a message, which the
 queue service counts in seconds of this machine, is divided by the same factor. The simulated Azure in the parent goes
 by the same clock, and the host's own waits (visibility of a received message, of a failed one, polling) are divided
 too. So an operator meets no switch for any of this, and no test changes a constant of the app.
@@ -43,10 +43,10 @@ class FastQueue:
 
 def use_fast_services(fast: FastClock) -> None:
     """From now on the app's services go by this clock. Before the app is loaded: it takes the function by its name."""
-    opened = functions.services.connect
+    connect = functions.services.connect
 
     def connect_fast(settings: Settings, clock: Callable[[], datetime]) -> Services:
-        services = opened(settings, fast)
+        services = connect(settings, fast)
         services.queue = FastQueue(services.queue, fast)
         return services
 

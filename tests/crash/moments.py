@@ -54,7 +54,7 @@ def choose(chance: random.Random, longest_seconds: float) -> Moment:
 
 
 class Trap:
-    """Lies in wait in front of Azure for one host, known by its user agent. Only that host's calls are counted."""
+    """Lies in wait before Azure for one host, known by its user agent. Only that host's calls are counted."""
 
     def __init__(self, azure: Azure) -> None:
         self._handle = azure.handle

@@ -43,7 +43,7 @@ from simulator.tls import Tls
 from tests.crash import moments
 from tests.crash.clock import FastClock
 from tests.crash.fleet import Judgement, Member, World, fleet, judge, machines_in
-from tests.crash.front_door import EVENT_FUNCTION, FrontDoor
+from tests.crash.front_end import EVENT_FUNCTION, FrontEnd
 
 # 15 minutes to adoption are 6 s, a claim's hour 24 s, the sweep's lease 2 s, 60 s to the POST 0.4 s. An installation
 # with its reboot takes 18 minutes, so 7 s: it still runs when its row is checked.
@@ -110,8 +110,8 @@ Say = Callable[[str], None]
 class Run:
     """One run, from the first host to the last look."""
 
-    def __init__(self, embedded: Embedded, clock: FastClock, front: FrontDoor, seed: int, size: int, say: Say) -> None:
-        self._embedded, self._clock, self._front, self._say = embedded, clock, front, say
+    def __init__(self, embedded: Embedded, clock: FastClock, front_end: FrontEnd, seed: int, size: int, say: Say) -> None:
+        self._embedded, self._clock, self._front_end, self._say = embedded, clock, front_end, say
         self._chance = random.Random(seed)
         self._trap = moments.Trap(embedded.azure)
         self._members = fleet(size)
@@ -128,7 +128,7 @@ class Run:
         try:
             await self._embedded.deployed.publish()
             await self._start_host()
-            await self._embedded.subscribe(self._front)
+            await self._embedded.subscribe(self._front_end)
             await self._first_sweep()
             while self._kills < kills:
                 self._create(self._due(kills))
@@ -199,7 +199,7 @@ class Run:
             str(APP_FOLDER),
             self._embedded.settings(**SETTINGS, AZURE_HTTP_USER_AGENT=agent),
             (str(tls.ca_path), str(tls.certificate_path), str(tls.key_path)),
-            self._front.system_key,
+            self._front_end.system_key,
             self._clock.real_seconds(1),
             {"clock": self._clock.as_json()},
         )
@@ -208,11 +208,11 @@ class Run:
         for other in self._hosts:
             other.alone = False
         self._hosts.append(Host(agent, process, before, alone=not self._hosts))
-        self._front.instances.append(process)
+        self._front_end.instances.append(process)
 
     def _gone(self, host: Host) -> None:
         self._hosts.remove(host)
-        self._front.instances.remove(host.process)
+        self._front_end.instances.remove(host.process)
         self._ended.append(host)
 
     async def _stop_all(self) -> None:
@@ -347,9 +347,9 @@ async def stage(
     embedded.identity.lifetime_seconds = (
         MONTH_SECONDS  # tokens are made by this machine's clock, and read by the fast one
     )
-    async with embedded, FrontDoor().open(embedded.tls) as front:
-        assert EVENT_FUNCTION in front.functions
-        yield Run(embedded, clock, front, seed, size, say)
+    async with embedded, FrontEnd().open(embedded.tls) as front_end:
+        assert EVENT_FUNCTION in front_end.functions
+        yield Run(embedded, clock, front_end, seed, size, say)
 
 
 async def crash(

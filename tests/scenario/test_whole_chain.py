@@ -179,10 +179,10 @@ async def started(tls: Tls, azurite: Azurite) -> AsyncIterator[Chain]:
         await stack.enter_async_context(embedded)
         connector = aiohttp.TCPConnector(ssl=tls.client_context())
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
-        yield Chain(embedded, http, doors_to(embedded))
+        yield Chain(embedded, http, services_of(embedded))
 
 
-def doors_to(embedded: Embedded) -> Services:
+def services_of(embedded: Embedded) -> Services:
     read = read_settings(embedded.settings(**INSTALL))
 
     def clock() -> datetime:

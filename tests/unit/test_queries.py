@@ -835,7 +835,7 @@ def test_due_machines_narrows(vm: Row, record: Row | None, values: Row, expected
 
 
 class GraphOfRows(ResourceGraph):
-    """The app's own client, with the evaluator in place of the service."""
+    """The app's own client of Resource Graph, with the evaluator in place of the service."""
 
     def __init__(self, given: Settings, tables: Mapping[str, Sequence[Row]]) -> None:
         super().__init__(Session(given, lambda: NOW, credential=StaticCredential()))

@@ -23,7 +23,7 @@ from simulator.tls import Tls
 EVENT_FUNCTION = "on_machine_written"
 
 
-class FrontDoor:
+class FrontEnd:
     """For the deployment it looks like an instance: it has the app's address, key and functions."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class FrontDoor:
         return f"{self.url}{PATH}"
 
     @asynccontextmanager
-    async def open(self, tls: Tls) -> AsyncIterator[FrontDoor]:
+    async def open(self, tls: Tls) -> AsyncIterator[FrontEnd]:
         """Serves while open."""
         app = web.Application()
         connector = aiohttp.TCPConnector(ssl=tls.client_context(), force_close=True)
