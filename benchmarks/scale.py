@@ -21,15 +21,15 @@ IMAGES = 200
 GRAPH_SECONDS = 0.5  # of one query; an assumption, as nothing here asks the real service
 GRAPH_QUERIES_PER_SECOND = 3  # 15 in 5 s (Microsoft's guidance for throttled requests)
 FUNCTION_SECONDS = 600  # functionTimeout in host.json
-SWEEPS_A_DAY = 288
+SWEEPS_PER_DAY = 288
 INSTANCE_GB = 2
 MESSAGE_SECONDS = 2  # of an event or message, counted as if each were alone (docs/costs.md)
 # Per machine and day: an assessment, a weekly installation with the assessment after it, a third of an event.
-OPERATIONS_A_DAY = 1 + 2 / 7
-EVENTS_A_DAY = 1 / 3
+OPERATIONS_PER_DAY = 1 + 2 / 7
+EVENTS_PER_DAY = 1 / 3
 ARM_PER_OPERATION = 4  # the machine, its group, the POST, the operation's end
 STORAGE_PER_OPERATION = 9  # six of the row, and three for the message (docs/costs.md)
-POLLS_A_DAY = 4 * 8640  # four queues, every ten seconds
+POLLS_PER_DAY = 4 * 8640  # four queues, every ten seconds
 GB_SECOND, STORAGE_CALL = 0.000026, 0.0004 / 10_000  # US dollars (docs/costs.md)
 
 
@@ -96,13 +96,13 @@ def days(sweeps: Sequence[Sweep]) -> list[Day]:
 
 def _day(rest: Sweep, census: Sweep) -> Day:
     machines = rest.machines
-    operations, events = machines * OPERATIONS_A_DAY, machines * EVENTS_A_DAY
-    seconds = SWEEPS_A_DAY * rest.azure_seconds + (census.azure_seconds - rest.azure_seconds)
+    operations, events = machines * OPERATIONS_PER_DAY, machines * EVENTS_PER_DAY
+    seconds = SWEEPS_PER_DAY * rest.azure_seconds + (census.azure_seconds - rest.azure_seconds)
     gb_seconds = INSTANCE_GB * (seconds + MESSAGE_SECONDS * (operations + events))
-    storage = POLLS_A_DAY + SWEEPS_A_DAY * rest.storage + STORAGE_PER_OPERATION * operations
+    storage = POLLS_PER_DAY + SWEEPS_PER_DAY * rest.storage + STORAGE_PER_OPERATION * operations
     return Day(
         machines,
-        graph=SWEEPS_A_DAY * rest.graph + (census.graph - rest.graph),
+        graph=SWEEPS_PER_DAY * rest.graph + (census.graph - rest.graph),
         arm=ARM_PER_OPERATION * operations + 2 * events,
         storage=storage,
         gb_seconds=gb_seconds,

@@ -12,12 +12,12 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from functions.model.machine import MachineId
-from functions.model.patches import MOST_CHARACTERS
+from functions.model.patches import MAX_CHARACTERS
 from functions.model.text import FOREIGN, quoted, redacted
 
 MAX_LINE = 32_000  # characters (UTF-16 units); the host cuts at 32,768
 _MAX_FIELD = 2_000  # characters
-_LONGER = {"patch_list": MOST_CHARACTERS}  # fields that their writer bounds: the same in characters
+_LONGER = {"patch_list": MAX_CHARACTERS}  # fields that their writer bounds: the same in characters
 # Fields that name a person on purpose: PATCH_OWNER_TAG, who paused or closed a breaker, who stopped a run.
 _ADDRESSED = {"owner", "by", "stopped_by"}
 _MAX_NUMBER = 2**53  # JSON readers round larger integers, and one of thousands of digits would not fit a line

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from rich.console import RenderableType
 
 from functions.cloud.errors import CloudError, Refused, Unavailable
-from functions.cloud.stops import LONGEST
 from functions.cloud.tables import StorageTable, Table
-from functions.model.text import GUID, on_one_line, writable
+from functions.model.text import GUID, MAX_REASON, on_one_line, writable
 from patcher.connection import App
 from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer
@@ -76,8 +75,8 @@ def reason_of(text: str) -> str:
     reason = on_one_line(writable(text)).strip()
     if not reason:
         raise BadRequest("--reason is empty; say why, for those who read it later")
-    if len(reason) > LONGEST:
-        raise BadRequest(f"--reason has {len(reason)} characters; up to {LONGEST} are right")
+    if len(reason) > MAX_REASON:
+        raise BadRequest(f"--reason has {len(reason)} characters; up to {MAX_REASON} are right")
     return reason
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 VERSION = "2021-12-02"
 AUDIENCE = "https://storage.azure.com/.default"
-MOST = 1000  # blobs of the one page that is read
+MAX_BLOBS = 1000  # blobs of the one page that is read
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ async def listed(session: Session, endpoint: str, container: str) -> Blobs:
     """Raises the exceptions of functions/cloud/errors.py."""
     from azure.core.rest import HttpRequest
 
-    query = {"restype": "container", "comp": "list", "maxresults": str(MOST)}
+    query = {"restype": "container", "comp": "list", "maxresults": str(MAX_BLOBS)}
     client = _client(session, endpoint)
     async with session.call(f"listing the blobs of container {container}"):
         request = HttpRequest("GET", f"{endpoint}/{container}", params=query, headers={"x-ms-version": VERSION})

@@ -65,6 +65,6 @@ async def image_rows(app: App) -> list[ImageRow]:
 async def look_ahead(fleet: Fleet) -> tuple[list[Candidate], Forecast | None]:
     """What waits for an installation, and when each is expected; None where too many wait (steps/outlook.py)."""
     waiting, limits = await planning.waiting(fleet.view.sweep, fleet.view.due)
-    if len(waiting) > outlook.MOST:
+    if len(waiting) > outlook.MAX_WAITING:
         return waiting, None
     return waiting, forecast(waiting, limits, fleet.app.settings, now=fleet.now)

@@ -19,8 +19,8 @@ from simulator.monitor import logs
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 RECORDED = ROOT / "tests" / "recordings"
-MOST_ROWS = 9
-MOST_CHARACTERS = 70
+MAX_ROWS = 9
+MAX_CHARACTERS = 70
 _ONE = f"/subscriptions/{SUBSCRIPTION}/resourcegroups/rg-office/providers/microsoft.compute/virtualmachines/apt-broken"
 _PATCH = "libsecurity0"
 _BLOCK = re.compile(r"(<!-- rows: ([\w-]+)(?: (in flight|on a bad day))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -51,7 +51,7 @@ def _block(name: str, workspace: logs.Workspace) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = rows[:MOST_ROWS]
+    shown = rows[:MAX_ROWS]
     columns = [name for name in rows[0] if name not in _LEFT_OUT and any(row[name] not in (None, "") for row in shown)]
     lines = [columns, ["---"] * len(columns), *([_cell(row[name]) for name in columns] for row in shown)]
     more = len(rows) - len(shown)
@@ -64,7 +64,7 @@ def _cell(value: Any) -> str:
     text = "" if value is None else " ".join(str(value).split())
     if re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+Z", text):
         return text[:19].replace("T", " ")
-    text = text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+    text = text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"
     return _MARKS.sub(r"\\\g<0>", text)
 
 

@@ -42,7 +42,7 @@ from simulator.wire import Json
 MACHINES, IMAGES, SPEED = 20, 3, 30.0
 _FIRST_YEAR, _LAST_YEAR = 2020, 2090
 _WATCH_SECONDS = 1.0
-_SHORTEST_SCALE = 0.1  # of the host's own times: polling more often than once per second gains nothing
+_MIN_SCALE = 0.1  # of the host's own times: polling more often than once per second gains nothing
 
 # Settings for a person who watches; all others are those of the default deployment.
 WATCHING: Mapping[str, str] = {
@@ -204,7 +204,7 @@ async def play(options: argparse.Namespace) -> int:
 async def run_the_app(embedded: Embedded, speed: float, **changes: str) -> None:
     """Runs the app in a host that is started again whenever it ends itself, and subscribes it to events."""
     settings = embedded.settings(**{**WATCHING, **changes})
-    instance = await embedded.instance(settings, time_scale=max(1 / speed, _SHORTEST_SCALE))
+    instance = await embedded.instance(settings, time_scale=max(1 / speed, _MIN_SCALE))
     await embedded.subscribe(instance.hosts[0])
 
 

@@ -29,7 +29,7 @@ from azure.storage.queue.aio import QueueClient
 
 PLANNED = "ImagePatcher.InstallationPlanned"
 HELD_FOR = timedelta(hours=12)
-AT_MOST_SECONDS = 600  # for the command; a message stays hidden a little longer
+MAX_SECONDS = 600  # for the command; a message stays hidden a little longer
 WAIT_SECONDS = 10  # between two looks into an empty queue
 
 Ask = Callable[[str], Awaitable[str]]
@@ -72,10 +72,10 @@ def asking(command: Sequence[str]) -> Ask:
         except OSError as error:
             return f"the command could not be run: {error.strerror}"
         try:
-            output, _ = await asyncio.wait_for(process.communicate(), AT_MOST_SECONDS)
+            output, _ = await asyncio.wait_for(process.communicate(), MAX_SECONDS)
         except TimeoutError:
             process.kill()
-            return f"the command did not end within {AT_MOST_SECONDS} seconds"
+            return f"the command did not end within {MAX_SECONDS} seconds"
         if process.returncode == 0:
             return ""
         first, *_ = output.decode(errors="replace").strip().splitlines() or [f"exit code {process.returncode}"]
@@ -96,7 +96,7 @@ def event_of(message: str) -> dict[str, Any]:
 
 async def take(queue: QueueClient, ledger: TableClient, ask: Ask, *, now: datetime) -> bool:
     """Answers the next event of the queue. False: there is none."""
-    message = await queue.receive_message(visibility_timeout=AT_MOST_SECONDS + 60)
+    message = await queue.receive_message(visibility_timeout=MAX_SECONDS + 60)
     if message is None:
         return False
     try:

@@ -12,7 +12,7 @@ from sys import intern
 
 from functions.cloud.ledger import APP
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, check_version
-from functions.cloud.tables import MOST_CHANGES, Insert, Replace, Row, Table
+from functions.cloud.tables import MAX_CHANGES, Insert, Replace, Row, Table
 from functions.model.machine import MachineId, Provider
 from functions.model.told import Note
 
@@ -88,7 +88,7 @@ def _in_transactions(changes: Iterable[Insert | Replace]) -> Iterator[list[Inser
     size = 0
     for change in changes:
         length = sum(len(value) for value in change.columns.values() if isinstance(value, bytes))
-        if some and (len(some) == MOST_CHANGES or size + length > TRANSACTION_BYTES):
+        if some and (len(some) == MAX_CHANGES or size + length > TRANSACTION_BYTES):
             yield some
             some, size = [], 0
         some.append(change)

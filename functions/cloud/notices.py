@@ -231,12 +231,12 @@ def size_of(pending: Pending) -> int:
     return 600 + len(json.dumps(dict(pending.notice.data)))
 
 
-def batches(pending: Iterable[Pending], *, most: int, bytes_at_most: int) -> list[list[Pending]]:
+def batches(pending: Iterable[Pending], *, most: int, max_bytes: int) -> list[list[Pending]]:
     """In their order, cut into requests of so many notices and bytes."""
     found: list[list[Pending]] = []
     size = 0
     for each in pending:
-        if not found or len(found[-1]) == most or size + size_of(each) > bytes_at_most:
+        if not found or len(found[-1]) == most or size + size_of(each) > max_bytes:
             found.append([])
             size = 0
         found[-1].append(each)

@@ -16,17 +16,16 @@ from typing import Any
 from functions.cloud.rows import UNREADABLE, VERSION, check_version, time_in
 from functions.cloud.tables import Row
 from functions.model.machine import CLASSIFICATIONS, MachineId, Provider
-from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
+from functions.model.run import MAX_MACHINES, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import OperationKind
-from functions.model.text import BadInput, quoted, writable
+from functions.model.text import MAX_REASON, BadInput, quoted, writable
 
 RUNS = "run-"
 PROGRESS = "progress-"
-LONGEST = 500  # characters of a reason or a name
-LONGEST_OF_A_MACHINE = 200  # characters of the reason of one machine
+MAX_MACHINE_REASON = 200  # characters of the reason of one machine
 COLUMN_BYTES = 60_000
 COLUMNS = 15  # of a list; a row holds 1 MiB
-_MOST_BYTES = 20_000_000  # of a list once it is unpacked: what is longer was not written here
+_MAX_BYTES = 20_000_000  # of a list once it is unpacked: what is longer was not written here
 _ARC = "arc/"  # before the name of an Arc-enabled server: no name has a slash
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,62}")
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,12 +71,12 @@ def columns_of(run: Run) -> dict[str, Any]:
         "ignore_window": run.ignore_window,
         "canaries": run.canaries,
         "bake_minutes": int(run.bake / timedelta(minutes=1)),
-        "reason": writable(run.reason)[:LONGEST],
-        "by": writable(run.by)[:LONGEST],
+        "reason": writable(run.reason)[:MAX_REASON],
+        "by": writable(run.by)[:MAX_REASON],
         "opened": _written(run.opened),
         "stopped": _written(run.stopped),
-        "stopped_by": writable(run.stopped_by)[:LONGEST],
-        "stopped_because": writable(run.stopped_because)[:LONGEST],
+        "stopped_by": writable(run.stopped_by)[:MAX_REASON],
+        "stopped_because": writable(run.stopped_because)[:MAX_REASON],
     }
     columns = {name: value for name, value in columns.items() if value not in ("", None, False)}
     return columns | _packed("machines", _by_subscription(run.machines))
@@ -109,8 +108,8 @@ def _run(run_id: str, columns: Mapping[str, Any]) -> Run:
 
 
 def _check_number_of(machines: Sequence[MachineId]) -> None:
-    if not 0 < len(machines) <= MOST_MACHINES:
-        raise BadInput(f"it names {len(machines):,} machines; 1 to {MOST_MACHINES:,} are right")
+    if not 0 < len(machines) <= MAX_MACHINES:
+        raise BadInput(f"it names {len(machines):,} machines; 1 to {MAX_MACHINES:,} are right")
     if len(set(machines)) != len(machines):
         raise BadInput("it names a machine twice")
 
@@ -187,7 +186,7 @@ def _item_values(item: Item | None, texts: dict[str, int]) -> list[Any]:
         return []
     numbers = [
         texts.setdefault(text, len(texts))
-        for text in (item.state, writable(item.reason)[:LONGEST_OF_A_MACHINE], item.image)
+        for text in (item.state, writable(item.reason)[:MAX_MACHINE_REASON], item.image)
     ]
     return [item.outcome.value, *numbers, _seconds(item.started), _seconds(item.ended), int(item.at_fault)]
 
@@ -233,7 +232,7 @@ def _unpacked(name: str, columns: Mapping[str, Any]) -> Any:
         raise BadInput(f"column {name}0 is not what a tool of this app writes")
     unpacker = zlib.decompressobj()
     try:
-        data = unpacker.decompress(b"".join(parts), _MOST_BYTES)
+        data = unpacker.decompress(b"".join(parts), _MAX_BYTES)
     except zlib.error:
         raise BadInput(f"columns {name}0 and so on are damaged") from None
     if not unpacker.eof:
@@ -242,7 +241,7 @@ def _unpacked(name: str, columns: Mapping[str, Any]) -> Any:
 
 
 def _text(columns: Mapping[str, Any], name: str) -> str:
-    return str(columns.get(name) or "").strip()[:LONGEST]
+    return str(columns.get(name) or "").strip()[:MAX_REASON]
 
 
 def _texts(columns: Mapping[str, Any], name: str) -> tuple[str, ...]:

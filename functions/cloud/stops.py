@@ -12,12 +12,11 @@ from functions.cloud.rows import time_in
 from functions.cloud.tables import Row
 from functions.model.machine import MachineId
 from functions.model.stop import Scope, Stop
-from functions.model.text import BadInput
+from functions.model.text import MAX_REASON, BadInput
 
 PAUSE = "pause"
 PAUSES = f"{PAUSE}-"
 HOLDS = "hold-"
-LONGEST = 500  # characters of a reason or a name
 
 
 def is_stop(key: str) -> bool:
@@ -69,12 +68,12 @@ def _columns(stop: Stop) -> dict[str, str]:
     return {
         "scope": "" if stop.scope is Scope.EVERYTHING else stop.scope.value,
         "value": stop.value,
-        "reason": stop.reason[:LONGEST],
-        "by": stop.by[:LONGEST],
+        "reason": stop.reason[:MAX_REASON],
+        "by": stop.by[:MAX_REASON],
         "until": stop.until.isoformat() if stop.until else "",
         "ended": stop.ended.isoformat() if stop.ended else "",
-        "ended_by": stop.ended_by[:LONGEST],
-        "ended_because": stop.ended_because[:LONGEST],
+        "ended_by": stop.ended_by[:MAX_REASON],
+        "ended_because": stop.ended_because[:MAX_REASON],
         "since": stop.since.isoformat() if stop.since else "",
         "told": "yes" if stop.told else "",
     }
@@ -107,5 +106,5 @@ def _folded(scope: Scope, value: str) -> str:
 
 def _text(columns: Mapping[str, object], name: str) -> str:
     return str(columns.get(name) or "").strip()[
-        : LONGEST if name in ("reason", "by", "ended_by", "ended_because") else None
+        : MAX_REASON if name in ("reason", "by", "ended_by", "ended_because") else None
     ]

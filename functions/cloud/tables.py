@@ -105,7 +105,7 @@ class Delete(_OfRow):
 Change = Insert | Replace | Delete
 # Of an entity group transaction: 100 entities of one partition, each once, in 4 MiB (learn.microsoft.com, Performing
 # entity group transactions).
-MOST_CHANGES = 100
+MAX_CHANGES = 100
 
 
 class Table(Protocol):
@@ -126,7 +126,7 @@ class Table(Protocol):
         ...
 
     async def transact(self, changes: Sequence[Change]) -> Sequence[Row | None] | None:
-        """All of these writes or none: up to MOST_CHANGES rows of one partition, each once.
+        """All of these writes or none: up to MAX_CHANGES rows of one partition, each once.
 
         The new row of each, None of a deletion. None in place of all when the condition of one failed; unlike delete()
         it takes a row that is gone for such a failure.

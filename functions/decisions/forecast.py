@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from functions.decisions import rollout
 from functions.decisions.plan import Candidate, Fleet, Plan, RateBudget, make_plan
-from functions.decisions.question import least_minutes, window_as_canary
+from functions.decisions.question import min_minutes, window_as_canary
 from functions.decisions.turns import ever_opens, opening_of, turn_ends
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import MachineId
@@ -34,8 +34,8 @@ USUAL = timedelta(minutes=30)  # an installation of an image of which none has b
 _DUE = Install(State.DUE, "")
 _DUE_AS_CANARY = Install(State.DUE, "", only_canary=True)
 _WAITS = Wait(State.WAITING_FOR_WINDOW, "")
-_AT_A_LIMIT = (State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP)  # its rollout admits it, or may
-STEPS = 20_000  # moments tried; a fleet that needs more is forecast as far as they reach
+_AT_LIMIT = (State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP)  # its rollout admits it, or may
+STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class _Future:
         fleet = replace(self.fleet, rows=list(self.rows.values()), images=self.images, later=later)
         plan = make_plan(due, fleet, self.settings, now=self.now)
         admitted = {item.machine for item in plan.dispatches if not item.canary}
-        admitted |= {name for name, step in plan.waits.items() if step.state in _AT_A_LIMIT}
+        admitted |= {name for name, step in plan.waits.items() if step.state in _AT_LIMIT}
         seen = {item.machine.id for item in due}
         going = {self.kinds[name] for name in admitted if name in seen}
         more = [item for item in self._next_in_need(going, taken) if item.machine.id not in seen]
@@ -301,7 +301,7 @@ class _Future:
         settings, machine = self.settings, item.machine
         member, where = item.member(settings, self.begun), item.place(settings) if machine.image.key else ""
         canary = window_as_canary(machine, item.overrides, settings)
-        least = least_minutes(machine, settings)
+        least = min_minutes(machine, settings)
         return _Kind(where, machine.image.key, member.ring, member.window, canary, least, machine.quota_key)
 
     def _end_of(self, row: Record) -> datetime:

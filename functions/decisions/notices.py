@@ -27,8 +27,8 @@ COUNTS = {
     "not_selected": "notSelectedPatchCount",
 }
 NAMES = 30  # machines or patches that one notice names; a count says how many there are
-LONGEST = 1_000  # characters of a text
-MOST = 30_000  # UTF-16 units of the data of a notice: a column of the table holds 32,768
+MAX_TEXT = 1_000  # characters of a text
+MAX_DATA = 30_000  # UTF-16 units of the data of a notice: a column of the table holds 32,768
 MORNING = 6  # o'clock, as the clock of the window's zone shows it
 # A notice is sent by the sweep after the one that wrote it, or by the one after that.
 DELIVERY = timedelta(minutes=10)
@@ -241,7 +241,7 @@ def _started(record: Record) -> datetime | None:
 def _data(**fields: object) -> dict[str, Any]:
     """The fields as JSON holds them, without those that are empty. Lists are cut to what the notice's row holds."""
     data = {name: _plain(value) for name, value in fields.items() if value not in (None, "", [])}
-    while _units(data) > MOST:
+    while _units(data) > MAX_DATA:
         lists = [value for value in data.values() if isinstance(value, list) and len(value) > 1]
         if not lists:
             break
@@ -262,4 +262,4 @@ def _plain(value: object) -> object:
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return writable(redacted(str(value))[:LONGEST])
+    return writable(redacted(str(value))[:MAX_TEXT])

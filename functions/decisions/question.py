@@ -142,7 +142,7 @@ class Question:
         return min(self.settings.max_duration_minutes, left)
 
     def _fits_into(self, windows: Windows | None) -> bool:
-        return self._minutes_in(windows) >= least_minutes(self.machine, self.settings)
+        return self._minutes_in(windows) >= min_minutes(self.machine, self.settings)
 
     @property
     def verdict(self) -> PatchAssessment:
@@ -235,9 +235,9 @@ def _of_system(classifications: tuple[str, ...], linux: bool) -> tuple[str, ...]
     return on_linux(classifications) if linux else tuple(name for name in classifications if name != "Other")
 
 
-def least_minutes(machine: Machine, settings: Settings) -> int:
+def min_minutes(machine: Machine, settings: Settings) -> int:
     """The time an installation on this machine needs at least."""
-    return settings.least_installation(on_windows=machine.os_type is not OsType.LINUX) // _MINUTE
+    return settings.min_installation(on_windows=machine.os_type is not OsType.LINUX) // _MINUTE
 
 
 def narrowed(setting: Windows, tags: TagOverrides) -> Windows:

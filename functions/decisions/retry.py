@@ -7,11 +7,9 @@ from functions.model.record import Record
 from functions.model.state import Cause, State, Wait
 from functions.model.text import format_utc
 from functions.policy.settings import Settings
+from functions.policy.windows import WEEK
 
 MAX_RETRY = timedelta(hours=24)
-
-
-A_WEEK = timedelta(days=7)
 
 
 def backoff(first: timedelta, attempts: int, jitter: float) -> timedelta:
@@ -49,7 +47,7 @@ def after_failures(
     if alone and len(tries) >= TRIES_IN_INTERVAL:
         remedy = "Find what fails; then release the machine (docs/stop.md)."
         return Wait(State.FAILED, f"{what}: stopped until a person releases it", remedy)
-    again = tries[-1] + min(settings.first_retry * 2 ** (len(tries) - 1), A_WEEK)
+    again = tries[-1] + min(settings.first_retry * 2 ** (len(tries) - 1), WEEK)
     if len(tries) >= TRIES_IN_INTERVAL:
         again = max(again, tries[-TRIES_IN_INTERVAL] + settings.min_interval)
     if now >= again:
@@ -65,5 +63,5 @@ UNANSWERED_LIMIT = 3  # assessments in a row without a verdict before a machine 
 def wait_after_no_verdict(unanswered: int, state: SupportState, settings: Settings, *, jitter: float) -> timedelta:
     """How long to wait after an assessment without a verdict: growing to a day; weekly after the third."""
     if unanswered >= UNANSWERED_LIMIT and state is not SupportState.UNABLE_TO_DETERMINE:
-        return A_WEEK
+        return WEEK
     return backoff(settings.first_retry, unanswered, jitter)

@@ -33,7 +33,7 @@ FAILURES_KEPT = 100  # as many as PATCH_BREAKER can ask for
 TIMES_KEPT = 9  # the median of so many is how long an installation of the image takes
 COUNTED = 50  # operations remembered as counted
 LATEST = datetime.max.replace(tzinfo=UTC)
-A_MINUTE = timedelta(minutes=1)
+MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def record_result(record: ImageRecord, result: Result, settings: Settings, *, no
         tally = Tally(tally.succeeded + (not problem), tally.failed + bool(problem), now, tally.opened)
         record = replace(record, rings={**record.rings, result.ring: tally})
     if not problem and result.took:
-        record = replace(record, took=(*record.took[1 - TIMES_KEPT :], max(round(result.took / A_MINUTE), 1)))
+        record = replace(record, took=(*record.took[1 - TIMES_KEPT :], max(round(result.took / MINUTE), 1)))
     if not problem:
         return replace(record, canaries=record.canaries + 1, proved=now) if canary else record
     since, this = now - settings.breaker.span, mark(result.machine)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 # Azure's PatchInstallationState, in the order in which people want to read them.
 STATES = ("Failed", "Pending", "Installed", "Excluded", "NotSelected")
 FAILED = STATES[0]
-MOST_CHARACTERS = 8_192  # of a value among custom properties, by Application Insights' data model of a trace
+MAX_CHARACTERS = 8_192  # of a value among custom properties, by Application Insights' data model of a trace
 SHOWN = 3  # names in a reason
 _BETWEEN = "; "
 _NOT_IN_MASKS = re.compile(r"[^\w.+:~-]", re.ASCII)  # of PATCH_PACKAGES_EXCLUDE
@@ -50,7 +50,7 @@ class TriedPatches:
         return tuple(each for each in self.named if each.state == FAILED)
 
     def told(self) -> tuple[str, int]:
-        """One text of at most MOST_CHARACTERS, the failed ones first, and how many patches it leaves out.
+        """One text of at most MAX_CHARACTERS, the failed ones first, and how many patches it leaves out.
 
         Each patch reads "state classification label".
         """
@@ -70,7 +70,7 @@ def _fitting(texts: Iterable[str]) -> int:
     length, count = -len(_BETWEEN), 0
     for text in texts:
         length += len(_BETWEEN) + len(text)
-        if length > MOST_CHARACTERS:
+        if length > MAX_CHARACTERS:
             break
         count += 1
     return count

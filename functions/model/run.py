@@ -10,7 +10,7 @@ from functools import cached_property
 from functions.model.machine import Machine, MachineId
 from functions.model.state import OperationKind
 
-MOST_MACHINES = 10_000  # of one run
+MAX_MACHINES = 10_000  # of one run
 USUAL_LENGTH = timedelta(hours=24)  # from `opened` to `until` where a person names no end
 
 

@@ -19,6 +19,7 @@ class BadInput(ValueError):
 
 
 FOREIGN = 4_000  # characters of a foreign text that are read: cleaning costs time for each
+MAX_REASON = 500  # characters of a reason or a name that a person wrote
 
 
 # The value of a name: in quotes, or up to a space or the next part of a connection string or query.

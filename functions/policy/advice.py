@@ -21,13 +21,15 @@ def _of_blackouts(settings: Settings, now: datetime) -> list[str]:
 
 def _of_windows(settings: Settings, now: datetime) -> list[str]:
     """Of each window that no opening of the next 400 days makes long enough."""
-    least = settings.least_installation(on_windows=True)
+    shortest = settings.min_installation(on_windows=True)
     lines = []
     for name, windows in (("PATCH_WINDOW", settings.window), ("PATCH_CANARY_WINDOW", settings.canary_window)):
         if not windows:
             continue
-        if not windows.opens_for(least, now, settings.blackouts):
-            lines.append(f"{name}: no opening lasts {least.seconds // 60} minutes, so no Windows machine is installed")
+        if not windows.opens_for(shortest, now, settings.blackouts):
+            lines.append(
+                f"{name}: no opening lasts {shortest.seconds // 60} minutes, so no Windows machine is installed"
+            )
         elif not windows.opens_for(timedelta(minutes=settings.max_duration_minutes), now, settings.blackouts):
             lines.append(f"PATCH_MAX_DURATION: longer than every opening of {name}, which cuts installations short")
     return lines

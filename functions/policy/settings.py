@@ -33,15 +33,15 @@ FORMER_NAMES = {"PATCH_ROUND_DAYS": "PATCH_ROLLOUT_DAYS", "PATCH_SETTLE_MINUTES"
 # The timer's first tick comes up to one schedule after the app went live; machines created meanwhile are ours too.
 FIRST_DEPLOYMENT_MARGIN = timedelta(minutes=5)
 
-MOST_AT_ONCE, MOST_PERCENT = 10_000, 100
+MAX_AT_ONCE, MAX_PERCENT = 10_000, 100
 
 # The shortest installation there is: a package on Linux, and the reserve for its reboot (Azure/LinuxPatchExtension).
-LEAST_INSTALLATION = timedelta(minutes=20)
+MIN_INSTALLATION = timedelta(minutes=20)
 # On Windows a step and the reserve for its reboot: 15 + 10 minutes, with service packs 20 + 10 (Update Manager's
 # troubleshooting page).
-_LEAST_ON_WINDOWS = timedelta(minutes=25)
-_LEAST_WITH_SERVICE_PACKS = timedelta(minutes=30)
-_LEAST = "20 minutes"
+_MIN_ON_WINDOWS = timedelta(minutes=25)
+_MIN_WITH_SERVICE_PACKS = timedelta(minutes=30)
+_MIN_INSTALLATION_TEXT = "20 minutes"
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)  # how long windows are open does not depend on the year
 
 
@@ -175,7 +175,7 @@ class Cap(NamedTuple):
 
     def times(self, factor: int) -> "Cap":
         """A wider one, as wide as a setting may be."""
-        return Cap(min(self.number * factor, MOST_PERCENT if self.is_percent else MOST_AT_ONCE), self.is_percent)
+        return Cap(min(self.number * factor, MAX_PERCENT if self.is_percent else MAX_AT_ONCE), self.is_percent)
 
     def told(self, machines: int) -> str:
         """As the setting has it, and what that is of."""
@@ -188,7 +188,7 @@ class Cap(NamedTuple):
 @reader("1 to 10000, or 1% to 100% of the machines")
 def count_or_percent(text: str) -> Cap:
     share = text.endswith("%")
-    return Cap(percent(1, MOST_PERCENT).read(text) if share else number(1, MOST_AT_ONCE).read(text), share)
+    return Cap(percent(1, MAX_PERCENT).read(text) if share else number(1, MAX_AT_ONCE).read(text), share)
 
 
 @reader("off, 1 to 10000, or 1% to 100% of the machines")
@@ -545,11 +545,11 @@ class Settings:
         """Whether the owner trusts this machine to prove a rollout."""
         return not self.canary_machines or any(_names(item, machine) for item in self.canary_machines)
 
-    def least_installation(self, *, on_windows: bool) -> timedelta:
+    def min_installation(self, *, on_windows: bool) -> timedelta:
         """The time an installation needs at least, or it installs nothing."""
         if not on_windows:
-            return LEAST_INSTALLATION
-        return _LEAST_WITH_SERVICE_PACKS if "ServicePack" in self.classifications else _LEAST_ON_WINDOWS
+            return MIN_INSTALLATION
+        return _MIN_WITH_SERVICE_PACKS if "ServicePack" in self.classifications else _MIN_ON_WINDOWS
 
     @property
     def caps_count_machines(self) -> bool:
@@ -686,10 +686,10 @@ def _useless_windows(values: Mapping[str, Any], now: datetime | None) -> list[Pr
     for name, windows in (("PATCH_WINDOW", values.get("window")), ("PATCH_CANARY_WINDOW", values.get("canary_window"))):
         if not windows:
             continue
-        if not windows.opens_for(LEAST_INSTALLATION, now or _SOME_DAY):
-            remedy = f"none of its openings lasts {_LEAST}, so nothing is ever installed"
-        elif now and not windows.opens_for(LEAST_INSTALLATION, now, values.get("blackouts", NO_BLACKOUTS)):
-            remedy = f"PATCH_BLACKOUT leaves it no opening of {_LEAST} within {HORIZON.days} days"
+        if not windows.opens_for(MIN_INSTALLATION, now or _SOME_DAY):
+            remedy = f"none of its openings lasts {_MIN_INSTALLATION_TEXT}, so nothing is ever installed"
+        elif now and not windows.opens_for(MIN_INSTALLATION, now, values.get("blackouts", NO_BLACKOUTS)):
+            remedy = f"PATCH_BLACKOUT leaves it no opening of {_MIN_INSTALLATION_TEXT} within {HORIZON.days} days"
         else:
             continue
         problems.append(Problem(name, f"{name} is {quoted(windows.text, limit=60)}; {remedy}"))

@@ -8,9 +8,10 @@ from functions.cloud.errors import Refused, Throttled
 from functions.cloud.ledger import Stored
 from functions.decisions.diagnosis import UNMATCHED, meaning_of_refusal
 from functions.decisions.notices import machine_held
-from functions.decisions.retry import A_WEEK, backoff
+from functions.decisions.retry import backoff
 from functions.model.record import Record, failed_again, hold, release, requeue
 from functions.model.state import Cause, State, Step, Wait
+from functions.policy.windows import WEEK
 from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
@@ -77,7 +78,7 @@ def _said(step: Step) -> dict[str, journal.Field]:
 
 def _wait(services: Services, cause: Cause, times: int) -> timedelta:
     """Growing waits; a day for an owner, a week for what cannot be."""
-    fixed = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: A_WEEK}.get(cause)
+    fixed = {Cause.OWNER: OWNER_RETRY, Cause.NEVER: WEEK}.get(cause)
     return fixed or backoff(services.settings.first_retry, times, services.jitter())
 
 

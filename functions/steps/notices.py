@@ -37,17 +37,17 @@ from functions.policy.windows import ANY
 from functions.policy.zones import DAY
 from functions.steps.sweep import Sweep
 
-AT_ONCE, BYTES_AT_ONCE = 50, 400_000  # of one request; Event Grid takes 1 MB
-A_SWEEP = 5_000  # notices that one sweep sends, drops or writes
-SECONDS = 60
+MAX_NOTICES, MAX_BYTES = 50, 400_000  # of one request; Event Grid takes 1 MB
+MAX_PER_SWEEP = 5_000  # notices that one sweep sends, drops or writes
+SENDING_SECONDS = 60  # of one sweep
 WRITES_AT_ONCE = 20
 KEPT = DAY  # so long a topic may fail and lose nothing
 # One read of the table may show a second notice and miss the first, when both are written between two of its pages.
 # What was written so long before the read is there: longer than a write takes and clocks differ.
 SETTLED = timedelta(minutes=2)
-FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=5), timedelta(hours=1)
+FIRST_RETRY, MAX_RETRY_WAIT = timedelta(minutes=5), timedelta(hours=1)
 SAME_OPENING = timedelta(hours=12)  # a forecast that moves less announces nothing new
-A_SWEEP_APART = timedelta(minutes=5)
+SWEEP_INTERVAL = timedelta(minutes=5)
 SUSPECT = 3  # notices refused alone, and none taken, before it is the topic that refuses
 FAILING, MORNING = "notices", "morning"  # notes of the ledger
 
@@ -55,8 +55,8 @@ FAILING, MORNING = "notices", "morning"  # notes of the ledger
 async def tell(sweep: Sweep) -> None:
     """Announces, sums up and sends. Raises CloudError when the ledger does not answer."""
     rows = [row for row in sweep.view.outbox_rows if not is_newer(row)]
-    if sweep.services.topic is None:  # switched off: what is left of before is deleted
-        await _delete(sweep.view.table, rows[:A_SWEEP])
+    if sweep.services.topic is None:  # switched off: what is left of before is nobody's
+        await _delete(sweep.view.table, rows[:MAX_PER_SWEEP])
         return
     pending = [each for row in rows if is_readable(row) and (each := pending_of(row))]
     await _announce_ahead(sweep)
@@ -96,14 +96,14 @@ async def _announce_ahead(sweep: Sweep) -> None:
     settings, now = sweep.services.settings, sweep.services.clock()
     if not settings.notice_before or settings.mode is not Mode.INSTALL:
         return
-    soon, known = now + settings.notice_before + notices.DELIVERY + A_SWEEP_APART, _announced(sweep)
+    soon, known = now + settings.notice_before + notices.DELIVERY + SWEEP_INTERVAL, _announced(sweep)
     due = [
         (machine, note.expected)
         for machine, note in sweep.notes.notes.items()
         if note.expected and now < note.expected <= soon
         if machine not in known or note.expected > known[machine].expected + SAME_OPENING
     ]
-    for first in range(0, min(len(due), A_SWEEP), WRITES_AT_ONCE):
+    for first in range(0, min(len(due), MAX_PER_SWEEP), WRITES_AT_ONCE):
         turn = due[first : first + WRITES_AT_ONCE]
         await asyncio.gather(*(_announce(sweep, machine, image="", expected=expected) for machine, expected in turn))
         await sweep.stay()
@@ -160,15 +160,15 @@ def _is_ended(pending: Pending) -> bool:
 async def _send_all(sweep: Sweep, topic: Topic, pending: Iterable[Pending]) -> None:
     services, settled = sweep.services, sweep.began - SETTLED
     now = services.clock()
-    ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= settled][:A_SWEEP]
+    ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= settled][:MAX_PER_SWEEP]
     note = await services.ledger.remembered(FAILING)
     again = _time(note.get("again"))
     if not ready or (again and now < again <= now + DAY):
         return
     sending = _Sending(sweep, topic)
     try:
-        for batch in batches(ready, most=AT_ONCE, bytes_at_most=BYTES_AT_ONCE):
-            if sending.problem or services.clock() >= now + timedelta(seconds=SECONDS):
+        for batch in batches(ready, most=MAX_NOTICES, max_bytes=MAX_BYTES):
+            if sending.problem or services.clock() >= now + timedelta(seconds=SENDING_SECONDS):
                 break
             await sweep.stay()
             await sending.send(batch)
@@ -264,10 +264,12 @@ async def _drop(sweep: Sweep, unreadable: Sequence[Row], pending: Sequence[Pendi
     over = [each.row for each in pending if each.sent and _is_over(each, summed_up, now)]
     late = [each.row for each in pending if not each.sent and each.at <= now - KEPT]
     if late:
-        journal.write("notices.dropped", count=len(late[:A_SWEEP]), reason="the topic did not take them within a day")
+        journal.write(
+            "notices.dropped", count=len(late[:MAX_PER_SWEEP]), reason="the topic did not take them within a day"
+        )
     if unreadable:
         journal.write("notices.dropped", count=len(unreadable), reason="their rows cannot be read")
-    await _delete(sweep.view.table, [*late, *unreadable, *over][:A_SWEEP])
+    await _delete(sweep.view.table, [*late, *unreadable, *over][:MAX_PER_SWEEP])
 
 
 def _is_over(sent: Pending, summed_up: datetime | None, now: datetime) -> bool:
@@ -295,7 +297,7 @@ async def _tell_topic(
     if str(problem) != note.get("problem"):
         journal.write("notices.failing", problem=problem, waiting=waiting, remedy=_remedy(problem))
     tries = _number(note.get("tries")) + 1
-    wait = min(backoff(FIRST_RETRY, tries, 0), LONGEST_RETRY)
+    wait = min(backoff(FIRST_RETRY, tries, 0), MAX_RETRY_WAIT)
     if isinstance(problem, errors.Throttled):
         wait = max(wait, timedelta(seconds=problem.retry_after_seconds))
     since = note.get("since") or now.isoformat()

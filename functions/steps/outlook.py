@@ -27,8 +27,8 @@ from functions.steps import planning, stopped, stuck
 from functions.steps.sweep import Sweep
 
 OPENINGS_TOLD = 3
-MOST = 15_000  # waiting machines: a forecast of so many takes some seconds of a process that has other work
-MOST_TRIED = 3_000  # for which wider caps are tried, too
+MAX_WAITING = 15_000  # waiting machines: a forecast of so many takes some seconds of a process that has other work
+MAX_TRIED = 3_000  # for which wider caps are tried, too
 WIDER = (2, 4, 8, 16)  # times the caps that are tried until everyone is in time
 
 PACE = timedelta(seconds=0.3)  # for each waiting machine: a thousandth of the time that its forecast takes, or less
@@ -53,7 +53,7 @@ async def tell(sweep: Sweep, due: list[Candidate], *, plan: Plan, newcomers: boo
         await _tell_settings(sweep, plan)
     candidates = await planning.all_waiting(sweep, due)
     turns: dict[MachineId, Turn | None] = {}
-    if len(candidates) <= MOST or not is_told:  # of more a forecast would say nothing, so nothing is read for it
+    if len(candidates) <= MAX_WAITING or not is_told:  # of more a forecast would say nothing, so nothing is read for it
         turns = await _look_ahead(sweep, candidates, is_told=is_told)
     again = now + len(candidates) * PACE
     await services.ledger.remember("forecast", {"key": key, "again": again.isoformat()})
@@ -66,8 +66,8 @@ async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: boo
     candidates, fleet = await planning.with_limits(sweep, candidates)
     if not is_told:
         await stuck.tell(services, candidates, fleet, sweep.standing)
-    if len(candidates) > MOST:
-        reason = f"no forecast is made of more than {MOST}"
+    if len(candidates) > MAX_WAITING:
+        reason = f"no forecast is made of more than {MAX_WAITING}"
         journal.write("opening.forecast", waiting=len(candidates), reason=reason)
         return {}
     fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
@@ -176,7 +176,7 @@ def _limit(item: Candidate, settings: Settings) -> timedelta:
 
 def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, now: datetime) -> str:
     """The smallest of the wider caps by which everyone is in time, found by forecasts of their own."""
-    for times in WIDER if len(candidates) <= MOST_TRIED else ():
+    for times in WIDER if len(candidates) <= MAX_TRIED else ():
         wider = replace(
             settings,
             max_in_flight=settings.max_in_flight.times(times),
@@ -187,6 +187,6 @@ def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, no
                 f"Set PATCH_MAX_IN_FLIGHT to {wider.max_in_flight} and PATCH_MAX_PER_IMAGE to {wider.max_per_image}; "
                 "then all are in time."
             )
-    if len(candidates) > MOST_TRIED:
+    if len(candidates) > MAX_TRIED:
         return "Raise PATCH_MAX_IN_FLIGHT and PATCH_MAX_PER_IMAGE, or let windows open more often (docs/windows.md)."
     return "Wider caps do not help: let windows open more often, or shorten PATCH_BAKE_MINUTES (docs/windows.md)."

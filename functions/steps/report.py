@@ -18,13 +18,13 @@ from functions.model.machine import Machine, MachineId, OldestPatches, OsType
 from functions.model.record import Record
 from functions.model.state import State, Step
 from functions.model.text import Json
+from functions.policy.zones import DAY
 from functions.services import Services
 from functions.steps import states
 from functions.steps.states import Rows, Steps, Telling
 
 CENSUS_SECONDS = 120  # of one sweep: the function's time is ten minutes, and what is left is counted by the next
 FASTER = 8  # times as many shares of the census are taken together where the last ones held few machines
-A_DAY = timedelta(days=1)
 NOTHING_SEEN = "Resource Graph shows none of its resource groups: the app's identity may not read it, or it is empty"
 GIVE_THE_ROLE = "Assign the app's role there (docs/deploy.md), or take the subscription out of PATCH_SCOPE."
 SAME_FAILURE = 3  # machines that share a failure and what they run are reported as one
@@ -144,7 +144,7 @@ async def census(sweep: Telling, rows: Rows, waits: Steps) -> None:
 
 def _shares_due(now: datetime) -> int:
     """How many shares have come due since the beginning of time: CENSUS_SHARES a day, evenly over the day."""
-    return int(now.timestamp() / A_DAY.total_seconds() * CENSUS_SHARES)
+    return int(now.timestamp() / DAY.total_seconds() * CENSUS_SHARES)
 
 
 def _number(text: str | None) -> int:
@@ -228,7 +228,7 @@ def _count(services: Services, machine: Machine, step: Step, times: Times) -> No
         last_assessed=verdict.assessed if verdict else None,
         last_installed=times.last_installed,
         compliance=compliance(machine, step, times.oldest, times.last_installed, sla=sla, now=services.clock()),
-        sla_days=max(sla) / A_DAY,
+        sla_days=max(sla) / DAY,
     )
 
 

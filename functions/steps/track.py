@@ -82,7 +82,7 @@ from functions.steps.observe import (
 
 # Reboots of over 20 minutes were reported as failures though the machines came back (Azure/LinuxPatchExtension).
 SLOW_REBOOT = timedelta(hours=1)
-READS_A_SECOND = 20  # Resource Manager allows 25, per subscription and caller
+READS_PER_SECOND = 20  # Resource Manager allows 25, per subscription and caller
 READING_TIME = timedelta(seconds=30)  # of one sweep
 
 
@@ -112,8 +112,8 @@ def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
     """The rows of one subscription in the order in which they are asked, second by second."""
     first = int(place * len(rows)) % len(rows)
     rows = rows[first:] + rows[:first]
-    rest = rows[READS_AT_ONCE:][: READS_A_SECOND * int(READING_TIME.total_seconds())]
-    return [rows[:READS_AT_ONCE], *(rest[at : at + READS_A_SECOND] for at in range(0, len(rest), READS_A_SECOND))]
+    rest = rows[READS_AT_ONCE:][: READS_PER_SECOND * int(READING_TIME.total_seconds())]
+    return [rows[:READS_AT_ONCE], *(rest[at : at + READS_PER_SECOND] for at in range(0, len(rest), READS_PER_SECOND))]
 
 
 async def _track(services: Services, stored: Stored, paused: Paused, now: datetime) -> None:

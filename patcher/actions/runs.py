@@ -13,7 +13,7 @@ from functions.cloud.ledger import APP
 from functions.cloud.runs import columns_of, run_key
 from functions.decisions.question import wanted_classifications, with_selection
 from functions.model.machine import KB_NUMBER, Machine, OsType
-from functions.model.run import MOST_MACHINES, USUAL_LENGTH, Run, Selection
+from functions.model.run import MAX_MACHINES, USUAL_LENGTH, Run, Selection
 from functions.model.state import OperationKind
 from functions.model.text import BadInput, quoted
 from functions.policy import grammar
@@ -30,8 +30,8 @@ from patcher.questions.runs import Known, Standing, covering, known_run, known_r
 from patcher.questions.status import paused_because
 
 TRIES = 5  # another person may write the same row in between
-MOST_PATCHES = 100  # that a run names
-MOST_CANARIES = 100
+MAX_PATCHES = 100  # that a run names
+MAX_CANARIES = 100
 _LETTERS = "23456789abcdefghjkmnpqrstvwxyz"  # none that is taken for another one
 _OF_SYSTEM = {OsType.WINDOWS: "--kb", OsType.LINUX: "--package"}
 
@@ -113,8 +113,8 @@ def _run(words: Words, app: App, pen: Pen) -> Run:
     until = moment_of(words.until, "--until", now=now, zone=zone) if words.until else (at or now) + USUAL_LENGTH
     if at and until <= at:
         raise BadRequest(f"--until is {quoted(words.until)}, and that is not after --at")
-    if not 0 <= words.canaries <= MOST_CANARIES:
-        raise BadRequest(f"--canaries is {words.canaries}; 1 to {MOST_CANARIES} of each image are right")
+    if not 0 <= words.canaries <= MAX_CANARIES:
+        raise BadRequest(f"--canaries is {words.canaries}; 1 to {MAX_CANARIES} of each image are right")
     bake = span_of(words.bake, "--bake") if words.bake else timedelta(0)
     if bake and not words.canaries:
         raise BadRequest("--bake is how long canaries are watched; say how many: --canaries N")
@@ -153,8 +153,8 @@ def _selection(words: Words) -> Selection:
             raise BadRequest(f"--kb is {quoted(text)}; KB5043080 is right")
         numbers.append(f"kb{match[1]}")
     packages = tuple(dict.fromkeys([*numbers, *(name.lower() for name in names)]))
-    if len(packages) > MOST_PATCHES:
-        raise BadRequest(f"{len(packages)} patches are named; up to {MOST_PATCHES} are right")
+    if len(packages) > MAX_PATCHES:
+        raise BadRequest(f"{len(packages)} patches are named; up to {MAX_PATCHES} are right")
     return Selection(classes, packages)
 
 
@@ -206,8 +206,8 @@ def _part(run: Run, machine: Machine, settings: Settings) -> list[str]:
 
 
 def _check_count(words: Words, found: int) -> None:
-    if found > MOST_MACHINES:
-        raise BadRequest(f"that means {found:,} machines; up to {MOST_MACHINES:,} go into one run: name fewer")
+    if found > MAX_MACHINES:
+        raise BadRequest(f"that means {found:,} machines; up to {MAX_MACHINES:,} go into one run: name fewer")
     if words.expect not in (None, found):
         raise BadRequest(f"that means {count_of(found)}, and --expect is {words.expect}; nothing was done")
     if words.selector.everything and words.agreed and words.expect is None:

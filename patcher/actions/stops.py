@@ -24,7 +24,7 @@ from patcher.errors import BadRequest, NoAnswer
 from patcher.output import Answer, clock_of, line
 from patcher.questions.images import short
 
-AT_ONCE = 16  # rows that are written at the same time
+WRITES_AT_ONCE = 16  # rows that are written at the same time
 NAMED = 20  # machines that a preview names
 TRIES = 5  # a sweep may write the same row in between
 NO_REASON = "its row could not be read"
@@ -247,8 +247,8 @@ async def _in_force(app: App, pen: Pen) -> str:
 async def _each(targets: Sequence[Target], write: Callable[[Target], Awaitable[bool]], done: str) -> list[Target]:
     """Those for which something was written. Raises NoAnswer that says how far it came."""
     written: list[Target] = []
-    for first in range(0, len(targets), AT_ONCE):
-        batch = targets[first : first + AT_ONCE]
+    for first in range(0, len(targets), WRITES_AT_ONCE):
+        batch = targets[first : first + WRITES_AT_ONCE]
         answers = await asyncio.gather(*map(write, batch), return_exceptions=True)
         written += [target for target, answer in zip(batch, answers, strict=True) if answer is True]
         for answer in answers:

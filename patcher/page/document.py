@@ -22,7 +22,7 @@ from patcher.questions.compliance import Judged, in_days, judge
 
 NEWBORN = timedelta(days=2)  # as the panel of the workbook has it (infra/results/panels/debt-at-birth.kql)
 OPENINGS = 6
-MOST_EXPLAINED = 500  # machines of a report: 1.6 kilobytes each, beside 1.2 MB of ten thousand machines
+MAX_EXPLAINED = 500  # machines of a report: 1.6 kilobytes each, beside 1.2 MB of ten thousand machines
 
 # The groups in which people read the states, in the order of the page. The first that names a state has it.
 KINDS: Mapping[str, Sequence[State]] = {
@@ -137,7 +137,7 @@ async def _explained(fleet: Fleet, judged: Iterable[Judged]) -> dict[str, Any]:
     ]
     return {
         str(each.machine.id): await why.explained(fleet, each.machine, each.step)
-        for each in [*needing, *late][:MOST_EXPLAINED]
+        for each in [*needing, *late][:MAX_EXPLAINED]
     }
 
 
@@ -177,7 +177,7 @@ def _openings(coming: Forecast | None) -> list[dict[str, Any]]:
 
 def _no_forecast(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> str | None:
     if coming is None:
-        return f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}"
+        return f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MAX_WAITING}"
     if (mode := fleet.app.settings.mode) in (Mode.OFF, Mode.ASSESS):
         return f"PATCH_MODE is {mode.name.lower()}: nothing is installed"
     if not fleet.app.settings.window:

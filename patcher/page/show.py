@@ -12,7 +12,7 @@ from patcher.page.feed import Feed, Unread
 from patcher.page.report import report
 from patcher.page.server import Server
 
-SHORTEST = 1  # second: Resource Graph answers 15 queries in five
+MIN_SECONDS = 1  # Resource Graph answers 15 queries in five
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Options:
 
 async def show(app: App, words: Words, screen: Screen, options: Options, unread: Callable[[], Unread]) -> Answer:
     """Ends with the written file, or never. Raises PatcherError, CloudError and SettingsError."""
-    if not options.every >= SHORTEST:  # nan is not either
-        raise BadRequest(f"--every is {options.every:g}; the fleet can be read every {SHORTEST} second, or less often")
+    if not options.every >= MIN_SECONDS:  # nan is not either
+        raise BadRequest(
+            f"--every is {options.every:g}; the fleet can be read every {MIN_SECONDS} second, or less often"
+        )
     feed = Feed(app, words, options.every, unread)
     if options.output:
         return await _write(feed, options.output, screen)

@@ -28,18 +28,18 @@ from patcher.questions.images import ring_text, short
 from patcher.questions.status import paused_because
 
 ROWS_SHOWN = 40  # of one table; --json has all
-MOST_OPENINGS = 50
+MAX_OPENINGS = 50
 
 
 async def ask_next(app: App, openings: int) -> Answer:
-    """The next openings in which a machine goes."""
-    if not 1 <= openings <= MOST_OPENINGS:
-        raise BadRequest(f"--window is {openings}; 1 to {MOST_OPENINGS} openings can be shown")
+    """The next openings in which somebody goes."""
+    if not 1 <= openings <= MAX_OPENINGS:
+        raise BadRequest(f"--window is {openings}; 1 to {MAX_OPENINGS} openings can be shown")
     real, app = app.settings.mode, app.whatever_mode()
     fleet = await look(app)
     waiting, coming = await look_ahead(fleet)
     if coming is None:
-        raise NoAnswer(f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MOST}")
+        raise NoAnswer(f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MAX_WAITING}")
     taken = _taken(await _with_runs(fleet), coming)
     found = [_opening(each, waiting, coming, fleet) for each in coming.openings[:openings]]
     result = {

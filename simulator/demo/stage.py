@@ -44,7 +44,7 @@ from simulator.wire import Json
 DEPLOYMENT = "estate"  # of infra/snapshots: every optional right, and events by a queue
 SPEED = 100.0  # how much faster than Azure: durations, Resource Graph's lag, and the refill of quotas
 HOST_SCALE = 0.02  # the factor of the Functions host's own waits (polling, visibility of messages)
-LONGEST_SECONDS = 180.0  # then the demo ends, whatever state the machines are in
+MAX_SECONDS = 180.0  # then the demo ends, whatever state the machines are in
 POLL_SECONDS = 0.4
 PATCH_QUOTA = "VMGuestPatchOperationSubscriptionMaximum"
 PATCHING = ("assess", "install")
@@ -160,7 +160,7 @@ class Stage:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Raises TimeoutError for what does not come about in the time of a whole demo."""
-        async with asyncio.timeout(LONGEST_SECONDS * self.slower):
+        async with asyncio.timeout(MAX_SECONDS * self.slower):
             while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)
                 await asyncio.sleep(0.02)
 
@@ -170,7 +170,7 @@ class Stage:
         """Creates the fleet and watches it until every machine is as expected, or the time is up."""
         await self._create()
         calm_since: int | None = None
-        while time.monotonic() - self._started < LONGEST_SECONDS * self.slower:
+        while time.monotonic() - self._started < MAX_SECONDS * self.slower:
             fresh = await self._look(shown)
             as_expected = fresh and all(not verdict.expected for verdict in self._verdicts())
             sweeps = self._sweeps()

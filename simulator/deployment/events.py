@@ -18,7 +18,7 @@ _FUNCTION = re.compile(r"(?P<site>/subscriptions/.+/Microsoft\.Web/sites/[^/]+)/
 _TOPIC_TYPE = "microsoft.resources.subscriptions"
 _SOURCE = re.compile(r"/subscriptions/[0-9a-f-]{36}", re.I)
 _WEEK_SECONDS = 7 * 24 * 3600  # a message's life where none is given
-_FILTERS_AT_MOST = _VALUES_AT_MOST = 25
+_MAX_FILTERS = _MAX_VALUES = 25
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def _queue(resource: Json, given: Json, topic: Topic) -> Queue:
 
 
 def _filters(name: str, advanced: Sequence[Json]) -> tuple[Filter, ...]:
-    if len(advanced) > _FILTERS_AT_MOST or sum(len(each.get("values", ())) for each in advanced) > _VALUES_AT_MOST:
-        raise refused(name, "InvalidRequest", f"more than {_VALUES_AT_MOST} filters or values")
+    if len(advanced) > _MAX_FILTERS or sum(len(each.get("values", ())) for each in advanced) > _MAX_VALUES:
+        raise refused(name, "InvalidRequest", f"more than {_MAX_VALUES} filters or values")
     for each in advanced:
         if each["operatorType"] not in get_args(Operator):
             raise DeploymentError(f"{name}: the simulator does not know the filter {each['operatorType']}")

@@ -46,7 +46,7 @@ from simulator.functions_host.worker import Declaration, HostGone, ImportExit, I
 from simulator.tls import Tls
 
 # Far beyond what a busy machine needs: it ends a wait for something that never comes.
-LONGEST_WAIT_SECONDS = 120.0
+MAX_WAIT_SECONDS = 120.0
 
 _SHUTTING_DOWN = "An unhandled exception has occurred. Host is shutting down."
 _INGESTION_SETTINGS = ("APPLICATIONINSIGHTS_CONNECTION_STRING", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING")
@@ -117,7 +117,7 @@ class FunctionsHost(HostState):
         """Runs a timer function now, and waits for its end. Raises LookupError if it does not run here."""
         return await self._triggers.timer_by_hand(name)
 
-    async def until(self, condition: Callable[[], bool], seconds: float = LONGEST_WAIT_SECONDS) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = MAX_WAIT_SECONDS) -> None:
         """Wait until the condition holds. Raises TimeoutError; the limit is for a condition that never holds."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  (any condition of the world: nothing signals it)

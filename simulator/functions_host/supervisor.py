@@ -7,7 +7,7 @@ from pathlib import Path
 
 from simulator.functions_host.worker import ImportExit, IndexingError, Worker
 
-_EXITS_AT_MOST = 3
+_MAX_EXITS = 3
 
 
 class WorkerSupervisor:
@@ -29,7 +29,7 @@ class WorkerSupervisor:
     def worker_exited(self, reason: str) -> None:
         """The Python process ended: every running invocation fails."""
         self._exits += 1
-        if self._exits >= _EXITS_AT_MOST:
+        if self._exits >= _MAX_EXITS:
             self._stop_host(f"Exceeded language worker restart retry count: {reason}")
         else:
             self.restart()

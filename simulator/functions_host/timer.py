@@ -21,7 +21,7 @@ from simulator.functions_host.settings import SettingError
 from simulator.functions_host.storage import BlobContainer
 
 _LEASE_SECONDS = 60.0
-_SHORTEST_LEASE_SECONDS = 15  # what the blob service allows
+_MIN_LEASE_SECONDS = 15  # what the blob service allows
 _TAKE_OVER_SECONDS = 60.0  # how often the others try
 _NEVER = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
 _FIELD = re.compile(r"(?:\*|\w+(?:-\w+)?)(?:/\d+)?(?:,(?:\*|\w+(?:-\w+)?)(?:/\d+)?)*")
@@ -144,7 +144,7 @@ class TimerListener:
         self._stopping.set()
 
     def _lease_seconds(self) -> int:
-        return max(_SHORTEST_LEASE_SECONDS, round(self._scale.seconds(_LEASE_SECONDS)))
+        return max(_MIN_LEASE_SECONDS, round(self._scale.seconds(_LEASE_SECONDS)))
 
     async def _tick_under(self, lease_id: str) -> None:
         self._lost.clear()

@@ -23,7 +23,7 @@ SWEEP = "on_reconcile"
 QUEUES = ("assess-requests", "install-requests")
 _MINUTE = timedelta(minutes=1)
 _POLL_SECONDS = 0.02
-_LONGEST_SECONDS = 1800.0  # of this machine: a message that never ends is a defect
+_MAX_SECONDS = 1800.0  # of this machine: a message that never ends is a defect
 
 
 class HostEnded(Exception):
@@ -79,10 +79,10 @@ class Drive:
 
     async def _settle(self) -> None:
         """Until nothing is on its way: no event, no message, no function that runs."""
-        async with asyncio.timeout(_LONGEST_SECONDS):
+        async with asyncio.timeout(_MAX_SECONDS):
             while True:
                 self._embedded.azure.advance()
-                await self._embedded.event_grid.until_idle(_LONGEST_SECONDS)
+                await self._embedded.event_grid.until_idle(_MAX_SECONDS)
                 await self._queue.release()
                 if not self._host.running and await self._drained():
                     return

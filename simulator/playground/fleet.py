@@ -15,7 +15,7 @@ from simulator.arm import shapes
 from simulator.azure import Behaviour
 from simulator.wire import Json
 
-MOST_MACHINES, MOST_IMAGES = 2_000, 50
+MAX_MACHINES, MAX_IMAGES = 2_000, 50
 _WAITING: Mapping[str, int] = {"critical": 1, "security": 4}
 _PLAIN = Behaviour(pending=_WAITING)
 _OLDEST_DAYS = 60
@@ -105,8 +105,8 @@ def members(machines: int, images: int, behaviours: Mapping[str, int]) -> list[M
 
     Raises ValueError for a number out of range or a name that is none of BEHAVIOURS.
     """
-    _check("--machines", machines, 0, MOST_MACHINES)
-    _check("--images", images, 1, MOST_IMAGES)
+    _check("--machines", machines, 0, MAX_MACHINES)
+    _check("--images", images, 1, MAX_IMAGES)
     for name in behaviours:
         behaviour_named(name)
     if sum(behaviours.values()) > machines:

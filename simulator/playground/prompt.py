@@ -30,7 +30,7 @@ help                 this list
 quit                 ends the simulator"""
 _UNITS = {"m": "minutes", "min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MOVE = re.compile(r"\+\s*(\d{1,4})\s*(min|m|h|d|w)")
-_LONGEST = timedelta(days=400)
+_MAX_MOVE = timedelta(days=400)
 
 
 class Wrong(ValueError):
@@ -151,8 +151,8 @@ def duration(text: str) -> timedelta:
     """Raises Wrong."""
     found = _MOVE.fullmatch(text)
     by = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
-    if not timedelta() < by <= _LONGEST:
-        raise Wrong(f"'{text[:40]}' is not a move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
+    if not timedelta() < by <= _MAX_MOVE:
+        raise Wrong(f"'{text[:40]}' is no move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
     return by
 
 

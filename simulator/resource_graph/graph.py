@@ -28,9 +28,9 @@ from simulator.wire import Json, Refused, Request, Response, ticks_z
 from simulator.world import World
 
 # microsoft/ARI issue 199 and dolevshor/azure-orphan-resources issue 46 (2024).
-ANSWER_BYTES_AT_MOST = 16_777_216
+MAX_ANSWER_BYTES = 16_777_216
 # guidance-for-throttled-requests.md; a public report of 2024 names 18,000.
-SUBSCRIPTIONS_AT_MOST = 10_000
+MAX_SUBSCRIPTIONS = 10_000
 _CHAINS_HELD = 4  # of pages: those that were read last
 
 Columns = list[tuple[str, str]]
@@ -47,7 +47,7 @@ class Graph:
     # say: its page about paging (Microsoft Learn, "Paging results in Azure Resource Graph") mentions rows that change
     # places between two pages where an order leaves them equal.
     pages_held: bool = True
-    subscriptions_at_most: int = SUBSCRIPTIONS_AT_MOST  # under the tenant or a management group
+    max_subscriptions: int = MAX_SUBSCRIPTIONS  # under the tenant or a management group
     orphans_stay: bool = False  # patch rows of a deleted machine stay until they expire (Azure's way is not documented)
     queries: int = 0
     assessment_rows: OperationRows = field(default_factory=assessment_rows)
@@ -101,8 +101,8 @@ class Graph:
     def _check_size(self, response: Response) -> None:
         """Raises Refused (400) for an answer that is larger than Resource Graph gives."""
         size = len(response.content)
-        if size > ANSWER_BYTES_AT_MOST:
-            text = f"The answer has {size} bytes, the limit is {ANSWER_BYTES_AT_MOST}. Ask for less or page."
+        if size > MAX_ANSWER_BYTES:
+            text = f"The answer has {size} bytes, the limit is {MAX_ANSWER_BYTES}. Ask for less or page."
             raise self._bad_request("ResponsePayloadTooLarge", text)
 
     def _bad_request(self, code: str, message: str) -> Refused:
@@ -124,14 +124,14 @@ class Graph:
     def _cuts(self, query: GraphQuery) -> bool:
         """Whether only some subscriptions under the scope are searched. Raises Refused (400) unless that is allowed."""
         named = 0 if query.subscriptions else len(self._named(query))
-        if named > self.subscriptions_at_most and not query.allows_partial_scopes:
-            text = f"{named} subscriptions are under the scope; {self.subscriptions_at_most} are searched."
+        if named > self.max_subscriptions and not query.allows_partial_scopes:
+            text = f"{named} subscriptions are under the scope; {self.max_subscriptions} are searched."
             raise self._bad_request("TooManySubscriptionsUnderScope", text)
-        return named > self.subscriptions_at_most
+        return named > self.max_subscriptions
 
     def scope(self, query: GraphQuery, rights: Rights) -> set[str]:
         """The subscriptions that are searched: those named and readable. The others are left out without a word."""
-        named = self._named(query)[: self.subscriptions_at_most if self._cuts(query) else None]
+        named = self._named(query)[: self.max_subscriptions if self._cuts(query) else None]
         readable = {each for each in named if self._reads_something(each, rights)}
         if not readable:
             text = "The caller does not have access to any of the subscriptions or management groups asked for."

@@ -12,11 +12,11 @@ from simulator.resource_graph.kql.errors import KqlError
 from simulator.resource_graph.kql.parser import parse
 from simulator.resource_graph.kql.syntax import Expand, Join, Operator, Query, Union
 
-JOINS_AT_MOST = 3
-CROSS_TABLE_JOINS_AT_MOST = 1
-LEGS_AT_MOST = 3
-EXPANSIONS_AT_MOST = 3
-EXPANDED_ROWS_AT_MOST = 400
+MAX_JOINS = 3
+MAX_CROSS_TABLE_JOINS = 1
+MAX_LEGS = 3
+MAX_EXPANSIONS = 3
+MAX_EXPANDED_ROWS = 400
 _OFTEN_JOINED = {"resources", "resourcecontainers"}  # these two may be joined as often as one
 
 
@@ -25,15 +25,15 @@ def check(text: str) -> None:
     query = parse(text)
     operators = list(_operators(query))
     joins = [each for each in operators if isinstance(each, Join)]
-    _refuse_beyond(JOINS_AT_MOST, len(joins), "joins")
+    _refuse_beyond(MAX_JOINS, len(joins), "joins")
     crossing = sum(_tables(each.right) != _tables(query) for each in joins)
     if not _tables(query).union(*(_tables(each.right) for each in joins)) <= _OFTEN_JOINED:
-        _refuse_beyond(CROSS_TABLE_JOINS_AT_MOST, crossing, "joins of different tables")
+        _refuse_beyond(MAX_CROSS_TABLE_JOINS, crossing, "joins of different tables")
     for union in (each for each in operators if isinstance(each, Union)):
-        _refuse_beyond(LEGS_AT_MOST, len(union.legs), "legs of a union")
+        _refuse_beyond(MAX_LEGS, len(union.legs), "legs of a union")
     expansions = [each for each in operators if isinstance(each, Expand)]
-    _refuse_beyond(EXPANSIONS_AT_MOST, len(expansions), "mv-expand operators")
-    _refuse_beyond(EXPANDED_ROWS_AT_MOST, max((each.limit or 0 for each in expansions), default=0), "expanded rows")
+    _refuse_beyond(MAX_EXPANSIONS, len(expansions), "mv-expand operators")
+    _refuse_beyond(MAX_EXPANDED_ROWS, max((each.limit or 0 for each in expansions), default=0), "expanded rows")
 
 
 def _refuse_beyond(most: int, found: int, what: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from simulator.wire import Json, Refused
 
 PAGE_ROWS = 100  # by default
-PAGE_ROWS_AT_MOST = 1000
+MAX_PAGE_ROWS = 1000
 
 _SCOPE_FILTER = "AtScopeAndBelow"  # the default
 # The SDK's ColumnDataType has five values; times are texts.
@@ -52,7 +52,7 @@ class GraphQuery:
             text=text,
             subscriptions=_texts(body, "subscriptions"),
             management_groups=_texts(body, "managementGroups"),
-            top=_number(options, "$top", _rows_of(options.get("$skipToken")), range(1, PAGE_ROWS_AT_MOST + 1)),
+            top=_number(options, "$top", _rows_of(options.get("$skipToken")), range(1, MAX_PAGE_ROWS + 1)),
             skip=_number(options, "$skip", 0, range(2**31)),
             token=options.get("$skipToken") or None,
             as_table=form == "table",

@@ -31,7 +31,7 @@ from tests.support import DAY, HOUR, LONG_AGO, MINUTE, a_verdict
 
 SWEEP = 5 * MINUTE
 START = datetime(2026, 11, 1, tzinfo=UTC)
-SHORTEST, LONGEST = 20, 40  # minutes that an installation takes
+MIN_MINUTES, MAX_MINUTES = 20, 40  # that an installation takes
 IMAGE_AGE = 30 * DAY  # a new machine lacks what was published in this time before its creation
 NIGHT = range(20, 30)  # hours in which a machine that is off at night is off: 20:00 to 06:00 UTC
 LAST_CALL = 30  # minutes before its window closes from which on a due machine is asked again at each sweep
@@ -332,7 +332,7 @@ class Life:
         # Windows installs what was published before the rollout's cut-off, Linux whatever its repositories have.
         cut_off = image.opened if machine.os_type is OsType.WINDOWS and image.opened else at
         takes = frozenset(patch for patch in self.fleet[machine.id].lacks if patch.published <= cut_off)
-        ends = at + self.random.randint(SHORTEST, LONGEST) * MINUTE
+        ends = at + self.random.randint(MIN_MINUTES, MAX_MINUTES) * MINUTE
         canary = image.canaries < self.settings.canaries
         self.operations[machine.id] = _Operation(row, place, ends, takes, canary)
         self.began.setdefault(machine.id, []).append(at)

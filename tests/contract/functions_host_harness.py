@@ -25,7 +25,7 @@ from azure.storage.queue.aio import QueueClient
 
 from simulator import identity
 from simulator.functions_host import FunctionsHost
-from simulator.functions_host.host import LONGEST_WAIT_SECONDS
+from simulator.functions_host.host import MAX_WAIT_SECONDS
 from simulator.storage.azurite import Azurite, StorageAccount
 from simulator.tls import Tls
 
@@ -207,7 +207,7 @@ async def visible(queue: QueueClient) -> list[Any]:
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until a condition of storage holds. Only a condition that never holds meets the limit."""
-    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not await condition():  # noqa: ASYNC110  (storage signals nothing)
             await asyncio.sleep(0.05)
 

@@ -55,13 +55,13 @@ from functions.cloud.runs import columns_of as run_columns
 from functions.cloud.session import Session
 from functions.cloud.stops import columns_of as stop_columns
 from functions.cloud.stops import key_of
-from functions.cloud.tables import MOST_CHANGES, TABLE, Change, Delete, Insert, Part, Replace, Row, StorageTable, Table
+from functions.cloud.tables import MAX_CHANGES, TABLE, Change, Delete, Insert, Part, Replace, Row, StorageTable, Table
 from functions.decisions import rollout
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, Provider, SupportState
 from functions.model.notice import Notice, NoticeType
 from functions.model.record import Ending, Flight, Record, begin, hold, release
-from functions.model.run import MOST_MACHINES, Item, Progress, Run, RunOutcome, Selection
+from functions.model.run import MAX_MACHINES, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.stop import Scope, Stop
 from functions.model.text import BadInput
@@ -231,8 +231,8 @@ async def test_a_key_is_taken_as_it_is(table: Table, key: str) -> None:
 
 async def test_a_scan_goes_through_all_pages(table: Table) -> None:
     """The service gives 1,000 entities at most in one answer."""
-    for first in range(0, 1100, MOST_CHANGES):
-        await table.transact([Insert("o'p", f"k{n:04}", {"v": n}) for n in range(first, first + MOST_CHANGES)])
+    for first in range(0, 1100, MAX_CHANGES):
+        await table.transact([Insert("o'p", f"k{n:04}", {"v": n}) for n in range(first, first + MAX_CHANGES)])
     assert [row.columns["v"] async for row in table.scan()] == list(range(1100))
     assert [row.columns["v"] async for row in table.keys("o'p", "k")] == list(range(1100))
 
@@ -328,8 +328,8 @@ async def test_of_two_transactions_on_one_row_one_wins(table: Table) -> None:
 @pytest.mark.filterwarnings("ignore:Sending a large body directly with raw bytes:ResourceWarning:aiohttp.payload")
 async def test_a_transaction_takes_as_many_rows_as_the_service_allows(table: Table) -> None:
     long = "x" * 30_000  # 3 MB in all
-    assert await table.transact([Insert("p", f"k{n:03}", {"v": n, "text": long}) for n in range(MOST_CHANGES)])
-    assert len(await contents(table)) == MOST_CHANGES
+    assert await table.transact([Insert("p", f"k{n:03}", {"v": n, "text": long}) for n in range(MAX_CHANGES)])
+    assert len(await contents(table)) == MAX_CHANGES
 
 
 # -- the ledger: a move and what it tells
@@ -1171,7 +1171,7 @@ async def test_how_far_a_run_has_come_comes_back_as_it_was_written(table: Table)
 
 async def test_a_run_of_as_many_machines_as_it_may_name_fits_its_rows(table: Table) -> None:
     """Names without anything in common, each with a reason of its own."""
-    names = [f"{number:05d}{row_key(machine_id(str(number)))}" for number in range(MOST_MACHINES)]
+    names = [f"{number:05d}{row_key(machine_id(str(number)))}" for number in range(MAX_MACHINES)]
     run = replace(SHORT_RUN, machines=tuple(machine_id(name, f"rg-{name[:7]}") for name in names))
     await table.insert(APP, run_key(run.id), run_columns(run))
     row = await table.get(APP, run_key(run.id))
@@ -1185,7 +1185,7 @@ async def test_a_run_of_as_many_machines_as_it_may_name_fits_its_rows(table: Tab
 
 
 def test_a_run_that_names_too_many_machines_or_none_is_not_written() -> None:
-    for machines in ((), tuple(machine_id(str(number)) for number in range(MOST_MACHINES + 1)), (machine_id(),) * 2):
+    for machines in ((), tuple(machine_id(str(number)) for number in range(MAX_MACHINES + 1)), (machine_id(),) * 2):
         with pytest.raises(BadInput, match="machine"):
             run_columns(replace(SHORT_RUN, machines=machines))
 

@@ -20,8 +20,8 @@ from simulator.embedded import Embedded
 from simulator.functions_host import Trace
 from tests.support import REPOSITORY
 
-LONGEST = max((state.value for state in State), key=len)
-ROWS = [Row(part.name, part.description, LONGEST, assessments=3, installations=1) for part in FLEET]
+LONGEST_STATE = max((state.value for state in State), key=len)
+ROWS = [Row(part.name, part.description, LONGEST_STATE, assessments=3, installations=1) for part in FLEET]
 RUNNING = [replace(row, state="installing", progress=0.5) for row in ROWS]
 NUMBERS = Numbers(
     seconds=170,

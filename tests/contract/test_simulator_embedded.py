@@ -28,7 +28,7 @@ from tests.contract.simulator_client import Clock
 
 VM = shapes.machine_id("web-01")
 PATCHED_ONCE = ["assess", "install", "assess"]
-LONGEST_SECONDS = 900.0  # far beyond what a busy machine needs
+MAX_SECONDS = 900.0  # far beyond what a busy machine needs
 
 
 def client(tls: Tls) -> Any:
@@ -55,7 +55,7 @@ async def test_a_machine_made_by_hand_is_assessed_and_patched_by_the_app(tls: Tl
                 ("assess", "Succeeded"),
             ]
 
-        await host.until(patched, seconds=LONGEST_SECONDS)
+        await host.until(patched, seconds=MAX_SECONDS)
         assert [attempt.status for attempt in stage.event_grid.attempts] == [202]
         assert {each.machine for each in stage.azure.operations} == {VM}
         assert overlaps(stage.azure.operations) == []
@@ -66,14 +66,14 @@ async def test_a_host_that_ended_is_started_again_where_event_grid_finds_it(tls:
         await run_the_app(stage, 600)
         (first,) = stage.hosts
         await first.kill()
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             while len(stage.hosts) < 2 or not stage.hosts[1].url:  # noqa: ASYNC110  (nothing signals it)
                 await asyncio.sleep(0.05)
         second = stage.hosts[1]
         assert (second.event_url, second.system_key) == (first.event_url, first.system_key)
         stage.azure.create_machine(VM, shapes.machine())
         await second.until(
-            lambda: any(each.status == "Succeeded" for each in stage.azure.operations), seconds=LONGEST_SECONDS
+            lambda: any(each.status == "Succeeded" for each in stage.azure.operations), seconds=MAX_SECONDS
         )
         assert 202 in [attempt.status for attempt in stage.event_grid.attempts]
 
@@ -95,7 +95,7 @@ async def test_a_host_of_another_process_runs_the_whole_main_job(
             await serve_a_host_elsewhere(stage, options)
             for path, body in ((VM.split("/providers/")[0], {"location": "westus"}), (VM, shapes.machine())):
                 assert (await stage.arm("PUT", path, body)).status == 201
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(MAX_SECONDS):
                 while [each.kind for each in stage.azure.operations if each.status == "Succeeded"] != PATCHED_ONCE:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             assert {attempt.status for attempt in stage.event_grid.attempts} == {202}

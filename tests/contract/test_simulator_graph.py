@@ -11,8 +11,8 @@ from simulator import identity
 from simulator.arm import shapes
 from simulator.arm.shapes import SUBSCRIPTION
 from simulator.azure import Azure, Behaviour, Grant
-from simulator.resource_graph.graph import ANSWER_BYTES_AT_MOST
-from simulator.resource_graph.query import PAGE_ROWS, PAGE_ROWS_AT_MOST
+from simulator.resource_graph.graph import MAX_ANSWER_BYTES
+from simulator.resource_graph.query import MAX_PAGE_ROWS, PAGE_ROWS
 from tests.contract.simulator_client import GROUP, Clock, arm, payload, ready_machine
 
 VM = shapes.machine_id("vm-01")
@@ -369,8 +369,8 @@ async def test_a_table_names_its_columns_types_as_the_sdk_knows_them() -> None:
 
 def test_limits_are_the_published_ones() -> None:
     sizes = {key: value for each in LIMITS["paging"] for key, value in each.items()}
-    assert (sizes["default_rows"], sizes["max_rows_a_page"]) == (PAGE_ROWS, PAGE_ROWS_AT_MOST)
-    assert LIMITS["response_size"]["max_bytes"] == ANSWER_BYTES_AT_MOST
+    assert (sizes["default_rows"], sizes["max_rows_a_page"]) == (PAGE_ROWS, MAX_PAGE_ROWS)
+    assert LIMITS["response_size"]["max_bytes"] == MAX_ANSWER_BYTES
 
 
 @pytest.mark.parametrize("table", [table["name"] for table in LIMITS["tables"]])

@@ -16,7 +16,7 @@ import pytest
 from simulator.arm import shapes
 from simulator.azure import Azure, Grant
 from simulator.resource_graph import kql
-from simulator.resource_graph.graph import SUBSCRIPTIONS_AT_MOST
+from simulator.resource_graph.graph import MAX_SUBSCRIPTIONS
 from tests.contract.simulator_client import Arm, Clock, arm, payload
 
 LIMITS = payload("resource_graph_limits.json")
@@ -218,7 +218,7 @@ async def test_a_scope_of_too_many_subscriptions(name: str) -> None:
     )
     azure, _ = two_machines()
     azure.world.management_groups["all"] = list(BOTH)
-    azure.graph.subscriptions_at_most = 1
+    azure.graph.max_subscriptions = 1
     async with arm(azure) as client:
         answer = await client.call("POST", GRAPH, {"query": "resources | project name | order by name asc", **scope})
     body = answer.json()
@@ -231,7 +231,7 @@ async def test_a_scope_of_too_many_subscriptions(name: str) -> None:
 
 def test_so_many_subscriptions_are_searched() -> None:
     published = next(each for each in LIMITS["scope"] if "header_when_cut" in each)
-    assert published["tenant_or_management_group_subscriptions"] == SUBSCRIPTIONS_AT_MOST
+    assert published["tenant_or_management_group_subscriptions"] == MAX_SUBSCRIPTIONS
 
 
 async def test_the_answer_has_the_recorded_headers() -> None:

@@ -20,7 +20,7 @@ from tests.support import REPOSITORY
 PACKAGE = REPOSITORY / "simulator"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "node" not in path.relative_to(PACKAGE).parts)
 FOLDERS = sorted(path.parent for path in PACKAGE.rglob("__init__.py") if "node" not in path.parts)
-METHODS_AT_MOST = 20
+MAX_METHODS = 20
 
 # What the modules of each folder or file of simulator/ may import of the others. Lower lines may import upper ones.
 ARROWS: dict[str, set[str]] = {
@@ -174,7 +174,7 @@ def test_no_class_is_too_large() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef)
     }
-    assert {name: count for name, count in methods.items() if count > METHODS_AT_MOST} == {}
+    assert {name: count for name, count in methods.items() if count > MAX_METHODS} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -52,7 +52,7 @@ PROGRAM = "tests.crash.host_program"
 MONTH_SECONDS = 30 * 24 * 3600
 HOST_ID = "crash"
 HOST_LEASE_SECONDS = 60.0  # the product's lease on a timer, in Azure's time
-LONGEST_ROUND_SECONDS = 3.0  # without its moment having come, a host is killed then
+MAX_ROUND_SECONDS = 3.0  # without its moment having come, a host is killed then
 SETTLES_WITHIN_SECONDS = 600.0  # far beyond what a busy machine needs
 SECOND_HOST = 0.3  # the share of rounds with two hosts
 STOP_EVERY = 6  # of so many rounds one ends with SIGTERM, and is not a kill
@@ -110,7 +110,9 @@ Say = Callable[[str], None]
 class Run:
     """One run, from the first host to the last look."""
 
-    def __init__(self, embedded: Embedded, clock: FastClock, front_end: FrontEnd, seed: int, size: int, say: Say) -> None:
+    def __init__(
+        self, embedded: Embedded, clock: FastClock, front_end: FrontEnd, seed: int, size: int, say: Say
+    ) -> None:
         self._embedded, self._clock, self._front_end, self._say = embedded, clock, front_end, say
         self._chance = random.Random(seed)
         self._trap = moments.Trap(embedded.azure)
@@ -157,19 +159,19 @@ class Run:
             await self._start_host()
         victim = self._chance.choice(self._hosts)
         if (self._kills + self._stops) % STOP_EVERY == STOP_EVERY - 1:
-            await asyncio.sleep(self._chance.uniform(0.5, LONGEST_ROUND_SECONDS))
+            await asyncio.sleep(self._chance.uniform(0.5, MAX_ROUND_SECONDS))
             await self._stop(victim)
         else:
-            await self._kill(victim, moments.choose(self._chance, LONGEST_ROUND_SECONDS))
+            await self._kill(victim, moments.choose(self._chance, MAX_ROUND_SECONDS))
 
     async def _kill(self, victim: Host, moment: moments.Moment) -> None:
         if moment.pattern:
             self._trap.lay(moment, victim.agent, victim.process.kill)
             try:
-                await asyncio.wait_for(self._trap.sprung.wait(), LONGEST_ROUND_SECONDS)
+                await asyncio.wait_for(self._trap.sprung.wait(), MAX_ROUND_SECONDS)
             except TimeoutError:
                 self._trap.take_away()
-                moment = moments.Moment(seconds=LONGEST_ROUND_SECONDS)
+                moment = moments.Moment(seconds=MAX_ROUND_SECONDS)
         else:
             await asyncio.sleep(moment.seconds)
         if victim.process.returncode is not None and victim.process.returncode >= 0:

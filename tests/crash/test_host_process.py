@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from simulator.functions_host.host import LONGEST_WAIT_SECONDS
+from simulator.functions_host.host import MAX_WAIT_SECONDS
 from simulator.functions_host.process import HostFailed, HostProcess, Order
 from simulator.functions_host.webhook import PATH
 from simulator.tls import Tls
@@ -63,7 +63,7 @@ async def _during_an_event(host: HostProcess, tls: Tls, act: Callable[[], Awaita
                 return 0
 
         delivery = asyncio.create_task(deliver())
-        async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while not host.lines:  # noqa: ASYNC110 - the app's own line says that it has begun
                 await asyncio.sleep(0.01)
         await act()

@@ -44,7 +44,7 @@ def test_a_row_of_the_outbox_is_a_notice_or_none(prefix: str, end: str, columns:
     found = pending_of(row)
     if found is not None:
         assert found.at.tzinfo is not None
-        assert batches([found], most=1, bytes_at_most=1) == [[found]]
+        assert batches([found], most=1, max_bytes=1) == [[found]]
     if announced := announced_of(row):
         assert announced.expected.tzinfo is not None
     assert is_readable(row) <= (found is not None)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.support import REPOSITORY
 
-LONGEST_SECONDS = 900.0  # far beyond what a busy machine needs
+MAX_SECONDS = 900.0  # far beyond what a busy machine needs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ async def run(*words: str, config: Path, module: str = "simulator", typed: str =
         stdout=PIPE,
         stderr=PIPE,
     )
-    async with asyncio.timeout(LONGEST_SECONDS):
+    async with asyncio.timeout(MAX_SECONDS):
         out, err = await process.communicate(typed.encode())
     return Ended(process.returncode or 0, out.decode(), err.decode())
 
@@ -63,7 +63,7 @@ class AtATerminal:
 
     async def until(self, pattern: str, since: int = 0) -> str:
         """What is on the screen from `since` on, once the pattern is."""
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             while not re.search(pattern, self.screen[since:]):
                 assert not self.closed, self.screen
                 self._changed.clear()

@@ -428,7 +428,7 @@ async def test_a_report_explains_who_needs_a_person_and_who_is_late_as_why_does(
         sources = ("Resource Graph", "ledger", "tags", "settings")
         assert [explained["evidence"][name] for name in sources] == [afresh["evidence"][name] for name in sources]
         assert explained["evidence"]["instance view"] == {"problem": why.NOT_READ}
-    monkeypatch.setattr(documents, "MOST_EXPLAINED", 1)
+    monkeypatch.setattr(documents, "MAX_EXPLAINED", 1)
     bounded = await Feed(app, WORDS, 60, Unread).read(explained=True)
     assert list(bounded["explained"]) == needing[:1]
 

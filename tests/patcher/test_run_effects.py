@@ -14,7 +14,7 @@ import pytest
 
 from functions.cloud.ledger import APP
 from functions.cloud.runs import RUNS, columns_of, progress_key, progress_of_row, run_key, run_of_row
-from functions.model.run import MOST_MACHINES, Run
+from functions.model.run import MAX_MACHINES, Run
 from functions.model.state import OperationKind
 from patcher.actions import runs, stops
 from patcher.actions.runs import Words
@@ -245,7 +245,7 @@ async def test_more_machines_than_a_run_takes_are_refused(monkeypatch: pytest.Mo
     """So many are not created here: the census is asked, and answers with as many names."""
     world = await a_fleet(vm_01=GOOD)
     [machine] = [each async for each in world.services.graph.census()]
-    ids = (replace(machine.id, name=f"vm-{number}") for number in range(MOST_MACHINES + 1))
+    ids = (replace(machine.id, name=f"vm-{number}") for number in range(MAX_MACHINES + 1))
     targets = [Target(each, shown=replace(machine, id=each)) for each in ids]
 
     async def census(_: object) -> list[Target]:

@@ -42,7 +42,7 @@ CHANGES = {name: value for name, value in SETTINGS.items() if name != "RECONCILE
     "PATCH_BAKE_MINUTES": "0",
 }
 AT_ONCE = 1e6  # how much faster Event Grid gives up, at the end of a run
-LONGEST_SECONDS = 120.0  # far beyond what a busy machine needs
+MAX_SECONDS = 120.0  # far beyond what a busy machine needs
 
 
 # Left to a schedule, and taken back by its owner: the app asks whether one is assigned, and installs.
@@ -75,7 +75,7 @@ class Run:
         embedded = self.embedded
         host = await embedded.host(embedded.settings(**CHANGES), time_scale=HOST_SCALE)
         await embedded.subscribe(host)
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             for machine in self.machines:
                 await self._create(machine)
             while not (self.failed() or self.patched()):
@@ -83,7 +83,7 @@ class Run:
                 await asyncio.sleep(0.2)
             await self._reimage(self.machines[0])
         with suppress(TimeoutError):  # the usage says which queue was not polled
-            async with asyncio.timeout(LONGEST_SECONDS):
+            async with asyncio.timeout(MAX_SECONDS):
                 while self._polls_left():  # noqa: ASYNC110  (Azurite's log signals nothing)
                     await asyncio.sleep(0.2)
         if not self.failed():
@@ -145,7 +145,7 @@ async def never_delivered(embedded: Embedded, host: FunctionsHost, machine: str)
     grid = embedded.event_grid
     grid.speed = AT_ONCE
     await embedded.arm("PATCH", machine, {"tags": {"touched": "yes"}})
-    async with asyncio.timeout(LONGEST_SECONDS):
+    async with asyncio.timeout(MAX_SECONDS):
         # Azurite's log of the letter comes a moment after the letter.
         while not (grid.dropped or (grid.dead_letters and _logged(embedded, "dead-letters"))):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -199,7 +199,7 @@ async def test_the_demo_needs_all_of_its_deployment_and_nothing_more(
     tls: Tls, azurite: Azurite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And so nothing that the deployment gives for servers, scale sets and stopped machines is spare."""
-    monkeypatch.setattr(stage, "LONGEST_SECONDS", 900.0)  # far beyond what a busy machine needs
+    monkeypatch.setattr(stage, "MAX_SECONDS", 900.0)  # far beyond what a busy machine needs
     async with Embedded(SPEED, deployment=stage.DEPLOYMENT, tls=tls, azurite=azurite) as embedded:
         settings = embedded.settings(**SETTINGS)
         host = await embedded.host(settings, time_scale=HOST_SCALE)

@@ -30,7 +30,7 @@ from simulator.wire import Json
 from tests.scenario.test_whole_chain import BY_HAND, HOST_SCALE, INSTALL, check_what_is_logged
 from tests.support.world import REAL_TIME
 
-LONGEST_SECONDS = 120.0  # far beyond what a busy machine needs
+MAX_SECONDS = 120.0  # far beyond what a busy machine needs
 SENDER = "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a"  # Storage Queue Data Message Sender
 
 
@@ -88,13 +88,13 @@ class Deployed:
         return found
 
     async def drained(self) -> None:
-        async with asyncio.timeout(LONGEST_SECONDS):
+        async with asyncio.timeout(MAX_SECONDS):
             while any((await self.left()).values()):  # noqa: ASYNC110  (the world signals nothing)
                 await asyncio.sleep(0.1)
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(LONGEST_SECONDS):
+    async with asyncio.timeout(MAX_SECONDS):
         while not condition():  # noqa: ASYNC110  (the world signals nothing)
             await asyncio.sleep(0.1)
 

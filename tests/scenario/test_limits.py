@@ -27,7 +27,7 @@ SATURDAY_NIGHT = "Sat 22:00-02:00 Europe/Paris"
 OPENS, CLOSES = datetime(2026, 11, 28, 21, 0, tzinfo=UTC), datetime(2026, 11, 29, 1, 0, tzinfo=UTC)
 FRIDAY = datetime(2026, 11, 27, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-LEAST = 20 * MINUTE  # a package and the reserve for a reboot, on Linux
+MIN_INSTALLATION = 20 * MINUTE  # a package and the reserve for a reboot, on Linux
 SOAK = os.environ.get("IMAGE_PATCHER_SOAK") == "1"
 
 
@@ -73,7 +73,7 @@ async def test_no_installation_starts_outside_the_window_and_none_is_given_more_
 
     installs = world.operations(kind="install")
     assert len(installs) >= 6
-    assert all(OPENS <= each.started <= CLOSES - LEAST for each in installs)
+    assert all(OPENS <= each.started <= CLOSES - MIN_INSTALLATION for each in installs)
     assert [duration(each) for each in installs] == [
         min(timedelta(hours=3), CLOSES - each.started) for each in installs
     ]
@@ -130,7 +130,7 @@ async def test_on_the_night_of_a_clock_change(window: str, spans: list[tuple[str
         within = [each.started for each in installs if start <= each.started < end]
         assert within, "each pass is used"
         assert min(within) <= start + 15 * MINUTE
-        assert max(within) <= end - LEAST
+        assert max(within) <= end - MIN_INSTALLATION
 
 
 async def test_a_black_out_shuts_the_window() -> None:
@@ -557,7 +557,7 @@ async def test_a_mode_that_installs_nothing_stops_queued_messages_too(mode: str)
 
 # -- the quota's pace
 
-AT_ONCE, A_MINUTE = 300, 100  # the simulator's stated cost: 600 tokens, 200 more a minute, 2 a call
+CALLS_AT_ONCE, CALLS_PER_MINUTE = 300, 100  # the simulator's stated cost: 600 tokens, 200 more a minute, 2 a call
 
 
 async def drain(machines: int, regions: tuple[str, ...]) -> tuple[timedelta, int, int]:
@@ -579,12 +579,12 @@ async def drain(machines: int, regions: tuple[str, ...]) -> tuple[timedelta, int
 
 def floor(machines: int) -> timedelta:
     """The least time that the quota itself allows."""
-    return max(machines - AT_ONCE, 0) / A_MINUTE * MINUTE
+    return max(machines - CALLS_AT_ONCE, 0) / CALLS_PER_MINUTE * MINUTE
 
 
 def allowed(machines: int) -> timedelta:
     """On top: what a sweep keeps back of the burst, what it reads before, a tick. 1.05 times the floor for 5,000."""
-    return floor(machines) + AT_ONCE / 2 / A_MINUTE * MINUTE + READING_TIME + timedelta(seconds=6)
+    return floor(machines) + CALLS_AT_ONCE / 2 / CALLS_PER_MINUTE * MINUTE + READING_TIME + timedelta(seconds=6)
 
 
 def test_what_is_allowed_is_within_a_twentieth_of_the_floor_for_five_thousand_machines() -> None:
@@ -599,7 +599,7 @@ async def test_a_bucket_drains_at_the_pace_of_its_quota() -> None:
 
 async def test_four_buckets_drain_side_by_side_in_the_time_of_one() -> None:
     took, calls, refused = await drain(220, ("westeurope", "northeurope", "eastus", "westus"))
-    assert took <= (220 - AT_ONCE / 2) / A_MINUTE * MINUTE + timedelta(seconds=6), "as one of them alone"
+    assert took <= (220 - CALLS_AT_ONCE / 2) / CALLS_PER_MINUTE * MINUTE + timedelta(seconds=6), "as one of them alone"
     assert (calls, refused) == (880, 0)
 
 

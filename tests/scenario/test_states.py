@@ -11,7 +11,7 @@ import pytest
 
 from functions.cloud import notes
 from functions.cloud.notes import BUCKETS, PREFIX, NoteBook, bucket_of
-from functions.cloud.tables import MOST_CHANGES
+from functions.cloud.tables import MAX_CHANGES
 from functions.decisions.plan import Plan
 from functions.model.machine import MachineId, Provider
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
@@ -171,7 +171,7 @@ async def test_notes_come_back_and_only_changed_buckets_are_written() -> None:
     await book.write(many, A_NOTE.week)
     assert await read_again(table) == many
     assert len(table.rows) == BUCKETS
-    assert table.calls == {"transact": math.ceil(BUCKETS / MOST_CHANGES)}
+    assert table.calls == {"transact": math.ceil(BUCKETS / MAX_CHANGES)}
     table.calls.clear()
     first = MachineId(SUBSCRIPTION, "rg", "vm-0")
     await book.write({first: None}, A_NOTE.week)

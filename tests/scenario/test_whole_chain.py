@@ -38,7 +38,7 @@ from simulator.embedded import Embedded
 from simulator.event_grid.events import as_cloud_event
 from simulator.event_grid.subscriptions import Schema
 from simulator.functions_host import FunctionsHost
-from simulator.functions_host.host import LONGEST_WAIT_SECONDS
+from simulator.functions_host.host import MAX_WAIT_SECONDS
 from simulator.storage.azurite import Azurite
 from simulator.tls import Tls
 from tests.support.world import REAL_TIME
@@ -158,7 +158,7 @@ class Chain:
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+    async with asyncio.timeout(MAX_WAIT_SECONDS):
         while not await condition():  # noqa: ASYNC110  (the world signals nothing)
             await asyncio.sleep(0.2)
 
@@ -376,7 +376,7 @@ async def test_a_host_killed_in_the_middle_of_an_installation(
     first = await chain.host(RECONCILE_SCHEDULE=BY_HAND)
     killed = kill_at(chain, first, monkeypatch, moment, answered)
     async with sweeping(first):
-        await asyncio.wait_for(killed.wait(), LONGEST_WAIT_SECONDS)
+        await asyncio.wait_for(killed.wait(), MAX_WAIT_SECONDS)
     assert first.state == "Killed"
     installed = chain.kinds(machine).count("install")
 

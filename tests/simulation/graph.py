@@ -17,7 +17,7 @@ from typing import Any
 
 from functions.cloud import queries
 from simulator.resource_graph.graph import Graph
-from simulator.resource_graph.query import PAGE_ROWS_AT_MOST, GraphQuery, page
+from simulator.resource_graph.query import MAX_PAGE_ROWS, GraphQuery, page
 from simulator.resource_graph.rows import machine_row
 from simulator.resource_graph.tables import Rights
 from simulator.wire import Json, Request, Response
@@ -51,7 +51,7 @@ def _pattern(name: str) -> re.Pattern[str]:
 class PredicateGraph(Graph):
     """The same answers from Python; in pages of `page_rows`, as Azure too gives fewer rows than were asked for."""
 
-    page_rows: int = PAGE_ROWS_AT_MOST
+    page_rows: int = MAX_PAGE_ROWS
     shown: dict[Machine, tuple[tuple[Any, ...], Json]] = field(default_factory=dict)  # what it depends on, and the row
 
     def answer(self, request: Request, rights: Rights) -> Response:

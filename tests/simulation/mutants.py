@@ -36,7 +36,7 @@ from functions.steps.sweep import Sweep
 from tests.simulation.late_sweep import canaries_of_a_late_sweep
 from tests.simulation.run import run
 
-SEEDS_AT_MOST = 600
+MAX_SEEDS = 600
 
 
 @dataclass(frozen=True)
@@ -237,9 +237,9 @@ def caught_by(mutant: Mutant, first: int, seeds: int) -> tuple[int, str] | None:
 def main() -> int:
     escaped = 0
     for mutant in MUTANTS:
-        found = caught_by(mutant, 0, SEEDS_AT_MOST)
+        found = caught_by(mutant, 0, MAX_SEEDS)
         escaped += found is None
-        text = f"seed {found[0]}: {found[1]}" if found else f"not noticed in {SEEDS_AT_MOST} seeds"
+        text = f"seed {found[0]}: {found[1]}" if found else f"not noticed in {MAX_SEEDS} seeds"
         print(f"{mutant.name}: {text}", flush=True)
     with applied(LEASE):
         canaries = asyncio.run(canaries_of_a_late_sweep())

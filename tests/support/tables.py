@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from functions.cloud.errors import CloudError
-from functions.cloud.tables import MOST_CHANGES, Change, Delete, Entity, Insert, Part, Row
+from functions.cloud.tables import MAX_CHANGES, Change, Delete, Entity, Insert, Part, Row
 from tests.support.process import Killed, Side
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class MemoryTable:
 
     async def transact(self, changes: Sequence[Change]) -> Sequence[Row | None] | None:
         places = {(change.partition, change.key) for change in changes}
-        assert len(places) == len(changes) <= MOST_CHANGES, "each row once, and so many of them"
+        assert len(places) == len(changes) <= MAX_CHANGES, "each row once, and so many of them"
         assert len({change.partition for change in changes}) == 1, "rows of one partition"
 
         def transact() -> Sequence[Row | None] | None:

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from functions.decisions.decision import RULES, displayed_step, next_step, pending_step
 from functions.decisions.ownership import foreign_manager
-from functions.decisions.question import least_minutes, named_count, question_of, wanted_classifications, wanted_count
-from functions.decisions.retry import A_WEEK, UNANSWERED_LIMIT, backoff, wait_after_no_verdict
+from functions.decisions.question import min_minutes, named_count, question_of, wanted_classifications, wanted_count
+from functions.decisions.retry import UNANSWERED_LIMIT, backoff, wait_after_no_verdict
 from functions.decisions.support_state import undetermined
 from functions.model.machine import (
     Group,
@@ -43,6 +43,7 @@ from functions.model.record import Ending, Record, accepted, begin, claim, end, 
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
 from functions.policy.freshness import time_between
 from functions.policy.settings import Mode, Settings, read_settings
+from functions.policy.windows import WEEK
 from functions.steps.install import order_for
 from tests.support import (
     ASSESSMENT,
@@ -112,7 +113,7 @@ SUPPORT: dict[str, Row] = {
         "Azure cannot patch",
     ),
     "Unsupported for a week": (
-        {"verdict": a_verdict(state=SupportState.UNSUPPORTED, assessed=NOW - A_WEEK)},
+        {"verdict": a_verdict(state=SupportState.UNSUPPORTED, assessed=NOW - WEEK)},
         {},
         Assess,
         State.DUE,
@@ -1124,7 +1125,7 @@ def test_an_installation_ends_before_a_black_out() -> None:
     ],
 )
 def test_the_least_an_installation_needs(os_type: OsType, classifications: str, minutes: int) -> None:
-    assert least_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=classifications)) == minutes
+    assert min_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=classifications)) == minutes
 
 
 # -- 6. who else patches it
@@ -1578,7 +1579,7 @@ def test_assessments_without_a_verdict(unanswered: int, state: SupportState, ver
 def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() -> None:
     given_settings = settings()
     looks = [wait_after_no_verdict(count, SupportState.ABSENT, given_settings, jitter=0) for count in (1, 2, 3, 4)]
-    assert looks == [15 * MINUTE, 30 * MINUTE, A_WEEK, A_WEEK]
+    assert looks == [15 * MINUTE, 30 * MINUTE, WEEK, WEEK]
     looks = [
         wait_after_no_verdict(count, SupportState.UNABLE_TO_DETERMINE, given_settings, jitter=0)
         for count in (1, 2, 3, 8)

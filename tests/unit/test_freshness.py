@@ -23,7 +23,7 @@ from tests.support import DAY, HOUR, MINUTE, NOW, a_machine, a_record, machine_i
 
 MACHINES = 20_000
 SWEEP, ASSESSED_AFTER = 5 * MINUTE, 20 * MINUTE  # from the call until Graph shows its outcome
-A_CALL, A_MINUTE, FULL = 2, 200, 600  # tokens: of a call, refilled at the end of each minute, in a full bucket
+TOKENS_PER_CALL, TOKENS_PER_MINUTE, FULL_BUCKET = 2, 200, 600  # each minute's come at its end
 
 
 def a_fleet() -> list[Machine]:
@@ -36,15 +36,15 @@ def a_fleet() -> list[Machine]:
 class Bucket:
     """Azure's quota of patch calls for one subscription and region."""
 
-    tokens: int = FULL
+    tokens: int = FULL_BUCKET
     minute: datetime = NOW
     calls: list[datetime] = field(default_factory=list)
 
     def call(self, at: datetime) -> None:
         while at >= self.minute + MINUTE:
             self.minute += MINUTE
-            self.tokens = min(self.tokens + A_MINUTE, FULL)
-        self.tokens -= A_CALL
+            self.tokens = min(self.tokens + TOKENS_PER_MINUTE, FULL_BUCKET)
+        self.tokens -= TOKENS_PER_CALL
         assert self.tokens >= 0, f"a 429 at {at}"
         self.calls.append(at)
 

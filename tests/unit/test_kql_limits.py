@@ -22,7 +22,7 @@ SCHEMA: Schema = {
     "notes": {"name": "string", "text": "string", "count": "int", "bag": "dynamic"},
 }
 Rows = Sequence[Mapping[str, object]]
-LONGEST = 2**63 - 1
+MAX_LONG = 2**63 - 1
 
 
 def answer(query: str, rows: Rows = ({},)) -> list[dict[str, Any]]:
@@ -69,7 +69,7 @@ def test_an_edge_is_unsupported(query: str, row: dict[str, object]) -> None:
 
 def test_aggregates_beyond_64_bits_are_unsupported() -> None:
     with pytest.raises(Unsupported):
-        answer("machines | summarize a = sum(size)", [{"size": LONGEST}, {"size": 1}])
+        answer("machines | summarize a = sum(size)", [{"size": MAX_LONG}, {"size": 1}])
     for aggregate in ("sum", "avg"):
         with pytest.raises(Unsupported):
             answer(f"machines | summarize a = {aggregate}(cost)", [{"cost": 1e308}, {"cost": 1e308}])
@@ -170,7 +170,7 @@ STEPS = st.one_of(
 )
 WHOLE = [
     {},
-    {"name": "a", "size": LONGEST, "on": True, "since": "2026-11-22T10:00:00Z", "bag": {"a": [1, "x"]}, "cost": 1e308},
+    {"name": "a", "size": MAX_LONG, "on": True, "since": "2026-11-22T10:00:00Z", "bag": {"a": [1, "x"]}, "cost": 1e308},
     {"name": "\u0130 1", "size": -1, "on": False, "since": "9999-12-31T00:00:00Z", "bag": "2026", "cost": -0.5},
     {"name": "b", "size": 0, "bag": [{"a": None}, 1.5, True], "cost": 0.0},
 ]

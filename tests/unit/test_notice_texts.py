@@ -173,7 +173,7 @@ def test_no_notice_repeats_a_secret_and_none_is_without_end() -> None:
     text = notices.machine_held(INSTALLED, wait, NOW).data["reason"]
     assert "hunter2" not in text
     assert "abc" not in text
-    assert len(text) <= notices.LONGEST
+    assert len(text) <= notices.MAX_TEXT
 
 
 def test_a_result_that_changes_nothing_tells_nothing() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from functions.decisions.question import least_minutes
+from functions.decisions.question import min_minutes
 from functions.model.machine import LAST_RING, OsType
 from functions.policy.advice import advice
 from functions.policy.settings import (
-    LEAST_INSTALLATION,
+    MIN_INSTALLATION,
     SETTINGS,
     Breaker,
     Cap,
@@ -642,11 +642,11 @@ def test_a_window_in_which_no_installation_fits_is_refused(environ: dict[str, st
 
 def test_no_window_is_refused_that_the_shortest_installation_fits_in() -> None:
     shortest = [
-        least_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=wanted))
+        min_minutes(a_machine(os_type=os_type), settings(PATCH_CLASSIFICATIONS=wanted))
         for os_type in OsType
         for wanted in ("Security", "ServicePack")
     ]
-    assert timedelta(minutes=min(shortest)) == LEAST_INSTALLATION
+    assert timedelta(minutes=min(shortest)) == MIN_INSTALLATION
 
 
 ADVICE: dict[str, tuple[dict[str, str], list[str]]] = {
@@ -689,7 +689,7 @@ def test_what_is_hardly_meant_is_advised_against(environ: dict[str, str], lines:
 def test_advice_counts_windows_as_installations_do() -> None:
     for wanted, minutes in (("Security", 25), ("ServicePack", 30)):
         given = settings(PATCH_CLASSIFICATIONS=wanted, PATCH_WINDOW="Sat 22:00-22:20")
-        assert least_minutes(a_machine(os_type=OsType.WINDOWS), given) == minutes
+        assert min_minutes(a_machine(os_type=OsType.WINDOWS), given) == minutes
         assert advice(given, NOW) == [
             f"PATCH_WINDOW: no opening lasts {minutes} minutes, so no Windows machine is installed"
         ]

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from functions.cloud.models import machine_from_arm
-from functions.decisions.retry import A_WEEK, MAX_RETRY, backoff
+from functions.decisions.retry import MAX_RETRY, backoff
 from functions.model.machine import LAST_RING, Image, ImageKind, Machine
 from functions.model.record import (
     ADOPT_AFTER,
@@ -34,6 +34,7 @@ from functions.model.record import (
     requeue,
 )
 from functions.model.state import Cause, Leave, OperationKind, Phase, State, Wait
+from functions.policy.windows import WEEK
 from tests.support import (
     ASSESSMENT,
     DAY,
@@ -259,7 +260,7 @@ def test_clocks(record: Record, question: str, now: datetime, answer: bool) -> N
 
 def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
     assert (CLAIM_LIFE, SEND_WITHIN, ADOPT_AFTER, OVERDUE_MARGIN) == (HOUR, MINUTE, 15 * MINUTE, HOUR)
-    assert (GRAPH_PATIENCE, STALE_SUMMARY, MAX_RETRY, A_WEEK) == (DAY, DAY, DAY, 7 * DAY)
+    assert (GRAPH_PATIENCE, STALE_SUMMARY, MAX_RETRY, WEEK) == (DAY, DAY, DAY, 7 * DAY)
     assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
     assert Flight(NOW).limit == UNKNOWN_DURATION == 4 * HOUR
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from functions.cloud.stops import LONGEST, stop_of_row
+from functions.cloud.stops import stop_of_row
 from functions.cloud.tables import Row
 from functions.decisions.changes import NOT_KNOWN, SHOWN, Change, Pause, changed, closing, pause, shown
 from functions.decisions.rollout import Result, record_result
 from functions.model.image_record import ImageRecord
 from functions.model.machine import LAST_RING
+from functions.model.text import MAX_REASON
 from tests.support import GALLERY_IMAGE, HOUR, NOW, machine_id, settings
 
 # -- settings
@@ -54,7 +55,7 @@ ROWS: dict[str, tuple[str, Mapping[str, object] | None, Pause | None]] = {
     "and who": ("off", {"reason": "a bad patch", "by": "Jane"}, Pause("a bad patch", "Jane")),
     "by an empty row": ("off", {}, Pause("no reason given", NOT_KNOWN)),
     "by a row of other things": ("off", {"reason": 7, "by": True}, Pause("7", "True")),
-    "by a long row": ("off", {"reason": "x" * 9_999}, Pause("x" * LONGEST, NOT_KNOWN)),
+    "by a long row": ("off", {"reason": "x" * 9_999}, Pause("x" * MAX_REASON, NOT_KNOWN)),
     "by both: the setting lasts": ("on", {"reason": "a bad patch"}, Pause("PATCH_PAUSE is on", NOT_KNOWN)),
 }
 

@@ -20,7 +20,7 @@ from simulator.resource_graph.kql.scalars import Scope, Shape, compile_expressio
 
 Over = Callable[[list[Row]], list[Any]]
 _Single = tuple[str, Callable[[list[Row]], Any]]
-_ELEMENTS_AT_MOST = 1_048_576  # of make_list() and make_set()
+_MAX_ELEMENTS = 1_048_576  # of make_list() and make_set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +226,11 @@ def _collected(gathered: Callable[[list[Any]], list[Any]]) -> Callable[[syntax.C
 def _most(call: syntax.Call, limit: Sequence[Compiled]) -> int:
     """How many elements such an array has at most, also where no limit is given (Kusto's pages of both)."""
     if not limit:
-        return _ELEMENTS_AT_MOST
+        return _MAX_ELEMENTS
     if len(limit) > 1 or limit[0].type not in INTEGERS or not limit[0].constant:
         raise unknown(f"{call.function}() with such a limit", call.at)
     most = limit[0].evaluate([])
-    if most is None or not 0 < most <= _ELEMENTS_AT_MOST:
+    if most is None or not 0 < most <= _MAX_ELEMENTS:
         raise unknown(f"{call.function}() with the limit {most}", call.at)
     return int(most)
 

@@ -20,7 +20,7 @@ Tables = Mapping[str, list[Row]]
 Step = Callable[[list[Row], Tables], list[Row]]
 
 DEFAULT_TABLE = "resources"  # of Resource Graph
-_EXPANDED_AT_MOST = 128  # rows per row by default; Resource Graph leaves the others out (query-language.md)
+_MAX_EXPANDED = 128  # rows per row by default; Resource Graph leaves the others out (query-language.md)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ def _expand(node: syntax.Expand, scope: Scope) -> tuple[Shape, Step]:
     [name] = names.assigned([names.name_of(node.column)], scope.nameless)
     element = _element(node, scope)
     shape, position = _replaced(scope.shape, name, element.type)
-    most = _EXPANDED_AT_MOST if node.limit is None else node.limit
+    most = _MAX_EXPANDED if node.limit is None else node.limit
 
     def expanded(row: Row) -> list[Row]:
         elements = _elements(compiled.evaluate(row))

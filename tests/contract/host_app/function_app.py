@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 import azure.functions as func
-from host_app_book import BOOK, LONGEST_WAIT_SECONDS
+from host_app_book import BOOK, MAX_WAIT_SECONDS
 
 if os.environ.get("IMPORT_DOES") == "raise":
     raise ValueError("the import fails")
@@ -70,7 +70,7 @@ async def _do(asked: Any, argument: object, context: func.Context) -> None:
     try:
         for text in asked.get("log", []):
             _journal.info(text)
-        async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+        async with asyncio.timeout(MAX_WAIT_SECONDS):
             while attempt <= asked.get("hangs", 0) or not _may_pass(asked, attempt):  # noqa: ASYNC110  (threads use gates too)
                 await asyncio.sleep(0.01)
         if "exit" in asked:

@@ -14,7 +14,7 @@ from typing import Any
 import azure.functions as func
 
 # For a gate that no test opens: no failed test leaves a run behind.
-LONGEST_WAIT_SECONDS = 120.0
+MAX_WAIT_SECONDS = 120.0
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Gate:
     def wait(self, attempt: int) -> None:
         """Block this thread until the attempt may pass. Raises TimeoutError."""
         with self._passed:
-            if not self._passed.wait_for(lambda: self.lets_pass(attempt), timeout=LONGEST_WAIT_SECONDS):
+            if not self._passed.wait_for(lambda: self.lets_pass(attempt), timeout=MAX_WAIT_SECONDS):
                 raise TimeoutError("no test opened the gate")
 
 
