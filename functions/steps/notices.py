@@ -44,7 +44,7 @@ WRITES_AT_ONCE = 20
 KEPT = DAY  # so long a topic may fail and lose nothing
 # One read of the table may show a second notice and miss the first, when both are written between two of its pages.
 # What was written so long before the read is there: longer than a write takes and clocks differ.
-SETTLED = timedelta(minutes=2)
+COMPLETE_AFTER = timedelta(minutes=2)
 FIRST_RETRY, MAX_RETRY_WAIT = timedelta(minutes=5), timedelta(hours=1)
 SAME_OPENING = timedelta(hours=12)  # a forecast that moves less announces nothing new
 SWEEP_INTERVAL = timedelta(minutes=5)
@@ -158,9 +158,11 @@ def _is_ended(pending: Pending) -> bool:
 
 
 async def _send_all(sweep: Sweep, topic: Topic, pending: Iterable[Pending]) -> None:
-    services, settled = sweep.services, sweep.began - SETTLED
+    services, complete_until = sweep.services, sweep.began - COMPLETE_AFTER
     now = services.clock()
-    ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= settled][:MAX_PER_SWEEP]
+    ready = [each for each in _by_time(pending) if not each.sent and now - KEPT < each.at <= complete_until][
+        :MAX_PER_SWEEP
+    ]
     note = await services.ledger.remembered(FAILING)
     again = _time(note.get("again"))
     if not ready or (again and now < again <= now + DAY):

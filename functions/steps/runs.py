@@ -216,12 +216,12 @@ async def tell(
     for each in standings:
         if each.lost:
             continue
-        _settle(services, view, each, waits)
+        _take_in(services, view, each, waits)
         await _write(view, each)
     await _delete_old(services, view)
 
 
-def _settle(services: Services, view: LedgerView, standing: Standing, waits: Mapping[MachineId, Step]) -> None:
+def _take_in(services: Services, view: LedgerView, standing: Standing, waits: Mapping[MachineId, Step]) -> None:
     """Takes in this sweep's claims, what keeps the others, and that the run is over."""
     run, now = standing.run, services.clock()
     claims = {machine: _by_row(standing, view, machine, frozenset()) for machine in run.machines}

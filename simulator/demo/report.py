@@ -20,7 +20,7 @@ from functions.services import Services
 from functions.steps import notices, reconcile
 from simulator import identity
 
-SETTLED = notices.SETTLED  # so old is a notice before the app sends it
+COMPLETE_AFTER = notices.COMPLETE_AFTER  # so old is a notice before the app sends it
 
 
 class ReportFailed(Exception):
@@ -85,11 +85,11 @@ async def open_report(
 @contextmanager
 def notices_at_once() -> Iterator[None]:
     """Inside the block the app sends a notice with the next sweep. Its own wait is for tables of many pages."""
-    notices.SETTLED = timedelta(0)
+    notices.COMPLETE_AFTER = timedelta(0)
     try:
         yield
     finally:
-        notices.SETTLED = SETTLED
+        notices.COMPLETE_AFTER = COMPLETE_AFTER
 
 
 def default_settings() -> dict[str, str]:

@@ -26,7 +26,7 @@ from simulator.azure import Azure, Operation, overlaps
 from simulator.demo import notices, screen
 from simulator.demo.fleet import FLEET, GROUPS, REGIONS, SCALE_SETS, Part
 from simulator.demo.report import (
-    SETTLED,
+    COMPLETE_AFTER,
     AppReport,
     Fleet,
     ReportFailed,
@@ -110,7 +110,7 @@ def introduction(embedded: Embedded, slower: float = 1.0) -> str:
         "  the app    uses the real clock and installs at any time;\n"
         "             these settings are shorter than deployed:\n"
         f"{shorter}\n"
-        f"{'':13}{'notices are sent at once':<36}instead of {SETTLED.seconds // 60} minutes later\n"
+        f"{'':13}{'notices are sent at once':<36}instead of {COMPLETE_AFTER.seconds // 60} minutes later\n"
     )
 
 

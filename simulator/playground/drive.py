@@ -56,13 +56,13 @@ class Drive:
         """Lets everything happen up to this moment. Raises HostEnded."""
         while (moment := self._next()) <= until:
             self._clock.move_to(max(moment, self._clock()))
-            await self._settle()
+            await self._until_idle()
             if self._new_patches <= moment:
                 self._offer_new_patches()
             if self._tick() <= moment:
                 self._swept = moment
                 await self._host.run_timer(SWEEP)
-                await self._settle()
+                await self._until_idle()
             self._happened()
             if self._host.gone:
                 raise HostEnded(f"the Functions host has ended: {self._host.error}")
@@ -77,7 +77,7 @@ class Drive:
         soon = [_minute_after(each) for each in (self._embedded.azure.advance(), self._queue.next_due) if each]
         return min([*soon, self._tick(), self._new_patches])
 
-    async def _settle(self) -> None:
+    async def _until_idle(self) -> None:
         """Until nothing is on its way: no event, no message, no function that runs."""
         async with asyncio.timeout(_MAX_SECONDS):
             while True:

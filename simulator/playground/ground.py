@@ -39,7 +39,7 @@ LIMITS = replace(
     graph=_NO_LIMIT,
 )
 _DELIVERY_SPEED = 1_000  # an event that is not taken is sent again by this machine's clock
-_SETTLED = timedelta(hours=1)  # after the youngest machine's creation; every machine is older when the app starts
+_MIN_AGE = timedelta(hours=1)  # of the youngest machine when the app starts
 _HOST_SCALE = 0.05  # of the host's own waits, such as polling
 
 Say = Callable[[list[str], list[Json], datetime], None]
@@ -104,7 +104,7 @@ async def opened(plan: Plan, say: Say) -> AsyncIterator[Ground]:
 
 
 def _beginning(plan: Plan) -> datetime:
-    return plan.start - max((each.age for each in plan.members), default=_SETTLED)
+    return plan.start - max((each.age for each in plan.members), default=_MIN_AGE)
 
 
 def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None:
@@ -117,7 +117,7 @@ def _create(embedded: Embedded, clock: Clock, members: Iterable[Member]) -> None
         azure.advance()
         azure.behave(each.id, fleet.behaviour_named(each.behaviour))
         azure.create_machine(each.id, each.body)
-    clock.move_to(clock() + _SETTLED)
+    clock.move_to(clock() + _MIN_AGE)
     for each in members:
         if each.behaviour == "off":
             azure.start_operation(each.id, "deallocate")

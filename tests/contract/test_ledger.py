@@ -924,11 +924,10 @@ async def test_a_sweep_that_read_before_a_person_closed_the_breaker_does_not_ope
     seen = await ledger.image(GALLERY_IMAGE, "")
     await close_by_hand(ledger.table, GALLERY_IMAGE, OPEN_IMAGE.opening)
     result = rollout.Result("operation-3", machine_id(), 0, NOW, "")
-    settled = rollout.record_result(
-        seen.record, result, settings(), now=NOW + HOUR
-    )  # what the sweep makes of what it read: the breaker is still open there
-    assert settled.breaker_open
-    assert await ledger.put_image(seen, settled) is None
+    # What the sweep makes of what it read: the breaker is still open there.
+    recorded = rollout.record_result(seen.record, result, settings(), now=NOW + HOUR)
+    assert recorded.breaker_open
+    assert await ledger.put_image(seen, recorded) is None
     again = await ledger.image(GALLERY_IMAGE, "")
     assert not again.record.breaker_open
     assert await ledger.put_image(again, replace(again.record, canaries=3))

@@ -53,7 +53,7 @@ MONTH_SECONDS = 30 * 24 * 3600
 HOST_ID = "crash"
 HOST_LEASE_SECONDS = 60.0  # the product's lease on a timer, in Azure's time
 MAX_ROUND_SECONDS = 3.0  # without its moment having come, a host is killed then
-SETTLES_WITHIN_SECONDS = 600.0  # far beyond what a busy machine needs
+AT_REST_WITHIN_SECONDS = 600.0  # far beyond what a busy machine needs
 SECOND_HOST = 0.3  # the share of rounds with two hosts
 STOP_EVERY = 6  # of so many rounds one ends with SIGTERM, and is not a kill
 FIRST_MACHINES = 4
@@ -136,7 +136,7 @@ class Run:
                 self._create(self._due(kills))
                 await self._round()
             self._create(len(self._members))
-            judgement = await self._settle()
+            judgement = await self._come_to_rest()
             await self._stop_all()
             judgement = judge(self._members, await self._world()) if judgement else judgement
         finally:
@@ -148,7 +148,7 @@ class Run:
     async def _first_sweep(self) -> None:
         """The default scope is machines created from now on, and the app's first sweep writes down when that is: who
         creates machines before an app has ever run cannot expect them to be in it."""
-        async with asyncio.timeout(SETTLES_WITHIN_SECONDS):
+        async with asyncio.timeout(AT_REST_WITHIN_SECONDS):
             while await self._services.ledger.table.get(APP, "first-deployment") is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
 
@@ -251,9 +251,9 @@ class Run:
 
     # -- looking
 
-    async def _settle(self) -> Judgement:
-        """No host is killed any more: the fleet comes to rest, or the time for it is over."""
-        deadline = time.monotonic() + SETTLES_WITHIN_SECONDS
+    async def _come_to_rest(self) -> Judgement:
+        """Nobody is killed any more: the fleet comes to rest, or the time for it is over."""
+        deadline = time.monotonic() + AT_REST_WITHIN_SECONDS
         if not self._hosts:
             await self._start_host()
         while not (judgement := judge(self._members, await self._world())) and time.monotonic() < deadline:

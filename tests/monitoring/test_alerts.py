@@ -145,7 +145,7 @@ ALSO: Mapping[str, tuple[str, logs.Tables]] = {
     "no line at all": ("sweep-not-running", NOTHING),
     "sweeps that are skipped or fail": (
         "sweep-not-running",
-        lines(("sweep.skipped", {}), ("sweep.failed", {"stage": "settle", "problem": "p"})),
+        lines(("sweep.skipped", {}), ("sweep.failed", {"stage": "track", "problem": "p"})),
     ),
     "machines still wait for a breaker": (
         "breaker-open",

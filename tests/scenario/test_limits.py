@@ -403,7 +403,7 @@ async def test_a_pause_in_mid_flight_stops_every_call_within_a_minute_and_loses_
     assert len(world.posts()) == calls
     assert running
     rows = await world.records()
-    assert {row.phase for row in rows} <= {Phase.QUEUED, Phase.HELD}, "what ran has ended and is settled"
+    assert {row.phase for row in rows} <= {Phase.QUEUED, Phase.HELD}, "what ran has ended, and its outcome is recorded"
     assert not any(row.sent and row.phase is Phase.QUEUED for row in rows), "no message waits: a sweep sends it again"
     assert all(each.status == "Succeeded" for each in world.operations(kind="install"))
     states = await world.states()

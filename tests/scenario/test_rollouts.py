@@ -258,7 +258,7 @@ async def test_a_wanted_reboot_proves_nothing_and_is_neither_patched_nor_install
 # -- rings
 
 
-async def test_ring_after_ring_each_settled_and_baked() -> None:
+async def test_ring_after_ring_each_proved_and_baked() -> None:
     world = a_world(PATCH_BAKE_MINUTES="120", PATCH_MIN_INTERVAL_HOURS="160")
     create(world, 3, GOOD, "c-last")
     create(world, 3, GOOD, "b-second", ring=1)

@@ -27,7 +27,7 @@ async def test_an_operation_that_never_ends_is_held_as_overdue_and_nothing_is_st
 
 
 @pytest.mark.parametrize("never_ends", [False, True], ids=["it ended", "it never does"])
-async def test_where_the_operation_url_is_gone_the_instance_view_settles(never_ends: bool) -> None:
+async def test_where_the_operation_url_is_gone_the_instance_view_decides(never_ends: bool) -> None:
     world = World()
     world.azure.faults.add(Fault("GET", r".*/operations/.*", times=None, status=404))
     machine = world.create("vm-01", replace(SUPPORTED, never_ends=never_ends))

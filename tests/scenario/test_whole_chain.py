@@ -259,7 +259,7 @@ async def test_from_put_to_patched_by_an_event_subscription(chain: Chain, schema
 
 async def test_notices_reach_a_topic_by_the_identity_of_the_app(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each move with its notices in one transaction of the real table, and azure-eventgrid's client over TLS."""
-    monkeypatch.setattr(notices, "SETTLED", timedelta(0))  # one reader of few rows: it misses none
+    monkeypatch.setattr(notices, "COMPLETE_AFTER", timedelta(0))  # one reader of few rows: it misses none
     host = await chain.host(RECONCILE_SCHEDULE=BY_HAND, **chain.embedded.topic_of_notices())
     topic = chain.embedded.azure.topic
     assert topic is not None

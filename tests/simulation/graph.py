@@ -281,7 +281,7 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         if row["is_marketplace"] and not flags["all_images"]:
             return False
         state, status = row["support_state"].lower(), row["assessment_status"].lower()
-        settled = row["is_marketplace"] and not state and status in ("succeeded", "completedwithwarnings")
+        answered = row["is_marketplace"] and not state and status in ("succeeded", "completedwithwarnings")
         counts = {name.lower(): count for name, count in (row["counts"] or {}).items()}
         wanted = sum(counts.get(name.lower()) or 0 for name in wanted_classes)
         started = row["assessment_started"]
@@ -294,10 +294,10 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
             or status == "failed"
         ):
             return True
-        if not state and not settled:
+        if not state and not answered:
             return True
         allowed = flags["window_open"] or _time(row["created"]) >= young
-        return flags["installs"] and wanted > 0 and (state == "supported" or settled) and allowed
+        return flags["installs"] and wanted > 0 and (state == "supported" or answered) and allowed
 
     def looked_at(row: Json) -> bool:
         return row["power_code"] == "PowerState/running" and (flags["any_age"] or _time(row["created"]) >= after)

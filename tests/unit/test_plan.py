@@ -385,7 +385,7 @@ def test_the_canary_of_each_image_goes_and_its_round_opens() -> None:
     assert plan.rollouts == {"p": ImageRecord("p", opened=NOW), "q": ImageRecord("q", opened=NOW)}
 
 
-def test_a_canary_that_ended_and_is_not_settled_yet_is_still_the_canary() -> None:
+def test_a_canary_whose_result_is_not_recorded_yet_is_still_the_canary() -> None:
     known = Fleet([at_work(a_member("p0", "p"), Phase.ENDED)], {"p": ImageRecord("p", opened=NOW - HOUR)})
     plan = make_plan([to_install(a_member("p1", "p"))], known, settings(), now=NOW)
     assert (names(plan), states(plan)) == ([], {"p1": CANARY})
@@ -666,7 +666,7 @@ def in_flight(rows: Iterable[Record]) -> list[Record]:
     return [row for row in rows if row.kind is OperationKind.INSTALL and row.in_flight]
 
 
-def not_settled(rows: Iterable[Record], image: str) -> list[Record]:
+def not_recorded(rows: Iterable[Record], image: str) -> list[Record]:
     """Installations of an image of which nothing is known yet."""
     return [
         row
@@ -717,9 +717,9 @@ def test_in_every_fleet(due: list[Candidate], fleet: Fleet, environ: dict[str, s
         mine = [item for item in chosen if item.machine.image.key == image]
         assert not record.breaker_open
         if record.canaries < limits.canaries:
-            assert record.canaries + len(not_settled(fleet.rows, image)) + len(mine) <= limits.canaries
+            assert record.canaries + len(not_recorded(fleet.rows, image)) + len(mine) <= limits.canaries
         else:
-            _assert_ring_after_ring(due, plan, mine, not_settled(fleet.rows, image))
+            _assert_ring_after_ring(due, plan, mine, not_recorded(fleet.rows, image))
     opened = {image for image, record in plan.rollouts.items() if record.opened == NOW}
     assert opened <= {item.machine.image.key for item in chosen} - {""}
 
@@ -842,7 +842,7 @@ class Life:
         self.now += step
         for row in list(self.rows.values()):
             if row.checks >= at_work_for:  # how long it has been at work, in ticks
-                self._settle(row)
+                self._record(row)
             else:
                 self.rows[row.machine] = replace(row, checks=row.checks + 1)
         plan = make_plan(self.due, Fleet(list(self.rows.values()), self.images), self.limits, now=self.now)
@@ -855,9 +855,9 @@ class Life:
         image = item.machine.image.key
         if image:
             record = self.images[image]
-            unsettled = not_settled(self.rows.values(), image)
+            unrecorded = not_recorded(self.rows.values(), image)
             assert record.canaries >= self.limits.canaries or (
-                record.canaries + len(unsettled) < self.limits.canaries  # it is one of the canaries itself
+                record.canaries + len(unrecorded) < self.limits.canaries  # it is one of the canaries itself
             )
         self.due.remove(item)
         self.went.append(item.machine.id)
@@ -865,7 +865,7 @@ class Life:
         row = replace(at_work(item.machine), flight=flight)
         self.rows[item.machine.id] = row
 
-    def _settle(self, row: Record) -> None:
+    def _record(self, row: Record) -> None:
         del self.rows[row.machine]
         if row.image:
             assert row.begun_at is not None

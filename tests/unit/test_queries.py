@@ -849,7 +849,7 @@ def before(hours: float, microseconds: int = 0) -> str:
     return (NOW - timedelta(hours=hours, microseconds=microseconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-# Ages on both sides of every limit below, and on it: settling, freshness, first patching, interval, a week, the scope.
+# Ages on both sides of every limit below, and on it: least age, freshness, first patching, interval, a week, the scope.
 AGES = [
     before(hours, more)
     for hours in (1, 24, 24 - 0.6, 24 - 9 * 0.6, 48, 48 - 1.2, 100, 144, 168, 2000)

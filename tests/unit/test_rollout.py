@@ -1,8 +1,8 @@
 """Rounds of one image: who goes first, when the next ring opens, and what stops them all.
 
-Factors: the round (none, current, expired), canaries proved and in flight, rings before settled or not, the success
+Factors: the round (none, current, expired), canaries proved and in flight, rings before proved or not, the success
 bar and the bake on both sides of their limits, failures by place and age, and the breaker open, closed, open again.
-Below the tables, whole rounds told as stories of settlements, and what must hold in every history.
+Below the tables, whole rollouts told result by result, and what must hold in every history.
 """
 
 from dataclasses import replace
@@ -92,7 +92,7 @@ def end(
     operation: str = "",
     by: Settings | None = None,
 ) -> ImageRecord:
-    """An installation of this machine is settled; it began half an hour before, if nothing else is said."""
+    """Records the result of this machine; its installation began half an hour before, if nothing else is said."""
     machine = machine_id(name)
     result = Result(operation or f"{name} {at}", machine, ring_of(name), begun or at - 30 * MINUTE, problem)
     return record_result(record, result, by or settings(), now=at)

@@ -1,6 +1,6 @@
 """From an expression of the tree to a closure over a row, with its static type.
 
-Types are settled before any row is seen, so a query over no rows still fails on an unknown column or function.
+Types are known before any row is seen, so a query over no rows still fails on an unknown column or function.
 """
 
 import json
