@@ -25,7 +25,7 @@ STOPS_AT_ONCE = 2_000  # told by one sweep; the host carries 290 lines a second
 NOTE = "last-sweep"  # what was in force at the last sweep
 
 
-class Standing(NamedTuple):
+class InForce(NamedTuple):
     """What the sweeps go by: since when settings and no pause are as they are, and the pause that is in force."""
 
     since: datetime
@@ -34,9 +34,9 @@ class Standing(NamedTuple):
     settings: Mapping[str, str] = {}
 
 
-async def tell(services: Services, view: LedgerView) -> Standing:
+async def tell(services: Services, view: LedgerView) -> InForce:
     """One line per change since the last sweep. `view`: the ledger as this sweep read it. Raises CloudError."""
-    before = _standing(view.noted(NOTE))
+    before = _noted(view.noted(NOTE))
     rows = [(row, stop_of_row(row)) for row in view.app.values() if is_stop(row.key)]
     everything = Stops.in_force((stop for _, stop in rows), services.clock()).everything
     now = _now(services, everything, before)
@@ -55,11 +55,11 @@ async def tell(services: Services, view: LedgerView) -> Standing:
     return now
 
 
-def _now(services: Services, stop: Stop | None, before: Standing | None) -> Standing:
+def _now(services: Services, stop: Stop | None, before: InForce | None) -> InForce:
     settings, now = services.settings, services.clock()
     paused, texts = pause(settings, stop), shown(settings)
     same = before is not None and before.settings == texts and (paused is not None or before.pause is None)
-    return Standing(
+    return InForce(
         since=before.since if before and same else now,
         paused_since=((before and before.paused_since) or now) if paused else None,
         pause=paused,
@@ -76,7 +76,7 @@ def _who_ended(stop: Stop) -> str:
     return stop.ended_by or NOT_KNOWN if stop.ended else "its end came"
 
 
-def _tell_pause(before: Standing, now: Standing, *, row: Stop | None, moment: datetime) -> None:
+def _tell_pause(before: InForce, now: InForce, *, row: Stop | None, moment: datetime) -> None:
     if now.pause and now.pause != before.pause:
         journal.write("app.paused", reason=now.pause.reason, by=now.pause.by, since=now.paused_since)
     if before.pause and before.paused_since and not now.pause:
@@ -90,7 +90,7 @@ def _tell_pause(before: Standing, now: Standing, *, row: Stop | None, moment: da
         )
 
 
-def _tell_settings(before: Standing, now: Standing) -> None:
+def _tell_settings(before: InForce, now: InForce) -> None:
     for change in changed(before.settings, now.settings):
         journal.write(
             "settings.changed",
@@ -149,13 +149,13 @@ async def _tell_closing(view: LedgerView, row: Row) -> None:
 # -- the note
 
 
-def _standing(note: Mapping[str, str]) -> Standing | None:
+def _noted(note: Mapping[str, str]) -> InForce | None:
     """What the last sweep noted; None before the first."""
     with suppress(*UNREADABLE):
         since, paused_since = _moment(note["since"]), note["paused_since"]
         paused = Pause(note["reason"], note["by"]) if paused_since else None
         settings = {str(name): str(text) for name, text in json.loads(note["settings"]).items()}
-        return Standing(since, _moment(paused_since) if paused_since else None, paused, settings)
+        return InForce(since, _moment(paused_since) if paused_since else None, paused, settings)
     return None
 
 
@@ -166,11 +166,11 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _written(standing: Standing) -> dict[str, str]:
+def _written(in_force: InForce) -> dict[str, str]:
     return {
-        "since": standing.since.isoformat(),
-        "paused_since": standing.paused_since.isoformat() if standing.paused_since else "",
-        "reason": standing.pause.reason if standing.pause else "",
-        "by": standing.pause.by if standing.pause else "",
-        "settings": json.dumps(standing.settings, ensure_ascii=False),
+        "since": in_force.since.isoformat(),
+        "paused_since": in_force.paused_since.isoformat() if in_force.paused_since else "",
+        "reason": in_force.pause.reason if in_force.pause else "",
+        "by": in_force.pause.by if in_force.pause else "",
+        "settings": json.dumps(in_force.settings, ensure_ascii=False),
     }

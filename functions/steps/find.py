@@ -108,17 +108,17 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
 async def order_of(sweep: Sweep, machine: Machine, selected: runs.Selected) -> Candidate | None:
     """The machine and the step that the first of its runs orders that may; the others remember why not."""
     found: Candidate | None = None
-    for standing in runs.wanting(sweep.services, sweep.runs, machine):
+    for open_run in runs.wanting(sweep.services, sweep.runs, machine):
         if found:
             first = f", run {found.run.id}" if found.run else ""
-            standing.steps[machine.id] = Wait(State.QUEUED, f"it is the turn of another order{first}")
+            open_run.steps[machine.id] = Wait(State.QUEUED, f"it is the turn of another order{first}")
             continue
-        shown = selected.get((standing.run.id, machine.id))
+        shown = selected.get((open_run.run.id, machine.id))
         seen = replace(machine, verdict=shown.verdict) if shown else machine
-        step = standing.steps[machine.id] = await _step_of(sweep, seen, standing.run)
+        step = open_run.steps[machine.id] = await _step_of(sweep, seen, open_run.run)
         if isinstance(step, Assess | Install):
             found = Candidate(seen, step)
-            found = replace(found, run=standing.run) if found.kind is standing.run.kind else found
+            found = replace(found, run=open_run.run) if found.kind is open_run.run.kind else found
     return found
 
 

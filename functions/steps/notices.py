@@ -243,7 +243,7 @@ async def _mark_sent(sweep: Sweep, batch: Sequence[Pending]) -> None:
     for changes in by_partition.values():
         if await sweep.view.table.transact(changes) is None:
             for change in changes:  # one of them was written meanwhile: the others are marked all the same
-                await _alone(sweep.view.table, change)
+                await _apply(sweep.view.table, change)
 
 
 def _marked(sent: Pending, now: datetime) -> Change:
@@ -252,7 +252,7 @@ def _marked(sent: Pending, now: datetime) -> Change:
     return Replace(sent.row, {**sent.row.columns, "sent": True})
 
 
-async def _alone(table: Table, change: Change) -> None:
+async def _apply(table: Table, change: Change) -> None:
     if isinstance(change, Replace):
         await table.replace(change.row, change.columns)
     elif isinstance(change, Delete):

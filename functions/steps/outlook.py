@@ -65,7 +65,7 @@ async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: boo
     settings, now = services.settings, services.clock()
     candidates, fleet = await planning.with_limits(sweep, candidates)
     if not is_told:
-        await stuck.tell(services, candidates, fleet, sweep.standing)
+        await stuck.tell(services, candidates, fleet, sweep.in_force)
     if len(candidates) > MAX_WAITING:
         reason = f"no forecast is made of more than {MAX_WAITING}"
         journal.write("opening.forecast", waiting=len(candidates), reason=reason)

@@ -48,7 +48,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
     for left_alone in sweep.view.left_alone.values():
         journal.write("ledger.newer", problem=left_alone)
     try:
-        sweep.standing = await changes.tell(services, sweep.view)
+        sweep.in_force = await changes.tell(services, sweep.view)
     except errors.CloudError as error:
         sweep.fail("changes", error)
     sweep.runs = await runs.read(sweep.view)
@@ -72,7 +72,7 @@ async def _sweep(services: Services, lease: SweepLease) -> list[str]:
         waiting=len(plan.waits),
         seconds=services.clock() - started,
         paused_seconds=sweep.paused_for,
-        pause=sweep.standing.pause.reason if sweep.standing and sweep.standing.pause else None,
+        pause=sweep.in_force.pause.reason if sweep.in_force and sweep.in_force.pause else None,
         incomplete=", ".join(sweep.incomplete),
     )
     return sweep.failed

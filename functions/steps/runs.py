@@ -33,7 +33,7 @@ GONE = Item(RunOutcome.GONE)
 
 
 @dataclass
-class Standing:
+class OpenRun:
     """One run as a sweep knows it."""
 
     run: Run
@@ -59,25 +59,25 @@ class Standing:
 # -- what the sweep has to know
 
 
-async def read(view: LedgerView) -> list[Standing]:
-    """The runs that did not end, as `open_runs` has them; a new one is reported and noted."""
+async def read(view: LedgerView) -> list[OpenRun]:
+    """The runs that did not end, as `open_runs` has them; a new one is told and noted."""
     found = open_runs(view)
-    for standing in found:
-        if standing.progress_row is None:
-            _tell_opened(standing.run)
-            await _write(view, standing)
+    for open_run in found:
+        if open_run.progress_row is None:
+            _tell_opened(open_run.run)
+            await _write(view, open_run)
     return found
 
 
-def open_runs(view: LedgerView) -> list[Standing]:
-    """The runs that did not end, the oldest first. One that cannot be read is reported and left."""
+def open_runs(view: LedgerView) -> list[OpenRun]:
+    """The runs that did not end, the oldest first. One that cannot be read is told and left."""
     found = []
     for key, row in view.app.items():
         if not key.startswith(RUNS):
             continue
         try:
-            if standing := _standing(view, row):
-                found.append(standing)
+            if open_run := _open_run(view, row):
+                found.append(open_run)
         except LeftAlone as newer:
             journal.write("ledger.newer", problem=newer)
         except BadInput as error:
@@ -85,7 +85,7 @@ def open_runs(view: LedgerView) -> list[Standing]:
     return sorted(found, key=lambda each: each.run.turn)
 
 
-def _standing(view: LedgerView, row: Row) -> Standing | None:
+def _open_run(view: LedgerView, row: Row) -> OpenRun | None:
     progress_row = view.app.get(progress_key(row.key.removeprefix(RUNS)))
     if ended(progress_row):
         return None
@@ -93,15 +93,15 @@ def _standing(view: LedgerView, row: Row) -> Standing | None:
     if run.problem:
         raise BadInput(run.problem)
     progress = progress_of_row(progress_row, run)
-    return Standing(run, row, progress, progress_row, before=progress)
+    return OpenRun(run, row, progress, progress_row, before=progress)
 
 
-def wanting(services: Services, standings: Iterable[Standing], machine: Machine) -> list[Standing]:
+def wanting(services: Services, runs: Iterable[OpenRun], machine: Machine) -> list[OpenRun]:
     """The runs that want something of the machine now, the oldest first."""
     now = services.clock()
     return [
         each
-        for each in standings
+        for each in runs
         if each.progress.of(machine.id).outcome is RunOutcome.TO_DO
         and not each.lost
         and each.run.wants(now)
@@ -109,10 +109,10 @@ def wanting(services: Services, standings: Iterable[Standing], machine: Machine)
     ]
 
 
-def to_do(services: Services, standings: Iterable[Standing]) -> dict[MachineId, Standing]:
+def to_do(services: Services, runs: Iterable[OpenRun]) -> dict[MachineId, OpenRun]:
     """The machines of which runs want something now."""
     now = services.clock()
-    wanting = [each for each in standings if each.run.wants(now) and not each.lost]
+    wanting = [each for each in runs if each.run.wants(now) and not each.lost]
     return {
         machine: each
         for each in reversed(wanting)
@@ -123,15 +123,15 @@ def to_do(services: Services, standings: Iterable[Standing]) -> dict[MachineId, 
 Selected = Mapping[tuple[str, MachineId], Machine]  # by the id of the run
 
 
-async def as_selected(services: Services, standings: Iterable[Standing], machines: Iterable[Machine]) -> Selected:
+async def as_selected(services: Services, runs: Iterable[OpenRun], machines: Iterable[Machine]) -> Selected:
     """The machines of runs that select patches, with how many of theirs the selection names. Raises CloudError."""
     found: dict[tuple[str, MachineId], Machine] = {}
     of_run: dict[str, tuple[Run, list[Machine]]] = {}
     for machine in machines:
-        for standing in wanting(services, standings, machine):
-            if standing.run.selection and machine.verdict:
+        for open_run in wanting(services, runs, machine):
+            if open_run.run.selection and machine.verdict:
                 bare = replace(machine, verdict=replace(machine.verdict, named=None))
-                of_run.setdefault(standing.run.id, (standing.run, []))[1].append(bare)
+                of_run.setdefault(open_run.run.id, (open_run.run, []))[1].append(bare)
     for run, members in of_run.values():
         settings = with_selection(services.settings, run)
         found |= {(run.id, each.id): each for each in await with_named_patches(services, members, settings)}
@@ -141,51 +141,51 @@ async def as_selected(services: Services, standings: Iterable[Standing], machine
 # -- how far each has come
 
 
-async def note(view: LedgerView, standings: Iterable[Standing], *, had: frozenset[MachineId]) -> None:
+async def note(view: LedgerView, runs: Iterable[OpenRun], *, had: frozenset[MachineId]) -> None:
     """Writes what the rows of machines show. `had`: whose rows this sweep began with.
 
     A row that is gone is that of a machine that is gone: what ended well was written before.
     """
-    for each in standings:
+    for each in runs:
         items = {machine: _by_row(each, view, machine, had) for machine in each.run.machines}
         each.note({machine: item for machine, item in items.items() if item is not None})
         await _write(view, each)
 
 
-def _by_row(standing: Standing, view: LedgerView, machine: MachineId, had: frozenset[MachineId]) -> Item | None:
-    stored, item = view.rows.get(machine), standing.progress.of(machine)
-    if news := decisions.by_record(standing.run, item, stored.record if stored else None):
+def _by_row(open_run: OpenRun, view: LedgerView, machine: MachineId, had: frozenset[MachineId]) -> Item | None:
+    stored, item = view.rows.get(machine), open_run.progress.of(machine)
+    if news := decisions.by_record(open_run.run, item, stored.record if stored else None):
         return news
-    if item.outcome is not RunOutcome.IN_FLIGHT or (stored and stored.record.run == standing.run.id):
+    if item.outcome is not RunOutcome.IN_FLIGHT or (stored and stored.record.run == open_run.run.id):
         return None
     return GONE if stored is None and machine in had else Item()
 
 
-async def _write(view: LedgerView, standing: Standing) -> None:
+async def _write(view: LedgerView, open_run: OpenRun) -> None:
     """Where that fails, the run stands still for this sweep: its rows are as they were, and nothing of it begins."""
-    unchanged = standing.progress == standing.before and standing.progress_row is not None
-    if unchanged or standing.lost:
+    unchanged = open_run.progress == open_run.before and open_run.progress_row is not None
+    if unchanged or open_run.lost:
         return
-    is_news = standing.progress.ended is not None or standing.counts != standing.before.counts(standing.run)
+    is_news = open_run.progress.ended is not None or open_run.counts != open_run.before.counts(open_run.run)
     if is_news:
-        _tell_progress(standing)
-    columns = progress_columns(standing.progress, standing.run)
-    row, key = standing.progress_row, progress_key(standing.run.id)
-    told = [_notice(standing)] if is_news or row is None else []
+        _tell_progress(open_run)
+    columns = progress_columns(open_run.progress, open_run.run)
+    row, key = open_run.progress_row, progress_key(open_run.run.id)
+    told = [_notice(open_run)] if is_news or row is None else []
     try:
         written = await view.put_row(row, (APP, key), columns, told)
     except errors.CloudError as error:
         journal.write("sweep.failed", stage="runs", problem=error)
         written = None
     if written is None:
-        standing.lost = True
+        open_run.lost = True
     else:
-        standing.before, standing.progress_row = standing.progress, written
+        open_run.before, open_run.progress_row = open_run.progress, written
 
 
-def _notice(standing: Standing) -> Notice:
-    """The notices that are written with the row."""
-    run, counts = standing.run, standing.counts
+def _notice(open_run: OpenRun) -> Notice:
+    """What others are told with the row."""
+    run, counts = open_run.run, open_run.counts
     not_begun = (RunOutcome.TO_DO, RunOutcome.LEFT, RunOutcome.GONE)
     return notices.run_progress(
         run.id,
@@ -193,27 +193,25 @@ def _notice(standing: Standing) -> Notice:
         started=len(run.machines) - sum(counts[each] for each in not_begun),
         succeeded=counts[RunOutcome.SUCCEEDED],
         failed=counts[RunOutcome.FAILED],
-        over=standing.progress.ended is not None,
+        over=open_run.progress.ended is not None,
     )
 
 
-def confirmable(standings: Iterable[Standing], rows: Iterable[Stored]) -> list[Stored]:
+def confirmable(runs: Iterable[OpenRun], rows: Iterable[Stored]) -> list[Stored]:
     """The rows without those whose end could not be written: they prove it at the next sweep."""
-    lost = {each.run.id for each in standings if each.lost}
+    lost = {each.run.id for each in runs if each.lost}
     return [stored for stored in rows if stored.record.run not in lost]
 
 
 # -- what is reported to people
 
 
-async def tell(
-    services: Services, view: LedgerView, standings: Iterable[Standing], waits: Mapping[MachineId, Step]
-) -> None:
+async def tell(services: Services, view: LedgerView, runs: Iterable[OpenRun], waits: Mapping[MachineId, Step]) -> None:
     """What this sweep began, what keeps the others, what ended. `waits`: why the plan keeps machines.
 
     Deletes rows that are old.
     """
-    for each in standings:
+    for each in runs:
         if each.lost:
             continue
         _take_in(services, view, each, waits)
@@ -221,23 +219,23 @@ async def tell(
     await _delete_old(services, view)
 
 
-def _take_in(services: Services, view: LedgerView, standing: Standing, waits: Mapping[MachineId, Step]) -> None:
+def _take_in(services: Services, view: LedgerView, open_run: OpenRun, waits: Mapping[MachineId, Step]) -> None:
     """Takes in this sweep's claims, what keeps the others, and that the run is over."""
-    run, now = standing.run, services.clock()
-    claims = {machine: _by_row(standing, view, machine, frozenset()) for machine in run.machines}
-    standing.note({machine: item for machine, item in claims.items() if item is not None})
+    run, now = open_run.run, services.clock()
+    claims = {machine: _by_row(open_run, view, machine, frozenset()) for machine in run.machines}
+    open_run.note({machine: item for machine, item in claims.items() if item is not None})
     kept = {}
-    for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
-        step = standing.steps.get(machine)
-        if step and standing.orders(machine):  # otherwise it is not this run that the plan lets wait
+    for machine in open_run.progress.with_outcome(run, RunOutcome.TO_DO):
+        step = open_run.steps.get(machine)
+        if step and open_run.orders(machine):  # otherwise it is not this run that the plan lets wait
             step = waits.get(machine, step)
         if step and (item := decisions.by_step(step)):
             kept[machine] = item
-    standing.note(kept)
+    open_run.note(kept)
     if run.is_over(now):
-        standing.note(decisions.left_at_its_end(run, standing.progress))
-    if decisions.has_ended(run, standing.progress):
-        standing.progress = replace(standing.progress, ended=now)
+        open_run.note(decisions.left_at_its_end(run, open_run.progress))
+    if decisions.has_ended(run, open_run.progress):
+        open_run.progress = replace(open_run.progress, ended=now)
 
 
 def _tell_opened(run: Run) -> None:
@@ -256,8 +254,8 @@ def _tell_opened(run: Run) -> None:
     )
 
 
-def _tell_progress(standing: Standing) -> None:
-    run, counts, ended_at = standing.run, standing.counts, standing.progress.ended
+def _tell_progress(open_run: OpenRun) -> None:
+    run, counts, ended_at = open_run.run, open_run.counts, open_run.progress.ended
     over = ended_at is not None
     journal.write(
         "run.ended" if over else "run.progressed",

@@ -11,25 +11,25 @@ from functions.decisions.stuck import Standstill, standstills
 from functions.model.image_record import place
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps.changes import Standing
+from functions.steps.changes import InForce
 
 NOTE = "rollouts-waiting"
 WATCHED = 700  # images in their boundaries: a note of them fits a column of the table
 _FORMAT = "%Y%m%dT%H%M"
 
 
-async def tell(services: Services, waiting: Sequence[Candidate], fleet: Fleet, standing: Standing | None) -> None:
-    """`waiting`: what could be installed, now or but for its window. `standing`: since when people changed nothing.
+async def tell(services: Services, waiting: Sequence[Candidate], fleet: Fleet, in_force: InForce | None) -> None:
+    """`waiting`: what could be installed, now or but for its window. `in_force`: since when people changed nothing.
 
     Raises CloudError.
     """
     settings, now = services.settings, services.clock()
-    if settings.mode is not Mode.INSTALL or standing is None or standing.pause:
+    if settings.mode is not Mode.INSTALL or in_force is None or in_force.pause:
         return
     places = {_key(item.place(settings)): item.place(settings) for item in waiting if item.machine.image.key}
     known = await services.ledger.remembered(NOTE)
     note = {key: known.get(key, now.astimezone(UTC).strftime(_FORMAT)) for key in sorted(places)[:WATCHED]}
-    since = {places[key]: max(_since(text, now), standing.since) for key, text in note.items()}
+    since = {places[key]: max(_since(text, now), in_force.since) for key, text in note.items()}
     today = now.astimezone(UTC).strftime("%Y%m%d")
     for found in standstills(waiting, fleet, settings, since=since, now=now):
         key = _key(place(found.image, found.boundary))

@@ -31,7 +31,7 @@ from functions.steps.observe import (
     observe,
     observe_group,
 )
-from functions.steps.runs import Standing
+from functions.steps.runs import OpenRun
 
 
 class SweepFailed(Exception):
@@ -58,12 +58,12 @@ class Sweep:
     machines: Mapping[str, int] = field(default_factory=dict)  # in scope, by image, once a cap in percent asked
     failed: list[str] = field(default_factory=list)
     throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
-    standing: changes.Standing | None = None  # since when settings and pause are as they are
+    in_force: changes.InForce | None = None  # since when settings and pause are as they are
     paused: Paused = field(default_factory=Paused)
     stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
     started: dict[MachineId, StoredStart] = field(init=False)  # the machines that the app started
     coming: list[Machine] = field(default_factory=list)  # those of them that run, or are coming up
-    runs: list[Standing] = field(default_factory=list)  # on demand, that did not end; an operator's tool has none
+    runs: list[OpenRun] = field(default_factory=list)  # on demand, that did not end; an operator's tool has none
 
     def __post_init__(self) -> None:
         self.notes = NoteBook(self.view.table)
@@ -101,7 +101,7 @@ class Sweep:
     @property
     def paused_for(self) -> timedelta | None:
         """How long a person's pause has lasted; None while there is none."""
-        since = self.standing.paused_since if self.standing else None
+        since = self.in_force.paused_since if self.in_force else None
         return self.services.clock() - since if since else None
 
     async def stay(self) -> None:

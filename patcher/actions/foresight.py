@@ -120,7 +120,7 @@ async def _sweep_at(app: App, run: Run) -> Sweep:
     sweep = await read_ledger(app.services)
     now = max(app.services.clock(), run.at or run.opened)
     sweep.services = replace(sweep.services, clock=lambda: now)
-    sweep.runs = [steps.Standing(run, Row(APP, run_key(run.id), {}, ""), Progress(), None, before=Progress())]
+    sweep.runs = [steps.OpenRun(run, Row(APP, run_key(run.id), {}, ""), Progress(), None, before=Progress())]
     return sweep
 
 

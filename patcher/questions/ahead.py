@@ -71,17 +71,17 @@ def _taken(view: FleetView, coming: Forecast) -> dict[MachineId, dict[str, Any]]
     """The machines that runs on demand install before their turn comes, with the oldest run and from when on."""
     now = view.sweep.services.clock()
     found: dict[MachineId, dict[str, Any]] = {}
-    for standing in view.sweep.runs:
-        run = standing.run
+    for open_run in view.sweep.runs:
+        run = open_run.run
         if run.kind is not OperationKind.INSTALL or not run.ignore_window or run.is_over(now):
             continue
-        for machine in standing.progress.with_outcome(run, RunOutcome.TO_DO):
+        for machine in open_run.progress.with_outcome(run, RunOutcome.TO_DO):
             begins, turn, wait = (
                 max(run.at or run.opened, now),
                 _expected(coming, machine),
                 view.plan.waits.get(machine),
             )
-            goes = standing.orders(machine) and (wait is None or wait.cause is Cause.TRANSIENT)
+            goes = open_run.orders(machine) and (wait is None or wait.cause is Cause.TRANSIENT)
             if (goes or not run.wants(now)) and (turn is None or begins < turn):
                 found.setdefault(machine, {"run": run.id, "at": begins})
     return found

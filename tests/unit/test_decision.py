@@ -1591,7 +1591,7 @@ def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() ->
 
 # -- 10. what the ledger alone says
 
-STANDING: dict[str, tuple[Record | None, State | None, str]] = {
+PENDING: dict[str, tuple[Record | None, State | None, str]] = {
     "no row": (None, None, ""),
     "queued": (a_record(due_at=NOW + HOUR), State.QUEUED, "claimed for an assessment"),
     "queued, for an installation": (a_record(kind=OperationKind.INSTALL), State.QUEUED, "claimed for an installation"),
@@ -1616,8 +1616,8 @@ STANDING: dict[str, tuple[Record | None, State | None, str]] = {
 }
 
 
-@pytest.mark.parametrize(("record", "state", "reason"), STANDING.values(), ids=STANDING)
-def test_standing(record: Record | None, state: State | None, reason: str) -> None:
+@pytest.mark.parametrize(("record", "state", "reason"), PENDING.values(), ids=PENDING)
+def test_pending_step(record: Record | None, state: State | None, reason: str) -> None:
     step = pending_step(record, NOW)
     assert (step.state if step else None) == state
     if step:
