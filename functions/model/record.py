@@ -124,9 +124,21 @@ class Record:
         """What every log line about this row names."""
         return {"machine": self.machine, "kind": self.kind}
 
-    def same_machine(self, machine: Machine) -> bool:
-        """Whether the machine is still the one, and of the image, that this row is about."""
-        return self.vm_id == machine.vm_id and self.image == machine.image.key
+    def same_vm(self, machine: Machine) -> bool:
+        """Whether the machine is still the VM that this row is about: it was not re-created under the same name."""
+        return self.vm_id == machine.vm_id
+
+    def same_vm_and_image(self, machine: Machine) -> bool:
+        """Whether what this row says of the guest is still true: it was not reimaged with another image either."""
+        return self.same_vm(machine) and self.image == machine.image.key
+
+    def is_former_hold(self, machine: Machine) -> bool:
+        """Held, for the VM that had this name before, or for its former image.
+
+        An operation that may still be open belongs to the VM, whatever its image.
+        """
+        same = self.same_vm if self.is_held(State.OVERDUE) else self.same_vm_and_image
+        return self.hold is not None and not same(machine)
 
     def ordered_status(self, machine: Machine) -> PatchStatus | None:
         """What the machine shows of the kind of operation that was ordered; None while it shows none."""
@@ -182,7 +194,7 @@ def claim(
     run: str = "",
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
-    same = previous if previous and previous.same_machine(machine) else None
+    same = previous if previous and previous.same_vm_and_image(machine) else None
     attempts, void_before = 0, None
     if same:
         installed = same.ending if same.kind is OperationKind.INSTALL else None

@@ -127,7 +127,7 @@ async def _note_start(services: Services, event: MachineEvent) -> None:
 async def _on_machine(services: Services, stored: Stored | None, machine: Machine, *, new_guest: bool) -> None:
     """`new_guest`: it was reimaged, so that nothing which is known of its guest counts any more."""
     record = of_another_image(machine, services.clock()) if new_guest else stored.record if stored else None
-    if record and record.hold and record.hold.cause is Cause.NEVER and record.same_machine(machine):
+    if record and record.hold and record.hold.cause is Cause.NEVER and record.same_vm_and_image(machine):
         _ignored(machine.id, f"{record.hold.state} already")
         return
     previous = release(record, services.clock()) if record else None

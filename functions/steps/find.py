@@ -15,7 +15,7 @@ from functions.decisions.plan import Candidate
 from functions.decisions.retry import tried_lately
 from functions.decisions.runs import passes_hold
 from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
-from functions.model.record import Record, of_another_image
+from functions.model.record import of_another_image
 from functions.model.run import Run
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
 from functions.services import Services
@@ -125,7 +125,7 @@ async def order_of(sweep: Sweep, machine: Machine, selected: runs.Selected) -> C
 async def _step_of(sweep: Sweep, machine: Machine, run: Run) -> Step:
     """What a run has done with the machine now: what its row says, unless the run passes that."""
     stored = sweep.rows.get(machine.id)
-    record = stored.record if stored and stored.record.same_machine(machine) else None
+    record = stored.record if stored and stored.record.same_vm_and_image(machine) else None
     pending = pending_step(stored.record, sweep.services.clock()) if stored else None
     if pending and not (record and passes_hold(run, record)):
         return pending
@@ -135,7 +135,7 @@ async def _step_of(sweep: Sweep, machine: Machine, run: Run) -> Step:
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
     """The machine and its step, when something follows now; otherwise its row remembers why not."""
     services, stored = sweep.services, sweep.rows.get(machine.id)
-    if stored and stored.record.hold and _is_another(stored.record, machine):
+    if stored and stored.record.is_former_hold(machine):
         if stored.record.younger_than(machine):
             return None  # Graph still shows the one that had this name before: it says nothing about the row's
         stored = await _of_now(services, stored, machine)
@@ -155,18 +155,11 @@ async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:
 
 async def _of_now(services: Services, stored: Stored, machine: Machine) -> Stored | None:
     """The row of the machine as it is now: none of another VM; of another image one that asks for an assessment."""
-    if stored.record.vm_id != machine.vm_id:
+    if not stored.record.same_vm(machine):
         await forget(services, stored)
         return None
     journal.write("machine.released", machine=machine.id, state=stored.record.hold.state if stored.record.hold else "")
     return await services.ledger.replace(stored, of_another_image(machine, services.clock()))
-
-
-def _is_another(record: Record, machine: Machine) -> bool:
-    """Whether a held row is about a machine that is gone. An open operation belongs to the VM, whatever its image."""
-    if record.is_held(State.OVERDUE):
-        return record.vm_id != machine.vm_id
-    return not record.same_machine(machine)
 
 
 async def _due_by_ledger(sweep: Sweep) -> dict[MachineId, Machine]:

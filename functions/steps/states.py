@@ -20,7 +20,7 @@ from functions.decisions.forecast import Turn
 from functions.decisions.plan import Plan
 from functions.decisions.rollout import ring_name
 from functions.model.machine import Machine, MachineId
-from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
+from functions.model.state import AWAIT_A_TURN, Assess, Install, State, Step
 from functions.model.told import Note, Told, digest, week_of
 from functions.policy.settings import Mode
 from functions.policy.windows import HORIZON
@@ -169,8 +169,8 @@ async def _states_of(
     for machine in await with_managers(services, await with_named_patches(services, machines)):
         record = rows[machine.id].record if machine.id in rows else None
         known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
-        if record and record.phase is Phase.HELD and not record.same_machine(machine):
-            record = None  # a hold of the machine that had this name before, or of its former image
+        if record and record.is_former_hold(machine):
+            record = None
         step = displayed_step(await ask(services, known, record))
         if isinstance(step, Assess | Install) or step.state is State.QUEUED:  # a claim may wait for a person
             step = waits.get(machine.id, step)

@@ -82,7 +82,7 @@ async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, plan
         return
     machine = replace(seen.machine, verdict=shown.verdict if shown else None)
     row = await services.ledger.read(started.machine)
-    record = row.record if row and row.record.vm_id == machine.vm_id else None
+    record = row.record if row and row.record.same_vm(machine) else None
     step = planned or (await _step(sweep, machine, record) if shown else _NOT_KNOWN)
     if isinstance(step, Assess | Install):
         question = await ask(services, machine, record)
@@ -218,7 +218,7 @@ async def _due(sweep: Sweep) -> list[Candidate]:
     due = []
     for machine in await with_named_patches(services, await with_managers(services, known)):
         stored = sweep.rows.get(machine.id)
-        record = stored.record if stored and stored.record.same_machine(machine) else None
+        record = stored.record if stored and stored.record.same_vm_and_image(machine) else None
         if record and not record.is_held(State.POWERED_OFF) and pending_step(record, services.clock()):
             continue
         step = start_step(await ask(services, machine, record))

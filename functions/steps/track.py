@@ -457,7 +457,7 @@ async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *,
 
 async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None, *, look: bool) -> None:
     record = stored.record
-    if machine is not None and machine.vm_id != record.vm_id:
+    if machine is not None and not record.same_vm(machine):
         machine = None  # Graph may still show the one that had this name before: ARM is asked which one is there
     verdict = machine.verdict if machine else None
     if (

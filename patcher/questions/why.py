@@ -14,7 +14,7 @@ from functions.decisions.support_state import by_support_state
 from functions.model.machine import Machine, MachineId, PatchStatus
 from functions.model.record import Record
 from functions.model.run import Run
-from functions.model.state import AWAIT_A_TURN, Assess, Install, Phase, State, Step
+from functions.model.state import AWAIT_A_TURN, Assess, Install, State, Step
 from functions.model.stop import Stop, Stops
 from functions.steps.observe import Seen, observe, observe_group, observe_results, with_managers, with_named_patches
 from functions.steps.observe import ask as question_of
@@ -194,8 +194,7 @@ async def _with_fleet(app: App, question: Question, fleet: Fleet | None) -> tupl
 def _of_this_machine(question: Question) -> Question:
     """Without the hold of the machine that had this name before, or of its former image."""
     record = question.record
-    is_former = record and record.phase is Phase.HELD and not record.same_machine(question.machine)
-    return replace(question, record=None) if is_former else question
+    return replace(question, record=None) if record and record.is_former_hold(question.machine) else question
 
 
 def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) -> dict[str, Any]:

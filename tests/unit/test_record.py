@@ -6,6 +6,7 @@ at its moment. Who moves the row and under which ETag: tests/contract/test_ledge
 
 from dataclasses import fields, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -220,6 +221,34 @@ def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase:
     assert before == copy
     signed = [item.name for item in fields(Record) if "signature" in str(getattr(after, item.name))]
     assert signed == (["flight"] if phase is Phase.RUNNING else [])  # stored while it may be asked, no longer
+
+
+# -- is it still the same VM?
+
+ANOTHER_VM, ANOTHER_IMAGE = {"vm_id": "another"}, {"image": Image(ImageKind.GALLERY, "/galleries/other")}
+HELD, OVERDUE = {"phase": Phase.HELD}, {"phase": Phase.HELD, "state": State.OVERDUE}
+
+
+@pytest.mark.parametrize(
+    ("row", "changes", "same_vm", "same_vm_and_image", "is_former_hold"),
+    [
+        pytest.param(HELD, {}, True, True, False, id="held, unchanged"),
+        pytest.param(HELD, ANOTHER_VM, False, False, True, id="held, another VM"),
+        pytest.param(HELD, ANOTHER_IMAGE, True, False, True, id="held, another image"),
+        pytest.param(OVERDUE, {}, True, True, False, id="overdue, unchanged"),
+        pytest.param(OVERDUE, ANOTHER_VM, False, False, True, id="overdue, another VM"),
+        # Its operation may still be open in the VM, whatever the image is by now.
+        pytest.param(OVERDUE, ANOTHER_IMAGE, True, False, False, id="overdue, another image"),
+        pytest.param({}, ANOTHER_VM, False, False, False, id="queued, another VM"),
+    ],
+)
+def test_whose_the_row_is(
+    row: dict[str, Any], changes: dict[str, Any], same_vm: bool, same_vm_and_image: bool, is_former_hold: bool
+) -> None:
+    record, machine = a_record(**row), a_machine(**changes)
+    assert record.same_vm(machine) is same_vm
+    assert record.same_vm_and_image(machine) is same_vm_and_image
+    assert record.is_former_hold(machine) is is_former_hold
 
 
 # -- clocks: each limit just before and at its moment
