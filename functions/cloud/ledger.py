@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from functions.cloud.errors import CloudError
 from functions.cloud.notices import Outbox, is_notice
@@ -127,7 +126,7 @@ class Ledger:
         return await self.table.transact([Delete(stored.row), *told]) is not None
 
     async def put_row(
-        self, row: Row | None, place: tuple[str, str], columns: dict[str, Any], notices: Sequence[Notice] = ()
+        self, row: Row | None, place: tuple[str, str], columns: dict[str, object], notices: Sequence[Notice] = ()
     ) -> Row | None:
         """Inserts or replaces one row, and tells with it. None when another writer was first."""
         noticed, told = self.outbox.written_with(row, place, notices) if self.outbox else ({}, [])

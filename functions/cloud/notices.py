@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from functions.cloud.errors import Gone
 from functions.cloud.rows import UNREADABLE, VERSION
@@ -95,7 +95,7 @@ class Outbox:
         return self._last
 
     @staticmethod
-    def _columns(notice: Notice, order: str, now: datetime) -> dict[str, Any]:
+    def _columns(notice: Notice, order: str, now: datetime) -> dict[str, object]:
         kept = {"keep_until": notice.keep_until.isoformat()} if notice.keep_until else {}
         return {
             "v": NOTICE_VERSION,

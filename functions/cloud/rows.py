@@ -71,23 +71,23 @@ def image_key(place: str) -> str:
 # -- a machine's row
 
 
-def columns_of(record: Record) -> dict[str, Any]:
+def columns_of(record: Record) -> dict[str, object]:
     """Flat columns; empty ones are left out."""
     wait = record.hold or (record.ending.trouble if record.ending else None)
-    columns = {"v": VERSION, "limit": UNKNOWN_DURATION.total_seconds()}
+    columns: dict[str, object] = {"v": VERSION, "limit": UNKNOWN_DURATION.total_seconds()}
     for part in (record, record.flight, record.ending, wait):
         columns |= _written(part) if part else {}
     return columns
 
 
-def _written(part: Record | Flight | Ending | Wait) -> dict[str, Any]:
+def _written(part: Record | Flight | Ending | Wait) -> dict[str, object]:
     values = {_COLUMN_OF.get(item.name, item.name): getattr(part, item.name) for item in fields(part)}
     nested = (Flight, Ending, Wait)
     kept = {name: value for name, value in values.items() if not isinstance(value, nested)}
     return {name: _to_column(value) for name, value in kept.items() if value not in (None, "", ())}
 
 
-def _to_column(value: object) -> Any:
+def _to_column(value: object) -> object:
     if isinstance(value, str | MachineId):  # enumerations too
         return writable(str(value)[:_MAX_TEXT])
     if isinstance(value, datetime):
@@ -95,7 +95,7 @@ def _to_column(value: object) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, tuple):
-        return ",".join(map(_to_column, value))
+        return ",".join(str(_to_column(each)) for each in value)
     if isinstance(value, PatchAssessment):
         return json.dumps(
             {
@@ -229,7 +229,7 @@ def _assessment(text: Any) -> PatchAssessment | None:
 # -- an image's row
 
 
-def image_columns(record: ImageRecord) -> dict[str, Any]:
+def image_columns(record: ImageRecord) -> dict[str, object]:
     """Flat columns; empty ones are left out."""
     rings = {
         str(ring): [tally.succeeded, tally.failed, tally.last.isoformat() if tally.last else ""]

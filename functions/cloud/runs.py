@@ -56,12 +56,12 @@ def run_of_row(row: Row) -> Run:
         return Run(run_id, OperationKind.ASSESS, (), reason="", by="", opened=_NEVER, until=_NEVER, problem=problem)
 
 
-def columns_of(run: Run) -> dict[str, Any]:
+def columns_of(run: Run) -> dict[str, object]:
     """The columns of an order's row; empty ones are left out. Raises BadInput: too many machines, or a wrong id."""
     if not _ID.fullmatch(run.id):
         raise BadInput(f"{quoted(run.id)} is not an id of a run")
     _check_number_of(run.machines)
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "v": VERSION,
         "kind": run.kind.value,
         "classifications": ",".join(run.selection.classifications),
@@ -170,7 +170,7 @@ def ended(row: Row | None) -> datetime | None:
     return None
 
 
-def progress_columns(progress: Progress, run: Run) -> dict[str, Any]:
+def progress_columns(progress: Progress, run: Run) -> dict[str, object]:
     """The columns of its row: one list of values for each machine, in the order of the run, [] where it is to do.
 
     Texts that many machines share stand in a table of their own.
@@ -181,7 +181,7 @@ def progress_columns(progress: Progress, run: Run) -> dict[str, Any]:
     return {"v": VERSION, **ended} | _packed("items", {"texts": list(texts), "items": items})
 
 
-def _item_values(item: Item | None, texts: dict[str, int]) -> list[Any]:
+def _item_values(item: Item | None, texts: dict[str, int]) -> list[object]:
     if item is None or item == Item():
         return []
     numbers = [

@@ -5,7 +5,6 @@ They are not part of a machine's row in the ledger: that one goes whenever its o
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from functions import journal
 from functions.cloud.rows import UNREADABLE, VERSION, LeftAlone, app_time, check_version, row_key, time_in, unreadable
@@ -29,7 +28,7 @@ def started_key(machine: MachineId) -> str:
     return f"{STARTED}{row_key(machine)}"
 
 
-def started_columns(started: StartedMachine) -> dict[str, Any]:
+def started_columns(started: StartedMachine) -> dict[str, object]:
     """Flat columns; empty ones are left out."""
     times = {name: getattr(started, name) for name in ("at", "changed", "busy", "stopped", "over")}
     return {

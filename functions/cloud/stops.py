@@ -6,7 +6,6 @@ stands in their columns. A row that cannot be read stops everything: what it was
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from functions.cloud.rows import time_in
 from functions.cloud.tables import Row
@@ -59,7 +58,7 @@ def stop_of_row(row: Row) -> Stop:
         return Stop(Scope.EVERYTHING, "", "", "", problem=problem)
 
 
-def columns_of(stop: Stop) -> dict[str, Any]:
+def columns_of(stop: Stop) -> dict[str, object]:
     """The columns of a stop's row; empty ones are left out."""
     return {name: text for name, text in _columns(stop).items() if text}
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TABLE = "ledger"
 Entity = Mapping[str, Any]
+Operation = tuple[str, Entity] | tuple[str, Entity, Mapping[str, object]]  # what to do, and under which condition
 _HEADERS = {
     "Accept": "application/json;odata=minimalmetadata",
     "DataServiceVersion": "3.0",
@@ -299,7 +300,7 @@ class StorageTable:
         return self._client
 
 
-def _operation(change: Change) -> Any:
+def _operation(change: Change) -> Operation:
     """A change as the SDK takes it."""
     from azure.core import MatchConditions
     from azure.data.tables import UpdateMode
@@ -312,7 +313,7 @@ def _operation(change: Change) -> Any:
     return "update", _entity(change.partition, change.key, change.columns), {"mode": UpdateMode.REPLACE, **unchanged}
 
 
-def _entity(partition: str, key: str, columns: Entity) -> dict[str, Any]:
+def _entity(partition: str, key: str, columns: Entity) -> dict[str, object]:
     return {**columns, "PartitionKey": partition, "RowKey": key}
 
 
@@ -334,9 +335,9 @@ def _literal(text: str) -> str:
     return f"'{doubled}'"
 
 
-def _encoded(entity: Entity) -> dict[str, Any]:
+def _encoded(entity: Entity) -> dict[str, object]:
     """Its JSON. A value that would not be read as what it is has its type beside it."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in entity.items():
         if isinstance(value, bytes):
             found[f"{name}{_TYPE}"], value = "Edm.Binary", b64encode(value).decode()
@@ -350,7 +351,7 @@ def _encoded(entity: Entity) -> dict[str, Any]:
     return found
 
 
-def _row(entity: Mapping[str, Any]) -> Row:
+def _row(entity: Entity) -> Row:
     types = {name.removesuffix(_TYPE): value for name, value in entity.items() if name.endswith(_TYPE)}
     columns = {
         name: _READERS[types[name]](value) if types.get(name) in _READERS else value
@@ -360,7 +361,7 @@ def _row(entity: Mapping[str, Any]) -> Row:
     return Row(entity["PartitionKey"], entity["RowKey"], columns, entity["odata.etag"])
 
 
-def _some_of_row(entity: Mapping[str, Any]) -> Row:
+def _some_of_row(entity: Entity) -> Row:
     """A row of which columns were selected: one that it lacks may be null, and its ETag may be missing."""
     return _row({"odata.etag": "", **{name: value for name, value in entity.items() if value is not None}})
 

@@ -9,11 +9,11 @@ taken to pass by itself.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from functions.model.machine import is_count, succeeded
 from functions.model.patches import TriedPatch, in_short
 from functions.model.state import Cause
+from functions.model.text import Json
 
 
 @dataclass(frozen=True)
@@ -435,10 +435,10 @@ def meaning_of_refusal(status: int, codes: Iterable[str], message: str) -> Meani
 
 def meaning_of_outcome(
     status: str,
-    error: Mapping[str, Any] | None,
-    result: Mapping[str, Any] | None = None,
+    error: Json | None,
+    result: Json | None = None,
     *,
-    inside: Mapping[str, Any] | None = None,
+    inside: Json | None = None,
 ) -> Meaning | None:
     """Why an operation that ended did not do its work; None when it did.
 
@@ -458,7 +458,7 @@ def meaning_of_outcome(
     return known or _meaning_of_fields(status, result, vague)
 
 
-def naming_patches(meaning: Meaning, failed: Sequence[TriedPatch], error: Mapping[str, Any] | None) -> Meaning:
+def naming_patches(meaning: Meaning, failed: Sequence[TriedPatch], error: Json | None) -> Meaning:
     """The meaning with the patches that failed, by name, and with the errors of Windows Update beside them.
 
     No patch has an error of its own: those of the whole installation are all that Azure tells.
@@ -489,7 +489,7 @@ def apart(reason: str) -> tuple[str, str]:
     return reason, ""
 
 
-def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:
+def is_unfinished(result: Json, *, reboots: bool) -> bool:
     """Whether an installation that succeeded left something undone, and so proves nothing about its image.
 
     `reboots`: the order allowed a reboot. Where it did not, one that is still wanted is what was ordered.
@@ -499,23 +499,23 @@ def is_unfinished(result: Mapping[str, Any], *, reboots: bool) -> bool:
     return result.get("maintenanceWindowExceeded") is True or left
 
 
-def tried_nothing(result: Mapping[str, Any]) -> bool:
+def tried_nothing(result: Json) -> bool:
     """Whether the guest says that nothing was installed and nothing failed. Without counts it says neither."""
     installed, failed = _count(result, "installedPatchCount"), _count(result, "failedPatchCount")
     return "installedPatchCount" in result and not installed + failed
 
 
-def has_result(result: Mapping[str, Any]) -> bool:
+def has_result(result: Json) -> bool:
     """Whether the guest reported anything at all: then Resource Graph shows it, too."""
     return bool(result.keys() - {"error"})
 
 
-def assessment_failed_inside(error: Mapping[str, Any] | None) -> bool:
+def assessment_failed_inside(error: Json | None) -> bool:
     """Whether an installation says no more than that the assessment inside it failed."""
     return not _known(error) and _vague(error) is _INSIDE_FAILED
 
 
-def _meaning_of_fields(status: str, result: Mapping[str, Any], vague: Meaning | None) -> Meaning:
+def _meaning_of_fields(status: str, result: Json, vague: Meaning | None) -> Meaning:
     if result.get("maintenanceWindowExceeded") is True:
         return _TIME
     if str(result.get("rebootStatus")).lower() == "failed":
@@ -531,22 +531,22 @@ def _meaning_of_fields(status: str, result: Mapping[str, Any], vague: Meaning | 
     return vague or Meaning(Cause.TRANSIENT, f"it ended {status}", "Read the patch extension's log on the machine.")
 
 
-def _all_installed(result: Mapping[str, Any]) -> bool:
+def _all_installed(result: Json) -> bool:
     left = _count(result, "failedPatchCount") + _count(result, "pendingPatchCount")
     return _count(result, "installedPatchCount") > 0 and not left
 
 
-def _count(result: Mapping[str, Any], name: str) -> int:
+def _count(result: Json, name: str) -> int:
     value = result.get(name)
     return value if isinstance(value, int) and is_count(value) else 0
 
 
-def _known(error: Mapping[str, Any] | None) -> Meaning | None:
+def _known(error: Json | None) -> Meaning | None:
     codes, messages = real_errors(error)
     return _looked_up(SIGNALS, None, codes, " ".join(messages))
 
 
-def _vague(error: Mapping[str, Any] | None) -> Meaning | None:
+def _vague(error: Json | None) -> Meaning | None:
     codes, messages = real_errors(error)
     return _looked_up(VAGUE, None, codes, " ".join(messages))
 
@@ -555,7 +555,7 @@ def _looked_up(signals: Iterable[Signal], status: int | None, codes: tuple[str, 
     return next((signal.meaning for signal in signals if signal.matches(status, codes, message)), None)
 
 
-def real_errors(error: Mapping[str, Any] | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def real_errors(error: Json | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(codes, messages) of an error object, without the ones that mean success: Azure sends one with every success."""
     if not isinstance(error, Mapping):
         return (), ()

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from functions.model.image_record import ImageRecord
 from functions.model.machine import Machine, MachineId, is_count
@@ -238,7 +237,7 @@ def _started(record: Record) -> datetime | None:
     return record.flight.started_at if record.flight else None
 
 
-def _data(**fields: object) -> dict[str, Any]:
+def _data(**fields: object) -> dict[str, object]:
     """The fields as JSON holds them, without those that are empty. Lists are cut to what the notice's row holds."""
     data = {name: _plain(value) for name, value in fields.items() if value not in (None, "", [])}
     while _units(data) > MAX_DATA:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import zip_longest
-from typing import Any
 
 from functions import journal
 from functions.cloud import errors
@@ -63,7 +62,7 @@ from functions.model.record import (
     release,
 )
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
-from functions.model.text import BadInput
+from functions.model.text import BadInput, Json
 from functions.services import Services
 from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
 from functions.steps.observe import (
@@ -319,7 +318,7 @@ async def _end_as_shown(
     await _end(services, stored, status.status, result=status.result, ended=ended, inside=inside)
 
 
-def _error_inside(record: Record, machine: Machine) -> Any:
+def _error_inside(record: Record, machine: Machine) -> Json | None:
     """The error of the assessment inside this installation, as the machine shows it."""
     seen = machine.assessment
     return seen.result.get("error") if seen and seen.operation_id == record.operation_id else None
@@ -330,9 +329,9 @@ async def _end(
     stored: Stored,
     status: str,
     *,
-    result: Mapping[str, Any],
+    result: Json,
     ended: datetime,
-    inside: Any = None,
+    inside: Json | None = None,
     reported: bool = True,
 ) -> None:
     """Records an outcome, with the meaning of a bad one, and waits for Graph to show it.
@@ -375,9 +374,7 @@ def _trouble(meaning: Meaning) -> Wait:
     return Wait(state, meaning.text, meaning.remedy, cause=meaning.cause)
 
 
-def _log_end(
-    record: Record, status: str, result: Mapping[str, Any], *, meaning: Meaning | None, ended: datetime
-) -> None:
+def _log_end(record: Record, status: str, result: Json, *, meaning: Meaning | None, ended: datetime) -> None:
     codes, messages = real_errors(result.get("error"))
     journal.write(
         f"{record.kind.noun}.ended",

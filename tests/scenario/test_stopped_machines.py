@@ -181,7 +181,7 @@ async def test_what_a_person_stopped_is_not_started(stop: str) -> None:
     assert calls(world, "start") == []
 
 
-def hold_of(machine: MachineId) -> tuple[str, dict[str, str]]:
+def hold_of(machine: MachineId) -> tuple[str, dict[str, object]]:
     from functions.cloud.stops import columns_of, key_of
     from functions.model.stop import Scope, Stop
 
