@@ -191,7 +191,7 @@ async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
 
 async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
     """Graph does not show the resource group (yet, or to this identity): ARM is asked."""
-    if machine.id.subscription in sweep.paused:
+    if machine.id.subscription in sweep.used_up:
         return None
     try:
         seen = await observe_group(sweep.services, machine)
@@ -202,7 +202,7 @@ async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
         case Seen(known) if known.group:
             return known.group
         case Throttled(throttled):
-            sweep.paused.note(machine.id.subscription, throttled)
+            sweep.used_up.note(machine.id.subscription, throttled)
         case Unreadable(unreadable):
             log_unreadable(machine.id, "resource group", unreadable)
         case Gone(problem) | Refused(problem):

@@ -128,7 +128,7 @@ def _unseen(error: errors.Gone | errors.Refused | errors.Throttled | BadInput, w
     return Throttled(error) if isinstance(error, errors.Throttled) else Unreadable(error, what)
 
 
-class Paused(set[str]):
+class UsedUp(set[str]):
     """The subscriptions whose quota of reads is used up: they are asked nothing more in this sweep."""
 
     def note(self, subscription: str, throttled: errors.Throttled) -> None:

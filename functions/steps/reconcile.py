@@ -95,10 +95,10 @@ async def _learn(sweep: Sweep) -> list[Candidate]:
 async def _track(sweep: Sweep) -> None:
     """Track what is in flight. Raises CloudError: what ended is written down all the same, and not reported again."""
     try:
-        await track.operations(sweep.services, list(sweep.rows.values()), sweep.paused, pause=sweep.stay)
+        await track.operations(sweep.services, list(sweep.rows.values()), sweep.used_up, stay=sweep.stay)
         await runs.note(sweep.view, sweep.runs, had=sweep.had)
         rows = runs.confirmable(sweep.runs, sweep.rows.values())
-        await track.confirm(sweep.services, rows, sweep.paused, pause=sweep.stay)
+        await track.confirm(sweep.services, rows, sweep.used_up, stay=sweep.stay)
     finally:
         await track.write_ends(sweep.view)
         sweep.tracked = True

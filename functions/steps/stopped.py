@@ -253,7 +253,7 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
         # Nothing was started: the next sweep tries again.
         await sweep.forget_started(stored)
         if isinstance(error, errors.Throttled):
-            sweep.paused.note(machine.id.subscription, error)
+            sweep.used_up.note(machine.id.subscription, error)
         return
     except errors.Refused as refused:
         await sweep.put_started(stored, end_start(stored.started, now))

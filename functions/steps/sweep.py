@@ -21,11 +21,11 @@ from functions.services import Services
 from functions.steps import changes, track
 from functions.steps.observe import (
     Gone,
-    Paused,
     Refused,
     Seen,
     Throttled,
     Unreadable,
+    UsedUp,
     log_unreadable,
     log_used_up,
     observe,
@@ -59,7 +59,7 @@ class Sweep:
     failed: list[str] = field(default_factory=list)
     throttled: list[str] = field(default_factory=list)  # stages without an answer, as a quota was used up
     in_force: changes.InForce | None = None  # since when settings and pause are as they are
-    paused: Paused = field(default_factory=Paused)
+    used_up: UsedUp = field(default_factory=UsedUp)
     stops: Stops = field(default_factory=Stops)  # what people stopped, once it was read
     started: dict[MachineId, StoredStart] = field(init=False)  # the machines that the app started
     coming: list[Machine] = field(default_factory=list)  # those of them that run, or are coming up
@@ -96,7 +96,7 @@ class Sweep:
     @property
     def incomplete(self) -> list[str]:
         """The stages that did not get all their answers."""
-        return [*(["track"] if self.paused else []), *self.throttled, *self.failed]
+        return [*(["track"] if self.used_up else []), *self.throttled, *self.failed]
 
     @property
     def paused_for(self) -> timedelta | None:
@@ -119,7 +119,7 @@ class Sweep:
 
         `vm_id`: only that VM counts as the same machine. `with_group`: its resource group is read, too.
         """
-        if machine.subscription in self.paused:
+        if machine.subscription in self.used_up:
             return None
         what = "ARM"
         try:
@@ -134,7 +134,7 @@ class Sweep:
             case Seen() | Gone():
                 return seen
             case Throttled(throttled):
-                self.paused.note(machine.subscription, throttled)
+                self.used_up.note(machine.subscription, throttled)
             case Unreadable(problem) | Refused(problem):
                 log_unreadable(machine, what, problem, remedy=remedy)
         return None

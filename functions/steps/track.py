@@ -69,11 +69,11 @@ from functions.steps.observe import (
     READS_AT_ONCE,
     Gone,
     Observation,
-    Paused,
     Refused,
     Seen,
     Throttled,
     Unreadable,
+    UsedUp,
     in_turn,
     observe,
     observe_results,
@@ -85,14 +85,14 @@ READS_PER_SECOND = 20  # Resource Manager allows 25, per subscription and caller
 READING_TIME = timedelta(seconds=30)  # of one sweep
 
 
-Pause = Callable[[], Awaitable[None]]
+Stay = Callable[[], Awaitable[None]]
 
 
-async def operations(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:
+async def operations(services: Services, rows: Iterable[Stored], used_up: UsedUp, *, stay: Stay) -> None:
     """What needs no Resource Graph: expired claims, unknown outcomes, running operations.
 
     Each subscription is asked READS_AT_ONCE, then so many a second, for READING_TIME at most and from a random row on:
-    what is left is asked by the next sweep. `pause` is called in between.
+    what is left is asked by the next sweep. `stay` is called in between.
     """
     now = services.clock()
     by_subscription: dict[str, list[Stored]] = {}
@@ -103,8 +103,8 @@ async def operations(services: Services, rows: Iterable[Stored], paused: Paused,
     for number, turn in enumerate(zip_longest(*turns, fillvalue=())):
         if number:
             await services.sleep(1.0)
-            await pause()
-        await asyncio.gather(*(_track(services, stored, paused, now) for group in turn for stored in group))
+            await stay()
+        await asyncio.gather(*(_track(services, stored, used_up, now) for group in turn for stored in group))
 
 
 def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
@@ -115,9 +115,9 @@ def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
     return [rows[:READS_AT_ONCE], *(rest[at : at + READS_PER_SECOND] for at in range(0, len(rest), READS_PER_SECOND))]
 
 
-async def _track(services: Services, stored: Stored, paused: Paused, now: datetime) -> None:
+async def _track(services: Services, stored: Stored, used_up: UsedUp, now: datetime) -> None:
     if action := _action(stored.record, now):
-        await _isolated(services, stored, paused, lambda: action(services, stored, now))
+        await _isolated(services, stored, used_up, lambda: action(services, stored, now))
 
 
 def _action(record: Record, now: datetime) -> Callable[[Services, Stored, datetime], Awaitable[None]] | None:
@@ -135,21 +135,21 @@ def _action(record: Record, now: datetime) -> Callable[[Services, Stored, dateti
 
 
 async def _isolated(
-    services: Services, stored: Stored, paused: Paused, tracking: Callable[[], Awaitable[None]]
+    services: Services, stored: Stored, used_up: UsedUp, tracking: Callable[[], Awaitable[None]]
 ) -> None:
     """One row must not keep the others from being tracked: what fails now is left for the next sweep.
 
     A used-up quota says nothing about the row: its subscription is left in peace.
     """
     subscription = stored.record.machine.subscription
-    if subscription in paused:
+    if subscription in used_up:
         return
     try:
         await tracking()
     except errors.Gone:
         await forget(services, stored)
     except errors.Throttled as throttled:
-        paused.note(subscription, throttled)
+        used_up.note(subscription, throttled)
     except (errors.CloudError, BadInput, LeftAlone) as error:
         journal.write("sweep.failed", stage="track", machine=stored.record.machine, problem=error)
         await _give_up(services, stored, str(error))
@@ -428,7 +428,7 @@ def _tell_problems(problems: Mapping[MachineId, errors.CloudError]) -> None:
         journal.write("sweep.failed", stage="track", machine=machine, problem=problem)
 
 
-async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *, pause: Pause) -> None:
+async def confirm(services: Services, rows: Iterable[Stored], used_up: UsedUp, *, stay: Stay) -> None:
     """Ended operations that Graph shows by now. Raises CloudError: no answer confirms nothing.
 
     Graph may be late for all of a large fleet: a sweep asks Resource Manager for so many that it does not show.
@@ -442,14 +442,14 @@ async def confirm(services: Services, rows: Iterable[Stored], paused: Paused, *,
         ids = [str(stored.record.machine) for stored in assessed]
         shown = {machine.id: machine async for machine in services.graph.named_machines(ids)}
     for stored in assessed:
-        await pause()
+        await stay()
         machine = shown.get(stored.record.machine)
         confirming = partial(_confirm_assessment, services, stored, machine, look=stored.record.machine in turn)
-        await _isolated(services, stored, paused, confirming)
+        await _isolated(services, stored, used_up, confirming)
     seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
     for first in range(0, len(installed), rollout.COUNTED):  # no more than an image remembers as counted
         some = installed[first : first + rollout.COUNTED]
-        await _confirm_installations(_Confirming(services, paused, pause, seen, turn), some)
+        await _confirm_installations(_Confirming(services, used_up, stay, seen, turn), some)
 
 
 async def _confirm_assessment(services: Services, stored: Stored, machine: Machine | None, *, look: bool) -> None:
@@ -512,8 +512,8 @@ class _Confirming:
     """What the confirmation of installations needs. `seen`: what Graph shows. `turn`: of whom else it may ask."""
 
     services: Services
-    paused: Paused
-    pause: Pause
+    used_up: UsedUp
+    stay: Stay
     seen: Mapping[str, list[SeenInstallation]]
     turn: Container[MachineId]
 
@@ -565,14 +565,14 @@ async def _confirm_installations(confirming: _Confirming, rows: Iterable[Stored]
             proofs.append(proof)
 
     for stored, ending in ended:
-        await confirming.pause()
+        await confirming.stay()
         if stored.record.machine not in lost:
-            await _isolated(confirming.services, stored, confirming.paused, partial(look, stored, ending))
+            await _isolated(confirming.services, stored, confirming.used_up, partial(look, stored, ending))
     lost = await _prove(confirming, proofs)
     for proof in proofs:
         if proof.stored.record.machine not in lost:
             going_on = partial(_go_on_after, confirming.services, proof)
-            await _isolated(confirming.services, proof.stored, confirming.paused, going_on)
+            await _isolated(confirming.services, proof.stored, confirming.used_up, going_on)
 
 
 async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -> _Proof | None:

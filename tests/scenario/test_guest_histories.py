@@ -20,7 +20,7 @@ from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.services import Services
 from functions.steps import track
-from functions.steps.observe import Paused
+from functions.steps.observe import UsedUp
 from tests.support import PAYLOADS, a_record, an_arm_machine
 from tests.support.world import World
 
@@ -61,7 +61,7 @@ async def followed(history: dict[str, Any], record: Record) -> list[Record]:
         world.now, compute.shown = ORDERED_AT + timedelta(minutes=snapshot["minute"]), showing(snapshot)
         stored = await services.ledger.read(record.machine)
         assert stored is not None
-        await track.operations(services, [stored], Paused(), pause=nothing)
+        await track.operations(services, [stored], UsedUp(), stay=nothing)
         after = await services.ledger.read(record.machine)
         assert after is not None
         rows.append(after.record)

@@ -21,7 +21,7 @@ from functions.model.record import Record
 from functions.model.state import OperationKind, Phase
 from functions.model.text import Json
 from functions.steps import observe, report, track
-from functions.steps.observe import Paused
+from functions.steps.observe import UsedUp
 from functions.steps.sweep import read_ledger
 from simulator.azure import Behaviour, Fault
 from tests.support import PAYLOADS, a_record
@@ -72,7 +72,7 @@ async def running(world: World, number: int) -> list[Record]:
 
 async def tracked(world: World, compute: Any) -> None:
     sweep = await read_ledger(replace(world.services, compute=compute))
-    await track.operations(sweep.services, list(sweep.rows.values()), Paused(), pause=nothing)
+    await track.operations(sweep.services, list(sweep.rows.values()), UsedUp(), stay=nothing)
 
 
 async def test_a_quota_of_reads_that_is_used_up_is_one_line_of_information(caplog: pytest.LogCaptureFixture) -> None:
