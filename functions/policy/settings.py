@@ -470,7 +470,7 @@ class Settings:
         duration("minutes", 0.01, 1_440),
         "The first wait after a passing failure; it doubles, up to a day.",
     )
-    first_look: timedelta = setting(
+    first_check: timedelta = setting(
         "PATCH_READY_MINUTES",
         "2",
         duration("minutes", 0.01, 60),

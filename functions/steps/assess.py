@@ -16,7 +16,7 @@ from functions.model.started import end_start
 from functions.model.state import Assess, Cause, Install, OperationKind, State, Step
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps.holds import forget, hold_step, rest
+from functions.steps.holds import come_to_rest, forget, hold_step
 from functions.steps.observe import (
     Gone,
     Refused,
@@ -80,7 +80,7 @@ async def on_message(services: Services, message: Message) -> None:
     if isinstance(step, Assess) or (isinstance(step, Install) and await _due(services, stored, machine)):
         await start_operation(services, stored, stored.record, machine=machine)
     elif isinstance(step, Install):  # nothing left to assess: the next sweep decides on the installation
-        await rest(services, stored)
+        await come_to_rest(services, stored)
     elif step.state in NOT_READY:
         await retry_when_ready(services, stored, stored.record, step=step)
     else:

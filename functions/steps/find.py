@@ -96,12 +96,12 @@ async def _of_runs(sweep: Sweep, known: Mapping[MachineId, Machine]) -> dict[Mac
             case Seen(machine):
                 found[machine_id] = replace(machine, verdict=PatchAssessment(SupportState.ABSENT))
             case Gone():
-                wanted[machine_id].note({machine_id: runs.GONE})
+                wanted[machine_id].update({machine_id: runs.GONE})
             case _:
                 pass
     for machine in (*known.values(), *found.values()):
         if machine.id in wanted and not wanted[machine.id].run.covers(machine):  # another one has its name by now
-            wanted[machine.id].note({machine.id: runs.GONE})
+            wanted[machine.id].update({machine.id: runs.GONE})
     return found
 
 

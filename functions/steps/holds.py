@@ -15,8 +15,8 @@ from functions.policy.windows import WEEK
 from functions.services import Services
 
 OWNER_RETRY = timedelta(hours=24)  # an owner's hold is checked daily, for changes that make no event (a group's tag)
-NEXT_LOOK = timedelta(hours=1)  # at most, at what passes by itself without being a failure
-LOOKS = 8  # hours of silence before a person should look, too
+NEXT_CHECK = timedelta(hours=1)  # at most, at what passes by itself without being a failure
+SILENT_CHECKS = 8  # hours of silence before a person should look, too
 _SILENT = (State.BUILDING, State.AGENT_NOT_READY)
 TRANSIENT_TRIES = 5  # failures in a row before what should have passed becomes its owner's
 UNKNOWN_TRIES = 3  # the same of a refusal that the dictionary does not know
@@ -32,8 +32,8 @@ async def hold_step(services: Services, stored: Stored, step: Step) -> None:
         record = replace(record, checks=record.checks + 1)
         wait = _wait(services, step.cause, record.checks)
         passing = step.cause in (Cause.TRANSIENT, Cause.CONFLICT)
-        until = services.clock() + (min(wait, NEXT_LOOK) if passing else wait)
-        if step.state in _SILENT and record.checks > LOOKS:
+        until = services.clock() + (min(wait, NEXT_CHECK) if passing else wait)
+        if step.state in _SILENT and record.checks > SILENT_CHECKS:
             step = replace(step, cause=Cause.OWNER)
     else:
         until = min(until, _assessed_until(services, record))
@@ -109,7 +109,7 @@ async def postpone(services: Services, stored: Stored, throttled: Throttled) -> 
     await services.ledger.replace(stored, requeue(record, services.token(), services.clock() + wait, sent=False))
 
 
-async def rest(services: Services, stored: Stored) -> None:
+async def come_to_rest(services: Services, stored: Stored) -> None:
     """Nothing more to do now: the row goes, unless it remembers that installations failed. The sweep then decides."""
     if stored.record.installs_badly:
         await services.ledger.replace(stored, release(replace(stored.record, attempts=0), services.clock()))

@@ -83,7 +83,7 @@ async def _learn(sweep: Sweep) -> list[Candidate]:
     try:
         if sweep.rows:  # with nothing in flight there is nothing to track
             await _track(sweep)
-        await runs.note(sweep.view, sweep.runs, had=sweep.had)
+        await runs.record_progress(sweep.view, sweep.runs, had=sweep.had)
         found = [candidate async for candidate in find(sweep)] if sweep.services.settings.mode is not Mode.OFF else []
     except (errors.CloudError, BadInput) as error:
         sweep.fail("find", error)
@@ -96,7 +96,7 @@ async def _track(sweep: Sweep) -> None:
     """Track what is in flight. Raises CloudError: what ended is written down all the same, and not reported again."""
     try:
         await track.operations(sweep.services, list(sweep.rows.values()), sweep.used_up, stay=sweep.stay)
-        await runs.note(sweep.view, sweep.runs, had=sweep.had)
+        await runs.record_progress(sweep.view, sweep.runs, had=sweep.had)
         rows = runs.confirmable(sweep.runs, sweep.rows.values())
         await track.confirm(sweep.services, rows, sweep.used_up, stay=sweep.stay)
     finally:

@@ -52,7 +52,7 @@ class OpenRun:
     def counts(self) -> Mapping[RunOutcome, int]:
         return self.progress.counts(self.run)
 
-    def note(self, items: Mapping[MachineId, Item]) -> None:
+    def update(self, items: Mapping[MachineId, Item]) -> None:
         self.progress = self.progress.noted(items)
 
 
@@ -141,14 +141,14 @@ async def as_selected(services: Services, runs: Iterable[OpenRun], machines: Ite
 # -- how far each has come
 
 
-async def note(view: LedgerView, runs: Iterable[OpenRun], *, had: frozenset[MachineId]) -> None:
+async def record_progress(view: LedgerView, runs: Iterable[OpenRun], *, had: frozenset[MachineId]) -> None:
     """Writes what the rows of machines show. `had`: whose rows this sweep began with.
 
     A row that is gone is that of a machine that is gone: what ended well was written before.
     """
     for each in runs:
         items = {machine: _by_row(each, view, machine, had) for machine in each.run.machines}
-        each.note({machine: item for machine, item in items.items() if item is not None})
+        each.update({machine: item for machine, item in items.items() if item is not None})
         await _write(view, each)
 
 
@@ -223,7 +223,7 @@ def _take_in(services: Services, view: LedgerView, open_run: OpenRun, waits: Map
     """Takes in this sweep's claims, what keeps the others, and that the run is over."""
     run, now = open_run.run, services.clock()
     claims = {machine: _by_row(open_run, view, machine, frozenset()) for machine in run.machines}
-    open_run.note({machine: item for machine, item in claims.items() if item is not None})
+    open_run.update({machine: item for machine, item in claims.items() if item is not None})
     kept = {}
     for machine in open_run.progress.with_outcome(run, RunOutcome.TO_DO):
         step = open_run.steps.get(machine)
@@ -231,9 +231,9 @@ def _take_in(services: Services, view: LedgerView, open_run: OpenRun, waits: Map
             step = waits.get(machine, step)
         if step and (item := decisions.by_step(step)):
             kept[machine] = item
-    open_run.note(kept)
+    open_run.update(kept)
     if run.is_over(now):
-        open_run.note(decisions.left_at_its_end(run, open_run.progress))
+        open_run.update(decisions.left_at_its_end(run, open_run.progress))
     if decisions.has_ended(run, open_run.progress):
         open_run.progress = replace(open_run.progress, ended=now)
 

@@ -232,7 +232,7 @@ async def retry_when_ready(services: Services, stored: Stored | None, record: Re
     if checks > MAX_CHECKS and stored:
         await hold_step(services, stored, step)
         return
-    delay = services.settings.first_look * 2 ** (checks - 1)
+    delay = services.settings.first_check * 2 ** (checks - 1)
     if step.state is State.TOO_NEW and step.when:
         delay, checks = max(step.when - services.clock(), timedelta(0)), record.checks
     again = requeue(record, services.token(), services.clock() + delay, sent=True, checks=checks)

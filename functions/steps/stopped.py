@@ -27,7 +27,7 @@ from functions.model.state import Assess, Cause, Install, OperationKind, Phase, 
 from functions.model.text import BadInput
 from functions.policy.settings import Mode
 from functions.steps import notices
-from functions.steps.holds import rest
+from functions.steps.holds import come_to_rest
 from functions.steps.observe import (
     Gone,
     Seen,
@@ -246,7 +246,7 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
     if stored is None:
         return
     if row and row.record.hold:  # it waited for its start
-        await rest(services, row)
+        await come_to_rest(services, row)
     try:
         await services.compute.power(machine.id, "start", send_by=now + SEND_WITHIN)
     except (errors.Gone, errors.Throttled, errors.Unavailable) as error:

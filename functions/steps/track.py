@@ -64,7 +64,7 @@ from functions.model.record import (
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import BadInput, Json
 from functions.services import Services
-from functions.steps.holds import OWNER_RETRY, forget, hold_for, rest
+from functions.steps.holds import OWNER_RETRY, come_to_rest, forget, hold_for
 from functions.steps.observe import (
     READS_AT_ONCE,
     Gone,
@@ -474,7 +474,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)
     elif record.installs_badly:
-        await rest(services, stored)
+        await come_to_rest(services, stored)
     else:
         await services.ledger.leave(stored)
 

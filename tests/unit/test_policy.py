@@ -80,7 +80,7 @@ DEFAULTS: dict[str, tuple[str, Any]] = {
     "PATCH_PAUSE": ("paused", False),
     "PATCH_PACE_PERCENT": ("pace_percent", 75),
     "PATCH_RETRY_MINUTES": ("first_retry", timedelta(minutes=15)),
-    "PATCH_READY_MINUTES": ("first_look", timedelta(minutes=2)),
+    "PATCH_READY_MINUTES": ("first_check", timedelta(minutes=2)),
     "PATCH_SLA_DAYS": ("sla", SlaByOwner(Sla(timedelta(days=30), timedelta(days=30)))),
     "PATCH_OWNER_TAG": ("owner_tag", "owner"),
     "PATCH_NOTICES": ("notices", ""),
