@@ -13,7 +13,7 @@ from benchmarks.programs import cpu_seconds, tell
 from benchmarks.programs.connected import raw, services
 from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
-from functions.model.machine import Group, Machine
+from functions.model.machine import Machine, ResourceGroup
 from functions.model.state import Install
 from functions.policy.settings import Settings
 
@@ -46,7 +46,8 @@ def _decided(machines: list[Machine], settings: Settings, created_after: datetim
     """The seconds of CPU it takes to decide on these machines, all of which are to be installed."""
     began = cpu_seconds()
     for machine in machines:
-        question = question_of(machine.in_group(Group()), None, settings, created_after=created_after, now=NOW)
+        known = machine.in_resource_group(ResourceGroup())
+        question = question_of(known, None, settings, created_after=created_after, now=NOW)
         step = next_step(question)
         assert isinstance(step, Install) or "patch-window" in machine.tags, step
     return cpu_seconds() - began

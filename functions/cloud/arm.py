@@ -18,14 +18,19 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from functions.cloud.errors import CloudError, Gone, OutcomeUnknown, Refused, Unavailable
-from functions.cloud.models import arc_machine_from_json, group_from_json, machine_from_arm, scale_set_from_json
+from functions.cloud.models import (
+    arc_machine_from_json,
+    machine_from_arm,
+    resource_group_from_json,
+    scale_set_from_json,
+)
 from functions.cloud.session import Session
 from functions.model.machine import (
     BUCKET_CAPACITY,
     KB_NUMBER,
-    Group,
     Machine,
     MachineId,
+    ResourceGroup,
     ScaleSet,
     group_id,
     is_windows_name,
@@ -119,13 +124,13 @@ class ResourceManager:
             raise BadInput(f"an answer about {quoted(machine.name)} is about {quoted(read.id.name)}, another machine")
         return read
 
-    async def group(self, machine: MachineId) -> Group:
+    async def resource_group(self, machine: MachineId) -> ResourceGroup:
         """The resource group of a machine: tags and managedBy. Raises the same exceptions as machine()."""
         what = "reading a resource group"
         body = await self._get(machine, machine.group_id, what, api_version=GROUP_API_VERSION)
         if group_id(body.get("id")) != machine.group_id:
             raise BadInput(f"an answer about {quoted(machine.group)} is about another resource group")
-        return group_from_json(body)
+        return resource_group_from_json(body)
 
     async def scale_set(self, machine: Machine) -> ScaleSet:
         """The rules of the machine's scale set. Raises the same exceptions as machine()."""

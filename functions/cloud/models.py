@@ -19,7 +19,6 @@ from functions.model.machine import (
     PATCH_COUNTS,
     TRIED_COUNTS,
     Assignment,
-    Group,
     Image,
     ImageKind,
     Machine,
@@ -29,6 +28,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PatchStatus,
     PowerState,
+    ResourceGroup,
     ScaleSet,
     ScopeFilter,
     SupportState,
@@ -187,9 +187,9 @@ def scale_set_from_json(body: Json) -> tuple[str, ScaleSet]:
     return _id(body.get("id")), rules
 
 
-def group_from_json(body: Json) -> Group:
+def resource_group_from_json(body: Json) -> ResourceGroup:
     """A resource group from ARM or from Graph, which name `tags` and `managedBy` alike. Raises BadInput."""
-    return Group(tags=_tags(body.get("tags")), managed_by=_text(body.get("managedBy")))
+    return ResourceGroup(tags=_tags(body.get("tags")), managed_by=_text(body.get("managedBy")))
 
 
 def assignment_from_graph(row: Json) -> Assignment:

@@ -19,9 +19,9 @@ from functions.cloud.errors import Refused, Throttled, Unavailable
 from functions.cloud.models import (
     arc_machine_from_graph,
     assignment_from_graph,
-    group_from_json,
     image_size_from_graph,
     machine_from_graph,
+    resource_group_from_json,
     scale_set_from_json,
     time_or_none,
     unknown_support_state,
@@ -30,12 +30,12 @@ from functions.cloud.session import Session
 from functions.model.machine import (
     CLASSIFICATIONS,
     Assignment,
-    Group,
     Machine,
     MachineId,
     OldestPatches,
     PatchStatus,
     Provider,
+    ResourceGroup,
     ScaleSet,
     SupportState,
     WaitingPatch,
@@ -205,9 +205,9 @@ class ResourceGraph:
                         for member in _unreadable_members(row, _group_of(row, tagged), batch, error=error):
                             yield member
 
-    async def groups(self, ids: Iterable[str]) -> dict[str, Group]:
+    async def resource_groups(self, ids: Iterable[str]) -> dict[str, ResourceGroup]:
         """Resource groups by lower-cased id."""
-        found: dict[str, Group] = {}
+        found: dict[str, ResourceGroup] = {}
         for batch in batches(ids):
             async for name, group in self._values(queries.fill("groups_named", ids=batch), _group):
                 found[name] = group
@@ -463,8 +463,8 @@ def _published(row: Json) -> tuple[str, OldestPatches]:
     return _machine_of(row), OldestPatches(critical=at) if row.get("critical") is True else OldestPatches(security=at)
 
 
-def _group(row: Json) -> tuple[str, Group]:
-    return group_id(row.get("id")), group_from_json(row)
+def _group(row: Json) -> tuple[str, ResourceGroup]:
+    return group_id(row.get("id")), resource_group_from_json(row)
 
 
 def _group_of(row: Json, tagged: Mapping[str, str]) -> str:

@@ -81,7 +81,7 @@ def foreign_manager(machine: Machine, *, scale_sets: bool = False) -> Manager | 
 
     `scale_sets`: members of Flexible scale sets are taken in, where their set leaves them alone.
     """
-    group = machine.group
+    group = machine.resource_group
     if machine.managed_by and machine.id.is_arc:
         return _AZURE_LOCAL
     if machine.managed_by or (group and group.managed_by):

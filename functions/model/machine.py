@@ -321,7 +321,7 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Group:
+class ResourceGroup:
     """What the machine's resource group adds: its tags, and who manages it."""
 
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -370,7 +370,7 @@ class Machine:
     provisioning_state: str
     power: PowerState
     tags: Mapping[str, str] = field(default_factory=dict)
-    group: Group | None = None  # None: not read yet
+    resource_group: ResourceGroup | None = None  # None: not read yet
     managed_by: str = ""
     scale_set: str = ""  # its id, lower-cased
     scale_set_rules: ScaleSet | None = None  # None: not asked, or it may not be read
@@ -407,7 +407,7 @@ class Machine:
 
     def tag(self, name: str) -> str:
         """The value of its own tag, else of its resource group's; "" where neither has it."""
-        return self.tags.get(name) or (self.group.tags.get(name, "") if self.group else "")
+        return self.tags.get(name) or (self.resource_group.tags.get(name, "") if self.resource_group else "")
 
     @property
     def summaries(self) -> tuple[PatchStatus, ...]:
@@ -443,11 +443,11 @@ class Machine:
         """(subscription, region): the machines that share one quota of patch calls."""
         return self.id.subscription, self.location
 
-    def in_group(self, group: Group) -> "Machine":
+    def in_resource_group(self, group: ResourceGroup) -> "Machine":
         machine = object.__new__(Machine)
         fields = vars(machine)  # set at once: a sweep does this for every due machine
         fields.update(vars(self))
-        fields["group"] = group
+        fields["resource_group"] = group
         return machine
 
 

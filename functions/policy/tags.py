@@ -90,7 +90,7 @@ TAGS = tuple(Tag(each.name, *each.metadata["tag"]) for each in fields(TagOverrid
 
 def tag_overrides(machine: Machine) -> TagOverrides:
     """What the tags of the machine and of its resource group ask for."""
-    return read_tags(machine.tags, machine.group.tags if machine.group else {})
+    return read_tags(machine.tags, machine.resource_group.tags if machine.resource_group else {})
 
 
 def read_tags(machine: Mapping[str, str], group: Mapping[str, str]) -> TagOverrides:

@@ -27,7 +27,7 @@ from functions.steps.observe import (
     decide,
     log_unreadable,
     observe,
-    observe_group,
+    observe_resource_group,
     observe_results,
 )
 from functions.steps.start import NOT_READY, current_claim, new_claim, recheck, retry_when_ready, start_operation
@@ -133,7 +133,7 @@ async def _on_machine(services: Services, stored: Stored | None, machine: Machin
     previous = release(record, services.clock()) if record else None
     step = await decide(services, machine, previous)
     if _needs_claim(step):  # only now is the resource group worth a second read
-        match await observe_group(services, machine):
+        match await observe_resource_group(services, machine):
             case Seen(machine):
                 step = await decide(services, machine, previous)
             case Unreadable(problem, what):

@@ -14,7 +14,7 @@ from functions.decisions.decision import pending_step
 from functions.decisions.plan import Candidate
 from functions.decisions.retry import tried_lately
 from functions.decisions.runs import passes_hold
-from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
+from functions.model.machine import Machine, MachineId, PatchAssessment, ResourceGroup, SupportState
 from functions.model.record import of_another_image
 from functions.model.run import Run
 from functions.model.state import Assess, Install, Leave, State, Step, Wait
@@ -30,7 +30,7 @@ from functions.steps.observe import (
     decide,
     in_turn,
     log_unreadable,
-    observe_group,
+    observe_resource_group,
     with_managers,
     with_named_patches,
 )
@@ -52,9 +52,9 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
     async for machine in services.graph.due_machines(created_after, now, whatever_window=whatever_window):
         due.setdefault(machine.id, machine)
         await sweep.stay()
-    groups: dict[str, Group | None] = {}
+    groups: dict[str, ResourceGroup | None] = {}
     for ids in batches(machine.id.group_id for machine in due.values()):
-        groups.update(await services.graph.groups(ids))
+        groups.update(await services.graph.resource_groups(ids))
         await sweep.stay()
     machines = await with_managers(services, list(due.values()))
     due.clear()  # a large fleet's machines are not held twice, as Graph shows them and in their groups
@@ -62,10 +62,10 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
     async for machine in _with_named_patches(sweep, machines):
         await sweep.stay()
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
-            groups[machine.id.group_id] = await _group_not_in_graph(sweep, machine)
+            groups[machine.id.group_id] = await _resource_group_not_in_graph(sweep, machine)
         if (group := groups[machine.id.group_id]) is None:
-            continue  # no answer about its group is not an answer about its tags: the next sweep asks again
-        machine = machine.in_group(group)
+            continue  # no answer about its group is no answer about its tags: the next sweep asks again
+        machine = machine.in_resource_group(group)
         ordered = None if whatever_window else await order_of(sweep, machine, selected)
         if candidate := ordered or await _candidate(sweep, machine):
             yield candidate
@@ -189,18 +189,18 @@ async def _not_in_graph(sweep: Sweep, stored: Stored) -> Machine | None:
     return None
 
 
-async def _group_not_in_graph(sweep: Sweep, machine: Machine) -> Group | None:
+async def _resource_group_not_in_graph(sweep: Sweep, machine: Machine) -> ResourceGroup | None:
     """Graph does not show the resource group (yet, or to this identity): ARM is asked."""
     if machine.id.subscription in sweep.used_up:
         return None
     try:
-        seen = await observe_group(sweep.services, machine)
+        seen = await observe_resource_group(sweep.services, machine)
     except errors.CloudError as error:
         log_unreadable(machine.id, "resource group", error)
         return None
     match seen:
-        case Seen(known) if known.group:
-            return known.group
+        case Seen(known) if known.resource_group:
+            return known.resource_group
         case Throttled(throttled):
             sweep.used_up.note(machine.id.subscription, throttled)
         case Unreadable(unreadable):

@@ -86,10 +86,10 @@ async def observe(services: Services, machine_id: MachineId, *, vm_id: str | Non
     return Seen(machine)
 
 
-async def observe_group(services: Services, machine: Machine) -> Observation:
+async def observe_resource_group(services: Services, machine: Machine) -> Observation:
     """The same machine with its resource group. Raises Unavailable."""
     try:
-        return Seen(machine.in_group(await services.compute.group(machine.id)))
+        return Seen(machine.in_resource_group(await services.compute.resource_group(machine.id)))
     except (errors.Gone, errors.Refused, errors.Throttled, BadInput) as error:
         return _unseen(error, "resource group")
 

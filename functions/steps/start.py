@@ -35,7 +35,7 @@ from functions.steps.observe import (
     decide,
     log_unreadable,
     observe,
-    observe_group,
+    observe_resource_group,
     observe_results,
     observe_scale_set,
 )
@@ -102,7 +102,7 @@ async def recheck(services: Services, stored: Stored) -> Rechecked | None:
         return None
     seen = await observe(services, record.machine, vm_id=record.vm_id)
     if isinstance(seen, Seen):
-        seen = await observe_group(services, seen.machine)
+        seen = await observe_resource_group(services, seen.machine)
     if isinstance(seen, Seen):
         seen = await observe_scale_set(services, seen.machine)
     if isinstance(seen, Seen):

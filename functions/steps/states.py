@@ -165,10 +165,10 @@ async def states(
 async def _states_of(
     services: Services, machines: list[Machine], rows: Rows, *, waits: Steps
 ) -> AsyncIterator[tuple[Machine, Step]]:
-    groups = await services.graph.groups(machine.id.group_id for machine in machines)
+    groups = await services.graph.resource_groups(machine.id.group_id for machine in machines)
     for machine in await with_managers(services, await with_named_patches(services, machines)):
         record = rows[machine.id].record if machine.id in rows else None
-        known = machine.in_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
+        known = machine.in_resource_group(groups[machine.id.group_id]) if machine.id.group_id in groups else machine
         if record and record.is_former_hold(machine):
             record = None
         step = displayed_step(await ask(services, known, record))

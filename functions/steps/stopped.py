@@ -20,7 +20,7 @@ from functions.decisions.question import Way
 from functions.decisions.rollout import boundary
 from functions.decisions.stopped import Keep, Over, PutBack, next_move, start_step, usual_run
 from functions.decisions.support_state import window_wait
-from functions.model.machine import Group, Machine, MachineId, PatchAssessment, SupportState
+from functions.model.machine import Machine, MachineId, PatchAssessment, ResourceGroup, SupportState
 from functions.model.record import SEND_WITHIN, Record, release
 from functions.model.started import StartedMachine, begin_start, begin_stop, end_start, start_accepted
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
@@ -74,7 +74,7 @@ async def _shown(sweep: Sweep, stored: list[StoredStart]) -> dict[MachineId, Mac
 async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, planned: Step | None) -> None:
     services, started = sweep.services, stored.started
     remedy = "The app started it: stop it if it is not needed."
-    seen = await sweep.see(started.machine, vm_id=started.vm_id, with_group=True, remedy=remedy)
+    seen = await sweep.see(started.machine, vm_id=started.vm_id, with_resource_group=True, remedy=remedy)
     if isinstance(seen, Gone):
         journal.write("machine.gone", machine=started.machine)
         await sweep.forget_started(stored)
@@ -210,11 +210,11 @@ async def _due(sweep: Sweep) -> list[Candidate]:
     services = sweep.services
     found = [machine async for machine in services.graph.stopped_machines(await services.created_after())]
     found = [machine for machine in found if started_key(machine.id) not in sweep.view.app]  # readable or not
-    groups: dict[str, Group] = {}
+    groups: dict[str, ResourceGroup] = {}
     for ids in batches(machine.id.group_id for machine in found):
-        groups |= await services.graph.groups(ids)
+        groups |= await services.graph.resource_groups(ids)
         await sweep.stay()
-    known = [machine.in_group(groups[machine.id.group_id]) for machine in found if machine.id.group_id in groups]
+    known = [each.in_resource_group(groups[each.id.group_id]) for each in found if each.id.group_id in groups]
     due = []
     for machine in await with_named_patches(services, await with_managers(services, known)):
         stored = sweep.rows.get(machine.id)
@@ -230,7 +230,7 @@ async def _due(sweep: Sweep) -> list[Candidate]:
 async def _start(sweep: Sweep, candidate: Candidate) -> None:
     """Reads the machine afresh, decides again, writes the start down, and sends it once."""
     services, listed = sweep.services, candidate.machine
-    seen = await sweep.see(listed.id, vm_id=listed.vm_id, with_group=True)
+    seen = await sweep.see(listed.id, vm_id=listed.vm_id, with_resource_group=True)
     if not isinstance(seen, Seen):
         return
     machine = replace(seen.machine, verdict=listed.verdict or PatchAssessment(SupportState.ABSENT))

@@ -29,7 +29,7 @@ from functions.steps.observe import (
     log_unreadable,
     log_used_up,
     observe,
-    observe_group,
+    observe_resource_group,
 )
 from functions.steps.runs import OpenRun
 
@@ -113,20 +113,20 @@ class Sweep:
             await track.delete_leaving(self.view)
 
     async def see(
-        self, machine: MachineId, *, vm_id: str | None = None, with_group: bool = False, remedy: str = ""
+        self, machine: MachineId, *, vm_id: str | None = None, with_resource_group: bool = False, remedy: str = ""
     ) -> Seen | Gone | None:
         """The machine as ARM shows it now; None: nothing is to be learned of it now, and a line says why.
 
-        `vm_id`: only that VM counts as the same machine. `with_group`: its resource group is read, too.
+        `vm_id`: only that VM counts as the same machine. `with_resource_group`: its resource group is read, too.
         """
         if machine.subscription in self.used_up:
             return None
         what = "ARM"
         try:
             seen = await observe(self.services, machine, vm_id=vm_id)
-            if with_group and isinstance(seen, Seen):
+            if with_resource_group and isinstance(seen, Seen):
                 what = "resource group"
-                seen = await observe_group(self.services, seen.machine)
+                seen = await observe_resource_group(self.services, seen.machine)
         except errors.CloudError as error:
             log_unreadable(machine, what, error, remedy=remedy)
             return None

@@ -44,13 +44,14 @@ class Selector:
 async def census(app: App) -> list[Target]:
     """The machines in the app's scope, as the app itself counts them. Raises CloudError."""
     machines = [each async for each in app.services.graph.census()]
-    groups = await app.services.graph.groups({each.id.group_id for each in machines})
+    groups = await app.services.graph.resource_groups({each.id.group_id for each in machines})
     found = []
     for machine in machines:
         group = groups.get(machine.id.group_id)
         own = {name: value for name, value in machine.tags.items() if value}
         tags = {**(group.tags if group else {}), **own}
-        found.append(Target(machine.id, machine.image.key, tags, machine.in_group(group) if group else machine))
+        known = machine.in_resource_group(group) if group else machine
+        found.append(Target(machine.id, machine.image.key, tags, known))
     return found
 
 

@@ -26,7 +26,7 @@ def command(machine: Machine, step: Step, stop: Stop | None) -> str:
         return f"az vm reapply --ids {machine.id}"
     if name := _BY_TAG.get(step.state):
         where = machine.id if name in machine.tags else machine.id.group_id
-        value = machine.tags.get(name) or (machine.group.tags.get(name, "") if machine.group else "")
+        value = machine.tags.get(name) or (machine.resource_group.tags.get(name, "") if machine.resource_group else "")
         return f"az tag update --operation Delete --resource-id {where} --tags {name}={value}"
     text = _COMMANDS.get(step.state, "")
     return text.format(id=machine.id) if of_azure or not text.startswith("az vm ") else ""

@@ -16,7 +16,14 @@ from functions.model.record import Record
 from functions.model.run import Run
 from functions.model.state import AWAIT_A_TURN, Assess, Install, State, Step
 from functions.model.stop import Stop, Stops
-from functions.steps.observe import Seen, observe, observe_group, observe_results, with_managers, with_named_patches
+from functions.steps.observe import (
+    Seen,
+    observe,
+    observe_resource_group,
+    observe_results,
+    with_managers,
+    with_named_patches,
+)
 from functions.steps.observe import ask as question_of
 from patcher.connection import App
 from patcher.errors import NoAnswer
@@ -106,7 +113,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     """The machine by its instance view and by Resource Graph, and why one of them is missing."""
     in_graph = [each async for each in app.services.graph.named_machines([str(machine_id)])]
     in_graph = await with_managers(app.services, await with_named_patches(app.services, in_graph))
-    groups = await app.services.graph.groups([machine_id.group_id])
+    groups = await app.services.graph.resource_groups([machine_id.group_id])
     seen = await observe(app.services, machine_id)
     if isinstance(seen, Seen):
         seen = await observe_results(app.services, seen.machine)
@@ -125,8 +132,8 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
         )
     if machine_id.group_id in groups:
         return _in_group(known, groups), ""
-    grouped = await observe_group(app.services, known)
-    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not available")
+    grouped = await observe_resource_group(app.services, known)
+    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
 
 
 async def _as_selected(app: App, machine: Machine, run: Run | None) -> Machine:
@@ -147,7 +154,7 @@ def _run(known: Known, machine_id: MachineId) -> str:
 
 def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
     group = groups.get(machine.id.group_id)
-    return machine.in_group(group) if group else machine
+    return machine.in_resource_group(group) if group else machine
 
 
 async def _record(app: App, machine_id: MachineId) -> Record | None:
@@ -228,7 +235,7 @@ def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) ->
         },
         "tags": {
             name: value
-            for tags in ((machine.group.tags if machine.group else {}), machine.tags)
+            for tags in ((machine.resource_group.tags if machine.resource_group else {}), machine.tags)
             for name, value in sorted(tags.items())
             if name.startswith(("patch-", "patch_")) or name == app.settings.owner_tag
         },

@@ -14,7 +14,7 @@ import function_app
 from functions.cloud.rows import row_key
 from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
-from functions.model.machine import Group
+from functions.model.machine import ResourceGroup
 from functions.model.state import Install, Phase
 from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
 from functions.policy.tags import TAGS, read_tags
@@ -157,7 +157,7 @@ def test_no_tag_right_or_wrong_widens_anything(
     machine_tags: dict[str, str], group_tags: dict[str, str], window: str, reboot: str
 ) -> None:
     configured = settings(PATCH_WINDOW=window, PATCH_REBOOT=reboot, PATCH_FIRST_HOURS="0")
-    plain, tagged = a_machine(), a_machine(tags=machine_tags, group=Group(group_tags))
+    plain, tagged = a_machine(), a_machine(tags=machine_tags, resource_group=ResourceGroup(group_tags))
     step, free = (
         next_step(question_of(each, None, configured, created_after=datetime(2000, 1, 1, tzinfo=UTC), now=NOW))
         for each in (tagged, plain)

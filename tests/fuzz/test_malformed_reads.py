@@ -147,7 +147,7 @@ def test_an_answer_about_a_machine_is_that_machine_or_a_clear_line(
 )
 @example(encoded({"id": machine_id(group="rg-other").group_id, "tags": {}}))
 def test_an_answer_about_a_group_is_that_group_or_a_clear_line(content: bytes) -> None:
-    given = Answering(200, content, {}).ask(lambda compute: compute.group(machine_id()))
+    given = Answering(200, content, {}).ask(lambda compute: compute.resource_group(machine_id()))
     if not isinstance(given, Exception):
         assert json.loads(content)["id"].lower() == machine_id().group_id
 

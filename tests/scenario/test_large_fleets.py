@@ -186,7 +186,7 @@ async def test_pages_grow_again_after_one_that_was_too_large() -> None:
 
     graph._send = send  # type: ignore[method-assign]
     for _ in range(2):
-        assert await graph.groups(["a"]) == {}
+        assert await graph.resource_groups(["a"]) == {}
     assert asked == [1000, 500, 250, 500, 1000, 1000, 1000]
 
 

@@ -230,18 +230,18 @@ async def test_a_resource_group_that_graph_does_not_show_is_asked_of_arm() -> No
     world.events_arrive = False
     machine = world.create("vm-01", SUPPORTED)
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {"patch-mode": "off"}})
-    groups = world.services.graph.groups
+    groups = world.services.graph.resource_groups
 
     async def none(ids: object) -> dict[str, object]:
         return {}
 
-    world.services.graph.groups = none  # type: ignore[assignment,method-assign]
+    world.services.graph.resource_groups = none  # type: ignore[assignment,method-assign]
     await world.pass_time(minutes=30)
     assert world.operations(machine) == [], "its tags count, wherever they were read"
     await arm(world.azure, "PATCH", machine.group_id, {"tags": {}})
     await world.pass_time(minutes=30)
     assert len(world.operations(machine, "assess")) == 1
-    world.services.graph.groups = groups  # type: ignore[method-assign]
+    world.services.graph.resource_groups = groups  # type: ignore[method-assign]
 
 
 async def test_a_start_event_releases_a_machine_held_because_it_was_off() -> None:

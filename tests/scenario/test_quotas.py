@@ -156,7 +156,7 @@ async def test_resource_groups_that_graph_does_not_show_are_asked_for_until_the_
         return {}
 
     world.services.graph.due_machines = machines  # type: ignore[method-assign]
-    world.services.graph.groups = no_groups  # type: ignore[assignment]
+    world.services.graph.resource_groups = no_groups  # type: ignore[assignment]
     refuse(world, "GET", GROUPS)
     sweep = await read_ledger(world.services)
     assert [candidate async for candidate in find(sweep)] == []

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from functions.model.machine import (
-    Group,
     Image,
     ImageKind,
     Machine,
@@ -21,6 +20,7 @@ from functions.model.machine import (
     PatchOrchestration,
     PatchStatus,
     PowerState,
+    ResourceGroup,
     SupportState,
 )
 from functions.model.record import Ending, Flight, Record
@@ -92,7 +92,7 @@ def a_machine(**changes: Any) -> Machine:
         created=NOW - 2 * DAY,
         provisioning_state="Succeeded",
         power=PowerState.RUNNING,
-        group=Group(),
+        resource_group=ResourceGroup(),
         patchers=PatchOrchestration.US,
         agent_ready=True,
         busy_extensions=(),

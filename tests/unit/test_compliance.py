@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from functions.decisions.compliance import Compliance, compliance, is_blocked, sla_of
-from functions.model.machine import Group, OldestPatches, PatchAssessment, SupportState
+from functions.model.machine import OldestPatches, PatchAssessment, ResourceGroup, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, State, Step, Wait
 from functions.policy.settings import Sla
 from tests.support import NOW, a_machine, a_verdict, settings
@@ -111,7 +111,8 @@ SLAS: dict[str, tuple[str, dict[str, str], dict[str, str], Sla]] = {
 
 @pytest.mark.parametrize(("setting", "own", "group", "expected"), SLAS.values(), ids=SLAS)
 def test_the_limits_of_a_machine(setting: str, own: dict[str, str], group: dict[str, str], expected: Sla) -> None:
-    assert sla_of(a_machine(tags=own, group=Group(group)), settings(PATCH_SLA_DAYS=setting)) == expected
+    machine = a_machine(tags=own, resource_group=ResourceGroup(group))
+    assert sla_of(machine, settings(PATCH_SLA_DAYS=setting)) == expected
 
 
 # Whose turn it is in each state as the app's own steps have it: a person's, or not.

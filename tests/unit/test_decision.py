@@ -27,7 +27,6 @@ from functions.decisions.question import min_minutes, named_count, question_of, 
 from functions.decisions.retry import UNANSWERED_LIMIT, backoff, wait_after_no_verdict
 from functions.decisions.support_state import undetermined
 from functions.model.machine import (
-    Group,
     Image,
     ImageKind,
     Machine,
@@ -35,6 +34,7 @@ from functions.model.machine import (
     OsType,
     PatchOrchestration,
     PowerState,
+    ResourceGroup,
     ScaleSet,
     SupportState,
     WaitingPatch,
@@ -71,6 +71,11 @@ CUSTOMIZED = [kind for kind in ImageKind if kind is not ImageKind.MARKETPLACE]
 OTHER_ID = "11111111-0000-0000-0000-000000000000"
 
 Row = tuple[dict[str, Any], dict[str, str], type[Step], State, str]
+
+
+def of_group(tag: str, value: str) -> dict[str, Any]:
+    """The machine's resource group has this tag."""
+    return {"resource_group": ResourceGroup({tag: value})}
 
 
 def decide(machine: Machine, **environ: str) -> Step:
@@ -548,7 +553,7 @@ MODES: dict[str, Row] = {
         "Supported",
     ),
     "tag off": ({"tags": {"patch-mode": "off"}}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
-    "tag off on the group": ({"group": Group({"patch-mode": "off"})}, {}, Leave, State.OPTED_OUT, "patch-mode=off"),
+    "tag off on the group": (of_group("patch-mode", "off"), {}, Leave, State.OPTED_OUT, "patch-mode=off"),
     "tag plan": ({"tags": {"patch-mode": "plan"}}, {}, Leave, State.OPTED_OUT, "nothing is called"),
     "tag plan under setting plan": (
         {"tags": {"patch-mode": "plan"}},
@@ -573,7 +578,7 @@ MODES: dict[str, Row] = {
         "PATCH_MODE=assess",
     ),
     "tag install on the machine does not widen the group": (
-        {"tags": {"patch-mode": "install"}, "group": Group({"patch-mode": "off"})},
+        {"tags": {"patch-mode": "install"}} | of_group("patch-mode", "off"),
         {},
         Leave,
         State.OPTED_OUT,
@@ -599,14 +604,17 @@ TAGS: dict[str, Row] = {
         "patch-hold-until=2026-11-26",
     ),
     "held by the group": (
-        {"group": Group({"patch-hold-until": TOMORROW.isoformat()})},
+        of_group("patch-hold-until", TOMORROW.isoformat()),
         {},
         Wait,
         State.ON_HOLD,
         "patch-hold-until=2026-11-26",
     ),
     "the longer hold of the two": (
-        {"tags": {"patch-hold-until": TODAY.isoformat()}, "group": Group({"patch-hold-until": TOMORROW.isoformat()})},
+        {
+            "tags": {"patch-hold-until": TODAY.isoformat()},
+            "resource_group": ResourceGroup({"patch-hold-until": TOMORROW.isoformat()}),
+        },
         {},
         Wait,
         State.ON_HOLD,
@@ -616,7 +624,7 @@ TAGS: dict[str, Row] = {
     "the hold is over": ({"tags": {"patch-hold-until": "2026-11-24"}}, {}, Install, State.DUE, ""),
     "wrong hold": ({"tags": {"patch-hold-until": "soon"}}, {}, Leave, State.BAD_TAG, "patch-hold-until is 'soon'"),
     "wrong mode": ({"tags": {"patch-mode": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-mode is 'maybe'"),
-    "wrong mode on the group": ({"group": Group({"patch-mode": "no"})}, {}, Leave, State.BAD_TAG, "patch-mode is"),
+    "wrong mode on the group": (of_group("patch-mode", "no"), {}, Leave, State.BAD_TAG, "patch-mode is"),
     "wrong reboot": ({"tags": {"patch-reboot": "maybe"}}, {}, Leave, State.BAD_TAG, "patch-reboot is"),
     "wrong owner": ({"tags": {"patch-owner": "me"}}, {}, Leave, State.BAD_TAG, "patch-owner is 'me'"),
     "wrong window": (
@@ -641,7 +649,7 @@ TAGS: dict[str, Row] = {
         "absent",
     ),
     "foreign tags say nothing": ({"tags": {"env": "prod", "createdby": "terraform"}}, {}, Install, State.DUE, ""),
-    "the group is not read yet": ({"group": None}, {}, Install, State.DUE, ""),
+    "the group is not read yet": ({"resource_group": None}, {}, Install, State.DUE, ""),
 }
 
 
@@ -1176,7 +1184,7 @@ ELSEWHERE: dict[str, Row] = {
     ),
     "a schedule, but tagged ours": ({"patchers": PatchOrchestration.SCHEDULE, **OWNED}, {}, Install, State.DUE, ""),
     "a schedule, but the group is tagged ours": (
-        {"patchers": PatchOrchestration.SCHEDULE, "group": Group({"patch-owner": "image-patcher"})},
+        {"patchers": PatchOrchestration.SCHEDULE} | of_group("patch-owner", "image-patcher"),
         {},
         Install,
         State.DUE,
@@ -1213,7 +1221,7 @@ def test_who_else_patches_it(
 _GALLERIES = "/subscriptions/x/resourcegroups/aks/providers/microsoft.compute/galleries"
 MANAGED: dict[str, tuple[dict[str, Any], str]] = {
     "managedBy": ({"managed_by": "/subscriptions/x/y"}, "managedBy"),
-    "managedBy on the group": ({"group": Group(managed_by="/aks")}, "managedBy"),
+    "managedBy on the group": ({"resource_group": ResourceGroup(managed_by="/aks")}, "managedBy"),
     "scale set": ({"scale_set": "/scale/set"}, "scale set"),
     "standby pool": ({"in_standby_pool": True}, "standby pool of a scale set"),
     "Karpenter with a slash": ({"tags": {"karpenter.sh/nodepool": "default"}}, "Kubernetes"),
@@ -1250,7 +1258,7 @@ OURS: dict[str, dict[str, Any]] = {
     "a group with it in its name": {"id": machine_id(group="rg-it_department")},
     "Windows Server": {"os_name": "Windows Server 2025 Datacenter"},
     "Windows 100": {"os_name": "Windows 100"},
-    "a group's tag": {"group": Group({"createdby": "terraform"})},
+    "a group's tag": of_group("createdby", "terraform"),
 }
 
 
@@ -1323,7 +1331,7 @@ def described(each: dict[str, Any], **tags: str) -> Machine:
         id=machine_id(each["vm"].lower(), group=each["group"].lower()),
         image=Image(kind, text or GALLERY_IMAGE),
         tags={name.lower(): value for name, value in each.get("tags", {}).items()} | tags,
-        group=Group(group_tags, each.get("group_managed_by", "")),
+        resource_group=ResourceGroup(group_tags, each.get("group_managed_by", "")),
         managed_by=each.get("managed_by", ""),
         scale_set=each.get("scale_set", ""),
     )
@@ -1346,8 +1354,8 @@ def test_an_owner_may_take_only_those_that_live_long(service: dict[str, Any], ea
 @pytest.mark.parametrize(("service", "each"), FOREIGN.values(), ids=FOREIGN)
 def test_a_tag_of_the_group_takes_none_of_them(service: dict[str, Any], each: dict[str, Any]) -> None:
     machine = described(each)
-    group = machine.group or Group()
-    tagged = machine.in_group(replace(group, tags={**group.tags, "patch-owner": "image-patcher"}))
+    group = machine.resource_group or ResourceGroup()
+    tagged = machine.in_resource_group(replace(group, tags={**group.tags, "patch-owner": "image-patcher"}))
     assert decide(tagged, PATCH_IMAGES="all").state is decide(machine, PATCH_IMAGES="all").state
 
 
@@ -1761,7 +1769,7 @@ tags = st.dictionaries(
     ),
     max_size=3,
 )
-groups = st.one_of(st.none(), st.builds(Group, tags=tags, managed_by=st.sampled_from(["", "", "/aks"])))
+groups = st.one_of(st.none(), st.builds(ResourceGroup, tags=tags, managed_by=st.sampled_from(["", "", "/aks"])))
 images = st.sampled_from([MARKETPLACE, *(Image(kind, GALLERY_IMAGE) for kind in CUSTOMIZED)])
 
 
@@ -1777,7 +1785,7 @@ machines = st.builds(
     provisioning_state=_mostly("Succeeded", ["Creating", "Failed", ""]),
     power=_mostly(PowerState.RUNNING, list(PowerState)),
     tags=tags,
-    group=groups,
+    resource_group=groups,
     managed_by=_mostly("", ["/x"]),
     scale_set=_mostly("", ["/x"]),
     third_party_plan=st.booleans(),
@@ -1921,14 +1929,14 @@ def test_no_tag_right_or_wrong_ever_widens_anything(
 ) -> None:
     """One more tag never brings an installation or an assessment about; patch-owner answers whose a schedule's is."""
     name, text = tag
-    group = machine.group or Group()
+    group = machine.resource_group or ResourceGroup()
     if name in machine.tags or name in group.tags:
         return  # an exchange of one tag for another, not one more
     if name == "patch-owner" and machine.patchers is PatchOrchestration.SCHEDULE:
         return
-    known = replace(machine, group=group)
+    known = replace(machine, resource_group=group)
     tagged = (
-        replace(known, group=replace(group, tags={**group.tags, name: text}))
+        replace(known, resource_group=replace(group, tags={**group.tags, name: text}))
         if on_group
         else replace(known, tags={**machine.tags, name: text})
     )
@@ -1952,7 +1960,8 @@ def test_a_larger_mode_never_does_less(machine: Machine, record: Record | None, 
     assert done["off"] == 0
     assert done["assess"] <= done["install"]
     assert done["assess"] <= 1
-    if "plan" not in machine.tags.values() and not (machine.group and "plan" in machine.group.tags.values()):
+    group = machine.resource_group or ResourceGroup()
+    if "plan" not in {*machine.tags.values(), *group.tags.values()}:
         assert done["plan"] == done["install"]
     tagged = [
         _does(

@@ -14,11 +14,11 @@ import pytest
 
 from functions.cloud.models import (
     arc_machine_from_json,
-    group_from_json,
     image_of,
     image_size_from_graph,
     machine_from_arm,
     machine_from_graph,
+    resource_group_from_json,
     scale_set_from_json,
     time_or_none,
     unknown_support_state,
@@ -27,13 +27,13 @@ from functions.decisions.decision import next_step
 from functions.decisions.ownership import foreign_manager
 from functions.decisions.question import question_of
 from functions.model.machine import (
-    Group,
     ImageKind,
     Machine,
     MachineId,
     OsType,
     PatchOrchestration,
     PowerState,
+    ResourceGroup,
     ScaleSet,
     SupportState,
     subscription_in,
@@ -533,14 +533,15 @@ def test_graph_says_whether_extensions_are_allowed() -> None:
 
 
 def test_a_machine_in_its_group_is_another_value_of_the_same_machine() -> None:
-    group, alone = Group({"a": "b"}), a_machine(group=None)
-    assert alone.in_group(group) == replace(alone, group=group)
-    assert alone.group is None
+    group, alone = ResourceGroup({"a": "b"}), a_machine(resource_group=None)
+    assert alone.in_resource_group(group) == replace(alone, resource_group=group)
+    assert alone.resource_group is None
 
 
 def test_a_group_is_read_alike_from_arm_and_graph() -> None:
-    assert group_from_json({"tags": {"Patch-Mode": "off"}, "managedBy": "/aks"}) == Group({"patch-mode": "off"}, "/aks")
-    assert group_from_json({"tags": None}) == Group()
+    body = {"tags": {"Patch-Mode": "off"}, "managedBy": "/aks"}
+    assert resource_group_from_json(body) == ResourceGroup({"patch-mode": "off"}, "/aks")
+    assert resource_group_from_json({"tags": None}) == ResourceGroup()
 
 
 TIMES: dict[str, tuple[str, datetime]] = {
@@ -582,7 +583,7 @@ STEPS: dict[str, tuple[type[Step], ...]] = {"wait": (Wait,), "no": (Leave,), "ne
 def step_of(machine: Machine, state: SupportState) -> Step:
     given = settings(PATCH_IMAGES="all")
     status = "" if state is SupportState.ABSENT else "Succeeded"
-    seen = replace(machine, group=Group(), verdict=a_verdict(state=state, status=status))
+    seen = replace(machine, resource_group=ResourceGroup(), verdict=a_verdict(state=state, status=status))
     return next_step(question_of(seen, None, given, created_after=LONG_AGO, now=NOW))
 
 

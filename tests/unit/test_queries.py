@@ -35,7 +35,7 @@ from functions.cloud.resource_graph import ROWS_PER_PAGE, ResourceGraph
 from functions.cloud.session import Session
 from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
-from functions.model.machine import CLASSIFICATIONS, Group
+from functions.model.machine import CLASSIFICATIONS, ResourceGroup
 from functions.model.state import Assess, Install, State, Step
 from functions.model.text import BadInput
 from functions.policy.settings import Settings
@@ -934,7 +934,8 @@ async def servers_found_and_decided(
     ]
     graph = GraphOfRows(given, {"resources": servers, "patchassessmentresources": records})
     due = {found.id.name async for found in graph.due_machines(LONG_AGO, NOW)}
-    every = [replace(found.in_group(Group()), schedule_assigned=False) async for found in graph.census()]
+    group = ResourceGroup()
+    every = [replace(found.in_resource_group(group), schedule_assigned=False) async for found in graph.census()]
     return due, {each.id.name: next_step(question_of(each, None, given, created_after=NOW, now=NOW)) for each in every}
 
 
@@ -980,7 +981,7 @@ async def found_and_decided(
     graph = GraphOfRows(given, {"resources": machines, "patchassessmentresources": records})
     since = given.created_after or NOW - timedelta(hours=1999)
     due = {found.id.name async for found in graph.due_machines(since, NOW, whatever_window=whatever_window)}
-    every = {found.id.name: found.in_group(Group()) async for found in graph.census()}
+    every = {found.id.name: found.in_resource_group(ResourceGroup()) async for found in graph.census()}
     return due, {
         name: next_step(question_of(found, None, given, created_after=since, now=NOW)) for name, found in every.items()
     }

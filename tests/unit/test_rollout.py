@@ -27,7 +27,7 @@ from functions.decisions.rollout import (
     ring_name,
 )
 from functions.model.image_record import Failure, ImageRecord, Tally, mark
-from functions.model.machine import LAST_RING, Group
+from functions.model.machine import LAST_RING, ResourceGroup
 from functions.model.state import Cause, State, Step, Wait
 from functions.policy.settings import Settings
 from functions.policy.window_grammar import read_windows
@@ -436,8 +436,12 @@ BOUNDARIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "of a subscription": ("subscription", {"id": machine_id("a", subscription=TEAM)}, f"subscription {TEAM}"),
     "of a subscription, of any owner": ("subscription", {"tags": {"owner": "x"}}, f"subscription {SUBSCRIPTION}"),
     "of an owner": ("owner", {"tags": {"owner": "Web"}}, "owner web"),
-    "of an owner, by the resource group's tag": ("owner", {"group": Group({"owner": "Web"})}, "owner web"),
-    "of no owner": ("owner", {}, "owner"),
+    "of an owner, by the resource group's tag": (
+        "owner",
+        {"resource_group": ResourceGroup({"owner": "Web"})},
+        "owner web",
+    ),
+    "of nobody": ("owner", {}, "owner"),
     "of the fleet": ("fleet", {"tags": {"owner": "x"}}, ""),
 }
 

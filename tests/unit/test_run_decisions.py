@@ -12,13 +12,13 @@ from functions.decisions.plan import Candidate, Fleet, make_plan
 from functions.decisions.question import Question, question_of
 from functions.model.image_record import ImageRecord, place
 from functions.model.machine import (
-    Group,
     Image,
     ImageKind,
     Machine,
     OsType,
     PatchOrchestration,
     PowerState,
+    ResourceGroup,
     SupportState,
 )
 from functions.model.record import Record
@@ -107,7 +107,12 @@ NEVER: dict[str, tuple[dict[str, Any], dict[str, str], type[Step], State]] = {
     "the tag patch-mode=plan": ({"tags": {"patch-mode": "plan"}}, {}, Leave, State.OPTED_OUT),
     "the tag patch-mode=assess": ({"tags": {"patch-mode": "assess"}}, {}, Leave, State.ASSESSED),
     "the tag patch-hold-until": ({"tags": {"patch-hold-until": "2026-12-24"}}, {}, Wait, State.ON_HOLD),
-    "a tag of its resource group": ({"group": Group({"patch-mode": "off"})}, {}, Leave, State.OPTED_OUT),
+    "a tag of its resource group": (
+        {"resource_group": ResourceGroup({"patch-mode": "off"})},
+        {},
+        Leave,
+        State.OPTED_OUT,
+    ),
     "a wrong tag": ({"tags": {"patch-mod": "install"}}, {}, Leave, State.BAD_TAG),
     "Unsupported": ({"verdict": a_verdict(state=SupportState.UNSUPPORTED)}, {}, Leave, State.UNSUPPORTED),
     "Unknown": ({"verdict": a_verdict(state=SupportState.UNKNOWN)}, {}, Assess, State.DUE),
