@@ -23,7 +23,7 @@ from functions.model.state import Assess, Cause, OperationKind, Phase, State, St
 from functions.model.stop import Stops
 from functions.model.text import BadInput
 from functions.steps.find import find
-from functions.steps.start import stopped_by_settings
+from functions.steps.start import forbidden_by_settings
 from functions.steps.sweep import Sweep
 
 Answers = TypeVar("Answers", bound=Mapping[str, object])
@@ -52,9 +52,9 @@ async def make_sweep_plan(
     if (wait := await _paused(sweep)) is not None:
         queued = [name for name, stored in sweep.rows.items() if stored.record.phase is Phase.QUEUED]
         return Plan((), dict.fromkeys([*queued, *(item.machine.id for item in candidates)], wait), {})
-    stopped = {item.machine.id: stop.wait() for item in candidates if (stop := sweep.stop_of(item.machine))}
-    candidates = [item for item in candidates if item.machine.id not in stopped]
-    sweep.later = sweep.without_stopped(sweep.later)
+    under_stop = {item.machine.id: stop.wait() for item in candidates if (stop := sweep.stop_of(item.machine))}
+    candidates = [item for item in candidates if item.machine.id not in under_stop]
+    sweep.later = sweep.outside_stops(sweep.later)
     rows = [stored.record for stored in sweep.rows.values()] + _held_by_others(sweep)
     rows += [each for each in coming if not _in_hand(sweep, each.machine)]
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
@@ -82,7 +82,7 @@ async def make_sweep_plan(
     progress = {each.run.id: each.progress for each in sweep.runs}
     fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines, progress, read_at=sweep.began)
     plan = make_plan(candidates, fleet, services.settings, now=services.clock())
-    return replace(plan, waits={**plan.waits, **left, **stopped})
+    return replace(plan, waits={**plan.waits, **left, **under_stop})
 
 
 async def _paused(sweep: Sweep) -> Wait | None:
@@ -92,7 +92,7 @@ async def _paused(sweep: Sweep) -> Wait | None:
     services, now = sweep.services, sweep.services.clock()
     holds = stops_of(row for row in sweep.view.app.values() if row.key.startswith(HOLDS))
     sweep.stops = Stops.in_force([*holds, *await services.ledger.stops()], now)
-    if reason := stopped_by_settings(services.settings, OperationKind.ASSESS):
+    if reason := forbidden_by_settings(services.settings, OperationKind.ASSESS):
         return Wait(State.PAUSED, f"paused: {reason}", "Resume when the cause is gone (docs/stop.md).")
     return sweep.stops.everything.wait() if sweep.stops.everything else None
 
@@ -114,7 +114,7 @@ async def waiting(sweep: Sweep, candidates: list[Candidate]) -> tuple[list[Candi
 def _to_be_installed(sweep: Sweep, candidates: list[Candidate]) -> list[Candidate]:
     installs = [item for item in candidates if item.kind is OperationKind.INSTALL]
     gone = {name for name, stored in sweep.rows.items() if stored.record.in_flight}  # dispatched just now
-    return [item for item in sweep.without_stopped([*installs, *sweep.later]) if item.machine.id not in gone]
+    return [item for item in sweep.outside_stops([*installs, *sweep.later]) if item.machine.id not in gone]
 
 
 async def with_limits(sweep: Sweep, waiting: list[Candidate]) -> tuple[list[Candidate], Fleet]:

@@ -147,12 +147,12 @@ async def start_operation(
     holds no more before begin.
     """
     send_by = services.clock() + SEND_WITHIN
-    if await _is_stopped(services, stored, record, machine):
+    if await _is_forbidden(services, stored, record, machine):
         return
     if (now := services.clock()) > send_by:
         raise errors.Unavailable("reading the ledger took too long: what was decided before it is no longer fresh")
-    forbidden = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire
-    begun = await services.ledger.put(stored, begin(record, machine, limit, now=now, reboot_forbidden=forbidden))
+    no_reboot = order is not None and order.get("rebootSetting") == Reboot.NEVER.wire
+    begun = await services.ledger.put(stored, begin(record, machine, limit, now=now, reboot_forbidden=no_reboot))
     if begun is None:
         journal.write("message.stale", **record.log_fields(), phase="taken by another")
         return
@@ -182,9 +182,9 @@ async def stop_of(services: Services, machine: Machine) -> Stop | None:
     return stops.of(machine, services.settings.owner_tag)
 
 
-async def _is_stopped(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
+async def _is_forbidden(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
     """Whether settings, a person's stop or the end of its run forbid the call. The claim waits, or is given back."""
-    now, reason, stop = services.clock(), stopped_by_settings(services.settings, record.kind), None
+    now, reason, stop = services.clock(), forbidden_by_settings(services.settings, record.kind), None
     if stored and record.run and (unwanted := _not_wanted(record, await services.ledger.run(record.run), now)):
         await give_back(services, stored, unwanted)
         return True
@@ -214,7 +214,7 @@ async def give_back(services: Services, stored: Stored, reason: str) -> None:
     await services.ledger.replace(stored, release(stored.record, services.clock()))
 
 
-def stopped_by_settings(settings: Settings, kind: OperationKind) -> str:
+def forbidden_by_settings(settings: Settings, kind: OperationKind) -> str:
     """Why settings allow no operation of this kind; "" when they do."""
     if not mode_allows(settings.mode, kind):
         return f"PATCH_MODE is {settings.mode.name.lower()}"

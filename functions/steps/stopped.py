@@ -36,7 +36,7 @@ from functions.steps.observe import (
     with_named_patches,
 )
 from functions.steps.planning import count_machines, make_sweep_plan
-from functions.steps.start import new_claim, stop_of, stopped_by_settings
+from functions.steps.start import forbidden_by_settings, new_claim, stop_of
 from functions.steps.sweep import Sweep
 
 _NOT_KNOWN = Wait(State.GRAPH_BEHIND, "Resource Graph does not show it", cause=Cause.TRANSIENT)
@@ -237,7 +237,7 @@ async def _start(sweep: Sweep, candidate: Candidate) -> None:
     row = sweep.rows.get(machine.id)
     if not isinstance(start_step(await ask(services, machine, row.record if row else None)), Install):
         return
-    if stopped_by_settings(services.settings, OperationKind.INSTALL) or await stop_of(services, machine):
+    if forbidden_by_settings(services.settings, OperationKind.INSTALL) or await stop_of(services, machine):
         return
     if await notices.hold_back(sweep, candidate, row.record if row else None):
         return  # announced: it stays off until its installation may go

@@ -78,7 +78,7 @@ class Sweep:
         """What a person stopped that covers the machine."""
         return self.stops.of(machine, self.services.settings.owner_tag)
 
-    def without_stopped(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+    def outside_stops(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Without those of a narrower stop: that of everything is a passing one, and the forecast goes on."""
         return [item for item in candidates if self.stop_of(item.machine) in (None, self.stops.everything)]
 
