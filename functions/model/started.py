@@ -54,7 +54,7 @@ class StartedMachine:
         """Whether the app still has to put it back, as far as it knows."""
         return self.stage is not Stage.OVER
 
-    def may_be_started_anew(self, at: datetime) -> bool:
+    def may_be_started_again(self, at: datetime) -> bool:
         """Whether a start by another that ended then came after the app's own, or after the app stopped it again."""
         return self.is_open and at >= (self.stopped or self.at)
 

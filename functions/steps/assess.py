@@ -116,7 +116,7 @@ async def _note_start(services: Services, event: MachineEvent) -> None:
     if not ours or event.started_by == ours or event.at is None:
         return
     stored = await services.ledger.started(event.machine)
-    if stored is None or not stored.started.may_be_started_anew(event.at):
+    if stored is None or not stored.started.may_be_started_again(event.at):
         return
     if await services.ledger.put_started(stored, end_start(stored.started, now)) is None:
         raise Unavailable("the row of a started machine has moved meanwhile")

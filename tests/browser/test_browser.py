@@ -294,7 +294,7 @@ async def test_a_command_is_copied(page: Page, bad_day: Prepared) -> None:
     assert copied.startswith("patcher breaker close image-da9666267b21bb91d37d1fb4 --opening 20261125T081500")
 
 
-async def test_a_screen_reader_is_told_of_rows_that_are_not_drawn(page: Page, bad_day: Prepared) -> None:
+async def test_a_screen_reader_learns_of_rows_that_are_not_drawn(page: Page, bad_day: Prepared) -> None:
     assert await page.run("document.querySelector('.machines').getAttribute('aria-rowcount')") == "134"
     for _ in range(30):
         await page.press("j")

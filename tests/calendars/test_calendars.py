@@ -48,14 +48,14 @@ def test_a_bad_patch_reaches_the_canary_alone() -> None:
     ],
     ids=["black-out", "one at a time", "canaries in the crowd's window", "canaries once a week"],
 )
-def test_a_calendar_that_breaks_its_promise_is_told(environ: dict[str, str], problem: str) -> None:
+def test_a_calendar_that_breaks_its_promise_is_reported(environ: dict[str, str], problem: str) -> None:
     found = outcome(
         Calendar("broken", environ, worst=WEEK + 4, patch_tuesday=8, packages=4), days=35, machines=MACHINES
     )
     assert any(each.startswith(problem) for each in found.problems())
 
 
-def test_a_forecast_that_promises_too_much_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forecast_that_promises_too_much_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes no cap into account: most are installed weeks after it, and nothing changed meanwhile."""
 
     def hasty(waiting: Iterable[Candidate], fleet: Fleet, limits: Settings, *, now: datetime) -> Forecast:

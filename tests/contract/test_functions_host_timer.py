@@ -193,7 +193,7 @@ async def test_the_next_tick(name: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "* * * *", "00:05:00", "0 0 L * * *", "0 0 0 ? * *", "0 0 0 * * 8", "60 * * * * *"]
 )
-async def test_what_is_no_schedule(text: str) -> None:
+async def test_what_is_not_a_schedule(text: str) -> None:
     with pytest.raises(SettingError, match="NCRONTAB"):
         Schedule.parse(text)
 

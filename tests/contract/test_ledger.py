@@ -426,7 +426,7 @@ async def test_a_release_that_knows_no_notices_leaves_them_alone(table: Table) -
     assert record_of_row(rows[False]) == a_record()
 
 
-async def test_without_an_outbox_nothing_is_told_and_nothing_else_changes(table: Table) -> None:
+async def test_without_an_outbox_nothing_is_sent_and_nothing_else_changes(table: Table) -> None:
     ledger = Ledger(table)
     stored = await ledger.insert(a_record())
     assert stored is not None
@@ -642,7 +642,7 @@ async def test_a_lease_is_renewed_until_sixty_seconds_before_its_end(ledger: Led
     assert await ledger.take_sweep("b", last + 3 * MINUTE + SWEEP_LEASE - SECOND) is None
 
 
-async def test_a_lease_that_was_taken_over_is_worth_nothing_and_disturbs_nobody(ledger: Ledger) -> None:
+async def test_a_lease_that_was_taken_over_is_worth_nothing_and_disturbs_no_sweep(ledger: Ledger) -> None:
     lost = await ledger.take_sweep("slow", NOW)
     assert lost is not None
     later = NOW + SWEEP_LEASE
@@ -870,7 +870,7 @@ async def close_by_hand(table: Table, image: str, opening: str) -> None:
     await table._table().update_entity(entity, mode=UpdateMode.MERGE)
 
 
-async def test_an_image_that_nobody_knows_is_an_empty_record(ledger: Ledger) -> None:
+async def test_an_unknown_image_is_an_empty_record(ledger: Ledger) -> None:
     stored = await ledger.image(GALLERY_IMAGE, "")
     assert (stored.record, stored.row) == (ImageRecord(GALLERY_IMAGE), None)
     assert not stored.record.breaker_open
@@ -1000,7 +1000,7 @@ async def test_an_images_row_of_a_newer_app_is_reported_and_left_alone(ledger: L
     assert dict(row.columns) == newer
 
 
-async def test_images_are_no_machines(ledger: Ledger) -> None:
+async def test_images_are_not_machines(ledger: Ledger) -> None:
     await ledger.put_image(await ledger.image(GALLERY_IMAGE, ""), replace(FULL_IMAGE, boundary=""))
     await ledger.table.insert(APP, "pause", {"reason": "night"})
     assert [item async for item in ledger.all()] == []
@@ -1275,7 +1275,7 @@ def test_progress_that_is_not_of_its_run_is_not_read() -> None:
         progress_of_row(row, SHORT_RUN)
 
 
-def test_the_rows_of_runs_are_told_apart_from_all_others() -> None:
+def test_the_rows_of_runs_are_distinguished_from_all_others() -> None:
     others = ("pause", "sweep", "first-deployment", image_key(GALLERY_IMAGE), key_of(Scope.MACHINE, "x"))
     assert not any(key.startswith((RUNS, PROGRESS)) for key in others)
 

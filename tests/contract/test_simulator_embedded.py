@@ -112,7 +112,7 @@ async def test_a_host_that_refuses_the_key_gets_no_event(tls: Tls, azurite: Azur
             await stage.subscribe(wrong, handshake=True)
 
 
-def test_a_settings_file_of_somebody_else_is_kept(tmp_path: Path) -> None:
+def test_a_settings_file_of_another_program_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "local.settings.json"
     elsewhere.write_local_settings(path, {"A": "1", "APPLICATIONINSIGHTS_CONNECTION_STRING": "IngestionEndpoint=…"})
     assert json.loads(path.read_text())["Values"] == {"FUNCTIONS_WORKER_RUNTIME": "python", "A": "1"}

@@ -248,7 +248,7 @@ async def test_the_answer_has_the_recorded_headers() -> None:
 
 
 @pytest.mark.parametrize("query", ["resources | project id", "where where"], ids=["an answer", "a refused query"])
-async def test_the_quota_is_told_with_every_answer_and_a_refused_query_costs(query: str) -> None:
+async def test_the_quota_is_reported_with_every_answer_and_a_refused_query_costs(query: str) -> None:
     told, size = LIMITS["throttling"][0], LIMITS["throttling"][1]
     refused = next(each for each in LIMITS["throttling"] if each.get("http_status") == 429)
     azure, _ = two_machines()

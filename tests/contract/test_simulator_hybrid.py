@@ -243,7 +243,7 @@ async def test_rows_are_shown_to_who_may_read_them(name: str) -> None:
     assert hidden == []
 
 
-async def test_the_activity_of_a_machine_is_told_in_events() -> None:
+async def test_the_activity_of_a_machine_is_reported_in_events() -> None:
     azure, clock = connected()
     async with arm(azure) as client:
         await client.call("POST", f"{SERVER}/assessPatches")

@@ -107,7 +107,7 @@ async def test_a_new_size_restarts_the_machine_and_ends_what_ran_in_it() -> None
         pytest.param("none", False, None, id="attached disk"),
     ],
 )
-async def test_every_kind_of_image_is_told_as_azure_tells_it(
+async def test_every_kind_of_image_is_shown_as_azure_shows_it(
     image: shapes.ImageName, has_profile: bool, exact_version: str | None
 ) -> None:
     clock = Clock()

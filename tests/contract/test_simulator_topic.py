@@ -98,7 +98,7 @@ BAD_BODIES = {
 
 
 @pytest.mark.parametrize("body", BAD_BODIES.values(), ids=BAD_BODIES)
-async def test_a_body_that_is_no_batch_of_cloud_events_is_refused(azure: Azure, topic: Topic, body: bytes) -> None:
+async def test_a_body_that_is_not_a_batch_of_cloud_events_is_refused(azure: Azure, topic: Topic, body: bytes) -> None:
     from simulator.wire import Request
 
     token = identity.mint(identity.EVENT_GRID, now_seconds=NOW.timestamp())

@@ -189,11 +189,11 @@ async def test_a_missing_queue_is_an_error(stand: Stand) -> None:
     assert "sending a queue message" in str(caught.value)
 
 
-async def test_no_poison_queue_is_no_poison(stand: Stand) -> None:
+async def test_no_poison_queue_means_no_poison(stand: Stand) -> None:
     assert await stand.queue.poison() == []
 
 
-async def test_an_empty_poison_queue_is_no_poison(stand: Stand) -> None:
+async def test_an_empty_poison_queue_means_no_poison(stand: Stand) -> None:
     await stand.put_poison(OperationKind.ASSESS, "x")
     assert await stand.receive(f"{QUEUES[OperationKind.ASSESS]}-poison") == ["x"]
     assert await stand.queue.poison() == []
@@ -214,7 +214,7 @@ async def test_poison_is_counted_and_dated_queue_by_queue(stand: Stand) -> None:
         assert before <= item.since <= stand.now()
 
 
-async def test_poison_that_somebody_reads_at_the_moment_is_counted_and_not_dated(stand: Stand) -> None:
+async def test_poison_that_a_client_reads_at_the_moment_is_counted_and_not_dated(stand: Stand) -> None:
     await stand.put_poison(OperationKind.INSTALL, "one")
     await stand.receive("install-requests-poison", hide_seconds=60)
     [item] = await stand.queue.poison()

@@ -94,6 +94,6 @@ async def test_a_killed_host_ends_and_answers_nothing(tmp_path: Path, tls: Tls) 
     assert host.lines == ["begun"]
 
 
-async def test_an_app_without_functions_is_told_at_the_start(tmp_path: Path, tls: Tls) -> None:
+async def test_an_app_without_functions_is_reported_at_the_start(tmp_path: Path, tls: Tls) -> None:
     with pytest.raises(HostFailed, match="no module of this name"):
         await HostProcess.start(_order(tmp_path, tls, "raise ImportError('no module of this name')"))

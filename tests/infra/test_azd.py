@@ -333,7 +333,7 @@ def test_what_is_only_said(stage: Stage, changes: dict[str, str], answers: dict[
     assert said in text
 
 
-def test_an_action_group_is_told_of_alerts_without_a_mail(stage: Stage) -> None:
+def test_an_action_group_receives_alerts_without_a_mail(stage: Stage) -> None:
     given = {"PATCH_ALERT_EMAIL": "", "PATCH_ACTION_GROUP_IDS": '["/x"]'}
     assert check(stage, rights(OWNER), given) == (0, "")
 

@@ -282,7 +282,7 @@ def test_the_table_and_the_containers_are_those_that_are_used(snapshot: str) -> 
 
 
 @pytest.mark.parametrize("deployment", ["default", "private-network", "landing-zone", "management-group"])
-def test_a_phase_is_told_what_the_one_before_printed(deployment: str) -> None:
+def test_a_phase_receives_what_the_one_before_printed(deployment: str) -> None:
     printed: Json = {}
     for name in (f"{deployment}.main", f"{deployment}.fleet"):
         printed |= SNAPSHOTS.get(name, {}).get("outputs", {})
@@ -379,7 +379,7 @@ def test_who_changes_data_or_reads_blobs_is_logged_where_nothing_else_is_asked_f
     assert {each["properties"]["workspaceId"] for each in settings} == {workspace}
 
 
-def test_what_is_deleted_or_overwritten_does_not_stay_for_ever() -> None:
+def test_what_is_deleted_or_overwritten_does_not_stay_indefinitely() -> None:
     """With versions, a deletion alone only makes a version."""
     assert at(one("default.main", f"{STORAGE}/blobServices"), "properties.isVersioningEnabled") is True
     rules = at(one("default.main", f"{STORAGE}/managementPolicies"), "properties.policy.rules")
@@ -535,7 +535,7 @@ def test_free_texts_arrive_as_they_were_given() -> None:
     assert settings["PATCH_MAX_IN_FLIGHT"] == "20"
 
 
-def test_what_is_looked_at_is_what_was_asked_for() -> None:
+def test_what_is_checked_is_what_was_asked_for() -> None:
     scopes = {snapshot: app_settings(snapshot)["PATCH_SCOPE"] for snapshot in HOSTS}
     own = "00000000-0000-0000-0000-000000000001"
     assert scopes == dict.fromkeys(HOSTS, own) | {"management-group.main": "mg-fleet"}

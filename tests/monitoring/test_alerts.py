@@ -314,7 +314,7 @@ def test_is_silent_over_a_quiet_run(name: str) -> None:
 
 # A broken package manager is one machine's trouble and opens no breaker; failed patches do.
 @pytest.mark.parametrize(("name", "images"), [("breaker-open", 1), ("installations-failed", 2)])
-def test_the_failures_of_the_demo_are_told(name: str, images: int) -> None:
+def test_the_failures_of_the_demo_are_reported(name: str, images: int) -> None:
     assert len({row["image"] for row in fired(name, logs.read(DEMO))} - {""}) == images
 
 

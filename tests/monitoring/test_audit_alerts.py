@@ -55,7 +55,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize(("call", "tells"), CALLS.values(), ids=CALLS)
-def test_a_package_that_somebody_else_changed_is_told(call: dict[str, str], tells: bool) -> None:
+def test_a_package_that_another_principal_changed_is_reported(call: dict[str, str], tells: bool) -> None:
     rows = ask("package-written", "StorageBlobLogs", [{**WRITTEN, **call}])
     assert [row["RequesterObjectId"] for row in rows] == ([OTHER] if tells else [])
 
@@ -70,7 +70,7 @@ GROWTH = {
 
 
 @pytest.mark.parametrize(("lines", "tells"), GROWTH.values(), ids=GROWTH)
-def test_a_log_that_grows_too_fast_is_told(lines: list[tuple[float, bool]], tells: bool) -> None:
+def test_a_log_that_grows_too_fast_is_reported(lines: list[tuple[float, bool]], tells: bool) -> None:
     time = "2026-11-25T09:00:00Z"
     rows = [{"TimeGenerated": time, "Quantity": quantity, "IsBillable": billed} for quantity, billed in lines]
     assert bool(ask("log-grows", "Usage", rows)) is tells

@@ -282,7 +282,7 @@ def test_the_tile_of_the_last_sweep_counts_the_minutes() -> None:
     assert workspace.until(NOON - timedelta(hours=1)).ask(build.text_of("panels", "last-sweep")) == []
 
 
-def test_the_late_are_told_from_the_unknown() -> None:
+def test_the_late_are_distinguished_from_the_unknown() -> None:
     verdicts = ("late", "late", "within", "unknown", "unknown", "unknown", *["blocked"] * 4)
     line = {"image": "/i", "patchers": "us", "state": "due", "owner": "shop", "sla_days": 14.0}
     written = lines(
@@ -417,7 +417,7 @@ def test_the_image_filter_is_one_text_whatever_an_image_is_called(image: str) ->
     assert logs.Workspace.after(other).ask(build.text_of("panels", "machines"), chosen["value"])[0]["machines"] == 0
 
 
-def test_machines_deleted_before_the_newest_census_are_not_counted_for_ever() -> None:
+def test_machines_deleted_before_the_newest_census_are_not_counted_indefinitely() -> None:
     line = {"image": "/i", "patchers": "nobody", "state": "patched-by-nobody", "compliance": "unknown"}
     old = lines(("machine.counted", {"machine": "/subscriptions/s/a", **line}))
     for row in old["AppTraces"]:

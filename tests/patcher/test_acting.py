@@ -224,7 +224,7 @@ async def test_what_is_so_already_is_said_with_who_and_why(stage: Stage, first: 
     assert await rows_of(stage) == before
 
 
-async def test_the_second_of_two_at_once_is_told_who_was_first(stage: Stage) -> None:
+async def test_the_second_of_two_at_once_learns_who_was_first(stage: Stage) -> None:
     """In processes of their own, as two people do it."""
     both = await asyncio.gather(*(stage.in_a_process("pause", "--reason", each) for each in ("one", "two")))
     row = (await rows_of(stage))[PAUSE]

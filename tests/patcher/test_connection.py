@@ -112,7 +112,7 @@ async def test_settings_may_come_from_a_file(stage: Stage, front: Front, tmp_pat
     assert "3 of 4 failed" in ended.out
 
 
-async def test_who_is_not_signed_in_is_told_how(stage: Stage, front: Front, tmp_path: Path) -> None:
+async def test_who_is_not_signed_in_learns_how(stage: Stage, front: Front, tmp_path: Path) -> None:
     write_az(tmp_path / "bin", signed_in=False)
     named = ["--app", "patcher-prod", "--arm-endpoint", front.endpoint]
     ended = await stage.patcher(*named, "status", simulator=False)
@@ -216,7 +216,7 @@ async def test_a_page_of_blobs_that_is_not_the_last_says_more() -> None:
     assert blobs.read("<EnumerationResults><Blobs /><NextMarker /></EnumerationResults>").newest is None
 
 
-async def test_an_app_whose_clock_is_ahead_is_told_by_what_it_wrote(stage: Stage) -> None:
+async def test_an_app_whose_clock_is_ahead_is_known_by_what_it_wrote(stage: Stage) -> None:
     until = datetime.now(UTC) + timedelta(hours=3)
     row = await stage.ledger.table.insert("app", "sweep", {"v": 1, "holder": "", "until": until.isoformat()})
     try:

@@ -136,7 +136,7 @@ async def test_a_stop_ends_by_itself_at_its_time(stop: Action, event: str, told:
     assert [line["by"] for line in told(event)] == ["its end came"]
 
 
-async def test_a_pause_that_is_replaced_is_told_again(told: Told) -> None:
+async def test_a_pause_that_is_replaced_is_reported_again(told: Told) -> None:
     world = a_world()
     await act(world, pause(Scoped(owner="shop")))
     await world.sweep()
@@ -145,7 +145,7 @@ async def test_a_pause_that_is_replaced_is_told_again(told: Told) -> None:
     assert [line["reason"] for line in told("app.paused")] == ["bad kernel", "worse"]
 
 
-async def test_a_closed_breaker_lets_the_image_go_on_and_is_told(told: Told) -> None:
+async def test_a_closed_breaker_lets_the_image_go_on_and_is_reported(told: Told) -> None:
     world = World({"PATCH_CANARIES": "0", "PATCH_BREAKER": "1 in 7 days"}, timings=SEEN)
     world.create("vm-01", BAD)
     await world.until(lambda: bool(told("breaker.opened")), hours=6)
@@ -246,7 +246,7 @@ async def test_a_sweep_that_writes_the_row_meanwhile_keeps_both() -> None:
     assert (record.closed, record.canaries) == ("20261125T081500", 7)
 
 
-async def test_a_pause_that_another_person_placed_meanwhile_is_told() -> None:
+async def test_a_pause_that_another_person_placed_meanwhile_is_reported() -> None:
     world = a_world()
     once = world.table.before
 

@@ -310,7 +310,7 @@ async def test_rows_that_cannot_be_read_are_named(stage: Stage) -> None:
     assert "its row is left alone" in why.err
 
 
-async def test_a_pipe_that_closes_early_is_no_error(stage: Stage) -> None:
+async def test_a_pipe_that_closes_early_is_not_an_error(stage: Stage) -> None:
     command = f"{sys.executable} -m patcher --simulator export --what patches | head -1"
     process = await asyncio.create_subprocess_exec(
         "bash", "-o", "pipefail", "-c", command, cwd=REPOSITORY, stdout=PIPE, stderr=PIPE
@@ -401,7 +401,7 @@ async def test_the_doctor_names_what_the_app_may_not_read_under_a_management_gro
     assert all(said.startswith(begins) for (_, said), (_, begins) in zip(found, expected, strict=True))
 
 
-async def test_who_may_not_read_is_told_which_role_is_missing(stage: Stage) -> None:
+async def test_who_may_not_read_learns_which_role_is_missing(stage: Stage) -> None:
     azure, before = stage.embedded.azure, stage.embedded.azure.grants
     azure.grants = before[1:]
     try:

@@ -233,7 +233,7 @@ NO_ANSWERS: Mapping[str, tuple[Exception, int]] = {
 
 
 @pytest.mark.parametrize(("error", "status"), NO_ANSWERS.values(), ids=NO_ANSWERS)
-async def test_without_an_answer_the_browser_is_told_why(error: Exception, status: int) -> None:
+async def test_without_an_answer_the_browser_shows_why(error: Exception, status: int) -> None:
     with Server(Told(error, error), 0, lambda _: None) as server:
         browser = Browser(server, [])
         await browser.enter()
@@ -375,7 +375,7 @@ async def test_one_look_per_interval_and_by_the_settings_of_now(stage: Stage, ap
     assert json.loads(await often.fleet())["paused"] is None, "it goes on once they are right"
 
 
-async def test_what_could_not_be_read_is_told(stage: Stage, app: App) -> None:
+async def test_what_could_not_be_read_is_shown(stage: Stage, app: App) -> None:
     row = await stage.ledger.table.insert("app", "image-of-a-newer-release", {"v": 999})
     assert row
     try:
@@ -497,7 +497,7 @@ async def test_nothing_was_changed(stage: Stage) -> None:
         assert rows[(partition, key)] == etag
 
 
-async def test_machines_of_one_name_are_told_apart_by_id(app: App) -> None:
+async def test_machines_of_one_name_are_distinguished_by_id(app: App) -> None:
     with pytest.raises(BadRequest, match="2 machines are called web-01"):
         await machine_of(app, "web-01")
     assert (await machine_of(app, str(machine("web-01"))))["machine"] == str(machine("web-01"))

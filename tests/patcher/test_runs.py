@@ -607,7 +607,7 @@ async def test_an_unknown_run_names_those_that_are_known(stage: Stage) -> None:
     assert "there is 20261128T0900-7k2m (under way)" in await run(stage, "run stop 20261128T0900-7k2n --reason x", 2)
 
 
-async def test_of_two_stops_at_once_the_second_is_told_who_was_first(stage: Stage) -> None:
+async def test_of_two_stops_at_once_the_second_learns_who_was_first(stage: Stage) -> None:
     """In processes of their own, as two people do it."""
     order = await put(stage, an_order())
     both = await asyncio.gather(*(stage.in_a_process("run", "stop", order.id, "--reason", each) for each in "ab"))

@@ -130,7 +130,7 @@ AWAY: dict[str, tuple[str, Cause, str]] = {
 
 
 @pytest.mark.parametrize(("status", "cause", "remedy"), AWAY.values(), ids=AWAY)
-async def test_a_server_that_azure_does_not_reach_is_left_alone_and_looked_at_again(
+async def test_a_server_that_azure_does_not_reach_is_left_alone_and_checked_again(
     status: str, cause: Cause, remedy: str
 ) -> None:
     world = quick()
@@ -165,7 +165,7 @@ BROKEN = Behaviour(
 )
 
 
-async def test_what_an_installation_says_in_its_error_details_is_told() -> None:
+async def test_what_an_installation_says_in_its_error_details_is_reported() -> None:
     """The same failure as a virtual machine's, without the names of patches: a server's answer lists none."""
     after = Behaviour(
         pending={"security": 2},
@@ -370,7 +370,7 @@ async def test_a_plan_says_what_assessing_servers_costs(told: Told) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, ON], ids=["off", "in mode install"])
-async def test_who_makes_no_plan_is_told_no_price(settings: dict[str, str], told: Told) -> None:
+async def test_who_makes_no_plan_sees_no_price(settings: dict[str, str], told: Told) -> None:
     world = quick(settings)
     server(world)
     await world.pass_time(hours=2)

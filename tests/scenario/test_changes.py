@@ -51,7 +51,7 @@ def a_world(**settings: str) -> World:
 # -- a pause
 
 
-async def test_a_pause_by_a_row_is_told_once_and_so_is_its_end(told: Told) -> None:
+async def test_a_pause_by_a_row_is_reported_once_and_so_is_its_end(told: Told) -> None:
     world = a_world()
     await world.pass_time(minutes=10)
     assert told("app.paused", "app.resumed", "settings.changed") == [], "a first sweep has nothing to compare"
@@ -86,7 +86,7 @@ async def test_a_pause_by_the_setting_says_that_who_is_not_known(told: Told) -> 
     assert [line["event"] for line in told("app.paused", "app.resumed")] == ["app.resumed"]
 
 
-async def test_another_reason_is_told_and_the_pause_began_when_it_began(told: Told) -> None:
+async def test_another_reason_is_reported_and_the_pause_began_when_it_began(told: Told) -> None:
     world = a_world()
     await world.pass_time(minutes=10)
     await world.pause("looking")
@@ -98,7 +98,7 @@ async def test_another_reason_is_told_and_the_pause_began_when_it_began(told: To
     assert first["since"] == second["since"]
 
 
-async def test_a_queued_installation_that_meets_a_pause_is_told_as_one_machine(told: Told) -> None:
+async def test_a_queued_installation_that_meets_a_pause_is_reported_as_one_machine(told: Told) -> None:
     world = World(timings=QUICK)
     machine = world.create("vm-01", GOOD)
     await world.until_queued(OperationKind.INSTALL)
@@ -132,7 +132,7 @@ async def test_a_sweep_that_is_killed_before_its_note_tells_it_again_and_loses_n
 # -- settings
 
 
-async def test_each_changed_setting_is_told_once_with_what_it_was(told: Told) -> None:
+async def test_each_changed_setting_is_reported_once_with_what_it_was(told: Told) -> None:
     world = a_world()
     await world.pass_time(minutes=10)
     world.set(PATCH_CANARIES="3", PATCH_SLA_DAYS="Critical 7, Security 30", PATCH_BLACKOUT="2026-12-24")
@@ -159,7 +159,7 @@ async def an_open_breaker() -> tuple[World, str]:
     return world, record.opening
 
 
-async def test_a_closed_breaker_is_told_once_with_who_and_why(told: Told) -> None:
+async def test_a_closed_breaker_is_reported_once_with_who_and_why(told: Told) -> None:
     world, opening = await an_open_breaker()
     told()
     await world.close_breaker(opening, closed_by="Jane", closed_because="the disk was full")
@@ -197,7 +197,7 @@ async def test_a_wrong_opening_closes_nothing_and_is_an_error_that_says_what_is_
 
 
 @pytest.mark.parametrize("row", ["image-0123456789abcdef01234567", "pause-web"])
-async def test_a_row_that_is_no_images_is_an_error_not_silence(told: Told, row: str) -> None:
+async def test_a_row_of_no_image_is_an_error_not_silence(told: Told, row: str) -> None:
     world, opening = await an_open_breaker()
     told()
     world.table.put(APP, row, {"closed": opening})
@@ -230,7 +230,7 @@ async def two_of_a_group(**settings: str) -> World:
     return world
 
 
-async def test_a_rollout_that_does_not_move_is_told_after_two_openings_once_a_day(told: Told) -> None:
+async def test_a_rollout_that_does_not_move_is_reported_after_two_openings_once_a_day(told: Told) -> None:
     world = await two_of_a_group()
     await world.pass_time(hours=27)  # until one in the morning, in the second opening
     assert told("rollout.stuck") == []
@@ -261,7 +261,7 @@ async def test_a_change_of_settings_gives_a_rollout_two_openings_more(told: Told
     assert told("rollout.stuck") == []
 
 
-async def test_while_the_app_is_paused_no_rollout_is_told(told: Told) -> None:
+async def test_while_the_app_is_paused_no_rollout_is_reported(told: Told) -> None:
     world = await two_of_a_group()
     await world.pause("looking")
     await world.pass_time(days=2)

@@ -71,7 +71,7 @@ async def test_a_machine_that_is_being_deleted_is_let_go(
     assert world.errors == []
 
 
-async def test_a_machine_whose_deletion_failed_is_taken_up_again() -> None:
+async def test_a_machine_whose_deletion_failed_is_found_again() -> None:
     world = World(timings=SLOW)
     machine = world.create("vm-01", SUPPORTED)
     await in_phase(OperationKind.ASSESS, Phase.RUNNING)(world, machine)

@@ -479,7 +479,7 @@ async def test_what_is_spare_is_found_in_a_run_of_its_own_too(tls: Tls, azurite:
 # -- the other deployments
 
 
-async def test_the_road_by_a_queue_needs_all_of_its_deployment_and_nothing_more(tls: Tls, azurite: Azurite) -> None:
+async def test_the_path_by_a_queue_needs_all_of_its_deployment_and_nothing_more(tls: Tls, azurite: Azurite) -> None:
     async with embed(tls, azurite, "queue") as embedded:
         run = Run(embedded)
         await run.live()
@@ -507,7 +507,7 @@ MISSING_BY_QUEUE = [
 
 
 @pytest.mark.parametrize(("change", "named"), MISSING_BY_QUEUE)
-async def test_what_the_road_by_a_queue_misses_is_found(tls: Tls, azurite: Azurite, change: Change, named: str) -> None:
+async def test_what_the_path_by_a_queue_misses_is_found(tls: Tls, azurite: Azurite, change: Change, named: str) -> None:
     found = await findings(tls, azurite, Snapshots.read("queue").changed(change))
     assert any(named in line for line in found), found
 

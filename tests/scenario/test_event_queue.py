@@ -133,7 +133,7 @@ async def test_an_event_in_the_queue_starts_the_assessment(tls: Tls, azurite: Az
         assert set(it.ran("on_machine_message")) == {True}
 
 
-async def test_an_event_that_comes_often_and_by_both_roads_counts_once(tls: Tls, azurite: Azurite) -> None:
+async def test_an_event_that_comes_often_and_by_both_paths_counts_once(tls: Tls, azurite: Azurite) -> None:
     """While a deployment moves from one path to the other, both may be in use."""
     async with deployed(tls, azurite) as it:
         machine = it.create("vm-01")

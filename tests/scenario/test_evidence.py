@@ -93,7 +93,7 @@ async def test_a_machine_found_unwell_after_it_installed_nothing_proves_nothing(
     assert (image.canaries, image.breaker_open) == (0, False)
 
 
-async def test_a_machine_without_a_power_state_at_the_first_late_look_is_looked_at_again() -> None:
+async def test_a_machine_without_a_power_state_at_the_first_late_look_is_checked_again() -> None:
     world = a_world(replace(MINUTES, graph_lag_seconds=2 * 3600))
     machine = world.create("vm-0", GOOD)
     await until_installed(world)
@@ -121,7 +121,7 @@ def an_order(**changes: object) -> dict[str, object]:
     ("mask", "sent"),
     [("*sql-server*", "*sql?server*"), ("*.NET*", "*?NET*"), ("Defender*", "Defender*")],
 )
-def test_what_somebody_excluded_stays_excluded_on_windows(mask: str, sent: str) -> None:
+def test_what_a_person_excluded_stays_excluded_on_windows(mask: str, sent: str) -> None:
     """A mask that the interface does not allow becomes a wider one: nothing that was shut out comes in."""
     assert an_order(exclude=(mask,))["patchNameMasksToExclude"] == [sent]
 

@@ -170,7 +170,7 @@ async def test_a_guest_that_alternates_between_nothing_and_new_patches_wins_no_t
     assert most_in(INTERVAL, times) <= N
 
 
-async def test_an_installation_that_never_ran_is_no_try() -> None:
+async def test_an_installation_that_never_ran_is_not_a_try() -> None:
     """Another operation takes its place each time: that says nothing about the machine, and stops nothing."""
     world = a_world()
     machine = world.create("vm-01", GOOD, image={})

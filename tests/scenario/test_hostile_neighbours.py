@@ -71,7 +71,7 @@ ATTACKS: dict[str, Callable[[World], object]] = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_one_hostile_neighbour_stops_nobody_else(attack: str) -> None:
+async def test_one_hostile_neighbour_stops_no_other(attack: str) -> None:
     world = a_world()
     ATTACKS[attack](world)
     await world.pass_time(hours=3)

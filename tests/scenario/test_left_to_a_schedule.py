@@ -56,7 +56,7 @@ async def test_an_assignment_that_is_taken_away_is_seen() -> None:
     assert (await world.states())["web-01"].state is State.PATCHED_BY_NOBODY
 
 
-async def test_an_identity_that_may_not_read_assignments_does_not_say_nobody() -> None:
+async def test_an_identity_that_may_not_read_assignments_does_not_say_unpatched() -> None:
     world = World()
     world.azure.grants = [Grant(not_actions=(READ,))]
     machine = left_to_a_schedule(world)
@@ -87,7 +87,7 @@ async def test_where_assignments_cannot_be_read_a_run_of_one_tells() -> None:
 
 
 @pytest.mark.parametrize("status", [403, 404, 409, 429, 500])
-async def test_no_answer_about_assignments_does_not_say_nobody(status: int) -> None:
+async def test_no_answer_about_assignments_does_not_say_unpatched(status: int) -> None:
     world = World()
     left_to_a_schedule(world)
     world.azure.faults.add(Fault("GET", "configurationAssignments", status=status, times=10_000))

@@ -617,7 +617,7 @@ async def test_machines_deferred_for_hours_do_not_use_up_the_pace_of_now() -> No
     assert len(world.operations(machine, "assess")) == 1
 
 
-async def test_throttled_reads_are_no_failure_of_the_machine() -> None:
+async def test_throttled_reads_are_not_a_failure_of_the_machine() -> None:
     world = World(timings=QUICK)
     world.events_arrive = False
     machine = world.create("vm-01", GOOD)

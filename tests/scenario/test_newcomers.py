@@ -105,7 +105,9 @@ async def test_its_time_is_that_of_a_whole_forecast(
     assert [to_the_minute(line.get("expected")) for line, _ in watched.told] == [judged for _, judged in watched.told]
 
 
-async def test_a_machine_created_between_two_forecasts_is_told_with_its_time(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_machine_created_between_two_forecasts_is_reported_with_its_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """One machine at a time: the newcomer goes half an hour after the one that was there."""
     watched = Watched(caplog, PATCH_MAX_IN_FLIGHT="1")
     watched.create({})

@@ -107,7 +107,7 @@ async def test_an_announcement_that_comes_twice_leaves_the_hold_that_is_there(
     assert [each["reason"] for each in rows] == ["first"]
 
 
-async def test_what_is_no_announcement_asks_nobody(veto: ModuleType) -> None:
+async def test_what_is_not_an_announcement_asks_no_command(veto: ModuleType) -> None:
     async def never(machine: str) -> str:
         raise AssertionError
 
@@ -140,7 +140,7 @@ async def test_a_command_that_cannot_be_run_says_no(veto: ModuleType, tmp_path: 
     assert "could not be run" in await veto.asking([str(tmp_path / "nothing")])(MACHINE)
 
 
-async def test_what_lies_in_the_queue_is_answered_once_and_what_is_no_notice_is_put_away(
+async def test_what_lies_in_the_queue_is_answered_once_and_what_is_not_a_notice_is_put_away(
     veto: ModuleType, azurite: Azurite, stored: tuple[StorageTable, TableClient]
 ) -> None:
     _, ledger = stored
@@ -290,7 +290,7 @@ async def told(embedded: Embedded, account: StorageAccount) -> dict[str, list[st
     return lines
 
 
-async def test_the_chat_is_told_each_notice_in_one_line(delivering: tuple[Embedded, StorageAccount]) -> None:
+async def test_the_chat_receives_each_notice_in_one_line(delivering: tuple[Embedded, StorageAccount]) -> None:
     """From the topic by Event Grid into a queue, and from there by the definition's own trigger and actions."""
     embedded, account = delivering
     assert EXAMPLE_OF.keys() == LINES.keys()
@@ -299,7 +299,7 @@ async def test_the_chat_is_told_each_notice_in_one_line(delivering: tuple[Embedd
     assert await told(embedded, account) == {kind: [line] for kind, line in LINES.items()}
 
 
-async def test_the_chat_is_told_of_what_it_subscribed_to(delivering: tuple[Embedded, StorageAccount]) -> None:
+async def test_the_chat_receives_what_it_subscribed_to(delivering: tuple[Embedded, StorageAccount]) -> None:
     assert all(f"`ImagePatcher.{each}`" in GUIDE for each in FOR_PEOPLE)
     embedded, account = delivering
     await subscribe(embedded, account, *FOR_PEOPLE)
@@ -307,7 +307,9 @@ async def test_the_chat_is_told_of_what_it_subscribed_to(delivering: tuple[Embed
     assert await told(embedded, account) == {kind: [LINES[kind]] for kind in FOR_PEOPLE}
 
 
-async def test_a_summary_of_a_night_without_failures_is_told_too(delivering: tuple[Embedded, StorageAccount]) -> None:
+async def test_a_summary_of_a_night_without_failures_is_reported_too(
+    delivering: tuple[Embedded, StorageAccount],
+) -> None:
     """What is empty is left out of a notice, and the definition reads it all the same."""
     embedded, account = delivering
     event = EXAMPLE_OF["MorningSummary"]

@@ -348,7 +348,7 @@ HARMED = {
 
 
 @pytest.mark.parametrize("columns", HARMED.values(), ids=HARMED)
-async def test_an_announcement_that_cannot_be_read_stops_nobody(columns: dict[str, Any], told: Told) -> None:
+async def test_an_announcement_that_cannot_be_read_stops_no_machine(columns: dict[str, Any], told: Told) -> None:
     world = World(NOTICES | {"PATCH_NOTICE_MINUTES": "30"}, timings=QUICK)
     world.create("vm-01", GOOD)
     world.create("vm-02", GOOD)

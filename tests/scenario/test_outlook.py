@@ -51,7 +51,7 @@ async def test_the_opening_told_the_day_before_is_what_happens(caplog: pytest.Lo
         pytest.param("30", {"patch-sla": "Critical 3, Security 7"}, id="by a tag"),
     ],
 )
-async def test_who_is_late_is_told_with_what_would_help(
+async def test_who_is_late_is_reported_with_what_would_help(
     caplog: pytest.LogCaptureFixture, limit: str, tags: dict[str, str]
 ) -> None:
     settings = {"PATCH_MAX_IN_FLIGHT": "1", "PATCH_MAX_PER_IMAGE": "1", "PATCH_CANARIES": "0", "PATCH_SLA_DAYS": limit}
@@ -64,7 +64,7 @@ async def test_who_is_late_is_told_with_what_would_help(
     assert line["remedy"] == "Set PATCH_MAX_IN_FLIGHT to 2 and PATCH_MAX_PER_IMAGE to 2; then all are in time."
 
 
-async def test_it_is_told_once_a_day_and_at_an_opening_not_in_every_sweep(caplog: pytest.LogCaptureFixture) -> None:
+async def test_it_is_reported_once_a_day_and_at_an_opening_not_in_every_sweep(caplog: pytest.LogCaptureFixture) -> None:
     world = await a_fleet(caplog, 2)
     before = len(told(caplog, "opening.forecast"))
     await world.pass_time(hours=12)

@@ -76,7 +76,7 @@ async def test_a_stop_ends_at_its_time_and_the_machine_goes_on(told: Told) -> No
     assert (resumed["by"], resumed["value"]) == ("its end came", GALLERY.lower())
 
 
-async def test_who_ends_a_stop_is_told_and_its_row_goes(told: Told) -> None:
+async def test_who_ends_a_stop_is_reported_and_its_row_goes(told: Told) -> None:
     world = World({"PATCH_CANARIES": "0"}, timings=QUICK)
     machine = world.create("vm-01", GOOD)
     key = put(world, Scope.MACHINE, str(machine))

@@ -90,7 +90,7 @@ CALLS: dict[str, tuple[Trigger, str, str, list[tuple[str, str]], bool]] = {
 
 
 @pytest.mark.parametrize(("trigger", "method", "path", "places", "again"), CALLS.values(), ids=CALLS)
-async def test_a_quota_that_is_used_up_is_no_failure_and_loses_nothing(
+async def test_a_quota_that_is_used_up_is_not_a_failure_and_loses_nothing(
     world: World,
     caplog: pytest.LogCaptureFixture,
     trigger: Trigger,
@@ -112,7 +112,7 @@ async def test_a_quota_that_is_used_up_is_no_failure_and_loses_nothing(
 
 
 @pytest.mark.parametrize("trigger", [an_event, a_sweep], ids=["an event", "a sweep"])
-async def test_a_quota_of_the_ledger_is_no_failure_either(
+async def test_a_quota_of_the_ledger_is_not_a_failure_either(
     world: World, caplog: pytest.LogCaptureFixture, trigger: Trigger
 ) -> None:
     async def refused(*_: Any, **__: Any) -> None:

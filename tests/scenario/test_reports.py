@@ -245,7 +245,7 @@ async def test_the_numbers_of_the_fleet_have_the_servers_that_are_taken_in(
     assert {image: count for image, count in newest.items() if image.startswith("arc/")} == servers
 
 
-async def test_a_wait_for_a_limit_is_told_when_its_number_changes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wait_for_a_limit_is_reported_when_its_number_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_MAX_IN_FLIGHT": "1", "PATCH_CANARIES": "0"}, timings=QUICK)
     for number in range(4):

@@ -188,7 +188,7 @@ async def test_a_canary_held_for_its_own_reason_is_replaced() -> None:
     assert (step.state, bool(step.reason), bool(step.remedy)) == (State.FAILED, True, True)
 
 
-async def test_a_slow_reboot_is_looked_at_again_for_an_hour_and_then_counts() -> None:
+async def test_a_slow_reboot_is_checked_again_for_an_hour_and_then_counts() -> None:
     world = a_world()
     names = create(world, 5, GOOD)
     await world.until(lambda: bool(world.installing()), hours=2)

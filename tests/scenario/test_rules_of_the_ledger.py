@@ -256,7 +256,7 @@ async def test_in_a_storm_the_event_leaves_the_pace_to_the_sweep() -> None:
     assert len(world.operations(machine, "assess")) == 1
 
 
-async def test_a_machine_still_being_built_is_looked_at_after_2_4_8_and_16_minutes_then_held() -> None:
+async def test_a_machine_still_being_built_is_checked_after_2_4_8_and_16_minutes_then_held() -> None:
     world = World()
     machine = world.create("vm-01", Behaviour(agent_never_ready=True))
     world.now += timedelta(minutes=3)
@@ -284,7 +284,7 @@ async def test_an_update_of_a_machine_that_needs_nothing_costs_one_read_of_azure
     assert len(world.azure.requests) - asked == 1
 
 
-async def test_a_transient_failure_before_the_claim_is_raised_so_that_the_event_comes_again() -> None:
+async def test_a_transient_failure_before_the_claim_is_raised_so_that_the_event_is_redelivered() -> None:
     world = World(timings=QUICK)
     machine = world.create("vm-01", SUPPORTED)
     world.now += timedelta(minutes=1)

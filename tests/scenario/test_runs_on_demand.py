@@ -316,7 +316,7 @@ async def test_a_sweep_that_is_killed_at_any_write_runs_no_machine_twice(side: s
 
 
 @pytest.mark.parametrize("killed_at", [None, *range(5)])
-async def test_how_far_a_run_has_come_is_told_whenever_it_is_written(killed_at: int | None, told: Told) -> None:
+async def test_how_far_a_run_has_come_is_reported_whenever_it_is_written(killed_at: int | None, told: Told) -> None:
     """The process dies after it wrote the progress for this time; `off` keeps the run open."""
     world, [good, off] = await a_fleet(good=GOOD, off=GOOD)
     world.power(off, "deallocate")
@@ -351,7 +351,7 @@ def _kill_at(number: int, column: str = "") -> Hook:
 async def nothing(call: TableCall) -> None: ...
 
 
-async def test_a_run_that_cannot_be_read_is_told_and_widens_nothing(told: Told) -> None:
+async def test_a_run_that_cannot_be_read_is_reported_and_widens_nothing(told: Told) -> None:
     world, [machine] = await a_fleet(vm_1=GOOD)
     run = order(world, INSTALL, machine, ignore_window=True)
     columns = dict(world.table.rows[APP, run_key(run.id)].columns)
@@ -375,7 +375,7 @@ async def test_the_rows_of_a_run_go_a_month_after_it_ended() -> None:
     assert not [key for _, key in world.table.rows if key.startswith(("run-", "progress-"))]
 
 
-async def test_others_are_told_how_far_a_run_has_come_with_the_row_that_says_so() -> None:
+async def test_other_programs_learn_how_far_a_run_has_come_with_the_row_that_says_so() -> None:
     world, machines = await a_fleet(NOTICES, vm_1=GOOD, vm_2=GOOD)
     run = order(world, ASSESS, *machines)
     await world.pass_time(hours=1)

@@ -31,7 +31,7 @@ def unseen(told: Told) -> list[str]:
         pytest.param("mg:corp", [], id="a management group, whose subscriptions are not known"),
     ],
 )
-async def test_a_subscription_without_a_resource_group_is_told_once_a_day(
+async def test_a_subscription_without_a_resource_group_is_reported_once_a_day(
     told: Told, scope: str, named: list[str]
 ) -> None:
     world = World({"PATCH_SCOPE": scope}, timings=QUICK)
@@ -43,7 +43,7 @@ async def test_a_subscription_without_a_resource_group_is_told_once_a_day(
     assert unseen(told) == named * 2
 
 
-async def test_a_right_that_was_taken_away_is_told_and_one_that_came_back_ends_it(told: Told) -> None:
+async def test_a_right_that_was_taken_away_is_reported_and_one_that_came_back_ends_it(told: Told) -> None:
     world = World({"PATCH_SCOPE": SEEN}, timings=QUICK)
     world.create("vm-01")
     world.now += timedelta(hours=1)  # Resource Graph lags

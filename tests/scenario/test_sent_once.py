@@ -49,7 +49,7 @@ async def test_a_redirected_post_goes_nowhere_and_its_outcome_is_unknown(status:
 
 
 @pytest.mark.parametrize("path", ["virtualMachines/vm-01$", "/operations/"])
-async def test_a_redirected_read_is_no_answer(path: str) -> None:
+async def test_a_redirected_read_is_not_an_answer(path: str) -> None:
     world = World(timings=QUICK)
     fault = world.azure.faults.add(Fault("GET", path, times=None, status=307, headers=ELSEWHERE, body={"name": "x"}))
     world.create("vm-01", Behaviour())
@@ -62,7 +62,7 @@ async def test_a_redirected_read_is_no_answer(path: str) -> None:
     assert world.installed() == ["vm-01"]
 
 
-async def test_a_redirected_query_is_no_answer() -> None:
+async def test_a_redirected_query_is_not_an_answer() -> None:
     world = World(timings=QUICK)
     world.create("vm-01", Behaviour())
     world.azure.faults.add(Fault("POST", "ResourceGraph/resources", times=None, status=308, headers=ELSEWHERE))

@@ -49,7 +49,7 @@ async def waiting(caplog: pytest.LogCaptureFixture) -> World:
     return world
 
 
-async def test_a_wait_for_the_window_is_told_once_with_its_opening(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wait_for_the_window_is_reported_once_with_its_opening(caplog: pytest.LogCaptureFixture) -> None:
     world = await waiting(caplog)
     await world.pass_time(hours=3)
     waits = [line for line in told(caplog.messages) if line["state"] == State.WAITING_FOR_WINDOW]
@@ -99,7 +99,7 @@ async def test_the_census_and_the_lines_of_waits_carry_the_expected_time(caplog:
     assert counted == expected
 
 
-async def test_a_turn_that_never_comes_is_told_with_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_turn_that_never_comes_is_reported_with_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", logger="journal")
     sweep = await read_ledger(World().services)
     machine = MachineId(SUBSCRIPTION, "rg", "vm-1")
@@ -140,7 +140,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("one", "other"), [case[1:] for case in SAME], ids=[case[0] for case in SAME])
-def test_what_is_no_news(one: Step, other: Step) -> None:
+def test_what_is_not_news(one: Step, other: Step) -> None:
     assert digest(one) == digest(other)
 
 
@@ -214,7 +214,7 @@ async def test_a_bucket_that_another_writer_changed_keeps_no_other_from_being_wr
     assert await read_again(table) == {mine: told_again, others: A_NOTE}
 
 
-async def test_a_note_of_a_machine_that_nobody_names_any_more_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_note_of_a_machine_that_is_not_named_any_more_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "BUCKETS", 1)
     table = MemoryTable()
     book = NoteBook(table)

@@ -480,7 +480,7 @@ async def test_a_used_up_quota_leaves_the_rest_of_its_subscription_to_the_next_s
 
 
 @pytest.mark.parametrize("status", [403, 409, 429, 500])
-async def test_a_put_back_that_fails_is_told_and_tried_again(status: int, told: Told) -> None:
+async def test_a_put_back_that_fails_is_reported_and_tried_again(status: int, told: Told) -> None:
     world, [machine] = await with_stopped()
     fault = world.azure.faults.add(Fault("POST", DEALLOCATE, times=None, status=status))
     await world.pass_time(hours=4)

@@ -208,7 +208,7 @@ MODES = {
 
 
 @pytest.mark.parametrize(("mode", "app"), MODES.values(), ids=MODES)
-async def test_a_patch_mode_by_which_the_platform_does_nothing_is_told(mode: dict[str, Any], app: str) -> None:
+async def test_a_patch_mode_by_which_the_platform_does_nothing_is_reported(mode: dict[str, Any], app: str) -> None:
     """The app installs by its own rules where the platform does not, and leaves the machine where it does."""
     world = World(ALL | {"PATCH_MODE": app}, timings=QUICK)
     world.in_steps(timedelta(minutes=5))

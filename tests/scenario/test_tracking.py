@@ -102,7 +102,7 @@ async def test_graph_silent_for_hours_after_an_installation_leads_to_no_second_o
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 
 
-async def test_graph_silent_for_days_is_told_waited_for_and_then_held() -> None:
+async def test_graph_silent_for_days_is_reported_waited_for_and_then_held() -> None:
     world = World(timings=QUICK)
     world.in_long_steps()
     machine = world.create("vm-01", replace(SUPPORTED, rows_missing=True))
@@ -238,7 +238,7 @@ async def test_only_failed_patches_of_a_canary_stop_its_image(behaviour: Behavio
     assert (await world.image()).breaker_open == stops
 
 
-async def test_an_internal_error_of_azure_is_told_as_one_and_not_as_a_missing_right() -> None:
+async def test_an_internal_error_of_azure_is_reported_as_one_and_not_as_a_missing_right() -> None:
     """A real answer: the operation ends without a result, and Resource Graph never gets a row."""
     world = World(timings=QUICK)
     error = ("VMGuestPatchInternalError", "An internal execution error occurred. Please retry later.")

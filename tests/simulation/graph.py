@@ -299,10 +299,10 @@ def _due(seen: _Seen, fill: Fill) -> list[Json]:
         allowed = flags["window_open"] or _time(row["created"]) >= young
         return flags["installs"] and wanted > 0 and (state == "supported" or answered) and allowed
 
-    def looked_at(row: Json) -> bool:
+    def is_considered(row: Json) -> bool:
         return row["power_code"] == "PowerState/running" and (flags["any_age"] or _time(row["created"]) >= after)
 
-    return _machines(seen, lambda row: looked_at(row) and due(row))
+    return _machines(seen, lambda row: is_considered(row) and due(row))
 
 
 def _stopped(seen: _Seen, fill: Fill) -> list[Json]:

@@ -189,7 +189,7 @@ def _expected(path: Path) -> Counter[str]:
     return Counter(["AssessmentEnded", *told])
 
 
-def test_with_notices_each_move_is_told_once(told: Path, timings: Timings) -> None:
+def test_with_notices_each_move_sends_one(told: Path, timings: Timings) -> None:
     assert told.kinds == ("assess", "install", "assess")
     assert _once(told) == _expected(told)
     assert len(told.told) == len({event["id"] for event in told.told})

@@ -31,7 +31,7 @@ def check(seeds: Sequence[int]) -> None:
     assert not failing, report(failing[0])
 
 
-def test_the_invariants_hold_over_those_that_are_looked_at_below() -> None:
+def test_the_invariants_hold_over_those_that_are_checked_below() -> None:
     check(FIRST)
 
 

@@ -25,7 +25,7 @@ def test_the_invariants_hold_with_notices(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_each_installation_that_ended_is_told_once(seed: int) -> None:
+def test_each_installation_that_ended_sends_one_notice(seed: int) -> None:
     found = result(seed)
     lines = (json.loads(line[line.index("{") :]) for line in found.lines if '"installation.ended"' in line)
     ended = {line["operation"] for line in lines if line.get("operation")}
@@ -39,7 +39,7 @@ def test_each_installation_that_ended_is_told_once(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_an_event_that_comes_again_is_the_same_and_each_first_time_is_in_order(seed: int) -> None:
+def test_a_redelivered_event_is_the_same_and_each_first_time_is_in_order(seed: int) -> None:
     first: dict[str, object] = {}
     last: dict[str, str] = {}
     for event in result(seed).told:

@@ -301,7 +301,7 @@ def test_junk_in_a_column_that_may_be_empty(column: str, junk: Any) -> None:
     assert machine_from_graph(row).id == MachineId.parse(row["id"])
 
 
-def test_a_count_that_is_no_number_counts_nothing() -> None:
+def test_a_count_that_is_not_a_number_counts_nothing() -> None:
     verdict = machine_from_graph(a_graph_row(counts={"critical": "many", "security": None, "other": 1.5})).verdict
     assert verdict is not None
     assert dict(verdict.counts) == {}

@@ -414,7 +414,7 @@ SILENT = {"power not known": {"power": PowerState.UNKNOWN}, "agent not ready": {
 
 
 @pytest.mark.parametrize("changes", SILENT.values(), ids=SILENT)
-def test_what_the_machine_does_not_say_at_the_moment_is_no_owners_to_change(changes: dict[str, Any]) -> None:
+def test_what_the_machine_does_not_say_at_the_moment_no_owner_can_change(changes: dict[str, Any]) -> None:
     assert decide(a_machine(**changes)).cause is Cause.TRANSIENT
 
 
@@ -1584,7 +1584,7 @@ def test_assessments_without_a_verdict(unanswered: int, state: SupportState, ver
     check(again, Assess, State.DUE, f"support state {state}")
 
 
-def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_no_news() -> None:
+def test_the_next_look_grows_to_a_day_and_is_weekly_once_silence_is_not_news() -> None:
     given_settings = settings()
     looks = [wait_after_no_verdict(count, SupportState.ABSENT, given_settings, jitter=0) for count in (1, 2, 3, 4)]
     assert looks == [15 * MINUTE, 30 * MINUTE, WEEK, WEEK]

@@ -164,7 +164,7 @@ def test_a_refusal_means_what_the_judge_says(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_the_token_of_another_tenant_is_told_whatever_its_status(status: int) -> None:
+def test_the_token_of_another_tenant_is_reported_whatever_its_status(status: int) -> None:
     """The record is sure of the code, and not of the status: Resource Manager's own 401 has the code, too."""
     (record,) = (each for each in REFUSED.values() if each["code"] == "InvalidAuthenticationTokenTenant")
     assert record["certain"]
@@ -231,7 +231,7 @@ def test_the_code_may_stand_in_the_details() -> None:
     assert (found.code, meaning(found).text) == ("Outer", "a ReadOnly lock blocks it")
 
 
-def test_a_refusal_that_nobody_knows_passes_by_itself_with_azures_own_words() -> None:
+def test_an_unknown_refusal_passes_by_itself_with_azures_own_words() -> None:
     found = refused(400, wrapped("NeverSeenBefore", "The moon is in the wrong house."))
     assert meaning(found) is UNMATCHED
     assert (found.code, found.message) == ("NeverSeenBefore", "The moon is in the wrong house.")
@@ -439,7 +439,7 @@ def test_why_a_run_failed(text: str, cause: Cause, says: str) -> None:
 
 @pytest.mark.parametrize("status", ["Succeeded", "CompletedWithWarnings"])
 @pytest.mark.parametrize("text", [row[0] for row in RUN_ROWS])
-def test_a_note_beside_a_success_is_no_failure(text: str, status: str) -> None:
+def test_a_note_beside_a_success_is_not_a_failure(text: str, status: str) -> None:
     """The guest never clears what it noted on the way: where no patch failed, its status says how it ended."""
     assert meaning_of_outcome(status, run_error(text), {"failedPatchCount": 0, "installedPatchCount": 5}) is None
     assert meaning_of_outcome(status, run_error(text)) is None

@@ -103,7 +103,7 @@ def test_names_are_constant_words_and_levels_name_existing_ones() -> None:
 
 
 @pytest.mark.parametrize("name", journal.EVENTS)
-def test_every_happening_is_written_at_its_level(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_event_is_written_at_its_level(name: str, caplog: pytest.LogCaptureFixture) -> None:
     journal.write(name, machine=machine_id())
     [record] = caplog.records
     wanted = logging.ERROR if name in journal.ERRORS else logging.INFO
@@ -157,7 +157,7 @@ def test_empty_fields_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     assert written(caplog, none=None, empty="", nought=0, no=False) == {"event": EXAMPLE, "nought": 0, "no": False}
 
 
-def test_a_happening_is_one_line_whatever_it_holds(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_is_one_line_whatever_it_holds(caplog: pytest.LogCaptureFixture) -> None:
     journal.write(EXAMPLE, text='a\r\nb"c\u2028d\x00')
     assert len(caplog.records[0].getMessage().split("\n")) == 1
 

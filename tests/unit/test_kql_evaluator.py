@@ -521,19 +521,19 @@ LATER = datetime(2026, 11, 23, tzinfo=UTC)
 
 @pytest.mark.parametrize("age", ["now()", "ago(1h)", "iff(true, now(), since)", "now() - 1h"])
 @pytest.mark.parametrize("operator", ["where since < {}", "extend x = {}", "project x = {}", "summarize x = max({})"])
-def test_a_query_that_comes_again_is_of_its_own_time(operator: str, age: str) -> None:
+def test_a_repeated_query_is_of_its_own_time(operator: str, age: str) -> None:
     query, tables = f"machines | {operator.format(age)}", {"machines": [{"since": "2026-11-22T12:00:00Z"}]}
     answers = [evaluate(query, tables, moment, SCHEMA).rows for moment in (NOW, LATER, NOW)]
     assert answers[0] == answers[2] != answers[1]
 
 
-def test_columns_without_names_are_counted_anew_in_each_query() -> None:
+def test_columns_without_names_are_counted_again_in_each_query() -> None:
     query = "machines | project name, 1 + 1 | where Column1 == 2 | extend name in ('{}') | project-keep Column*"
     for name, found in (("a", True), ("b", False), ("a", True)):
         assert ask(query.format(name), [{"name": "a"}]) == [{"Column1": 2, "Column2": found}]
 
 
-def test_an_operator_that_comes_again_reads_the_columns_of_its_own_table() -> None:
+def test_a_repeated_operator_reads_the_columns_of_its_own_table() -> None:
     query = "machines | extend both = name"
     for columns in ({"name": "string"}, {"size": "int", "name": "string"}, {"name": "string"}):
         row = {"name": "a"} | ({"size": 1} if "size" in columns else {})

@@ -396,7 +396,7 @@ def test_graph_knows_nothing_that_only_the_instance_view_tells() -> None:
 
 
 @pytest.mark.parametrize("text", ["Perhaps", "Supported ", "absent"])
-def test_a_support_state_that_nobody_knows_permits_nothing_and_keeps_the_machine_in_sight(text: str) -> None:
+def test_an_unknown_support_state_permits_nothing_and_keeps_the_machine_in_sight(text: str) -> None:
     verdict = machine_from_graph(a_graph_row(support_state=text)).verdict
     assert verdict is not None
     assert verdict.state is SupportState.UNKNOWN
@@ -562,7 +562,7 @@ def test_times_as_azure_writes_them(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, ""])
-def test_no_time_is_no_error(nothing: object) -> None:
+def test_no_time_is_not_an_error(nothing: object) -> None:
     assert time_or_none(nothing) is None
 
 
@@ -710,7 +710,7 @@ def test_a_server_that_cannot_be_read(change: dict[str, Any], line: str) -> None
 @pytest.mark.parametrize(
     "name", ["vmId", "status", "osSku", "agentVersion", "provisioningState", "parentClusterResourceId"]
 )
-def test_a_part_of_a_server_that_is_no_text_reads_as_none(name: str, junk: object) -> None:
+def test_a_part_of_a_server_that_is_not_a_text_reads_as_none(name: str, junk: object) -> None:
     read = arc_machine_from_json(an_arc_machine(**{name: junk}))
     assert str(read.id) == ARC_ID.lower()
     assert "\n" not in f"{read.vm_id}{read.agent_status}{read.os_name}{read.agent_version}{read.image.key}"

@@ -44,7 +44,7 @@ def test_unknown_members_of_the_same_version_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("rest", [{}, {"job": {}}, {"task": "something new"}])
-def test_a_newer_version_is_told_from_a_bad_message(rest: dict[str, object]) -> None:
+def test_a_newer_version_is_distinguished_from_a_bad_message(rest: dict[str, object]) -> None:
     with pytest.raises(NewerMessage, match=f"version {VERSION + 1}; this app reads {VERSION}"):
         read_message(json.dumps({"v": VERSION + 1, **rest}))
 

@@ -119,7 +119,7 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_the_schema_refuses_what_is_no_notice(change: dict[str, Any]) -> None:
+def test_the_schema_refuses_what_is_not_a_notice(change: dict[str, Any]) -> None:
     assert problems({**event(EACH[NoticeType.INSTALLATION_PLANNED]), **change})
 
 
@@ -137,7 +137,7 @@ def test_the_guide_explains_every_field() -> None:
 # -- what is sent, and what is not
 
 
-def test_a_routine_assessment_is_told_where_it_went_wrong_only() -> None:
+def test_a_routine_assessment_sends_a_notice_where_it_went_wrong_only() -> None:
     routine = a_record(verdict=a_verdict())
     assert routine.is_routine
     assert notices.ended(routine, ENDED, {}) == ()

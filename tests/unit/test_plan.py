@@ -296,7 +296,7 @@ TROUBLE = {(SUBSCRIPTION, "quorum"): "db-2"}
         ),
     ],
 )
-def test_nobody_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, goes: bool) -> None:
+def test_no_machine_of_a_group_goes_while_a_member_is_in_trouble(machine: Machine, goes: bool) -> None:
     plan = make_plan([to_install(machine)], replace(fleet_of(), troubled_groups=TROUBLE), settings(), now=NOW)
     assert names(plan) == (["x0"] if goes else [])
     if not goes:
@@ -355,7 +355,7 @@ def test_how_far_a_group_reaches(scope: str, fleet: Fleet, goes: bool) -> None:
     assert names(plan) == (["m"] if goes else [])
 
 
-def test_a_machine_that_its_neighbours_hold_is_nobodys_canary_and_keeps_no_ring_closed() -> None:
+def test_a_machine_that_its_neighbours_hold_is_not_a_canary_and_keeps_no_ring_closed() -> None:
     due = [to_install(a_member("a", "new", ring=0, group="quorum")), to_install(a_member("b", "new", ring=1))]
     plan = make_plan(due, Fleet(troubled_groups=TROUBLE), settings(), now=NOW)
     assert (names(plan), states(plan)) == (["b"], {"a": GROUP})
@@ -398,7 +398,7 @@ def test_a_canary_that_is_held_is_replaced(phase: Phase, replaced: bool) -> None
     assert names(plan) == (["p1"] if replaced else [])
 
 
-def test_a_rollout_opens_only_where_somebody_goes() -> None:
+def test_a_rollout_opens_only_where_a_machine_goes() -> None:
     over = replace(proved("p"), opened=NOW - 15 * DAY, rings={LAST_RING: Tally(1, 0, NOW - 9 * DAY, NOW - 9 * DAY)})
     due = [to_install(a_member("p0", "p"))]
     full = Fleet([at_work(a_member("other", "q"))], {"p": over})
@@ -767,7 +767,7 @@ def test_in_every_bucket(due: int, queued: int, called: int, percent: int) -> No
 
 
 @given(candidates(), fleets, environs, st.integers(1, 20))
-def test_a_smaller_cap_of_the_fleet_adds_nobody(
+def test_a_smaller_cap_of_the_fleet_adds_no_machine(
     due: list[Candidate], fleet: Fleet, environ: dict[str, str], cap: int
 ) -> None:
     environ = environ | {"PATCH_PACE_PERCENT": "100"}  # what goes spends the pace: it would give to others
@@ -885,7 +885,7 @@ class Life:
     st.integers(0, 2),
     st.sampled_from([HOUR, 6 * HOUR, DAY]),
 )
-def test_nobody_starves(
+def test_no_machine_starves(
     machines: list[Machine],
     known: dict[str, ImageRecord],
     environ: dict[str, str],

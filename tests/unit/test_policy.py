@@ -746,7 +746,7 @@ TOOLS = [
 ]
 
 
-def test_what_the_platform_and_other_tools_set_is_no_setting_of_ours() -> None:
+def test_what_the_platform_and_other_tools_set_is_not_a_setting_of_ours() -> None:
     flex = json.loads((Path(__file__).parents[1] / "recordings" / "flex_consumption.json").read_text(encoding="utf-8"))
     platform = sorted(set(re.findall(r'"name": "(\w+)"', json.dumps(flex))))
     assert {"FUNCTIONS_WORKER_RUNTIME", "WEBSITE_TIME_ZONE"} <= {*platform}

@@ -1549,7 +1549,7 @@ def test_can_page(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["groups_named", "installations_of", "named_machines"])
-def test_fill_refuses_text_that_is_no_id(name: str, text: str) -> None:
+def test_fill_refuses_text_that_is_not_an_id(name: str, text: str) -> None:
     with pytest.raises(BadInput, match="an id in a query"):
         queries.fill(name, ids=[GROUP, text])
 

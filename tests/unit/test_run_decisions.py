@@ -466,7 +466,7 @@ def test_a_row_shows_how_far_the_run_has_come_with_its_machine(record: Record | 
 
 
 @pytest.mark.parametrize(("kind", "state"), [(ASSESS, State.ASSESSED), (INSTALL, State.RECENTLY_PATCHED)])
-def test_what_somebody_else_did_since_the_run_began_is_left_and_not_claimed_again(
+def test_what_another_client_did_since_the_run_began_is_left_and_not_claimed_again(
     kind: OperationKind, state: State
 ) -> None:
     """The claim's own check saw it in the instance view; Resource Graph, which claims, shows it later."""

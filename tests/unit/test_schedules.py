@@ -67,7 +67,7 @@ def test_what_covers_a_machine(found: list[Json], expected: bool | None) -> None
 
 
 @pytest.mark.parametrize(("found", "expected"), COVERED.values(), ids=COVERED)
-def test_without_the_right_to_read_them_no_row_is_no_answer(found: list[Json], expected: bool | None) -> None:
+def test_without_the_right_to_read_them_no_row_is_not_an_answer(found: list[Json], expected: bool | None) -> None:
     seen = covered(machine(), map(assignment_from_graph, found), readable=False)
     assert seen is (True if expected else None)
 

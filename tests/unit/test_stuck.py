@@ -131,7 +131,7 @@ def test_a_rollout_that_does_not_move(case: Case) -> None:
         assert remedy
 
 
-def test_what_no_one_noted_is_not_looked_at() -> None:
+def test_what_no_one_noted_is_not_checked() -> None:
     limits = settings(PATCH_WINDOW="Sat 22:00-02:00 UTC", **NO_CANARY)
     waiting = [Candidate(a_machine(), Wait(State.WAITING_FOR_WINDOW, ""))]
     assert standstills(waiting, Fleet(), limits, since={}, now=SECOND_IS_OVER) == []

@@ -28,7 +28,7 @@ def app() -> Iterator[App]:
 
 
 @pytest.fixture(autouse=True)
-def fresh_services(app: App) -> Iterator[None]:
+def fresh_connection(app: App) -> Iterator[None]:
     """Services live as long as the process; each test connects its own."""
     yield
     services = sys.modules["function_app"]._services

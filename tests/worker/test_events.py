@@ -101,7 +101,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("event", "named"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_event_is_told_once_and_not_asked_for_again(
+def test_a_malformed_event_is_reported_once_and_not_asked_for_again(
     app: App, ledger: Any, event: Event, named: str
 ) -> None:
     outcome = app.invoke(FUNCTION, event)

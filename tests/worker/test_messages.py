@@ -54,7 +54,9 @@ MALFORMED = {
 
 @pytest.mark.parametrize("function", QUEUE_FUNCTIONS)
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
-def test_a_message_that_cannot_be_read_is_told_and_completed(app: App, ledger: Any, function: str, text: str) -> None:
+def test_a_message_that_cannot_be_read_is_reported_and_completed(
+    app: App, ledger: Any, function: str, text: str
+) -> None:
     outcome = app.invoke(function, text)
     assert (outcome.status, outcome.events) == ("Success", ["message.malformed"])
     assert outcome.journal[0]["function"] == function

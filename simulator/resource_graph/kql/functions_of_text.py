@@ -32,7 +32,7 @@ def _text(name: str, argument: Compiled, at: Place, converts: bool = False) -> C
     return apply(_TEXT_OF[argument.type], "string", argument)
 
 
-def _is_no_text(part: Compiled) -> bool:
+def _is_not_a_text(part: Compiled) -> bool:
     return part.type != "string" or not part.constant or part.evaluate([]) == ""
 
 
@@ -41,7 +41,7 @@ def _split(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     text, delimiter, *index = arguments
     if delimiter.type != "string":
         raise wrong(f"split() at a {delimiter.type}", at)
-    if _is_no_text(delimiter):
+    if _is_not_a_text(delimiter):
         raise unknown("split() at an empty or computed delimiter", at)
     parts = apply(str.split, "dynamic", _text(name, text, at), delimiter)
     if not index:
@@ -86,7 +86,7 @@ def _joined(array: Any, delimiter: str) -> str:
 def _replace_string(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     expect(name, arguments, 3, 3, at)
     text, lookup, other = arguments
-    if _is_no_text(lookup):
+    if _is_not_a_text(lookup):
         raise unknown(f"{name}() of an empty or computed text", at)
     return apply(str.replace, "string", *_texts(name, [text, lookup, other], at))
 
@@ -112,7 +112,7 @@ def _part(text: str, start: int | None, length: int | None = numbers.LONG_RANGE[
 
 def _indexof(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     expect(name, arguments, 2, 5, at)
-    if len(arguments) > 2 or _is_no_text(arguments[1]):
+    if len(arguments) > 2 or _is_not_a_text(arguments[1]):
         raise unknown(f"{name}() of that form", at)
     return apply(lambda text, part: _counted(text).find(part), "long", _sure_text(name, arguments[0], at), arguments[1])
 
