@@ -28,7 +28,7 @@ def reader(grammar: str) -> Callable[[Callable[[str], T]], Reader[T]]:
     return lambda read: Reader(read, grammar)
 
 
-def refusal(name: str, text: str, read_by: Reader[object], error: ValueError) -> str:
+def refusal(name: str, text: str, *, read_by: Reader[object], error: ValueError) -> str:
     """Why `read_by` could not read a setting or tag: in 200 characters, what is right included."""
     if isinstance(error, BadInput):
         return f"{name}: {error}"

@@ -263,7 +263,7 @@ class Setting(NamedTuple):
     meaning: str
 
 
-def setting(name: str, default: str | None, read_by: Reader[T], meaning: str) -> T:
+def setting(name: str, default: str | None, read_by: Reader[T], *, meaning: str) -> T:
     """Declares the setting that a field is read from.
 
     It gives a dataclass field. To mypy it gives what the reader reads, so that mypy compares reader and field.
@@ -280,253 +280,271 @@ class Settings:
         "PATCH_SCOPE",
         "",
         subscriptions_or_management_groups,
-        "Where to look. Empty: everything the app's identity may read.",
+        meaning="Where to look. Empty: everything the app's identity may read.",
     )
     mode: Mode = setting(
-        "PATCH_MODE", "assess", MODES, "How much the app may do; plan assesses, and says what install would do."
+        "PATCH_MODE", "assess", MODES, meaning="How much the app may do; plan assesses, and says what install would do."
     )
     all_images: bool = setting(
         "PATCH_IMAGES",
         "custom",
         choice({"custom": False, "all": True}),
-        "Customized images only, or marketplace images too.",
+        meaning="Customized images only, or marketplace images too.",
     )
     include_scale_sets: bool = setting(
         "PATCH_SCALE_SETS",
         "leave",
         choice({"leave": False, "include": True}),
-        "Whether members of Flexible scale sets are patched here, where their set neither repairs nor upgrades them.",
+        meaning="Whether members of Flexible scale sets are patched here, where their set neither repairs nor upgrades "
+        "them.",
     )
     include_arc: bool = setting(
         "PATCH_ARC",
         "off",
         grammar.switch,
-        "Whether Arc-enabled servers are assessed and patched here. Azure charges for each one that is assessed.",
+        meaning="Whether Arc-enabled servers are assessed and patched here. Azure charges for each one that is "
+        "assessed.",
     )
     start_stopped: Cap | None = setting(  # None: a stopped machine is left stopped
         "PATCH_START_STOPPED",
         "off",
         off_or_cap,
-        "How many stopped machines the app may have running at once: started in their window, patched, stopped again.",
+        meaning="How many stopped machines the app may have running at once: started in their window, patched, stopped "
+        "again.",
     )
     include_scheduled: bool = setting(
         "PATCH_SCHEDULED",
         "leave",
         choice({"leave": False, "include": True}),
-        "Whether machines that a maintenance configuration patches are installed here too.",
+        meaning="Whether machines that a maintenance configuration patches are installed here too.",
     )
     created_after: datetime | None = setting(  # None: the first deployment
-        "PATCH_CREATED_AFTER", "first-deployment", grammar.time_or_first_deployment, "Older machines are out of scope."
+        "PATCH_CREATED_AFTER",
+        "first-deployment",
+        grammar.time_or_first_deployment,
+        meaning="Older machines are out of scope.",
     )
     classifications: tuple[str, ...] = setting(
         "PATCH_CLASSIFICATIONS",
         "Critical,Security",
         grammar.classifications,
-        "Which patches to install. Linux knows Critical, Security and Other; it installs Critical and Security "
+        meaning="Which patches to install. Linux knows Critical, Security and Other; it installs Critical and Security "
         "together, and refuses Critical with Other alone.",
     )
     packages_include: tuple[str, ...] = setting(
         "PATCH_PACKAGES_INCLUDE",
         "",
         grammar.packages,
-        "Installed besides the classifications. Windows takes masks of letters, digits, * and ? only.",
+        meaning="Installed besides the classifications. Windows takes masks of letters, digits, * and ? only.",
     )
     packages_exclude: tuple[str, ...] = setting(
         "PATCH_PACKAGES_EXCLUDE",
         "",
         grammar.packages,
-        "Never installed. Windows takes masks of letters, digits, * and ? only.",
+        meaning="Never installed. Windows takes masks of letters, digits, * and ? only.",
     )
-    reboot: Reboot = setting("PATCH_REBOOT", "IfRequired", REBOOTS, "The reboot setting of every installation.")
+    reboot: Reboot = setting("PATCH_REBOOT", "IfRequired", REBOOTS, meaning="The reboot setting of every installation.")
     max_duration_minutes: int = setting(
-        "PATCH_MAX_DURATION", "PT2H", grammar.iso_duration_minutes, "How long an installation may take."
+        "PATCH_MAX_DURATION", "PT2H", grammar.iso_duration_minutes, meaning="How long an installation may take."
     )
     window: Windows | None = setting(
         "PATCH_WINDOW",
         "",
         optional(grammar.windows),
-        "When installations may run. PATCH_MODE=install is refused without.",
+        meaning="When installations may run. PATCH_MODE=install is refused without.",
     )
     canary_window: Windows | None = setting(  # None: canaries go in PATCH_WINDOW, too
         "PATCH_CANARY_WINDOW",
         "",
         optional(grammar.windows),
-        "When canaries may be installed instead, so that the others' opening is not spent on watching. Empty: in "
-        "PATCH_WINDOW.",
+        meaning="When canaries may be installed instead, so that the others' opening is not spent on watching. Empty: "
+        "in PATCH_WINDOW.",
     )
     blackouts: Blackouts = setting(
-        "PATCH_BLACKOUT", "", grammar.blackouts, "Days on which no installation runs, whatever the window."
+        "PATCH_BLACKOUT", "", grammar.blackouts, meaning="Days on which no installation runs, whatever the window."
     )
     first_span: timedelta = setting(
         "PATCH_FIRST_HOURS",
         "0",
         duration("hours", 0, 720),
-        "The first patching of a machine this young need not wait for the window; 0: it waits.",
+        meaning="The first patching of a machine this young need not wait for the window; 0: it waits.",
     )
     first_reboot: Reboot = setting(
         "PATCH_FIRST_REBOOT",
         "Never",
         choice({"Never": Reboot.NEVER, "IfRequired": Reboot.IF_REQUIRED}),
-        "The reboot setting of an installation outside the window, by PATCH_FIRST_HOURS.",
+        meaning="The reboot setting of an installation outside the window, by PATCH_FIRST_HOURS.",
     )
     min_age: timedelta = setting(
-        "PATCH_MIN_AGE_MINUTES", "60", duration("minutes", 0, 10_080), "No installation before a machine has this age."
+        "PATCH_MIN_AGE_MINUTES",
+        "60",
+        duration("minutes", 0, 10_080),
+        meaning="No installation before a machine has this age.",
     )
     assess_after: timedelta = setting(
         "PATCH_ASSESS_AFTER_MINUTES",
         "15",
         duration("minutes", 0, 10_080),
-        "No assessment before a machine has this age: extensions that a template adds after its creation go first.",
+        meaning="No assessment before a machine has this age: extensions that a template adds after its creation go "
+        "first.",
     )
     assess_every: timedelta = setting(
         "PATCH_ASSESS_HOURS",
         "24",
         duration("hours", 1, 160),
-        "Every machine is assessed at least this often, spread over that time; to be installed, at least daily while "
-        "its window is open or opens within a day.",
+        meaning="Every machine is assessed at least this often, spread over that time; to be installed, at least daily "
+        "while its window is open or opens within a day.",
     )
     fresh: timedelta = setting(
         "PATCH_FRESH_HOURS",
         "48",
         duration("hours", 0.01, 160),
-        "How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
+        meaning="How old a support state may be at an installation. Resource Graph forgets it after 7 days.",
     )
     min_interval: timedelta = setting(
         "PATCH_MIN_INTERVAL_HOURS",
         "144",
         duration("hours", 0.01, 160),
-        "At most one installation of a machine in this time; while they fail, two more.",
+        meaning="At most one installation of a machine in this time; while they fail, two more.",
     )
     max_in_flight: Cap = setting(
         "PATCH_MAX_IN_FLIGHT",
         "10",
         count_or_percent,
-        "Installations under way at once in the fleet. To stop installations: PATCH_PAUSE=on or PATCH_MODE=assess.",
+        meaning="Installations under way at once in the fleet. To stop installations: PATCH_PAUSE=on or "
+        "PATCH_MODE=assess.",
     )
     max_per_image: Cap = setting(
         "PATCH_MAX_PER_IMAGE",
         "5",
         count_or_percent,
-        "Installations under way at once on machines of one image version.",
+        meaning="Installations under way at once on machines of one image version.",
     )
     wide_groups: bool = setting(
         "PATCH_GROUP_SCOPE",
         "resource-group",
         choice({"resource-group": False, "subscription": True}),
-        "How far a member of a patch-group that is off or unhealthy holds back the others.",
+        meaning="How far a member of a patch-group that is off or unhealthy holds back the others.",
     )
     canaries: int = setting(
-        "PATCH_CANARIES", "1", number(0, 100), "How many machines of an image prove each rollout before the others."
+        "PATCH_CANARIES",
+        "1",
+        number(0, 100),
+        meaning="How many machines of an image prove each rollout before the others.",
     )
     canary_machines: tuple[str, ...] = setting(
         "PATCH_CANARY_MACHINES",
         "",
         machines_named,
-        "Only these may be canaries. Empty: any, the lowest patch-ring first.",
+        meaning="Only these may be canaries. Empty: any, the lowest patch-ring first.",
     )
     rollout_scope: RolloutScope = setting(
         "PATCH_ROLLOUT_SCOPE",
         "subscription",
         choice({scope.value: scope for scope in RolloutScope}),
-        "Whose machines prove an image for each other, and stop it: those of one subscription, of one owner by "
+        meaning="Whose machines prove an image for each other, and stop it: those of one subscription, of one owner by "
         "PATCH_OWNER_TAG, or all.",
     )
     bake: timedelta = setting(
         "PATCH_BAKE_MINUTES",
         "1440",
         duration("minutes", 0, 43_200),
-        "How long canaries, and then each ring, are watched before the next goes.",
+        meaning="How long canaries, and then each ring, are watched before the next goes.",
     )
     success_percent: int = setting(
         "PATCH_SUCCESS_PERCENT",
         "90",
         percent(0, 100),
-        "How many installations of the rings before must have succeeded.",
+        meaning="How many installations of the rings before must have succeeded.",
     )
     breaker: Breaker = setting(
         "PATCH_BREAKER",
         "3 in 7 days",
         machines_in_days,
-        "So many machines of one image that failed stop its installations until a person closes the breaker.",
+        meaning="So many machines of one image that failed stop its installations until a person closes the breaker.",
     )
     rollout_length: timedelta = setting(
         "PATCH_ROLLOUT_DAYS",
         "6",
         duration("days", 0.001, 90),
-        "How long a rollout lasts at least. It ends when every ring has had its turn; then a new one may open.",
+        meaning="How long a rollout lasts at least. It ends when every ring has had its turn; then a new one may open.",
     )
     paused: bool = setting(
-        "PATCH_PAUSE", "off", grammar.switch, "No new call while on; docs/stop.md has the faster switch."
+        "PATCH_PAUSE", "off", grammar.switch, meaning="No new call while on; docs/stop.md has the faster switch."
     )
     pace_percent: int = setting(
         "PATCH_PACE_PERCENT",
         "75",
         percent(1, 100),
-        "The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
+        meaning="The share of Azure's quota of patch calls that sweeps may use, per subscription and region.",
     )
     first_retry: timedelta = setting(
         "PATCH_RETRY_MINUTES",
         "15",
         duration("minutes", 0.01, 1_440),
-        "The first wait after a passing failure; it doubles, up to a day.",
+        meaning="The first wait after a passing failure; it doubles, up to a day.",
     )
     first_check: timedelta = setting(
         "PATCH_READY_MINUTES",
         "2",
         duration("minutes", 0.01, 60),
-        "The first wait for a machine that is still being built; it doubles, four times.",
+        meaning="The first wait for a machine that is still being built; it doubles, four times.",
     )
     sla: SlaByOwner = setting(
         "PATCH_SLA_DAYS",
         "30",
         days_by_owner,
-        "How soon a Critical or Security patch should be in; the census says who is late.",
+        meaning="How soon a Critical or Security patch should be in; the census says who is late.",
     )
     owner_tag: str = setting(  # "": no owner is named
         "PATCH_OWNER_TAG",
         "owner",
         grammar.tag_name,
-        "The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
+        meaning="The tag of machine or resource group that names its owner in the census; its value reaches the logs.",
     )
     notices: str = setting(  # "": none are sent
         "PATCH_NOTICES",
         "",
         grammar.topic_endpoint,
-        "The endpoint of an Event Grid topic that gets a CloudEvent for each move (docs/notices.md). Empty: none.",
+        meaning="The endpoint of an Event Grid topic that gets a CloudEvent for each move (docs/notices.md). Empty: "
+        "none.",
     )
     notice_before: timedelta = setting(
         "PATCH_NOTICE_MINUTES",
         "0",
         duration("minutes", 0, 1_440),
-        "How long before its call an installation is announced to PATCH_NOTICES; 0: it is not announced.",
+        meaning="How long before its call an installation is announced to PATCH_NOTICES; 0: it is not announced.",
     )
     arm_endpoint: str = setting(
         "ARM_ENDPOINT",
         "https://management.azure.com",
         grammar.https_host,
-        "Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
+        meaning="Azure Resource Manager's address; another one in sovereign clouds and in the simulator.",
     )
     compute_version: str = setting(
         "ARM_COMPUTE_VERSION",
         "2024-11-01",
         grammar.choice({each: each for each in COMPUTE_VERSIONS}),
-        "The version of Microsoft.Compute's interface; an older one in a cloud that does not have it yet.",
+        meaning="The version of Microsoft.Compute's interface; an older one in a cloud that does not have it yet.",
     )
     any_arm_endpoint: bool = setting(
         "ARM_ENDPOINT_ALLOW",
         "known",
         grammar.choice({"known": False, "custom": True}),
-        "The app's tokens go to ARM_ENDPOINT and PATCH_NOTICES: known takes only Azure's own clouds, custom any other "
-        "address, too.",
+        meaning="The app's tokens go to ARM_ENDPOINT and PATCH_NOTICES: known takes only Azure's own clouds, custom "
+        "any other address, too.",
     )
     use_proxy: bool = setting(
         "PATCH_USE_PROXY",
         "off",
         grammar.switch,
-        "Whether HTTP(S)_PROXY is honoured; looking for it costs half of the CPU of a call.",
+        meaning="Whether HTTP(S)_PROXY is honoured; looking for it costs half of the CPU of a call.",
     )
     schedule: str = setting(
-        "RECONCILE_SCHEDULE", None, grammar.ncrontab, "When the sweep runs. Required: the Functions host reads it too."
+        "RECONCILE_SCHEDULE",
+        None,
+        grammar.ncrontab,
+        meaning="When the sweep runs. Required: the Functions host reads it too.",
     )
 
     # The Functions host's own settings name these (docs/settings.md).
@@ -620,7 +638,7 @@ def read_settings(environ: Mapping[str, str], now: datetime | None = None) -> Se
         try:
             values[each.field] = each.reader.read(texts[each.name])
         except ValueError as error:
-            problems.append(Problem(each.name, grammar.refusal(each.name, text, each.reader, error)))
+            problems.append(Problem(each.name, grammar.refusal(each.name, text, read_by=each.reader, error=error)))
     queue_endpoint = _storage(environ, "queue", problems)
     table_endpoint = _storage(environ, "table", problems)
     client_id = _client_id(environ, problems)

@@ -147,7 +147,7 @@ def _overrides(tags: Mapping[str, str]) -> TagOverrides:
         try:
             values[each.field] = each.reader.read(tags[each.name])
         except ValueError as error:
-            raise ValueError(refusal(f"tag {each.name}", tags[each.name], each.reader, error)) from None
+            raise ValueError(refusal(f"tag {each.name}", tags[each.name], read_by=each.reader, error=error)) from None
     return TagOverrides(**values)
 
 

@@ -166,7 +166,7 @@ def _read(option: str, texts: Sequence[str], reader: grammar.Reader[tuple[str, .
     try:
         return reader.read(text)
     except ValueError as error:
-        raise BadRequest(grammar.refusal(option, text, reader, error)) from None
+        raise BadRequest(grammar.refusal(option, text, read_by=reader, error=error)) from None
 
 
 async def _check_app(app: App, kind: OperationKind) -> None:
