@@ -39,7 +39,7 @@ _GOES_ON = (
 
 
 def compliance(
-    machine: Machine, step: Step, oldest: OldestPatches, last_installed: datetime | None, *, sla: Sla, now: datetime
+    machine: Machine, step: Step, *, oldest: OldestPatches, last_installed: datetime | None, sla: Sla, now: datetime
 ) -> Compliance:
     """`oldest`: when its oldest pending patches were published, where Azure says so. `step`: what follows for it."""
     verdict, pending = machine.verdict, machine.pending

@@ -430,7 +430,7 @@ _HARMLESS_TOP_LEVEL = {"1", "2"}  # the top-level codes seen beside the warnings
 
 def meaning_of_refusal(status: int, codes: Iterable[str], message: str) -> Meaning:
     """The meaning of a synchronous refusal; an unknown signal passes by itself at first, with Azure's words kept."""
-    return _looked_up(SIGNALS, status, tuple(codes), message) or UNMATCHED
+    return _looked_up(SIGNALS, status=status, codes=tuple(codes), message=message) or UNMATCHED
 
 
 def meaning_of_outcome(
@@ -543,15 +543,17 @@ def _count(result: Json, name: str) -> int:
 
 def _known(error: Json | None) -> Meaning | None:
     codes, messages = real_errors(error)
-    return _looked_up(SIGNALS, None, codes, " ".join(messages))
+    return _looked_up(SIGNALS, status=None, codes=codes, message=" ".join(messages))
 
 
 def _vague(error: Json | None) -> Meaning | None:
     codes, messages = real_errors(error)
-    return _looked_up(VAGUE, None, codes, " ".join(messages))
+    return _looked_up(VAGUE, status=None, codes=codes, message=" ".join(messages))
 
 
-def _looked_up(signals: Iterable[Signal], status: int | None, codes: tuple[str, ...], message: str) -> Meaning | None:
+def _looked_up(
+    signals: Iterable[Signal], *, status: int | None, codes: tuple[str, ...], message: str
+) -> Meaning | None:
     return next((signal.meaning for signal in signals if signal.matches(status, codes, message)), None)
 
 

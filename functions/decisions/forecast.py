@@ -346,8 +346,8 @@ def forecast_run(
     run: Run,
     ordered: Iterable[Candidate],
     fleet: Fleet,
-    settings: Settings,
     *,
+    settings: Settings,
     now: datetime,
     not_before: Mapping[MachineId, datetime] = MappingProxyType({}),
 ) -> RunForecast:
@@ -356,8 +356,8 @@ def forecast_run(
     `not_before`: when something that keeps a machine for a while is over.
     """
     if run.kind is OperationKind.ASSESS:
-        return _assessments_of(run, ordered, fleet, settings, now=now)
-    future = _FutureOfRun(run, fleet, settings, now, not_before)
+        return _assessments_of(run, ordered, fleet, settings=settings, now=now)
+    future = _FutureOfRun(run, fleet, settings, now=now, not_before=not_before)
     future.add(ordered)
     for _ in range(STEPS):
         if future.now >= run.until or not future.step():
@@ -367,7 +367,7 @@ def forecast_run(
 
 
 def _assessments_of(
-    run: Run, ordered: Iterable[Candidate], fleet: Fleet, settings: Settings, *, now: datetime
+    run: Run, ordered: Iterable[Candidate], fleet: Fleet, *, settings: Settings, now: datetime
 ) -> RunForecast:
     """Assessments are limited by the quota of calls alone."""
     rows, left = list(fleet.rows), list(ordered)
@@ -388,7 +388,7 @@ class _FutureOfRun(_Future):
     """The fleet at a moment to come, of which a run installs its machines: by its canaries, and no rollout."""
 
     def __init__(
-        self, run: Run, fleet: Fleet, settings: Settings, now: datetime, not_before: Mapping[MachineId, datetime]
+        self, run: Run, fleet: Fleet, settings: Settings, *, now: datetime, not_before: Mapping[MachineId, datetime]
     ) -> None:
         super().__init__(fleet, settings, now)
         self.run, self.canaries, self.not_before = run, run.canaries, not_before

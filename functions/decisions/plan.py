@@ -238,7 +238,7 @@ def _admit(
         members = [item.member(settings, now, held_back=item.machine.id in waits) for item in due]
         members += [item.member(settings, now) for item in later.get(name, ())]
         known, running = rollout_of(due[0], fleet, settings, under_way=under_way)
-        record = rollout.current(known, members, running, settings, now)
+        record = rollout.current(known, members, running, settings=settings, now=now)
         admission = rollout.admit(record, members, running, settings=settings, now=now)
         records[name] = admission.record
         by_id = {item.machine.id: item for item in due}

@@ -103,7 +103,7 @@ class Admission:
 
 
 def current(
-    record: ImageRecord, members: Sequence[Member], in_flight: Iterable[InFlight], settings: Settings, now: datetime
+    record: ImageRecord, members: Sequence[Member], in_flight: Iterable[InFlight], *, settings: Settings, now: datetime
 ) -> ImageRecord:
     """The record with a rollout that is open now: the one it has, or a new one. Failures and the breaker carry over."""
     if record.opened is not None and not _is_over(record, members, list(in_flight), settings=settings, now=now):
@@ -125,7 +125,7 @@ def _is_over(
     if in_flight or now < record.opened + settings.rollout_length:
         return False
     left = [item for item in members if not item.is_done(record)]
-    if _wants_canary(record, left, in_flight, settings):
+    if _wants_canary(record, left, in_flight, settings=settings):
         return not left or not record.canaries  # of one that has proved nothing the cut-off date may as well be new
     return all(
         _below_bar(record, item.ring, settings) or _had_turn(record, item, settings=settings, now=now) for item in left
@@ -156,7 +156,7 @@ def admit(
         return Admission((), {item.machine: breaker_wait(record) for item in due}, record)
     done = {item.machine: _installed_already(record, settings, now=now) for item in due if item.is_done(record)}
     left = [item for item in ordered if not item.is_done(record)]
-    if _wants_canary(record, left, running, settings):
+    if _wants_canary(record, left, running, settings=settings):
         left = _with_windows_that_open(left, settings, now)
         admission = _canaries(record, left, running, settings=settings, now=now)
     else:
@@ -174,9 +174,9 @@ def next_in_turn(
 ) -> tuple[str, Mapping[MachineId, Windows]]:
     """The stage that goes next, `canary` or a ring, and its machines with the window in which each may go."""
     ordered, running = sorted(members, key=lambda item: item.order), list(in_flight)
-    record = current(record, ordered, running, settings, now)
+    record = current(record, ordered, running, settings=settings, now=now)
     left = [item for item in ordered if not item.is_done(record)]
-    if _wants_canary(record, left, running, settings):
+    if _wants_canary(record, left, running, settings=settings):
         able = [item for item in _with_windows_that_open(left, settings, now) if item.may_be_canary]
         return "canary", {item.machine: item.canary_window for item in able} or {
             each.machine: each.window for each in left
@@ -267,7 +267,7 @@ def _installed_already(record: ImageRecord, settings: Settings, *, now: datetime
 
 
 def _wants_canary(
-    record: ImageRecord, left: Sequence[Member], in_flight: Iterable[InFlight], settings: Settings
+    record: ImageRecord, left: Sequence[Member], in_flight: Iterable[InFlight], *, settings: Settings
 ) -> bool:
     """Whether another canary goes before the others. Where there are fewer machines than canaries, those prove it."""
     if record.canaries >= settings.canaries:
@@ -324,7 +324,7 @@ def _waves(
         if not item.held_back:
             by_ring.setdefault(item.ring, []).append(item)
     for ring, members in by_ring.items():
-        step = _before(record, ring, by_ring, running, settings=settings, now=now)
+        step = _before(record, ring, left=by_ring, running=running, settings=settings, now=now)
         step = step or _ring_wait(record, ring, settings=settings, now=now)
         tally = record.rings.get(ring, Tally())
         if step is None and tally.opened is None:
@@ -349,9 +349,9 @@ def _own_window(item: Member, settings: Settings, *, now: datetime) -> Wait:
 def _before(
     record: ImageRecord,
     ring: int,
+    *,
     left: Mapping[int, Sequence[Member]],
     running: list[InFlight],
-    *,
     settings: Settings,
     now: datetime,
 ) -> Step | None:

@@ -65,7 +65,7 @@ def standstills(
     for each in missed:
         if each.moment not in plans:
             plans[each.moment] = make_plan(_as_of(each.moment, everyone, settings), fleet, settings, now=each.moment)
-    return [_standstill(each, plans[each.moment], fleet, settings) for each in missed]
+    return [_standstill(each, plans[each.moment], fleet=fleet, settings=settings) for each in missed]
 
 
 def _missed(
@@ -109,7 +109,7 @@ def _step_at(moment: datetime, item: Candidate, settings: Settings) -> Step:
     return _CLOSED
 
 
-def _standstill(missed: _Missed, plan: Plan, fleet: Fleet, settings: Settings) -> Standstill:
+def _standstill(missed: _Missed, plan: Plan, *, fleet: Fleet, settings: Settings) -> Standstill:
     record, _ = rollout_of(missed.items[0], fleet, settings, under_way={})
     going = [each.machine for each in plan.dispatches if each.machine in missed.machines]
     waits = Counter(wait for machine in missed.machines if isinstance(wait := plan.waits.get(machine), Wait))

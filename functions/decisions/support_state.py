@@ -144,11 +144,11 @@ def _why_now(question: Question) -> str:
     which = "its window"
     if question.way is Way.CANARY_WINDOW:
         which = "outside its window, as a canary only: PATCH_CANARY_WINDOW"
-    return _is_open(which, question.open_window, question.now, question.settings.blackouts)
+    return _is_open(which, question.open_window, question.now, blackouts=question.settings.blackouts)
 
 
 @lru_cache(maxsize=4096)  # the answer is the same for all machines of a window
-def _is_open(which: str, window: Windows, now: datetime, blackouts: Blackouts) -> str:
+def _is_open(which: str, window: Windows, now: datetime, *, blackouts: Blackouts) -> str:
     closes = window.closes(now, blackouts)
     until = f" until {window.shown(closes)}" if closes and closes < now + HORIZON else ""
     return f"{which} is open{until} ({window.text})"
@@ -216,11 +216,11 @@ def _left_to_a_schedule(machine: Machine) -> Step:
 def window_wait(question: Question) -> Wait:
     """The wait for the next opening of its window, or of that of canaries where it may be one."""
     blackouts, minutes = question.settings.blackouts, question.minutes_left
-    return _window_wait(question.window, question.canary_window, minutes, question.now, blackouts)
+    return _window_wait(question.window, question.canary_window, minutes, now=question.now, blackouts=blackouts)
 
 
 @lru_cache(maxsize=4096)  # the answer is the same for all machines of a window, and a sweep holds every waiting one
-def _window_wait(own: Windows, canaries: Windows | None, minutes: int, now: datetime, blackouts: Blackouts) -> Wait:
+def _window_wait(own: Windows, canaries: Windows | None, minutes: int, *, now: datetime, blackouts: Blackouts) -> Wait:
     """`minutes`: what is left of the window that counts now, which is not enough."""
     opens, as_canary = own.opens(now, blackouts), canaries.opens(now, blackouts) if canaries else None
     next_one = f"opens {own.shown(opens)}" if opens else "it does not open within 400 days"

@@ -19,7 +19,7 @@ def turn_ends(window: Windows, since: datetime, blackouts: Blackouts) -> datetim
     if closes is not None and closes - since >= DAY:
         return since + DAY
     if closes is not None:
-        began = _start(window, since, closes, blackouts)
+        began = _start(window, since, closes=closes, blackouts=blackouts)
         if since - began <= MISSED * (closes - began):
             return closes
     opens = window.opens(since, blackouts)
@@ -46,10 +46,10 @@ def _opens_from(window: Windows, day: datetime, blackouts: Blackouts) -> bool:
 def opening_of(window: Windows, moment: datetime, blackouts: Blackouts) -> tuple[datetime, datetime] | None:
     """The beginning and end of the opening that holds `moment`, within a day of it; None when closed."""
     closes = window.closes(moment, blackouts)
-    return (_start(window, moment, closes, blackouts), min(closes, moment + DAY)) if closes else None
+    return (_start(window, moment, closes=closes, blackouts=blackouts), min(closes, moment + DAY)) if closes else None
 
 
-def _start(window: Windows, moment: datetime, closes: datetime, blackouts: Blackouts) -> datetime:
+def _start(window: Windows, moment: datetime, *, closes: datetime, blackouts: Blackouts) -> datetime:
     """When the opening that holds `moment` began; a day before it, where it began still earlier."""
     earlier = moment - DAY
     if window.closes(earlier, blackouts) == closes:

@@ -227,7 +227,9 @@ def _count(services: Services, machine: Machine, step: Step, times: Times) -> No
         oldest_security=times.oldest.first,
         last_assessed=verdict.assessed if verdict else None,
         last_installed=times.last_installed,
-        compliance=compliance(machine, step, times.oldest, times.last_installed, sla=sla, now=services.clock()),
+        compliance=compliance(
+            machine, step, oldest=times.oldest, last_installed=times.last_installed, sla=sla, now=services.clock()
+        ),
         sla_days=max(sla) / DAY,
     )
 

@@ -173,7 +173,7 @@ async def _forecast(sweep: Sweep, run: Run, going: Sequence[Fate]) -> RunForecas
         ordered = [with_history.get(item.machine.id, item) for item in ordered]
     limits = replace(limits, troubled_groups={})  # everyone is taken for well
     kept = {fate.machine.id: until for fate in going if (until := _kept_until(fate.step, run, now))}
-    return forecast_run(run, ordered, limits, services.settings, now=now, not_before=kept)
+    return forecast_run(run, ordered, limits, settings=services.settings, now=now, not_before=kept)
 
 
 def _kept_until(step: Step, run: Run, now: datetime) -> datetime | None:

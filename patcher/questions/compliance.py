@@ -46,7 +46,7 @@ async def judge(fleet: Fleet) -> list[Judged]:
         since, last = oldest.get(str(machine.id), OldestPatches()), installed.get(str(machine.id))
         sla = sla_of(machine, fleet.app.settings)
         whole, critical, security = (
-            compliance(machine, step, since, last, sla=limit, now=now)
+            compliance(machine, step, oldest=since, last_installed=last, sla=limit, now=now)
             for limit in (sla, Sla(sla.critical, NO_LIMIT), Sla(NO_LIMIT, sla.security))
         )
         late_critical, late_security = critical is Compliance.LATE, security is Compliance.LATE

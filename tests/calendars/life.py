@@ -174,7 +174,8 @@ class Life:
             name
             for name, record in self.images.items()
             if name in under_way
-            or rollout.current(record, waiting.get(name, []), [], self.settings, self.now).opened != self.now
+            or rollout.current(record, waiting.get(name, []), [], settings=self.settings, now=self.now).opened
+            != self.now
         ]
 
     def _sweep(self) -> None:

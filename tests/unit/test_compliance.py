@@ -85,7 +85,7 @@ def test_within_late_blocked_or_unknown(
     expected: Compliance,
 ) -> None:
     machine = a_machine(verdict=verdict, created=created)
-    assert compliance(machine, step, oldest, installed, sla=sla, now=NOW) is expected
+    assert compliance(machine, step, oldest=oldest, last_installed=installed, sla=sla, now=NOW) is expected
 
 
 SHOP = "Critical 7, Security 30; owner shop: Critical 7, Security 14"

@@ -68,7 +68,7 @@ def at_work(*names: str) -> list[InFlight]:
 
 
 def next_rollout(record: ImageRecord, by: Settings, now: datetime, due: str = "") -> ImageRecord:
-    return current(record, members(*due.split(), by=by), [], by, now)
+    return current(record, members(*due.split(), by=by), [], settings=by, now=now)
 
 
 def ask(
@@ -615,12 +615,12 @@ ENDS: dict[str, tuple[ImageRecord, list[Member], bool]] = {
 def test_when_a_rollout_ends(record: ImageRecord, left: list[Member], over: bool) -> None:
     opened = WEDNESDAY - 20 * DAY
     record = replace(record, opened=opened, proved=record.proved and opened + HOUR)
-    after = current(record, left, [], settings(), WEDNESDAY)
+    after = current(record, left, [], settings=settings(), now=WEDNESDAY)
     assert (after.opened == WEDNESDAY) is over
-    busy = current(record, left, at_work("z"), settings(), WEDNESDAY)
+    busy = current(record, left, at_work("z"), settings=settings(), now=WEDNESDAY)
     assert (busy.opened == WEDNESDAY) is (record.ended == record.rollout), "what is at work is waited for"
     young = replace(record, opened=WEDNESDAY - DAY, ended="")
-    assert current(young, left, [], settings(), WEDNESDAY) == young, "PATCH_ROLLOUT_DAYS is the least"
+    assert current(young, left, [], settings=settings(), now=WEDNESDAY) == young, "PATCH_ROLLOUT_DAYS is the least"
 
 
 def test_inside_a_ring_the_longest_in_need_goes_first() -> None:
