@@ -127,7 +127,7 @@ def _about(event: func.EventGridEvent) -> "MachineEvent | None":
 
     try:
         at = getattr(event, "event_time", None) or getattr(event, "time", None)
-        return event_in(_type_of(event), event.subject, event.get_json(), at)
+        return event_in(_type_of(event), event.subject, event.get_json(), at=at)
     except BadInput as problem:
         journal.write("event.malformed", problem=problem)
         return None

@@ -161,7 +161,9 @@ class ResourceManager:
         """
         what = f"starting an {kind.noun}"
         version = api_version_for(order, self._compute_version, arc=machine.id.is_arc)
-        async with self._posted(machine.id, f"{kind}Patches", what, version, body=order, send_by=send_by) as answer:
+        async with self._posted(
+            machine.id, f"{kind}Patches", what=what, version=version, body=order, send_by=send_by
+        ) as answer:
             self._note_tokens(machine.quota_key, answer.headers)
             answer.raise_for_status()
             return self._accepted(answer, machine.id)
@@ -172,14 +174,14 @@ class ResourceManager:
         Both leave alone a machine that is as they would make it. Raises the same exceptions as start().
         """
         what = "starting a machine" if action == "start" else "deallocating a machine"
-        async with self._posted(machine, action, what, self._compute_version, send_by=send_by) as answer:
+        async with self._posted(machine, action, what=what, version=self._compute_version, send_by=send_by) as answer:
             answer.raise_for_status()
             if answer.status_code not in (200, 202):
                 raise OutcomeUnknown(f"{what}: Azure answers {answer.status_code}")
 
     @asynccontextmanager
     async def _posted(
-        self, machine: MachineId, action: str, what: str, version: str, *, body: Json | None = None, send_by: datetime
+        self, machine: MachineId, action: str, *, what: str, version: str, body: Json | None = None, send_by: datetime
     ) -> AsyncIterator[AsyncHttpResponse]:
         """The answer to a POST to a machine, which is sent once, and not after `send_by`.
 

@@ -40,7 +40,7 @@ class MachineEvent:
     at: datetime | None = None  # when Azure ended what it reports, in UTC
 
 
-def event_in(event_type: object, subject: object, data: object, at: object = None) -> MachineEvent | None:
+def event_in(event_type: object, subject: object, data: object, *, at: object = None) -> MachineEvent | None:
     """The event, if it is about a machine; None when it is about something else. Raises BadInput.
 
     `at`: its time, as a text or a datetime. Claims as Learn's "Azure subscription as an Event Grid source" shows them.
@@ -96,4 +96,4 @@ def event_in_message(body: bytes) -> MachineEvent | None:
     if not isinstance(event, Mapping):
         raise BadInput(f"an event is {quoted(event)}; it should be an object")
     about = event.get("eventType") or event.get("type"), event.get("subject"), event.get("data")
-    return event_in(*about, event.get("eventTime") or event.get("time"))
+    return event_in(*about, at=event.get("eventTime") or event.get("time"))

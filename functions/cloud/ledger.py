@@ -98,7 +98,7 @@ class Ledger:
         return Stored(record, row) if row else None
 
     async def replace(self, stored: Stored, record: Record) -> Stored | None:
-        row = await self.put_row(stored.row, place_of(record.machine), columns_of(record), stored.notices)
+        row = await self.put_row(stored.row, place_of(record.machine), columns_of(record), notices=stored.notices)
         return Stored(record, row) if row else None
 
     async def put_off(self, stored: Stored, record: Record) -> None:
@@ -126,7 +126,7 @@ class Ledger:
         return await self.table.transact([Delete(stored.row), *told]) is not None
 
     async def put_row(
-        self, row: Row | None, place: tuple[str, str], columns: dict[str, object], notices: Sequence[Notice] = ()
+        self, row: Row | None, place: tuple[str, str], columns: dict[str, object], *, notices: Sequence[Notice] = ()
     ) -> Row | None:
         """Inserts or replaces one row, and tells with it. None when another writer was first."""
         noticed, told = self.outbox.written_with(row, place, notices) if self.outbox else ({}, [])
@@ -160,7 +160,7 @@ class Ledger:
     async def put_image(self, stored: StoredImage, record: ImageRecord) -> StoredImage | None:
         """Written only by a sweep, under its lease; a person may close a breaker in between, and is not overwritten."""
         place = APP, image_key(record.place)
-        row = await self.put_row(stored.row, place, image_columns(record), stored.notices)
+        row = await self.put_row(stored.row, place, image_columns(record), notices=stored.notices)
         return StoredImage(record, row) if row else None
 
     # -- the app's own rows
@@ -233,7 +233,7 @@ class Ledger:
     async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
         """Replaces a note. If another writer is first, nothing is lost: it wrote the same."""
         row = await self.table.get(APP, name)
-        await self.put_row(row, (APP, name), _note_columns(note), notices)
+        await self.put_row(row, (APP, name), _note_columns(note), notices=notices)
 
 
 def _note_columns(note: dict[str, str]) -> dict[str, object]:
@@ -295,7 +295,7 @@ class LedgerView(Ledger):
         return self.noted(name)
 
     async def remember(self, name: str, note: dict[str, str], *notices: Notice) -> None:
-        written = await self.put_row(self.app.get(name), (APP, name), _note_columns(note), notices)
+        written = await self.put_row(self.app.get(name), (APP, name), _note_columns(note), notices=notices)
         if written:
             self.app[name] = written
 

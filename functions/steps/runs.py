@@ -173,7 +173,7 @@ async def _write(view: LedgerView, open_run: OpenRun) -> None:
     row, key = open_run.progress_row, progress_key(open_run.run.id)
     told = [_notice(open_run)] if is_news or row is None else []
     try:
-        written = await view.put_row(row, (APP, key), columns, told)
+        written = await view.put_row(row, (APP, key), columns, notices=told)
     except errors.CloudError as error:
         journal.write("sweep.failed", stage="runs", problem=error)
         written = None

@@ -383,7 +383,7 @@ class SeededWorld(World):
 
     def _on_event(self, body: dict[str, Any]) -> None:
         try:
-            event = event_grid.event_in(body["eventType"], body["subject"], body["data"], body["eventTime"])
+            event = event_grid.event_in(body["eventType"], body["subject"], body["data"], at=body["eventTime"])
         except BadInput as problem:
             journal.write("event.malformed", problem=problem)  # as function_app.py does
             return

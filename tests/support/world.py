@@ -176,7 +176,7 @@ class World:
 
     async def event(self, body: dict[str, Any], services: Services | None = None) -> None:
         """One event, as on_machine_written takes it. Raises what the step raises."""
-        event = event_grid.event_in(body["eventType"], body["subject"], body["data"], body["eventTime"])
+        event = event_grid.event_in(body["eventType"], body["subject"], body["data"], at=body["eventTime"])
         if event:
             await assess.on_event(services or self.services, event)
 

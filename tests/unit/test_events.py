@@ -96,7 +96,7 @@ TOLD: dict[str, tuple[str, str, object, object, tuple[bool, str, datetime | None
 def test_what_an_event_tells_besides_its_machine(
     event_type: str, operation: str, claims: object, at: object, told: tuple[bool, str, datetime | None]
 ) -> None:
-    event = event_grid.event_in(event_type, SUBJECT, {"operationName": operation, "claims": claims}, at)
+    event = event_grid.event_in(event_type, SUBJECT, {"operationName": operation, "claims": claims}, at=at)
     assert event is not None
     assert (event.machine, (event.reimaged, event.started_by, event.at)) == (VM_01, told)
 
