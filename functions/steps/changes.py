@@ -48,7 +48,7 @@ async def tell(services: Services, view: LedgerView) -> InForce:
     moment = services.clock()
     news = [(row, stop) for row, stop in rows if stop.problem or not stop.told or not stop.in_force(moment)]
     for row, stop in news[:STOPS_AT_ONCE]:
-        await _tell_stop(view, row, stop, moment)
+        await _tell_stop(view, row, stop, now=moment)
     for row in view.app.values():
         if row.columns.get("closed") or row.columns.get("closed_told"):
             await _tell_closing(view, row)
@@ -101,7 +101,7 @@ def _tell_settings(before: InForce, now: InForce) -> None:
         )
 
 
-async def _tell_stop(view: LedgerView, row: Row, stop: Stop, now: datetime) -> None:
+async def _tell_stop(view: LedgerView, row: Row, stop: Stop, *, now: datetime) -> None:
     """What a person stopped, or no longer stops. The row of a stop that is over goes."""
     if stop.problem:
         remedy = "Correct the row, or delete it (docs/stop.md); nothing starts until then."

@@ -129,7 +129,7 @@ async def _step_of(sweep: Sweep, machine: Machine, run: Run) -> Step:
     pending = pending_step(stored.record, sweep.services.clock()) if stored else None
     if pending and not (record and passes_hold(run, record)):
         return pending
-    return await decide(sweep.services, machine, record, run)
+    return await decide(sweep.services, machine, record, run=run)
 
 
 async def _candidate(sweep: Sweep, machine: Machine) -> Candidate | None:

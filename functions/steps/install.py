@@ -43,7 +43,7 @@ async def _install(services: Services, stored: Stored, machine: Machine, *, step
         await give_back(services, stored, "its ring, its group or its rollout is not the one that it was admitted to")
         return
     image = (await services.ledger.image(machine.image.key, stored.record.boundary)).record
-    question = await ask(services, machine, stored.record, run)
+    question = await ask(services, machine, stored.record, run=run)
     if question.install_run:
         wait = rollout.breaker_wait(image) if image.breaker_open else None
     else:

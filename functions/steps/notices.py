@@ -78,14 +78,14 @@ async def hold_back(sweep: Sweep, item: Candidate, record: Record | None) -> tim
     if services.topic is None or not ahead:
         return timedelta(0)
     found = _announced(sweep).get(item.machine.id)
-    if found and _holds_good(found, item, record, now):
+    if found and _holds_good(found, item, record=record, now=now):
         return notices.time_left(found.at, ahead, now)
     wait = notices.time_left(None, ahead, now)
     await _announce(sweep, item.machine.id, image=item.machine.image.key, expected=now + wait)
     return wait
 
 
-def _holds_good(found: Announced, item: Candidate, record: Record | None, now: datetime) -> bool:
+def _holds_good(found: Announced, item: Candidate, *, record: Record | None, now: datetime) -> bool:
     """Whether it announced this installation: of this machine, of this opening, and none has begun since."""
     begun = [*(record.tries if record else ()), *filter(None, [item.installed, item.machine.created])]
     return now <= found.expected + SAME_OPENING and all(moment <= found.at for moment in begun)

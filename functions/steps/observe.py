@@ -204,7 +204,7 @@ async def _with_schedules(services: Services, machines: list[Machine]) -> list[M
     return [replace(each, schedule_assigned=answers[each.id]) if each.id in answers else each for each in machines]
 
 
-async def ask(services: Services, machine: Machine, record: Record | None, run: Run | None = None) -> Question:
+async def ask(services: Services, machine: Machine, record: Record | None, *, run: Run | None = None) -> Question:
     """The question of this moment: settings, tags, clock and the first deployment included. `run`: on demand."""
     return question_of(
         machine,
@@ -216,6 +216,6 @@ async def ask(services: Services, machine: Machine, record: Record | None, run: 
     )
 
 
-async def decide(services: Services, machine: Machine, record: Record | None, run: Run | None = None) -> Step:
+async def decide(services: Services, machine: Machine, record: Record | None, *, run: Run | None = None) -> Step:
     """What follows for the machine now."""
-    return next_step(await ask(services, machine, record, run))
+    return next_step(await ask(services, machine, record, run=run))

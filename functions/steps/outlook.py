@@ -65,7 +65,7 @@ async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: boo
     settings, now = services.settings, services.clock()
     candidates, fleet = await planning.with_limits(sweep, candidates)
     if not is_told:
-        await stuck.tell(services, candidates, fleet, sweep.in_force)
+        await stuck.tell(services, candidates, fleet=fleet, in_force=sweep.in_force)
     if len(candidates) > MAX_WAITING:
         reason = f"no forecast is made of more than {MAX_WAITING}"
         journal.write("opening.forecast", waiting=len(candidates), reason=reason)
@@ -139,7 +139,7 @@ def _tell_late(
     candidates: list[Candidate], fleet: Fleet, found: Forecast, *, settings: Settings, now: datetime
 ) -> None:
     """Who is installed later than PATCH_SLA_DAYS allows, counted from now, and what would change it."""
-    late = _late(candidates, found, settings, now)
+    late = _late(candidates, found, settings, now=now)
     if not late:
         return
     limits = sorted({_limit(item, settings) for item in late})
@@ -159,7 +159,7 @@ def _tell_late(
     )
 
 
-def _late(candidates: Iterable[Candidate], found: Forecast, settings: Settings, now: datetime) -> list[Candidate]:
+def _late(candidates: Iterable[Candidate], found: Forecast, settings: Settings, *, now: datetime) -> list[Candidate]:
     turns = found.turns
     return [
         item
@@ -182,7 +182,7 @@ def _remedy(candidates: list[Candidate], fleet: Fleet, settings: Settings, *, no
             max_in_flight=settings.max_in_flight.times(times),
             max_per_image=settings.max_per_image.times(times),
         )
-        if not _late(candidates, forecast(candidates, fleet, wider, now=now), wider, now):
+        if not _late(candidates, forecast(candidates, fleet, wider, now=now), wider, now=now):
             return (
                 f"Set PATCH_MAX_IN_FLIGHT to {wider.max_in_flight} and PATCH_MAX_PER_IMAGE to {wider.max_per_image}; "
                 "then all are in time."

@@ -138,18 +138,18 @@ async def _with_history(sweep: Sweep, candidates: list[Candidate]) -> list[Candi
     """Those that are to be installed, with their last installation and, if not all can go, their oldest patch."""
     graph, known = sweep.services.graph, list(candidates)
     installs = [place for place, item in enumerate(known) if not isinstance(item.step, Assess)]
-    async for place, name, times in _asked(sweep, known, installs, graph.last_installations):
+    async for place, name, times in _asked(sweep, known, places=installs, ask=graph.last_installations):
         known[place] = known[place].with_history(times.get(name), None)
     if len(installs) > sweep.services.settings.max_in_flight.of(sum(sweep.machines.values())):
         windows = [place for place in installs if known[place].machine.os_type is OsType.WINDOWS]
-        async for place, name, oldest in _asked(sweep, known, windows, graph.oldest_patches):
+        async for place, name, oldest in _asked(sweep, known, places=windows, ask=graph.oldest_patches):
             first = oldest[name].first if name in oldest else None
             known[place] = known[place].with_history(known[place].installed, first)
     return known
 
 
 async def _asked(
-    sweep: Sweep, items: Sequence[Candidate], places: Sequence[int], ask: Callable[[list[str]], Awaitable[Answers]]
+    sweep: Sweep, items: Sequence[Candidate], *, places: Sequence[int], ask: Callable[[list[str]], Awaitable[Answers]]
 ) -> AsyncIterator[tuple[int, str, Answers]]:
     """Each place among the items with its machine's id and the answers about its part, which are held no longer."""
     for start in range(0, len(places), IDS_PER_QUERY):

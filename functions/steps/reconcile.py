@@ -121,7 +121,7 @@ async def _report(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None
     services = sweep.services
     due = {item.machine.id: states.of_machine(item.machine, item.step, services) for item in candidates}
     stages: dict[str, Callable[[], Awaitable[None]]] = {
-        "runs": lambda: runs.tell(services, sweep.view, sweep.runs, plan.waits),
+        "runs": lambda: runs.tell(services, sweep.view, sweep.runs, waits=plan.waits),
         "limits": lambda: report.limits(services, plan.waits),
         "poison": lambda: report.poison(services),
         "fleet": lambda: report.fleet(services),

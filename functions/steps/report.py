@@ -59,7 +59,7 @@ async def fleet(services: Services) -> None:
             cut=row["cut"],
         )
 
-    await _hourly(services, "fleet", ask, tell)
+    await _hourly(services, "fleet", ask=ask, tell=tell)
 
 
 async def scope(services: Services) -> None:
@@ -70,14 +70,14 @@ async def scope(services: Services) -> None:
         journal.write("scope.unseen", subscription=subscription, reason=NOTHING_SEEN, remedy=GIVE_THE_ROLE)
 
     if subscriptions:
-        await _hourly(services, "scope", lambda: services.graph.unseen(subscriptions), tell)
+        await _hourly(services, "scope", ask=lambda: services.graph.unseen(subscriptions), tell=tell)
 
 
 Found = TypeVar("Found")
 
 
 async def _hourly(
-    services: Services, name: str, ask: Callable[[], Awaitable[list[Found]]], tell: Callable[[Found], None]
+    services: Services, name: str, *, ask: Callable[[], Awaitable[list[Found]]], tell: Callable[[Found], None]
 ) -> None:
     """Asks once an hour; tells what was found when it changed, and once a day. `name`: of the ledger's note."""
     note, hour = await services.ledger.remembered(name), services.clock().strftime("%Y-%m-%d %H")
@@ -171,7 +171,7 @@ async def _count_all(sweep: Telling, batch: list[tuple[Machine, Step]]) -> None:
         name = str(machine.id)
         expected = states.expected(sweep, machine.id)
         times = Times(oldest=oldest.get(name, OldestPatches()), last_installed=installed.get(name), expected=expected)
-        _count(services, machine, step, times)
+        _count(services, machine, step, times=times)
     told = ((machine.id, states.of_machine(machine, step, services)) for machine, step in batch)
     await states.tell(sweep, told, counted=True)
 
@@ -198,7 +198,7 @@ class Times:
     expected: datetime | None
 
 
-def _count(services: Services, machine: Machine, step: Step, times: Times) -> None:
+def _count(services: Services, machine: Machine, step: Step, *, times: Times) -> None:
     settings, verdict, pending = services.settings, machine.verdict, machine.pending
     sla = sla_of(machine, settings)
     counted = verdict is not None and bool(verdict.counts)

@@ -147,12 +147,12 @@ async def record_progress(view: LedgerView, runs: Iterable[OpenRun], *, had: fro
     A row that is gone is that of a machine that is gone: what ended well was written before.
     """
     for each in runs:
-        items = {machine: _by_row(each, view, machine, had) for machine in each.run.machines}
+        items = {machine: _by_row(each, view, machine, had=had) for machine in each.run.machines}
         each.update({machine: item for machine, item in items.items() if item is not None})
         await _write(view, each)
 
 
-def _by_row(open_run: OpenRun, view: LedgerView, machine: MachineId, had: frozenset[MachineId]) -> Item | None:
+def _by_row(open_run: OpenRun, view: LedgerView, machine: MachineId, *, had: frozenset[MachineId]) -> Item | None:
     stored, item = view.rows.get(machine), open_run.progress.of(machine)
     if news := decisions.by_record(open_run.run, item, stored.record if stored else None):
         return news
@@ -206,7 +206,9 @@ def confirmable(runs: Iterable[OpenRun], rows: Iterable[Stored]) -> list[Stored]
 # -- what is reported to people
 
 
-async def tell(services: Services, view: LedgerView, runs: Iterable[OpenRun], waits: Mapping[MachineId, Step]) -> None:
+async def tell(
+    services: Services, view: LedgerView, runs: Iterable[OpenRun], *, waits: Mapping[MachineId, Step]
+) -> None:
     """What this sweep began, what keeps the others, what ended. `waits`: why the plan keeps machines.
 
     Deletes rows that are old.
@@ -214,15 +216,15 @@ async def tell(services: Services, view: LedgerView, runs: Iterable[OpenRun], wa
     for each in runs:
         if each.lost:
             continue
-        _take_in(services, view, each, waits)
+        _take_in(services, view, each, waits=waits)
         await _write(view, each)
     await _delete_old(services, view)
 
 
-def _take_in(services: Services, view: LedgerView, open_run: OpenRun, waits: Mapping[MachineId, Step]) -> None:
+def _take_in(services: Services, view: LedgerView, open_run: OpenRun, *, waits: Mapping[MachineId, Step]) -> None:
     """Takes in this sweep's claims, what keeps the others, and that the run is over."""
     run, now = open_run.run, services.clock()
-    claims = {machine: _by_row(open_run, view, machine, frozenset()) for machine in run.machines}
+    claims = {machine: _by_row(open_run, view, machine, had=frozenset()) for machine in run.machines}
     open_run.update({machine: item for machine, item in claims.items() if item is not None})
     kept = {}
     for machine in open_run.progress.with_outcome(run, RunOutcome.TO_DO):

@@ -114,7 +114,7 @@ async def recheck(services: Services, stored: Stored) -> Rechecked | None:
     if verdict is not None and seen.machine.image.key != record.image:
         verdict = PatchAssessment(SupportState.ABSENT)  # what Graph said was said of another image
     machine = replace(seen.machine, verdict=verdict)
-    return Rechecked(machine, await decide(services, machine, record, run), run)
+    return Rechecked(machine, await decide(services, machine, record, run=run), run)
 
 
 async def _not_seen(services: Services, stored: Stored, seen: Observation) -> None:
@@ -147,7 +147,7 @@ async def start_operation(
     holds no more before begin.
     """
     send_by = services.clock() + SEND_WITHIN
-    if await _is_forbidden(services, stored, record, machine):
+    if await _is_stopped(services, stored, record=record, machine=machine):
         return
     if (now := services.clock()) > send_by:
         raise errors.Unavailable("reading the ledger took too long: what was decided before it is no longer fresh")
@@ -182,7 +182,7 @@ async def stop_of(services: Services, machine: Machine) -> Stop | None:
     return stops.of(machine, services.settings.owner_tag)
 
 
-async def _is_forbidden(services: Services, stored: Stored | None, record: Record, machine: Machine) -> bool:
+async def _is_stopped(services: Services, stored: Stored | None, *, record: Record, machine: Machine) -> bool:
     """Whether settings, a person's stop or the end of its run forbid the call. The claim waits, or is given back."""
     now, reason, stop = services.clock(), forbidden_by_settings(services.settings, record.kind), None
     if stored and record.run and (unwanted := _not_wanted(record, await services.ledger.run(record.run), now)):

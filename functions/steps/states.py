@@ -67,7 +67,7 @@ async def tell(sweep: Telling, steps: Said, *, in_hand: Container[MachineId] = (
         told = _as_planned(found, before) if settings.mode is Mode.PLAN else _with_forecast(found, before)
         note = told.note(now, in_hand=before.in_hand if counted and before else machine in in_hand)
         if not counted and _is_news(before, note, planned=settings.mode is Mode.PLAN):
-            _write(sweep.services, machine, told, before)
+            _write(sweep.services, machine, told, before=before)
             lines += 1
             if lines % BATCH == 0:
                 await sweep.services.sleep(PAUSE_SECONDS)
@@ -82,11 +82,11 @@ def of_sweep(rows: Rows, plan: Plan, known: Mapping[MachineId, Told], *, now: da
     waits = plan.waits
     others = (machine for machine in (*waits, *(each for each in rows if each not in waits)) if machine not in known)
     for machine in chain(known, others):
-        if told := _in_hand(machine, rows, waits, known.get(machine), now=now):
+        if told := _in_hand(machine, rows, waits, known=known.get(machine), now=now):
             yield machine, told
 
 
-def _in_hand(machine: MachineId, rows: Rows, waits: Steps, known: Told | None, *, now: datetime) -> Told | None:
+def _in_hand(machine: MachineId, rows: Rows, waits: Steps, *, known: Told | None, now: datetime) -> Told | None:
     """None: nothing that is news."""
     stored, wait = rows.get(machine), waits.get(machine)
     if stored and stored.record.is_routine and not stored.record.hold:
@@ -228,7 +228,7 @@ async def _remember(sweep: Telling, changed: Mapping[MachineId, Note | None]) ->
         await sweep.notes.write(changed, week_of(sweep.services.clock()))
 
 
-def _write(services: Services, machine: MachineId, told: Told, before: Note | None) -> None:
+def _write(services: Services, machine: MachineId, told: Told, *, before: Note | None) -> None:
     step = told.step
     journal.write(
         "machine.planned" if services.settings.mode is Mode.PLAN else "machine.changed",

@@ -56,7 +56,9 @@ async def follow(sweep: Sweep, plan: Plan, candidates: list[Candidate]) -> None:
     for stored in open_ones:
         await sweep.stay()
         try:
-            await _follow(sweep, stored, shown.get(stored.started.machine), steps.get(stored.started.machine))
+            await _follow(
+                sweep, stored, shown=shown.get(stored.started.machine), planned=steps.get(stored.started.machine)
+            )
         except (errors.CloudError, BadInput, LeftAlone) as problem:  # one machine must not keep the others running
             journal.write("sweep.failed", stage="stopped", machine=stored.started.machine, problem=problem)
 
@@ -71,7 +73,7 @@ async def _shown(sweep: Sweep, stored: list[StoredStart]) -> dict[MachineId, Mac
         return {}
 
 
-async def _follow(sweep: Sweep, stored: StoredStart, shown: Machine | None, planned: Step | None) -> None:
+async def _follow(sweep: Sweep, stored: StoredStart, *, shown: Machine | None, planned: Step | None) -> None:
     services, started = sweep.services, stored.started
     remedy = "The app started it: stop it if it is not needed."
     seen = await sweep.see(started.machine, vm_id=started.vm_id, with_resource_group=True, remedy=remedy)

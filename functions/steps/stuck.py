@@ -18,7 +18,7 @@ WATCHED = 700  # images in their boundaries: a note of them fits a column of the
 _FORMAT = "%Y%m%dT%H%M"
 
 
-async def tell(services: Services, waiting: Sequence[Candidate], fleet: Fleet, in_force: InForce | None) -> None:
+async def tell(services: Services, waiting: Sequence[Candidate], *, fleet: Fleet, in_force: InForce | None) -> None:
     """`waiting`: what could be installed, now or but for its window. `in_force`: since when people changed nothing.
 
     Raises CloudError.

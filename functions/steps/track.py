@@ -104,7 +104,7 @@ async def operations(services: Services, rows: Iterable[Stored], used_up: UsedUp
         if number:
             await services.sleep(1.0)
             await stay()
-        await asyncio.gather(*(_track(services, stored, used_up, now) for group in turn for stored in group))
+        await asyncio.gather(*(_track(services, stored, used_up, now=now) for group in turn for stored in group))
 
 
 def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
@@ -115,9 +115,9 @@ def _turns(rows: list[Stored], place: float) -> list[list[Stored]]:
     return [rows[:READS_AT_ONCE], *(rest[at : at + READS_PER_SECOND] for at in range(0, len(rest), READS_PER_SECOND))]
 
 
-async def _track(services: Services, stored: Stored, used_up: UsedUp, now: datetime) -> None:
+async def _track(services: Services, stored: Stored, used_up: UsedUp, *, now: datetime) -> None:
     if action := _action(stored.record, now):
-        await _isolated(services, stored, used_up, lambda: action(services, stored, now))
+        await _isolated(services, stored, lambda: action(services, stored, now), used_up=used_up)
 
 
 def _action(record: Record, now: datetime) -> Callable[[Services, Stored, datetime], Awaitable[None]] | None:
@@ -135,7 +135,7 @@ def _action(record: Record, now: datetime) -> Callable[[Services, Stored, dateti
 
 
 async def _isolated(
-    services: Services, stored: Stored, used_up: UsedUp, tracking: Callable[[], Awaitable[None]]
+    services: Services, stored: Stored, tracking: Callable[[], Awaitable[None]], *, used_up: UsedUp
 ) -> None:
     """One row must not keep the others from being tracked: what fails now is left for the next sweep.
 
@@ -212,7 +212,7 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
         return
     status = record.ordered_status(machine)
     if flight is None or status is None or status.operation_id in flight.known_operations:
-        if flight and (_shown_later(record, now) or _may_have_begun(record, flight, machine, now)):
+        if flight and (_shown_later(record, now) or _may_have_begun(record, flight, machine, now=now)):
             return
         journal.write("claim.expired", **record.log_fields(), reason="the POST started nothing")
         await services.ledger.replace(stored, release(record, now))
@@ -223,7 +223,7 @@ async def _adopt(services: Services, stored: Stored, now: datetime) -> None:
     if status.in_progress:
         await services.ledger.replace(stored, record)
     else:
-        await _end_as_shown(services, replace(stored, record=record), machine, status, now=now)
+        await _end_as_shown(services, replace(stored, record=record), machine=machine, status=status, now=now)
 
 
 def _shown_later(record: Record, now: datetime) -> bool:
@@ -236,7 +236,7 @@ def _shown_later(record: Record, now: datetime) -> bool:
     return record.begun_at is not None and now < record.begun_at + ADOPT_AFTER
 
 
-def _may_have_begun(record: Record, flight: Flight, machine: Machine, now: datetime) -> bool:
+def _may_have_begun(record: Record, flight: Flight, machine: Machine, *, now: datetime) -> bool:
     """Whether an unknown assessment runs: an installation begins with one, and shows itself only after it."""
     seen = machine.assessment
     unknown = seen is not None and seen.in_progress and seen.operation_id not in flight.known_operations
@@ -266,7 +266,7 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
     status = record.ordered_status(machine)
     if status is not None and _is_of(record, status) and not status.in_progress:
         stored = replace(stored, record=known_as(record, status.operation_id))
-        await _end_as_shown(services, stored, machine, status, now=now)
+        await _end_as_shown(services, stored, machine=machine, status=status, now=now)
         return
     under_way = any(_is_of(record, item) for item in machine.summaries)
     if not under_way and _shown_later(record, now):
@@ -310,7 +310,7 @@ async def _end_as_answered(services: Services, stored: Stored, outcome: Outcome,
 
 
 async def _end_as_shown(
-    services: Services, stored: Stored, machine: Machine, status: PatchStatus, *, now: datetime
+    services: Services, stored: Stored, *, machine: Machine, status: PatchStatus, now: datetime
 ) -> None:
     """The machine's own summary, where the operation's answer is gone."""
     inside = _error_inside(stored.record, machine)
@@ -445,7 +445,7 @@ async def confirm(services: Services, rows: Iterable[Stored], used_up: UsedUp, *
         await stay()
         machine = shown.get(stored.record.machine)
         confirming = partial(_confirm_assessment, services, stored, machine, look=stored.record.machine in turn)
-        await _isolated(services, stored, used_up, confirming)
+        await _isolated(services, stored, confirming, used_up=used_up)
     seen = await services.graph.installations(str(stored.record.machine) for stored in installed) if installed else {}
     for first in range(0, len(installed), rollout.COUNTED):  # no more than an image remembers as counted
         some = installed[first : first + rollout.COUNTED]
@@ -567,12 +567,12 @@ async def _confirm_installations(confirming: _Confirming, rows: Iterable[Stored]
     for stored, ending in ended:
         await confirming.stay()
         if stored.record.machine not in lost:
-            await _isolated(confirming.services, stored, confirming.used_up, partial(look, stored, ending))
+            await _isolated(confirming.services, stored, partial(look, stored, ending), used_up=confirming.used_up)
     lost = await _prove(confirming, proofs)
     for proof in proofs:
         if proof.stored.record.machine not in lost:
             going_on = partial(_go_on_after, confirming.services, proof)
-            await _isolated(confirming.services, proof.stored, confirming.used_up, going_on)
+            await _isolated(confirming.services, proof.stored, going_on, used_up=confirming.used_up)
 
 
 async def _look_after(confirming: _Confirming, stored: Stored, ending: Ending) -> _Proof | None:

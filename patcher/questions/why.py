@@ -77,7 +77,7 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
     runs, stops = await known_runs(app), await app.services.ledger.stops(machine_id)
     ordered = covering(runs, shown)
     run = ordered.run if ordered else None
-    question = await question_of(app.services, await _as_selected(app, shown, run), record, run)
+    question = await question_of(app.services, await _as_selected(app, shown, run), record, run=run)
     step, turn = await _with_fleet(app, question, fleet)
     tried = await tried_on(app, [str(machine_id)])
     stop = Stops.in_force(stops, app.services.clock()).of(
