@@ -127,12 +127,16 @@ class Workspace:
     @cached_property
     def patch_events(self) -> kql.Result:
         schema = {table.lower(): columns for table, columns in SCHEMA.items()}
-        return kql.evaluate((RESULTS / "PatchEvents.kql").read_text(encoding="utf-8"), self.tables, self.now, schema)
+        return kql.evaluate(
+            (RESULTS / "PatchEvents.kql").read_text(encoding="utf-8"), self.tables, self.now, schema=schema
+        )
 
     @cached_property
     def patch_machines(self) -> kql.Result:
         tables, schema = {"PatchEvents": self.patch_events.rows}, {"patchevents": dict(self.patch_events.columns)}
-        return kql.evaluate((RESULTS / "PatchMachines.kql").read_text(encoding="utf-8"), tables, self.now, schema)
+        return kql.evaluate(
+            (RESULTS / "PatchMachines.kql").read_text(encoding="utf-8"), tables, self.now, schema=schema
+        )
 
     def ask(self, query: str, *images: str, machine: str = "", patch: str = A_PATCH) -> list[Row]:
         """The rows of a query whose parameters are set: {Image} to these images or to all, {Machine} and {Patch}."""
@@ -145,7 +149,7 @@ class Workspace:
             "PatchMachines": self.patch_machines.rows,
         }
         return kql.evaluate(
-            with_parameters(query, *images, machine=machine, patch=patch), tables, self.now, schema
+            with_parameters(query, *images, machine=machine, patch=patch), tables, self.now, schema=schema
         ).rows
 
 

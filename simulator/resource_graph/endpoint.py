@@ -66,7 +66,7 @@ class CallerRights:
     client_id: str
 
     def permits(self, action: str, scope: str) -> bool:
-        return authorization.permits(self.state, self.client_id, action, scope)
+        return authorization.permits(self.state, self.client_id, action=action, scope=scope)
 
     def record(self, action: str, scope: str, shown: bool) -> None:
         """A check stays granted once a row was shown thanks to it."""

@@ -85,7 +85,7 @@ class Graph:
         chain = query.chain or str(self.queries)
         held = self._held.pop(chain) if chain in self._held else None
         columns, rows = held or self.evaluate(query, scope, rights)
-        body = page(query, columns, rows, self.shuffler(query), chain=chain)
+        body = page(query, columns, rows, shuffler=self.shuffler(query), chain=chain)
         if self.pages_held and (held or "$skipToken" in body):
             self._hold(chain, columns, rows)
         response = Response(200, body, {"x-ms-tenant-subscription-limit-hit": "true"} if self._cuts(query) else {})
@@ -156,8 +156,8 @@ class Graph:
         return Tables(
             self.world,
             self.as_of,
-            scope,
-            rights,
+            scope=scope,
+            rights=rights,
             orphans_stay=self.orphans_stay,
             assessment_rows=self.assessment_rows,
             installation_rows=self.installation_rows,

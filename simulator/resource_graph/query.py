@@ -52,8 +52,10 @@ class GraphQuery:
             text=text,
             subscriptions=_texts(body, "subscriptions"),
             management_groups=_texts(body, "managementGroups"),
-            top=_number(options, "$top", _rows_of(options.get("$skipToken")), range(1, MAX_PAGE_ROWS + 1)),
-            skip=_number(options, "$skip", 0, range(2**31)),
+            top=_number(
+                options, "$top", default=_rows_of(options.get("$skipToken")), allowed=range(1, MAX_PAGE_ROWS + 1)
+            ),
+            skip=_number(options, "$skip", default=0, allowed=range(2**31)),
             token=options.get("$skipToken") or None,
             as_table=form == "table",
             allows_partial_scopes=options.get("allowPartialScopes") is True,
@@ -134,7 +136,7 @@ def _texts(body: Json, name: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _number(options: Json, name: str, default: int, allowed: range) -> int:
+def _number(options: Json, name: str, *, default: int, allowed: range) -> int:
     value = options.get(name)
     if value is None:
         return default
@@ -147,8 +149,8 @@ def page(
     query: GraphQuery,
     columns: list[tuple[str, str]],
     rows: list[Json],
-    shuffler: random.Random | None,
     *,
+    shuffler: random.Random | None,
     chain: str = "",
 ) -> Json:
     """The body that answers: one page of the rows, and a token for the next where there may be one.

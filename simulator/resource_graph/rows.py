@@ -68,7 +68,7 @@ def installation_rows() -> OperationRows:
     )
 
 
-def _row(full_id: str, name: str, kind: str, location: str, **more: Any) -> Json:
+def _row(full_id: str, name: str, kind: str, *, location: str, **more: Any) -> Json:
     parts = full_id.split("/")
     return {
         "id": full_id,
@@ -99,7 +99,7 @@ def machine_row(world: World, machine: Machine, when: datetime) -> Json:
         machine.id,
         machine.name,
         "microsoft.compute/virtualmachines",
-        str(body["location"]),
+        location=str(body["location"]),
         **shown,
         managedBy=body.get("managedBy") or "",
         properties=body["properties"] | {"extended": {"instanceView": view}},
@@ -109,7 +109,7 @@ def machine_row(world: World, machine: Machine, when: datetime) -> Json:
 def hybrid_row(machine: HybridMachine, when: datetime) -> Json:
     body = hybrid.document(machine, when)
     shown = {"tags": body["tags"], "properties": body["properties"]}
-    return _row(machine.id, machine.name, _type(machine), str(body["location"]), **shown)
+    return _row(machine.id, machine.name, _type(machine), location=str(body["location"]), **shown)
 
 
 def _type(machine: Machine) -> str:
@@ -123,7 +123,7 @@ def group_row(group: Group, when: datetime) -> Json:
         group.id,
         group.name,
         "microsoft.resources/subscriptions/resourcegroups",
-        str(body.get("location", "")),
+        location=str(body.get("location", "")),
         tags=body.get("tags"),
         managedBy=body.get("managedBy") or "",
         properties={"provisioningState": group.provisioning_at(when)},
@@ -132,7 +132,9 @@ def group_row(group: Group, when: datetime) -> Json:
 
 def subscription_row(subscription: str, name: str) -> Json:
     properties = {"state": "Enabled"}
-    return _row(f"/subscriptions/{subscription}", name, "microsoft.resources/subscriptions", "", properties=properties)
+    return _row(
+        f"/subscriptions/{subscription}", name, "microsoft.resources/subscriptions", location="", properties=properties
+    )
 
 
 def assignment_row(assignment: Assignment) -> Json:
@@ -142,28 +144,30 @@ def assignment_row(assignment: Assignment) -> Json:
     if "filter" in properties:
         properties.pop("resourceId")
     kind = "microsoft.maintenance/configurationassignments"
-    return _row(assignment.id.lower(), assignment.name, kind, "", properties=properties)
+    return _row(assignment.id.lower(), assignment.name, kind, location="", properties=properties)
 
 
 def configuration_row(configuration: Configuration) -> Json:
     body = configurations.document(configuration)
     shown = {"tags": body.get("tags"), "properties": body.get("properties") or {}}
     kind = "microsoft.maintenance/maintenanceconfigurations"
-    return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
+    return _row(body["id"], body["name"], kind, location=str(body.get("location", "")), **shown)
 
 
 def scale_set_row(scale_set: ScaleSet) -> Json:
     body = scale_sets.document(scale_set)
     shown = {"tags": body.get("tags"), "properties": body["properties"]}
     kind = "microsoft.compute/virtualmachinescalesets"
-    return _row(body["id"], body["name"], kind, str(body.get("location", "")), **shown)
+    return _row(body["id"], body["name"], kind, location=str(body.get("location", "")), **shown)
 
 
 def topic_row(topic: SystemTopic) -> Json:
     identity = {"type": "SystemAssigned", "principalId": topic.principal_id, "tenantId": TENANT_ID}
     shown = {"topicType": "Microsoft.Resources.Subscriptions", "source": topic.source, "provisioningState": "Succeeded"}
     kind, name = "microsoft.eventgrid/systemtopics", topic.id.rpartition("/")[2]
-    return _row(topic.id, name, kind, "global", properties=shown, identity=identity if topic.principal_id else None)
+    return _row(
+        topic.id, name, kind, location="global", properties=shown, identity=identity if topic.principal_id else None
+    )
 
 
 def run_rows(run: Run, when: datetime) -> list[Json]:
@@ -181,7 +185,7 @@ def run_rows(run: Run, when: datetime) -> list[Json]:
             "total": len(states) + len(run.refused),
         },
     }
-    row = _row(run.id, run.name, kind, str(configuration.get("location", "")), properties=properties)
+    row = _row(run.id, run.name, kind, location=str(configuration.get("location", "")), properties=properties)
     return [row, *(_machine_run_row(run, each, when) for each in run.operations)]
 
 
@@ -208,7 +212,9 @@ def _machine_run_row(run: Run, operation: Operation, when: datetime) -> Json:
         "status": operation.status_at(when),
     }
     full_id = f"{operation.machine.lower()}/providers/microsoft.maintenance/applyupdates/{run.name}"
-    return _row(full_id, run.name, "microsoft.maintenance/applyupdates", operation.region, properties=properties)
+    return _row(
+        full_id, run.name, "microsoft.maintenance/applyupdates", location=operation.region, properties=properties
+    )
 
 
 def _patch_table_id(machine: Machine) -> str:
@@ -228,7 +234,7 @@ def assessment_row(machine: Machine, operation: Operation, when: datetime) -> Js
         }
     kind = f"{_type(machine)}/patchassessmentresults"
     full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest"
-    return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)
+    return _row(full_id, operation.operation_id, kind, location=machine.region, properties=properties)
 
 
 def _support_state(operation: Operation, runs: bool) -> str | None:
@@ -246,7 +252,7 @@ def _found_rows(machine: Machine, operation: Operation, when: datetime) -> Itera
     for patch in operation.waiting[:PATCH_ROWS_SHOWN]:
         full_id = f"{_patch_table_id(machine)}/patchAssessmentResults/latest/softwarePatches/{patch.id}"
         properties = _found_properties(patch, operation)
-        yield _row(full_id, patch.id, kind, machine.region, properties=properties)
+        yield _row(full_id, patch.id, kind, location=machine.region, properties=properties)
 
 
 def _found_properties(patch: Patch, operation: Operation) -> Json:
@@ -278,7 +284,7 @@ def _installed_rows(machine: Machine, operation: Operation, when: datetime) -> I
             "patchName": patch["name"],
             **{name: value for name, value in patch.items() if name != "name"},
         }
-        yield _row(f"{base}/{patch['patchId']}", patch["patchId"], kind, machine.region, properties=properties)
+        yield _row(f"{base}/{patch['patchId']}", patch["patchId"], kind, location=machine.region, properties=properties)
 
 
 def installation_row(machine: Machine, operation: Operation, when: datetime) -> Json:
@@ -286,4 +292,4 @@ def installation_row(machine: Machine, operation: Operation, when: datetime) -> 
     properties["maintenanceRunId"] = operation.run or patching.result(operation).get("maintenanceRunId", "")
     kind = f"{_type(machine)}/patchinstallationresults"
     full_id = f"{_patch_table_id(machine)}/patchInstallationResults/{operation.operation_id}"
-    return _row(full_id, operation.operation_id, kind, machine.region, properties=properties)
+    return _row(full_id, operation.operation_id, kind, location=machine.region, properties=properties)

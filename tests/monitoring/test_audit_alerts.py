@@ -40,7 +40,7 @@ def ask(name: str, table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any
     query = (logs.RESULTS.parent / "audit" / f"{name}.kql").read_text(encoding="utf-8")
     for placeholder, value in (("__ACCOUNT__", "stpatch"), ("__CONTAINER__", "app-package"), ("__IDENTITY__", APP)):
         query = query.replace(placeholder, value)
-    return list(kql.evaluate(query, {table: rows}, NOW, SCHEMA).rows)
+    return list(kql.evaluate(query, {table: rows}, NOW, schema=SCHEMA).rows)
 
 
 CALLS = {

@@ -150,7 +150,7 @@ def test_rows_keep_to_the_columns(name: str) -> None:
     tables = logs.read(PAYLOADS / name)
     schema = {table.lower(): columns for table, columns in logs.SCHEMA.items()}
     for table, rows in tables.items():
-        assert len(kql.evaluate(table, tables, logs.Workspace.after(tables).now, schema).rows) == len(rows)
+        assert len(kql.evaluate(table, tables, logs.Workspace.after(tables).now, schema=schema).rows) == len(rows)
 
 
 def test_writing_and_reading_gives_the_same(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_the_evaluator_gives_the_official_columns(name: str, answers: Mapping[st
     schema: dict[str, Mapping[str, str]] = {table.lower(): columns for table, columns in logs.SCHEMA.items()}
     schema |= {each.lower(): dict(answers[f"{each}.kql"]["columns"]) for each in SAVED}
     now = logs.Workspace.after(logs.read(ROOT / "tests" / "recordings" / "demo-logs.json.gz")).now
-    found = kql.evaluate(logs.with_parameters(FILES[name]), {}, now, schema)
+    found = kql.evaluate(logs.with_parameters(FILES[name]), {}, now, schema=schema)
     assert [list(column) for column in found.columns] == answers[name]["columns"]
 
 

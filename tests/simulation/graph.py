@@ -60,7 +60,7 @@ class PredicateGraph(Graph):
         columns, rows = self.evaluate(asked, self.scope(asked, rights), rights)
         if columns[0][0] == "id":
             asked = replace(asked, top=min(asked.top, self.page_rows))
-        return Response(200, page(asked, columns, rows, self.shuffler(asked)))
+        return Response(200, page(asked, columns, rows, shuffler=self.shuffler(asked)))
 
     def evaluate(self, query: GraphQuery, scope: set[str], rights: Rights) -> tuple[list[tuple[str, str]], list[Json]]:
         for name, (start, pattern, answer) in ANSWERS.items():

@@ -19,7 +19,7 @@ Rows = Sequence[Mapping[str, object]]
 
 
 def ask(text: str, machines: Rows = (), notes: Rows = ()) -> list[dict[str, Any]]:
-    return evaluate(text, {"machines": machines, "notes": notes}, NOW, SCHEMA).rows
+    return evaluate(text, {"machines": machines, "notes": notes}, NOW, schema=SCHEMA).rows
 
 
 def value_of(expression: str, **row: object) -> Any:
@@ -184,7 +184,7 @@ def test_extend_sees_the_row_as_it_was_and_keeps_the_place_of_a_known_column() -
         "notes | extend text = name, name = text, fresh = text",
         {"notes": [{"name": "a", "text": "b"}]},
         NOW,
-        SCHEMA,
+        schema=SCHEMA,
     )
     assert [name for name, _ in result.columns] == ["name", "text", "count", "bag", "fresh"]
     assert result.rows == [{"name": "b", "text": "a", "count": None, "bag": None, "fresh": "b"}]
@@ -458,7 +458,7 @@ def test_rows_that_do_not_fit_the_schema_are_refused() -> None:
     with pytest.raises(ValueError, match="columns outside the schema of machines: Name"):
         ask("machines", [{"Name": "a"}])
     with pytest.raises(ValueError, match="tables outside the schema: machine"):
-        evaluate("machines", {"machine": []}, NOW, SCHEMA)
+        evaluate("machines", {"machine": []}, NOW, schema=SCHEMA)
 
 
 def test_the_rows_given_are_not_changed() -> None:
@@ -469,7 +469,7 @@ def test_the_rows_given_are_not_changed() -> None:
 
 def test_now_is_the_moment_given() -> None:
     def asked_at(now: datetime) -> Any:
-        return evaluate("machines | project t = ago(1d)", {"machines": [{}]}, now, SCHEMA).rows[0]["t"]
+        return evaluate("machines | project t = ago(1d)", {"machines": [{}]}, now, schema=SCHEMA).rows[0]["t"]
 
     assert asked_at(datetime(2026, 11, 22, tzinfo=UTC)) == "2026-11-21T00:00:00.0000000Z"
     assert asked_at(datetime(2026, 11, 23, 0, 0, 0, 5, tzinfo=UTC)) == "2026-11-22T00:00:00.0000050Z"
@@ -477,7 +477,7 @@ def test_now_is_the_moment_given() -> None:
 
 def test_a_moment_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="zone"):
-        evaluate("machines", {}, datetime(2026, 11, 22), SCHEMA)  # noqa: DTZ001 - the mistake under test
+        evaluate("machines", {}, datetime(2026, 11, 22), schema=SCHEMA)  # noqa: DTZ001 - the mistake under test
 
 
 def test_a_text_is_parsed_once() -> None:
@@ -523,7 +523,7 @@ LATER = datetime(2026, 11, 23, tzinfo=UTC)
 @pytest.mark.parametrize("operator", ["where since < {}", "extend x = {}", "project x = {}", "summarize x = max({})"])
 def test_a_repeated_query_is_of_its_own_time(operator: str, age: str) -> None:
     query, tables = f"machines | {operator.format(age)}", {"machines": [{"since": "2026-11-22T12:00:00Z"}]}
-    answers = [evaluate(query, tables, moment, SCHEMA).rows for moment in (NOW, LATER, NOW)]
+    answers = [evaluate(query, tables, moment, schema=SCHEMA).rows for moment in (NOW, LATER, NOW)]
     assert answers[0] == answers[2] != answers[1]
 
 
@@ -537,7 +537,7 @@ def test_a_repeated_operator_reads_the_columns_of_its_own_table() -> None:
     query = "machines | extend both = name"
     for columns in ({"name": "string"}, {"size": "int", "name": "string"}, {"name": "string"}):
         row = {"name": "a"} | ({"size": 1} if "size" in columns else {})
-        assert evaluate(query, {"machines": [row]}, NOW, {"machines": columns}).rows == [row | {"both": "a"}]
+        assert evaluate(query, {"machines": [row]}, NOW, schema={"machines": columns}).rows == [row | {"both": "a"}]
 
 
 def test_the_packaged_schema_is_the_default() -> None:

@@ -26,7 +26,7 @@ MAX_LONG = 2**63 - 1
 
 
 def answer(query: str, rows: Rows = ({},)) -> list[dict[str, Any]]:
-    found = evaluate(query, {"machines": rows}, NOW, SCHEMA).rows
+    found = evaluate(query, {"machines": rows}, NOW, schema=SCHEMA).rows
     json.dumps(found, allow_nan=False)
     return found
 
@@ -103,13 +103,15 @@ def test_a_value_at_an_edge(expression: str, row: dict[str, object], expected: o
 
 
 def test_a_percentile_of_int_is_a_long() -> None:
-    found = evaluate("machines | summarize p = percentile(toint(name), 50)", {}, NOW, SCHEMA)
+    found = evaluate("machines | summarize p = percentile(toint(name), 50)", {}, NOW, schema=SCHEMA)
     assert found.columns == (("p", "long"),)
 
 
 def test_a_column_of_arg_max_gives_way_to_a_group_key() -> None:
     rows: Rows = [{"name": "a", "size": 1}, {"name": "a", "size": 2}]
-    found = evaluate("machines | summarize arg_max(size, name), n = count() by name", {"machines": rows}, NOW, SCHEMA)
+    found = evaluate(
+        "machines | summarize arg_max(size, name), n = count() by name", {"machines": rows}, NOW, schema=SCHEMA
+    )
     assert found.columns == (("name", "string"), ("size", "long"), ("name1", "string"), ("n", "long"))
     assert found.rows == [{"name": "a", "size": 2, "name1": "a", "n": 2}]
 

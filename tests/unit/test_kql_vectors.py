@@ -35,7 +35,7 @@ def answer(case: Mapping[str, Any]) -> tuple[list[list[str]], list[list[Any]]]:
         table: [dict(zip(content["schema"], row, strict=True)) for row in content["rows"]]
         for table, content in TABLES[case["tables"]].items()
     }
-    result = evaluate(case["query"], tables, NOW, schema)
+    result = evaluate(case["query"], tables, NOW, schema=schema)
     return [list(column) for column in result.columns], [list(row.values()) for row in result.rows]
 
 

@@ -63,7 +63,7 @@ def resource_graph_schema() -> Schema:
     return {table: _packaged()["columns"] for table in _packaged()["tables"]}
 
 
-def evaluate(text: str, tables: Tables, now: datetime, schema: Schema | None = None) -> Result:
+def evaluate(text: str, tables: Tables, now: datetime, *, schema: Schema | None = None) -> Result:
     """The query's answer over `tables` at the time `now`. A table of the schema that is not in `tables` has no rows.
 
     Raises KqlError or Unsupported for the query, ValueError for rows that do not fit the schema. Dynamic values in the
@@ -106,7 +106,7 @@ class _Source(Mapping[str, list[Row]]):
         columns = self._schema[table]
         readers = {name: (place, _READ.get(kind)) for place, (name, kind) in enumerate(columns.items())}
         empty = [default_of(type_name) for type_name in columns.values()]
-        return [_row(table, given, readers, empty) for given in self._tables.get(table, ())]
+        return [_row(table, given, readers=readers, empty=empty) for given in self._tables.get(table, ())]
 
     def __iter__(self) -> Any:
         return iter(self._schema)
@@ -115,7 +115,9 @@ class _Source(Mapping[str, list[Row]]):
         return len(self._schema)
 
 
-def _row(table: str, given: Mapping[str, object], readers: Mapping[str, tuple[int, _Reader | None]], empty: Row) -> Row:
+def _row(
+    table: str, given: Mapping[str, object], *, readers: Mapping[str, tuple[int, _Reader | None]], empty: Row
+) -> Row:
     """A value has its column's place. Times arrive as texts, as in the services' answers, and the evaluator counts."""
     row = empty.copy()
     for name, value in given.items():

@@ -37,7 +37,7 @@ def compile_aggregate(node: syntax.Named, scope: Scope, keys: Sequence[str | Non
     """`keys`: the columns that the rows are grouped by; '*' is all others."""
     match node.expression:
         case syntax.Call(function="arg_max" | "arg_min") as call:
-            return _arg(node, call, scope, keys)
+            return _arg(node, call, scope, keys=keys)
         case syntax.Call(function=function) as call if function in _AGGREGATES:
             type_name, over = _single(call, scope)
             name = name_of(node) if node.name else Name(_name(call), "made", call.at)
@@ -272,7 +272,7 @@ _AGGREGATES: Mapping[str, Callable[[syntax.Call, Sequence[Compiled]], _Single]] 
 # ---- the row of the greatest or least key
 
 
-def _arg(node: syntax.Named, call: syntax.Call, scope: Scope, keys: Sequence[str | None]) -> Aggregate:
+def _arg(node: syntax.Named, call: syntax.Call, scope: Scope, *, keys: Sequence[str | None]) -> Aggregate:
     """The key, and the columns named, or all others for '*'. A name before it is the key's."""
     if len(call.arguments) < 2 or isinstance(call.arguments[0], syntax.Star):
         raise unknown(f"{call.function}() of that form", call.at)

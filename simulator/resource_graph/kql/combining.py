@@ -19,7 +19,7 @@ def join(node: syntax.Join, left: Shape, right: Shape) -> tuple[Shape, Callable[
     kind = node.kind or "innerunique"
     if kind not in _KINDS:
         raise unknown(f"join kind={kind}", node.at)
-    pairs = [_key_positions(one, other, left, right) for one, other in node.keys]
+    pairs = [_key_positions(one, other, left=left, right=right) for one, other in node.keys]
     left_key, right_key = _tuple_of([pair[0] for pair in pairs]), _tuple_of([pair[1] for pair in pairs])
     nothing = [[default_of(type_name) for _, type_name in right.columns]] if kind == "leftouter" else []
 
@@ -45,7 +45,7 @@ def _unique(rows: list[Row], key: _Key) -> list[Row]:
     return list(found.values())
 
 
-def _key_positions(one: syntax.Column, other: syntax.Column, left: Shape, right: Shape) -> tuple[int, int]:
+def _key_positions(one: syntax.Column, other: syntax.Column, *, left: Shape, right: Shape) -> tuple[int, int]:
     """String keys only: the engines disagree whether null equals null in a join."""
     positions = left.position(one), right.position(other)
     types = {left.columns[positions[0]][1], right.columns[positions[1]][1]}

@@ -52,7 +52,7 @@ def _over(evaluates: Sequence[Evaluate], last: Compiled, function: Callable[...,
 Function = Callable[[str, Sequence[Compiled], Place], Compiled]  # of a call's name, arguments and place
 
 
-def expect(name: str, arguments: Sequence[Compiled], least: int, most: int, at: Place) -> None:
+def expect(name: str, arguments: Sequence[Compiled], at: Place, *, least: int, most: int) -> None:
     if not least <= len(arguments) <= most:
         raise wrong(f"{name}() with {len(arguments)} arguments", at)
 

@@ -44,7 +44,7 @@ def require(name: str, at: Place) -> None:
         raise unknown(f"the function {name}()", at)
 
 
-def call(name: str, arguments: Sequence[Compiled], now_ticks: int, at: Place) -> Compiled:
+def call(name: str, arguments: Sequence[Compiled], at: Place, *, now_ticks: int) -> Compiled:
     """The compiled call. Raises KqlError where Kusto knows the function but refuses these arguments."""
     require(name, at)
     if name in _OF_ONE:
@@ -182,7 +182,7 @@ _OF_ONE = {
 
 
 def _call_of_one(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 1, at)
+    expect(name, arguments, at, least=1, most=1)
     function, argument = _OF_ONE[name], arguments[0]
     implementation = function.by_type.get(argument.type) or function.by_type.get(_ANY)
     if implementation is None:
@@ -196,7 +196,7 @@ def _call_of_one(name: str, arguments: Sequence[Compiled], at: Place) -> Compile
 
 
 def _iff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 3, 3, at)
+    expect(name, arguments, at, least=3, most=3)
     return _chosen(name, arguments, at)
 
 
@@ -215,11 +215,11 @@ def _chosen(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     type_name = common_branch(branches)
     if type_name is None:
         raise unknown(f"{name}() between {' and '.join(branch.type for branch in branches)}", at)
-    read = [_as_branch(name, branch, type_name, at) for branch in branches]
+    read = [_as_branch(name, branch, at, type_name=type_name) for branch in branches]
     return _choice(type_name, list(zip(predicates, read, strict=False)), read[-1])
 
 
-def _as_branch(name: str, branch: Compiled, type_name: str, at: Place) -> Compiled:
+def _as_branch(name: str, branch: Compiled, at: Place, *, type_name: str) -> Compiled:
     if branch.type == "dynamic" != type_name:
         if type_name not in dynamics.READ:
             raise unknown(f"{name}() between dynamic and {type_name}", at)
@@ -255,7 +255,7 @@ def _typed(type_name: str, branch: Compiled) -> Compiled:
 
 def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """The first value that is not null; for strings, the first that is not empty."""
-    expect(name, arguments, 2, 64, at)
+    expect(name, arguments, at, least=2, most=64)
     type_name = common_type(arguments)
     if type_name is None and {argument.type for argument in arguments} <= NUMBERS:
         type_name, arguments = "real", [apply(values.real_of_number, "real", argument) for argument in arguments]
@@ -269,7 +269,7 @@ def _coalesce(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
 
 
 def _round(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 2, at)
+    expect(name, arguments, at, least=1, most=2)
     value, *precision = arguments
     digits = precision[0].evaluate([]) if precision and precision[0].constant else 0
     if value.type != "real" or any(each.type != "long" for each in precision) or digits not in range(16):

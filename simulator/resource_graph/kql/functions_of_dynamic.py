@@ -51,12 +51,12 @@ def _pack(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
 
 
 def _pack_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 64, at)
+    expect(name, arguments, at, least=1, most=64)
     return apply(lambda *found: list(found), "dynamic", *[_held(name, argument, at) for argument in arguments])
 
 
 def _set_has_element(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     array, element = arguments
     if array.type != "dynamic" or element.type != "string":
         raise unknown(f"{name}() of a {array.type} and a {element.type}", at)
@@ -72,7 +72,7 @@ def _has_element(array: Any, element: str) -> bool:
 
 def _of_dynamic(function: Callable[[Any], Any], type_name: str) -> Function:
     def compiled(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-        expect(name, arguments, 1, 1, at)
+        expect(name, arguments, at, least=1, most=1)
         if arguments[0].type != "dynamic":
             raise wrong(f"{name}() of a {arguments[0].type}", at)
         return apply(function, type_name, arguments[0])

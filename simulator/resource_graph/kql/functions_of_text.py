@@ -19,12 +19,12 @@ _TEXT_OF: Mapping[str, Callable[[Any], str]] = {
 }
 
 
-def _texts(name: str, arguments: Sequence[Compiled], at: Place, converts: bool = False) -> list[Compiled]:
+def _texts(name: str, arguments: Sequence[Compiled], at: Place, *, converts: bool = False) -> list[Compiled]:
     """The arguments as strings; `converts`: the function takes other types than dynamic too."""
-    return [_text(name, argument, at, converts) for argument in arguments]
+    return [_text(name, argument, at, converts=converts) for argument in arguments]
 
 
-def _text(name: str, argument: Compiled, at: Place, converts: bool = False) -> Compiled:
+def _text(name: str, argument: Compiled, at: Place, *, converts: bool = False) -> Compiled:
     if argument.type == "string":
         return argument
     if argument.type != "dynamic" and not (converts and argument.type in _TEXT_OF):
@@ -37,7 +37,7 @@ def _is_not_a_text(part: Compiled) -> bool:
 
 
 def _split(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 3, at)
+    expect(name, arguments, at, least=2, most=3)
     text, delimiter, *index = arguments
     if delimiter.type != "string":
         raise wrong(f"split() at a {delimiter.type}", at)
@@ -59,18 +59,18 @@ def _only(parts: list[str], index: int | None) -> list[str]:
 
 
 def _strcat(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 64, at)
+    expect(name, arguments, at, least=1, most=64)
     return apply(lambda *found: "".join(found), "string", *_texts(name, arguments, at, converts=True))
 
 
 def _strcat_delim(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 3, 64, at)
+    expect(name, arguments, at, least=3, most=64)
     texts = _texts(name, arguments, at, converts=True)
     return apply(lambda delimiter, *found: delimiter.join(found), "string", *texts)
 
 
 def _strcat_array(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     array, delimiter = arguments
     if (array.type, delimiter.type) != ("dynamic", "string"):
         raise unknown(f"{name}() of a {array.type}", at)
@@ -84,7 +84,7 @@ def _joined(array: Any, delimiter: str) -> str:
 
 
 def _replace_string(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 3, 3, at)
+    expect(name, arguments, at, least=3, most=3)
     text, lookup, other = arguments
     if _is_not_a_text(lookup):
         raise unknown(f"{name}() of an empty or computed text", at)
@@ -92,12 +92,12 @@ def _replace_string(name: str, arguments: Sequence[Compiled], at: Place) -> Comp
 
 
 def _strlen(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 1, at)
+    expect(name, arguments, at, least=1, most=1)
     return apply(lambda text: len(_counted(text)), "long", _sure_text(name, arguments[0], at))
 
 
 def _substring(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 3, at)
+    expect(name, arguments, at, least=2, most=3)
     text, *numbers = arguments
     if any(number.type not in ("int", "long") for number in numbers):
         raise unknown(f"{name}() with such numbers", at)
@@ -111,7 +111,7 @@ def _part(text: str, start: int | None, length: int | None = numbers.LONG_RANGE[
 
 
 def _indexof(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 5, at)
+    expect(name, arguments, at, least=2, most=5)
     if len(arguments) > 2 or _is_not_a_text(arguments[1]):
         raise unknown(f"{name}() of that form", at)
     return apply(lambda text, part: _counted(text).find(part), "long", _sure_text(name, arguments[0], at), arguments[1])
@@ -162,7 +162,7 @@ def _pattern(name: str, given: Compiled, at: Place) -> re.Pattern[str]:
 
 def _extract(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """Text without a match is ''."""
-    expect(name, arguments, 3, 3, at)
+    expect(name, arguments, at, least=3, most=3)
     given, group, text = arguments
     if not group.constant or group.type != "long":
         raise unknown(f"{name}() of a computed group", at)
@@ -178,14 +178,14 @@ def _group(pattern: re.Pattern[str], number: int, text: str) -> str:
 
 
 def _matches(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     pattern = _pattern(name, arguments[0], at)
     return apply(lambda text: pattern.search(text) is not None, "bool", _text(name, arguments[1], at))
 
 
 def _trim(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """One match at either end."""
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     pattern = _pattern(name, arguments[0], at).pattern
     start = re.compile(f"^(?:{pattern})" if name != "trim_end" else "^", re.ASCII)
     end = re.compile(f"(?:{pattern})\\Z" if name != "trim_start" else "\\Z", re.ASCII)

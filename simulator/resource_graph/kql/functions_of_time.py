@@ -32,7 +32,7 @@ def _now(now_ticks: int, arguments: Sequence[Compiled], at: Place) -> Compiled:
 
 
 def _ago(now_ticks: int, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect("ago", arguments, 1, 1, at)
+    expect("ago", arguments, at, least=1, most=1)
     if arguments[0].type != "timespan":
         raise wrong(f"ago() of a {arguments[0].type}", at)
     return apply(
@@ -45,7 +45,7 @@ OF_NOW: Mapping[str, Callable[[int, Sequence[Compiled], Place], Compiled]] = {"n
 
 def _bin(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """Rounded down to a multiple of the size, which is a constant."""
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     value, size = arguments
     if (value.type, size.type) not in (("datetime", "timespan"), ("timespan", "timespan"), ("long", "long")):
         raise unknown(f"bin() of a {value.type} by a {size.type}", at)
@@ -63,7 +63,7 @@ def _period(name: str, period: Compiled, at: Place) -> str:
 
 def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """The boundaries between the two: 23:59:59 and 00:00:01 are a day apart."""
-    expect(name, arguments, 3, 3, at)
+    expect(name, arguments, at, least=3, most=3)
     period, later, earlier = arguments
     span = _PERIODS.get(_period(name, period, at))
     if span is None:
@@ -79,7 +79,7 @@ def _datetime_diff(name: str, arguments: Sequence[Compiled], at: Place) -> Compi
 
 
 def _datetime_add(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 3, 3, at)
+    expect(name, arguments, at, least=3, most=3)
     period = _period(name, arguments[0], at)
     amount, moment = arguments[1:]
     if moment.type != "datetime" or amount.type not in ("int", "long"):
@@ -98,7 +98,7 @@ def _later(add: Callable[[int, int], int], size: int) -> Callable[[int | None, i
 
 def _start(start: Callable[[int], int]) -> Function:
     def compiled(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-        expect(name, arguments, 1, 2, at)
+        expect(name, arguments, at, least=1, most=2)
         if len(arguments) > 1:
             raise unknown(f"{name}() with an offset", at)
         if arguments[0].type != "datetime":
@@ -110,7 +110,7 @@ def _start(start: Callable[[int], int]) -> Function:
 
 def _format_datetime(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
     """By the parts of a date that have a fixed width, and Kusto's delimiters."""
-    expect(name, arguments, 2, 2, at)
+    expect(name, arguments, at, least=2, most=2)
     moment, form = arguments
     if moment.type != "datetime" or form.type != "string":
         raise wrong(f"{name}() of a {moment.type} and a {form.type}", at)
@@ -129,16 +129,17 @@ def _format_datetime(name: str, arguments: Sequence[Compiled], at: Place) -> Com
 
 
 def _make_datetime(name: str, arguments: Sequence[Compiled], at: Place) -> Compiled:
-    expect(name, arguments, 1, 7, at)
+    expect(name, arguments, at, least=1, most=7)
     if len(arguments) not in (3, 5, 6) or any(each.type not in ("int", "long") for each in arguments):
         raise unknown(f"{name}() of that form", at)
     return apply(_moment, "datetime", *arguments)
 
 
-def _moment(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
-    parts = (hour, minute, second)
-    if any(each is None for each in (year, month, day, *parts)):
+def _moment(year: int, month: int, day: int, *time_of_day: int) -> int:
+    """`time_of_day`: as much of hour, minute and second as the query gives."""
+    if any(each is None for each in (year, month, day, *time_of_day)):
         raise Unsupported("make_datetime() of null")
+    hour, minute, second = (*time_of_day, 0, 0, 0)[:3]
     if not (0 <= hour < 24 and 0 <= minute < 60 and 0 <= second < 60):
         raise Unsupported("make_datetime() of a time that is none")
     try:

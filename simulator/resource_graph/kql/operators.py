@@ -250,7 +250,7 @@ def _element(node: syntax.Expand, scope: Scope) -> Compiled:
     element = Compiled("dynamic", lambda row: row[0])
     if node.type in (None, "dynamic"):
         return element
-    return functions.call(f"to{node.type}", [element], scope.now_ticks, node.at)
+    return functions.call(f"to{node.type}", [element], node.at, now_ticks=scope.now_ticks)
 
 
 def _elements(value: Any) -> list[Any]:
@@ -270,7 +270,7 @@ def _parse(node: syntax.Parse, scope: Scope) -> tuple[Shape, Step]:
     text = compile_expression(node.text, scope)
     if text.type not in ("string", "dynamic"):
         raise unknown(f"parse of a {text.type}", node.at)
-    read = functions.call("tostring", [text], scope.now_ticks, node.at).evaluate
+    read = functions.call("tostring", [text], node.at, now_ticks=scope.now_ticks).evaluate
     captures = [part for part in node.pattern if isinstance(part, syntax.Capture)]
     for capture in captures:
         if capture.name in scope.shape.names or [each.name for each in captures].count(capture.name) > 1:
@@ -339,7 +339,7 @@ def _distinct(node: syntax.Distinct, scope: Scope) -> tuple[Shape, Step]:
     return _shape_of(columns), _grouping([compiled.evaluate for _, compiled in columns], [])
 
 
-def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place, types: frozenset[str] = SORTABLE) -> None:
+def _refuse_as_key(compiled: Compiled, what: str, at: syntax.Place, *, types: frozenset[str] = SORTABLE) -> None:
     if compiled.type == "dynamic":
         raise wrong(f"{what} of dynamic type", at)
     if compiled.type not in types:
@@ -360,7 +360,7 @@ def _sort(node: syntax.Sort, scope: Scope) -> Step:
 
 def _sort_pass(node: syntax.SortKey, scope: Scope) -> tuple[Evaluate, bool]:
     compiled = compile_expression(node.expression, scope)
-    _refuse_as_key(compiled, "a sort key", node.expression.at, SORTABLE | {"real"})
+    _refuse_as_key(compiled, "a sort key", node.expression.at, types=SORTABLE | {"real"})
     evaluate = compiled.evaluate
     if compiled.type == "string":
         return evaluate, node.descending

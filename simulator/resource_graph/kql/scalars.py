@@ -68,7 +68,7 @@ def compile_expression(node: syntax.Expression, scope: Scope) -> Compiled:
         case syntax.Call():
             functions.require(node.function, node.at)
             arguments = [compile_expression(argument, scope) for argument in node.arguments]
-            return functions.call(node.function, arguments, scope.now_ticks, node.at)
+            return functions.call(node.function, arguments, node.at, now_ticks=scope.now_ticks)
         case syntax.Negative():
             return _negative(node, compile_expression(node.value, scope))
         case syntax.Star():
@@ -228,7 +228,7 @@ def _binary(node: syntax.Binary, left: Compiled, right: Compiled) -> Compiled:
     if node.operator in ("and", "or"):
         return _logic(node, left, right)
     if node.operator == "matches regex":
-        return functions.call("matches regex", [right, left], 0, node.at)
+        return functions.call("matches regex", [right, left], node.at, now_ticks=0)
     if node.operator.removeprefix("!") in _TEXT_TESTS:
         return _text_test(node, left, right)
     if node.operator in _ARITHMETIC:
