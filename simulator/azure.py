@@ -104,13 +104,13 @@ class Azure(State):
         self,
         now: Callable[[], datetime],
         timings: Timings = Timings(),  # noqa: B008 - frozen
+        *,
         limits: Limits = Limits().with_arm(),  # noqa: B008 - frozen
         seed: int = 0,
-        *,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
         self._clock = HeldClock(now)
-        super().__init__(self._clock, timings, limits, seed)
+        super().__init__(self._clock, timings, limits=limits, seed=seed)
         self.graph = Graph(self.world, timings.graph_lag_seconds)
         self.faults = Faults()
         self.topic: Topic | None = None
@@ -136,7 +136,7 @@ class Azure(State):
             self._log_request(request, 0)
             raise ConnectionLost("after")
         self._log_request(request, response.status)
-        return with_standard_headers(response, request, self.now(), self._request_id)
+        return with_standard_headers(response, request, now=self.now(), guid=self._request_id)
 
     def _request_id(self) -> str:
         """From a sequence of its own: a world is the same, however often it is asked."""
@@ -146,7 +146,9 @@ class Azure(State):
         if endpoint.owns(request):
             return endpoint.answer(self, self.graph, request)
         if topics.owns(request):
-            return topics.answer(self.topic, request, partial(authorization.permits, self), self.token_seconds())
+            return topics.answer(
+                self.topic, request, permits=partial(authorization.permits, self), token_seconds=self.token_seconds()
+            )
         if tenant.owns(request):
             return tenant.answer(self, request)
         if assignments.owns(request):
@@ -224,6 +226,7 @@ class Azure(State):
         self,
         machine_id: str,
         kind: str,
+        *,
         started_by: Literal["User", "Platform"] = "Platform",
         order: Json | None = None,
     ) -> Operation:
@@ -234,7 +237,7 @@ class Azure(State):
         """
         machine = self.machine(machine_id)
         if kind in (*POWER, "reapply") and not isinstance(machine, HybridMachine):
-            return machines.act_on(self.world, machine, kind, None)
+            return machines.act_on(self.world, machine, kind, request=None)
         if kind not in ("assess", "install"):
             raise ValueError(f"{kind} is not a kind of operation that can be started")
         which: Kind = "assess" if kind == "assess" else "install"

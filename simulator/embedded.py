@@ -79,8 +79,8 @@ class Embedded:
         self.azure = Azure(
             clock or (lambda: datetime.now(UTC)),
             (timings or Timings()).scaled(shorter),
-            (limits or Limits().with_arm()).scaled(shorter),
-            seed,
+            limits=(limits or Limits().with_arm()).scaled(shorter),
+            seed=seed,
         )
         self.azure.world.management_groups |= {name: list(held) for name, held in (management_groups or {}).items()}
         self.event_grid = EventGrid(self.azure.world, speed, self.tls.client_context(), seed=seed)

@@ -77,7 +77,9 @@ def driver_routes(azure: Azure) -> list[web.RouteDef]:
     async def start(request: web.Request) -> web.Response:
         order = await request.json()
         try:
-            started = azure.start_operation(order["machine"], order["kind"], order.get("started_by", "Platform"))
+            started = azure.start_operation(
+                order["machine"], order["kind"], started_by=order.get("started_by", "Platform")
+            )
         except (LookupError, ValueError) as error:
             return web.json_response({"problem": f"machine or kind: {error}"}, status=400)
         except Refused as error:

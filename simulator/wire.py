@@ -89,7 +89,7 @@ class Response:
         return other
 
 
-def with_standard_headers(response: Response, request: Request, now: datetime, guid: Callable[[], str]) -> Response:
+def with_standard_headers(response: Response, request: Request, *, now: datetime, guid: Callable[[], str]) -> Response:
     """The response with the headers that every answer carries; its own win. `guid` gives a new id at every call."""
     date, stamp = _written(now)
     headers = {**_STANDARD_HEADERS, "date": date, **_correlation(request, stamp, guid)}

@@ -104,9 +104,9 @@ class Operation:
     def runs_at(self, when: datetime) -> bool:
         return self.started <= when and (self.ends is None or when < self.ends)
 
-    def end_early(self, at: datetime, status: str, code: str, message: str) -> None:
+    def end_early(self, at: datetime, status: str, ended_by: tuple[str, str]) -> None:
         self.planned_end, self.ends = self.ends, at
-        self.final_status, self.ended_by, self.installs = status, (code, message), frozenset()
+        self.final_status, self.ended_by, self.installs = status, ended_by, frozenset()
 
 
 def overlaps(operations: Iterable[Operation]) -> list[tuple[Operation, Operation]]:
@@ -130,6 +130,7 @@ def _reaches(operation: Operation, when: datetime) -> bool:
 
 
 GUEST_ENDS = ("NEWER_OPERATION_SUPERSEDED", "ShutdownOrUnresponsive")  # that the second is one is a guess
+CANCELED = ("OperationCanceled", "The operation was canceled.")
 SUPERSEDED = (
     "NEWER_OPERATION_SUPERSEDED",
     "Patch operation terminated due to a newer operation taking precedence. [Activity id: newer]",
@@ -337,7 +338,7 @@ _ORDINARY = (0, Behaviour())  # of a machine of which nothing else was said
 class World:
     """Everything that exists, and the events that are due."""
 
-    def __init__(self, now: Callable[[], datetime], timings: Timings, limits: Limits, seed: int) -> None:
+    def __init__(self, now: Callable[[], datetime], timings: Timings, *, limits: Limits, seed: int) -> None:
         self.now, self.timings, self.limits = now, timings, limits
         self.random = random.Random(seed)
         self.machines: dict[str, Machine] = {}

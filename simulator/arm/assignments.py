@@ -34,7 +34,9 @@ def answer(state: State, request: Request) -> Response:
 
     def handle(context: Context) -> Response:
         if match := _ASSIGNMENTS.fullmatch(request.path):
-            authorization.require(state, context.caller, "Microsoft.Authorization/roleAssignments/read", match["scope"])
+            authorization.require(
+                state, context.caller, action="Microsoft.Authorization/roleAssignments/read", scope=match["scope"]
+            )
             found = [each for each in _granted_to(state, _principal(request)) if _concerns(each, match["scope"])]
             return Response(200, {"value": [_assignment(state, each) for each in found]})
         match = _DEFINITION.fullmatch(request.path)

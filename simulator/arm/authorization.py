@@ -14,15 +14,15 @@ from simulator.identity.tokens import Caller
 from simulator.wire import Refused
 
 
-def permits(state: State, client_id: str, action: str, scope: str) -> bool:
+def permits(state: State, client_id: str, *, action: str, scope: str) -> bool:
     """Whether one of the caller's grants allows the action at the scope."""
     mine = (each for each in state.grants if each.client_id in ("", client_id))
     return any(_allows(each, action) and _covers(state, each.scope, scope) for each in mine)
 
 
-def require(state: State, caller: Caller, action: str, scope: str) -> None:
+def require(state: State, caller: Caller, *, action: str, scope: str) -> None:
     """Records the check. Raises Refused (403) unless the caller has the permission."""
-    permitted = permits(state, caller.client_id, action, scope)
+    permitted = permits(state, caller.client_id, action=action, scope=scope)
     state.permission_checks[PermissionCheck(caller.client_id, action, scope)] = permitted
     if not permitted:
         text = (

@@ -48,7 +48,7 @@ def put(world: World, request: Request, params: Mapping[str, str]) -> Response:
     wanted: Json = {name: body[name] for name in ("location", "tags", "managedBy") if body.get(name) is not None}
     if existing:
         existing.body.set(world.now(), wanted)
-        _send_event(world, existing.id, "write", request)
+        _send_event(world, existing.id, "write", request=request)
         return Response(200, document(existing, world.now()))
     created = create(world, group_id(params), wanted)
     return Response(201, document(created, world.now()))
@@ -60,7 +60,7 @@ def create(world: World, full_id: str, body: Json) -> Group:
     group.body.set(world.now(), body)
     world.groups[full_id.lower()] = group
     world.subscriptions.setdefault(subscription.lower(), f"Subscription {subscription[:8]}")
-    _send_event(world, full_id, "write", None)
+    _send_event(world, full_id, "write", request=None)
     return group
 
 
@@ -73,7 +73,7 @@ def patch(world: World, request: Request, params: Mapping[str, str]) -> Response
     rules.check_sections(body)
     changed: Json = {name: body[name] for name in ("tags", "managedBy") if body.get(name) is not None}
     group.body.set(world.now(), {**(group.body.at(world.now()) or {}), **changed})
-    _send_event(world, group.id, "write", request)
+    _send_event(world, group.id, "write", request=request)
     return Response(200, document(group, world.now()))
 
 
@@ -162,7 +162,7 @@ def remove(world: World, group: Group, request: Request | None) -> None:
     group.deleting = world.now()
     group.deleted = group.deleting + timedelta(seconds=world.timings.delete_seconds)
     world.at(group.deleted, lambda: world.bury_group(group))
-    _send_event(world, group.id, "delete", request, at=group.deleted)
+    _send_event(world, group.id, "delete", request=request, at=group.deleted)
 
 
 def refuse_while_deleted(world: World, full_id: str) -> None:
@@ -203,7 +203,7 @@ def document(group: Group, when: datetime) -> Json:
     }
 
 
-def _send_event(world: World, subject: str, verb: str, request: Request | None, *, at: datetime | None = None) -> None:
+def _send_event(world: World, subject: str, verb: str, *, request: Request | None, at: datetime | None = None) -> None:
     name = f"Microsoft.Resources/subscriptions/resourceGroups/{verb}"
     details = EventDetails(subject, name, at or world.now(), request=request)
     world.at(details.at, lambda: event(world, details))

@@ -20,7 +20,7 @@ from simulator.arm.locations import normal
 from simulator.behaviour import Kind
 from simulator.event_grid.events import EventDetails, event
 from simulator.wire import Json, Refused, Request, Response, ticks_z
-from simulator.world import HybridMachine, Operation, World
+from simulator.world import CANCELED, HybridMachine, Operation, World
 
 KIND = "Microsoft.HybridCompute/machines"
 _NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,54}")
@@ -91,7 +91,7 @@ def delete(world: World, request: Request, params: Params) -> Response:
 
 
 def remove(world: World, machine: HybridMachine) -> None:
-    patching.end_all(world, machine, "Canceled", "OperationCanceled", "The operation was canceled.")
+    patching.end_all(world, machine, "Canceled", ended_by=CANCELED)
     machine.deleted = world.now()
     _send(world, machine, "delete")
 

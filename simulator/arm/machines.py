@@ -23,7 +23,7 @@ from simulator.arm.summaries import patch_status
 from simulator.behaviour import REFUSALS, Behaviour, Kind
 from simulator.event_grid.events import EventDetails, event, operation_event
 from simulator.wire import Json, Refused, Request, Response, ticks
-from simulator.world import POWER, RESTARTS, Machine, Operation, World
+from simulator.world import CANCELED, POWER, RESTARTS, Machine, Operation, World
 
 _TOP = ("location", "tags", "zones", "plan", "identity", "managedBy", "extendedLocation")
 _POWER_TEXT = {
@@ -44,7 +44,6 @@ _POWER_STEPS = {  # kind: (while it runs, at its end)
 }
 _CHANGES = ("create", *POWER, "reapply")  # one of them excludes the next
 SHUTDOWN = ("ShutdownOrUnresponsive", "The machine was shut down, or its agent does not respond.")
-CANCELED = ("OperationCanceled", "The operation was canceled.")
 PREEMPTED = ("OperationPreempted", "The operation has been preempted by a more recent operation.")
 
 
@@ -153,7 +152,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     before = machine.body.at(now) or {}
     rules.check_sections(wanted)
     rules.check_machine_location(wanted, name=machine.name, group=machine.group, location=str(before["location"]))
-    _refuse_while(machine, ("create",), "write", now)
+    _refuse_while(machine, ("create",), operation="write", now=now)
     rules.check_unchangeable(before, wanted)
     rules.check_modes(wanted)
     _refuse_platform_patches(world.behaviour(machine), wanted)
@@ -167,7 +166,7 @@ def _update(world: World, machine: Machine, request: Request, *, replace: bool) 
     machine.body.set(now, after)
     seconds = _resize(world, machine) if _size(after) != _size(before) else 0
     operation = begin(world, machine, "update", seconds=seconds, request=request)
-    _assess_after_mode_change(world, machine, before, after)
+    _assess_after_mode_change(world, machine, before=before, after=after)
     return Response(200, shown(world, machine, now), _followed(operation, request) if seconds else {})
 
 
@@ -197,7 +196,7 @@ def _resize(world: World, machine: Machine) -> float:
     now, seconds = world.now(), world.timings.start_seconds
     if machine.power_at(now) != "running":
         return 0
-    patching.end_all(world, machine, "Failed", *SHUTDOWN)
+    patching.end_all(world, machine, "Failed", ended_by=SHUTDOWN)
     machine.power.set(now, "starting")
     machine.power.set(now + timedelta(seconds=seconds), "running")
     machine.updates.append((now, now + timedelta(seconds=seconds)))
@@ -223,7 +222,7 @@ def _size(body: Json) -> object:
     return (body["properties"].get("hardwareProfile") or {}).get("vmSize")
 
 
-def _assess_after_mode_change(world: World, machine: Machine, before: Json, after: Json) -> None:
+def _assess_after_mode_change(world: World, machine: Machine, *, before: Json, after: Json) -> None:
     """A changed patch or assessment mode makes the platform assess (documented), unless that is refused."""
     if _modes(before) == _modes(after):
         return
@@ -254,9 +253,9 @@ def remove(world: World, machine: Machine, request: Request | None) -> Operation
     now = world.now()
     if ongoing := machine.running_at(now, ("delete",)):
         return ongoing[0]
-    patching.end_all(world, machine, "Canceled", *PREEMPTED)
+    patching.end_all(world, machine, "Canceled", ended_by=PREEMPTED)
     for operation in machine.running_at(now, (*_CHANGES, "update")):
-        operation.end_early(now, "Canceled", *PREEMPTED)
+        operation.end_early(now, "Canceled", PREEMPTED)
     gone = begin(world, machine, "delete", seconds=world.timings.delete_seconds, request=request)
     machine.deleting, machine.deleted = now, gone.ends
     world.at(machine.deleted or now, lambda: world.bury(machine))
@@ -268,16 +267,16 @@ def remove(world: World, machine: Machine, request: Request | None) -> Operation
 
 def action_of(kind: str) -> Callable[[World, Request, Mapping[str, str]], Response]:
     def act(world: World, request: Request, params: Mapping[str, str]) -> Response:
-        operation = act_on(world, find(world, params), kind, request)
+        operation = act_on(world, find(world, params), kind, request=request)
         return Response(202, None, operations.accepted(world, operation, request))
 
     return act
 
 
-def act_on(world: World, machine: Machine, kind: str, request: Request | None) -> Operation:
+def act_on(world: World, machine: Machine, kind: str, *, request: Request | None) -> Operation:
     """Starts a change of power, a restart, a redeployment or a reapplication. Raises Refused."""
     now, timings = world.now(), world.timings
-    _refuse_while(machine, (*_CHANGES, "update"), kind, now)
+    _refuse_while(machine, (*_CHANGES, "update"), operation=kind, now=now)
     if kind not in ("start", "deallocate", "powerOff") and machine.power_at(now) == "deallocated":
         raise patching.refused(REFUSALS["deallocated"], kind, machine.name)
     seconds = {
@@ -288,7 +287,7 @@ def act_on(world: World, machine: Machine, kind: str, request: Request | None) -
         "reapply": timings.reapply_seconds,
     }.get(kind, timings.start_seconds)
     if kind in POWER:
-        seconds = _change_power(world, machine, kind, seconds)
+        seconds = _change_power(world, machine, kind, seconds=seconds)
     if kind == "reimage":
         _reimage(machine, request, now)
     if kind in ("redeploy", "reimage", "reapply"):
@@ -306,11 +305,11 @@ def _reimage(machine: Machine, request: Request | None, now: datetime) -> None:
         machine.body.set(now, body)
 
 
-def _change_power(world: World, machine: Machine, kind: str, seconds: float) -> float:
+def _change_power(world: World, machine: Machine, kind: str, *, seconds: float) -> float:
     """Returns how long it takes: no time where the machine is in that state already."""
     now, (during, end) = world.now(), _POWER_STEPS[kind]
     if kind != "start":
-        patching.end_all(world, machine, "Failed", *SHUTDOWN)
+        patching.end_all(world, machine, "Failed", ended_by=SHUTDOWN)
     if kind not in RESTARTS and machine.power_at(now) == end:
         return 0
     machine.power.set(now, during)
@@ -318,7 +317,7 @@ def _change_power(world: World, machine: Machine, kind: str, seconds: float) -> 
     return seconds
 
 
-def _refuse_while(machine: Machine, kinds: tuple[str, ...], operation: str, now: datetime) -> None:
+def _refuse_while(machine: Machine, kinds: tuple[str, ...], *, operation: str, now: datetime) -> None:
     """Raises Refused while the machine is being deleted, or an operation of these kinds runs."""
     if machine.running_at(now, ("delete",)):
         raise patching.refused(REFUSALS["deletion"], operation, machine.name)
@@ -340,7 +339,7 @@ def cancel_installation(world: World, request: Request, params: Mapping[str, str
     """The action stands in Azure's published operations; how it answers, and how the installation ends, is inferred."""
     machine = find(world, params)
     for operation in machine.running_at(world.now(), ("install",)):
-        operation.end_early(world.now(), "Canceled", *CANCELED)
+        operation.end_early(world.now(), "Canceled", CANCELED)
     return Response(202)
 
 

@@ -72,7 +72,7 @@ def start(
     if isinstance(machine, HybridMachine):
         _refuse_if_not_connected(machine, kind, world.now())
     else:
-        _refuse_if_not_ready(world, machine, kind, behaviour)
+        _refuse_if_not_ready(world, machine, kind, behaviour=behaviour)
     _resolve_conflict(world, machine, kind)
     now = world.now()
     waiting = world.waiting(machine)
@@ -102,11 +102,11 @@ def start(
     return world.record(operation, machine)
 
 
-def end_all(world: World, machine: Machine, status: str, code: str, message: str) -> None:
+def end_all(world: World, machine: Machine, status: str, *, ended_by: tuple[str, str]) -> None:
     """Ends every running operation of the machine early: for a newer one, a shutdown or the machine's deletion."""
     now = world.now()
     for operation in machine.running_at(now):
-        operation.end_early(now, status, code, message)
+        operation.end_early(now, status, ended_by)
         world.at(now, lambda operation=operation: operation_event(world, operation))  # type: ignore[misc]
 
 
@@ -147,7 +147,7 @@ def _refuse_by_behaviour(machine: Machine, kind: Kind, behaviour: Behaviour) -> 
         raise refused(behaviour.refusal, ACTIONS[kind], machine.name)
 
 
-def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, behaviour: Behaviour) -> None:
+def _refuse_if_not_ready(world: World, machine: Machine, kind: Kind, *, behaviour: Behaviour) -> None:
     now, power = world.now(), machine.power_at(world.now())
     reason = None
     if machine.running_at(now, ("delete",)):
@@ -182,7 +182,7 @@ def _resolve_conflict(world: World, machine: Machine, kind: Kind) -> None:
         return
     if world.limits.conflict == "409":
         raise refused(REFUSALS["conflict"], ACTIONS[kind], machine.name)
-    end_all(world, machine, "Failed", *SUPERSEDED)
+    end_all(world, machine, "Failed", ended_by=SUPERSEDED)
 
 
 def refused(refusal: Refusal, operation: str, machine: str) -> Refused:
@@ -221,7 +221,7 @@ def _plan_installation(world: World, machine: Machine, operation: Operation) -> 
     seconds += world.timings.reboot_seconds if reboot == "Completed" else 0
     operation.ends = None if behaviour.never_ends else operation.started + timedelta(seconds=seconds)
     operation.installs = frozenset(patch.id for patch in plan.installed)
-    operation.output = installation_result(operation, plan, reboot, failure)
+    operation.output = installation_result(operation, plan, reboot=reboot, failure=failure)
 
 
 def _status(machine: Machine, operation: Operation, status: str) -> tuple[str, tuple[str, str] | None]:
@@ -387,7 +387,7 @@ def _patch(patch: Patch, windows: bool) -> Json:
     return {"patchId": patch.id, "name": patch.name, **detail, "classifications": [patch.classification]}
 
 
-def installation_result(operation: Operation, plan: _Plan, reboot: str, failure: tuple[str, str] | None) -> Json:
+def installation_result(operation: Operation, plan: _Plan, *, reboot: str, failure: tuple[str, str] | None) -> Json:
     states: Iterable[tuple[str, tuple[Patch, ...]]] = (
         ("Installed", plan.installed),
         ("Failed", plan.failed),

@@ -150,14 +150,14 @@ def throttle_caller(context: Context) -> None:
     """429 by Resource Manager, per caller and subscription."""
     subscription, polling = context.params["subscription"], context.route.policy == "operation"
     context.headers |= throttling.take_resource_manager(
-        context.state, context.request.method, context.caller, subscription, polling=polling
+        context.state, context.request.method, context.caller, subscription=subscription, polling=polling
     )
 
 
 def authorise(context: Context) -> None:
     """403 without the permissions."""
     for action in context.route.actions_of(context.request):
-        authorization.require(context.state, context.caller, action, context.scope)
+        authorization.require(context.state, context.caller, action=action, scope=context.scope)
 
 
 def check_locks(context: Context) -> None:

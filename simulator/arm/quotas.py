@@ -66,12 +66,12 @@ class Quotas:
         found = [(name, self.bucket(rate, name, key)) for name, rate, key in wanted]
         for name, bucket in found:
             if not bucket.has(cost):
-                raise self._throttled(name, bucket, cost, _remaining(found))
+                raise self._throttled(name, bucket, cost=cost, remaining=_remaining(found))
         for _, bucket in found:
             bucket.take(cost)
         return _remaining(found)
 
-    def _throttled(self, name: str, bucket: Bucket, cost: int, remaining: str) -> Refused:
+    def _throttled(self, name: str, bucket: Bucket, *, cost: int, remaining: str) -> Refused:
         """The documented flat body; `details[].message` is JSON in a text."""
         now = self._now()
         wait = math.ceil(bucket.seconds_until(cost, now)) or 1

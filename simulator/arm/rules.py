@@ -175,11 +175,11 @@ def _changed(before: Json, wanted: Json) -> Iterable[str]:
         if name != "exactVersion" and value is not None and not _same(value, old.get(name)):
             yield f"imageReference.{name}" if name in old else "imageReference"
     for section, name in (("storageProfile.osDisk", "createOption"), ("storageProfile.osDisk", "osType")):
-        yield from _changed_in(before, wanted, section, name, f"osDisk.{name}")
-    yield from _changed_in(before, wanted, "osProfile", "adminUsername", "adminUsername")
+        yield from _changed_in(before, wanted, section=section, name=name, shown=f"osDisk.{name}")
+    yield from _changed_in(before, wanted, section="osProfile", name="adminUsername", shown="adminUsername")
 
 
-def _changed_in(before: Json, wanted: Json, section: str, name: str, shown: str) -> Iterable[str]:
+def _changed_in(before: Json, wanted: Json, *, section: str, name: str, shown: str) -> Iterable[str]:
     path = ("properties", *section.split("."))
     value = _at(wanted, path).get(name)
     if value is not None and not _same(value, _at(before, path).get(name)):

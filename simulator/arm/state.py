@@ -28,9 +28,9 @@ class PermissionCheck(NamedTuple):
 class State:
     """Change `limits`, `grants` and `locks` at will while Azure runs."""
 
-    def __init__(self, now: Callable[[], datetime], timings: Timings, limits: Limits, seed: int) -> None:
+    def __init__(self, now: Callable[[], datetime], timings: Timings, *, limits: Limits, seed: int) -> None:
         self.now = now
-        self.world = World(now, timings, limits, seed)
+        self.world = World(now, timings, limits=limits, seed=seed)
         self.quotas = Quotas(now)
         # What the times of a token are held against, in seconds of the epoch.
         self.token_seconds: Callable[[], float] = lambda: self.now().timestamp()

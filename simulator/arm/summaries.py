@@ -30,12 +30,14 @@ def patch_status(machine: Machine, now: datetime) -> Json:
         if operation.behaviour.azure_error:
             continue
         if operation.kind == "assess":
-            found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _COUNTED, now)
+            found["availablePatchSummary"] = _summary(operation, "assessmentActivityId", _COUNTED, now=now)
             continue
         if inside := _assessment_inside(operation, now):
             found["availablePatchSummary"] = inside
         if operation.windows or now >= _begins(operation):
-            found["lastPatchInstallationSummary"] = _summary(operation, "installationActivityId", _INSTALLATION, now)
+            found["lastPatchInstallationSummary"] = _summary(
+                operation, "installationActivityId", _INSTALLATION, now=now
+            )
     if found:
         found["configurationStatuses"] = [_configuration(name, ticks(now)) for name in ("PatchMode", "AssessmentMode")]
     return found
@@ -46,7 +48,7 @@ def _configuration(name: str, at: str) -> Json:
     return {"code": f"{name}ConfigurationState/Ready", "level": "Info", "displayStatus": display, "time": at}
 
 
-def _summary(operation: Operation, id_name: str, names: tuple[str, ...], now: datetime) -> Json:
+def _summary(operation: Operation, id_name: str, names: tuple[str, ...], *, now: datetime) -> Json:
     """`startTime` here, `startDateTime` in results; a running operation shows no count yet.
 
     One whose process was killed shows what it had counted until then.
@@ -102,20 +104,20 @@ def _assessment_inside(operation: Operation, now: datetime) -> Json:
 
 def _running(operation: Operation) -> Json:
     """It counts nothing yet."""
-    return _assessment(operation, "InProgress", (), operation.started)
+    return _assessment(operation, "InProgress", (), modified=operation.started)
 
 
 def _ended(operation: Operation, found: Sequence[Patch], at: datetime, *, errors: Errors) -> Json:
     if errors:
-        return _assessment(operation, "Failed", (), at) | {"error": patching.error_with(operation, errors)}
+        return _assessment(operation, "Failed", (), modified=at) | {"error": patching.error_with(operation, errors)}
     limit = operation.behaviour.list_limit
     if limit is not None and len(found) > limit:
         error = patching.error_with(operation, (patching.LIST_CUT,))
-        return _assessment(operation, "CompletedWithWarnings", found, at) | {"error": error}
-    return _assessment(operation, "Succeeded", found, at) | {"error": patching.error_with(operation, ())}
+        return _assessment(operation, "CompletedWithWarnings", found, modified=at) | {"error": error}
+    return _assessment(operation, "Succeeded", found, modified=at) | {"error": patching.error_with(operation, ())}
 
 
-def _assessment(operation: Operation, status: str, found: Sequence[Patch], modified: datetime) -> Json:
+def _assessment(operation: Operation, status: str, found: Sequence[Patch], *, modified: datetime) -> Json:
     critical = sum(patch.classification in URGENT for patch in found)
     return {
         "status": status,

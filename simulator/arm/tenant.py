@@ -55,7 +55,7 @@ def _seen(context: Context) -> Response:
 
 def _below(context: Context, name: str) -> Response:
     """Every subscription in the management group, whether or not the caller has a right in it."""
-    authorization.require(context.state, context.caller, DESCENDANTS_READ, f"{_GROUP}/{name}")
+    authorization.require(context.state, context.caller, action=DESCENDANTS_READ, scope=f"{_GROUP}/{name}")
     held = context.state.world.management_groups.get(name.lower())
     if held is None:
         raise Refused(404, "NotFound", f"'{_GROUP}/{name}' not found")

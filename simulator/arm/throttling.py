@@ -35,7 +35,7 @@ _DELETES = _Kind("delete", lambda limits: limits.arm_deletes, 200, 3000)
 
 
 def take_resource_manager(
-    state: State, method: str, caller: Caller, subscription: str, *, polling: bool = False
+    state: State, method: str, caller: Caller, *, subscription: str, polling: bool = False
 ) -> dict[str, str]:
     """Counts one call of a principal; gives the headers of its answer. Raises Refused (429).
 
@@ -43,17 +43,17 @@ def take_resource_manager(
     the subscription's reads (recorded).
     """
     kind = {"GET": _READS, "HEAD": _READS, "DELETE": _DELETES}.get(method, _WRITES)
-    left = _take(state, kind, caller, ("subscription", subscription.lower()))
+    left = _take(state, kind, caller, scope=("subscription", subscription.lower()))
     counts = {f"x-ms-ratelimit-remaining-subscription-global-{kind.name}s": str(kind.global_capacity - 1)}
     return counts if polling else counts | left
 
 
 def take_tenant(state: State, caller: Caller) -> dict[str, str]:
     """The same for a read that names no subscription."""
-    return _take(state, _READS, caller, ("tenant", TENANT_ID))
+    return _take(state, _READS, caller, scope=("tenant", TENANT_ID))
 
 
-def _take(state: State, kind: _Kind, caller: Caller, scope: tuple[str, str]) -> dict[str, str]:
+def _take(state: State, kind: _Kind, caller: Caller, *, scope: tuple[str, str]) -> dict[str, str]:
     """`scope`: its kind and its id. Gives the header that shows what is left."""
     rate = kind.rate(state.limits)
     bucket = state.quotas.bucket(rate, "arm", kind.name, caller.client_id, *scope)

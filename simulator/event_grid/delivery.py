@@ -80,7 +80,7 @@ class EventGrid:
     async def subscribe(self, subscription: EventSubscription) -> None:
         """From now on. Raises HandshakeFailed when the endpoint does not answer as it must."""
         if subscription.handshake:
-            await shake_hands(self._session, subscription, self.world.now(), self._random)
+            await shake_hands(self._session, subscription, now=self.world.now(), rng=self._random)
         self.subscriptions.append(subscription)
 
     def deliver_from(self, topic: Topic) -> None:

@@ -18,17 +18,17 @@ class HandshakeFailed(Exception):
 
 
 async def shake_hands(
-    session: aiohttp.ClientSession, subscription: EventSubscription, now: datetime, rng: random.Random
+    session: aiohttp.ClientSession, subscription: EventSubscription, *, now: datetime, rng: random.Random
 ) -> None:
     """Raises HandshakeFailed."""
     if subscription.schema == "EventGridSchema":
-        await _validate(session, subscription, now, rng)
+        await _validate(session, subscription, now=now, rng=rng)
     else:
         await _ask_for_origin(session, subscription)
 
 
 async def _validate(
-    session: aiohttp.ClientSession, subscription: EventSubscription, now: datetime, rng: random.Random
+    session: aiohttp.ClientSession, subscription: EventSubscription, *, now: datetime, rng: random.Random
 ) -> None:
     """A validation event, whose code the endpoint must repeat."""
     code = guid(rng)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from simulator.identity import tokens
 from simulator.wire import Json, Refused, Request, Response
@@ -20,9 +20,13 @@ SEND = "Microsoft.EventGrid/events/send/action"
 API_VERSION = "2018-01-01"
 BATCH = "application/cloudevents-batch+json"
 LARGEST = 1024 * 1024  # bytes of one event, and of one request
-Permits = Callable[[str, str, str], bool]
-"""Whether a caller, by its client id, may do this at a scope."""
 _REQUIRED = ("id", "source", "specversion", "type")  # CloudEvents 1.0, required attributes
+
+
+class Permits(Protocol):
+    """Whether a caller, by its client id, may do this at a scope."""
+
+    def __call__(self, client_id: str, *, action: str, scope: str) -> bool: ...
 
 
 @dataclass
@@ -49,12 +53,12 @@ def owns(request: Request) -> bool:
     return request.path.lower().rstrip("/") == PATH
 
 
-def answer(topic: Topic | None, request: Request, permits: Permits, token_seconds: float) -> Response:
+def answer(topic: Topic | None, request: Request, *, permits: Permits, token_seconds: float) -> Response:
     """Takes all events of the request, or none. `token_seconds`: the time by which a token is judged, since 1970."""
     try:
         if topic is None:
             raise Refused(404, "ResourceNotFound", "The topic does not exist.")
-        _authorize(topic, request, permits, token_seconds)
+        _authorize(topic, request, permits=permits, token_seconds=token_seconds)
         events = _read(request)
     except Refused as refused:
         return refused.response()
@@ -66,14 +70,14 @@ def answer(topic: Topic | None, request: Request, permits: Permits, token_second
     return Response(200)
 
 
-def _authorize(topic: Topic, request: Request, permits: Permits, token_seconds: float) -> None:
+def _authorize(topic: Topic, request: Request, *, permits: Permits, token_seconds: float) -> None:
     try:
         header = request.headers.get("authorization")
         claims = tokens.check_header(header, tokens.EVENT_GRID, now_seconds=token_seconds)
     except tokens.TokenRefused as refused:
         raise Refused(401, "Unauthorized", f"The request is not authorized: {refused}.") from refused
     caller = tokens.caller_of(claims)
-    if not permits(caller.client_id, SEND, topic.id):
+    if not permits(caller.client_id, action=SEND, scope=topic.id):
         raise Refused(403, "Forbidden", f"The principal has no permission for {SEND} on the topic.")
 
 

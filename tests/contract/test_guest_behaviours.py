@@ -113,7 +113,7 @@ async def test_an_installation_ends_as_its_history_does(name: str) -> None:
     setting = {key: value for key, value in history["order"].items() if key == "rebootSetting"}
     order = install_order() | setting | ORDERS.get(name, {})
     async with arm(azure) as client:
-        operation = azure.start_operation(machine, "install", "User", order)
+        operation = azure.start_operation(machine, "install", started_by="User", order=order)
         clock.go(4 * 3600)
         shown = (await client.call("GET", f"{machine}/instanceView")).json()["patchStatus"]
     simulated, recorded = shape(shown), shape(history["snapshots"][-1]["patchStatus"])
@@ -206,7 +206,7 @@ async def test_a_machine_shows_itself_as_the_odd_one_does(name: str, asked: Json
     machine = ready_machine(azure, clock)
     azure.behave(machine, behaviour_of(asked))
     if power:
-        azure.start_operation(machine, power, "User")
+        azure.start_operation(machine, power, started_by="User")
         clock.go(600)
     seen: list[Json] = []
     async with arm(azure) as client:
@@ -330,7 +330,7 @@ def test_linux_installs_the_classifications_that_its_extension_takes_together(ro
     machine = ready_machine(azure, clock, os="Linux")
     azure.behave(machine, behaviour_of({"pending": {"critical": 1, "security": 1, "other": 1}}))
     order = install_order() | {"linuxParameters": {"classificationsToInclude": row["wanted"]}}
-    operation = azure.start_operation(machine, "install", "User", order)
+    operation = azure.start_operation(machine, "install", started_by="User", order=order)
     clock.go(4 * 3600)
     result = operation.output
     installed = {

@@ -80,7 +80,7 @@ async def test_a_machine_whose_deletion_failed_is_found_again() -> None:
     assert await world.records() == []
 
     kept = world.azure.machine(str(machine))
-    kept.running_at(world.now, ("delete",))[0].end_early(world.now, "Failed", "InUseByAnother", "A disk is in use.")
+    kept.running_at(world.now, ("delete",))[0].end_early(world.now, "Failed", ("InUseByAnother", "A disk is in use."))
     kept.deleting = kept.deleted = None
     await world.pass_time(hours=2)
     assert [each.status for each in world.operations(machine, "assess")][:2] == ["Canceled", "Succeeded"]

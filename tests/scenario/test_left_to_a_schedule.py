@@ -77,7 +77,7 @@ async def test_where_assignments_cannot_be_read_a_run_of_one_tells() -> None:
     run = f"{WHOLE}/resourceGroups/rg-m/providers/Microsoft.Maintenance/maintenanceConfigurations/weekly/runs/1"
     parameters = {"classificationsToInclude": ["Critical"], "maintenanceRunId": run}
     order = {"rebootSetting": "Never", "linuxParameters": parameters}
-    world.azure.start_operation(str(machine), "install", "Platform", order)
+    world.azure.start_operation(str(machine), "install", started_by="Platform", order=order)
     await world.pass_time(hours=3)
     step = (await world.states())["web-01"]
     assert (step.state, step.reason) == (
