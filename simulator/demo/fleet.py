@@ -239,7 +239,7 @@ _THROTTLED = {
 }
 
 
-def _first_assessment(name: str, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Fault:
+def _first_assessment(name: str, status: int, body: dict[str, Any], *, headers: Mapping[str, str]) -> Fault:
     path = f"/virtualMachines/{name}/assessPatches$"
     return Fault(method="POST", path=path, times=1, status=status, body=body, headers=dict(headers))
 
@@ -375,13 +375,18 @@ _EVENTS = (
     ),
     Part("long-build", "extensions run for long", PATCHED, behaviour=_HANGS, act=_extensions_end),
     Part("by-hand", "an operator patches it", Expected("patched", 1, 1), behaviour=_HANGS, act=_install_by_hand),
-    Part("conflict", "409: another operation runs", PATCHED, fault=_first_assessment("conflict", 409, _CONFLICT, {})),
+    Part(
+        "conflict",
+        "409: another operation runs",
+        PATCHED,
+        fault=_first_assessment("conflict", 409, _CONFLICT, headers={}),
+    ),
     Part(
         "throttled",
         "429: the quota is exhausted",
         PATCHED,
         GENERALIZED_API,
-        fault=_first_assessment("throttled", 429, _THROTTLED, {"Retry-After": "3"}),
+        fault=_first_assessment("throttled", 429, _THROTTLED, headers={"Retry-After": "3"}),
     ),
     Part("deleted", "deleted while assessed", Expected("gone", 1, 0), act=_delete_in_flight),
 )

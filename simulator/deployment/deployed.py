@@ -41,9 +41,6 @@ PLATFORM: Mapping[str, str] = {
     "ARM_ENDPOINT_ALLOW": "nor any other of Azure's clouds",
 }
 
-Use = tuple[str, str, str]
-"""Object id, data action and scope of a use."""
-
 
 class EventReceiver(Protocol):
     """What receives the events of the app: a Functions host, or what stands before several."""
@@ -64,7 +61,7 @@ class Deployed:
     account: StorageAccount
     closed: list[storage.ClosedService]
     session: aiohttp.ClientSession
-    data_uses: set[Use]
+    data_uses: set[roles.Use]
     closed_site: str = ""  # where Event Grid's calls go if the site does not admit them
     subscribed: list[EventSubscription] = field(default_factory=list)
 
@@ -93,7 +90,7 @@ class Deployed:
         if name not in self.plan.account.names["container"]:
             raise DeploymentError(f"the container {name}, where the package belongs, is not deployed")
         url = f"{self.account.blob_url}/{name}/{PACKAGE}"
-        await storage.call(self.session, "PUT", url, _package())
+        await storage.call(self.session, "PUT", url, content=_package())
         if not self._may(self.plan.site.identity, roles.READ_BLOB, _container(self.plan.account.id, name)):
             raise DeploymentError(f"the app's identity may not read its package in the container {name}")
         await storage.call(self.session, "GET", url)
@@ -160,7 +157,9 @@ class Deployed:
             admitted = account.public or account.trusts_azure
             if not (admitted and self._may(topic, roles.ADD_MESSAGE, _queue_id(account.id, where.name))):
                 return 403
-            return await storage.send_message(self.account, where.name, json.dumps(event), where.ttl_seconds)
+            return await storage.send_message(
+                self.account, where.name, json.dumps(event), ttl_seconds=where.ttl_seconds
+            )
 
         return send
 
@@ -182,12 +181,12 @@ class Deployed:
 
     async def _write_dead_letter(self, subscription: str, container: str, dead_letter: Json) -> None:
         url = storage.dead_letter_url(f"{self.account.blob_url}/{container}", subscription, datetime.now(UTC))
-        await storage.call(self.session, "PUT", url, json.dumps([dead_letter]).encode())
+        await storage.call(self.session, "PUT", url, content=json.dumps([dead_letter]).encode())
 
     def _may(self, who: Principal, action: str, scope: str) -> bool:
         allowed = self.plan.may(who, action, scope)
         if allowed:
-            self.data_uses.add((who.object_id, action, scope))
+            self.data_uses.add(roles.Use(who.object_id, action, scope))
         return allowed
 
 
@@ -202,7 +201,7 @@ async def deploy(snapshots: Snapshots, account: StorageAccount, tls: Tls) -> Asy
     first = plan.read(snapshots, addresses)
     async with AsyncExitStack() as stack:
         closed: list[storage.ClosedService] = []
-        uses: set[Use] = set()
+        uses: set[roles.Use] = set()
         for service in storage.SERVICES:
             if code := _refusal_code(first, service, uses):
                 closed.append(storage.ClosedService(service, code))
@@ -218,14 +217,14 @@ async def deploy(snapshots: Snapshots, account: StorageAccount, tls: Tls) -> Asy
         yield deployed
 
 
-def _refusal_code(first: Plan, service: storage.Service, uses: set[Use]) -> str:
+def _refusal_code(first: Plan, service: storage.Service, uses: set[roles.Use]) -> str:
     """The error code with which a service refuses the app's identity; empty if it admits it."""
     who, scope = first.site.identity, first.account.id
     if not first.account.reachable(service, from_network=first.site.in_network):
         return "AuthorizationFailure"
     if not all(first.may(who, action, scope) for action in storage.NEEDS[service]):
         return "AuthorizationPermissionMismatch"
-    uses |= {(who.object_id, action, scope) for action in storage.NEEDS[service]}
+    uses |= {roles.Use(who.object_id, action, scope) for action in storage.NEEDS[service]}
     return ""
 
 

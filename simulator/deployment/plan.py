@@ -75,7 +75,7 @@ class Plan:
 
     def may(self, principal: Principal, action: str, scope: str) -> bool:
         """Whether an identity has this data action at the scope."""
-        return bool(roles.allowing(self.assignments, principal.object_id, action, scope))
+        return bool(roles.allowing(self.assignments, roles.Use(principal.object_id, action, scope)))
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -204,7 +204,7 @@ def _site(resources: Sequence[Json], principals: Mapping[str, Principal], addres
         resource["id"],
         dict(_settings(resources, resource)),
         principals[ids[0].lower()],
-        _package_container(resource["name"], config["deployment"]["storage"], ids[0], addresses),
+        _package_container(resource["name"], config["deployment"]["storage"], identity_id=ids[0], addresses=addresses),
         bool(resource["properties"].get("virtualNetworkSubnetId")),
         _admits_event_grid(resource["properties"]),
     )
@@ -230,7 +230,7 @@ def _settings(resources: Sequence[Json], site: Json) -> Iterator[tuple[str, str]
         yield name, value
 
 
-def _package_container(name: str, given: Json, identity_id: str, addresses: Addresses) -> str:
+def _package_container(name: str, given: Json, *, identity_id: str, addresses: Addresses) -> str:
     """The container from which the platform takes the code, by the app's identity."""
     entrance = given["authentication"]
     named = entrance.get("userAssignedIdentityResourceId", "").lower()

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 from simulator.arm.authorization import is_within
 from simulator.behaviour import Grant
@@ -138,10 +139,20 @@ def grants(assignments: Sequence[Assignment], clients: Mapping[str, str]) -> Ite
             yield Grant(each.scope or "/", role.actions, role.not_actions, client, role.data_actions)
 
 
-def allowing(assignments: Sequence[Assignment], principal_id: str, action: str, scope: str) -> list[Assignment]:
-    """The assignments that allow this data action. If there are none, it is refused."""
+class Use(NamedTuple):
+    """A principal's use of a data action at a scope."""
+
+    principal_id: str
+    action: str
+    scope: str
+
+
+def allowing(assignments: Sequence[Assignment], use: Use) -> list[Assignment]:
+    """The assignments that allow this use. If there are none, it is refused."""
     return [
         each
         for each in assignments
-        if each.principal_id == principal_id.lower() and each.role.allows_data(action) and is_within(scope, each.scope)
+        if each.principal_id == use.principal_id.lower()
+        and each.role.allows_data(use.action)
+        and is_within(use.scope, each.scope)
     ]

@@ -121,7 +121,7 @@ async def create(account: Account, storage: StorageAccount, session: aiohttp.Cli
         await call(session, "PUT", f"{storage.blob_url}/{name}?restype=container")
 
 
-async def send_message(storage: StorageAccount, queue: str, text: str, ttl_seconds: int) -> int:
+async def send_message(storage: StorageAccount, queue: str, text: str, *, ttl_seconds: int) -> int:
     """One message as Event Grid writes it, in base64. The caller has checked the rights. The status of the answer."""
     from azure.core.exceptions import HttpResponseError
     from azure.storage.queue import TextBase64EncodePolicy
@@ -146,8 +146,8 @@ async def call(
     session: aiohttp.ClientSession,
     method: str,
     url: str,
-    content: bytes = b"",
     *,
+    content: bytes = b"",
     expected: tuple[int, ...] = (200, 201),
 ) -> bytes:
     """One call to the blob service. The caller has checked the rights."""

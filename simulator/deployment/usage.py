@@ -109,7 +109,7 @@ class Usage:
     def _roles_unused(self) -> Iterator[str]:
         """A role for data is unused when no use depends on it alone."""
         assignments = self.deployed.plan.assignments
-        depending = [roles.allowing(assignments, *use) for use in self.deployed.data_uses]
+        depending = [roles.allowing(assignments, use) for use in self.deployed.data_uses]
         for assignment in assignments:
             if assignment.role.data_actions and [assignment] not in depending:
                 yield f"nothing needed {assignment}"

@@ -50,7 +50,7 @@ class Invoker:
         self._timeout_scale = timeout_scale
         self._hooks = hooks
 
-    async def invoke(self, name: str, trigger: Trigger, reason: str, details: str = "") -> Invocation:
+    async def invoke(self, name: str, trigger: Trigger, reason: str, *, details: str = "") -> Invocation:
         """One invocation. It fails by its record; the only exception it raises is HostGone.
 
         `details` is a line that the host writes about the trigger.
@@ -67,7 +67,9 @@ class Invoker:
         text = f"Executing 'Functions.{invocation.function}' (Reason='{invocation.reason}', Id={invocation.id})"
         for line in (text, details):
             if line:
-                self._state.telemetry.trace("Information", line, f"Function.{invocation.function}", invocation.id)
+                self._state.telemetry.trace(
+                    "Information", line, category=f"Function.{invocation.function}", invocation_id=invocation.id
+                )
 
     async def _invoke(self, invocation: Invocation, trigger: Trigger) -> Invocation:
         state = self._state
@@ -148,7 +150,7 @@ def _log_end(log: Telemetry, invocation: Invocation, level: str) -> None:
     outcome = "Succeeded" if invocation.ok else "Failed"
     milliseconds = round((time.monotonic() - invocation.started_seconds) * 1000)
     text = f"Executed 'Functions.{invocation.function}' ({outcome}, Id={invocation.id}, Duration={milliseconds}ms)"
-    log.trace(level, text, f"Function.{invocation.function}", invocation.id)
+    log.trace(level, text, category=f"Function.{invocation.function}", invocation_id=invocation.id)
 
 
 class _InvocationLog:
@@ -159,7 +161,9 @@ class _InvocationLog:
         self._invocation = invocation
 
     def log(self, level: str, message: str) -> None:
-        self._log.trace(level, message, f"Function.{self._invocation.function}.User", self._invocation.id)
+        self._log.trace(
+            level, message, category=f"Function.{self._invocation.function}.User", invocation_id=self._invocation.id
+        )
 
 
 async def _call(hook: Hook | None, invocation: Invocation) -> None:

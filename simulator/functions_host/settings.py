@@ -79,11 +79,11 @@ def _options(root: _Section) -> HostOptions:
     return HostOptions(
         function_timeout_seconds=_function_timeout(root),
         queues=QueueOptions(
-            batch_size=queues.integer("batchSize", default.batch_size, 1, 32),
+            batch_size=queues.integer("batchSize", default.batch_size, minimum=1, maximum=32),
             new_batch_threshold=_optional_integer(queues, "newBatchThreshold", 0),
-            max_dequeue_count=queues.integer("maxDequeueCount", default.max_dequeue_count, 1),
-            visibility_timeout_seconds=queues.time_span("visibilityTimeout", 0.0, 0.0, 7 * 86400.0),
-            max_polling_interval_seconds=queues.time_span("maxPollingInterval", 60.0, 0.1),
+            max_dequeue_count=queues.integer("maxDequeueCount", default.max_dequeue_count, minimum=1),
+            visibility_timeout_seconds=queues.time_span("visibilityTimeout", 0.0, minimum=0.0, maximum=7 * 86400.0),
+            max_polling_interval_seconds=queues.time_span("maxPollingInterval", 60.0, minimum=0.1),
             base64=queues.word("messageEncoding", "base64", ("base64", "none")) == "base64",
         ),
         http=HttpOptions(_limit(http, "maxConcurrentRequests"), _limit(http, "maxOutstandingRequests")),
@@ -94,15 +94,15 @@ def _options(root: _Section) -> HostOptions:
 def _function_timeout(root: _Section) -> float | None:
     if str(root.get("functionTimeout")) == "-1":
         return None
-    return root.time_span("functionTimeout", 1800.0, 1.0)
+    return root.time_span("functionTimeout", 1800.0, minimum=1.0)
 
 
 def _optional_integer(section: _Section, key: str, minimum: int) -> int | None:
-    return None if section.get(key) is None else section.integer(key, minimum, minimum)
+    return None if section.get(key) is None else section.integer(key, minimum, minimum=minimum)
 
 
 def _limit(section: _Section, key: str) -> int | None:
-    value = section.integer(key, -1, -1)
+    value = section.integer(key, -1, minimum=-1)
     return None if value == -1 else value
 
 
@@ -131,7 +131,7 @@ class _Section:
             raise self._wrong(key, value, "an object")
         return _Section(f"{self._path} {key}", value)
 
-    def integer(self, key: str, default: int, minimum: int, maximum: int | None = None) -> int:
+    def integer(self, key: str, default: int, *, minimum: int, maximum: int | None = None) -> int:
         value = self.get(key)
         if value is None:
             return default
@@ -141,7 +141,7 @@ class _Section:
             raise self._wrong(key, value, f"{minimum} or more" if maximum is None else f"{minimum} to {maximum}")
         return int(value)
 
-    def time_span(self, key: str, default: float, minimum: float, maximum: float | None = None) -> float:
+    def time_span(self, key: str, default: float, *, minimum: float, maximum: float | None = None) -> float:
         """Seconds of a [d.]hh:mm[:ss] text."""
         value = self.get(key)
         if value is None:

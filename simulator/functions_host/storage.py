@@ -117,39 +117,39 @@ class BlobContainer:
 
     async def create(self) -> None:
         """Create the container unless it exists."""
-        await self._call("PUT", "?restype=container", {}, expected=(201, 409))
+        await self._call("PUT", "?restype=container", headers={}, expected=(201, 409))
 
     async def read(self, blob: str) -> bytes | None:
         """The blob's content; None if it does not exist."""
-        status, _, body = await self._call("GET", f"/{blob}", {}, expected=(200, 404))
+        status, _, body = await self._call("GET", f"/{blob}", headers={}, expected=(200, 404))
         return body if status == 200 else None
 
     async def write(self, blob: str, content: bytes) -> None:
-        await self._call("PUT", f"/{blob}", {"x-ms-blob-type": "BlockBlob"}, content, expected=(201,))
+        await self._call("PUT", f"/{blob}", headers={"x-ms-blob-type": "BlockBlob"}, content=content, expected=(201,))
 
     async def create_empty(self, blob: str) -> None:
         """Create an empty blob unless it exists; a leased one exists."""
         headers = {"x-ms-blob-type": "BlockBlob", "If-None-Match": "*"}
-        await self._call("PUT", f"/{blob}", headers, expected=(201, 409, 412))
+        await self._call("PUT", f"/{blob}", headers=headers, expected=(201, 409, 412))
 
     async def acquire_lease(self, blob: str, seconds: int) -> str | None:
         """The id of a new lease; None while another host holds one."""
         headers = {"x-ms-lease-action": "acquire", "x-ms-lease-duration": str(seconds)}
-        status, answer, _ = await self._call("PUT", f"/{blob}?comp=lease", headers, expected=(201, 409))
+        status, answer, _ = await self._call("PUT", f"/{blob}?comp=lease", headers=headers, expected=(201, 409))
         return answer["x-ms-lease-id"] if status == 201 else None
 
     async def renew_lease(self, blob: str, lease_id: str) -> bool:
         """Whether the lease is still ours, for another period."""
         headers = {"x-ms-lease-action": "renew", "x-ms-lease-id": lease_id}
-        status, _, _ = await self._call("PUT", f"/{blob}?comp=lease", headers, expected=(200, 404, 409, 412))
+        status, _, _ = await self._call("PUT", f"/{blob}?comp=lease", headers=headers, expected=(200, 404, 409, 412))
         return status == 200
 
     async def release_lease(self, blob: str, lease_id: str) -> None:
         headers = {"x-ms-lease-action": "release", "x-ms-lease-id": lease_id}
-        await self._call("PUT", f"/{blob}?comp=lease", headers, expected=(200, 404, 409, 412))
+        await self._call("PUT", f"/{blob}?comp=lease", headers=headers, expected=(200, 404, 409, 412))
 
     async def _call(
-        self, method: str, path: str, headers: Mapping[str, str], content: bytes = b"", *, expected: tuple[int, ...]
+        self, method: str, path: str, *, headers: Mapping[str, str], content: bytes = b"", expected: tuple[int, ...]
     ) -> tuple[int, Mapping[str, str], bytes]:
         token = await self.identity.get_token()
         sent = {**headers, "Authorization": f"Bearer {token.token}", "x-ms-version": _BLOB_VERSION}

@@ -104,13 +104,13 @@ class Telemetry:
         self.refused = ""
         self.filter = LogFilter({})
 
-    def trace(self, level: str, message: str, category: str, invocation_id: str) -> None:
+    def trace(self, level: str, message: str, *, category: str, invocation_id: str) -> None:
         if self.filter.keeps(category, level) and not self.refused:
             self.traces.append(Trace(message[:_MESSAGE_CHARACTERS], level, category, invocation_id))
 
     def warning(self, category: HostCategory, message: str) -> None:
         """A line of the host that belongs to no invocation."""
-        self.trace("Warning", message, category, "")
+        self.trace("Warning", message, category=category, invocation_id="")
 
     def lose_what_was_not_sent(self, now: datetime | None = None) -> None:
         """The host was killed: what the channel still held is lost."""

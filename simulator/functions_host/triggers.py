@@ -43,7 +43,7 @@ class Triggers:
                 raise
 
         invocation = await self._invoker.invoke(
-            name, trigger, f"New queue message detected on '{name}'.", _trigger_details(message)
+            name, trigger, f"New queue message detected on '{name}'.", details=_trigger_details(message)
         )
         return invocation.ok is True
 

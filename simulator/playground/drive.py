@@ -37,6 +37,7 @@ class Drive:
         self,
         embedded: Embedded,
         host: FunctionsHost,
+        *,
         clock: Clock,
         queue: HeldQueue,
         happened: Callable[[], None],

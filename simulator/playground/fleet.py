@@ -105,8 +105,8 @@ def members(machines: int, images: int, behaviours: Mapping[str, int]) -> list[M
 
     Raises ValueError for a number out of range or a name that is none of BEHAVIOURS.
     """
-    _check("--machines", machines, 0, MAX_MACHINES)
-    _check("--images", images, 1, MAX_IMAGES)
+    _check("--machines", machines, least=0, most=MAX_MACHINES)
+    _check("--images", images, least=1, most=MAX_IMAGES)
     for name in behaviours:
         behaviour_named(name)
     if sum(behaviours.values()) > machines:
@@ -143,6 +143,6 @@ def _image(number: int) -> _Image:
     return _Image(family, windows, shape, {"id": f"{gallery}/golden/images/{family}/versions/{version}"})
 
 
-def _check(option: str, number: int, least: int, most: int) -> None:
+def _check(option: str, number: int, *, least: int, most: int) -> None:
     if not least <= number <= most:
         raise ValueError(f"{option} is {number}; {least} to {most} is right")

@@ -96,7 +96,7 @@ async def opened(plan: Plan, say: Say) -> AsyncIterator[Ground]:
             await embedded.subscribe(host)
             async with open_report(settings, clock) as report:
                 ground = Ground(embedded, host, clock, report, plan, say)
-                ground.drive = Drive(embedded, host, clock, queue, ground.tell)
+                ground.drive = Drive(embedded, host, clock=clock, queue=queue, happened=ground.tell)
                 try:
                     yield ground
                 finally:

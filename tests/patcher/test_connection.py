@@ -195,7 +195,7 @@ async def test_dead_letters_are_counted(stage: Stage, age: timedelta, verdict: s
     deployed, account = stage.embedded.deployed, stage.embedded.account
     for _ in range(2):
         url = storage.dead_letter_url(f"{account.blob_url}/dead-letters", "machines", datetime.now(UTC))
-        await storage.call(deployed.session, "PUT", url, b"[]")
+        await storage.call(deployed.session, "PUT", url, content=b"[]")
     async with connected(Words(simulator=True)) as app:
         later = replace(app, services=replace(app.services, clock=lambda: datetime.now(UTC) + age))
         found = await _dead_letters(later, "dead letters", ("stpatcher", "dead-letters"))

@@ -245,7 +245,7 @@ async def delivering(tls: Tls, azurite: Azurite) -> AsyncIterator[tuple[Embedded
 
 async def subscribe(embedded: Embedded, account: StorageAccount, *kinds: str) -> None:
     async def put(event: Mapping[str, Any]) -> int:
-        return await storage.send_message(account, QUEUE, json.dumps(event), 3600)
+        return await storage.send_message(account, QUEUE, json.dumps(event), ttl_seconds=3600)
 
     await embedded.event_grid.subscribe(
         EventSubscription(
