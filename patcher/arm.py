@@ -31,15 +31,17 @@ class Arm:
 
     async def get(self, path: str, version: str, **query: str) -> Json:
         """The JSON object at a path."""
-        return await self._call("GET", path, version, query)
+        return await self._call("GET", path, version=version, query=query)
 
     async def read_by_post(self, path: str, version: str, body: Json | None = None) -> Json:
         """What Azure gives only to a POST, though it changes nothing: app settings, answers of Resource Graph."""
-        return await self._call("POST", path, version, {}, body)
+        return await self._call("POST", path, version=version, query={}, body=body)
 
     async def put_app_settings(self, site: str, settings: Mapping[str, str]) -> None:
         """Replaces all app settings, which restarts the app: the only write of this tool to Resource Manager."""
-        await self._call("PUT", f"{site}/config/appsettings", WEB, {}, {"properties": dict(settings)})
+        await self._call(
+            "PUT", f"{site}/config/appsettings", version=WEB, query={}, body={"properties": dict(settings)}
+        )
 
     async def listed(self, path: str, version: str, **query: str) -> AsyncIterator[Json]:
         """The items of a list, of every page."""
@@ -52,14 +54,14 @@ class Arm:
             link = page.get("nextLink")
             if not isinstance(link, str) or not link.startswith(f"{self.endpoint}/"):
                 return
-            page = await self._call("GET", link.removeprefix(self.endpoint), "", {})
+            page = await self._call("GET", link.removeprefix(self.endpoint), version="", query={})
 
     async def close(self) -> None:
         if self._client:
             await self._client.close()
 
     async def _call(
-        self, method: str, path: str, version: str, query: Mapping[str, str], body: Json | None = None
+        self, method: str, path: str, *, version: str, query: Mapping[str, str], body: Json | None = None
     ) -> Json:
         from azure.core.rest import HttpRequest
 

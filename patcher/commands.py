@@ -61,6 +61,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object (docs/patc
 @cli.callback()
 def connection(
     context: typer.Context,
+    *,
     simulator: Annotated[bool, typer.Option("--simulator", help="Ask the simulator of this machine.")] = False,
     app: Annotated[str, typer.Option(help="The function app's name; remembered in the profile.")] = "",
     resource_group: Annotated[str, typer.Option(help="The function app's resource group.")] = "",
@@ -129,6 +130,7 @@ def export_command(
     what: Annotated[
         export.What, typer.Option(help="A row per machine, or per patch that waits or was tried.")
     ] = "machines",
+    *,
     written_as: Annotated[export.Format, typer.Option("--format", help="How it is written.")] = "csv",
     as_json: AsJson = False,
 ) -> None:
@@ -145,13 +147,14 @@ def doctor_command(context: typer.Context, as_json: AsJson = False) -> None:
 @cli.command("page", epilog="Examples: patcher page · patcher page --output report.html")
 def page_command(
     context: typer.Context,
+    *,
     port: Annotated[int, typer.Option(min=0, max=65535, help="On 127.0.0.1; 0 for any.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Write one file instead of serving.")] = None,
     every: Annotated[float, typer.Option(help="Seconds between two looks at the fleet.")] = page.Options.every,
 ) -> None:
     """The fleet in a browser: a live page on this machine, or one file. It changes nothing."""
     options = page.Options(port, output, every)
-    _run(context, False, lambda app, screen: page.show(app, context.obj, screen, options, Unread))
+    _run(context, False, lambda app, screen: page.show(app, context.obj, screen, options=options, unread=Unread))
 
 
 @cli.command("query", epilog="Example: patcher query windows.kql --json")
@@ -187,6 +190,7 @@ def run_list(context: typer.Context, as_json: AsJson = False) -> None:
 def run_show(
     context: typer.Context,
     run_id: RunId,
+    *,
     watch: Annotated[bool, typer.Option("--watch", help="Look again until it has ended.")] = False,
     every: Annotated[int, typer.Option("--every", min=1, help="With --watch: seconds between two looks.")] = 15,
     as_json: AsJson = False,
@@ -194,7 +198,7 @@ def run_show(
     """How far one run has come: with which machines, and why not with the others."""
     question = partial(runs.ask_show, run_id=run_id)
     if watch:
-        _watch(context, as_json, question, every)
+        _watch(context, as_json, question, every=every)
     _answer(context, as_json, question)
 
 
@@ -218,6 +222,7 @@ Image = Annotated[str, typer.Argument(metavar="IMAGE|ROW", help="The image, or i
 def _selector(
     names: Names = None,
     tags: Tags = None,
+    *,
     image: OfImage = "",
     owner: Owner = "",
     resource_group: Group = "",
@@ -237,6 +242,7 @@ def _scoped(
 @taking("scoped", _scoped)
 def pause_command(
     context: typer.Context,
+    *,
     reason: Reason,
     scoped: stops.Scoped,
     until: Until = "",
@@ -257,6 +263,7 @@ def pause_command(
 @taking("scoped", _scoped)
 def resume_command(
     context: typer.Context,
+    *,
     scoped: stops.Scoped,
     reason: Reason = "",
     by_setting: BySetting = False,
@@ -273,6 +280,7 @@ def resume_command(
 @taking("selector", _selector)
 def hold_command(
     context: typer.Context,
+    *,
     reason: Reason,
     selector: Selector,
     until: Until = "",
@@ -290,6 +298,7 @@ def hold_command(
 @taking("selector", _selector)
 def release_command(
     context: typer.Context,
+    *,
     selector: Selector,
     reason: Reason = "",
     yes: Yes = False,
@@ -305,6 +314,7 @@ def release_command(
 def breaker_close(
     context: typer.Context,
     image: Image,
+    *,
     opening: Annotated[str, typer.Option("--opening", help="Which one, as patcher breaker list shows it.")],
     reason: Reason,
     as_json: AsJson = False,
@@ -318,7 +328,7 @@ Rollout = Annotated[str, typer.Option("--rollout", help="Which one; without it, 
 
 @rollout_commands.command("end", epilog="Example: patcher rollout end web/1.4.0 --reason 'the last ring is gone'")
 def rollout_end(
-    context: typer.Context, image: Image, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
+    context: typer.Context, image: Image, *, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
 ) -> None:
     """Ends a rollout. The next due installation opens a new one."""
     _act(context, as_json, image_actions.end_rollout(image, rollout=rollout, reason=reason))
@@ -326,7 +336,7 @@ def rollout_end(
 
 @rollout_commands.command("restart", epilog="Example: patcher rollout restart web/1.4.0 --reason 'newer patches'")
 def rollout_restart(
-    context: typer.Context, image: Image, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
+    context: typer.Context, image: Image, *, reason: Reason, rollout: Rollout = "", as_json: AsJson = False
 ) -> None:
     """Ends a rollout, so that the next due installation opens a new one with a canary."""
     _act(context, as_json, image_actions.end_rollout(image, rollout=rollout, reason=reason, restart=True))
@@ -347,6 +357,7 @@ All = Annotated[bool, typer.Option("--all", help="The preview names every machin
 def _ordered(
     reason: Reason,
     selector: Selector,
+    *,
     everything: Everything = False,
     at: At = "",
     until: RunUntil = "",
@@ -382,6 +393,7 @@ def run_assess(context: typer.Context, words: run_actions.Words, as_json: AsJson
 @taking("words", _ordered)
 def run_install(
     context: typer.Context,
+    *,
     words: run_actions.Words,
     packages: Annotated[list[str] | None, typer.Option("--package", help="Linux: a name or mask; repeatable.")] = None,
     kbs: Annotated[list[str] | None, typer.Option("--kb", help="Windows: a KB number; repeatable.")] = None,
@@ -410,7 +422,7 @@ def run_install(
 
 
 @run_commands.command("stop", epilog="Example: patcher run stop 20261208T2301-7k2m --reason 'wrong machines'")
-def run_stop(context: typer.Context, run_id: RunId, reason: Reason, as_json: AsJson = False) -> None:
+def run_stop(context: typer.Context, run_id: RunId, *, reason: Reason, as_json: AsJson = False) -> None:
     """Nothing more of the run begins. What is in flight goes on to its end."""
     _act(context, as_json, run_actions.stop(run_id, reason=reason))
 
@@ -482,7 +494,7 @@ def _act(context: typer.Context, as_json: bool, action: Action, *, yes: bool = F
     _run(context, as_json, acted, hint=advice)
 
 
-def _watch(context: typer.Context, as_json: bool, question: Question, every: int) -> NoReturn:
+def _watch(context: typer.Context, as_json: bool, question: Question, *, every: int) -> NoReturn:
     """Asks again until the answer is final, and shows each one where a person sits before it. Raises PatcherError."""
 
     async def watched(app: App, screen: Screen) -> Answer:
@@ -522,7 +534,7 @@ def _run(
     async def worked() -> Answer:
         async with connected(context.obj) as app:
             answer = await work(app, screen)
-            screen.show(name, app.name, app.services.clock(), answer, unread.lines)
+            screen.show(name, answer, app=app.name, at=app.services.clock(), problems=unread.lines)
             return answer
 
     try:
@@ -531,7 +543,7 @@ def _run(
     except SettingsError as error:
         if on_wrong_settings:
             answer = on_wrong_settings(error)
-            screen.show(name, context.obj.app, datetime.now(UTC), answer, [])
+            screen.show(name, answer, app=context.obj.app, at=datetime.now(UTC), problems=[])
             raise typer.Exit(errors.NEEDS_A_PERSON) from None
         raise PatcherError(f"the app's settings are wrong, so it does nothing: {error}") from None
     except CloudError as error:

@@ -49,7 +49,7 @@ class Screen:
         self.out = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False, soft_wrap=False)
         self.err = Console(stderr=True, highlight=False)
 
-    def show(self, command: str, app: str, at: datetime, answer: Answer, problems: Iterable[str]) -> None:
+    def show(self, command: str, answer: Answer, *, app: str, at: datetime, problems: Iterable[str]) -> None:
         """`problems`: what could not be read on the way."""
         problems = list(problems)
         if self.as_json:

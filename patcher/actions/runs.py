@@ -69,7 +69,7 @@ def order(words: Words) -> Action:
         if seen.is_hopeless:
             end = clock_of(app.settings)(run.until)
             raise BadRequest(f"no machine would go before {end}: {_why_not(seen)}; nothing was done")
-        shown = [*_ordered(run, machines, left_out, app), *await _others(app, machines)]
+        shown = [*_ordered(run, machines, left_out=left_out, app=app), *await _others(app, machines)]
         shown += foresight.shown(seen, app.settings, clock_of(app.settings), everyone=words.everyone)
         count = str(len(machines))
         return Deed(
@@ -254,7 +254,7 @@ async def _stoppable(app: App, run_id: str) -> Known:
 # -- what is said
 
 
-def _ordered(run: Run, machines: Sequence[Machine], left_out: Sequence[Machine], app: App) -> list[RenderableType]:
+def _ordered(run: Run, machines: Sequence[Machine], *, left_out: Sequence[Machine], app: App) -> list[RenderableType]:
     """The order, and who gets what of it."""
     when = clock_of(app.settings)
     parts: list[RenderableType] = [line("run", f"{run.kind.noun} on {count_of(len(machines))}: {run.reason}", "bold")]

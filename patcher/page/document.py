@@ -143,7 +143,7 @@ async def _explained(fleet: Fleet, judged: Iterable[Judged]) -> dict[str, Any]:
 
 def _rollouts(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> list[dict[str, Any]]:
     return [
-        images.rollout(each, fleet, waiting, coming)
+        images.rollout(each, fleet, waiting=waiting, coming=coming)
         | {
             "image": images.short(each.record.image),
             "breaker_open": each.record.breaker_open,

@@ -33,7 +33,7 @@ class Feed:
     Both answers raise PatcherError, its text one line.
     """
 
-    def __init__(self, app: App, words: Words, every: float, unread: Callable[[], Unread]) -> None:
+    def __init__(self, app: App, words: Words, *, every: float, unread: Callable[[], Unread]) -> None:
         self.every = every
         self._app, self._words, self._unread = app, words, unread
         self._one_at_a_time = asyncio.Lock()

@@ -22,13 +22,13 @@ class Options:
     every: float = 60  # seconds
 
 
-async def show(app: App, words: Words, screen: Screen, options: Options, unread: Callable[[], Unread]) -> Answer:
+async def show(app: App, words: Words, screen: Screen, *, options: Options, unread: Callable[[], Unread]) -> Answer:
     """Ends with the written file, or never. Raises PatcherError, CloudError and SettingsError."""
     if not options.every >= MIN_SECONDS:  # nan is not either
         raise BadRequest(
             f"--every is {options.every:g}; the fleet can be read every {MIN_SECONDS} second, or less often"
         )
-    feed = Feed(app, words, options.every, unread)
+    feed = Feed(app, words, every=options.every, unread=unread)
     if options.output:
         return await _write(feed, options.output, screen)
     with Server(feed, options.port, screen.say) as server:

@@ -41,7 +41,7 @@ async def ask_next(app: App, openings: int) -> Answer:
     if coming is None:
         raise NoAnswer(f"{len(waiting)} machines wait; no forecast is made of more than {outlook.MAX_WAITING}")
     taken = _taken(await _with_runs(fleet), coming)
-    found = [_opening(each, waiting, coming, fleet) for each in coming.openings[:openings]]
+    found = [_opening(each, waiting=waiting, coming=coming, fleet=fleet) for each in coming.openings[:openings]]
     result = {
         "mode": real.name.lower(),
         "assumed_window": None if app.settings.window else ANY.text,
@@ -87,7 +87,7 @@ def _taken(view: FleetView, coming: Forecast) -> dict[MachineId, dict[str, Any]]
     return found
 
 
-def _opening(opening: Opening, waiting: Iterable[Candidate], coming: Forecast, fleet: Fleet) -> dict[str, Any]:
+def _opening(opening: Opening, *, waiting: Iterable[Candidate], coming: Forecast, fleet: Fleet) -> dict[str, Any]:
     settings = fleet.app.settings
     going: list[tuple[datetime, Candidate]] = []
     later: list[Candidate] = []

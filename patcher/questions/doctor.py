@@ -180,10 +180,10 @@ async def _queues(app: App) -> AsyncIterator[Check]:
         yield Check("poison", "bad", f"{poison.queue} holds {poison.count} messages{since}", remedy)
     if isinstance(queue, ReadOnlyQueues):
         for name, function in READ_BY.items():
-            yield await _drains(queue, name, function, now)
+            yield await _drains(queue, name, function=function, now=now)
 
 
-async def _drains(queue: ReadOnlyQueues, name: str, function: str, now: datetime) -> Check:
+async def _drains(queue: ReadOnlyQueues, name: str, *, function: str, now: datetime) -> Check:
     """Whether the function reads its queue. Raises CloudError."""
     try:
         waiting = await queue.waiting(name)

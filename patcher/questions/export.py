@@ -40,7 +40,7 @@ async def ask_export(app: App, what: What, written_as: Format) -> Answer:
         return Answer(result, [], raw=f"{as_json(rows)}\n")
     if written_as == "csv":
         return Answer(result, [], raw=as_csv(rows, COLUMNS[what]))
-    return Answer(result, [], raw=_page(f"{app.name}: {what}", fleet.now, rows, COLUMNS[what]))
+    return Answer(result, [], raw=_page(f"{app.name}: {what}", rows, at=fleet.now, columns=COLUMNS[what]))
 
 
 def _machine(judged: Judged, app: App) -> dict[str, Any]:
@@ -94,12 +94,12 @@ def _patch(machine: Machine, app: App, tried: Tried) -> dict[str, Any]:
     }
 
 
-def _page(title: str, at: datetime, rows: Sequence[Json], columns: Sequence[str]) -> str:
+def _page(title: str, rows: Sequence[Json], *, at: datetime, columns: Sequence[str]) -> str:
     """One page of HTML that needs nothing beside it."""
-    return "\n".join(_page_lines(title, at, rows, columns)) + "\n"
+    return "\n".join(_page_lines(title, rows, at=at, columns=columns)) + "\n"
 
 
-def _page_lines(title: str, at: datetime, rows: Sequence[Json], columns: Sequence[str]) -> Iterator[str]:
+def _page_lines(title: str, rows: Sequence[Json], *, at: datetime, columns: Sequence[str]) -> Iterator[str]:
     style = "body{font:14px sans-serif}table{border-collapse:collapse}td,th{padding:4px 8px;text-align:left}"
     style += "tr:nth-child(even){background:#f2f2f2}"
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{style}</style>'

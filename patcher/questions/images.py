@@ -18,7 +18,7 @@ from patcher.output import Answer, Clock, clock_of, line, table
 async def ask_rollouts(app: App) -> Answer:
     fleet = await look(app)
     waiting, coming = await look_ahead(fleet)
-    found = [rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened]
+    found = [rollout(each, fleet, waiting=waiting, coming=coming) for each in fleet.images if each.record.opened]
     return Answer({"rollouts": found}, [rollouts_shown(found, clock_of(app.settings))])
 
 
@@ -33,7 +33,7 @@ def is_open(row: ImageRow) -> bool:
     return bool(row.record.opening) and row.record.opening != row.record.closed
 
 
-def rollout(row: ImageRow, fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast | None) -> dict[str, Any]:
+def rollout(row: ImageRow, fleet: Fleet, *, waiting: Sequence[Candidate], coming: Forecast | None) -> dict[str, Any]:
     """One rollout: what is done and what is left of each ring, and when it ends by the forecast."""
     record, settings = row.record, fleet.app.settings
     left = [item for item in waiting if item.place(settings) == record.place]
@@ -55,13 +55,13 @@ def rollout(row: ImageRow, fleet: Fleet, waiting: Sequence[Candidate], coming: F
         "opened": record.opened,
         "ended_by_hand": bool(record.ended) and record.ended == record.rollout,
         "canaries": {"succeeded": record.canaries, "wanted": settings.canaries},
-        "rings": [_ring(ring, record, left, running) for ring in rings],
+        "rings": [_ring(ring, record, left=left, running=running) for ring in rings],
         "ends_not_before": least,
         "last_turn": max(turns, default=None),
     }
 
 
-def _ring(ring: int, record: ImageRecord, left: Iterable[Candidate], running: Sequence[int]) -> dict[str, Any]:
+def _ring(ring: int, record: ImageRecord, *, left: Iterable[Candidate], running: Sequence[int]) -> dict[str, Any]:
     tally = record.rings.get(ring) or Tally()
     return {
         "ring": ring_text(ring),

@@ -22,8 +22,8 @@ TRIED = ("installed", "failed")  # of Azure's PatchInstallationState
 
 async def ask(app: App, name: str) -> Answer:
     names, numbers = _meant(name)
-    tried = _newest([tried_of(row) async for row in _rows(app, "patches_tried", names, numbers)])
-    listed = [_pending(row) async for row in _rows(app, "patches_called", names, numbers)]
+    tried = _newest([tried_of(row) async for row in _rows(app, "patches_tried", names=names, numbers=numbers)])
+    listed = [_pending(row) async for row in _rows(app, "patches_called", names=names, numbers=numbers)]
     # An assessment before the installation still lists what that one installed.
     pending = [each for each in listed if not _installed_since(tried.get(each["machine"]), each["at"])]
     waiting = {each["machine"] for each in pending}
@@ -55,7 +55,7 @@ def _meant(name: str) -> tuple[list[str], list[str]]:
     return [name], [name]
 
 
-async def _rows(app: App, query: str, names: Sequence[str], numbers: Sequence[str]) -> AsyncIterator[Json]:
+async def _rows(app: App, query: str, *, names: Sequence[str], numbers: Sequence[str]) -> AsyncIterator[Json]:
     try:
         text = queries.fill(query, names=names, numbers=numbers)
     except BadInput as error:

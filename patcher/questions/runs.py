@@ -140,7 +140,7 @@ async def ask_list(app: App) -> Answer:
 async def ask_show(app: App, run_id: str) -> Answer:
     known, now = await known_run(app, run_id), app.services.clock()
     result = {**summary(known, now), **_order(known.run), **_machines(known, now)}
-    return Answer(result, _shown(known, result, now, clock_of(app.settings)), is_final=not known.is_open)
+    return Answer(result, _shown(known, result, now=now, when=clock_of(app.settings)), is_final=not known.is_open)
 
 
 def summary(known: Known, now: datetime) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def runs_shown(title: str, found: Sequence[Mapping[str, Any]], when: Clock) -> R
     return table(title, ("run", "kind", "standing", "machines", "finished", f"until ({when.zone})", "why"), rows)
 
 
-def _shown(known: Known, result: Mapping[str, Any], now: datetime, when: Clock) -> list[RenderableType]:
+def _shown(known: Known, result: Mapping[str, Any], *, now: datetime, when: Clock) -> list[RenderableType]:
     run = known.run
     if known.problem:
         return [line("run", run.id), line("unreadable", known.problem, "bold red")]

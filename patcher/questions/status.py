@@ -80,7 +80,9 @@ async def status_of(fleet: Fleet, waiting: Sequence[Candidate], coming: Forecast
         "started": _started(fleet),
         "states": _counted(fleet),
         "in_flight": sorted(under_way, key=lambda each: str(each["since"])),
-        "rollouts": [images.rollout(each, fleet, waiting, coming) for each in fleet.images if each.record.opened],
+        "rollouts": [
+            images.rollout(each, fleet, waiting=waiting, coming=coming) for each in fleet.images if each.record.opened
+        ],
         "runs": [runs.summary(each, fleet.now) for each in await runs.known_runs(app) if each.is_open],
         "breakers": [images.breaker(each) for each in fleet.images if images.is_open(each)],
         "needs_a_person": [*_unreadable(fleet, unreadable), *_needs_a_person(fleet)],

@@ -96,7 +96,7 @@ async def find(app: App, machine_id: MachineId, fleet: Fleet | None = None) -> F
         "expected": turn,
         "rules": _rules(question, step),
         "failed_patches": [patch_of(each) for each in failed_last(tried)],
-        "evidence": _evidence(app, shown, record, unseen),
+        "evidence": _evidence(app, shown, record, unseen=unseen),
     }
     return Found(shown, record, result, stops, runs, tried)
 
@@ -106,7 +106,7 @@ async def explained(fleet: Fleet, machine: Machine, step: Step) -> dict[str, Any
     app, stored = fleet.app, fleet.view.sweep.rows.get(machine.id)
     record = stored.record if stored else None
     question = _of_this_machine(await question_of(app.services, machine, record))
-    return {"rules": _rules(question, step), "evidence": _evidence(app, machine, record, NOT_READ)}
+    return {"rules": _rules(question, step), "evidence": _evidence(app, machine, record, unseen=NOT_READ)}
 
 
 async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
@@ -204,7 +204,7 @@ def _of_this_machine(question: Question) -> Question:
     return replace(question, record=None) if record and record.is_former_hold(question.machine) else question
 
 
-def _evidence(app: App, machine: Machine, record: Record | None, unseen: str) -> dict[str, Any]:
+def _evidence(app: App, machine: Machine, record: Record | None, *, unseen: str) -> dict[str, Any]:
     verdict = machine.verdict
     return {
         "instance view": {"problem": unseen}

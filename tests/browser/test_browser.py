@@ -420,7 +420,11 @@ async def test_a_new_machine_is_followed_until_it_is_patched(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     async with Embedded(SPEED, timings=READY_AT_ONCE, tls=tls, azurite=azurite) as embedded:
         await run_the_app(embedded, SPEED)
-        async with told_to_patcher(embedded), connected(WORDS) as app, shown(page, Feed(app, WORDS, 1, Unread)):
+        async with (
+            told_to_patcher(embedded),
+            connected(WORDS) as app,
+            shown(page, Feed(app, WORDS, every=1, unread=Unread)),
+        ):
             assert await page.text("#headline") == "No machine is in scope."
             embedded.azure.behave("web-01", Behaviour(pending=PENDING))
             embedded.azure.create_machine(shapes.machine_id("web-01"), shapes.machine())
@@ -509,7 +513,7 @@ def differences(prepared: Any, real: Any, place: str = "") -> list[str]:
 async def test_prepared_documents_have_the_shape_of_real_ones(stage: Stage) -> None:
     """What the other tests and the pictures show is what the page is given."""
     async with connected(WORDS) as app:
-        real = await Feed(app, WORDS, 1, Unread).read()
+        real = await Feed(app, WORDS, every=1, unread=Unread).read()
         real_machine = await machine_of(app, "past-01")
     for fleet in fleets.FLEETS.values():
         assert differences(outline({**fleet(), "kinds": 0}), outline({**real, "kinds": 0})) == []

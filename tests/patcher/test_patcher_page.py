@@ -359,7 +359,7 @@ async def test_no_person_is_named(stage: Stage, app: App) -> None:
 
 
 async def test_one_look_per_interval_and_by_the_settings_of_now(stage: Stage, app: App) -> None:
-    seldom, often = Feed(app, WORDS, 3600, Unread), Feed(app, WORDS, 0, Unread)
+    seldom, often = Feed(app, WORDS, every=3600, unread=Unread), Feed(app, WORDS, every=0, unread=Unread)
     first, second = await asyncio.gather(seldom.fleet(), seldom.fleet())
     assert first is second
     assert json.loads(first)["paused"] is None
@@ -379,16 +379,16 @@ async def test_what_could_not_be_read_is_shown(stage: Stage, app: App) -> None:
     row = await stage.ledger.table.insert("app", "image-of-a-newer-release", {"v": 999})
     assert row
     try:
-        found = await Feed(app, WORDS, 1, Unread).read()
+        found = await Feed(app, WORDS, every=1, unread=Unread).read()
     finally:
         await stage.ledger.table.delete(row)
     (problem,) = found["problems"]
     assert "version 999" in problem
-    assert (await Feed(app, WORDS, 1, Unread).read())["problems"] == []
+    assert (await Feed(app, WORDS, every=1, unread=Unread).read())["problems"] == []
 
 
 async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    feed = Feed(app, WORDS, 3600, Unread)
+    feed = Feed(app, WORDS, every=3600, unread=Unread)
     expected = by_machine(json.loads(await feed.fleet()))[str(machine("web-02"))]["expected"]
 
     async def a_second_look(app: App) -> NoReturn:
@@ -403,7 +403,7 @@ async def test_a_machine_costs_no_second_look_at_the_fleet(app: App, monkeypatch
 
 
 async def test_the_report_needs_nothing_beside_it(app: App) -> None:
-    text = report(await Feed(app, WORDS, 60, Unread).read(explained=True))
+    text = report(await Feed(app, WORDS, every=60, unread=Unread).read(explained=True))
     assert re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="(?!data:)', text) == []
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
     assert policy.startswith("default-src 'none'; img-src data:; script-src 'sha256-")
@@ -415,7 +415,7 @@ async def test_the_report_needs_nothing_beside_it(app: App) -> None:
 async def test_a_report_explains_who_needs_a_person_and_who_is_late_as_why_does(
     app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = await Feed(app, WORDS, 60, Unread).read(explained=True)
+    found = await Feed(app, WORDS, every=60, unread=Unread).read(explained=True)
     rows = {row["group"] + row["name"]: row for row in rows_of(found)}
     needing = [each for each, row in rows.items() if row["state"] in KINDS["needs a person"]]
     late = [each for each, row in rows.items() if row["compliance"] == "late"]
@@ -429,7 +429,7 @@ async def test_a_report_explains_who_needs_a_person_and_who_is_late_as_why_does(
         assert [explained["evidence"][name] for name in sources] == [afresh["evidence"][name] for name in sources]
         assert explained["evidence"]["instance view"] == {"problem": why.NOT_READ}
     monkeypatch.setattr(documents, "MAX_EXPLAINED", 1)
-    bounded = await Feed(app, WORDS, 60, Unread).read(explained=True)
+    bounded = await Feed(app, WORDS, every=60, unread=Unread).read(explained=True)
     assert list(bounded["explained"]) == needing[:1]
 
 
