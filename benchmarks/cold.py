@@ -53,7 +53,7 @@ async def first_event(sizes: Sizes, tls: Tls, custodian: Path | None = None) -> 
         packages = [await processes.run("importing.packages") for _ in rounds]
         results = [
             compared("first_event_cpu", rounds, note=_floor(rounds, packages, "cpu")),
-            compared("first_event_rss", rounds, "peak_mb", note=_floor(rounds, packages, "peak_mb")),
+            compared("first_event_rss", rounds, figure="peak_mb", note=_floor(rounds, packages, "peak_mb")),
         ]
         if custodian:
             ready = partial(processes.run, "importing.custodian", python=str(custodian), environ=CUSTODIAN)

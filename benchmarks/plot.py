@@ -15,14 +15,16 @@ def svg(title: str, lines: Mapping[str, Points], *, limit: tuple[str, float], ac
     """The lines by name. `limit` is a name and the value that no line should reach; `across` names the x axis."""
     xs = [x for points in lines.values() for x, _ in points]
     ys = [y for points in lines.values() for _, y in points] + [limit[1]]
-    x_of = _axis(min(xs), max(xs), LEFT, WIDTH - RIGHT)
-    y_of = _axis(10 ** math.floor(math.log10(min(ys))), 10 ** math.ceil(math.log10(max(ys))), HEIGHT - BOTTOM, TOP)
+    x_of = _axis(min(xs), max(xs), start=LEFT, end=WIDTH - RIGHT)
+    y_of = _axis(
+        10 ** math.floor(math.log10(min(ys))), 10 ** math.ceil(math.log10(max(ys))), start=HEIGHT - BOTTOM, end=TOP
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" font-family="sans-serif">',
         f"<title>{title}</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT, TOP - 16, title, size=14),
-        *_marks(sorted(set(xs)), x_of, [10.0**power for power in _powers(ys)], y_of),
+        *_marks(sorted(set(xs)), [10.0**power for power in _powers(ys)], x_of=x_of, y_of=y_of),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, across, anchor="middle"),
         _path([(x_of(min(xs)), y_of(limit[1])), (x_of(max(xs)), y_of(limit[1]))], "#6e7781", dashed=True),
         _text(WIDTH - RIGHT + 6, y_of(limit[1]) + 4, limit[0], colour="#6e7781"),
@@ -37,7 +39,7 @@ def svg(title: str, lines: Mapping[str, Points], *, limit: tuple[str, float], ac
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _axis(least: float, most: float, start: float, end: float) -> Axis:
+def _axis(least: float, most: float, *, start: float, end: float) -> Axis:
     scale = (end - start) / math.log(most / least)
     return lambda value: start + scale * math.log(value / least)
 
@@ -46,7 +48,7 @@ def _powers(values: Sequence[float]) -> range:
     return range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
 
 
-def _marks(xs: Sequence[float], x_of: Axis, ys: Sequence[float], y_of: Axis) -> Iterator[str]:
+def _marks(xs: Sequence[float], ys: Sequence[float], *, x_of: Axis, y_of: Axis) -> Iterator[str]:
     for x in xs:
         yield _text(x_of(x), HEIGHT - BOTTOM + 16, f"{x:,.0f}", anchor="middle")
     for y in ys:

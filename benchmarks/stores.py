@@ -44,7 +44,7 @@ async def _create_table(account: StorageAccount) -> None:
 
 
 def _by_move(rounds: list[Round]) -> str:
-    found = {name: compared("ledger_moves", rounds, name).ratio.median for name in MOVES}
+    found = {name: compared("ledger_moves", rounds, figure=name).ratio.median for name in MOVES}
     return ", ".join(f"{name} {value:.1f}" for name, value in found.items())
 
 
@@ -53,4 +53,4 @@ async def storm(sizes: Sizes, tls: Tls) -> list[Result]:
         run = partial(processes.run, "storming.storm", azure.endpoint, sizes.storm, environ=tls.settings())
         runs = [await run() for _ in range(sizes.rounds)]
     note = f"{sizes.storm:,} events, {1000 * runs[-1]['cpu'] / sizes.storm:.1f} ms of CPU each"
-    return [within("storm_10000", runs, "median", "last", note=note)]
+    return [within("storm_10000", runs, figure="median", against="last", note=note)]

@@ -27,7 +27,7 @@ async def read_and_decide(sizes: Sizes, tls: Tls) -> list[Result]:
     assert all(each.ours["rows"] == each.reference["rows"] == sizes.graph_rows for each in rounds)
     scale = 1_000_000 / sizes.graph_rows
     names = {"sweep_read": "read", "sweep_decide": "decide"}
-    return [compared(name, rounds, figure, "cpu", scale=scale) for name, figure in names.items()]
+    return [compared(name, rounds, figure=figure, against="cpu", scale=scale) for name, figure in names.items()]
 
 
 async def whole(sizes: Sizes, tls: Tls) -> list[Result]:
@@ -59,13 +59,13 @@ async def memory(sizes: Sizes, tls: Tls) -> list[Result]:
         counted = await _sweep(large, empty, tls, census=True)()
     peak = max(rounds[0].ours["peak_mb"], counted["peak_mb"])
     note = f"{rounds[0].ours['peak_mb']:.0f} MB without the census, {counted['peak_mb']:.0f} MB with it"
-    return [compared("sweep_rss_growth", rounds, "peak_mb"), absolute("memory_mb_100000", [peak], note=note)]
+    return [compared("sweep_rss_growth", rounds, figure="peak_mb"), absolute("memory_mb_100000", [peak], note=note)]
 
 
 async def simulated_graph(sizes: Sizes, tls: Tls) -> list[Result]:
     """What the simulator's Resource Graph takes for an answer with all of a fleet."""
     runs = [await processes.run("querying.due", sizes.fleet) for _ in range(sizes.rounds)]
-    return [within("simulated_graph", runs, "answer", "write", note=f"{sizes.fleet:,} machines")]
+    return [within("simulated_graph", runs, figure="answer", against="write", note=f"{sizes.fleet:,} machines")]
 
 
 def _sweep(azure: Prepared, empty: Prepared, tls: Tls, *, census: bool = False) -> Contender:

@@ -83,7 +83,7 @@ class Result:
 
 
 def compared(
-    name: str, rounds: Sequence[Round], figure: str = "cpu", against: str = "", *, scale: float = 1.0, note: str = ""
+    name: str, rounds: Sequence[Round], *, figure: str = "cpu", against: str = "", scale: float = 1.0, note: str = ""
 ) -> Result:
     """The result of a row from its rounds: `figure` of ours ÷ `against` (the same figure) of the reference.
 
@@ -101,7 +101,7 @@ def compared(
     )
 
 
-def within(name: str, runs: Sequence[Figures], figure: str, against: str, *, note: str = "") -> Result:
+def within(name: str, runs: Sequence[Figures], *, figure: str, against: str, note: str = "") -> Result:
     """The result of a row whose two figures come from the same run."""
     return Result(
         ROWS[name],

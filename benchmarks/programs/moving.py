@@ -89,7 +89,7 @@ async def _reference(table_url: str, rows: int) -> None:
             partition, key = place_of(record.machine)
             return {**columns_of(record), "PartitionKey": partition, "RowKey": key}
 
-        async def send(method: str, path: str, number: int, json: object = None) -> None:
+        async def send(method: str, path: str, number: int, *, json: object = None) -> None:
             condition = {"If-Match": etags[number]} if number in etags and method != "GET" else {}
             async with client.request(method, path, json=json, headers=_HEADERS | condition) as answer:
                 assert answer.status < 300, await answer.text()
@@ -101,8 +101,8 @@ async def _reference(table_url: str, rows: int) -> None:
 
         await _measured(
             {
-                "insert": lambda number: send("POST", f"/{account}/ledger", number, body(_record(number))),
-                "replace": lambda number: send("PUT", url(number), number, body(_running(number))),
+                "insert": lambda number: send("POST", f"/{account}/ledger", number, json=body(_record(number))),
+                "replace": lambda number: send("PUT", url(number), number, json=body(_running(number))),
                 "get": lambda number: send("GET", url(number), number),
                 "delete": lambda number: send("DELETE", url(number), number),
             },
