@@ -18,6 +18,12 @@ from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "functions"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+FOLDERS = ("functions", "patcher", "simulator", "scripts", "benchmarks")  # all of ours but the tests
+OURS = [
+    REPOSITORY / "function_app.py",
+    *(path for each in FOLDERS for path in sorted((REPOSITORY / each).rglob("*.py"))),
+]
+PROGRAMS = [path for path in OURS if "node_modules" not in path.parts]
 STANDARD_LIBRARY = sys.stdlib_module_names
 PACKAGES = {".".join(path.parent.relative_to(REPOSITORY).parts) for path in PACKAGE.rglob("__init__.py")}
 
@@ -230,6 +236,53 @@ def test_what_the_triggers_import_exists() -> None:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stat().st_size], ids=name_of)
 def test_every_module_opens_with_its_idea(path: Path) -> None:
     assert ast.get_docstring(tree(path))
+
+
+POSITIONAL_AT_MOST = 3
+
+
+def positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """What a call may give by position, the object or class that a method belongs to not counted."""
+    names = [each.arg for each in (*function.args.posonlyargs, *function.args.args)]
+    return names[1:] if names and names[0] in ("self", "cls") else names
+
+
+def too_many(source: str) -> list[tuple[int, str]]:
+    """Line and name of each function, method and inner function that takes more by position than it may."""
+    return [
+        (node.lineno, node.name)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(positional(node)) > POSITIONAL_AT_MOST
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("def f(a, b, c): ...", False),
+        ("def f(a, b, c, *, d, e): ...", False),
+        ("def f(a, b, c, *d, **e): ...", False),
+        ("def f(a, b, c, d): ...", True),
+        ("def f(a, b, /, c, d=0): ...", True),
+        ("async def f(a, b, c, d): ...", True),
+        ("class A:\n def f(self, a, b, c): ...", False),
+        ("class A:\n def f(self, a, b, c, d): ...", True),
+        ("class A:\n @classmethod\n def f(cls, a, b, c): ...", False),
+        ("def outer():\n def f(a, b, c, d): ...", True),
+    ],
+)
+def test_what_counts_as_too_many(function: str, found: bool) -> None:
+    assert [name for _, name in too_many(function)] == ["f"] * found
+
+
+def test_beyond_three_parameters_a_call_names_them() -> None:
+    """Four values in a row cannot be read without looking up what they are. Typer fills parameters by name as well."""
+    found = [
+        f"{path.relative_to(REPOSITORY)}:{line} {name}"
+        for path in PROGRAMS
+        for line, name in too_many(path.read_text())
+    ]
+    assert not found, f"more than {POSITIONAL_AT_MOST} positional parameters; put * before the rest: {found}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
