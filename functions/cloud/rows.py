@@ -16,7 +16,7 @@ from typing import Any
 from functions.cloud.tables import Row
 from functions.model.image_record import Failure, ImageRecord, Tally, place
 from functions.model.machine import LAST_RING, MachineId, PatchAssessment, SupportState, is_count
-from functions.model.record import UNKNOWN_DURATION, Ending, Flight, Record
+from functions.model.record import UNKNOWN_DURATION, Ending, Flight, History, Record
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import BadInput, quoted, writable
 
@@ -75,14 +75,14 @@ def columns_of(record: Record) -> dict[str, object]:
     """Flat columns; empty ones are left out."""
     wait = record.hold or (record.ending.trouble if record.ending else None)
     columns: dict[str, object] = {"v": VERSION, "limit": UNKNOWN_DURATION.total_seconds()}
-    for part in (record, record.flight, record.ending, wait):
+    for part in (record, record.history, record.flight, record.ending, wait):
         columns |= _written(part) if part else {}
     return columns
 
 
-def _written(part: Record | Flight | Ending | Wait) -> dict[str, object]:
+def _written(part: Record | History | Flight | Ending | Wait) -> dict[str, object]:
     values = {_COLUMN_OF.get(item.name, item.name): getattr(part, item.name) for item in fields(part)}
-    nested = (Flight, Ending, Wait)
+    nested = (History, Flight, Ending, Wait)
     kept = {name: value for name, value in values.items() if not isinstance(value, nested)}
     return {name: _to_column(value) for name, value in kept.items() if value not in (None, "", ())}
 
@@ -149,15 +149,23 @@ def _record(row: Row) -> Record:
         sent=read.flag("sent"),
         checks=read.number("looks"),
         verdict=_assessment(row.columns.get("verdict")),
-        unanswered=read.number("unanswered"),
-        attempts=read.number("attempts"),
-        failures=read.number("failures" if "failures" in row.columns or kind is OperationKind.ASSESS else "attempts"),
-        failure=read.text("failure"),
-        tries=read.times("tries"),
-        void_before=read.time("void_before"),
+        history=_history(read, kind),
         flight=_flight(read),
         ending=_ending(read, wait if phase is Phase.ENDED and wait.reason else None),
         hold=wait if phase is Phase.HELD else None,
+    )
+
+
+def _history(read: "_Columns", kind: OperationKind) -> History:
+    """An older app counted the failures of installations as attempts alone."""
+    failures = "failures" if "failures" in read.columns or kind is OperationKind.ASSESS else "attempts"
+    return History(
+        unanswered=read.number("unanswered"),
+        attempts=read.number("attempts"),
+        failures=read.number(failures),
+        failure=read.text("failure"),
+        tries=read.times("tries"),
+        void_before=read.time("void_before"),
     )
 
 

@@ -119,7 +119,7 @@ def machine_held(record: Record, wait: Wait, until: datetime) -> Notice:
         reason=wait.reason,
         remedy=wait.remedy,
         cause=wait.cause,
-        attempts=record.attempts,
+        attempts=record.history.attempts,
         until=until,
     )
 

@@ -27,8 +27,8 @@ TRIES_IN_INTERVAL = 3
 
 
 def tried_lately(record: Record, settings: Settings, now: datetime) -> bool:
-    """Whether an installation that did not succeed began within the interval."""
-    return bool(record.tries) and now < record.tries[-1] + settings.min_interval
+    """Whether an installation that was no success began within the interval."""
+    return bool(record.history.tries) and now < record.history.tries[-1] + settings.min_interval
 
 
 def after_failures(

@@ -54,7 +54,7 @@ def passes_hold(run: Run, record: Record) -> bool:
     """
     if record.hold is None or record.hold.state in FAILURES:
         return False
-    return run.kind is OperationKind.ASSESS or not record.unanswered
+    return run.kind is OperationKind.ASSESS or not record.history.unanswered
 
 
 # -- the machines of one run: who goes now
@@ -164,8 +164,8 @@ def _problem(record: Record, hold: Step) -> Step | None:
     """What was wrong with the installation of a row that is held. A release ends the hold, and not the failure."""
     if hold.state is not State.DUE or hold.reason:
         return hold
-    failed = record.kind is OperationKind.INSTALL and record.failures
-    return Wait(State.FAILED, record.failure) if failed else None
+    failed = record.kind is OperationKind.INSTALL and record.history.failures
+    return Wait(State.FAILED, record.history.failure) if failed else None
 
 
 def _ended(item: Item, *, at: datetime, problem: Step | None, at_fault: bool) -> Item:

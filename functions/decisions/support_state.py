@@ -44,8 +44,8 @@ def _by_verdict(question: Question, verdict: PatchAssessment) -> Step:
 def _no_verdict(question: Question) -> Step:
     """Absent, Unknown or UnableToDetermine: assess, with growing waits; the third is reported."""
     record, state = question.record, question.verdict.state
-    if record and record.unanswered and record.hold and not record.due_again(question.now):
-        return undetermined(record.unanswered, state, record.hold.when)
+    if record and record.history.unanswered and record.hold and not record.due_again(question.now):
+        return undetermined(record.history.unanswered, state, record.hold.when)
     return Assess(State.DUE, f"support state {state}")
 
 
@@ -171,7 +171,7 @@ def may_install(question: Question) -> Step | None:
         again, reason = last.started + settings.min_interval, f"last installed {format_utc(last.started)}"
         remedy = f"To patch it sooner: patcher run install {machine.id.name} --reason … (docs/runs.md)."
         return Wait(State.RECENTLY_PATCHED, reason, remedy, again, Cause.TRANSIENT)
-    failure = question.record.failure if question.record else ""
+    failure = question.record.history.failure if question.record else ""
     alone = not machine.image.key
     if step := after_failures(_tries(question), failure, alone=alone, settings=settings, now=question.now):
         return step
@@ -180,7 +180,7 @@ def may_install(question: Question) -> Step | None:
 
 def _tries(question: Question) -> tuple[datetime, ...]:
     """When the installations since the last good one began: what the row remembers, and what the machine shows."""
-    tries = question.record.tries if question.record else ()
+    tries = question.record.history.tries if question.record else ()
     last = question.machine.installation
     if question.machine.installed_well_since(tries):
         return ()
@@ -282,8 +282,8 @@ def _installed_since(question: Question) -> bool:
     ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
     if record and record.ending and record.kind is OperationKind.INSTALL:
         ends.append((record.operation_id, record.ending.at))
-    if record and record.void_before:  # its claim for an assessment was void: one is still wanted
-        ends.append(("", record.void_before))
+    if record and record.history.void_before:  # its claim for an assessment came to nothing: the wish for one did not
+        ends.append(("", record.history.void_before))
     return any(
         end is not None and (verdict.assessed is None or end > verdict.assessed)
         for operation_id, end in ends
@@ -298,7 +298,7 @@ def _assessed_lately(question: Question) -> bool:
     """
     seen, record = question.machine.assessment, question.record
     at = (seen.modified or seen.started) if seen else None
-    void = record.void_before if record else None
+    void = record.history.void_before if record else None
     return at is not None and not (void and at <= void) and not question.assessment_due(at)
 
 

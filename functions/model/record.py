@@ -66,6 +66,26 @@ class Ending:
 
 
 @dataclass(frozen=True)
+class History:
+    """What is counted over the claims of one VM with one image."""
+
+    unanswered: int = 0  # assessments that ended without a verdict, in a row
+    attempts: int = 0  # failures in a row of this kind of operation
+    failures: int = 0  # of installations in a row, refused ones included; an assessment in between leaves it as it is
+    failure: str = ""  # what was wrong with the last of these installations
+    tries: tuple[datetime, ...] = ()  # when the installations that Azure ran since the last good one began
+    void_before: datetime | None = None  # assessments from before say nothing: an installation ended, the image changed
+
+    @property
+    def installs_badly(self) -> bool:
+        """Whether its last installation was not a good one."""
+        return bool(self.failures or self.tries)
+
+
+NO_HISTORY = History()
+
+
+@dataclass(frozen=True)
 class Record:
     """One machine's row. Times are UTC."""
 
@@ -86,12 +106,7 @@ class Record:
     sent: bool = False  # queued: a message is on its way; False: the sweep has to send one
     checks: int = 0  # how often the machine was found not ready yet
     verdict: PatchAssessment | None = None  # what the sweep saw in Graph when it claimed; None for an event's claim
-    unanswered: int = 0  # assessments that ended without a verdict, in a row
-    attempts: int = 0  # failures in a row of this kind of operation
-    failures: int = 0  # of installations in a row, refused ones included; an assessment in between leaves it as it is
-    failure: str = ""  # what was wrong with the last of these installations
-    tries: tuple[datetime, ...] = ()  # when the installations that Azure ran since the last good one began
-    void_before: datetime | None = None  # assessments from before say nothing: an installation ended, the image changed
+    history: History = NO_HISTORY
     flight: Flight | None = None  # from starting on
     ending: Ending | None = None  # from ended on
     hold: Wait | None = None  # held: why, and until `when`
@@ -118,7 +133,7 @@ class Record:
     def is_routine(self) -> bool:
         """An assessment of a machine that is known and in no trouble. Only what it changes is news."""
         known = self.verdict is not None and self.verdict.decided
-        return self.kind is OperationKind.ASSESS and known and not (self.attempts or self.unanswered)
+        return self.kind is OperationKind.ASSESS and known and not (self.history.attempts or self.history.unanswered)
 
     def log_fields(self) -> Mapping[str, MachineId | OperationKind]:
         """What every log line about this row names."""
@@ -143,11 +158,6 @@ class Record:
     def ordered_status(self, machine: Machine) -> PatchStatus | None:
         """What the machine shows of the kind of operation that was ordered; None while it shows none."""
         return machine.assessment_alone if self.kind is OperationKind.ASSESS else machine.installation
-
-    @property
-    def installs_badly(self) -> bool:
-        """Whether its last installation was not a good one."""
-        return bool(self.failures or self.tries)
 
     def younger_than(self, machine: Machine) -> bool:
         """Whether this row is about a machine created after this one."""
@@ -195,11 +205,6 @@ def claim(
 ) -> Record:
     """A fresh claim; what was counted before stays counted while the machine is the same one."""
     same = previous if previous and previous.same_vm_and_image(machine) else None
-    attempts, void_before = 0, None
-    if same:
-        installed = same.ending if same.kind is OperationKind.INSTALL else None
-        void_before = installed.at if installed else same.void_before
-        attempts = same.failures if kind is OperationKind.INSTALL else same.attempts if same.kind is kind else 0
     return Record(
         machine=machine.id,
         phase=Phase.QUEUED,
@@ -218,13 +223,18 @@ def claim(
         verdict=machine.verdict,
         created=machine.created,
         checks=same.checks if same else 0,
-        unanswered=same.unanswered if same else 0,
-        attempts=attempts,
-        failures=same.failures if same else 0,
-        failure=same.failure if same else "",
-        tries=same.tries if same else (),
-        void_before=void_before,
+        history=_history_for(kind, same) if same else NO_HISTORY,
     )
+
+
+def _history_for(kind: OperationKind, previous: Record) -> History:
+    """What was counted, for the next claim: failures in a row are those of its own kind of operation."""
+    history = previous.history
+    if previous.kind is OperationKind.INSTALL and previous.ending:
+        history = replace(history, void_before=previous.ending.at)
+    if kind is OperationKind.INSTALL:
+        return replace(history, attempts=history.failures)
+    return history if previous.kind is kind else replace(history, attempts=0)
 
 
 def begin(
@@ -239,7 +249,7 @@ def begin(
         agent=machine.agent_version,
         reboot_forbidden=reboot_forbidden,
     )
-    if machine.installed_well_since(record.tries):
+    if machine.installed_well_since(record.history.tries):
         record = installed_well(record)
     return replace(
         record, phase=Phase.STARTING, vm_id=machine.vm_id, image=machine.image.key, flight=flight, hold=None, checks=0
@@ -248,17 +258,18 @@ def begin(
 
 def installed_well(record: Record) -> Record:
     """A good installation, the app's or another's, ends what failed before it."""
-    attempts = 0 if record.kind is OperationKind.INSTALL else record.attempts
-    return replace(record, attempts=attempts, failures=0, failure="", tries=())
+    attempts = 0 if record.kind is OperationKind.INSTALL else record.history.attempts
+    return replace(record, history=replace(record.history, attempts=attempts, failures=0, failure="", tries=()))
 
 
 def accepted(record: Record, operation_id: str, url: str, *, started_at: datetime) -> Record:
     """Azure has the operation."""
     flight = record.flight or Flight(begun_at=started_at)
     flight = replace(flight, operation_id=operation_id, operation_url=url, started_at=started_at)
-    tried = (started_at,) if record.kind is OperationKind.INSTALL else ()
-    tries = (*record.tries, *tried)[-TRIES_KEPT:]
-    return replace(record, phase=Phase.RUNNING, flight=flight, hold=None, tries=tries)
+    history = record.history
+    if record.kind is OperationKind.INSTALL:
+        history = replace(history, tries=(*history.tries, started_at)[-TRIES_KEPT:])
+    return replace(record, phase=Phase.RUNNING, flight=flight, hold=None, history=history)
 
 
 def known_as(record: Record, operation_id: str) -> Record:
@@ -268,15 +279,27 @@ def known_as(record: Record, operation_id: str) -> Record:
 
 def never_ran(record: Record) -> Record:
     """The accepted installation did nothing: another operation took its place."""
-    return replace(record, tries=record.tries[:-1]) if record.kind is OperationKind.INSTALL else record
+    if record.kind is not OperationKind.INSTALL:
+        return record
+    return replace(record, history=replace(record.history, tries=record.history.tries[:-1]))
 
 
 def failed_again(record: Record, reason: str) -> Record:
     """One more failure in a row."""
-    record = replace(record, attempts=record.attempts + 1)
+    history = replace(record.history, attempts=record.history.attempts + 1)
     if record.kind is OperationKind.INSTALL:
-        record = replace(record, failures=record.attempts, failure=reason)
-    return record
+        history = replace(history, failures=history.attempts, failure=reason)
+    return replace(record, history=history)
+
+
+def without_attempts(record: Record) -> Record:
+    """What failed in a row is over; failed installations stay counted until one succeeds."""
+    return replace(record, history=replace(record.history, attempts=0))
+
+
+def unanswered_again(record: Record) -> Record:
+    """One more assessment without a verdict."""
+    return replace(record, history=replace(record.history, unanswered=record.history.unanswered + 1))
 
 
 def requeue(record: Record, token: str, due_at: datetime, *, sent: bool, checks: int = 0) -> Record:
@@ -309,7 +332,7 @@ def release(record: Record, now: datetime) -> Record:
 def of_another_image(machine: Machine, now: datetime) -> Record:
     """A machine that has another image by now: what was counted goes, and what was assessed was another guest."""
     fresh = claim(machine, OperationKind.ASSESS, token="", due_at=now, sent=False)
-    return release(replace(fresh, verdict=None, void_before=now), now)
+    return release(replace(fresh, verdict=None, history=History(void_before=now)), now)
 
 
 def _held(record: Record, wait: Wait) -> Record:

@@ -9,7 +9,7 @@ from functions.cloud.ledger import Stored
 from functions.decisions.diagnosis import UNMATCHED, meaning_of_refusal
 from functions.decisions.notices import machine_held
 from functions.decisions.retry import backoff
-from functions.model.record import Record, failed_again, hold, release, requeue
+from functions.model.record import Record, failed_again, hold, release, requeue, without_attempts
 from functions.model.state import Cause, State, Step, Wait
 from functions.policy.windows import WEEK
 from functions.services import Services
@@ -55,17 +55,17 @@ async def hold_for(services: Services, stored: Stored, step: Wait, *, tries: int
 
     `tries`: None where no owner of a machine could do anything about it.
     """
-    if step.cause is Cause.TRANSIENT and tries is not None and stored.record.attempts >= tries:
+    if step.cause is Cause.TRANSIENT and tries is not None and stored.record.history.attempts >= tries:
         remedy = step.remedy or "It does not pass by itself: find out why, then restart the machine."
         step = replace(step, cause=Cause.OWNER, remedy=remedy)
     record = failed_again(stored.record, step.reason)
-    until = services.clock() + _wait(services, step.cause, record.attempts)
+    until = services.clock() + _wait(services, step.cause, record.history.attempts)
     journal.write(
         "machine.held",
         **record.log_fields(),
         **_said(step),
         cause=step.cause,
-        attempts=record.attempts,
+        attempts=record.history.attempts,
         until=until,
     )
     await services.ledger.replace(stored.telling(machine_held(record, step, until)), hold(record, step, until))
@@ -111,8 +111,8 @@ async def postpone(services: Services, stored: Stored, throttled: Throttled) -> 
 
 async def come_to_rest(services: Services, stored: Stored) -> None:
     """Nothing more to do now: the row goes, unless it remembers that installations failed. The sweep then decides."""
-    if stored.record.installs_badly:
-        await services.ledger.replace(stored, release(replace(stored.record, attempts=0), services.clock()))
+    if stored.record.history.installs_badly:
+        await services.ledger.replace(stored, release(without_attempts(stored.record), services.clock()))
     else:
         await services.ledger.delete(stored)
 

@@ -87,7 +87,7 @@ async def hold_back(sweep: Sweep, item: Candidate, record: Record | None) -> tim
 
 def _holds_good(found: Announced, item: Candidate, *, record: Record | None, now: datetime) -> bool:
     """Whether it announced this installation: of this machine, of this opening, and none has begun since."""
-    begun = [*(record.tries if record else ()), *filter(None, [item.installed, item.machine.created])]
+    begun = [*(record.history.tries if record else ()), *filter(None, [item.installed, item.machine.created])]
     return now <= found.expected + SAME_OPENING and all(moment <= found.at for moment in begun)
 
 

@@ -241,9 +241,13 @@ def _grouped(records: Iterable[Record]) -> dict[tuple[str, str, str], dict[Machi
     """
     groups: dict[tuple[str, str, str], dict[MachineId, str]] = {}
     for record in records:
-        if not record.hold or record.hold.state is not State.FAILED or not (record.attempts or record.failures):
+        if (
+            not record.hold
+            or record.hold.state is not State.FAILED
+            or not (record.history.attempts or record.history.failures)
+        ):
             continue
-        meaning, patches = apart(record.failure or record.hold.reason)
+        meaning, patches = apart(record.history.failure or record.hold.reason)
         flight = record.flight
         shared = {"image": record.image, "os": flight and flight.os, "agent": flight and flight.agent}
         for what, which in shared.items():

@@ -60,6 +60,7 @@ from functions.model.record import (
     known_as,
     never_ran,
     release,
+    unanswered_again,
 )
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.model.text import BadInput, Json
@@ -473,7 +474,7 @@ async def _confirm_assessment(services: Services, stored: Stored, machine: Machi
         await _no_verdict(services, stored, verdict)
     elif trouble and verdict.state is not SupportState.UNSUPPORTED:
         await hold_for(services, stored, trouble)
-    elif record.installs_badly:
+    elif record.history.installs_badly:
         await come_to_rest(services, stored)
     else:
         await services.ledger.leave(stored)
@@ -500,10 +501,10 @@ def _log_support_state(record: Record, machine: Machine, verdict: PatchAssessmen
 
 
 async def _no_verdict(services: Services, stored: Stored, verdict: PatchAssessment) -> None:
-    unanswered = stored.record.unanswered + 1
+    record = unanswered_again(stored.record)
+    unanswered = record.history.unanswered
     wait = wait_after_no_verdict(unanswered, verdict.state, services.settings, jitter=services.jitter())
     until = services.clock() + wait
-    record = replace(stored.record, unanswered=unanswered)
     await services.ledger.replace(stored, hold(record, undetermined(unanswered, verdict.state, until), until))
 
 

@@ -258,7 +258,7 @@ def _row(record: Record | None) -> dict[str, Any]:
         "operation": record.kind.noun,
         "due": record.due_at,
         "begun": record.begun_at,
-        "failures": record.failures or None,
+        "failures": record.history.failures or None,
         "held because": hold.reason if hold else None,
         "until": hold.when if hold else None,
     }

@@ -25,7 +25,7 @@ from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
 from functions.model.image_record import Failure, ImageRecord, Tally
 from functions.model.machine import MachineId
-from functions.model.record import Flight
+from functions.model.record import Flight, History
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.policy.settings import read_settings
 from patcher import commands
@@ -246,7 +246,7 @@ async def _write_ledger(ledger: Ledger, embedded: Embedded) -> None:
     await ledger.insert(replace(busy, phase=Phase.RUNNING, flight=begun))
     failed = Wait(State.FAILED, "2 patches failed: libssl3", "Free disk space.", NOW + DAY, Cause.OWNER)
     held = a_record(machine=machine("held-01"), vm_id=embedded.azure.machine("held-01").vm_id, **base)
-    await ledger.insert(replace(held, phase=Phase.HELD, hold=failed, failures=1, attempts=1))
+    await ledger.insert(replace(held, phase=Phase.HELD, hold=failed, history=History(failures=1, attempts=1)))
     subscription = f"subscription {shapes.SUBSCRIPTION}"
     rollout = ImageRecord(WEB, subscription, opened=NOW - DAY, canaries=1, proved=NOW - DAY)
     rollout = replace(rollout, rings={1000: Tally(succeeded=1, opened=NOW - DAY, last=NOW - DAY)})

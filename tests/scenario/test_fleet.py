@@ -46,7 +46,7 @@ async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_a
     await world.pass_time(hours=1)
     assert len({operation.machine for operation in world.operations()}) == 450
     assert len(world.operations()) == 450
-    assert [record for record in await world.records() if record.attempts] == []
+    assert [record for record in await world.records() if record.history.attempts] == []
     assert {step.state for step in (await world.states()).values()} == {State.ASSESSED}
     throttled = [request for request in world.azure.requests if request[3] == 429]
     assert len(throttled) <= 0.05 * 450
@@ -64,7 +64,7 @@ async def test_a_429_postpones_its_machine_and_says_nothing_about_it() -> None:
     await world.pass_time(minutes=2)
     record = await world.record(machine)
     assert record is not None
-    assert (record.phase, record.sent, record.attempts) == (Phase.QUEUED, False, 0)
+    assert (record.phase, record.sent, record.history.attempts) == (Phase.QUEUED, False, 0)
     await world.pass_time(hours=2)
     assert [operation.kind for operation in world.operations(machine)] == ["assess", "install", "assess"]
 

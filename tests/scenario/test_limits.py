@@ -625,7 +625,7 @@ async def test_throttled_reads_are_not_a_failure_of_the_machine() -> None:
     for _ in range(45):
         await world.pass_time(minutes=1)
         record = await world.record(machine)
-        assert record is None or record.attempts == 0
+        assert record is None or record.history.attempts == 0
     assert not world.queue.messages.get(f"{QUEUES[OperationKind.ASSESS]}-poison")
     await world.pass_time(hours=3)
     assert len(world.operations(machine, "install")) == 1

@@ -86,7 +86,7 @@ async def test_a_silence_of_days_costs_no_try_and_ends_soon_after_it() -> None:
     await world.pass_time(days=3)
     record = await world.record(machine)
     assert record is not None
-    assert (held(record).state, record.attempts) == (State.AGENT_NOT_READY, 0)
+    assert (held(record).state, record.history.attempts) == (State.AGENT_NOT_READY, 0)
     world.azure.behave(str(machine), SUPPORTED)
     await world.pass_time(hours=3)
     assert world.installed() == ["vm-01"]

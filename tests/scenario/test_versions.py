@@ -83,7 +83,7 @@ async def test_a_cloud_without_our_version_is_the_apps_fault_and_no_machines() -
     assert (record.hold.state, record.hold.cause) == (State.FAILED, Cause.TRANSIENT)
     assert "NoRegisteredProviderFound" in record.hold.reason
     assert "no machine is at fault" in record.hold.remedy
-    assert record.attempts > 5, "no number of tries makes it the machine's"
+    assert record.history.attempts > 5, "no number of tries makes it the machine's"
 
 
 @pytest.mark.parametrize("headers", [("location",), ("azure-asyncoperation",), ("azure-asyncoperation", "location")])

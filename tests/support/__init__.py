@@ -23,7 +23,7 @@ from functions.model.machine import (
     ResourceGroup,
     SupportState,
 )
-from functions.model.record import Ending, Flight, Record
+from functions.model.record import Ending, Flight, History, Record
 from functions.model.state import Cause, OperationKind, Phase, State, Wait
 from functions.policy.settings import Settings, read_settings
 
@@ -101,6 +101,7 @@ def a_machine(**changes: Any) -> Machine:
     return replace(machine, **changes)
 
 
+_HISTORY = {field.name for field in fields(History)}
 _FLIGHT = {field.name for field in fields(Flight)}
 _ENDING = {"outcome", "ended_at", "at_fault", "neutral", "unwell_since"}
 _WAIT = {"cause", "state", "reason", "remedy", "not_before"}
@@ -108,7 +109,7 @@ _WAIT = {"cause", "state", "reason", "remedy", "not_before"}
 
 def a_record(**changes: Any) -> Record:
     """A claim for an assessment whose message is on its way. A change may name a field of a phase, as columns do."""
-    given = {name: changes.pop(name) for name in list(changes) if name in _FLIGHT | _ENDING | _WAIT}
+    given = {name: changes.pop(name) for name in list(changes) if name in _HISTORY | _FLIGHT | _ENDING | _WAIT}
     record = Record(
         machine=machine_id(),
         phase=Phase.QUEUED,
@@ -121,6 +122,7 @@ def a_record(**changes: Any) -> Record:
         sent=True,
     )
     record = replace(record, **changes)
+    record = replace(record, history=History(**{name: given[name] for name in given if name in _HISTORY}))
     flight = {name: given[name] for name in given if name in _FLIGHT}
     ending = {name: given[name] for name in given if name in _ENDING}
     wait = a_wait(**{name: given[name] for name in given if name in _WAIT})

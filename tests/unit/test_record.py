@@ -112,7 +112,7 @@ COUNTED = a_record(phase=Phase.HELD, attempts=3, unanswered=2, reason="failed", 
 )
 def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, kept: bool) -> None:
     record = claim(machine, OperationKind.ASSESS, token="token-2", due_at=NOW, previous=COUNTED)
-    assert (record.attempts, record.unanswered) == ((3, 2) if kept else (0, 0))
+    assert (record.history.attempts, record.history.unanswered) == ((3, 2) if kept else (0, 0))
     assert (record.hold, record.operation_id) == (None, "")
 
 
@@ -164,7 +164,9 @@ def test_a_hold_says_until_when_why_and_what_to_do() -> None:
     record = hold(running, step, NOW + DAY)
     assert record.phase is Phase.HELD
     assert record.hold == Wait(State.OVERDUE, "it is stuck", "restart it", NOW + DAY, Cause.OWNER)
-    assert (record.flight, record.sent, record.attempts) == (replace(running.flight, operation_url=""), False, 2)  # type: ignore[type-var]
+    assert running.flight
+    assert record.flight == replace(running.flight, operation_url="")
+    assert (record.sent, record.history.attempts) == (False, 2)
     assert not record.in_flight
     assert keep_asking(record, running).flight == running.flight
 
@@ -175,7 +177,7 @@ def test_a_released_machine_is_due_at_once_and_keeps_its_counts() -> None:
     assert not record.in_flight
     assert record.flight
     assert record.flight.operation_url == ""
-    assert (record.attempts, record.unanswered) == (2, 1)
+    assert (record.history.attempts, record.history.unanswered) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -210,8 +212,7 @@ def test_no_move_changes_whose_row_it_is_or_the_record_it_was_given(move, phase:
         "vm_id",
         "image",
         "region",
-        "attempts",
-        "unanswered",
+        "history",
         "verdict",
         "ring",
         "group",
@@ -296,7 +297,7 @@ def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
 
 def test_a_new_claim_has_counted_nothing() -> None:
     record = claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None)
-    assert (record.checks, record.unanswered, record.attempts, record.in_flight) == (0, 0, 0, True)
+    assert (record.checks, record.history.unanswered, record.history.attempts, record.in_flight) == (0, 0, 0, True)
     assert not claim(a_machine(), OperationKind.ASSESS, token="token", due_at=NOW, previous=None, sent=False).sent
 
 
@@ -331,21 +332,21 @@ def test_a_claim_counts_on_from_the_failures_of_its_kind(
 ) -> None:
     held = a_record(phase=Phase.HELD, kind=before, attempts=2, failures=3, tries=TRIED)
     record = claim(a_machine(), kind, token="t", due_at=NOW, previous=held)
-    assert (record.attempts, record.failures, record.tries) == (attempts, 3, TRIED)
+    assert (record.history.attempts, record.history.failures, record.history.tries) == (attempts, 3, TRIED)
 
 
 def test_another_machine_of_the_same_name_starts_without_failures() -> None:
     held = a_record(phase=Phase.HELD, attempts=2, failures=3, tries=TRIED)
     record = claim(a_machine(vm_id="another"), OperationKind.INSTALL, token="t", due_at=NOW, previous=held)
-    assert not record.installs_badly
+    assert not record.history.installs_badly
 
 
 def test_an_accepted_installation_is_a_try_unless_it_never_ran() -> None:
     started = begin(a_record(kind=OperationKind.INSTALL, tries=TRIED), a_machine(), HOUR, now=NOW)
     running = accepted(started, OPERATION, OPERATION_URL, started_at=NOW)
-    assert running.tries == (*TRIED, NOW)
-    assert never_ran(running).tries == TRIED
-    assert accepted(replace(started, kind=OperationKind.ASSESS), OPERATION, "", started_at=NOW).tries == TRIED
+    assert running.history.tries == (*TRIED, NOW)
+    assert never_ran(running).history.tries == TRIED
+    assert accepted(replace(started, kind=OperationKind.ASSESS), OPERATION, "", started_at=NOW).history.tries == TRIED
 
 
 @pytest.mark.parametrize(
@@ -363,5 +364,5 @@ def test_a_good_installation_that_the_machine_shows_ends_what_failed_before_it(
 ) -> None:
     machine = a_machine(installation=a_summary(status=status, started=started))
     record = begin(a_record(tries=TRIED, failures=2), machine, HOUR, now=NOW)
-    assert record.tries == left
-    assert record.failures == (2 if left else 0)
+    assert record.history.tries == left
+    assert record.history.failures == (2 if left else 0)
