@@ -7,6 +7,7 @@ a process of its own.
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,18 @@ def test_values_are_frozen(path: Path) -> None:
         if isinstance(node, ast.ClassDef):
             decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
             assert all("frozen=True" in text for text in decorators if "dataclass" in text), node.name
+
+
+@pytest.mark.parametrize("path", PURE_MODULES, ids=name_of)
+def test_a_cache_of_a_pure_room_has_a_size(path: Path) -> None:
+    decorators = [
+        ast.unparse(decorator)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef)
+        for decorator in node.decorator_list
+    ]
+    caches = [text for text in decorators if re.match(r"(functools\.)?(lru_cache|cache)\b", text)]
+    assert all(re.fullmatch(r"lru_cache(\(maxsize=\d+\))?", text) for text in caches), caches
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
