@@ -18,7 +18,7 @@ from functions.model.text import BadInput
 from functions.model.told import Told
 from functions.policy.settings import Mode
 from functions.services import Services
-from functions.steps import changes, notices, outlook, report, runs, states, stopped, track
+from functions.steps import changes, confirm, notices, outlook, report, runs, states, stopped, track
 from functions.steps.dispatching import dispatch
 from functions.steps.find import find, order_of, waits_for_its_window
 from functions.steps.planning import make_sweep_plan
@@ -98,7 +98,7 @@ async def _track(sweep: Sweep) -> None:
         await track.operations(sweep.services, list(sweep.rows.values()), sweep.used_up, stay=sweep.stay)
         await runs.record_progress(sweep.view, sweep.runs, had=sweep.had)
         rows = runs.confirmable(sweep.runs, sweep.rows.values())
-        await track.confirm(sweep.services, rows, sweep.used_up, stay=sweep.stay)
+        await confirm.results(sweep.services, rows, sweep.used_up, stay=sweep.stay)
     finally:
         await track.write_ends(sweep.view)
         sweep.tracked = True
