@@ -18,7 +18,8 @@ from functions.cloud.ledger import Ledger
 from functions.cloud.resource_graph import ResourceGraph
 from functions.cloud.session import Session
 from functions.cloud.tables import StorageTable
-from functions.policy.settings import Mode, Settings, audience_of, read_settings
+from functions.policy.settings import Settings, audience_of, read_settings
+from functions.policy.values import Mode
 from functions.services import Services
 from patcher import arm, profile
 from patcher.arm import Arm

@@ -47,7 +47,8 @@ from functions.model.machine import (
 from functions.model.text import BadInput, Json, quoted
 from functions.policy.freshness import UNSUPPORTED_EVERY, at_least_daily, slot_length
 from functions.policy.grammar import ALWAYS
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Mode
 
 if TYPE_CHECKING:
     from azure.mgmt.resourcegraph.aio import ResourceGraphClient

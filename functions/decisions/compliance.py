@@ -11,8 +11,9 @@ from enum import StrEnum
 
 from functions.model.machine import Machine, OldestPatches, SupportState
 from functions.model.state import Cause, Leave, State, Step, Wait
-from functions.policy.settings import Settings, Sla
+from functions.policy.settings import Settings
 from functions.policy.tags import tag_overrides
+from functions.policy.values import Sla
 
 
 class Compliance(StrEnum):

@@ -16,7 +16,7 @@ from functions.model.record import GRAPH_PATIENCE, Record
 from functions.model.state import POLICY_STATES, Cause, Leave, OperationKind, Phase, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.grammar import ALWAYS
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 
 GRAPH_SILENT = (
     "Check that the app's identity may read the machine's patch results; if Resource Graph is late, raise "

@@ -22,8 +22,9 @@ from functions.model.record import STALE_SUMMARY, Record
 from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, State, Step, Wait
 from functions.policy.freshness import at_least_daily, time_between
-from functions.policy.settings import Mode, Reboot, Settings
+from functions.policy.settings import Settings
 from functions.policy.tags import TagOverrides, tag_overrides
+from functions.policy.values import Mode, Reboot
 from functions.policy.windows import ANY, Windows, both
 from functions.policy.zones import DAY
 

@@ -25,7 +25,8 @@ from functions.model.image_record import NOT_CLOSED, Failure, ImageRecord, Tally
 from functions.model.machine import LAST_RING, Machine, MachineId
 from functions.model.state import Cause, State, Step, Wait
 from functions.model.text import format_utc
-from functions.policy.settings import RolloutScope, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import RolloutScope
 from functions.policy.windows import ANY, Windows
 from functions.policy.zones import DAY
 

@@ -15,7 +15,7 @@ from functions.model.record import Record
 from functions.model.run import CANARY_FAILED, NOT_SENT, STOPPED, Item, Progress, Run, RunOutcome
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
 from functions.model.text import format_utc
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 # What the check before the call finds where another client did it since the run began.

@@ -25,7 +25,7 @@ from functions.model.started import (
 )
 from functions.model.state import Assess, Install, Leave, Phase, State, Step, Wait
 from functions.model.text import format_utc
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 
 # From the call that starts a machine to the one that installs: the start, its agent, an assessment, and two sweeps.
 LEAD = timedelta(minutes=30)

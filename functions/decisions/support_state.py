@@ -12,7 +12,7 @@ from functions.model.machine import START_MARGIN, Machine, PatchAssessment, Patc
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step, Wait
 from functions.model.text import format_utc
 from functions.policy.freshness import UNSUPPORTED_EVERY
-from functions.policy.settings import Mode, Reboot
+from functions.policy.values import Mode, Reboot
 from functions.policy.windows import HORIZON, Blackouts, Windows
 
 

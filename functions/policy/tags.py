@@ -19,7 +19,7 @@ from functions.model.text import quoted
 from functions.policy import grammar
 from functions.policy.grammar import RESERVED, Reader, choice, number, refusal
 from functions.policy.names import nearest
-from functions.policy.settings import MODES, REBOOTS, Mode, Reboot, Sla, days_by_severity
+from functions.policy.values import MODES, REBOOTS, Mode, Reboot, Sla, days_by_severity
 from functions.policy.windows import Windows, both
 
 T = TypeVar("T")

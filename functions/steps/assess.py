@@ -14,7 +14,7 @@ from functions.model.machine import Machine, MachineId
 from functions.model.record import Record, of_another_image, release
 from functions.model.started import end_start
 from functions.model.state import Assess, Cause, Install, OperationKind, State, Step
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.services import Services
 from functions.steps.holds import come_to_rest, forget, hold_step
 from functions.steps.observe import (

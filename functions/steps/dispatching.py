@@ -13,7 +13,8 @@ from functions.decisions.rollout import ring_name, written_on
 from functions.model.image_record import ImageRecord, Tally
 from functions.model.record import requeue
 from functions.model.state import OperationKind
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Mode
 from functions.steps import notices
 from functions.steps.start import new_claim, send
 from functions.steps.sweep import Sweep

@@ -32,7 +32,7 @@ from functions.model.machine import MachineId
 from functions.model.notice import NoticeType
 from functions.model.record import Record
 from functions.model.state import AWAIT_A_TURN
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.policy.windows import ANY
 from functions.policy.zones import DAY
 from functions.steps.sweep import Sweep

@@ -20,7 +20,8 @@ from functions.model.state import OperationKind
 from functions.model.text import format_utc
 from functions.policy.advice import advice
 from functions.policy.prices import arc_cost_told
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Mode
 from functions.policy.zones import DAY
 from functions.services import Services
 from functions.steps import planning, stopped, stuck

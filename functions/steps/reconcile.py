@@ -16,7 +16,7 @@ from functions.model.machine import Machine, MachineId
 from functions.model.state import Assess, Install, OperationKind, Step
 from functions.model.text import BadInput
 from functions.model.told import Told
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.services import Services
 from functions.steps import changes, confirm, notices, outlook, report, runs, states, stopped, track
 from functions.steps.dispatching import dispatch

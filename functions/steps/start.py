@@ -21,8 +21,9 @@ from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, Phase, State, Step, Wait
 from functions.model.stop import Scope, Stop, Stops
 from functions.model.text import BadInput, Json
-from functions.policy.settings import Mode, Reboot, Settings
+from functions.policy.settings import Settings
 from functions.policy.tags import tag_overrides
+from functions.policy.values import Mode, Reboot
 from functions.services import Services
 from functions.steps.holds import forget, hold_for, hold_refused, hold_step, postpone
 from functions.steps.observe import (

@@ -22,7 +22,7 @@ from functions.decisions.rollout import ring_name
 from functions.model.machine import Machine, MachineId
 from functions.model.state import AWAIT_A_TURN, Assess, Install, State, Step
 from functions.model.told import Note, Told, digest, week_of
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.policy.windows import HORIZON
 from functions.services import Services
 from functions.steps.observe import ask, with_managers, with_named_patches

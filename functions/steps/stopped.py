@@ -25,7 +25,7 @@ from functions.model.record import SEND_WITHIN, Record, release
 from functions.model.started import StartedMachine, begin_start, begin_stop, end_start, start_accepted
 from functions.model.state import Assess, Cause, Install, OperationKind, Phase, State, Step, Wait
 from functions.model.text import BadInput
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.steps import notices
 from functions.steps.holds import come_to_rest
 from functions.steps.observe import (

@@ -9,7 +9,7 @@ from functions.cloud.rows import image_key
 from functions.decisions.plan import Candidate, Fleet
 from functions.decisions.stuck import Standstill, standstills
 from functions.model.image_record import place
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.services import Services
 from functions.steps.changes import InForce
 

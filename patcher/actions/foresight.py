@@ -17,7 +17,8 @@ from functions.decisions.question import question_of, wanted_count, with_selecti
 from functions.model.machine import TOGETHER_ON_LINUX, Machine, MachineId, OsType
 from functions.model.run import Progress, Run
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, State, Step
-from functions.policy.settings import Reboot, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Reboot
 from functions.steps import runs as steps
 from functions.steps.find import order_of
 from functions.steps.observe import with_managers, with_named_patches

@@ -17,7 +17,8 @@ from functions.model.run import MAX_MACHINES, USUAL_LENGTH, Run, Selection
 from functions.model.state import OperationKind
 from functions.model.text import BadInput, quoted
 from functions.policy import grammar
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Mode
 from patcher.acting import Action, Deed, Pen, reason_of
 from patcher.actions import foresight
 from patcher.actions.foresight import Foresight, foresee

@@ -13,7 +13,7 @@ from functions.decisions.compliance import Compliance
 from functions.decisions.forecast import Forecast
 from functions.decisions.plan import Candidate
 from functions.model.state import AWAIT_A_TURN, POLICY_STATES, State
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from functions.steps import outlook
 from patcher.fleet import Fleet, ImageRow, look_ahead
 from patcher.output import clock_of

@@ -16,7 +16,8 @@ from functions.model.machine import MachineId
 from functions.model.run import RunOutcome
 from functions.model.state import AWAIT_A_TURN, Cause, OperationKind, Step
 from functions.policy.prices import arc_cost, arc_cost_told
-from functions.policy.settings import Mode, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Mode
 from functions.policy.windows import ANY
 from functions.steps import outlook, reconcile, stopped
 from functions.steps.reconcile import FleetView

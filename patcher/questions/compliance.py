@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from functions.decisions.compliance import Compliance, compliance, sla_of
 from functions.model.machine import Machine, OldestPatches, OsType
 from functions.model.state import Step
-from functions.policy.settings import Sla
+from functions.policy.values import Sla
 from patcher.connection import App
 from patcher.fleet import Fleet, look
 from patcher.output import Answer, Clock, clock_of, line, table

@@ -14,7 +14,8 @@ from functions.cloud.ledger import SWEEP_LEASE
 from functions.cloud.queue import QUEUES
 from functions.model.state import OperationKind, State
 from functions.policy.advice import advice
-from functions.policy.settings import Mode, SettingsError, read_settings
+from functions.policy.settings import SettingsError, read_settings
+from functions.policy.values import Mode
 from patcher import queries
 from patcher.arm import WEB
 from patcher.connection import App

@@ -12,7 +12,8 @@ import pytest
 from functions.decisions.forecast import Forecast, forecast
 from functions.decisions.plan import Candidate, Fleet
 from functions.model.machine import OsType
-from functions.policy.settings import Cap, Settings
+from functions.policy.settings import Settings
+from functions.policy.values import Cap
 from tests.calendars.life import START, SWEEP, percentile
 from tests.calendars.outcome import outcome
 from tests.calendars.table import CALENDARS, ROOMY, WEEK, WITH_CANARY, Calendar, life

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from functions import journal
 from functions.model.machine import MachineId
 from functions.model.text import BadInput
-from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
+from functions.policy.settings import SETTINGS, SettingsError, read_settings
 from functions.policy.tags import TAGS, read_tags
+from functions.policy.values import Mode
 from tests.fuzz.checks import OPERATION_FORM, VM, is_clear, journal_lines, no_json
 from tests.fuzz.mangling import (
     CONNECTION_STRING,

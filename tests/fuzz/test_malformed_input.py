@@ -16,8 +16,9 @@ from functions.decisions.decision import next_step
 from functions.decisions.question import question_of
 from functions.model.machine import ResourceGroup
 from functions.model.state import Install, Phase
-from functions.policy.settings import SETTINGS, Mode, SettingsError, read_settings
+from functions.policy.settings import SETTINGS, SettingsError, read_settings
 from functions.policy.tags import TAGS, read_tags
+from functions.policy.values import Mode
 from simulator.azure import Behaviour
 from simulator.functions_host import decoding
 from tests.fuzz.checks import check, has_no_defect, is_clear, journal_lines, machines_of, whole_run

@@ -8,7 +8,7 @@ import pytest
 from functions.decisions.compliance import Compliance, compliance, is_blocked, sla_of
 from functions.model.machine import OldestPatches, PatchAssessment, ResourceGroup, SupportState
 from functions.model.state import Assess, Cause, Install, Leave, State, Step, Wait
-from functions.policy.settings import Sla
+from functions.policy.values import Sla
 from tests.support import NOW, a_machine, a_verdict, settings
 
 DAY = timedelta(days=1)

@@ -42,7 +42,8 @@ from functions.model.machine import (
 from functions.model.record import Ending, Record, accepted, begin, claim, end, release
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
 from functions.policy.freshness import time_between
-from functions.policy.settings import Mode, Settings, read_settings
+from functions.policy.settings import Settings, read_settings
+from functions.policy.values import Mode
 from functions.policy.windows import WEEK
 from functions.steps.install import order_for
 from tests.support import (

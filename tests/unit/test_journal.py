@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from functions import journal
 from functions.model.machine import SupportState
 from functions.model.state import OperationKind, State
-from functions.policy.settings import Mode
+from functions.policy.values import Mode
 from tests.support import REPOSITORY, machine_id
 
 HOST_CUTS_AT = 32_768  # UTF-16 units, as the real host was seen to do

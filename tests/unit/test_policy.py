@@ -15,22 +15,9 @@ import pytest
 from functions.decisions.question import min_minutes
 from functions.model.machine import LAST_RING, OsType
 from functions.policy.advice import advice
-from functions.policy.settings import (
-    MIN_INSTALLATION,
-    SETTINGS,
-    Breaker,
-    Cap,
-    Mode,
-    Reboot,
-    RolloutScope,
-    Scope,
-    Settings,
-    SettingsError,
-    Sla,
-    SlaByOwner,
-    read_settings,
-)
+from functions.policy.settings import MIN_INSTALLATION, SETTINGS, Settings, SettingsError, read_settings
 from functions.policy.tags import TAGS, TagOverrides, read_tags
+from functions.policy.values import Breaker, Cap, Mode, Reboot, RolloutScope, Scope, Sla, SlaByOwner
 from functions.policy.window_grammar import read_blackouts, read_windows
 from functions.policy.windows import NO_BLACKOUTS, both
 from tests.support import DAY, REQUIRED, SUBSCRIPTION, a_machine, machine_id, settings

@@ -24,7 +24,7 @@ from functions.model.machine import (
 from functions.model.record import Record
 from functions.model.run import CANARY_FAILED, STOPPED, Item, Progress, Run, RunOutcome, Selection
 from functions.model.state import Assess, Cause, Install, Leave, OperationKind, Phase, State, Step, Wait
-from functions.policy.settings import Reboot
+from functions.policy.values import Reboot
 from functions.steps.install import order_for
 from tests.support import (
     DAY,
