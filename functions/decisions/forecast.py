@@ -35,7 +35,7 @@ _DUE = Install(State.DUE, "")
 _DUE_AS_CANARY = Install(State.DUE, "", only_canary=True)
 _WAITS = Wait(State.WAITING_FOR_WINDOW, "")
 _AT_LIMIT = (State.WAITING_FOR_SLOT, State.WAITING_FOR_GROUP)  # its rollout admits it, or may
-STEPS = 20_000  # moments looked at; a fleet that needs more is forecast as far as they reach
+STEPS = 20_000  # moments that are checked; a fleet that needs more is forecast as far as they reach
 
 
 @dataclass(frozen=True)

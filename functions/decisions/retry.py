@@ -27,7 +27,7 @@ TRIES_IN_INTERVAL = 3
 
 
 def tried_lately(record: Record, settings: Settings, now: datetime) -> bool:
-    """Whether an installation that was no success began within the interval."""
+    """Whether an installation that did not succeed began within the interval."""
     return bool(record.history.tries) and now < record.history.tries[-1] + settings.min_interval
 
 

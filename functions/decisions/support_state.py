@@ -282,7 +282,7 @@ def _installed_since(question: Question) -> bool:
     ends = [(installed.operation_id, installed.modified or installed.started)] if installed else []
     if record and record.ending and record.kind is OperationKind.INSTALL:
         ends.append((record.operation_id, record.ending.at))
-    if record and record.history.void_before:  # its claim for an assessment came to nothing: the wish for one did not
+    if record and record.history.void_before:  # its claim for an assessment was released: the need for one stays
         ends.append(("", record.history.void_before))
     return any(
         end is not None and (verdict.assessed is None or end > verdict.assessed)

@@ -64,7 +64,7 @@ async def find(sweep: Sweep, *, whatever_window: bool = False) -> AsyncIterator[
         if machine.id.group_id not in groups:  # asked once per sweep, answered or not
             groups[machine.id.group_id] = await _resource_group_not_in_graph(sweep, machine)
         if (group := groups[machine.id.group_id]) is None:
-            continue  # no answer about its group is no answer about its tags: the next sweep asks again
+            continue  # without an answer about its group its tags are not known: the next sweep asks again
         machine = machine.in_resource_group(group)
         ordered = None if whatever_window else await order_of(sweep, machine, selected)
         if candidate := ordered or await _candidate(sweep, machine):

@@ -55,7 +55,7 @@ FAILING, MORNING = "notices", "morning"  # notes of the ledger
 async def tell(sweep: Sweep) -> None:
     """Announces, sums up and sends. Raises CloudError when the ledger does not answer."""
     rows = [row for row in sweep.view.outbox_rows if not is_newer(row)]
-    if sweep.services.topic is None:  # switched off: what is left of before is nobody's
+    if sweep.services.topic is None:  # switched off: what is left of before has no receiver
         await _delete(sweep.view.table, rows[:MAX_PER_SWEEP])
         return
     pending = [each for row in rows if is_readable(row) and (each := pending_of(row))]

@@ -47,25 +47,25 @@ async def tell(sweep: Sweep, due: list[Candidate], *, plan: Plan, newcomers: boo
         return {}
     installs = sum(item.kind is OperationKind.INSTALL for item in due)
     key, note = _key(settings, now, installs), await services.ledger.remembered("forecast")
-    is_told = note.get("key") == key
-    if is_told and not await _owes_a_time(services, note, newcomers=newcomers):
+    is_reported = note.get("key") == key
+    if is_reported and not await _owes_a_time(services, note, newcomers=newcomers):
         return {}
-    if not is_told:
+    if not is_reported:
         await _tell_settings(sweep, plan)
     candidates = await planning.all_waiting(sweep, due)
     turns: dict[MachineId, Turn | None] = {}
-    if len(candidates) <= MAX_WAITING or not is_told:  # of more a forecast would say nothing, so nothing is read for it
-        turns = await _look_ahead(sweep, candidates, is_told=is_told)
+    if len(candidates) <= MAX_WAITING or not is_reported:  # of more no forecast is made, so nothing is read for it
+        turns = await _look_ahead(sweep, candidates, is_reported=is_reported)
     again = now + len(candidates) * PACE
     await services.ledger.remember("forecast", {"key": key, "again": again.isoformat()})
     return turns
 
 
-async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: bool) -> dict[MachineId, Turn | None]:
+async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_reported: bool) -> dict[MachineId, Turn | None]:
     services = sweep.services
     settings, now = services.settings, services.clock()
     candidates, fleet = await planning.with_limits(sweep, candidates)
-    if not is_told:
+    if not is_reported:
         await stuck.tell(services, candidates, fleet=fleet, in_force=sweep.in_force)
     if len(candidates) > MAX_WAITING:
         reason = f"no forecast is made of more than {MAX_WAITING}"
@@ -73,7 +73,7 @@ async def _look_ahead(sweep: Sweep, candidates: list[Candidate], *, is_told: boo
         return {}
     fleet = replace(fleet, troubled_groups={})  # the forecast takes everyone for well
     found = forecast(candidates, fleet, settings, now=now)
-    if not is_told:
+    if not is_reported:
         _tell_openings(found, settings, sum(fleet.machines.values()))
         _tell_late(candidates, fleet, found, settings=settings, now=now)
     return {item.machine.id: found.turns.get(item.machine.id) for item in candidates}

@@ -60,7 +60,7 @@ class OpenRun:
 
 
 async def read(view: LedgerView) -> list[OpenRun]:
-    """The runs that did not end, as `open_runs` has them; a new one is told and noted."""
+    """The runs that did not end, as `open_runs` has them; a new one is reported and noted."""
     found = open_runs(view)
     for open_run in found:
         if open_run.progress_row is None:
@@ -70,7 +70,7 @@ async def read(view: LedgerView) -> list[OpenRun]:
 
 
 def open_runs(view: LedgerView) -> list[OpenRun]:
-    """The runs that did not end, the oldest first. One that cannot be read is told and left."""
+    """The runs that did not end, the oldest first. One that cannot be read is reported and left."""
     found = []
     for key, row in view.app.items():
         if not key.startswith(RUNS):
@@ -184,7 +184,7 @@ async def _write(view: LedgerView, open_run: OpenRun) -> None:
 
 
 def _notice(open_run: OpenRun) -> Notice:
-    """What others are told with the row."""
+    """What receivers of notices learn with the row."""
     run, counts = open_run.run, open_run.counts
     not_begun = (RunOutcome.TO_DO, RunOutcome.LEFT, RunOutcome.GONE)
     return notices.run_progress(

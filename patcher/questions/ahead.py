@@ -33,7 +33,7 @@ MAX_OPENINGS = 50
 
 
 async def ask_next(app: App, openings: int) -> Answer:
-    """The next openings in which somebody goes."""
+    """The next openings in which a machine goes."""
     if not 1 <= openings <= MAX_OPENINGS:
         raise BadRequest(f"--window is {openings}; 1 to {MAX_OPENINGS} openings can be shown")
     real, app = app.settings.mode, app.whatever_mode()

@@ -133,7 +133,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     if machine_id.group_id in groups:
         return _in_group(known, groups), ""
     grouped = await observe_resource_group(app.services, known)
-    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not to be had")
+    return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not available")
 
 
 async def _as_selected(app: App, machine: Machine, run: Run | None) -> Machine:

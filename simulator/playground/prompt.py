@@ -152,7 +152,7 @@ def duration(text: str) -> timedelta:
     found = _MOVE.fullmatch(text)
     by = timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else timedelta()
     if not timedelta() < by <= _MAX_MOVE:
-        raise Wrong(f"'{text[:40]}' is no move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
+        raise Wrong(f"'{text[:40]}' is not a move of the clock; +15min, +3h, +1d or +2w is right, up to 400 days")
     return by
 
 

@@ -35,7 +35,7 @@ async def app(tmp_path: Path) -> Path:
 
 
 async def test_the_settings_that_were_read_are_known(tls: Tls, azurite: Azurite, app: Path) -> None:
-    names = ("READ_AT_IMPORT", "READ_IN_A_FUNCTION", "READ_BY_NOBODY", "READ_OUTSIDE")
+    names = ("READ_AT_IMPORT", "READ_IN_A_FUNCTION", "READ_NOWHERE", "READ_OUTSIDE")
     async with Harness(tls, azurite.fresh_account(), app) as harness:
         host = await harness.host(harness.settings(**dict.fromkeys(names, "x")), app=app)
         assert os.environ["READ_OUTSIDE"] == "x"

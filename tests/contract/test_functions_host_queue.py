@@ -106,7 +106,7 @@ async def _poison_as_stored(harness: Harness, case: dict[str, Any]) -> None:
     bodies = [base64.b64encode(b'{"raise": "no"}').decode(), "not base64 !! <&> é\n"]
     sent = [await queue.send_message(body) for body in bodies]
     host = await harness.host(harness.settings(**_POISON_OFF))
-    await host.until(lambda: len(attempts(host, "on_work")) == 5)  # of the first: the second is no base64
+    await host.until(lambda: len(attempts(host, "on_work")) == 5)  # of the first: the second is not base64
     await eventually(lambda: _has(poison, 2))
     stored = await visible(poison)
     assert {message.content for message in stored} == set(bodies)

@@ -115,7 +115,7 @@ def test_a_connection_that_its_owner_closed_ends_with_the_loop(
     assert left_open(client(server, tls)) == []
 
 
-def test_a_connection_that_nobody_closed_is_told(server: SilentServer, tls: Tls) -> None:
+def test_a_connection_that_its_owner_left_open_is_reported(server: SilentServer, tls: Tls) -> None:
     async def forget() -> None:
         loop, port = asyncio.get_running_loop(), int(server.url("").rpartition(":")[2])
         connected, _ = await loop.create_connection(

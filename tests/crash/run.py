@@ -252,7 +252,7 @@ class Run:
     # -- looking
 
     async def _come_to_rest(self) -> Judgement:
-        """Nobody is killed any more: the fleet comes to rest, or the time for it is over."""
+        """No host is killed any more: the fleet comes to rest, or the time for it is over."""
         deadline = time.monotonic() + AT_REST_WITHIN_SECONDS
         if not self._hosts:
             await self._start_host()

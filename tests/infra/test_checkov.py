@@ -108,13 +108,13 @@ def test_it_finds_nothing_but_what_is_accepted(findings: list[Finding]) -> None:
     assert set(ACCEPTED) - failed == set(), "accepted, and not found any more"
 
 
-LOOKED_AT = [
+CHECKED = [
     *((name, kind, least) for name in HOSTS for kind, least in ((ACCOUNT, 7), (SITE, 15), (SETTINGS, 3))),
     *((name, ROLE, 1) for name in ("default.main", "private-network.main")),
 ]
 
 
-@pytest.mark.parametrize(("deployment", "kind", "at_least"), LOOKED_AT)
+@pytest.mark.parametrize(("deployment", "kind", "at_least"), CHECKED)
 def test_it_did_look(findings: list[Finding], deployment: str, kind: str, at_least: int) -> None:
     assert sum(each.kind == kind and each.deployment == deployment for each in findings) >= at_least
 

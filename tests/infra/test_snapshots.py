@@ -426,7 +426,7 @@ AUDIT_ALERT = re.compile(r"-(?:package-written|log-grows)-")
 
 
 @pytest.mark.parametrize("snapshot", HOSTS)
-def test_each_rule_tells_of_each_of_its_values_by_itself(snapshot: str) -> None:
+def test_each_rule_fires_for_each_of_its_values_by_itself(snapshot: str) -> None:
     """A rule fires once until its condition is over: without this a second image or machine would fire no alert."""
     every = resources(snapshot, "Microsoft.Insights/scheduledQueryRules")
     rules = [each for each in every if not AUDIT_ALERT.search(each["name"])]

@@ -270,7 +270,7 @@ def test_a_tile_counts_the_machines_by_their_newest_state(name: str) -> None:
     assert row["machines"] == sum(map(TILES[name], machines_now()))
 
 
-def test_the_tile_and_the_list_tell_of_the_same_machines() -> None:
+def test_the_tile_and_the_list_show_the_same_machines() -> None:
     [tile] = demo().ask(build.text_of("panels", "needs-a-person"))
     assert len(demo().ask(build.text_of("panels", "held"))) == tile["machines"]
 

@@ -121,7 +121,7 @@ async def test_who_is_not_signed_in_learns_how(stage: Stage, front: Front, tmp_p
 
 
 # how it is configured → check, verdict, what was found
-NOBODY = {"enabled": True, "emailReceivers": [{**RECEIVER, "status": "Disabled"}], "smsReceivers": []}
+INACTIVE = {"enabled": True, "emailReceivers": [{**RECEIVER, "status": "Disabled"}], "smsReceivers": []}
 TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "no dead letter": ({}, "dead letters", "ok", "none in container dead-letters of stpatcher"),
     "no container for dead letters": ({"container": ""}, "dead letters", "note", "no container is set"),
@@ -138,7 +138,7 @@ TOLD: dict[str, tuple[dict[str, Any], str, str, str]] = {
         "1 of 2 have no recipient: failed",
     ),
     "a group that is gone": ({"group": None}, "alert mail", "bad", "action group ag-patch does not exist"),
-    "who unsubscribed": ({"group": NOBODY}, "alert mail", "bad", "action group ag-patch has no active receiver"),
+    "who unsubscribed": ({"group": INACTIVE}, "alert mail", "bad", "action group ag-patch has no active receiver"),
     "a group that is off": (
         {"group": {"enabled": False, "emailReceivers": [RECEIVER]}},
         "alert mail",

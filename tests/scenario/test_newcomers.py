@@ -148,7 +148,7 @@ async def test_newcomers_of_a_large_fleet_wait_for_the_next_forecast_of_its_pace
 async def test_nothing_is_read_for_a_forecast_that_is_not_made(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of many waiting machines no forecast is made: their history is asked for when that is told, once a day."""
+    """Of many waiting machines no forecast is made: their history is asked for when that is reported, once a day."""
     monkeypatch.setattr(outlook, "MAX_WAITING", 1)
     watched = Watched(caplog)
     watched.create({}, {})

@@ -108,7 +108,7 @@ async def test_an_installation_run_in_an_open_window_passes_interval_and_rollout
     await world.pass_time(hours=1)
     for each in (first, second):
         world.azure.behave(str(each), GOOD)
-    world.set(PATCH_MODE="install", PATCH_CANARIES="1", PATCH_CANARY_MACHINES="nobody*")
+    world.set(PATCH_MODE="install", PATCH_CANARIES="1", PATCH_CANARY_MACHINES="absent*")
     await world.pass_time(hours=2)
     before = world.installed()
     run = order(world, INSTALL, first, second)

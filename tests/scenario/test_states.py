@@ -209,9 +209,9 @@ async def test_a_bucket_that_another_writer_changed_keeps_no_other_from_being_wr
     await book.write({mine: A_NOTE, others: A_NOTE}, A_NOTE.week)
     theirs = dict(table.rows["app", bucket_of(others)].columns)
     table.put("app", bucket_of(others), theirs)
-    told_again = replace(A_NOTE, digest="89ef")
-    await book.write({mine: told_again, others: told_again}, A_NOTE.week)
-    assert await read_again(table) == {mine: told_again, others: A_NOTE}
+    reported_again = replace(A_NOTE, digest="89ef")
+    await book.write({mine: reported_again, others: reported_again}, A_NOTE.week)
+    assert await read_again(table) == {mine: reported_again, others: A_NOTE}
 
 
 async def test_a_note_of_a_machine_that_is_not_named_any_more_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,17 +226,17 @@ async def test_a_note_of_a_machine_that_is_not_named_any_more_goes(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("columns", "told_again"),
+    ("columns", "reported_again"),
     [({"v": 99}, False), ({"v": 1, "parts": 1, "notes0": b"x"}, True), ({"v": 1}, True)],
     ids=["newer", "damaged", "empty"],
 )
-async def test_a_bucket_that_cannot_be_read(columns: dict[str, Any], *, told_again: bool) -> None:
+async def test_a_bucket_that_cannot_be_read(columns: dict[str, Any], *, reported_again: bool) -> None:
     table = MemoryTable()
     for number in range(BUCKETS):
         table.put("app", f"{PREFIX}{number:02x}", columns)
     book = NoteBook(table)
     book.load(table.rows.values())
     machine = MachineId(SUBSCRIPTION, "rg", "vm-0")
-    assert book.knows(machine) is told_again
+    assert book.knows(machine) is reported_again
     await book.write({machine: A_NOTE}, A_NOTE.week)
-    assert (machine in await read_again(table)) is told_again
+    assert (machine in await read_again(table)) is reported_again

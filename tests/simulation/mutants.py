@@ -203,7 +203,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("pause", _pause, (3,), 49),
     Mutant("adoption after a crash", _adoption, (4,), 12),
     Mutant("a 429 is not a failure", _postponement, (5,), 20),
-    Mutant("no answer is no 404", _silence, (6,), 0),
+    Mutant("no answer is not a 404", _silence, (6,), 0),
     Mutant("end of a run", _end_of_a_run, (3,), 1),
     Mutant("machines of a run", _machines_of_a_run, (3,), 8),
     Mutant("window of a run", _window_of_a_run, (3,), 200),

@@ -5,7 +5,7 @@ once, and the end of its session does not wait for the other side's goodbye (aio
 loaded machine. A program ends then, and its sockets with it. The process of the tests goes on, and the garbage
 collector would find the socket in whichever test runs next.
 
-A connection that its owner has not closed is left alone: the collector tells of it, and the test fails.
+A connection that its owner has not closed is left alone: the collector reports it, and the test fails.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ UNREGISTERED = {
 
 
 @pytest.mark.parametrize(("code", "named"), UNREGISTERED.items(), ids=UNREGISTERED)
-def test_a_refusal_for_want_of_a_registration_says_what_to_register(code: str, named: tuple[str, str]) -> None:
+def test_a_refusal_for_lack_of_a_registration_says_what_to_register(code: str, named: tuple[str, str]) -> None:
     known = meaning(refused(409, wrapped(code, "Subscription is not registered.")))
     assert (known.cause, known.unsupported) == (Cause.OWNER, False)
     assert named[0] in known.text

@@ -49,7 +49,7 @@ def test_a_newer_version_is_distinguished_from_a_bad_message(rest: dict[str, obj
         read_message(json.dumps({"v": VERSION + 1, **rest}))
 
 
-def test_each_kind_has_its_queue_and_the_names_are_lawful() -> None:
+def test_each_kind_has_its_queue_and_the_names_are_valid() -> None:
     assert set(QUEUES) == set(OperationKind)
     assert len(set(QUEUES.values())) == len(QUEUES)
     for name in QUEUES.values():

@@ -441,7 +441,7 @@ BOUNDARIES: dict[str, tuple[str, dict[str, Any], str]] = {
         {"resource_group": ResourceGroup({"owner": "Web"})},
         "owner web",
     ),
-    "of nobody": ("owner", {}, "owner"),
+    "without an owner": ("owner", {}, "owner"),
     "of the fleet": ("fleet", {"tags": {"owner": "x"}}, ""),
 }
 

@@ -73,7 +73,7 @@ def test_a_secret_in_a_wrong_setting_stays_unsaid(
     assert SECRET[:12] not in outcome.everything_said  # nor its beginning, where a value is shortened
 
 
-def test_a_setting_put_right_is_read_without_a_restart(app: App, settings: Callable[..., Mapping[str, str]]) -> None:
+def test_a_corrected_setting_is_read_without_a_restart(app: App, settings: Callable[..., Mapping[str, str]]) -> None:
     settings(PATCH_MODE="everything")
     assert app.invoke("on_machine_written", CREATED).events == ["settings.refused"]
     settings(PATCH_MODE="off")
