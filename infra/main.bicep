@@ -143,7 +143,7 @@ param documentsUrl string = ''
 
 @minValue(0)
 @maxValue(100)
-@description('How many percent of the machines may miss a patch for longer than PATCH_SLA_DAYS before an alert tells it.')
+@description('How many percent of the machines may miss a patch for longer than PATCH_SLA_DAYS before an alert fires.')
 param latePercent int = 10
 
 @description('Resource id of an existing Event Grid topic that gets notices for other programs (docs/notices.md). Empty: no notices.')

@@ -45,7 +45,7 @@ param actionGroupIds string[]
 @description('Address of the folder docs, to which the workbook links. Empty: no links.')
 param documentsUrl string
 
-@description('How many percent of the machines may be late before an alert tells it.')
+@description('How many percent of the machines may be late before an alert fires.')
 param latePercent int
 
 var monitoringMetricsPublisher = '3913510d-42f4-4e42-8a64-420c390055eb'

@@ -67,7 +67,7 @@ var roles = {
 }
 var blobDataReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
 var queueDataReader = '19e7f393-937e-4f77-808e-94535e297925'
-// Empty polls and reads of the ledger would be most lines, and tell nothing.
+// Empty polls and reads of the ledger would be most lines, and say nothing.
 var audited = {
   blob: ['StorageRead', 'StorageWrite', 'StorageDelete']
   other: ['StorageWrite', 'StorageDelete']

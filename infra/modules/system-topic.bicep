@@ -12,7 +12,7 @@ param tags tagsType
 @description('Resource ids of the action groups to notify of dead letters.')
 param actionGroupIds string[]
 
-@description('Diagnostic settings. The delivery failures tell why Event Grid could not deliver an event.')
+@description('Diagnostic settings. The delivery failures say why Event Grid could not deliver an event.')
 param diagnosticSettings diagnosticSettingType[]
 
 resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
