@@ -71,8 +71,8 @@ def details_of(row: Mapping[str, Any]) -> dict[str, Any]:
     created, assessed, expected = (_moment(row[name]) for name in ("created", "assessed", "expected"))
     moments = [
         _event(created, "created", row["image"]),
-        _event(NOW - timedelta(days=8), "installation", "Succeeded", _patches("Installed")),
-        _event(NOW - timedelta(days=1), "installation", "Failed" if failed else "Succeeded", _patches(result)),
+        _event(NOW - timedelta(days=8), "installation", "Succeeded", patches=_patches("Installed")),
+        _event(NOW - timedelta(days=1), "installation", "Failed" if failed else "Succeeded", patches=_patches(result)),
         _event(assessed, "assessed", waits),
         _event(NOW, f"now {row['state']}", row["reason"]),
         _event(expected, "installation expected", "by the forecast") | {"to_come": True},
@@ -110,7 +110,7 @@ def _moment(seconds: int | None) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
-def _event(at: datetime | None, what: str, detail: str, patches: list[Any] | None = None) -> dict[str, Any]:
+def _event(at: datetime | None, what: str, detail: str, *, patches: list[Any] | None = None) -> dict[str, Any]:
     return {"at": at, "what": what, "detail": detail, "patches": patches or [], "to_come": False}
 
 

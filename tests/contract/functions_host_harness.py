@@ -68,11 +68,13 @@ class RecordedCases:
 
     @asynccontextmanager
     async def side_by_side(
-        self, cases: set[str], tls: Tls, azurite: Azurite, folder: Path
+        self, cases: set[str], *, tls: Tls, azurite: Azurite, folder: Path
     ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
         """Start the repetitions of these cases; a test awaits the task of its case."""
         tasks = {
-            case: asyncio.create_task(self._repeat(case, tls, azurite, folder / f"repetition{number}"))
+            case: asyncio.create_task(
+                self._repeat(case, tls=tls, azurite=azurite, folder=folder / f"repetition{number}")
+            )
             for number, case in enumerate(self.repeated)
             if case in cases
         }
@@ -81,7 +83,7 @@ class RecordedCases:
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 
-    async def _repeat(self, case: str, tls: Tls, azurite: Azurite, folder: Path) -> None:
+    async def _repeat(self, case: str, *, tls: Tls, azurite: Azurite, folder: Path) -> None:
         async with Harness(tls, azurite.fresh_account(), folder) as harness:
             await self.repeated[case](harness, recorded(self.group)[case])
 

@@ -49,7 +49,9 @@ LEFT_OUT = {
 async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("life")) as tasks:
+    async with recording.side_by_side(
+        wanted_cases(request), tls=tls, azurite=azurite, folder=tmp_path_factory.mktemp("life")
+    ) as tasks:
         yield tasks
 
 

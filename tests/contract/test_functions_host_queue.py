@@ -48,7 +48,9 @@ _POISON_OFF = {"AzureWebJobs.on_work_poison.Disabled": "1"}
 async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("queue")) as tasks:
+    async with recording.side_by_side(
+        wanted_cases(request), tls=tls, azurite=azurite, folder=tmp_path_factory.mktemp("queue")
+    ) as tasks:
         yield tasks
 
 

@@ -41,7 +41,9 @@ _EVERY_MINUTE = "0 * * * * *"
 async def repetitions(
     request: pytest.FixtureRequest, tls: Tls, azurite: Azurite, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, asyncio.Task[None]]]:
-    async with recording.side_by_side(wanted_cases(request), tls, azurite, tmp_path_factory.mktemp("timer")) as tasks:
+    async with recording.side_by_side(
+        wanted_cases(request), tls=tls, azurite=azurite, folder=tmp_path_factory.mktemp("timer")
+    ) as tasks:
         yield tasks
 
 

@@ -111,7 +111,7 @@ class Run:
     """One run, from the first host to the last look."""
 
     def __init__(
-        self, embedded: Embedded, clock: FastClock, front_end: FrontEnd, seed: int, size: int, say: Say
+        self, embedded: Embedded, clock: FastClock, front_end: FrontEnd, *, seed: int, size: int, say: Say
     ) -> None:
         self._embedded, self._clock, self._front_end, self._say = embedded, clock, front_end, say
         self._chance = random.Random(seed)
@@ -351,7 +351,7 @@ async def stage(
     )
     async with embedded, FrontEnd().open(embedded.tls) as front_end:
         assert EVENT_FUNCTION in front_end.functions
-        yield Run(embedded, clock, front_end, seed, size, say)
+        yield Run(embedded, clock, front_end, seed=seed, size=size, say=say)
 
 
 async def crash(

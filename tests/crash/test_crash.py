@@ -41,7 +41,7 @@ _MEMBER = Member(0, PATCHED)
 _OTHER = Member(1, NOT_SUPPORTED)
 
 
-def _operation(member: Member, kind: str, minute: int, lasts: int = 2) -> Operation:
+def _operation(member: Member, kind: str, *, minute: int, lasts: int = 2) -> Operation:
     started = _NOW + timedelta(minutes=minute)
     return Operation(
         kind=kind,
@@ -64,10 +64,10 @@ def _stored(**changes: object) -> Stored:
 
 
 _OPERATIONS = (
-    _operation(_MEMBER, "assess", 0),
-    _operation(_MEMBER, "install", 10),
-    _operation(_MEMBER, "assess", 20),
-    _operation(_OTHER, "assess", 0),
+    _operation(_MEMBER, "assess", minute=0),
+    _operation(_MEMBER, "install", minute=10),
+    _operation(_MEMBER, "assess", minute=20),
+    _operation(_OTHER, "assess", minute=0),
 )
 _STATES = {_MEMBER.name: ("patched", "nothing is left to install"), _OTHER.name: ("unsupported", "Azure says so")}
 _WELL = World(
@@ -99,10 +99,14 @@ def test_a_world_in_which_all_went_well() -> None:
         pytest.param(_shown({_OTHER.name: ("unsupported", "")}), 1, 0, 0, id="a state without a reason"),
         pytest.param(replace(_WELL, operations=_OPERATIONS[:1] + _OPERATIONS[2:]), 1, 0, 0, id="not patched"),
         pytest.param(replace(_WELL, operations=_OPERATIONS[:2]), 2, 0, 0, id="not assessed, neither of them"),
-        pytest.param(_with(_operation(_MEMBER, "install", 40)), 0, 1, 0, id="patched again"),
-        pytest.param(_with(_operation(_OTHER, "install", 40)), 0, 1, 0, id="patched though not supported"),
-        pytest.param(_with(_operation(_MEMBER, "assess", 11)), 0, 1, 0, id="assessed while it was being patched"),
-        pytest.param(_with(_operation(_MEMBER, "install", 11)), 0, 2, 0, id="patched while it was being patched"),
+        pytest.param(_with(_operation(_MEMBER, "install", minute=40)), 0, 1, 0, id="patched again"),
+        pytest.param(_with(_operation(_OTHER, "install", minute=40)), 0, 1, 0, id="patched though not supported"),
+        pytest.param(
+            _with(_operation(_MEMBER, "assess", minute=11)), 0, 1, 0, id="assessed while it was being patched"
+        ),
+        pytest.param(
+            _with(_operation(_MEMBER, "install", minute=11)), 0, 2, 0, id="patched while it was being patched"
+        ),
         pytest.param(replace(_WELL, messages={"install-requests": 1}), 0, 0, 1, id="a message no host took"),
         pytest.param(replace(_WELL, rows=(LeftAlone(Why.UNREADABLE, "odd"),)), 0, 0, 1, id="a row that cannot be read"),
         pytest.param(replace(_WELL, rows=(_stored(phase=Phase.STARTING),)), 0, 0, 1, id="a row left in starting"),

@@ -51,7 +51,7 @@ async def queue(embedded: Embedded, name: str) -> AsyncIterator[QueueClient]:
 
 
 @asynccontextmanager
-async def deployed(tls: Tls, azurite: Azurite, name: str, change: Change | None = None) -> AsyncIterator[Embedded]:
+async def deployed(tls: Tls, azurite: Azurite, name: str, *, change: Change | None = None) -> AsyncIterator[Embedded]:
     snapshots = Snapshots.read(name).changed(change) if change else Snapshots.read(name)
     async with Embedded(deployment=snapshots, tls=tls, azurite=azurite) as embedded:
         embedded.azure.create_machine(shapes.machine_id("vm-01"), shapes.machine())
@@ -128,7 +128,7 @@ async def test_what_the_doctor_says_of_the_path(
 ) -> None:
     deployment, change, then, check, verdict, detail = PATHS[row]
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    async with deployed(tls, azurite, deployment, change) as embedded:
+    async with deployed(tls, azurite, deployment, change=change) as embedded:
         await then(embedded)
         checks = await said()
     found = [each for each in checks if each["check"].startswith(check) and detail in each["detail"]]

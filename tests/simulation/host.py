@@ -228,7 +228,7 @@ class HostTransport(AzureTransport):
                 return _answer(request, rng.choice((500, 503, 400)), "InternalServerError")
             if strikes("Graph throttled"):
                 after = rng.choice(("00:00:03", "00:00:30"))
-                return _answer(request, 429, "RateLimiting", {"x-ms-user-quota-resets-after": after})
+                return _answer(request, 429, "RateLimiting", headers={"x-ms-user-quota-resets-after": after})
             if strikes("Graph partial"):
                 body = {"totalRecords": 0, "count": 0, "data": [], "facets": [], "resultTruncated": "true"}
                 return SdkResponse(request, Response(200, body, {"content-type": "application/json"}))
@@ -237,7 +237,7 @@ class HostTransport(AzureTransport):
         if post and strikes("ARM conflict"):
             return _answer(request, 409, "OperationNotAllowed", text="another operation is in progress.")
         if not graph and strikes("ARM throttled"):
-            return _answer(request, 429, "TooManyRequests", {"retry-after": str(rng.choice((1, 30, 600)))})
+            return _answer(request, 429, "TooManyRequests", headers={"retry-after": str(rng.choice((1, 30, 600)))})
         if not graph and strikes("ARM throttled, no Retry-After"):
             return _answer(request, 429, "TooManyRequests")
         if strikes("ARM fails before"):
@@ -289,7 +289,12 @@ class GraphClient:
 
 
 def _answer(
-    request: Any, status: int, code: str, headers: dict[str, str] | None = None, text: str = "Injected by the faults."
+    request: Any,
+    status: int,
+    code: str,
+    *,
+    headers: dict[str, str] | None = None,
+    text: str = "Injected by the faults.",
 ) -> Any:
     body = {"error": {"code": code, "message": text}}
     return SdkResponse(request, Response(status, body, {"content-type": "application/json", **(headers or {})}))

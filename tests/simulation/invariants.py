@@ -87,7 +87,7 @@ class Invariants:
         machine = world.azure.machine(change.machine)
         world.note(f"{change.kind} of {machine.name} by the app")
         row = world.table.rows.get((APP, key_of_start(machine)))
-        reason = "" if late else world.starts.objection(change, machine, world.azure.changes, row)
+        reason = "" if late else world.starts.objection(change, machine, changes=world.azure.changes, row=row)
         if reason and change.kind == "deallocate":
             self.violated(3, f"{machine.name} was deallocated though {reason}")
         if change.kind == "deallocate" and not late:
@@ -168,7 +168,7 @@ class Invariants:
         """3 and 8. The owner's limits, as they were when the machine was read, at most FRESH_LOOK ago."""
         world = self.world
         read = max(step.reads.get(machine.id.lower(), step.begun), operation.started - FRESH_LOOK - LATE_ARRIVAL)
-        for reason in oracle.against_installing(world, machine, step.begun, read, operation.started):
+        for reason in oracle.against_installing(world, machine, begun=step.begun, read=read, at=operation.started):
             self.violated(3, f"{machine.name} installed though {reason}")
         tolerated = FRESH_LOOK + LATE_ARRIVAL
         if self.paused_since and operation.started > self.paused_since + tolerated:
@@ -218,7 +218,7 @@ class Invariants:
         if world.rows_were_newer:
             return
         unordered = [each for each in self.ours if each.operation_id not in world.orders.operations]
-        lately = oracle.within(unordered, machine, operation.started, world.interval_hours)
+        lately = oracle.within(unordered, machine, at=operation.started, hours=world.interval_hours)
         if len(lately) > oracle.TRIES:
             times = ", ".join(f"{each.started:%m-%d %H:%M}" for each in lately)
             self.violated(8, f"{machine.name} installed {len(lately)} times in {world.interval_hours} hours: {times}")

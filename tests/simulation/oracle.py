@@ -103,7 +103,7 @@ def group_at(world: SeededWorld, operation: Operation) -> tuple[str, str]:
 
 
 def against_installing(
-    world: SeededWorld, machine: Machine, begun: datetime, read: datetime, at: datetime
+    world: SeededWorld, machine: Machine, *, begun: datetime, read: datetime, at: datetime
 ) -> Iterator[str]:
     """Every reason why this machine must not be installed at `at`, by what could be read at `read`.
 
@@ -166,7 +166,7 @@ def ran(operation: Operation) -> bool:
     return operation.kind == "install" and not superseded
 
 
-def within(operations: Sequence[Operation], machine: Machine, at: datetime, hours: float) -> list[Operation]:
+def within(operations: Sequence[Operation], machine: Machine, *, at: datetime, hours: float) -> list[Operation]:
     """The installations of this machine among these that began in the hours before `at`."""
     since = at - timedelta(hours=hours) + timedelta(minutes=5)  # what the app recorded may be that much earlier
     return [each for each in operations if each.vm_id == machine.vm_id and each.started > since and ran(each)]

@@ -17,7 +17,7 @@ from simulator.world import Machine
 TOLERATED = timedelta(minutes=5)
 
 
-def draw(rng: random.Random, number: int, machines: tuple[MachineId, ...], now: datetime) -> Run:
+def draw(rng: random.Random, number: int, machines: tuple[MachineId, ...], *, now: datetime) -> Run:
     """A run over some of these machines, in the words of its row."""
     begins = now + timedelta(hours=rng.uniform(0.2, 3)) if rng.random() < 0.2 else None
     return Run(

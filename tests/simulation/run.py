@@ -84,7 +84,7 @@ async def _run(seed: int, without: Without, more: Mapping[str, str]) -> Result:
     world.azure.graph.page_rows = page_rows
     days = workload.days()
     names = workload.schedule_fleet(world, size, days)
-    workload.schedule_events(world, names, size, days)
+    workload.schedule_events(world, names, size=size, days=days)
     names += workload.schedule_hostile(world, days)
     workload.schedule_stops(world, names, days)
     workload.schedule_runs(world, days)

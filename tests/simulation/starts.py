@@ -31,7 +31,7 @@ class Starts:
     def __init__(self) -> None:
         self.ours: set[str] = set()  # operation ids
 
-    def objection(self, call: Operation, machine: Machine, changes: Iterable[Operation], row: Row | None) -> str:
+    def objection(self, call: Operation, machine: Machine, *, changes: Iterable[Operation], row: Row | None) -> str:
         """Why the app must not deallocate the machine: another worked on it since, or the app did not start it.
 
         `row`: the app's row of the start. "": it may.

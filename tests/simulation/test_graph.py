@@ -32,7 +32,7 @@ async def _differences(seed: int) -> list[str]:
     rng = workload.rng
     world = SeededWorld(workload.settings(), random.Random(seed), Faults(random.Random(seed)))
     names = workload.schedule_fleet(world, 12, 2.0)
-    workload.schedule_events(world, names, 12, 2.0)
+    workload.schedule_events(world, names, size=12, days=2.0)
     group = f"/subscriptions/{SUBSCRIPTIONS[0]}/resourceGroups/rg-web"
     for number in range(3):
         server = hybrid_id(f"srv-{number}", subscription=SUBSCRIPTIONS[0])
@@ -45,7 +45,7 @@ async def _differences(seed: int) -> list[str]:
     for moment in range(MOMENTS):
         await asyncio.sleep(rng.uniform(3600, 12 * 3600))
         if moment == 2 and group.lower() in world.azure.world.groups:
-            await arm(world.azure, "PATCH", group, {"tags": {"Patch-Group": "Quorum-1"}})
+            await arm(world.azure, "PATCH", group, body={"tags": {"Patch-Group": "Quorum-1"}})
         if moment == 3:  # until Resource Graph shows that it is being deleted, and not that it is gone
             world.azure.delete_machine(next(iter(world.azure.world.machines)))
             await asyncio.sleep(world.azure.graph.lag_seconds + 10)

@@ -56,7 +56,7 @@ async def _path(kill_at: tuple[int, Side] | None, settings: dict[str, str], timi
     world = SeededWorld(settings, random.Random(7), Faults(random.Random(7)), timings=timings, kill_at=kill_at)
     logging.getLogger("journal").addHandler(JournalLines(world))
     machine, calls = MachineId(SUBSCRIPTIONS[0], "rg-web", "vm-001"), 0
-    create(world, machine, Behaviour(), vm_body())
+    create(world, machine, behaviour=Behaviour(), body=vm_body())
     for _ in range(SWEEPS):
         await asyncio.sleep(timedelta(minutes=10).total_seconds())
         at_work = await world.record(machine) is not None

@@ -115,7 +115,9 @@ class Workload:
             if name in self.without.machines:
                 continue
             machine = MachineId(subscription, "rg-web", name)
-            world.at(world.now + timedelta(seconds=late), partial(create, world, machine, behaviour, body))
+            world.at(
+                world.now + timedelta(seconds=late), partial(create, world, machine, behaviour=behaviour, body=body)
+            )
             world.known[name] = machine
         return [name for name in names if name not in self.without.machines]
 
@@ -132,7 +134,10 @@ class Workload:
             late = 0.0 if rng.random() < 0.6 else rng.random() * days * 86400 / 2
             if name not in self.without.machines:
                 names.append(name)
-                world.at(world.now + timedelta(seconds=late), partial(create, world, machine, Behaviour(), body))
+                world.at(
+                    world.now + timedelta(seconds=late),
+                    partial(create, world, machine, behaviour=Behaviour(), body=body),
+                )
         return names
 
     def schedule_stops(self, world: SeededWorld, names: Sequence[str], days: float) -> None:
@@ -219,7 +224,7 @@ class Workload:
             image=image, tags=tags, os=rng.choice(("Linux", "Linux", "Windows")), location=rng.choice(REGIONS)
         )
 
-    def schedule_events(self, world: SeededWorld, names: list[str], size: int, days: float) -> None:
+    def schedule_events(self, world: SeededWorld, names: list[str], *, size: int, days: float) -> None:
         rng = self.rng
         for _ in range(rng.randint(0, min(6 + 2 * size, 60))):
             self.events += 1
@@ -264,7 +269,7 @@ def healthy(behaviour: Behaviour) -> Behaviour:
     return replace(behaviour, install_status="Succeeded", assess_status="Succeeded", never_ends=False, refuse=None)
 
 
-def create(world: SeededWorld, machine: MachineId, behaviour: Behaviour, body: dict[str, Any]) -> None:
+def create(world: SeededWorld, machine: MachineId, *, behaviour: Behaviour, body: dict[str, Any]) -> None:
     if str(machine) in world.azure.world.machines:
         return
     world.azure.behave(str(machine), behaviour if world.faults.on else healthy(behaviour))
@@ -366,7 +371,7 @@ def _recreate(target: Target) -> None:
     world.azure.delete_machine(str(target.machine))
 
     async def again() -> None:
-        create(world, target.machine, target.behaviour, target.body)
+        create(world, target.machine, behaviour=target.behaviour, body=target.body)
 
     deletion = world.azure.world.timings.delete_seconds
     world.later(deletion + target.rng.uniform(0, 3600), again)  # its name is free when it is gone

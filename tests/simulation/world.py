@@ -276,7 +276,7 @@ class SeededWorld(World):
         there = tuple(each for each in self.known.values() if str(each) in self.azure.world.machines)
         if not there or not self.faults.on:
             return
-        run = draw(rng, number, there, self.now)
+        run = draw(rng, number, there, now=self.now)
         self.orders.runs[run.id] = run
         self.table.put(APP, run_key(run.id), run_columns(run))
         self.note(f"run {run.id} ordered: {run.kind} of {', '.join(each.name for each in run.machines)}")
