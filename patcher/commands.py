@@ -73,7 +73,14 @@ def connection(
     ] = profile.DEFAULT,
     arm_endpoint: Annotated[str, typer.Option(help="Resource Manager's address in another cloud.")] = "",
 ) -> None:
-    context.obj = Words(simulator, app, resource_group, settings, profile_name, arm_endpoint)
+    context.obj = Words(
+        simulator=simulator,
+        app=app,
+        resource_group=resource_group,
+        settings=settings,
+        profile=profile_name,
+        arm_endpoint=arm_endpoint,
+    )
 
 
 @cli.command("status", epilog="Examples: patcher status · patcher status --json | jq .result.states")
@@ -227,7 +234,7 @@ def _selector(
     owner: Owner = "",
     resource_group: Group = "",
 ) -> Selector:
-    return Selector(names or (), tags or (), image, owner, resource_group)
+    return Selector(names=names or (), tags=tags or (), image=image, owner=owner, resource_group=resource_group)
 
 
 def _scoped(

@@ -112,7 +112,16 @@ async def connected(words: Words) -> AsyncIterator[App]:
             clock = _now
         session = Session(read_settings(environ), clock, credential=credential)
         stack.push_async_callback(session.close)
-        yield App(name, site, group, principal, environ, session, _services(session), client)
+        yield App(
+            name,
+            site=site,
+            group=group,
+            principal=principal,
+            environ=environ,
+            session=session,
+            services=_services(session),
+            arm=client,
+        )
 
 
 def _now() -> datetime:

@@ -121,5 +121,12 @@ def _standstill(missed: _Missed, plan: Plan, *, fleet: Fleet, settings: Settings
         state, reason = None, f"no rule keeps {name} from going: no sweep dispatched it in those openings"
         remedy = "See whether sweeps failed or were throttled then (sweep.failed, quota.exhausted)."
     return Standstill(
-        record.image, record.boundary, missed.stage, missed.since, len(missed.items), state, reason, remedy
+        record.image,
+        record.boundary,
+        stage=missed.stage,
+        since=missed.since,
+        waiting=len(missed.items),
+        state=state,
+        reason=reason,
+        remedy=remedy,
     )

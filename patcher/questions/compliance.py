@@ -50,7 +50,18 @@ async def judge(fleet: Fleet) -> list[Judged]:
             for limit in (sla, Sla(sla.critical, NO_LIMIT), Sla(NO_LIMIT, sla.security))
         )
         late_critical, late_security = critical is Compliance.LATE, security is Compliance.LATE
-        judged.append(Judged(machine, step, since, last, whole, late_critical, late_security, sla))
+        judged.append(
+            Judged(
+                machine,
+                step,
+                oldest=since,
+                installed=last,
+                compliance=whole,
+                late_critical=late_critical,
+                late_security=late_security,
+                sla=sla,
+            )
+        )
     return judged
 
 

@@ -29,7 +29,19 @@ class Tried:
 
 def waiting_on(machine: str, patches: Iterable[WaitingPatch]) -> list[Tried]:
     """Patches that wait, as those of no installation."""
-    return [Tried(machine, "", each.name, each.kb, each.version, each.classes, "Pending", None) for each in patches]
+    return [
+        Tried(
+            machine,
+            "",
+            patch=each.name,
+            kb=each.kb,
+            version=each.version,
+            classes=each.classes,
+            state="Pending",
+            at=None,
+        )
+        for each in patches
+    ]
 
 
 async def tried_on(app: App, machines: Iterable[str]) -> list[Tried]:
@@ -46,7 +58,16 @@ def tried_of(row: Json) -> Tried:
     patch, kb, version, state = (str(row.get(name) or "") for name in ("patch", "kb", "version", "state"))
     installation = str(row.get("id")).lower().partition("/patchinstallationresults/")[2].partition("/")[0]
     classes = classes_of(row)
-    return Tried(str(row.get("machine")), installation, patch, kb, version, classes, state, time_or_none(row.get("at")))
+    return Tried(
+        str(row.get("machine")),
+        installation,
+        patch=patch,
+        kb=kb,
+        version=version,
+        classes=classes,
+        state=state,
+        at=time_or_none(row.get("at")),
+    )
 
 
 def classes_of(row: Json) -> tuple[str, ...]:

@@ -210,7 +210,7 @@ async def deploy(snapshots: Snapshots, account: StorageAccount, tls: Tls) -> Asy
         connector = aiohttp.TCPConnector(ssl=tls.client_context())
         session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         await storage.create(first.account, account, session)
-        deployed = Deployed(plan.read(snapshots, addresses), account, closed, session, uses)
+        deployed = Deployed(plan.read(snapshots, addresses), account, closed=closed, session=session, data_uses=uses)
         if not first.site.admits_event_grid:
             closed.append(storage.ClosedService("site", "Ip Forbidden"))
             deployed.closed_site = await stack.enter_async_context(storage.serve_closed(closed[-1], tls))
