@@ -59,18 +59,7 @@ async def make_sweep_plan(
     rows += [each for each in coming if not _in_hand(sweep, each.machine)]
     left = {item.machine.id: step for item in candidates if (step := _left_alone(sweep, item.machine.id))}
     candidates = [item for item in candidates if item.machine.id not in left]
-    try:
-        if any(item.kind is OperationKind.INSTALL for item in candidates):
-            await count_machines(sweep)
-        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
-        images = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
-        images = {place: rollouts.get(place, record) for place, record in images.items()}
-    except (errors.CloudError, BadInput) as error:
-        sweep.fail("plan", error)
-        images = {}
-    candidates = [
-        item for item in candidates if item.kind is OperationKind.ASSESS or item.place(services.settings) in images
-    ]
+    candidates, images = await _with_images(sweep, candidates, rollouts)
     try:
         troubled = await _troubled_groups(sweep, [item for item in candidates if item.kind is OperationKind.INSTALL])
     except (errors.CloudError, BadInput) as error:
@@ -83,6 +72,24 @@ async def make_sweep_plan(
     fleet = Fleet(rows, images, troubled, sweep.later, sweep.machines, progress, read_at=sweep.began)
     plan = make_plan(candidates, fleet, services.settings, now=services.clock())
     return replace(plan, waits={**plan.waits, **left, **under_stop})
+
+
+async def _with_images(
+    sweep: Sweep, candidates: list[Candidate], rollouts: Mapping[str, ImageRecord]
+) -> tuple[list[Candidate], dict[str, ImageRecord]]:
+    """The candidates with their history, and the records of their images; assessments alone where these are missing."""
+    images: dict[str, ImageRecord] = {}
+    try:
+        if any(item.kind is OperationKind.INSTALL for item in candidates):
+            await count_machines(sweep)
+        candidates, sweep.later = await _with_history(sweep, candidates), await _with_history(sweep, sweep.later)
+        found = await _images(sweep, [item.machine for item in candidates if item.kind is OperationKind.INSTALL])
+        images = {place: rollouts.get(place, record) for place, record in found.items()}
+    except (errors.CloudError, BadInput) as error:
+        sweep.fail("plan", error)
+    settings = sweep.services.settings
+    known = [item for item in candidates if item.kind is OperationKind.ASSESS or item.place(settings) in images]
+    return known, images
 
 
 async def _paused(sweep: Sweep) -> Wait | None:

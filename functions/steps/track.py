@@ -329,18 +329,7 @@ async def _end(
         meaning = naming_patches(meaning, patches.failed, result.get("error"))
     if record.kind is OperationKind.INSTALL:
         _log_patches(record, patches)
-    at_fault = meaning is not None and meaning.patches
-    reboots = not (record.flight and record.flight.reboot_forbidden)
-    untried = tried_nothing(result)
-    proves_nothing = meaning is not None or untried or is_unfinished(result, reboots=reboots)
-    ending = Ending(
-        outcome=status,
-        at=ended,
-        at_fault=at_fault,
-        neutral=not at_fault and proves_nothing,
-        nothing_tried=untried,
-        trouble=_trouble(meaning) if meaning else None,
-    )
+    ending = _ending(record, status, result, meaning=meaning, ended=ended)
     if meaning and meaning.cause is Cause.CONFLICT:
         record = never_ran(record)
     over = replace(stored.telling(*notices.ended(record, ending, result)), record=end(record, ending))
@@ -348,6 +337,22 @@ async def _end(
         await services.ledger.put_off(over, over.record)  # Graph may show it by now, and then the row goes on at once
     elif await machine_of(services, over):  # a deletion ends what runs on its machine
         await hold_for(services, over, ending.trouble)
+
+
+def _ending(record: Record, status: str, result: Json, *, meaning: Meaning | None, ended: datetime) -> Ending:
+    """What the outcome says of the patches and the image."""
+    at_fault = meaning is not None and meaning.patches
+    reboots = not (record.flight and record.flight.reboot_forbidden)
+    untried = tried_nothing(result)
+    proves_nothing = meaning is not None or untried or is_unfinished(result, reboots=reboots)
+    return Ending(
+        outcome=status,
+        at=ended,
+        at_fault=at_fault,
+        neutral=not at_fault and proves_nothing,
+        nothing_tried=untried,
+        trouble=_trouble(meaning) if meaning else None,
+    )
 
 
 def _trouble(meaning: Meaning) -> Wait:
