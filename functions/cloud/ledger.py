@@ -47,7 +47,7 @@ STOPS_READ = 100  # rows: other machines' holds, images and notices, whose keys 
 
 @dataclass(frozen=True)
 class Stored:
-    """A record as read, with the row whose ETag a write must present, and what that write tells others.
+    """A record as read, with the row whose ETag a write must present, and the notices of that write.
 
     `put_off`: the record is ahead of its row, and the next write of the row brings it there.
     """
@@ -58,20 +58,20 @@ class Stored:
     put_off: bool = False
 
     def telling(self, *notices: Notice) -> "Stored":
-        """Its next write tells these, too, or does not happen."""
+        """Its next write carries these notices, too, or does not happen."""
         return replace(self, notices=(*self.notices, *notices))
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image's record, with its row if it has one, and what its next write tells others."""
+    """An image's record, with its row if it has one, and the notices of its next write."""
 
     record: ImageRecord
     row: Row | None
     notices: tuple[Notice, ...] = ()
 
     def telling(self, *notices: Notice) -> "StoredImage":
-        """Its next write tells these, too, or does not happen."""
+        """Its next write carries these notices, too, or does not happen."""
         return replace(self, notices=(*self.notices, *notices))
 
 
@@ -128,7 +128,7 @@ class Ledger:
     async def put_row(
         self, row: Row | None, place: tuple[str, str], columns: dict[str, object], *, notices: Sequence[Notice] = ()
     ) -> Row | None:
-        """Inserts or replaces one row, and tells with it. None when another writer was first."""
+        """Inserts or replaces one row, with its notices. None when another writer was first."""
         noticed, told = self.outbox.written_with(row, place, notices) if self.outbox else ({}, [])
         columns = columns | dict(noticed)
         if told:

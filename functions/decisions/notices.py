@@ -1,4 +1,4 @@
-"""What a move tells others: the notices of each, from what was and what is now. Pure.
+"""The notices of each move, from what was and what is now. Pure.
 
 No text of a notice holds a secret: each is cut and cleaned as a line of the journal is.
 """
@@ -70,7 +70,7 @@ def started(record: Record) -> tuple[Notice, ...]:
 
 
 def ended(record: Record, ending: Ending, result: Json) -> tuple[Notice, ...]:
-    """What the end of an operation tells. A routine assessment is news only where it went wrong.
+    """What the end of an operation sends. A routine assessment is news only where it went wrong.
 
     `result`: what Azure said of the operation.
     """

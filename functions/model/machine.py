@@ -359,7 +359,7 @@ class ScaleSet:
 
 @dataclass(frozen=True)
 class Machine:
-    """One virtual machine or Arc-enabled server. What only the instance view tells is None in a value from Graph."""
+    """One virtual machine or Arc-enabled server. What only the instance view shows is None in a value from Graph."""
 
     id: MachineId
     vm_id: str

@@ -55,7 +55,7 @@ def week_of(moment: datetime) -> int:
 
 
 def digest(step: Step) -> str:
-    """The same for two steps that tell people the same thing: numbers that count or measure do not matter."""
+    """The same for two steps that say the same to people: numbers that count or measure do not matter."""
     if step.state in _BY_CALENDAR:
         rule = _NUMBER_BUT_NO_HOUR.sub(lambda found: found[1] or "#", step.reason)
     else:

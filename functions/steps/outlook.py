@@ -111,7 +111,7 @@ async def _tell_costs(sweep: Sweep, plan: Plan) -> None:
 
 
 def _key(settings: Settings, now: datetime, due: int) -> str:
-    """Changes when there is something new to tell: of a plan also when a machine came or went."""
+    """Changes when there is something new to report: of a plan also when a machine came or went."""
     opened = [is_open(window, now, settings.blackouts) for window in settings.windows]
     written = hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
     return f"{now.date().isoformat()} {opened} {written} {due if settings.mode is Mode.PLAN else ''}".rstrip()

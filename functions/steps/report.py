@@ -79,7 +79,7 @@ Found = TypeVar("Found")
 async def _hourly(
     services: Services, name: str, *, ask: Callable[[], Awaitable[list[Found]]], tell: Callable[[Found], None]
 ) -> None:
-    """Asks once an hour; tells what was found when it changed, and once a day. `name`: of the ledger's note."""
+    """Asks once an hour; reports what was found when it changed, and once a day. `name`: of the ledger's note."""
     note, hour = await services.ledger.remembered(name), services.clock().strftime("%Y-%m-%d %H")
     if note.get("hour") == hour:
         return
