@@ -4,6 +4,7 @@ Factors: the setting; what the set does with its machines; whether it may be rea
 No event comes of a member that the set itself makes: the sweep finds it.
 """
 
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -46,6 +47,7 @@ async def test_a_member_is_patched_only_where_its_set_leaves_it_alone(
     settings: dict[str, str], properties: Json, state: State, kinds: set[str]
 ) -> None:
     world = World(settings)
+    world.in_steps(timedelta(minutes=15))
     machine = member(world, "web_0a1b2c3d")
     await scale_set(world, properties)
     await world.pass_time(hours=12)
@@ -88,6 +90,7 @@ async def test_repairs_that_were_switched_on_after_the_claim_stop_the_call() -> 
 
 async def test_members_of_one_set_go_one_at_a_time() -> None:
     world = World(INCLUDE | {"PATCH_MAX_PER_IMAGE": "5"})
+    world.in_steps(timedelta(minutes=15))
     machines = [member(world, f"web_0000000{number}") for number in range(3)]
     await scale_set(world, FLEXIBLE)
     await world.pass_time(hours=24)

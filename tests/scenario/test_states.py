@@ -4,7 +4,7 @@ import json
 import math
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -88,6 +88,7 @@ async def test_the_census_and_the_lines_of_waits_carry_the_expected_time(caplog:
     """Three machines, one at a time: each waits with the hour of its turn, and the census repeats it."""
     caplog.set_level("INFO", logger="journal")
     world = World({"PATCH_WINDOW": SATURDAY_NIGHT, "PATCH_MAX_IN_FLIGHT": "1", "PATCH_CANARIES": "0"}, timings=QUICK)
+    world.in_steps(timedelta(minutes=15))
     for number in range(3):
         world.create(f"vm-{number}", GOOD)
     await world.pass_time(hours=26)

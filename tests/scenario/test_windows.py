@@ -28,7 +28,7 @@ CANARY_FIRST = {
 
 def a_world(**settings: str) -> World:
     world = World(settings, timings=QUICK)
-    world.in_steps(timedelta(minutes=10))
+    world.in_steps(timedelta(minutes=30))
     return world
 
 
@@ -57,6 +57,7 @@ async def test_a_canary_goes_in_its_own_window_and_the_others_wait_for_theirs() 
 
 async def test_a_canary_is_given_no_more_than_is_left_of_the_canaries_window() -> None:
     world = a_world(**CANARY_FIRST)
+    world.in_steps(timedelta(minutes=10))
     world.now = datetime(2026, 11, 25, 14, 55, tzinfo=UTC)
     world.create("vm-0", PENDING)
     await world.pass_time(hours=2)
@@ -183,6 +184,7 @@ async def test_what_was_decided_before_a_ledger_that_took_minutes_is_not_sent(op
     await world.messages()
     assert world.now == START + timedelta(hours=2, minutes=41)
     assert world.operations(machine, "install") == []
+    world.in_steps(timedelta(minutes=15))
     await world.pass_time(hours=24)
     [installation] = world.operations(machine, "install")
     assert (installation.started.hour, installation.status_at(world.now)) == (9, "Succeeded")
