@@ -38,7 +38,7 @@ Os = Literal["windows", "linux"]
 def quick(settings: dict[str, str] = ON, timings: Timings | None = None) -> World:
     """A world in which Python answers the queries: most tests ask the same few hundreds of times."""
     world = World(settings, timings)
-    world.in_steps(world.tick, world.sweep_every)
+    world.in_steps(world.tick, timedelta(minutes=10))
     return world
 
 
@@ -392,6 +392,7 @@ NEEDED = [
 @pytest.mark.parametrize("missing", ["", *NEEDED])
 async def test_the_role_of_the_deployment_is_enough_and_nothing_of_it_is_spare(missing: str) -> None:
     world = World(ON)
+    world.in_steps(timedelta(minutes=15))
     machine = server(world)
     world.azure.grants = [Grant(actions=tuple(ROLE), not_actions=(missing,) if missing else ())]
     await world.pass_time(hours=6)

@@ -34,6 +34,7 @@ async def test_a_thousand_doubled_and_shuffled_events_give_a_hundred_assessments
 async def test_a_storm_that_outruns_the_quota_ends_with_every_machine_assessed_and_none_failed() -> None:
     """450 machines at once in one region: the bucket holds 300 calls and refills 100 a minute."""
     world = World({"PATCH_MODE": "assess"}, timings=QUICK)
+    world.answer_from_python()
     for number in range(450):
         world.create(f"vm-{number:03}", SUPPORTED)
     world.now += timedelta(minutes=2)
@@ -96,6 +97,7 @@ async def test_a_sweep_that_died_frees_its_lease_by_time() -> None:
 async def test_two_instances_of_every_function_at_once() -> None:
     """Every event, message and sweep is taken by two processes at the same time."""
     world = World(timings=QUICK)
+    world.answer_from_python()
     two = (world.connect(), world.connect())
     machines = [world.create(f"vm-{number:02}", SUPPORTED) for number in range(10)]
     for _ in range(120):

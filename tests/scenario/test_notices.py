@@ -259,6 +259,7 @@ async def test_a_topic_that_fails_delays_no_machine_and_loses_no_notice(fail: An
     well, ill = World(NOTICES, timings=QUICK), World(NOTICES, timings=QUICK)
     fail(ill)
     for world in (well, ill):
+        world.answer_from_python()
         world.create("vm-01", GOOD)
         world.create("vm-02", GOOD)
         await world.pass_time(hours=3)

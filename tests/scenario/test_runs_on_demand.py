@@ -63,6 +63,7 @@ def outcomes(world: World, run: Run) -> Mapping[str, str]:
 async def a_fleet(settings: dict[str, str] | None = None, /, **fleet: Behaviour) -> tuple[World, list[MachineId]]:
     """Machines that are assessed, and that wait for a window that is closed for days."""
     world = World({"PATCH_WINDOW": CLOSED, **(settings or {})}, timings=QUICK)
+    world.answer_from_python()
     machines = [world.create(name.replace("_", "-"), behaviour) for name, behaviour in fleet.items()]
     await world.pass_time(hours=2)
     assert world.installed() == []

@@ -50,7 +50,7 @@ async def with_stopped(
     """
     world = World(ON | (settings or {}))
     if not about.pop("evaluated", False):
-        world.in_steps(world.tick, world.sweep_every)
+        world.answer_from_python()
     behaviour = about.pop("behaviour", WAITING)
     machines = [world.create(f"web-{number}", behaviour, **about) for number in range(1, count + 1)]
     world.now += timedelta(minutes=30)
@@ -237,6 +237,7 @@ ENDS: dict[str, Behaviour] = {
 @pytest.mark.parametrize("behaviour", ENDS.values(), ids=ENDS)
 async def test_however_it_ends_the_machine_is_put_back_and_started_once(behaviour: Behaviour) -> None:
     world, [machine] = await with_stopped(behaviour=behaviour)
+    world.sweep_every = timedelta(minutes=10)
     await world.pass_time(hours=9)
     assert calls(world, "start") == ["web-1"]
     assert await power(world, machine) is PowerState.DEALLOCATED
