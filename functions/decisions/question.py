@@ -18,7 +18,7 @@ from functions.model.machine import (
     on_linux,
     short_lived,
 )
-from functions.model.record import STALE_SUMMARY, Record
+from functions.model.record import STALE_STATUS, Record
 from functions.model.run import Run
 from functions.model.state import Cause, OperationKind, State, Step, Wait
 from functions.policy.freshness import at_least_daily, time_between
@@ -263,14 +263,14 @@ def too_new(question: Question, age: timedelta, setting: str) -> Step | None:
     return Wait(State.TOO_NEW, reason, when=created + age, cause=Cause.TRANSIENT)
 
 
-def stale(moment: datetime | None, now: datetime, age: timedelta = STALE_SUMMARY) -> bool:
+def stale(moment: datetime | None, now: datetime, age: timedelta = STALE_STATUS) -> bool:
     """Whether a moment is that long ago, or not known."""
     return moment is None or now - moment >= age
 
 
-def is_under_way(summary: PatchStatus | None, now: datetime) -> bool:
+def is_under_way(status: PatchStatus | None, now: datetime) -> bool:
     """Whether this assessment or installation runs, by what the machine shows: one untouched for long is abandoned."""
-    if summary is None:
+    if status is None:
         return False
-    touched = summary.modified or summary.started  # without a time it may have been touched just now
-    return summary.in_progress and (touched is None or not stale(touched, now))
+    touched = status.modified or status.started  # without a time it may have been touched just now
+    return status.in_progress and (touched is None or not stale(touched, now))

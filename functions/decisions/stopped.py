@@ -196,14 +196,14 @@ def _anothers(started: StartedMachine, machine: Machine) -> str:
         return ""
     if not started.ran and started.stage is Stage.STARTED and begun:
         return ""
-    if any(_explains(summary, changed) for summary in machine.summaries):
+    if any(_explains(status, changed) for status in machine.patch_statuses):
         return ""
     return f"another operation on it ended {format_utc(changed)}"
 
 
-def _explains(summary: PatchStatus, changed: datetime) -> bool:
+def _explains(status: PatchStatus, changed: datetime) -> bool:
     """Whether a change of the machine falls into this assessment or installation."""
-    begun, ended = summary.started, summary.modified
+    begun, ended = status.started, status.modified
     return bool(begun and ended and begun - _MARGIN <= changed <= ended + _MARGIN)
 
 
@@ -219,7 +219,7 @@ def _has_operation(record: Record | None, now: datetime) -> bool:
 def _has_anothers_operation(machine: Machine, record: Record | None, now: datetime) -> bool:
     """Whether an assessment or installation of another runs on it. One of the app that is overdue is given up."""
     ours = record.operation_id if record else ""
-    return any(is_under_way(each, now) for each in machine.summaries if each.operation_id != ours)
+    return any(is_under_way(each, now) for each in machine.patch_statuses if each.operation_id != ours)
 
 
 def _goes_on(step: Step) -> bool:

@@ -410,8 +410,8 @@ class Machine:
         return self.tags.get(name) or (self.resource_group.tags.get(name, "") if self.resource_group else "")
 
     @property
-    def summaries(self) -> tuple[PatchStatus, ...]:
-        return tuple([summary for summary in (self.assessment, self.installation) if summary])
+    def patch_statuses(self) -> tuple[PatchStatus, ...]:
+        return tuple([status for status in (self.assessment, self.installation) if status])
 
     def installed_well_since(self, tries: Sequence[datetime]) -> bool:
         """Whether the last of these tries, or a later installation, succeeded, as far as the machine shows."""

@@ -28,7 +28,7 @@ UNKNOWN_DURATION = timedelta(hours=4)
 # How long Graph may take to show an ended operation before the app says what to check.
 GRAPH_PATIENCE = timedelta(hours=24)
 # An operation in progress that has not changed for this long is treated as abandoned.
-STALE_SUMMARY = timedelta(hours=24)
+STALE_STATUS = timedelta(hours=24)
 TRIES_KEPT = 20  # far more than an interval allows; the waits have stopped growing long before
 
 
@@ -244,7 +244,7 @@ def begin(
     flight = Flight(
         begun_at=now,
         limit=limit,
-        known_operations=tuple(status.operation_id for status in machine.summaries),
+        known_operations=tuple(status.operation_id for status in machine.patch_statuses),
         os=machine.os_name or machine.os_type,
         agent=machine.agent_version,
         reboot_forbidden=reboot_forbidden,

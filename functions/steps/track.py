@@ -249,7 +249,7 @@ async def _ask_machine(services: Services, stored: Stored, now: datetime) -> Non
         stored = replace(stored, record=known_as(record, status.operation_id))
         await _end_as_shown(services, stored, machine=machine, status=status, now=now)
         return
-    under_way = any(_is_of(record, item) for item in machine.summaries)
+    under_way = any(_is_of(record, item) for item in machine.patch_statuses)
     if not under_way and _shown_later(record, now):
         return
     if not under_way or record.overdue(now):
@@ -293,7 +293,7 @@ async def _end_as_answered(services: Services, stored: Stored, outcome: Outcome,
 async def _end_as_shown(
     services: Services, stored: Stored, *, machine: Machine, status: PatchStatus, now: datetime
 ) -> None:
-    """The machine's own summary, where the operation's answer is gone."""
+    """The machine's own status of the operation, where the operation's answer is gone."""
     inside = _error_inside(stored.record, machine)
     ended = status.modified or now
     await _end(services, stored, status.status, result=status.result, ended=ended, inside=inside)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # a minute from its begin to its POST, and what it read before it is as old as its begin allows.
 FRESH_LOOK = timedelta(minutes=3)
 LATE_ARRIVAL = timedelta(minutes=2)  # a POST that reaches Azure after its sender gave up: tests/simulation/host.py
-STALE_SUMMARY = timedelta(hours=24)  # an operation that shows nothing for a day is treated as abandoned
+STALE_STATUS = timedelta(hours=24)  # an operation that shows nothing for a day is treated as abandoned
 KNOWN_WITHIN = timedelta(hours=2)  # after its end, an operation is known to have ended
 HIDES_AN_OPERATION = (
     "operation gone",
@@ -138,7 +138,7 @@ class Invariants:
         for other in machine.operations:
             if other is new or other.kind not in ("assess", "install") or not _ran_at(other, new.started):
                 continue
-            given_up = new.started - other.started >= STALE_SUMMARY and (other not in self.ours or self._lost_sight())
+            given_up = new.started - other.started >= STALE_STATUS and (other not in self.ours or self._lost_sight())
             # An Arc-enabled server shows no operation: what others started on it, only Resource Graph tells, later.
             shows = not isinstance(machine, HybridMachine)
             known = shows and seen is not None and other.started <= seen

@@ -76,7 +76,7 @@ def a_verdict(**changes: Any) -> PatchAssessment:
     return replace(verdict, **changes)
 
 
-def a_summary(**changes: Any) -> PatchStatus:
+def a_status(**changes: Any) -> PatchStatus:
     """An assessment or installation that succeeded an hour ago."""
     return replace(PatchStatus(ASSESSMENT, "Succeeded", NOW - HOUR, NOW - HOUR + 2 * MINUTE), **changes)
 

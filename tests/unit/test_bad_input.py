@@ -256,7 +256,7 @@ def test_junk_in_what_may_be_missing_is_as_good_as_missing(path: tuple[str, ...]
         change = {name: change}
     machine = machine_from_arm(merged(an_arm_machine(), change))
     assert machine.id == MachineId.parse(an_arm_machine()["id"])
-    assert machine.summaries == ()
+    assert machine.patch_statuses == ()
     if path[-1] in ("instanceView", "vmAgent"):
         assert machine.agent_ready in (False, None) or isinstance(junk, dict)
 

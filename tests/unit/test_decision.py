@@ -60,7 +60,7 @@ from tests.support import (
     SUBSCRIPTION,
     a_machine,
     a_record,
-    a_summary,
+    a_status,
     a_verdict,
     machine_id,
     settings,
@@ -134,49 +134,49 @@ SUPPORT: dict[str, Row] = {
     ),
     "not asked (an event), never assessed": ({"verdict": None}, {}, Assess, State.DUE, "support state absent"),
     "not asked (an event), assessed lately": (
-        {"verdict": None, "assessment": a_summary()},
+        {"verdict": None, "assessment": a_status()},
         {},
         Wait,
         State.GRAPH_BEHIND,
         "assessed already",
     ),
     "not asked (an event), assessed over a long time, lately ended": (
-        {"verdict": None, "assessment": a_summary(started=NOW - 7 * DAY)},
+        {"verdict": None, "assessment": a_status(started=NOW - 7 * DAY)},
         {},
         Wait,
         State.GRAPH_BEHIND,
         "assessed already",
     ),
     "not asked (an event), assessed lately, end not known": (
-        {"verdict": None, "assessment": a_summary(modified=None)},
+        {"verdict": None, "assessment": a_status(modified=None)},
         {},
         Wait,
         State.GRAPH_BEHIND,
         "assessed already",
     ),
     "not asked (an event), assessed long ago": (
-        {"verdict": None, "assessment": a_summary(started=NOW - 7 * DAY, modified=NOW - 7 * DAY)},
+        {"verdict": None, "assessment": a_status(started=NOW - 7 * DAY, modified=NOW - 7 * DAY)},
         {},
         Assess,
         State.DUE,
         "support state absent",
     ),
     "Graph is behind the instance view": (
-        {"verdict": a_verdict(state=SupportState.ABSENT, assessment_id="", assessed=None), "assessment": a_summary()},
+        {"verdict": a_verdict(state=SupportState.ABSENT, assessment_id="", assessed=None), "assessment": a_status()},
         {},
         Wait,
         State.GRAPH_BEHIND,
         "not in Resource Graph yet",
     ),
     "Graph shows an older assessment, which is good enough": (
-        {"verdict": a_verdict(assessed=NOW - 5 * HOUR), "assessment": a_summary(operation_id=OTHER_ID)},
+        {"verdict": a_verdict(assessed=NOW - 5 * HOUR), "assessment": a_status(operation_id=OTHER_ID)},
         {},
         Install,
         State.DUE,
         "Supported",
     ),
     "Graph shows an older assessment, which is too old": (
-        {"verdict": a_verdict(assessed=NOW - 50 * HOUR), "assessment": a_summary(operation_id=OTHER_ID)},
+        {"verdict": a_verdict(assessed=NOW - 50 * HOUR), "assessment": a_status(operation_id=OTHER_ID)},
         {},
         Wait,
         State.GRAPH_BEHIND,
@@ -185,8 +185,8 @@ SUPPORT: dict[str, Row] = {
     "the newest assessment is part of an installation, and Graph does not show it": (
         {
             "verdict": a_verdict(assessed=NOW - 5 * HOUR),
-            "assessment": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
-            "installation": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+            "assessment": a_status(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+            "installation": a_status(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
         },
         {},
         Assess,
@@ -196,17 +196,17 @@ SUPPORT: dict[str, Row] = {
     "Graph shows the assessment that closed an installation: its counts are those of afterwards": (
         {
             "verdict": a_verdict(assessment_id=INSTALLATION, assessed=NOW - 2 * HOUR, counts={}),
-            "assessment": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
-            "installation": a_summary(operation_id=INSTALLATION, started=NOW - 2 * HOUR, modified=NOW - HOUR),
+            "assessment": a_status(operation_id=INSTALLATION, started=NOW - 2 * HOUR),
+            "installation": a_status(operation_id=INSTALLATION, started=NOW - 2 * HOUR, modified=NOW - HOUR),
         },
         {},
         Leave,
         State.PATCHED,
         "nothing to install",
     ),
-    "Graph shows the same assessment": ({"assessment": a_summary()}, {}, Install, State.DUE, "Supported"),
+    "Graph shows the same assessment": ({"assessment": a_status()}, {}, Install, State.DUE, "Supported"),
     "Graph shows a newer assessment": (
-        {"assessment": a_summary(operation_id=OTHER_ID, started=NOW - 2 * HOUR)},
+        {"assessment": a_status(operation_id=OTHER_ID, started=NOW - 2 * HOUR)},
         {},
         Install,
         State.DUE,
@@ -215,7 +215,7 @@ SUPPORT: dict[str, Row] = {
     "Graph has been behind for a day": (
         {
             "verdict": a_verdict(state=SupportState.ABSENT, assessment_id="", assessed=None),
-            "assessment": a_summary(started=NOW - DAY, modified=NOW - DAY),
+            "assessment": a_status(started=NOW - DAY, modified=NOW - DAY),
         },
         {},
         Assess,
@@ -304,28 +304,28 @@ SUPPORTED: dict[str, Row] = {
         "last assessed at an unknown time",
     ),
     "installed after the assessment": (
-        {"installation": a_summary(operation_id=INSTALLATION, started=NOW - 20 * MINUTE, modified=NOW - 10 * MINUTE)},
+        {"installation": a_status(operation_id=INSTALLATION, started=NOW - 20 * MINUTE, modified=NOW - 10 * MINUTE)},
         {},
         Assess,
         State.DUE,
         "older than the last installation",
     ),
     "installed lately, assessed since": (
-        {"installation": a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {"installation": a_status(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
         {},
         Wait,
         State.RECENTLY_PATCHED,
         "last installed 2026-11-25 09:00 UTC",
     ),
     "installed before the interval": (
-        {"installation": a_summary(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
+        {"installation": a_status(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
         {},
         Install,
         State.DUE,
         "Supported",
     ),
     "an installation failed lately": (
-        {"installation": a_summary(status="Failed", started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {"installation": a_status(status="Failed", started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
         {},
         Install,
         State.DUE,
@@ -339,14 +339,14 @@ SUPPORTED: dict[str, Row] = {
         "a reboot is pending",
     ),
     "a reboot is pending after an installation": (
-        {"verdict": REBOOT, "installation": a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
+        {"verdict": REBOOT, "installation": a_status(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)},
         {},
         Wait,
         State.REBOOT_PENDING,
         "3 patches wait",
     ),
     "a reboot is pending since an installation long ago": (
-        {"verdict": REBOOT, "installation": a_summary(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
+        {"verdict": REBOOT, "installation": a_status(started=NOW - 145 * HOUR, modified=NOW - 144 * HOUR)},
         {},
         Install,
         State.DUE,
@@ -444,13 +444,13 @@ def test_the_age_that_is_in_scope(created: datetime | None, limit: str, reason: 
 def test_a_wait_with_an_end_says_when() -> None:
     created = NOW - 20 * MINUTE
     assert decide(a_machine(created=created)).when == created + HOUR
-    installed = a_summary(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)
+    installed = a_status(started=NOW - 3 * HOUR, modified=NOW - 2 * HOUR)
     assert decide(a_machine(installation=installed)).when == NOW - 3 * HOUR + timedelta(hours=144)
 
 
 # -- 3. the machine itself: provisioning, power, what runs on it, agent and extensions
 
-RUNNING = a_summary(status="InProgress", operation_id=OTHER_ID, started=NOW - 5 * MINUTE, modified=NOW - MINUTE)
+RUNNING = a_status(status="InProgress", operation_id=OTHER_ID, started=NOW - 5 * MINUTE, modified=NOW - MINUTE)
 BODY: dict[str, Row] = {
     "still creating": ({"provisioning_state": "Creating"}, {}, Wait, State.BUILDING, "provisioning state creating"),
     "provisioning failed": ({"provisioning_state": "Failed"}, {}, Wait, State.BUILDING, "its provisioning failed"),
@@ -872,7 +872,7 @@ WINDOWS: dict[str, Row] = {
         "2026-11-28 22:00 UTC",
     ),
     "a second patching waits": (
-        {**YOUNG, "installation": a_summary(status="Failed", started=NOW - 2 * HOUR, modified=NOW - 100 * MINUTE)},
+        {**YOUNG, "installation": a_status(status="Failed", started=NOW - 2 * HOUR, modified=NOW - 100 * MINUTE)},
         {"PATCH_WINDOW": NIGHTS} | FIRST_DAY,
         Wait,
         State.WAITING_FOR_WINDOW,
@@ -1002,7 +1002,7 @@ def test_an_installation_says_the_rule_that_let_it_go_and_reboots_by_it(
     assert order_for(asked, None)["rebootSetting"] == reboot
 
 
-WITH_WARNINGS = a_summary(operation_id=INSTALLATION, status="CompletedWithWarnings")
+WITH_WARNINGS = a_status(operation_id=INSTALLATION, status="CompletedWithWarnings")
 AFTER_IT = {"installation": WITH_WARNINGS, "verdict": a_verdict(assessed=NOW - 30 * MINUTE, reboot_pending=True)}
 NONE_LEFT = {"verdict": a_verdict(reboot_pending=True, counts={})}
 # A machine with a reboot pending → who reboots it.
@@ -1734,7 +1734,7 @@ operations = st.sampled_from([ASSESSMENT, OTHER_ID, ""])
 statuses = st.sampled_from(["InProgress", "NotStarted", "Succeeded", "Failed", "CompletedWithWarnings", "Unknown", ""])
 summaries = st.one_of(
     st.none(),
-    st.builds(a_summary, operation_id=operations, status=statuses, started=times, modified=times),
+    st.builds(a_status, operation_id=operations, status=statuses, started=times, modified=times),
 )
 counts = st.dictionaries(st.sampled_from(["critical", "security", "other", "updaterollup"]), st.integers(0, 3))
 verdicts = st.one_of(
@@ -1874,7 +1874,7 @@ def test_nothing_starts_beside_an_operation_that_runs(
     step = next_step(question_of(machine, record, _settings(environ), created_after=LONG_AGO, now=NOW))
     fresh = [
         summary
-        for summary in machine.summaries
+        for summary in machine.patch_statuses
         if summary.in_progress and NOW - (summary.modified or summary.started or NOW) < DAY
     ]
     if fresh:
@@ -2114,7 +2114,7 @@ TRIED: dict[str, tuple[dict[str, Any], bool]] = {
 def test_what_the_machine_shows_counts_as_a_try(shown: dict[str, Any], goes: bool) -> None:
     tries = () if shown["started"] == NOW - MINUTE else (NOW - 3 * HOUR, NOW - HOUR)
     machine = a_machine(
-        installation=a_summary(operation_id=INSTALLATION, modified=shown["started"], **shown),
+        installation=a_status(operation_id=INSTALLATION, modified=shown["started"], **shown),
         verdict=a_verdict(assessed=NOW - MINUTE / 2),
     )
     record = a_record(phase=Phase.HELD, not_before=NOW, tries=tries)

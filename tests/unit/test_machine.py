@@ -322,7 +322,7 @@ def test_the_recorded_instance_view() -> None:
     assert machine.assessment.succeeded
     assert not machine.assessment.in_progress
     assert machine.assessment.started == datetime(2020, 4, 24, 21, 2, 4, 255615, UTC)
-    assert machine.summaries == (machine.assessment, machine.installation)
+    assert machine.patch_statuses == (machine.assessment, machine.installation)
     assert machine.power is PowerState.UNKNOWN  # the recording shows no power state
     assert machine.agent_ready is False  # nor an agent
 
@@ -388,7 +388,7 @@ def test_graph_knows_nothing_that_only_the_instance_view_tells() -> None:
     machine = machine_from_graph(a_graph_row())
     assert machine.agent_ready is None
     assert machine.busy_extensions is None
-    assert machine.summaries == ()
+    assert machine.patch_statuses == ()
     assert machine_from_arm(an_arm_machine()).verdict is None
 
 

@@ -19,7 +19,7 @@ from functions.model.record import (
     GRAPH_PATIENCE,
     OVERDUE_MARGIN,
     SEND_WITHIN,
-    STALE_SUMMARY,
+    STALE_STATUS,
     UNKNOWN_DURATION,
     Ending,
     Flight,
@@ -50,7 +50,7 @@ from tests.support import (
     VM_ID,
     a_machine,
     a_record,
-    a_summary,
+    a_status,
     an_arm_machine,
 )
 
@@ -117,7 +117,7 @@ def test_failures_stay_counted_while_the_machine_is_the_same(machine: Machine, k
 
 
 def test_begin_remembers_what_the_machine_showed_before_the_post() -> None:
-    machine = a_machine(assessment=a_summary(), installation=a_summary(operation_id=INSTALLATION))
+    machine = a_machine(assessment=a_status(), installation=a_status(operation_id=INSTALLATION))
     record = begin(a_record(), machine, 2 * HOUR, now=NOW)
     assert record.phase is Phase.STARTING
     assert record.flight == Flight(NOW, 2 * HOUR, (ASSESSMENT, INSTALLATION), os="Linux")
@@ -133,7 +133,7 @@ def test_a_recorded_answer_makes_it_running() -> None:
 
 @pytest.mark.parametrize("sent", [False, True])
 def test_back_to_the_queue_under_a_fresh_claim(sent: bool) -> None:
-    begun = begin(a_record(), a_machine(assessment=a_summary()), HOUR, now=NOW)
+    begun = begin(a_record(), a_machine(assessment=a_status()), HOUR, now=NOW)
     record = requeue(begun, "token-2", NOW + HOUR, sent=sent, checks=2)
     assert (record.phase, record.token, record.due_at) == (Phase.QUEUED, "token-2", NOW + HOUR)
     assert (record.sent, record.checks) == (sent, 2)
@@ -290,7 +290,7 @@ def test_clocks(record: Record, question: str, now: datetime, answer: bool) -> N
 
 def test_the_limits_are_the_documented_ones_and_fit_into_each_other() -> None:
     assert (CLAIM_LIFE, SEND_WITHIN, ADOPT_AFTER, OVERDUE_MARGIN) == (HOUR, MINUTE, 15 * MINUTE, HOUR)
-    assert (GRAPH_PATIENCE, STALE_SUMMARY, MAX_RETRY, WEEK) == (DAY, DAY, DAY, 7 * DAY)
+    assert (GRAPH_PATIENCE, STALE_STATUS, MAX_RETRY, WEEK) == (DAY, DAY, DAY, 7 * DAY)
     assert SEND_WITHIN < ADOPT_AFTER < CLAIM_LIFE
     assert Flight(NOW).limit == UNKNOWN_DURATION == 4 * HOUR
 
@@ -362,7 +362,7 @@ def test_an_accepted_installation_is_a_try_unless_it_never_ran() -> None:
 def test_a_good_installation_that_the_machine_shows_ends_what_failed_before_it(
     status: str, started: datetime | None, left: tuple[datetime, ...]
 ) -> None:
-    machine = a_machine(installation=a_summary(status=status, started=started))
+    machine = a_machine(installation=a_status(status=status, started=started))
     record = begin(a_record(tries=TRIED, failures=2), machine, HOUR, now=NOW)
     assert record.history.tries == left
     assert record.history.failures == (2 if left else 0)

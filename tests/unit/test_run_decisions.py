@@ -35,7 +35,7 @@ from tests.support import (
     SUBSCRIPTION,
     a_machine,
     a_record,
-    a_summary,
+    a_status,
     a_verdict,
     machine_id,
     settings,
@@ -46,7 +46,7 @@ BLACKOUT = {"PATCH_BLACKOUT": "2026-11-25"}
 INSTALL, ASSESS = OperationKind.INSTALL, OperationKind.ASSESS
 MARKETPLACE = Image(ImageKind.MARKETPLACE, "canonical:ubuntu-24_04-lts:server:24.04.1")
 STALE = a_verdict(assessed=NOW - 30 * HOUR)
-INSTALLED = a_summary(operation_id="another", started=NOW - 2 * HOUR, modified=NOW - 90 * MINUTE)
+INSTALLED = a_status(operation_id="another", started=NOW - 2 * HOUR, modified=NOW - 90 * MINUTE)
 
 
 def a_run(kind: OperationKind = INSTALL, **changes: Any) -> Run:
@@ -128,7 +128,7 @@ NEVER: dict[str, tuple[dict[str, Any], dict[str, str], type[Step], State]] = {
     "a failed assessment": ({"verdict": a_verdict(status="Failed")}, {}, Assess, State.DUE),
     "a schedule": ({"patchers": PatchOrchestration.SCHEDULE}, {}, Leave, State.SCHEDULED_ELSEWHERE),
     "the platform": ({"patchers": PatchOrchestration.PLATFORM}, {}, Leave, State.SCHEDULED_ELSEWHERE),
-    "an operation in flight": ({"assessment": a_summary(status="InProgress")}, {}, Wait, State.BUSY),
+    "an operation in flight": ({"assessment": a_status(status="InProgress")}, {}, Wait, State.BUSY),
     "powered off": ({"power": PowerState.DEALLOCATED}, {}, Wait, State.POWERED_OFF),
     "no agent": ({"agent_ready": False, "agent_reports": True}, {}, Wait, State.AGENT_NOT_READY),
     "being built": ({"provisioning_state": "Updating"}, {}, Wait, State.BUILDING),
@@ -190,7 +190,7 @@ ASSESSED: dict[str, tuple[dict[str, Any], type[Step], State]] = {
     "never": ({"verdict": None}, Assess, State.DUE),
     "Unsupported": ({"verdict": a_verdict(state=SupportState.UNSUPPORTED)}, Assess, State.DUE),
     "since it began": ({"verdict": a_verdict(assessed=NOW)}, Leave, State.ASSESSED),
-    "since it began, as the machine shows": ({"assessment": a_summary(started=NOW)}, Leave, State.ASSESSED),
+    "since it began, as the machine shows": ({"assessment": a_status(started=NOW)}, Leave, State.ASSESSED),
     "opted out": ({"tags": {"patch-mode": "off"}}, Leave, State.OPTED_OUT),
     "powered off": ({"power": PowerState.STOPPED}, Wait, State.POWERED_OFF),
 }
