@@ -46,11 +46,12 @@ async def with_stopped(
 ) -> tuple[World, list[MachineId]]:
     """A world whose machines a person stopped before the app looks for the first time.
 
-    `evaluated`: the simulator evaluates the app's queries; else Python answers them, for they are the same few.
+    `evaluated`: the simulator evaluates the app's queries, with a sweep each five minutes. Else Python answers them,
+    for they are the same few, with a sweep each ten.
     """
     world = World(ON | (settings or {}))
     if not about.pop("evaluated", False):
-        world.answer_from_python()
+        world.in_steps(world.tick, timedelta(minutes=10))
     behaviour = about.pop("behaviour", WAITING)
     machines = [world.create(f"web-{number}", behaviour, **about) for number in range(1, count + 1)]
     world.now += timedelta(minutes=30)
@@ -237,7 +238,6 @@ ENDS: dict[str, Behaviour] = {
 @pytest.mark.parametrize("behaviour", ENDS.values(), ids=ENDS)
 async def test_however_it_ends_the_machine_is_put_back_and_started_once(behaviour: Behaviour) -> None:
     world, [machine] = await with_stopped(behaviour=behaviour)
-    world.sweep_every = timedelta(minutes=10)
     await world.pass_time(hours=9)
     assert calls(world, "start") == ["web-1"]
     assert await power(world, machine) is PowerState.DEALLOCATED
@@ -301,6 +301,7 @@ async def test_a_machine_that_is_deleted_ends_it() -> None:
 
 async def test_a_person_who_stops_it_ends_it_and_may_start_it_again() -> None:
     world, [machine] = await with_stopped()
+    world.sweep_every = timedelta(minutes=5)
     await until_running(world, machine)
     await world.pass_time(minutes=6)
     world.power(machine, "deallocate")
@@ -312,6 +313,7 @@ async def test_a_person_who_stops_it_ends_it_and_may_start_it_again() -> None:
 
 async def test_a_person_who_stops_and_starts_it_between_two_sweeps_keeps_it(told: Told) -> None:
     world, [machine] = await with_stopped(behaviour=Behaviour(agent_never_ready=True))
+    world.sweep_every = timedelta(minutes=5)
     await until_running(world, machine)
     await world.pass_time(minutes=6)
     await world.until(lambda: world.now >= world._next_sweep - timedelta(minutes=4), hours=1)
@@ -326,6 +328,7 @@ async def test_a_person_who_stops_and_starts_it_between_two_sweeps_keeps_it(told
 @pytest.mark.parametrize("kind", ["restart", "redeploy"])
 async def test_a_person_who_works_on_it_keeps_it(kind: str, told: Told) -> None:
     world, [machine] = await with_stopped(behaviour=Behaviour(agent_never_ready=True))
+    world.sweep_every = timedelta(minutes=5)
     await until_running(world, machine)
     await world.pass_time(minutes=6)
     world.power(machine, kind)
