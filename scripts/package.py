@@ -7,7 +7,7 @@ loads the bytecode, and unpacking, which changes times, cannot make it stale. So
 together.
 
 It packs the commit and not the work tree, so what ran in the tree before cannot change a release. It refuses a tree
-that differs from its commit, because a reader would not expect the older text in the zip.
+that differs from its commit, because the zip would then hold older text than the tree shows.
 
 The same commit produces the same bytes: times, modes and order are fixed, hashes are unseeded, and nothing is
 compressed, because zlib's output differs between versions and the whole zip is under a megabyte.

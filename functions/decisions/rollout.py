@@ -9,8 +9,8 @@ An installation that failed, or left its machine unhealthy, counts as a failure 
 them, or one at the canary, open the breaker of the image, and it stays open until a person closes that one opening.
 
 What one team's machines show says nothing to another team: rollout, canaries, rings and breaker are those of an image
-within a trust boundary (PATCH_ROLLOUT_SCOPE). The breaker counts machines, not failures: one of them is not an image's
-voice.
+within a trust boundary (PATCH_ROLLOUT_SCOPE). The breaker counts machines, not failures: one of them does not
+speak for an image.
 
 The record is one row per image and boundary, written only by a sweep: at dispatch (the rollout) and when the result of
 an installation is recorded.

@@ -203,7 +203,7 @@ def _left_to_a_schedule(machine: Machine) -> Step:
     """
     here = "tag it patch-owner=image-patcher, or set PATCH_SCHEDULED=include, to install it here."
     if machine.schedule_assigned is False:
-        reason = "its patch settings leave it to a schedule, and none is assigned: it stays unpatched"
+        reason = "its patch settings leave it to a schedule and none is assigned, so nothing patches it"
         return Leave(State.PATCHED_BY_NOBODY, reason, f"Assign a schedule; or {here}")
     if machine.schedule_assigned:
         reason = "a maintenance configuration patches it: assessed only"

@@ -138,7 +138,7 @@ class UsedUp(set[str]):
 
 
 def log_used_up(throttled: errors.Throttled, **place: str) -> None:
-    """One line of information about a 429: where it came, and for how long. It counts as a failure of no machine."""
+    """One line of information about a 429: where it came, and for how long. It is not a failure of any machine."""
     wait = timedelta(seconds=throttled.retry_after_seconds)
     journal.write("quota.exhausted", **place, problem=throttled, wait_seconds=wait)
 

@@ -102,7 +102,7 @@ if ($env:AZURE_LOCATION) {
 }
 
 if ($env:PATCH_OPERATORS -in $null, '', '[]') {
-    Write-Output 'No operator is named, who may pause the app and close a breaker. To name yourself:'
+    Write-Output 'No operator is named yet; an operator may pause the app and close a breaker. To name yourself:'
     Write-Output '  azd env set PATCH_OPERATORS (''[{"principalId":"'' + (az ad signed-in-user show --query id --output tsv) + ''","principalType":"User"}]'')'
 }
 if (-not $env:PATCH_ALERT_EMAIL -and $env:PATCH_ACTION_GROUP_IDS -in $null, '', '[]') {

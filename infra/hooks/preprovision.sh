@@ -107,7 +107,7 @@ if [ -n "${AZURE_LOCATION:-}" ]; then
 fi
 
 if [ -z "${PATCH_OPERATORS:-}" ] || [ "$PATCH_OPERATORS" = "[]" ]; then
-    echo "No operator is named, who may pause the app and close a breaker. To name yourself:"
+    echo "No operator is named yet; an operator may pause the app and close a breaker. To name yourself:"
     echo "  azd env set PATCH_OPERATORS \"[{\\\"principalId\\\":\\\"\$(az ad signed-in-user show --query id --output tsv)\\\",\\\"principalType\\\":\\\"User\\\"}]\""
 fi
 if [ -z "${PATCH_ALERT_EMAIL:-}" ] && [ "${PATCH_ACTION_GROUP_IDS:-[]}" = "[]" ]; then

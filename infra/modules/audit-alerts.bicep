@@ -1,5 +1,5 @@
 metadata name = 'Audit alerts'
-metadata description = 'Alerts on the log itself: another principal than the app changed its package, and the log grows too fast.'
+metadata description = 'Alerts on the log itself: a principal other than the app changed its package, and the log grows too fast.'
 
 import { tagsType } from '../types.bicep'
 
@@ -32,8 +32,8 @@ param actionGroupIds string[]
 
 var packageWritten = {
   name: 'package-written'
-  title: 'another principal than the app changed its package'
-  meaning: 'Publishing writes the package with the identity of the app. Another principal wrote or deleted it directly. If it was not you, follow SECURITY.md.'
+  title: 'a principal other than the app changed its package'
+  meaning: 'Publishing writes the package with the identity of the app. Another principal wrote or deleted it directly. If that was not you, follow SECURITY.md.'
   severity: 1
   frequency: 'PT15M'
   window: 'PT30M' // lines of storage are some minutes late

@@ -165,7 +165,7 @@ ALERTS = (
         "rollout-stuck",
         "a rollout does not move",
         "The next stage of a rollout let two openings of its window pass that it could have used. Reason and remedy "
-        "say what keeps it. One alert per image and boundary, once a day while it lasts.",
+        "say what keeps it. One alert per image and boundary; the app reports it once a day while it lasts.",
         2, "PT1H", "P1D", "rollout",
     ),
     Alert(

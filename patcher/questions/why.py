@@ -120,7 +120,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
     if not isinstance(seen, Seen):
         if not in_graph:
             raise NoAnswer(f"neither Resource Graph nor Resource Manager shows it: {seen.error}")
-        return _in_group(in_graph[0], groups), f"its instance view is not available: {seen.error}"
+        return _in_resource_group(in_graph[0], groups), f"its instance view is not available: {seen.error}"
     known = seen.machine
     if in_graph:
         graph = in_graph[0]
@@ -131,7 +131,7 @@ async def _observed(app: App, machine_id: MachineId) -> tuple[Machine, str]:
             scale_set_rules=graph.scale_set_rules,
         )
     if machine_id.group_id in groups:
-        return _in_group(known, groups), ""
+        return _in_resource_group(known, groups), ""
     grouped = await observe_resource_group(app.services, known)
     return (grouped.machine, "") if isinstance(grouped, Seen) else (known, "its resource group is not available")
 
@@ -152,7 +152,7 @@ def _run(known: Known, machine_id: MachineId) -> str:
     return f"{known.run.text}; {known.run.kind.noun} {item.outcome}{kept}; patcher run show {known.run.id}"
 
 
-def _in_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
+def _in_resource_group(machine: Machine, groups: Mapping[str, Any]) -> Machine:
     group = groups.get(machine.id.group_id)
     return machine.in_resource_group(group) if group else machine
 

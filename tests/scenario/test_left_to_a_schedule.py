@@ -41,7 +41,7 @@ async def test_only_an_assignment_makes_a_schedule(scope: str, selection: Json |
     step = (await world.states())["web-01"]
     assert (step.state, world.operations(machine, "install")) == (expected, [])
     if expected is State.PATCHED_BY_NOBODY:
-        assert "none is assigned: it stays unpatched" in step.reason
+        assert "none is assigned, so nothing patches it" in step.reason
         assert "Assign a schedule" in step.remedy
 
 

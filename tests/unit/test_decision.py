@@ -539,14 +539,14 @@ MODES: dict[str, Row] = {
         State.ASSESSED,
         "PATCH_MODE=assess",
     ),
-    "setting assess, it stays unpatched": (
+    "setting assess, no schedule is assigned": (
         {"patchers": PatchOrchestration.NOBODY},
         {"PATCH_MODE": "assess"},
         Leave,
         State.PATCHED_BY_NOBODY,
         "neither guest nor platform",
     ),
-    "setting install, it stays unpatched: we patch it": (
+    "setting install, no schedule is assigned: we patch it": (
         {"patchers": PatchOrchestration.NOBODY},
         {},
         Install,
@@ -1160,7 +1160,7 @@ ELSEWHERE: dict[str, Row] = {
         {},
         Leave,
         State.PATCHED_BY_NOBODY,
-        "it stays unpatched",
+        "so nothing patches it",
     ),
     "left to a schedule, none is assigned, and tagged ours": (
         {"patchers": PatchOrchestration.SCHEDULE, "schedule_assigned": False, **OWNED},

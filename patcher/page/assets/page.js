@@ -33,11 +33,14 @@ async function take(found) {
   Object.assign(state, { found, rows, known, ordered: null });
   remember(changed, found.at);
   byId("overview").setAttribute("aria-busy", "true");
-  drawHead();
-  drawOverview();
-  await breath();
-  drawTable();
-  byId("overview").removeAttribute("aria-busy");
+  try {
+    drawHead();
+    drawOverview();
+    await breath();
+    drawTable();
+  } finally {
+    byId("overview").removeAttribute("aria-busy");
+  }
   if (state.opened) drawOpened();
   if (changed.length) tellChanges(changed);
 }
