@@ -9,8 +9,8 @@ journal     log events as JSON lines;   services: what a step is given, and wher
 
 ARCHITECTURE.md names the files of each room.
 
-An event or a message: function_app.py → steps/assess or steps/install → steps/start → cloud/arm.
-A sweep: function_app.py → steps/reconcile: track → find → planning → dispatching → report.
+An event or a message: function_app.py → steps/assess or steps/install → steps/observe → steps/start → cloud/arm.
+A sweep: function_app.py → steps/reconcile: track → confirm → find → planning → dispatching → stopped → report.
 model, policy and decisions never await, read a clock or do I/O; cloud and decisions never import each other.
 tests/unit/test_structure.py holds every arrow; files may be arranged freely inside a room.
 """

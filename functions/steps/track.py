@@ -120,7 +120,7 @@ async def isolated(
 ) -> None:
     """One row must not keep the others from being tracked: what fails now is left for the next sweep.
 
-    A used-up quota says nothing about the row: its subscription is left in peace.
+    A used-up quota says nothing about the row: its subscription is not asked again in this sweep.
     """
     subscription = stored.record.machine.subscription
     if subscription in used_up:

@@ -251,7 +251,7 @@ def test_every_module_opens_with_its_idea(path: Path) -> None:
     assert ast.get_docstring(tree(path))
 
 
-POSITIONAL_AT_MOST = 3
+MAX_POSITIONAL = 3
 
 
 def positional(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
@@ -265,7 +265,7 @@ def too_many(source: str) -> list[tuple[int, str]]:
     return [
         (node.lineno, node.name)
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(positional(node)) > POSITIONAL_AT_MOST
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(positional(node)) > MAX_POSITIONAL
     ]
 
 
@@ -295,7 +295,7 @@ def test_beyond_three_parameters_a_call_names_them() -> None:
         for path in PROGRAMS
         for line, name in too_many(path.read_text())
     ]
-    assert not found, f"more than {POSITIONAL_AT_MOST} positional parameters; put * before the rest: {found}"
+    assert not found, f"more than {MAX_POSITIONAL} positional parameters; put * before the rest: {found}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
