@@ -18,14 +18,23 @@ async def close(runner: web.AppRunner) -> None:
     aiohttp does not know of a connection that still shakes hands: that has to end first. Nor does it know the socket
     of one to which it said goodbye earlier, so the loop is asked which there are.
     """
-    listening = [server for site in runner.sites if (server := getattr(site, "_server", None))]
-    for server in listening:
-        server.close()
-    await _end_handshakes(listening)
+    servers = stop_listening(runner)
+    await _end_handshakes(servers)
     await runner.cleanup()
-    for transport in _accepted_by(listening):
+    for transport in _accepted_by(servers):
         transport.abort()
     await asyncio.sleep(0)  # the sockets close in the loop's next turn
+
+
+def stop_listening(runner: web.AppRunner) -> list[asyncio.Server]:
+    """Takes no new connection, and leaves the others. Returns the servers, for the end of their connections.
+
+    The sites stay the runner's: with a site that is stopped, aiohttp forgets its server.
+    """
+    servers = [server for site in runner.sites if (server := getattr(site, "_server", None))]
+    for server in servers:
+        server.close()
+    return servers
 
 
 def _accepted_by(servers: Collection[object]) -> Iterator[asyncio.WriteTransport]:

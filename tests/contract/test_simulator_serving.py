@@ -37,6 +37,16 @@ async def functions_host(tls: Tls) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def draining_host(tls: Tls) -> AsyncIterator[str]:
+    """It takes no new connection for a while before its end."""
+    server = WebServer(web.Application(), tls, 0)
+    yield await server.start()
+    await server.stop_listening()
+    await asyncio.sleep(0.01)
+    await server.close()
+
+
+@asynccontextmanager
 async def impatient(tls: Tls) -> AsyncIterator[str]:
     """It says goodbye to a client that asks nothing more, before it ends itself."""
     runner = web.AppRunner(web.Application(), keepalive_timeout=0.01)
@@ -66,7 +76,7 @@ def client_without_handshake(url: str, tls: Tls) -> socket.socket:
 
 
 @pytest.mark.parametrize("client", [silent_client, client_without_handshake])
-@pytest.mark.parametrize("server", [azure, functions_host, impatient])
+@pytest.mark.parametrize("server", [azure, functions_host, draining_host, impatient])
 def test_a_client_that_says_no_goodbye_leaves_nothing_open(
     server: Server, client: Callable[[str, Tls], socket.socket], tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
