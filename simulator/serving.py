@@ -18,7 +18,7 @@ async def close(runner: web.AppRunner) -> None:
     aiohttp does not know of a connection that still shakes hands: that has to end first. Nor does it know the socket
     of one to which it said goodbye earlier, so the loop is asked which there are.
     """
-    servers = stop_listening(runner)
+    servers = await stop_listening(runner)
     await _end_handshakes(servers)
     await runner.cleanup()
     for transport in _accepted_by(servers):
@@ -26,12 +26,17 @@ async def close(runner: web.AppRunner) -> None:
     await asyncio.sleep(0)  # the sockets close in the loop's next turn
 
 
-def stop_listening(runner: web.AppRunner) -> list[asyncio.Server]:
+async def stop_listening(runner: web.AppRunner) -> list[asyncio.Server]:
     """Takes no new connection, and leaves the others. Returns the servers, for the end of their connections.
 
-    The sites stay the runner's: with a site that is stopped, aiohttp forgets its server.
+    A connection that was accepted in this turn of the loop joins its server in the next one. If that is closed by then,
+    asyncio forgets the connection and leaves its socket open. The sites stay the runner's: with a site that is stopped,
+    aiohttp forgets its server.
     """
-    servers = [server for site in runner.sites if (server := getattr(site, "_server", None))]
+    servers: list[asyncio.Server] = [server for site in runner.sites if (server := getattr(site, "_server", None))]
+    for listening in [each for server in servers for each in server.sockets]:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    await asyncio.sleep(0)
     for server in servers:
         server.close()
     return servers

@@ -76,7 +76,7 @@ class WebServer:
 
     async def stop_listening(self) -> None:
         """Take no new connection; requests under way go on."""
-        serving.stop_listening(self._runner)
+        await serving.stop_listening(self._runner)
 
     async def close(self) -> None:
         """Answer what is under way, then close."""

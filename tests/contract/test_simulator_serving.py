@@ -8,7 +8,7 @@ import gc
 import socket
 import ssl
 import warnings
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -88,10 +88,33 @@ def test_a_client_that_says_no_goodbye_leaves_nothing_open(
             await asyncio.sleep(0.01)  # the server accepts it
             return connected
 
+    assert left_open(life()) == []
+
+
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("server", [azure, functions_host, draining_host])
+def test_a_client_that_comes_at_the_end_leaves_nothing_open(
+    server: Server, turns: int, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`turns` of the loop pass between its coming and the end: it is accepted in one, and served in the next."""
+    monkeypatch.setattr(serving, "HANDSHAKE_SECONDS", 0.1)
+
+    async def life() -> socket.socket:
+        async with server(tls) as url:
+            connected = client_without_handshake(url, tls)  # no turn passes meanwhile
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return connected
+
+    assert left_open(life()) == []
+
+
+def left_open(life: Coroutine[None, None, socket.socket]) -> list[str]:
+    """What the collector finds after a life that gives the client's side of a connection."""
     gc.collect()  # what other tests left
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as plain, plain.run(life()):
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as plain, plain.run(life):
             plain.close()  # it ends no connection itself, as loops of the tests do (tests/support/loops.py)
             gc.collect()
-    assert [str(each.message) for each in seen] == []
+    return [str(each.message) for each in seen]
