@@ -4,11 +4,9 @@ Factors: how a client is done with its connection. The server never says goodbye
 """
 
 import asyncio
-import gc
 import socket
 import ssl
 import threading
-import warnings
 from collections.abc import Awaitable, Callable, Iterator
 
 import aiohttp
@@ -17,6 +15,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import HttpRequest
 
 from simulator.tls import Tls
+from tests.support import loops
 
 ANSWER = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
@@ -100,12 +99,9 @@ def left_open(life: Awaitable[object]) -> list[str]:
     async def whole() -> None:
         await life
 
-    gc.collect()  # what other tests left
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
+    with loops.left_open() as found:
         asyncio.run(whole())
-        gc.collect()
-    return [str(each.message) for each in seen if "unclosed" in str(each.message)]
+    return [each for each in found if "unclosed" in each]
 
 
 @pytest.mark.parametrize("client", [cancelled, cancelled_in_the_sdk, timed_out, answered])

@@ -4,10 +4,8 @@ Factors: the server; how far its client came. It neither answers nor closes.
 """
 
 import asyncio
-import gc
 import socket
 import ssl
-import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -21,6 +19,7 @@ from simulator.azure import Azure
 from simulator.functions_host.webhook import WebServer
 from simulator.server import serve
 from simulator.tls import Tls
+from tests.support import loops
 
 Server = Callable[[Tls], AbstractAsyncContextManager[str]]
 
@@ -111,10 +110,8 @@ def test_a_client_that_comes_at_the_end_leaves_nothing_open(
 
 def left_open(life: Coroutine[None, None, socket.socket]) -> list[str]:
     """What the collector finds after a life that gives the client's side of a connection."""
-    gc.collect()  # what other tests left
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as plain, plain.run(life):
-            plain.close()  # it ends no connection itself, as loops of the tests do (tests/support/loops.py)
-            gc.collect()
-    return [str(each.message) for each in seen]
+    plain = asyncio.SelectorEventLoop  # it ends no connection itself, as loops of the tests do
+    with loops.left_open() as found, asyncio.Runner(loop_factory=plain) as runner:
+        client = runner.run(life)
+    client.close()
+    return found

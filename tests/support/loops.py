@@ -11,6 +11,10 @@ A connection that its owner has not closed is left alone: the collector reports 
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -38,3 +42,15 @@ class Policy(asyncio.DefaultEventLoopPolicy):
 
     def new_event_loop(self) -> Loop:
         return Loop()
+
+
+@contextmanager
+def left_open() -> Iterator[list[str]]:
+    """Gives a list that holds, after the block, what the collector found open of what the block left."""
+    found: list[str] = []
+    gc.collect()  # what other tests left
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        yield found
+        gc.collect()
+    found += [str(each.message) for each in seen]
