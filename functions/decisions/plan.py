@@ -317,8 +317,8 @@ class _Limits:
         # A neighbour that may be rebooting keeps its slot: it frees it once its outcome is recorded.
         rebooting = [row for row in installs if row.may_be_rebooting]
         self._sets = Counter(row.availability_set for row in rebooting)
-        # One at a time in the whole subscription: that passes with the installation, with any owner's machine. What
-        # may last, a member that is overdue or not well, holds back its own scope alone.
+        # One at a time in the whole subscription, across owners: that passes with the installation. What may last, a
+        # member that is overdue or not well, holds back its own scope alone.
         self._groups = Counter((row.machine.subscription, row.group) for row in rebooting if row.hold is None)
         overdue = (row for row in rebooting if row.hold)
         self._overdue = {(settings.group_scope(row.machine), row.group): row.machine.name for row in overdue}
